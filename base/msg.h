@@ -1,0 +1,42 @@
+/* What the user reads: messages and progress on stderr. Only commands call this; libraries return a bnt_err or call a
+ * bnt_warn_fn. Colour follows NO_COLOR, --color and whether stderr is a terminal. */
+#ifndef BNT_MSG_H
+#define BNT_MSG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+enum bnt_msg_level { BNT_MSG_QUIET = -1, BNT_MSG_NORMAL = 0, BNT_MSG_VERBOSE = 1 };
+enum bnt_color { BNT_COLOR_AUTO, BNT_COLOR_ALWAYS, BNT_COLOR_NEVER };
+
+void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color);
+enum bnt_msg_level bnt_msg_level(void);
+
+/* "error: <msg>" and, if there is one, "  hint: <hint>". Returns the status, which is the exit code. */
+enum bnt_status bnt_msg_error(const struct bnt_err *err);
+/* "error: ..." for what a command finds itself. Returns status. */
+enum bnt_status bnt_msg_fail(enum bnt_status status, const char *hint, const char *fmt, ...)
+    BNT_PRINTF(3, 4);
+void bnt_msg_warn(const char *hint, const char *fmt, ...) BNT_PRINTF(2, 3); /* hint may be NULL */
+void bnt_msg_note(const char *fmt, ...) BNT_PRINTF(1, 2);    /* silenced by --quiet */
+void bnt_msg_verbose(const char *fmt, ...) BNT_PRINTF(1, 2); /* shown by --verbose */
+/* A bnt_warn_fn that calls bnt_msg_warn; ctx is ignored. */
+void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
+/* True when stream (1 or 2) may be coloured. */
+bool bnt_msg_colored(int fd);
+
+/* One line on a terminal that redraws itself at most 10 times a second; silent elsewhere and under --quiet. */
+struct bnt_progress {
+    const char *label; /* borrowed */
+    uint64_t total;    /* units; 0: unknown */
+    bool bytes;        /* show as MB and MB/s */
+    uint64_t start_ns, last_ns, done;
+    bool shown;
+};
+void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes);
+void bnt_progress_update(struct bnt_progress *p, uint64_t done);
+void bnt_progress_end(struct bnt_progress *p); /* wipes the line */
+
+#endif

@@ -1,0 +1,95 @@
+/* Commands and options as data. One table per command drives parsing, --help, shell completion and the man page, so
+ * that none of them can drift from the others.
+ *
+ *     struct tokenize_opts { const char *model; bool ids; };
+ *     static const struct bnt_opt options[] = {
+ *         {BNT_OPT_STR, 'm', "model", "FILE", "model or vocabulary file", offsetof(struct tokenize_opts, model)},
+ *         {BNT_OPT_FLAG, 0, "ids", NULL, "print ids only (default)", offsetof(struct tokenize_opts, ids)},
+ *         BNT_OPT_END,
+ *     };
+ *     const struct bnt_cmd bnt_cmd_tokenize = {.name = "tokenize", .synopsis = "-m FILE [TEXT]", .summary = "...",
+ *         .opts = options, .opts_size = sizeof(struct tokenize_opts), .run = run};
+ *
+ * The parser owns `--help`, `--`, `--name=value`, `--name value`, `-xVALUE`, `-x VALUE`, grouped flags and unambiguous
+ * errors with a "did you mean". `--no-NAME` clears a BNT_OPT_FLAG. Operands and options may be mixed. */
+#ifndef BNT_OPT_H
+#define BNT_OPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+struct bnt_app;
+
+enum bnt_opt_kind {
+    BNT_OPT_KIND_END,
+    BNT_OPT_HEADING, /* help: a heading in --help and the man page */
+    BNT_OPT_FLAG,    /* bool */
+    BNT_OPT_STR,     /* const char *, borrowed from argv or from `def` */
+    BNT_OPT_INT,     /* int64_t, within [min, max] when max > min */
+    BNT_OPT_FLOAT,   /* double, finite, within [min, max] when max > min */
+    BNT_OPT_SIZE,    /* uint64_t bytes; suffixes k M G (1000), Ki Mi Gi (1024), an optional B */
+    BNT_OPT_LIST,    /* struct bnt_strs: may be given many times */
+};
+
+struct bnt_strs { /* up to BNT_STRS_MAX borrowed strings; more is a usage error */
+    size_t n;
+#define BNT_STRS_MAX 64
+    const char *at[BNT_STRS_MAX];
+};
+
+struct bnt_opt {
+    enum bnt_opt_kind kind;
+    char short_name;       /* 0: none */
+    const char *long_name; /* without dashes */
+    const char *arg;       /* name of the value in help, e.g. "FILE" (FILE and DIR complete as paths); NULL for flags */
+    const char *help;      /* one sentence without a final stop; NULL hides a row (an alias) from --help */
+    size_t offset;         /* where the value goes in the command's options struct */
+    const char *def;       /* default as text, parsed like a value; NULL: zero */
+    double min, max;
+    const char *choices;   /* BNT_OPT_STR: "auto|cpu|cuda"; anything else is a usage error */
+};
+
+#define BNT_OPT_END {BNT_OPT_KIND_END, 0, NULL, NULL, NULL, 0, NULL, 0, 0, NULL}
+#define BNT_OPT_HEAD(text) {BNT_OPT_HEADING, 0, NULL, NULL, text, 0, NULL, 0, 0, NULL}
+
+struct bnt_cmd {
+    const char *name;
+    const char *synopsis;    /* what follows the name: "[OPTIONS] FILE" */
+    const char *summary;     /* one line, no final stop */
+    const char *description; /* paragraphs for --help and the man page */
+    const char *examples;    /* lines "  command    # what it does" */
+    const struct bnt_opt *opts;
+    size_t opts_size;
+    const struct bnt_cmd *const *subs; /* NULL-terminated sub-commands; then run is NULL */
+    /* opts: the filled struct of opts_size bytes; argv[0..argc-1]: operands. Returns the exit code. */
+    enum bnt_status (*run)(struct bnt_app *app, const void *opts, int argc, char **argv);
+};
+
+/* Parse argv[1..] for cmd (walking into sub-commands) and run it. Usage errors are printed; --help prints and is ok.
+ * prefix: the words so far, "bnt". */
+enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv);
+
+/* Parse only: fills opts (zeroed, then defaults) and moves operands to argv[0..*n_operands-1]; sets *help when --help
+ * was seen. */
+enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv, int *n_operands,
+                              bool *help, struct bnt_err *err);
+
+/* Text that the tables generate; appended to out. commands is NULL-terminated; globals are the options before the
+ * command's name. */
+enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out, struct bnt_err *err);
+enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *const *commands, const struct bnt_opt *globals,
+                                   struct bnt_buf *out, struct bnt_err *err);
+enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct bnt_opt *globals, struct bnt_buf *out,
+                            struct bnt_err *err);
+
+/* Bytes from text with a suffix (see BNT_OPT_SIZE). */
+enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err);
+
+/* The closest of NULL-terminated names to `word` by edit distance, or NULL when none is near. */
+const char *bnt_did_you_mean(const char *word, const char *const *names);
+
+#endif
