@@ -1,0 +1,118 @@
+/* SHA-256 through EVP; OpenSSL's failures become statuses here. */
+#include "base/digest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 1 << 20, RAW_BYTES = 32 };
+
+struct bnt_sha256 {
+    EVP_MD_CTX *ctx;
+};
+
+enum bnt_status bnt_sha256_new(struct bnt_sha256 **out, struct bnt_err *err)
+{
+    struct bnt_sha256 *d = calloc(1, sizeof *d);
+    if (!d) {
+        return bnt_err_nomem(err, "a digest", sizeof *d);
+    }
+    d->ctx = EVP_MD_CTX_new();
+    if (!d->ctx || EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL) != 1) {
+        bnt_sha256_free(d);
+        return bnt_err_set(err, BNT_E_INTERNAL, "OpenSSL offers no SHA-256");
+    }
+    *out = d;
+    return BNT_OK;
+}
+
+enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n, struct bnt_err *err)
+{
+    if (EVP_DigestUpdate(d->ctx, bytes, n) != 1) {
+        return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 update failed");
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char raw[RAW_BYTES];
+    unsigned n = 0;
+    if (EVP_DigestFinal_ex(d->ctx, raw, &n) != 1 || n != RAW_BYTES) {
+        return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 final failed");
+    }
+    for (unsigned i = 0; i < RAW_BYTES; i++) {
+        hex[2 * i] = digits[raw[i] >> 4];
+        hex[2 * i + 1] = digits[raw[i] & 15];
+    }
+    hex[2 * RAW_BYTES] = '\0';
+    return BNT_OK;
+}
+
+void bnt_sha256_free(struct bnt_sha256 *d)
+{
+    if (d) {
+        EVP_MD_CTX_free(d->ctx);
+        free(d);
+    }
+}
+
+static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d, bnt_digest_progress_fn *progress,
+                               void *ctx, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    uint64_t done = 0;
+    unsigned char *chunk = malloc(READ_BYTES);
+    if (!chunk) {
+        return bnt_err_nomem(err, "a read buffer", READ_BYTES);
+    }
+    while (st == BNT_OK) {
+        ssize_t n = read(fd, chunk, READ_BYTES);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            st = bnt_err_errno(err, "cannot read %s", path);
+        }
+        if (n <= 0) {
+            break;
+        }
+        st = bnt_sha256_update(d, chunk, (size_t)n, err);
+        done += (uint64_t)n;
+        if (st == BNT_OK && progress && progress(ctx, done)) {
+            st = bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while hashing %s", path);
+        }
+    }
+    free(chunk);
+    return st;
+}
+
+enum bnt_status bnt_sha256_file(const char *path, bnt_digest_progress_fn *progress, void *ctx, char hex[BNT_SHA256_HEX],
+                                struct bnt_err *err)
+{
+    struct bnt_sha256 *d = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open %s", path);
+    }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    if (st == BNT_OK) {
+        st = hash_fd(fd, path, d, progress, ctx, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(d, hex, err);
+    }
+    bnt_sha256_free(d);
+    close(fd);
+    return st;
+}
+
+bool bnt_sha256_is_hex(const char *text)
+{
+    return strlen(text) == 2 * RAW_BYTES && strspn(text, "0123456789abcdefABCDEF") == 2 * RAW_BYTES;
+}

@@ -1,0 +1,254 @@
+/* Files. Durability: data is synced before the rename that shows it, and the folder after. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READ_STEP = 1 << 16 };
+
+enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(out, BNT_PATH_MAX, fmt, ap);
+    va_end(ap);
+    if (n < 0 || n >= BNT_PATH_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "path is longer than %d bytes: %.80s...", BNT_PATH_MAX - 1, out);
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err)
+{
+    char part[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(part, err, "%s", path);
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (char *p = part + 1;; p++) {
+        if (*p != '/' && *p != '\0') {
+            continue;
+        }
+        bool last = *p == '\0';
+        *p = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return bnt_err_errno(err, "cannot make folder %s", part);
+        }
+        if (last) {
+            break;
+        }
+        *p = '/';
+    }
+    struct stat sb;
+    if (stat(path, &sb) != 0) {
+        return bnt_err_errno(err, "cannot make folder %s", path);
+    }
+    if (!S_ISDIR(sb.st_mode)) {
+        return bnt_err_set(err, BNT_E_FAILED, "cannot make folder %s: a file of that name is in the way", path);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, struct bnt_err *err)
+{
+    for (;;) {
+        char chunk[READ_STEP];
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return bnt_err_errno(err, "cannot read %s", path);
+        }
+        if (n == 0) {
+            return BNT_OK;
+        }
+        if (bnt_buf_append(buf, chunk, (size_t)n, err) != BNT_OK) {
+            return bnt_err_context(err, "%s", path);
+        }
+    }
+}
+
+enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err)
+{
+    if (strcmp(path, "-") == 0) {
+        return read_fd(STDIN_FILENO, "standard input", buf, err);
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open %s", path);
+    }
+    enum bnt_status st = read_fd(fd, path, buf, err);
+    close(fd);
+    return st;
+}
+
+enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what, struct bnt_err *err)
+{
+    const char *p = bytes;
+    while (n > 0) {
+        ssize_t w = write(fd, p, n);
+        if (w < 0 && errno == EINTR) {
+            continue;
+        }
+        if (w < 0) {
+            return bnt_err_errno(err, "cannot write %s", what);
+        }
+        p += w;
+        n -= (size_t)w;
+    }
+    return BNT_OK;
+}
+
+/* The folder part of a path; "." when there is none. */
+static enum bnt_status folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) {
+        return bnt_path_format(out, err, ".");
+    }
+    if (slash == path) {
+        return bnt_path_format(out, err, "/");
+    }
+    return bnt_path_format(out, err, "%.*s", (int)(slash - path), path);
+}
+
+enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err)
+{
+    d->fd = -1;
+    enum bnt_status st = bnt_path_format(d->target, err, "%s", target);
+    if (st == BNT_OK) {
+        st = bnt_path_format(d->temp, err, "%s.XXXXXX.tmp", target);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    d->fd = mkostemps(d->temp, (int)strlen(".tmp"), O_CLOEXEC);
+    if (d->fd < 0) {
+        return bnt_err_errno(err, "cannot write beside %s", target);
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n, struct bnt_err *err)
+{
+    return bnt_write_all(d->fd, bytes, n, d->target, err);
+}
+
+enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open folder %s", path);
+    }
+    enum bnt_status st = BNT_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) { /* EINVAL: a file system without folder sync */
+        st = bnt_err_errno(err, "cannot sync folder %s", path);
+    }
+    close(fd);
+    return st;
+}
+
+enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err)
+{
+    char folder[BNT_PATH_MAX];
+    enum bnt_status st = folder_of(d->target, folder, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (fchmod(d->fd, (mode_t)mode) != 0 || fsync(d->fd) != 0) {
+        return bnt_err_errno(err, "cannot sync %s", d->target);
+    }
+    if (rename(d->temp, d->target) != 0) {
+        return bnt_err_errno(err, "cannot rename to %s", d->target);
+    }
+    close(d->fd);
+    d->fd = -1;
+    return bnt_dir_sync(folder, err);
+}
+
+void bnt_durable_release(struct bnt_durable *d)
+{
+    if (d->fd >= 0) {
+        close(d->fd);
+        unlink(d->temp);
+        d->fd = -1;
+    }
+}
+
+enum bnt_status bnt_map_file(const char *path, struct bnt_mapping *out, struct bnt_err *err)
+{
+    *out = (struct bnt_mapping){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open %s", path);
+    }
+    enum bnt_status st = BNT_OK;
+    struct stat sb;
+    if (fstat(fd, &sb) != 0) {
+        st = bnt_err_errno(err, "cannot stat %s", path);
+    } else if (!S_ISREG(sb.st_mode)) {
+        st = bnt_err_set(err, BNT_E_FILE, "%s is not a regular file", path);
+    } else if (sb.st_size > 0) {
+        void *p = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED) {
+            st = bnt_err_errno(err, "cannot map %s (%lld bytes)", path, (long long)sb.st_size);
+        } else {
+            out->data = p;
+            out->size = (uint64_t)sb.st_size;
+        }
+    }
+    close(fd);
+    return st;
+}
+
+void bnt_unmap(struct bnt_mapping *m)
+{
+    if (m->data) {
+        munmap((void *)(uintptr_t)m->data, (size_t)m->size);
+    }
+    *m = (struct bnt_mapping){0};
+}
+
+enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err)
+{
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0) {
+        return bnt_err_errno(err, "cannot open lock file %s", path);
+    }
+    while (flock(*fd, LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            enum bnt_status st = bnt_err_errno(err, "cannot lock %s", path);
+            bnt_lock_release(fd);
+            return st;
+        }
+    }
+    return BNT_OK;
+}
+
+void bnt_lock_release(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+enum bnt_status bnt_exe_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    char exe[BNT_PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n < 0) {
+        return bnt_err_errno(err, "cannot tell where this program lies");
+    }
+    exe[n] = '\0';
+    return folder_of(exe, out, err);
+}

@@ -1,0 +1,156 @@
+/* The one module that prints talk. */
+#include "base/msg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define REDRAW_NS 100000000ull
+
+static enum bnt_msg_level current_level = BNT_MSG_NORMAL;
+static enum bnt_color color_mode = BNT_COLOR_AUTO;
+
+void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color)
+{
+    current_level = level;
+    color_mode = color;
+}
+
+enum bnt_msg_level bnt_msg_level(void)
+{
+    return current_level;
+}
+
+bool bnt_msg_colored(int fd)
+{
+    if (color_mode != BNT_COLOR_AUTO) {
+        return color_mode == BNT_COLOR_ALWAYS;
+    }
+    const char *no_color = getenv("NO_COLOR"); /* https://no-color.org: any non-empty value */
+    const char *term = getenv("TERM");
+    return isatty(fd) && !(no_color && no_color[0]) && !(term && strcmp(term, "dumb") == 0);
+}
+
+__attribute__((format(printf, 4, 0)))
+static void print(const char *word, const char *color, const char *hint, const char *fmt, va_list ap)
+{
+    bool colored = bnt_msg_colored(STDERR_FILENO);
+    fflush(stdout); /* keep the order of what the user sees */
+    flockfile(stderr);
+    fprintf(stderr, "%s%s:%s ", colored ? color : "", word, colored ? "\033[0m" : "");
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    if (hint && hint[0]) {
+        fprintf(stderr, "  hint: %s\n", hint);
+    }
+    funlockfile(stderr);
+}
+
+BNT_PRINTF(4, 5)
+static void print_words(const char *word, const char *color, const char *hint, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    print(word, color, hint, fmt, ap);
+    va_end(ap);
+}
+
+#define RED "\033[1;31m"
+#define YELLOW "\033[1;33m"
+#define CYAN "\033[36m"
+
+enum bnt_status bnt_msg_error(const struct bnt_err *err)
+{
+    print_words("error", RED, err->hint, "%s", err->msg);
+    return err->status == BNT_OK ? BNT_E_INTERNAL : err->status;
+}
+
+enum bnt_status bnt_msg_fail(enum bnt_status status, const char *hint, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    print("error", RED, hint, fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+void bnt_msg_warn(const char *hint, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    print("warning", YELLOW, hint, fmt, ap);
+    va_end(ap);
+}
+
+void bnt_msg_note(const char *fmt, ...)
+{
+    if (current_level >= BNT_MSG_NORMAL) {
+        va_list ap;
+        va_start(ap, fmt);
+        print("note", CYAN, NULL, fmt, ap);
+        va_end(ap);
+    }
+}
+
+void bnt_msg_verbose(const char *fmt, ...)
+{
+    if (current_level >= BNT_MSG_VERBOSE) {
+        va_list ap;
+        va_start(ap, fmt);
+        print("info", CYAN, NULL, fmt, ap);
+        va_end(ap);
+    }
+}
+
+void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint)
+{
+    (void)ctx;
+    bnt_msg_warn(hint, "%s", what);
+}
+
+void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes)
+{
+    *p = (struct bnt_progress){.label = label, .total = total, .bytes = bytes, .start_ns = bnt_clock_now_ns()};
+}
+
+static void draw(const struct bnt_progress *p, uint64_t now_ns)
+{
+    double s = (double)(now_ns - p->start_ns) / 1e9;
+    double rate = s > 0 ? (double)p->done / s : 0;
+    double unit = p->bytes ? 1e6 : 1;
+    const char *name = p->bytes ? " MB" : "";
+    fprintf(stderr, "\r\033[K%s  %.*f%s", p->label, p->bytes ? 1 : 0, (double)p->done / unit, name);
+    if (p->total) {
+        fprintf(stderr, " of %.*f%s  %3.0f %%", p->bytes ? 1 : 0, (double)p->total / unit, name,
+                100.0 * (double)p->done / (double)p->total);
+    }
+    fprintf(stderr, "  %.1f%s/s", rate / unit, name);
+    if (p->total > p->done && rate > 0) {
+        fprintf(stderr, "  %.0f s left", (double)(p->total - p->done) / rate);
+    }
+    fflush(stderr);
+}
+
+void bnt_progress_update(struct bnt_progress *p, uint64_t done)
+{
+    p->done = done;
+    uint64_t now = bnt_clock_now_ns();
+    if (now - p->last_ns < REDRAW_NS || current_level < BNT_MSG_NORMAL || !isatty(STDERR_FILENO)) {
+        return;
+    }
+    p->last_ns = now;
+    p->shown = true;
+    draw(p, now);
+}
+
+void bnt_progress_end(struct bnt_progress *p)
+{
+    if (p->shown) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        p->shown = false;
+    }
+}
