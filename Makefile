@@ -1,18 +1,31 @@
 # bnt: build, test, install. `make help` lists the targets.
 #
 # One object tree per configuration: build/<config>/. The sources of a folder are its *.c files; programs differ only in
-# which folders they link.
+# which folders they link. Objects depend on $(B)/flags, so a change of compiler or flags rebuilds what it must.
 
 CONFIG  ?= release
 CC      ?= cc
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# 1: warnings are errors (lint and CI; never for who builds a release with a newer compiler).
+WERROR  ?= 0
 # auto: build the CUDA module when nvcc is there; 0: never; 1: fail without it.
 CUDA    ?= auto
+FUZZ_SECONDS ?= 600
 
-B       := build/$(CONFIG)
+ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz),)
+$(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage)
+endif
+ifeq ($(CUDA),1)
+$(error CUDA=1: the CUDA back end is not there yet; build with CUDA=auto or CUDA=0)
+endif
+
+BUILD   := build
+B       := $(BUILD)/$(CONFIG)
 VERSION := 0.1.0
-ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+
+# ---- flags ------------------------------------------------------------------------------------------------------------
 
 # -ffp-contract=off: a fused multiply-add would change results from one processor to the next.
 CPPFLAGS += -D_GNU_SOURCE -DBNT_VERSION='"$(VERSION)"' -DBNT_CONFIG='"$(CONFIG)"' -I.
@@ -24,13 +37,15 @@ SAN_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 SAN_ubsan := -fsanitize=undefined -fno-sanitize-recover=undefined
 SAN_tsan := -fsanitize=thread
 SAN_coverage := --coverage
+SAN_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 OPT_release := -O3
 OPT_debug := -O0
 OPT_asan := -O1
 OPT_ubsan := -O1
 OPT_tsan := -O1
 OPT_coverage := -O0
-CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN)
+OPT_fuzz := -O1
+CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
 LIBS_BASE   := -lcrypto
@@ -38,6 +53,9 @@ LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3 -lzstd
 LIBS_FETCH  := -lcurl
 LIBS_TEST   := -lcmocka
+LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
+
+# ---- sources ----------------------------------------------------------------------------------------------------------
 
 SRC_base    := $(wildcard base/*.c)
 SRC_cache   := $(wildcard cache/*.c)
@@ -47,27 +65,30 @@ SRC_mock    := $(wildcard mock/*.c)
 SRC_testkit := $(wildcard testkit/*.c)
 SRC_suites  := $(wildcard testkit/suites/*.c)
 SRC_ci      := $(wildcard ci/*.c)
+SRC_fuzz    := $(wildcard engine/fuzz/*.c)
 
 # bnt-suites alone links cmocka; it has its own main in testkit/suites/.
-SRC_bnt     := bnt.c $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit) $(SRC_ci)
-SRC_bnt_suites := $(SRC_suites) $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit)
+SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit)
+SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_suites) $(SRC_fuzz)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
-LIBS_ALL := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
+
+# ---- build ------------------------------------------------------------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all help
-all: $(B)/bnt $(B)/bnt-suites ## build bnt and bnt-suites
+.DELETE_ON_ERROR:
+.PHONY: all help FORCE
+all: $(B)/bnt $(B)/bnt-suites ## build bnt and bnt-suites into build/<config>/
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage   CUDA=auto|0|1   CC=gcc|clang   PREFIX=$(PREFIX)"
+	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  PREFIX=$(PREFIX)"
 
-$(B)/bnt: $(call obj,$(SRC_bnt))
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_ALL)
+$(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 
-$(B)/bnt-suites: $(call obj,$(SRC_bnt_suites))
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_ALL)
+$(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)
@@ -78,8 +99,98 @@ ifeq ($(ARCH),aarch64)
 $(B)/engine/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 endif
 
-$(B)/%.o: %.c
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+# What the objects and the programs were built from, rewritten only when it changes.
+$(B)/flags: export NOW = $(CC) $(shell $(CC) -dumpfullversion -dumpversion 2>/dev/null) $(CPPFLAGS) $(CFLAGS)
+$(B)/links: export NOW = $(LDFLAGS) $(LIBS_TEST) $(LIBS_ALL) $(SRC_all)
+$(B)/flags $(B)/links: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$NOW" | cmp -s - $@ || printf '%s\n' "$$NOW" >$@
+
+-include $(patsubst %.o,%.d,$(call obj,$(SRC_all)))
+
+# ---- the two commands of the README -----------------------------------------------------------------------------------
+
+# Both start on a machine without compiler or libraries, so the build is a second make, with a job per processor unless
+# the caller chose a number.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
+.PHONY: demo test deps
+demo: ## install what is missing, build, and walk fetch, cache, infer and test on the bundled model
+	@ci/deps.sh build test
+	@$(SUBMAKE) all
+	@ci/demo.sh $(B)
+
+test: ## install what is missing, build, and run the fast tier of tests
+	@ci/deps.sh build test
+	@$(SUBMAKE) all
+	@ci/test.sh $(B)
+
+deps: ## install the packages for build and tests (ci/deps.sh --list shows them)
+	@ci/deps.sh build test
+
+# ---- checks -----------------------------------------------------------------------------------------------------------
+
+.PHONY: check check-asan check-ubsan check-tsan lint format format-check coverage
+check: check-asan check-ubsan check-tsan ## run all suites under each sanitizer
+
+check-asan check-ubsan check-tsan: check-%: ## run all suites under one sanitizer
+	@$(SUBMAKE) CONFIG=$* B=$(BUILD)/$* all
+	@ci/test.sh --suites $(BUILD)/$*
+
+lint: ## every rule of docs/style.md that a program can check
+	@ci/deps.sh build test lint
+	@CC='$(CC)' WARN='$(WARN)' CPPFLAGS="$(subst ",\",$(CPPFLAGS))" ci/lint.sh
+
+format: ## clang-format the files that differ from the last commit
+	@ci/format.sh
+
+format-check: ## show what `make format` would change, and fail if it would
+	@ci/format.sh --check
+
+coverage: ## line coverage of the suites, per folder
+	@$(SUBMAKE) CONFIG=coverage B=$(BUILD)/coverage all
+	@ci/coverage.sh $(BUILD)/coverage
+
+# Fuzzers need clang. The kept corpus is testkit/data/fuzz/<name>/; new inputs and findings stay below build/.
+.PHONY: fuzz-gguf fuzz-tokenizer fuzz-chat
+fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)
+	@ci/deps.sh build fuzz
+	@$(SUBMAKE) CC=clang CONFIG=fuzz B=$(BUILD)/fuzz $(BUILD)/fuzz/fuzz_$*
+	@mkdir -p $(BUILD)/fuzz/corpus/$* $(BUILD)/fuzz/found/$*
+	$(BUILD)/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
+	    -artifact_prefix=$(BUILD)/fuzz/found/$*/ $(BUILD)/fuzz/corpus/$* testkit/data/fuzz/$*
+
+$(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B)/links
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE) $(LIBS_BASE)
+
+# check-neon: the kernels built by a cross compiler and run under qemu-user.
+-include engine/cpu/neon.mk
+
+# ---- install ----------------------------------------------------------------------------------------------------------
+
+DEST     = $(DESTDIR)$(PREFIX)
+BASHCOMP = $(DEST)/share/bash-completion/completions
+ZSHCOMP  = $(DEST)/share/zsh/site-functions
+
+.PHONY: install uninstall clean
+install: all ## install below $(DESTDIR)$(PREFIX)
+	install -d $(DEST)/bin $(DEST)/libexec/bnt $(DEST)/share/bnt/models $(DEST)/share/man/man1 \
+	    $(DEST)/share/doc/bnt $(BASHCOMP) $(ZSHCOMP)
+	install -m 755 $(B)/bnt $(DEST)/bin/bnt
+	install -m 755 $(B)/bnt-suites $(DEST)/libexec/bnt/bnt-suites
+	install -m 644 engine/models/tinystories-bitnet.gguf $(DEST)/share/bnt/models/
+	install -m 644 LICENSE README.md $(DEST)/share/doc/bnt/
+	$(B)/bnt help --man >$(DEST)/share/man/man1/bnt.1
+	$(B)/bnt completion bash >$(BASHCOMP)/bnt
+	$(B)/bnt completion zsh >$(ZSHCOMP)/_bnt
+
+uninstall: ## remove what install put there
+	rm -f $(DEST)/bin/bnt $(DEST)/share/man/man1/bnt.1 $(BASHCOMP)/bnt $(ZSHCOMP)/_bnt
+	rm -rf $(DEST)/libexec/bnt $(DEST)/share/bnt $(DEST)/share/doc/bnt
+
+clean: ## remove build/
+	rm -rf $(BUILD)
