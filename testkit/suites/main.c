@@ -1,0 +1,231 @@
+/* bnt-suites: every suite of this project, one forked process per test, TAP on standard output.
+ *
+ *     ok 1 - base_buf_grows # time=0.4ms
+ *     not ok 2 - cli_version # time=12.0ms
+ *     # why: killed by SIGSEGV (Segmentation fault)
+ *     # rerun: build/release/bnt-suites --run cli_version
+ *     # | a line of the test's own output
+ *     ok 3 - gguf_reads_official # SKIP needs: shared (no shared folder: set BNT_SHARED)
+ *     1..3
+ *     1 passed, 1 failed, 1 skipped
+ *
+ * `bnt test` reads these lines (testkit/runner_tap.c). Exit: 0, 1 when a test failed, 2 usage, 4 nothing selected, 130
+ * interrupted. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/msg.h"
+#include "base/opt.h"
+#include "testkit/suite.h"
+#include "testkit/suites/corpus.h"
+#include "testkit/suites/isolate.h"
+
+#define SUITE(name) extern const struct suite suite_##name;
+#include "testkit/suites.def"
+#undef SUITE
+
+static const struct suite *const suites[] = {
+#define SUITE(name) &suite_##name,
+#include "testkit/suites.def"
+#undef SUITE
+    NULL,
+};
+
+static const struct suite *const corpus[] = {&suite_corpus, NULL};
+
+struct main_opts {
+    bool list, corpus;
+    const char *run;
+};
+
+static const struct bnt_opt options[] = {
+    {BNT_OPT_FLAG, 0, "list", NULL, "list tests: name, suite, tier, timeout in ms and needs, separated by tabs",
+     offsetof(struct main_opts, list), NULL, 0, 0, NULL},
+    {BNT_OPT_STR, 0, "run", "ID", "run the one test of this name", offsetof(struct main_opts, run), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "corpus", NULL, "only the runner's own pathological tests, most of which must fail",
+     offsetof(struct main_opts, corpus), NULL, 0, 0, NULL},
+    BNT_OPT_END,
+};
+
+struct tally {
+    unsigned number, passed, failed, skipped;
+    const char *program;
+    bool corpus;
+};
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int number)
+{
+    stop = number;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static const char *tier_name(enum suite_tier tier)
+{
+    return tier == SUITE_FAST ? "fast" : tier == SUITE_INTEGRATION ? "integration" : "full";
+}
+
+/* A filter is part of "suite/name"; a test is selected when any filter matches, or there is none. */
+static bool selected(const struct suite *s, const struct suite_test *t, const char *id, int n, char **filters)
+{
+    if (id) {
+        return strcmp(t->name, id) == 0;
+    }
+    char full[256];
+    snprintf(full, sizeof full, "%s/%s", s->name, t->name);
+    for (int i = 0; i < n; i++) {
+        if (strstr(full, filters[i])) {
+            return true;
+        }
+    }
+    return n == 0;
+}
+
+static bool seen_before(const struct suite *const *all, const struct suite_test *wanted)
+{
+    for (const struct suite *const *s = all; *s; s++) {
+        for (const struct suite_test *t = (*s)->tests; t->name; t++) {
+            if (t == wanted) {
+                return false;
+            }
+            if (strcmp(t->name, wanted->name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* A name is an identity: in filters, reports and history. */
+static enum bnt_status check_names(const struct suite *const *all)
+{
+    for (const struct suite *const *s = all; *s; s++) {
+        for (const struct suite_test *t = (*s)->tests; t->name; t++) {
+            if (!t->body || seen_before(all, t)) {
+                return bnt_msg_fail(BNT_E_FAILED, "rename it, or give it a body", "test %s of suite %s is %s", t->name,
+                                    (*s)->name, t->body ? "there twice" : "empty");
+            }
+            if (strspn(t->name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(t->name)) {
+                return bnt_msg_fail(BNT_E_FAILED, "use a-z, 0-9 and _", "test name %s", t->name);
+            }
+        }
+    }
+    return BNT_OK;
+}
+
+/* The test's output, each line behind "# | ": whatever it holds, it is a comment to a reader of TAP. */
+static void print_quoted(const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        printf("# | %.*s\n", (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static void print_result(const struct suite_test *t, const struct isolate_result *r, struct tally *tally)
+{
+    double ms = (double)r->wall_ns / 1e6;
+    tally->number++;
+    switch (r->verdict) {
+    case ISOLATE_PASSED:
+        tally->passed++;
+        printf("ok %u - %s # time=%.1fms\n", tally->number, t->name, ms);
+        break;
+    case ISOLATE_SKIPPED:
+        tally->skipped++;
+        printf("ok %u - %s # SKIP %s\n", tally->number, t->name, r->why);
+        break;
+    case ISOLATE_FAILED:
+        tally->failed++;
+        printf("not ok %u - %s # time=%.1fms\n# why: %s\n", tally->number, t->name, ms, r->why);
+        printf("# rerun: %s%s --run %s\n", tally->program, tally->corpus ? " --corpus" : "", t->name);
+        print_quoted(r->output ? r->output : "");
+        break;
+    case ISOLATE_STOPPED:
+        tally->number--;
+        break;
+    }
+    fflush(stdout);
+}
+
+static void list_test(const struct suite *s, const struct suite_test *t)
+{
+    printf("%s\t%s\t%s\t%u\t%s\n", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t), t->needs ? t->needs : "-");
+}
+
+static void run_one(const struct suite_test *t, struct tally *tally)
+{
+    struct isolate_result result;
+    isolate_run(t, &stop, &result);
+    print_result(t, &result, tally);
+    isolate_release(&result);
+}
+
+static enum bnt_status conclude(const struct tally *t)
+{
+    printf("1..%u\n%u passed, %u failed, %u skipped\n", t->number, t->passed, t->failed, t->skipped);
+    if (fflush(stdout) != 0) {
+        return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
+    }
+    return stop ? BNT_E_INTERRUPTED : t->failed ? BNT_E_FAILED : BNT_OK;
+}
+
+static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int argc, char **argv)
+{
+    (void)app;
+    const struct main_opts *o = parsed;
+    const struct suite *const *all = o->corpus ? corpus : suites;
+    struct tally tally = {.program = program_invocation_name, .corpus = o->corpus};
+    unsigned n_selected = 0;
+    enum bnt_status status = check_names(all);
+    for (const struct suite *const *s = all; status == BNT_OK && *s && !stop; s++) {
+        for (const struct suite_test *t = (*s)->tests; t->name && !stop; t++) {
+            if (!selected(*s, t, o->run, argc, argv)) {
+                continue;
+            }
+            n_selected++;
+            if (o->list) {
+                list_test(*s, t);
+            } else {
+                run_one(t, &tally);
+            }
+        }
+    }
+    if (status == BNT_OK && n_selected == 0 && !stop) {
+        status = bnt_msg_fail(BNT_E_NO_TESTS, "see: bnt-suites --list", "no test selected");
+    } else if (status == BNT_OK && !o->list) {
+        status = conclude(&tally);
+    }
+    return status;
+}
+
+static const struct bnt_cmd command = {
+    .name = "bnt-suites",
+    .synopsis = "[--list] [--run ID] [FILTER...]",
+    .summary = "run this project's tests, one process each, with TAP on standard output",
+    .description = "FILTER is a part of SUITE/NAME. A test is killed with its process group when its time is over; its "
+                   "output is shown when it fails. A skip says which need is not met here.",
+    .opts = options,
+    .opts_size = sizeof(struct main_opts),
+    .run = run_suites,
+};
+
+int main(int argc, char **argv)
+{
+    bnt_msg_setup(BNT_MSG_NORMAL, BNT_COLOR_AUTO);
+    catch_signals();
+    proc_adopt_orphans();
+    return (int)bnt_cmd_run(&command, "", NULL, argc, argv);
+}

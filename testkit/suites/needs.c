@@ -1,0 +1,165 @@
+/* The needs that a test may state, each with the check that decides it here and now. A need that nobody can check does
+ * not exist: a word outside this table fails the test that uses it. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sysinfo.h"
+#include "testkit/proc.h"
+#include "testkit/suite.h"
+#include "testkit/suites/support.h"
+
+struct need {
+    const char *name;
+    bool (*met)(const char *arg);
+    const char *arg;
+    const char *missing; /* said when it is not met */
+};
+
+static bool program_in_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    char file[BNT_PATH_MAX];
+    for (const char *at = path ? path : ""; *at;) {
+        size_t len = strcspn(at, ":");
+        if (bnt_path_format(file, NULL, "%.*s/%s", (int)len, at, name) == BNT_OK && access(file, X_OK) == 0) {
+            return true;
+        }
+        at += len + (at[len] == ':');
+    }
+    return false;
+}
+
+static bool shared_folder(const char *arg)
+{
+    (void)arg;
+    return support_shared_dir() != NULL;
+}
+
+static bool source_tree(const char *arg)
+{
+    (void)arg;
+    return support_source_dir() != NULL;
+}
+
+static bool file_in_variable(const char *variable)
+{
+    const char *path = getenv(variable);
+    return path && path[0] && access(path, R_OK) == 0;
+}
+
+static bool variable_is_1(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && strcmp(value, "1") == 0;
+}
+
+static bool file_exists(const char *path)
+{
+    return access(path, R_OK) == 0;
+}
+
+static bool memory_gib(const char *gib)
+{
+    return bnt_memory_limit() >> 30 >= strtoull(gib, NULL, 10);
+}
+
+/* By the system's Python: that is the one Debian's packages serve. */
+static bool python_module(const char *module)
+{
+    char line[64];
+    snprintf(line, sizeof line, "import %s", module);
+    char python[] = "/usr/bin/python3";
+    char flag[] = "-c";
+    char *argv[] = {python, flag, line, NULL};
+    struct proc p;
+    bool met = proc_run(&p, &(struct proc_spec){.argv = argv, .timeout_ms = 20000}, NULL) == BNT_OK &&
+               p.end == PROC_EXITED && p.code == 0;
+    proc_release(&p);
+    return met;
+}
+
+static const struct need needs_table[] = {
+    {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
+    {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
+    {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},
+    {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB", "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
+    {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
+    {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},
+    {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},
+    {"aarch64-gcc", program_in_path, "aarch64-linux-gnu-gcc", "no program aarch64-linux-gnu-gcc"},
+    {"gcc", program_in_path, "gcc", "no program gcc"},
+    {"clang", program_in_path, "clang", "no program clang"},
+    {"make", program_in_path, "make", "no program make"},
+    {"git", program_in_path, "git", "no program git"},
+    {"python3", program_in_path, "python3", "no program python3"},
+    {"openssl", program_in_path, "openssl", "no program openssl"},
+    {"strace", program_in_path, "strace", "no program strace"},
+    {"xmllint", program_in_path, "xmllint", "no program xmllint"},
+    {"python3-numpy", python_module, "numpy", "/usr/bin/python3 cannot import numpy"},
+    {"corpus-never", variable_is_1, "BNT_CORPUS_NEVER", "by design"},
+    {"memory-2g", memory_gib, "2", "less than 2 GiB of memory"},
+    {"memory-4g", memory_gib, "4", "less than 4 GiB of memory"},
+    {"memory-8g", memory_gib, "8", "less than 8 GiB of memory"},
+};
+
+enum { N_NEEDS = sizeof needs_table / sizeof needs_table[0] };
+
+/* The next comma-separated word; false at the end. */
+static bool next_word(const char **at, char *word, size_t size)
+{
+    *at += strspn(*at, ", ");
+    size_t len = strcspn(*at, ", ");
+    snprintf(word, size, "%.*s", (int)len, *at);
+    *at += len;
+    return len > 0;
+}
+
+static const struct need *find(const char *word)
+{
+    for (int i = 0; i < N_NEEDS; i++) {
+        if (strcmp(needs_table[i].name, word) == 0) {
+            return &needs_table[i];
+        }
+    }
+    return NULL;
+}
+
+/* Each need is checked once per process. */
+static bool is_met(const struct need *need)
+{
+    enum { UNKNOWN, MET, MISSING };
+    static signed char known[N_NEEDS];
+    signed char *k = &known[need - needs_table];
+    if (*k == UNKNOWN) {
+        *k = need->met(need->arg) ? MET : MISSING;
+    }
+    return *k == MET;
+}
+
+const char *suite_need_unknown(const char *needs)
+{
+    static char word[64];
+    for (const char *at = needs ? needs : ""; next_word(&at, word, sizeof word);) {
+        if (!find(word)) {
+            return word;
+        }
+    }
+    return NULL;
+}
+
+const char *suite_need_missing(const char *needs)
+{
+    static char why[192];
+    char word[64];
+    for (const char *at = needs ? needs : ""; next_word(&at, word, sizeof word);) {
+        const struct need *need = find(word);
+        if (!need || !is_met(need)) {
+            snprintf(why, sizeof why, "%s (%s)", word, need ? need->missing : "unknown need");
+            return why;
+        }
+    }
+    return NULL;
+}

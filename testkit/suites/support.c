@@ -1,0 +1,188 @@
+/* What test bodies may ask of the place where they run: folders, models, programs. */
+#include "testkit/suites/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/app.h"
+#include "testkit/proc.h"
+#include "testkit/suite.h"
+
+enum { RUN_TIMEOUT_MS = 60 * 1000, RUN_KEEP_BYTES = 4 * 1024 * 1024, MAX_CLIMB = 6 };
+
+static char scratch_dir[BNT_PATH_MAX];
+
+static bool join(char out[BNT_PATH_MAX], const char *dir, const char *relative)
+{
+    return bnt_path_format(out, NULL, "%s/%s", dir, relative) == BNT_OK;
+}
+
+static const char *set_in_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && value[0] ? value : NULL;
+}
+
+/* Climb from the executable (build/<config>/) to the folder that holds the list of suites. */
+static bool climb_to_source(char out[BNT_PATH_MAX])
+{
+    char marker[BNT_PATH_MAX];
+    if (bnt_exe_dir(out, NULL) != BNT_OK) {
+        return false;
+    }
+    for (int i = 0; i < MAX_CLIMB; i++) {
+        if (join(marker, out, "testkit/suites.def") && access(marker, R_OK) == 0) {
+            return true;
+        }
+        char *slash = strrchr(out, '/');
+        if (!slash || slash == out) {
+            return false;
+        }
+        *slash = '\0';
+    }
+    return false;
+}
+
+const char *support_source_dir(void)
+{
+    static char found[BNT_PATH_MAX];
+    const char *given = set_in_environment("BNT_SOURCE_DIR");
+    if (given) {
+        return given;
+    }
+    return climb_to_source(found) ? found : NULL;
+}
+
+const char *support_shared_dir(void)
+{
+    static char beside[BNT_PATH_MAX];
+    const char *given = set_in_environment("BNT_SHARED");
+    if (given) {
+        return access(given, R_OK | X_OK) == 0 ? given : NULL;
+    }
+    const char *source = support_source_dir();
+    bool there = source && join(beside, source, "../shared") && access(beside, R_OK | X_OK) == 0;
+    return there ? beside : NULL;
+}
+
+enum bnt_status support_make_scratch(char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    const char *tmp = set_in_environment("TMPDIR");
+    enum bnt_status status = bnt_path_format(out, err, "%s/bnt-test-XXXXXX", tmp ? tmp : "/tmp");
+    if (status == BNT_OK && !mkdtemp(out)) {
+        status = bnt_err_errno(err, "%s", out);
+    }
+    if (status == BNT_OK) {
+        memcpy(scratch_dir, out, strlen(out) + 1);
+    }
+    return status;
+}
+
+void support_enter_test(void)
+{
+    char cache[BNT_PATH_MAX];
+    setenv("HOME", scratch_dir, 1);
+    setenv("TMPDIR", scratch_dir, 1);
+    if (join(cache, scratch_dir, ".cache")) {
+        setenv("XDG_CACHE_HOME", cache, 1);
+    }
+    unsetenv("BNT_CACHE_DIR");
+}
+
+const char *suite_shared(const char *relative)
+{
+    static char path[BNT_PATH_MAX];
+    const char *dir = support_shared_dir();
+    if (!dir || !join(path, dir, relative)) {
+        fail_msg("no shared folder for %s: the test must say .needs = \"shared\"", relative);
+    }
+    return path;
+}
+
+const char *suite_source(const char *relative)
+{
+    static char path[BNT_PATH_MAX];
+    const char *dir = support_source_dir();
+    if (!dir || !join(path, dir, relative)) {
+        fail_msg("no source tree for %s: set BNT_SOURCE_DIR to it", relative);
+    }
+    return path;
+}
+
+const char *suite_bundled_model(void)
+{
+    static char path[BNT_PATH_MAX];
+    struct bnt_err err = {0};
+    if (bnt_bundled_model(path, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return path;
+}
+
+const char *suite_model(void)
+{
+    const char *given = set_in_environment("BNT_TEST_MODEL");
+    return given ? given : suite_bundled_model();
+}
+
+const char *suite_bnt(void)
+{
+    /* The build folder; an installed bnt-suites lies in <prefix>/libexec/bnt. */
+    static const char *const places[] = {"bnt", "../../bin/bnt"};
+    static char path[BNT_PATH_MAX];
+    const char *given = set_in_environment("BNT");
+    if (given) {
+        return given;
+    }
+    char dir[BNT_PATH_MAX];
+    if (bnt_exe_dir(dir, NULL) == BNT_OK) {
+        for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+            if (join(path, dir, places[i]) && access(path, X_OK) == 0) {
+                return path;
+            }
+        }
+    }
+    fail_msg("no program bnt beside bnt-suites: run make, or set BNT to it");
+    return NULL;
+}
+
+const char *suite_scratch(void)
+{
+    return scratch_dir;
+}
+
+void suite_run(const char *const *argv, const char *cwd, unsigned timeout_ms, struct suite_output *result)
+{
+    struct bnt_err err = {0};
+    struct proc p;
+    const struct proc_spec spec = {
+        .argv = (char *const *)(uintptr_t)argv,
+        .cwd = cwd,
+        .timeout_ms = timeout_ms ? timeout_ms : RUN_TIMEOUT_MS,
+        .keep_bytes = RUN_KEEP_BYTES,
+    };
+    if (proc_run(&p, &spec, &err) != BNT_OK) {
+        fail_msg("%s: %s", argv[0], err.msg);
+    }
+    result->exit = p.code;
+    result->out = proc_output(&p, PROC_OUT);
+    result->err = proc_output(&p, PROC_ERR);
+    char how[160];
+    proc_describe(&p, how, sizeof how);
+    bool exited = p.end == PROC_EXITED;
+    proc_release(&p);
+    assert_non_null(result->out);
+    assert_non_null(result->err);
+    if (!exited) {
+        fail_msg("%s %s: %s\n%s", argv[0], argv[1] ? argv[1] : "", how, result->err);
+    }
+}
+
+void suite_output_release(struct suite_output *o)
+{
+    free(o->out);
+    free(o->err);
+    *o = (struct suite_output){0};
+}
