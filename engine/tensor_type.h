@@ -28,7 +28,11 @@ struct tensor_type_info {
 /* NULL for an id that is not known here. */
 const struct tensor_type_info *tensor_type_info(uint32_t id);
 
-/* Bytes of a tensor with these dimensions; false on overflow or a shape that the type cannot hold. */
+/* Name of an id by which ggml, bitnet.cpp or ik_llama.cpp know it, read here or not ("IQ2_XXS", "I8_S", "IQ2_BN"); NULL
+ * for an id that none of them uses. 39 is "TL2" here and "MXFP4" only to those who know better from the file. */
+const char *tensor_type_name(uint32_t id);
+
+/* Bytes of a tensor with these dimensions; false on overflow, a dimension of 0 or a shape that the type cannot hold. */
 bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes);
 
 /* Packings that share the I2_S type id (docs/formats.md). */
@@ -51,10 +55,12 @@ bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct 
  * byte order. */
 void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float *dst);
 
-/* Ternary codes of a whole tensor: w[r*cols + c] in {-1, 0, 1} and one scale. Types I2_S (by layout), TL1, TL2 (by
- * tiles), and TQ1_0 and TQ2_0 when all their non-empty blocks have one scale (else UNSUPPORTED: dequantise them as
- * floats). data is the tensor's bytes in host order.
- * Rows [row0, row1) only; dst has (row1-row0)*cols entries. Errors: FILE with class CORRUPT or SCALE. */
+/* Ternary codes of rows [row0, row1) of a tensor: w[(r-row0)*cols + c] in {-1, 0, 1}, and the one scale of the whole
+ * tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0 and TQ2_0 when all their non-empty blocks have one
+ * scale (else UNSUPPORTED: dequantise them as floats). data is the whole tensor in host byte order; dst has
+ * (row1-row0)*cols entries. Ask for many rows at a time: every call with TQ1_0 or TQ2_0 compares all scales.
+ * Errors: FILE with class CORRUPT (a code that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or
+ * layout do not divide the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
 struct ternary_source {
     enum tensor_type type;
     const uint8_t *data;

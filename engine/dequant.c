@@ -1,0 +1,221 @@
+/* Block formats to float32, row by row. Values are bit-exact to ggml's reference: the same operations in the same order
+ * (a product of scale and sub-scale is rounded before the quant multiplies it), no fused multiply-add, no table.
+ * Blocks are read byte by byte at fixed offsets, so a row needs no alignment. */
+#include <string.h>
+
+#include "engine/tensor_type.h"
+
+#define K_BLOCK 256 /* weights in a super-block of the K and TQ types */
+
+static uint16_t load16(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint32_t load32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static float half_at(const uint8_t *p)
+{
+    return f16_to_f32(load16(p));
+}
+
+/* The block functions take one block and write its weights. */
+
+static void block_q4_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b);
+    for (int j = 0; j < 16; j++) {
+        y[j] = (float)((b[2 + j] & 15) - 8) * d;
+        y[j + 16] = (float)((b[2 + j] >> 4) - 8) * d;
+    }
+}
+
+static void block_q4_1(const uint8_t *b, float *y)
+{
+    const float d = half_at(b), m = half_at(b + 2);
+    for (int j = 0; j < 16; j++) {
+        y[j] = (float)(b[4 + j] & 15) * d + m;
+        y[j + 16] = (float)(b[4 + j] >> 4) * d + m;
+    }
+}
+
+/* Quant j of 32 with 5 bits: nibbles in qs, the fifth bits in a 32-bit word. */
+static int q5_at(const uint8_t *qs, uint32_t high, int j)
+{
+    int low = j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
+    return low | (int)(high >> j & 1) << 4;
+}
+
+static void block_q5_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b);
+    const uint32_t high = load32(b + 2);
+    for (int j = 0; j < 32; j++) {
+        y[j] = (float)(q5_at(b + 6, high, j) - 16) * d;
+    }
+}
+
+static void block_q5_1(const uint8_t *b, float *y)
+{
+    const float d = half_at(b), m = half_at(b + 2);
+    const uint32_t high = load32(b + 4);
+    for (int j = 0; j < 32; j++) {
+        y[j] = (float)q5_at(b + 8, high, j) * d + m;
+    }
+}
+
+static void block_q8_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b);
+    for (int j = 0; j < 32; j++) {
+        y[j] = (float)(int8_t)b[2 + j] * d;
+    }
+}
+
+/* Scale and minimum i of 8, 6 bits each in 12 bytes: 0..3 lie in the low six bits of bytes i and 4+i; 4..7 take a nibble
+ * of byte 4+i and the two high bits that the first eight bytes have left. */
+static void k_scale_min(const uint8_t *s, int i, uint8_t *scale, uint8_t *min)
+{
+    if (i < 4) {
+        *scale = s[i] & 63;
+        *min = s[i + 4] & 63;
+    } else {
+        *scale = (uint8_t)((s[i + 4] & 15) | (s[i - 4] >> 6) << 4);
+        *min = (uint8_t)(s[i + 4] >> 4 | (s[i] >> 6) << 4);
+    }
+}
+
+/* Q4_K and Q5_K: eight sub-blocks of 32 in pairs that share 32 bytes of nibbles. high: 32 bytes, bit i of byte l is the
+ * fifth bit of weight l of sub-block i; NULL without. */
+static void block_q45_k(const uint8_t *b, const uint8_t *high, const uint8_t *nibbles, float *y)
+{
+    const float d = half_at(b), dmin = half_at(b + 2);
+    for (int i = 0; i < 8; i++) {
+        uint8_t scale, min;
+        k_scale_min(b + 4, i, &scale, &min);
+        const float d1 = d * (float)scale, m1 = dmin * (float)min;
+        const uint8_t *q = nibbles + 32 * (i / 2);
+        for (int l = 0; l < 32; l++) {
+            int v = i % 2 ? q[l] >> 4 : q[l] & 15;
+            if (high) {
+                v += (high[l] >> i & 1) << 4;
+            }
+            y[32 * i + l] = d1 * (float)v - m1;
+        }
+    }
+}
+
+static void block_q4_k(const uint8_t *b, float *y)
+{
+    block_q45_k(b, NULL, b + 16, y);
+}
+
+static void block_q5_k(const uint8_t *b, float *y)
+{
+    block_q45_k(b, b + 16, b + 48, y);
+}
+
+/* Q6_K: low nibbles ql[128], high pairs qh[64], int8 sub-scales[16] for 16 weights each, f16 scale. Half h of the block,
+ * quarter k of the half: 32 weights. */
+static void block_q6_k(const uint8_t *b, float *y)
+{
+    const float d = half_at(b + 208);
+    for (int i = 0; i < K_BLOCK; i++) {
+        int h = i / 128, k = i / 32 % 4, l = i % 32;
+        uint8_t low = b[64 * h + 32 * (k % 2) + l];
+        uint8_t high = b[128 + 32 * h + l];
+        int q = (k < 2 ? low & 15 : low >> 4) | (high >> (2 * k) & 3) << 4;
+        float scale = d * (float)(int8_t)b[192 + i / 16];
+        y[i] = scale * (float)(q - 32);
+    }
+}
+
+/* Trit n of a byte that holds them as a fraction of 256, the most significant first. */
+static float trit(uint8_t byte, int n)
+{
+    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    uint8_t q = (uint8_t)(byte * pow3[n]);
+    return (float)((q * 3 >> 8) - 1);
+}
+
+static void block_tq1_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b + 52);
+    for (int i = 0; i < 160; i++) {
+        y[i] = trit(b[i % 32], i / 32) * d;
+    }
+    for (int i = 0; i < 80; i++) {
+        y[160 + i] = trit(b[32 + i % 16], i / 16) * d;
+    }
+    for (int i = 0; i < 16; i++) {
+        y[240 + i] = trit(b[48 + i % 4], i / 4) * d;
+    }
+}
+
+static void block_tq2_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b + 64);
+    for (int i = 0; i < K_BLOCK; i++) {
+        int q = b[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4)) & 3;
+        y[i] = (float)(q - 1) * d;
+    }
+}
+
+typedef void block_fn(const uint8_t *block, float *y);
+
+static block_fn *block_function(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_Q4_0:
+        return block_q4_0;
+    case TENSOR_Q4_1:
+        return block_q4_1;
+    case TENSOR_Q5_0:
+        return block_q5_0;
+    case TENSOR_Q5_1:
+        return block_q5_1;
+    case TENSOR_Q8_0:
+        return block_q8_0;
+    case TENSOR_Q4_K:
+        return block_q4_k;
+    case TENSOR_Q5_K:
+        return block_q5_k;
+    case TENSOR_Q6_K:
+        return block_q6_k;
+    case TENSOR_TQ1_0:
+        return block_tq1_0;
+    case TENSOR_TQ2_0:
+        return block_tq2_0;
+    default:
+        return NULL;
+    }
+}
+
+void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float *dst)
+{
+    const uint8_t *p = row;
+    if (type == TENSOR_F32) {
+        memcpy(dst, p, cols * sizeof *dst);
+        return;
+    }
+    if (type == TENSOR_F16 || type == TENSOR_BF16) {
+        for (uint64_t i = 0; i < cols; i++) {
+            uint16_t bits = load16(p + 2 * i);
+            dst[i] = type == TENSOR_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+        }
+        return;
+    }
+    block_fn *block = block_function(type);
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
+    for (uint64_t i = 0; block && i < cols; i += info->block_weights) {
+        block(p, dst + i);
+        p += info->block_bytes;
+    }
+}

@@ -1,0 +1,217 @@
+/* Ternary codes of a tensor, whatever its packing, and the packing that the kernels read. TL1 and TL2 are in
+ * ternary_tl.c. The layouts are described in docs/formats.md. */
+#include "engine/ternary_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+#define TAIL_BYTES 32u
+#define TQ_BLOCK 256u
+/* A trained scale is a mean or maximum of weights (or its inverse): far from this, whatever the unit. */
+#define MAX_SCALE 1e8f
+
+enum bnt_status ternary_bad_code(const struct ternary_source *src, uint64_t row, uint64_t col, struct bnt_err *err)
+{
+    const char *name = tensor_type_info((uint32_t)src->type)->name;
+    return gguf_fail(err, GGUF_FAULT_CORRUPT, "%s weight at row %llu, column %llu has a code that means no weight",
+                     name, (unsigned long long)row, (unsigned long long)col);
+}
+
+static enum bnt_status check_scale(float scale, struct bnt_err *err)
+{
+    if (isfinite(scale) && fabsf(scale) <= MAX_SCALE) {
+        return BNT_OK;
+    }
+    return gguf_fail(err, GGUF_FAULT_SCALE, "the tensor's scale is %g", (double)scale);
+}
+
+/* I2_S, both block forms: blocks of 4 * lane weights in `lane` bytes along the flat stream, the first quarter in the
+ * high bits. Only the part of a block that lies in [from, to) is written. */
+static enum bnt_status decode_i2s_blocks(const struct ternary_source *src, uint64_t from, uint64_t to, int8_t *dst,
+                                         struct bnt_err *err)
+{
+    const uint64_t lane = src->layout == I2S_ARM ? 16 : 32, block = 4 * lane;
+    for (uint64_t b = from / block; b * block < to; b++) {
+        const uint8_t *bytes = src->data + b * lane;
+        uint64_t base = b * block;
+        uint64_t first = from > base ? from - base : 0;
+        uint64_t last = to - base < block ? to - base : block;
+        for (uint64_t i = first; i < last; i++) {
+            unsigned code = bytes[i % lane] >> (6 - 2 * (i / lane)) & 3;
+            if (code == 3) {
+                return ternary_bad_code(src, (base + i) / src->cols, (base + i) % src->cols, err);
+            }
+            dst[base + i - from] = (int8_t)((int)code - 1);
+        }
+    }
+    return BNT_OK;
+}
+
+/* I2_S, four rows in a byte, the first of them in the high bits. */
+static enum bnt_status decode_i2s_rows4(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
+                                        struct bnt_err *err)
+{
+    for (uint64_t r = row0; r < row1; r++) {
+        const uint8_t *bytes = src->data + r / 4 * src->cols;
+        for (uint64_t c = 0; c < src->cols; c++) {
+            unsigned code = bytes[c] >> (6 - 2 * (r % 4)) & 3;
+            if (code == 3) {
+                return ternary_bad_code(src, r, c, err);
+            }
+            *dst++ = (int8_t)((int)code - 1);
+        }
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
+                                  struct bnt_err *err)
+{
+    uint64_t weights = src->rows * src->cols;
+    bool divides = src->layout == I2S_ROWS4 ? src->rows % 4 == 0 : weights % (src->layout == I2S_ARM ? 64 : 128) == 0;
+    if (!divides) {
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "I2_S packing %s does not divide %llu x %llu weights",
+                         i2s_layout_name(src->layout), (unsigned long long)src->rows, (unsigned long long)src->cols);
+    }
+    if (src->layout == I2S_ROWS4) {
+        return decode_i2s_rows4(src, row0, row1, dst, err);
+    }
+    return decode_i2s_blocks(src, row0 * src->cols, row1 * src->cols, dst, err);
+}
+
+/* Scale of a TQ block; 0 for one whose weights are all zero, whatever scale stands there. */
+static float tq_block_scale(enum tensor_type type, const uint8_t *block, float values[TQ_BLOCK])
+{
+    uint16_t half;
+    memcpy(&half, block + (type == TENSOR_TQ1_0 ? 52 : 64), sizeof half);
+    float d = f16_to_f32(half);
+    if (d == 0) {
+        return 0;
+    }
+    dequantize_row(type, block, TQ_BLOCK, values);
+    for (unsigned i = 0; i < TQ_BLOCK; i++) {
+        if (values[i] != 0) {
+            return d;
+        }
+    }
+    return 0;
+}
+
+/* The one scale of all blocks of a TQ tensor that are not empty; 0 when all are. */
+static enum bnt_status tq_scale(const struct ternary_source *src, float *scale, struct bnt_err *err)
+{
+    const uint32_t block_bytes = tensor_type_info((uint32_t)src->type)->block_bytes;
+    const uint64_t blocks = src->rows * src->cols / TQ_BLOCK;
+    float values[TQ_BLOCK];
+    *scale = 0;
+    for (uint64_t b = 0; b < blocks; b++) {
+        const uint8_t *block = src->data + b * block_bytes;
+        float d = tq_block_scale(src->type, block, values);
+        if (d == 0 || d == *scale) {
+            continue;
+        }
+        enum bnt_status st = check_scale(d, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        if (*scale != 0) {
+            return bnt_err_set(err, BNT_E_UNSUPPORTED, "blocks of the tensor have different scales (%g and %g)",
+                               (double)*scale, (double)d);
+        }
+        *scale = d;
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status decode_tq(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
+                                 float *scale, struct bnt_err *err)
+{
+    const uint32_t block_bytes = tensor_type_info((uint32_t)src->type)->block_bytes;
+    const uint64_t row_blocks = src->cols / TQ_BLOCK;
+    float values[TQ_BLOCK];
+    enum bnt_status st = tq_scale(src, scale, err);
+    for (uint64_t b = row0 * row_blocks; st == BNT_OK && b < row1 * row_blocks; b++) {
+        const uint8_t *block = src->data + b * block_bytes;
+        float d = tq_block_scale(src->type, block, values);
+        for (unsigned i = 0; i < TQ_BLOCK; i++) {
+            /* Values are d times -1, 0, 1 exactly, or 2 for the one code that no quantiser writes. */
+            float v = d == 0 ? 0 : values[i] / d;
+            if (v > 1) {
+                return ternary_bad_code(src, b / row_blocks, b % row_blocks * TQ_BLOCK + i, err);
+            }
+            *dst++ = (int8_t)v;
+        }
+    }
+    return st;
+}
+
+static enum bnt_status check_source(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                                    struct bnt_err *err)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)src->type);
+    uint64_t ne[4] = {src->cols, src->rows, 1, 1}, size;
+    if (!info || !info->ternary) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED, "type %u has no ternary codes", (unsigned)src->type);
+    }
+    if (!tensor_size(src->type, ne, &size)) {
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s cannot have %llu x %llu weights", info->name,
+                         (unsigned long long)src->rows, (unsigned long long)src->cols);
+    }
+    if (size != src->size || row0 > row1 || row1 > src->rows) {
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: rows %llu to %llu of %llu, %llu bytes where %llu are needed",
+                         info->name, (unsigned long long)row0, (unsigned long long)row1,
+                         (unsigned long long)src->rows, (unsigned long long)src->size, (unsigned long long)size);
+    }
+    return BNT_OK;
+}
+
+enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
+                               float *scale, struct bnt_err *err)
+{
+    enum bnt_status st = check_source(src, row0, row1, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (src->type == TENSOR_TQ1_0 || src->type == TENSOR_TQ2_0) {
+        return decode_tq(src, row0, row1, dst, scale, err);
+    }
+    float s;
+    memcpy(&s, src->data + src->size - TAIL_BYTES, sizeof s);
+    st = check_scale(s, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (src->type == TENSOR_I2_S) {
+        st = decode_i2s(src, row0, row1, dst, err);
+    } else {
+        st = ternary_decode_tl(src, row0, row1, dst, err);
+    }
+    if (st == BNT_OK) {
+        *scale = s;
+    }
+    return st;
+}
+
+uint64_t ternary_row_bytes(uint64_t cols)
+{
+    return (cols + 127) / 128 * 32;
+}
+
+void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
+{
+    for (uint64_t r = 0; r < n_rows; r++) {
+        for (uint64_t base = 0; base < cols; base += 128) {
+            for (uint64_t p = 0; p < 32; p++) {
+                unsigned byte = 0;
+                for (uint64_t k = 0; k < 4; k++) {
+                    uint64_t c = base + 32 * k + p;
+                    int code = c < cols ? w[r * cols + c] + 1 : 1;
+                    byte = byte << 2 | (unsigned)code;
+                }
+                *dst++ = (uint8_t)byte;
+            }
+        }
+    }
+}
