@@ -1,0 +1,137 @@
+/* bnt env: every environment variable that is honoured.
+ *
+ * The table below is the list. `make lint` holds it against the getenv() calls of the tree: a
+ * variable that the code reads is here, and a row that names no library is read somewhere. */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/msg.h"
+#include "ci/commands.h"
+
+struct env_row {
+    const char *name;
+    const char *library; /* who reads it; NULL: bnt itself */
+    const char *meaning;
+};
+
+static const struct env_row rows[] = {
+    {"BNT_CACHE_DIR", NULL, "folder of the cache"},
+    {"XDG_CACHE_HOME", NULL, "the cache is in bnt/ below it, without BNT_CACHE_DIR"},
+    {"HOME", NULL, "the cache is in .cache/bnt below it, without both"},
+    {"BNT_MODELS_DIR", NULL, "folder of the bundled model"},
+    {"NO_COLOR", NULL, "no colour when not empty, unless --color says otherwise"},
+    {"TERM", NULL, "no colour and no progress line on a \"dumb\" terminal"},
+    {"PATH", NULL, "where suites look for the programs they need"},
+    {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
+    {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
+    {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
+    {"http_proxy", "libcurl", "proxy for http://"},
+    {"HTTPS_PROXY", "libcurl", "proxy for https:// (also in lower case)"},
+    {"ALL_PROXY", "libcurl", "proxy for both (also in lower case)"},
+    {"NO_PROXY", "libcurl", "hosts that are reached without a proxy (also in lower case)"},
+    {"SSL_CERT_FILE", "openssl", "certificates of authorities, one file"},
+    {"SSL_CERT_DIR", "openssl", "certificates of authorities, a folder"},
+};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0], VALUE_MAX_BYTES = 512 };
+
+struct env_opts {
+    bool json;
+};
+
+static const struct bnt_opt options[] = {
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "json",
+     .help = "print a JSON array",
+     .offset = offsetof(struct env_opts, json)},
+    BNT_OPT_END,
+};
+
+static const char *reader(const struct env_row *row)
+{
+    return row->library ? row->library : "bnt";
+}
+
+/* The value, with the user and password of a proxy's address hidden, since this is pasted into bug
+ * reports. NULL: unset. */
+static char *shown_value(const char *name, char out[VALUE_MAX_BYTES])
+{
+    const char *value = getenv(name);
+    if (!value) {
+        return NULL;
+    }
+    const char *scheme = strstr(value, "://");
+    const char *host = scheme ? scheme + 3 : value;
+    const char *at = strrchr(value, '@');
+    if (at && at >= host) {
+        snprintf(out, VALUE_MAX_BYTES, "%.*s***%s", (int)(host - value), value, at);
+    } else {
+        snprintf(out, VALUE_MAX_BYTES, "%s", value);
+    }
+    return out;
+}
+
+/* JSON has no bytes outside UTF-8: where there are any, all above ASCII become '?'. */
+static json_t *json_value(char *value)
+{
+    if (!value) {
+        return json_null();
+    }
+    json_t *text = json_string(value);
+    for (char *p = value; !text && *p; p++) {
+        *p = (unsigned char)*p < 0x80 ? *p : '?';
+    }
+    return text ? text : json_string(value);
+}
+
+static enum bnt_status print_json(void)
+{
+    char value[VALUE_MAX_BYTES];
+    json_t *array = json_array();
+    for (size_t i = 0; i < N_ROWS; i++) {
+        json_t *row = json_pack("{s:s, s:o, s:s, s:s}", "name", rows[i].name, "value",
+                                json_value(shown_value(rows[i].name, value)), "meaning",
+                                rows[i].meaning, "read_by", reader(&rows[i]));
+        json_array_append_new(array, row);
+    }
+    bool complete = json_array_size(array) == N_ROWS;
+    complete = complete && json_dumpf(array, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
+    json_decref(array);
+    return complete ? BNT_OK : bnt_msg_fail(BNT_E_FAILED, NULL, "env: the JSON cannot be written");
+}
+
+static void print_table(void)
+{
+    char value[VALUE_MAX_BYTES];
+    for (size_t i = 0; i < N_ROWS; i++) {
+        const char *shown = shown_value(rows[i].name, value);
+        printf("%-15s %s%s\n    %s; read by %s\n", rows[i].name, shown ? "= " : "(unset)",
+               shown ? shown : "", rows[i].meaning, reader(&rows[i]));
+    }
+}
+
+static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "see: bnt env --help", "env: unexpected '%s'", argv[0]);
+    }
+    if (((const struct env_opts *)opts)->json) {
+        return print_json();
+    }
+    print_table();
+    return BNT_OK;
+}
+
+const struct bnt_cmd bnt_cmd_env = {
+    .name = "env",
+    .synopsis = "[--json]",
+    .summary = "environment variables that are honoured, and their values",
+    .opts = options,
+    .opts_size = sizeof(struct env_opts),
+    .run = run,
+};
