@@ -26,7 +26,10 @@
 struct bnt_model;
 struct bnt_session;
 
+struct bnt_session_options;
+
 struct bnt_model_options {
+    const struct bnt_session_options *session; /* the session that is planned: its memory counts; NULL: the defaults */
     const char *i2s_layout;  /* "auto" (NULL), "128/32", "64/16", "4-rows" */
     const char *pre;         /* tokenizer.ggml.pre override; NULL: the file's */
     uint64_t memory_limit;   /* bytes; 0: what the machine or the cgroup allows */
@@ -88,6 +91,8 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
 
 /* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL before any eval. */
 float *bnt_session_logits(struct bnt_session *s);
+uint32_t bnt_session_n_vocab(const struct bnt_session *s); /* entries of a row of logits */
+const struct bnt_tokenizer *bnt_session_tokenizer(const struct bnt_session *s); /* the model's, NULL without */
 uint32_t bnt_session_n_past(const struct bnt_session *s);
 uint32_t bnt_session_n_ctx(const struct bnt_session *s);
 /* Forget all positions from n_past on; n_past must not exceed the present one (USAGE). */

@@ -1,0 +1,283 @@
+/* The CPU back end: memory, embedding, head, streaming. The layers are in forward.c. */
+#include "engine/cpu/backend_cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/sysinfo.h"
+
+enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096, MAX_THREADS = 256 };
+
+/* ---- configuration and memory ------------------------------------------------------------------------------------ */
+
+static uint32_t u32_or(uint32_t value, uint32_t fallback)
+{
+    return value ? value : fallback;
+}
+
+struct backend_config backend_config_of(const struct bnt_model *m, const struct bnt_session_options *opts)
+{
+    uint32_t trained = m->info.n_ctx_train < DEFAULT_CTX ? m->info.n_ctx_train : DEFAULT_CTX;
+    struct backend_config c = {
+        .n_ctx = u32_or(opts->n_ctx, trained),
+        .n_batch = u32_or(opts->n_batch, DEFAULT_BATCH),
+        .n_threads = opts->n_threads > 0 ? opts->n_threads : bnt_cpu_count(),
+        .kv_type = opts->kv_type,
+        .kernel = opts->kernel,
+        .interrupted = opts->interrupted,
+    };
+    c.n_batch = c.n_batch > MAX_BATCH ? MAX_BATCH : c.n_batch;
+    c.n_batch = c.n_batch > c.n_ctx ? c.n_ctx : c.n_batch;
+    c.n_threads = c.n_threads > MAX_THREADS ? MAX_THREADS : c.n_threads;
+    return c;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The layout's cursor: counts bytes, and hands out memory when there is an arena. */
+struct cursor {
+    struct bnt_arena *arena;
+    uint64_t bytes;
+};
+
+static void *take(struct cursor *c, uint64_t n)
+{
+    c->bytes += bnt_arena_cost((size_t)n);
+    return c->arena ? bnt_arena_alloc(c->arena, (size_t)n) : NULL;
+}
+
+static float *take_floats(struct cursor *c, uint64_t rows, uint64_t cols)
+{
+    return take(c, rows * cols * sizeof(float));
+}
+
+static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config *c)
+{
+    uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    return (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx * element;
+}
+
+static void take_batch(struct cursor *cur, const struct bnt_model *m, const struct backend_config *c,
+                       struct cpu_scratch *s)
+{
+    const struct bnt_model_info *in = &m->info;
+    uint64_t q_dim = (uint64_t)in->n_head * in->head_dim, kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
+    uint64_t width = max_u64(max_u64(in->n_embd, in->n_ff), q_dim);
+    s->x = take_floats(cur, c->n_batch, in->n_embd);
+    s->h = take_floats(cur, c->n_batch, width);
+    s->q = take_floats(cur, c->n_batch, q_dim);
+    s->k = take_floats(cur, c->n_batch, kv_dim);
+    s->v = take_floats(cur, c->n_batch, kv_dim);
+    s->gate = take_floats(cur, c->n_batch, in->n_ff);
+    s->up = take_floats(cur, c->n_batch, in->n_ff);
+    s->y = take_floats(cur, c->n_batch, in->n_embd);
+    s->cs = take_floats(cur, c->n_batch, m->rope.n_rot);
+    s->act.stride = act_stride(width);
+    s->act.q = take(cur, c->n_batch * s->act.stride);
+    s->act.scale = take_floats(cur, c->n_batch, 1);
+    s->act.sum = take(cur, c->n_batch * sizeof(int32_t));
+    s->scores = take_floats(cur, (uint64_t)c->n_threads * (in->n_head / in->n_head_kv), c->n_ctx);
+    s->row = take_floats(cur, c->n_threads, width);
+}
+
+uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c, struct bnt_arena *arena,
+                            struct cpu_scratch *s)
+{
+    struct cursor cur = {.arena = arena};
+    s->k_cache = take(&cur, kv_bytes(m, c));
+    s->v_cache = take(&cur, kv_bytes(m, c));
+    take_batch(&cur, m, c, s);
+    if (m->info.streamed) {
+        s->layer = take(&cur, model_layer_bytes(m));
+        s->layer_scratch = take(&cur, model_layer_scratch(m));
+        s->head_rows = take(&cur, max_u64(STREAM_HEAD_BYTES, max_u64(m->head.row_bytes, m->embd.row_bytes)));
+    }
+    return cur.bytes;
+}
+
+uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_options *opts)
+{
+    struct backend_config c = backend_config_of(m, opts);
+    struct cpu_scratch s;
+    return cpu_scratch_layout(m, &c, NULL, &s) + (uint64_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
+}
+
+/* ---- streaming --------------------------------------------------------------------------------------------------- */
+
+/* Point b->now at layer il, reading its weights when nothing stays in memory. */
+static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bnt_err *err)
+{
+    struct layer *layer = &b->base.model->layers[il];
+    if (!b->base.model->info.streamed) {
+        b->now = layer;
+        return BNT_OK;
+    }
+    uint8_t *at = b->s.layer;
+    b->streamed = *layer;
+    b->now = &b->streamed;
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        struct weight *w = &b->streamed.w[i];
+        enum bnt_status st = weight_load(b->base.model, w, 0, w->rows, at, b->s.layer_scratch, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        w->data = at;
+        at += (weight_bytes(w) + 63) / 64 * 64;
+    }
+    return BNT_OK;
+}
+
+/* ---- embedding, layers ------------------------------------------------------------------------------------------- */
+
+static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct bnt_err *err)
+{
+    const struct bnt_model *m = b->base.model;
+    for (uint32_t t = 0; t < b->n; t++) {
+        enum bnt_status st = embedding_row(m, (uint64_t)ids[t], b->s.x + (size_t)t * m->info.n_embd, b->s.head_rows, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        rope_at(&m->rope, (uint64_t)b->pos + t, b->s.cs + (size_t)t * m->rope.n_rot);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos, struct bnt_err *err)
+{
+    struct backend_cpu *b = (struct backend_cpu *)base;
+    b->n = n;
+    b->pos = pos;
+    enum bnt_status st = embed(b, ids, err);
+    for (uint32_t il = 0; st == BNT_OK && il < base->model->info.n_layer; il++) {
+        if (base->config.interrupted && *base->config.interrupted) {
+            return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", pos);
+        }
+        st = enter_layer(b, il, err);
+        if (st == BNT_OK) {
+            cpu_layer(b, il);
+        }
+    }
+    return st;
+}
+
+/* ---- head -------------------------------------------------------------------------------------------------------- */
+
+struct head_task {
+    struct backend_cpu *b;
+    struct float_weights w; /* rows [first_row, first_row + w.rows) of the head */
+    uint64_t first_row;
+    uint32_t n;
+    float *out;
+};
+
+static void head_rows(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct head_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    b->kernels->matmul_float(&t->w, begin, end, b->s.h, b->width, t->n, t->out + t->first_row,
+                             b->base.model->info.n_vocab, b->s.row + (size_t)thread * b->width);
+}
+
+static void run_head(struct head_task *t)
+{
+    uint64_t macs = t->w.rows * t->w.cols * t->n;
+    cpu_pool_run(t->b->pool, t->w.rows, cpu_chunk(t->b, t->w.rows, macs), head_rows, t);
+}
+
+/* The head by pieces of STREAM_HEAD_BYTES that are read, used and forgotten. */
+static enum bnt_status stream_head(struct backend_cpu *b, struct head_task *t, struct bnt_err *err)
+{
+    struct weight w = b->base.model->head;
+    uint64_t step = max_u64(STREAM_HEAD_BYTES / w.row_bytes, 1);
+    for (uint64_t r = 0; r < w.rows; r += step) {
+        uint64_t end = r + step < w.rows ? r + step : w.rows;
+        enum bnt_status st = weight_load(b->base.model, &w, r, end, b->s.head_rows, NULL, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        t->first_row = r;
+        t->w.rows = end - r;
+        t->w.data = b->s.head_rows;
+        run_head(t);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out, struct bnt_err *err)
+{
+    struct backend_cpu *b = (struct backend_cpu *)base;
+    const struct bnt_model *m = base->model;
+    for (uint32_t t = 0; t < n; t++) {
+        b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm, (float)m->info.rms_eps,
+                            m->info.n_embd, b->s.h + (size_t)t * b->width);
+    }
+    struct head_task task = {
+        .b = b, .n = n, .out = out,
+        .w = {.type = m->head.type, .data = m->head.data, .rows = m->head.rows, .cols = m->head.cols,
+              .row_bytes = m->head.row_bytes}};
+    if (!m->head.data) {
+        return stream_head(b, &task, err);
+    }
+    run_head(&task);
+    return BNT_OK;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static void free_cpu(struct backend *base)
+{
+    struct backend_cpu *b = (struct backend_cpu *)base;
+    cpu_pool_free(b->pool);
+    bnt_arena_release(&b->arena);
+    free(b);
+}
+
+static const struct backend_ops cpu_ops = {"cpu", forward, logits, free_cpu};
+
+static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
+{
+    struct backend *base = &b->base;
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st = cpu_kernels_choose(base->config.kernel, &b->kernels, base->kernel_note, sizeof base->kernel_note,
+                                            err);
+    uint64_t t1 = bnt_clock_now_ns();
+    if (st == BNT_OK) {
+        st = cpu_pool_new(base->config.n_threads, &b->pool, err);
+    }
+    base->self_test_ns = t1 - t0;
+    base->start_ns = bnt_clock_now_ns() - t1;
+    if (st == BNT_OK) {
+        base->kernel = b->kernels->name;
+        st = bnt_arena_init(&b->arena, (size_t)cpu_scratch_layout(base->model, &base->config, NULL, &b->s), err);
+    }
+    if (st == BNT_OK) {
+        base->memory_bytes = cpu_scratch_layout(base->model, &base->config, &b->arena, &b->s);
+        base->kv_bytes = 2 * kv_bytes(base->model, &base->config);
+    }
+    return st;
+}
+
+enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config, struct backend **out,
+                                struct bnt_err *err)
+{
+    struct backend_cpu *b = calloc(1, sizeof *b);
+    if (!b) {
+        return bnt_err_nomem(err, "a back end", sizeof *b);
+    }
+    const struct bnt_model_info *in = &m->info;
+    b->base = (struct backend){.ops = &cpu_ops, .model = m, .config = *config};
+    b->q_dim = in->n_head * in->head_dim;
+    b->kv_dim = in->n_head_kv * in->head_dim;
+    b->width = (uint32_t)max_u64(max_u64(in->n_embd, in->n_ff), b->q_dim);
+    enum bnt_status st = start(b, err);
+    if (st != BNT_OK) {
+        free_cpu(&b->base);
+        return st;
+    }
+    *out = &b->base;
+    return BNT_OK;
+}

@@ -1,0 +1,270 @@
+/* A layer on the CPU, as steps that run in parallel: over tokens where a step is elementwise, over rows of weights where
+ * it is a product, over (token, head group) in attention. Which thread does which piece is not fixed and does not
+ * matter: every element of a result is computed by one thread in one order.
+ *
+ *     x ─ norm ─ quantise ─ q,k,v ─ rotate, store ─ attend ─ [sub-norm] ─ quantise ─ wo ─ + x
+ *     x ─ norm ─ quantise ─ gate,up ─ act·mul ─ [sub-norm] ─ quantise ─ down ─ + x                                 */
+#include <string.h>
+
+#include "engine/cpu/backend_cpu.h"
+
+/* Below this many multiply-adds a step is done by the caller alone: waking a thread costs more. */
+#define SERIAL_MACS 400000u
+enum { ROW_GRAIN = 16 };
+
+size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs)
+{
+    int threads = b->base.config.n_threads;
+    if (threads == 1 || macs < SERIAL_MACS) {
+        return (size_t)rows;
+    }
+    uint64_t chunk = rows / ((uint64_t)threads * 8) / ROW_GRAIN * ROW_GRAIN;
+    return (size_t)(chunk < ROW_GRAIN ? ROW_GRAIN : chunk);
+}
+
+/* Tokens per piece of an elementwise step. */
+static size_t token_chunk(const struct backend_cpu *b)
+{
+    return b->n < 8 ? b->n : (b->n + (uint32_t)b->base.config.n_threads * 2 - 1) / ((uint32_t)b->base.config.n_threads * 2);
+}
+
+/* ---- products ---------------------------------------------------------------------------------------------------- */
+
+struct linear_task {
+    struct backend_cpu *b;
+    const struct weight *const *w;
+    const struct cpu_output *out;
+    int n_w;
+    uint64_t first[4]; /* first row of matrix i in the joint range */
+    bool add;          /* the product joins the residual stream x */
+    bool gated;        /* two matrices, gate and up: then act·mul */
+};
+
+static void finish_rows(const struct linear_task *t, int i, uint64_t r0, uint64_t r1)
+{
+    const struct backend_cpu *b = t->b;
+    const struct weight *w = t->w[i];
+    if (w->out_scale == 1.0f && !w->bias) {
+        return;
+    }
+    for (uint32_t tok = 0; tok < b->n; tok++) {
+        float *y = t->out[i].y + tok * t->out[i].stride;
+        for (uint64_t r = r0; r < r1; r++) {
+            y[r] = y[r] * w->out_scale + (w->bias ? w->bias[r] : 0.0f);
+        }
+    }
+}
+
+static void product_rows(const struct linear_task *t, int i, uint64_t r0, uint64_t r1, int thread)
+{
+    const struct backend_cpu *b = t->b;
+    const struct weight *w = t->w[i];
+    const struct cpu_output *out = &t->out[i];
+    if (w->ternary) {
+        struct ternary_weights tw = {w->data, w->rows, w->cols, w->row_bytes, w->scale};
+        b->kernels->matmul_ternary(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
+    } else {
+        struct float_weights fw = {w->type, w->data, w->rows, w->cols, w->row_bytes};
+        b->kernels->matmul_float(&fw, r0, r1, b->s.h, b->width, b->n, out->y, out->stride,
+                                 b->s.row + (size_t)thread * b->width);
+    }
+    finish_rows(t, i, r0, r1);
+}
+
+static void linear_piece(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct linear_task *t = ctx;
+    for (int i = 0; i < t->n_w; i++) {
+        uint64_t r0 = begin > t->first[i] ? begin : t->first[i];
+        uint64_t r1 = end < t->first[i + 1] ? end : t->first[i + 1];
+        if (r0 < r1) {
+            product_rows(t, i, r0 - t->first[i], r1 - t->first[i], thread);
+        }
+    }
+    if (t->add) {
+        const struct backend_cpu *b = t->b;
+        size_t n_embd = b->base.model->info.n_embd;
+        for (uint32_t tok = 0; tok < b->n; tok++) {
+            b->kernels->add(b->s.x + tok * n_embd + begin, t->out[0].y + tok * t->out[0].stride + begin, end - begin);
+        }
+    }
+}
+
+/* Gate and up by the same rows in one piece, so that their product needs no step of its own. */
+static void gated_piece(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct linear_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    product_rows(t, 0, begin, end, thread);
+    product_rows(t, 1, begin, end, thread);
+    for (uint32_t tok = 0; tok < b->n; tok++) {
+        b->kernels->act_mul(b->base.model->arch->act, t->out[0].y + tok * t->out[0].stride + begin,
+                            t->out[1].y + tok * t->out[1].stride + begin, end - begin);
+    }
+}
+
+static void run_linear(struct linear_task *t)
+{
+    struct backend_cpu *b = t->b;
+    uint64_t rows = 0;
+    for (int i = 0; i < t->n_w; i++) {
+        t->first[i] = rows;
+        rows += t->w[i]->rows;
+    }
+    t->first[t->n_w] = rows;
+    uint64_t macs = rows * t->w[0]->cols * b->n;
+    if (t->gated) {
+        rows = t->w[0]->rows;
+    }
+    cpu_pool_run(b->pool, rows, cpu_chunk(b, rows, macs), t->gated ? gated_piece : linear_piece, t);
+}
+
+/* ---- steps over tokens ------------------------------------------------------------------------------------------- */
+
+struct norm_task {
+    struct backend_cpu *b;
+    const float *x, *norm; /* norm NULL: x is taken as it is */
+    size_t stride, n;
+    bool quantize;
+};
+
+static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct norm_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    for (size_t tok = begin; tok < end; tok++) {
+        const float *x = t->x + tok * t->stride;
+        float *h = b->s.h + tok * b->width;
+        if (t->norm) {
+            b->kernels->rmsnorm(x, t->norm, (float)b->base.model->info.rms_eps, t->n, h);
+        } else {
+            memcpy(h, x, t->n * sizeof *h);
+        }
+        if (t->quantize) {
+            b->kernels->quantize_act(h, t->n, b->s.act.q + tok * b->s.act.stride, &b->s.act.scale[tok], &b->s.act.sum[tok]);
+        }
+    }
+}
+
+/* The input of a product: x (rows of `stride`), normed into h and, for ternary weights, quantised into act. */
+static void prepare(struct backend_cpu *b, const float *x, size_t n, const float *norm, bool quantize)
+{
+    struct norm_task t = {.b = b, .x = x, .norm = norm, .stride = n, .n = n, .quantize = quantize};
+    cpu_pool_run(b->pool, b->n, token_chunk(b), norm_tokens, &t);
+}
+
+/* Where the keys (or values) of a layer and head begin in a cache. */
+static size_t cache_at(const struct backend_cpu *b, uint32_t il, uint32_t head)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    return ((size_t)il * in->n_head_kv + head) * b->base.config.n_ctx * in->head_dim;
+}
+
+static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x, uint32_t n)
+{
+    if (b->base.config.kv_type == BNT_KV_F16) {
+        b->kernels->store_f16(x, n, (uint16_t *)(void *)cache + at);
+    } else {
+        memcpy((float *)(void *)cache + at, x, n * sizeof *x);
+    }
+}
+
+struct layer_task {
+    struct backend_cpu *b;
+    uint32_t il;
+};
+
+static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct layer_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    const struct bnt_model *m = b->base.model;
+    uint32_t hd = m->info.head_dim;
+    for (size_t tok = begin; tok < end; tok++) {
+        const float *cs = b->s.cs + tok * m->rope.n_rot;
+        float *k = b->s.k + tok * b->kv_dim;
+        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, m->arch->rope, cs);
+        b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope, cs);
+        for (uint32_t head = 0; head < m->info.n_head_kv; head++) {
+            size_t at = cache_at(b, t->il, head) + (b->pos + tok) * hd;
+            store_head(b, b->s.k_cache, at, k + (size_t)head * hd, hd);
+            store_head(b, b->s.v_cache, at, b->s.v + tok * b->kv_dim + (size_t)head * hd, hd);
+        }
+    }
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+/* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the query. */
+static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct layer_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    const struct bnt_model_info *in = &b->base.model->info;
+    uint32_t group = in->n_head / in->n_head_kv;
+    size_t element = b->base.config.kv_type == BNT_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t i = begin; i < end; i++) {
+        uint32_t tok = (uint32_t)(i / in->n_head_kv), head = (uint32_t)(i % in->n_head_kv);
+        float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
+        size_t at = cache_at(b, t->il, head) * element;
+        struct attend_args args = {
+            .q = q, .out = q, .n_head_group = group, .head_dim = in->head_dim,
+            .k = b->s.k_cache + at, .v = b->s.v_cache + at, .kv_stride = in->head_dim,
+            .kv_f16 = b->base.config.kv_type == BNT_KV_F16, .n_kv = b->pos + tok + 1,
+            .scale = b->base.model->attn_scale,
+            .scores = b->s.scores + (size_t)thread * group * b->base.config.n_ctx,
+        };
+        b->kernels->attend(&args);
+    }
+}
+
+static void attend(struct backend_cpu *b, struct layer_task *t)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    size_t pieces = (size_t)b->n * in->n_head_kv;
+    uint64_t macs = (uint64_t)b->n * (b->pos + b->n) * b->q_dim * 2;
+    cpu_pool_run(b->pool, pieces, macs < SERIAL_MACS ? pieces : 1, attend_pieces, t);
+}
+
+/* ---- a layer ----------------------------------------------------------------------------------------------------- */
+
+static void attention_block(struct backend_cpu *b, uint32_t il)
+{
+    const struct layer *l = b->now;
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct layer_task here = {b, il};
+    const struct weight *qkv[] = {&l->w[W_Q], &l->w[W_K], &l->w[W_V]};
+    const struct cpu_output qkv_out[] = {{b->s.q, b->q_dim}, {b->s.k, b->kv_dim}, {b->s.v, b->kv_dim}};
+    const struct weight *wo[] = {&l->w[W_O]};
+    const struct cpu_output wo_out[] = {{b->s.y, in->n_embd}};
+
+    prepare(b, b->s.x, in->n_embd, l->attn_norm, l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary);
+    run_linear(&(struct linear_task){.b = b, .w = qkv, .out = qkv_out, .n_w = 3});
+    cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
+    attend(b, &here);
+    prepare(b, b->s.q, b->q_dim, l->attn_sub_norm, l->w[W_O].ternary);
+    run_linear(&(struct linear_task){.b = b, .w = wo, .out = wo_out, .n_w = 1, .add = true});
+}
+
+static void feed_forward_block(struct backend_cpu *b)
+{
+    const struct layer *l = b->now;
+    const struct bnt_model_info *in = &b->base.model->info;
+    const struct weight *in_w[] = {&l->w[W_GATE], &l->w[W_UP]};
+    const struct cpu_output in_out[] = {{b->s.gate, in->n_ff}, {b->s.up, in->n_ff}};
+    const struct weight *down[] = {&l->w[W_DOWN]};
+    const struct cpu_output down_out[] = {{b->s.y, in->n_embd}};
+
+    prepare(b, b->s.x, in->n_embd, l->ffn_norm, l->w[W_GATE].ternary || l->w[W_UP].ternary);
+    run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = true});
+    prepare(b, b->s.gate, in->n_ff, l->ffn_sub_norm, l->w[W_DOWN].ternary);
+    run_linear(&(struct linear_task){.b = b, .w = down, .out = down_out, .n_w = 1, .add = true});
+}
+
+void cpu_layer(struct backend_cpu *b, uint32_t il)
+{
+    attention_block(b, il);
+    feed_forward_block(b);
+}
