@@ -1,0 +1,99 @@
+/* Which table of kernels runs. Order: fastest first; the reference is last and needs nothing. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/tables.h"
+
+static const struct cpu_kernels *const all_tables[] = {
+#if defined(__x86_64__)
+    &cpu_kernels_avx512,
+    &cpu_kernels_avx2,
+#endif
+#if defined(__aarch64__)
+    &cpu_kernels_neon,
+#endif
+    &cpu_kernels_ref,
+    NULL,
+};
+
+const struct cpu_kernels *const *cpu_kernels_all(void)
+{
+    return all_tables;
+}
+
+const char *cpu_kernels_missing(const struct cpu_kernels *k)
+{
+    const struct cpu_features *f = cpu_features();
+    const struct {
+        const char *table, *feature;
+        bool present;
+    } needs[] = {
+        {"avx512", "AVX-512 F", f->avx512f},    {"avx512", "AVX-512 BW and DQ", f->avx512bw},
+        {"avx512", "AVX-512 VL", f->avx512vl},  {"avx512", "AVX-512 VNNI", f->avx512vnni},
+        {"avx2", "AVX2", f->avx2},              {"avx2", "F16C", f->f16c},
+        {"neon", "Advanced SIMD", f->neon},     {"neon", "dot product (asimddp)", f->dotprod},
+    };
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+        if (strcmp(k->name, needs[i].table) == 0 && !needs[i].present) {
+            return needs[i].feature;
+        }
+    }
+    return NULL;
+}
+
+static enum bnt_status choose_forced(const char *name, const struct cpu_kernels **out, struct bnt_err *err)
+{
+    char known[128] = "auto";
+    for (size_t i = 0; all_tables[i] != NULL; i++) {
+        const struct cpu_kernels *k = all_tables[i];
+        size_t len = strlen(known);
+        snprintf(known + len, sizeof(known) - len, ", %s", k->name);
+        if (strcmp(k->name, name) != 0) {
+            continue;
+        }
+        const char *missing = cpu_kernels_missing(k);
+        if (missing != NULL) {
+            bnt_err_set(err, BNT_E_UNSUPPORTED, "kernel %s: this processor lacks %s", name, missing);
+            bnt_err_hint(err, "use --kernel auto; bnt devices lists what runs here");
+            return BNT_E_UNSUPPORTED;
+        }
+        enum bnt_status st = cpu_kernels_self_test(k, err);
+        if (st == BNT_OK) {
+            *out = k;
+        }
+        return st;
+    }
+    bnt_err_set(err, BNT_E_USAGE, "there is no kernel %s in this build", name);
+    bnt_err_hint(err, "one of: %s", known);
+    return BNT_E_USAGE;
+}
+
+enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note, size_t size,
+                                   struct bnt_err *err)
+{
+    if (size > 0) {
+        note[0] = '\0';
+    }
+    if (name != NULL && strcmp(name, "auto") != 0) {
+        return choose_forced(name, out, err);
+    }
+    for (size_t i = 0; all_tables[i] != NULL; i++) {
+        const struct cpu_kernels *k = all_tables[i];
+        if (cpu_kernels_missing(k) != NULL) {
+            continue;
+        }
+        struct bnt_err why = {0};
+        if (cpu_kernels_self_test(k, &why) == BNT_OK) {
+            *out = k;
+            return BNT_OK;
+        }
+        size_t len = size > 0 ? strlen(note) : 0;
+        if (len < size) {
+            snprintf(note + len, size - len, "%skernel %s is not used: %s", len > 0 ? "; " : "", k->name, why.msg);
+        }
+    }
+    /* Only a processor or a compiler that breaks plain C arithmetic comes here. */
+    return bnt_err_set(err, BNT_E_SELF_TEST, "no kernel passes its self-test%s%s", size > 0 ? ": " : "",
+                       size > 0 ? note : "");
+}

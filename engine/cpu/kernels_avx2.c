@@ -1,0 +1,320 @@
+/* Kernels for AVX2 with F16C: 16 lanes are two registers. The ternary product multiplies unsigned codes by signed
+ * activations into int16 pairs (vpmaddubsw) and widens in time: a pair is at most 2 * 3 * 128 = 768, code 3 included,
+ * so 42 of them fit. */
+#include "engine/cpu/tables.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu/fmath.h"
+
+#define V_INLINE inline __attribute__((always_inline))
+
+typedef struct {
+    __m256 lo, hi;
+} vf;
+typedef struct {
+    __m256i lo, hi;
+} vi;
+
+/* Register tiles of the float stages: 2 x 2 accumulators take 8 of 16 registers. */
+#define F_ROWS 2
+#define F_TOKS 2
+#define KV_BLOCKS 1
+
+#define BOTH(type, op, a, b) ((type){op((a).lo, (b).lo), op((a).hi, (b).hi)})
+
+static V_INLINE vf v_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+static V_INLINE vf v_set1(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+static V_INLINE vf v_add(vf a, vf b) { return BOTH(vf, _mm256_add_ps, a, b); }
+static V_INLINE vf v_sub(vf a, vf b) { return BOTH(vf, _mm256_sub_ps, a, b); }
+static V_INLINE vf v_mul(vf a, vf b) { return BOTH(vf, _mm256_mul_ps, a, b); }
+static V_INLINE vf v_div(vf a, vf b) { return BOTH(vf, _mm256_div_ps, a, b); }
+static V_INLINE vf v_max(vf a, vf b) { return BOTH(vf, _mm256_max_ps, a, b); }
+/* The instruction returns its second operand when either is a NaN. */
+static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
+static V_INLINE vi v_bits(vf a) { return (vi){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+static V_INLINE vf v_from_bits(vi a) { return (vf){_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+
+static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
+{
+    return (vf){_mm256_blendv_ps(b.lo, a.lo, _mm256_cmp_ps(x.lo, limit.lo, _CMP_LT_OQ)),
+                _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, limit.hi, _CMP_LT_OQ))};
+}
+
+static V_INLINE vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static V_INLINE vi vi_set1(int32_t x) { return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+static V_INLINE vi vi_add(vi a, vi b) { return BOTH(vi, _mm256_add_epi32, a, b); }
+static V_INLINE vi vi_sub(vi a, vi b) { return BOTH(vi, _mm256_sub_epi32, a, b); }
+static V_INLINE vi vi_and(vi a, vi b) { return BOTH(vi, _mm256_and_si256, a, b); }
+static V_INLINE vi vi_max(vi a, vi b) { return BOTH(vi, _mm256_max_epi32, a, b); }
+static V_INLINE vi vi_half(vi a) { return (vi){_mm256_srai_epi32(a.lo, 1), _mm256_srai_epi32(a.hi, 1)}; }
+static V_INLINE vi vi_exponent(vi a) { return (vi){_mm256_slli_epi32(a.lo, 23), _mm256_slli_epi32(a.hi, 23)}; }
+
+static V_INLINE int32_t hsum_epi32(__m256i a)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+static V_INLINE int32_t vi_hsum(vi a)
+{
+    return hsum_epi32(_mm256_add_epi32(a.lo, a.hi));
+}
+
+static V_INLINE int32_t vi_hmax(vi a)
+{
+    __m256i m8 = _mm256_max_epi32(a.lo, a.hi);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+static V_INLINE void vi_store_i8(int8_t *p, vi a)
+{
+    /* The 256-bit pack works within halves; 0xd8 puts the quarters in order. */
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
+    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)(void *)p, bytes);
+}
+
+/* Lane j of 8 is on when j < n. */
+static V_INLINE __m256i lanes_below(size_t n)
+{
+    int limit = n < 8 ? (int)n : 8;
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static V_INLINE vf v_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+
+static V_INLINE vf v_load_n(const float *p, size_t n)
+{
+    __m256 hi = n > 8 ? _mm256_maskload_ps(p + 8, lanes_below(n - 8)) : _mm256_setzero_ps();
+    return (vf){_mm256_maskload_ps(p, lanes_below(n)), hi};
+}
+
+static V_INLINE void v_store(float *p, vf a)
+{
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+
+static V_INLINE void v_store_n(float *p, vf a, size_t n)
+{
+    _mm256_maskstore_ps(p, lanes_below(n), a.lo);
+    if (n > 8) {
+        _mm256_maskstore_ps(p + 8, lanes_below(n - 8), a.hi);
+    }
+}
+
+static V_INLINE __m128i load_halves(const uint16_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+static V_INLINE vf v_load_f16(const uint16_t *p)
+{
+    return (vf){_mm256_cvtph_ps(load_halves(p)), _mm256_cvtph_ps(load_halves(p + 8))};
+}
+
+static V_INLINE __m256 widen_bf16(__m128i h)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+
+static V_INLINE vf v_load_bf16(const uint16_t *p)
+{
+    return (vf){widen_bf16(load_halves(p)), widen_bf16(load_halves(p + 8))};
+}
+
+static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_f16(padded);
+}
+
+static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_bf16(padded);
+}
+
+static V_INLINE void v_store_f16(uint16_t *p, vf a)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i *)(void *)(p + 8),
+                     _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
+{
+    uint16_t all[16];
+    v_store_f16(all, a);
+    memcpy(p, all, n * sizeof(*p));
+}
+
+static V_INLINE vf v_swap_pairs(vf a) { return (vf){_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)}; }
+static V_INLINE vf v_even_lanes(vf a) { return (vf){_mm256_moveldup_ps(a.lo), _mm256_moveldup_ps(a.hi)}; }
+static V_INLINE vf v_odd_lanes(vf a) { return (vf){_mm256_movehdup_ps(a.lo), _mm256_movehdup_ps(a.hi)}; }
+
+static V_INLINE float v_hsum(vf a)
+{
+    __m256 w8 = _mm256_add_ps(a.lo, a.hi);
+    __m128 w4 = _mm_add_ps(_mm256_castps256_ps128(w8), _mm256_extractf128_ps(w8, 1));
+    __m128 w2 = _mm_add_ps(w4, _mm_movehl_ps(w4, w4));
+    return _mm_cvtss_f32(_mm_add_ss(w2, _mm_shuffle_ps(w2, w2, 1)));
+}
+
+/* Lanes 8 and 4 apart of a, b folded: 4 lanes of a, 4 of b. */
+static V_INLINE __m256 fold84(vf a, vf b)
+{
+    __m256 x = _mm256_add_ps(a.lo, a.hi), y = _mm256_add_ps(b.lo, b.hi);
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+}
+
+static V_INLINE __m256 fold2(__m256 a, __m256 b)
+{
+    __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
+    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)), _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+}
+
+static V_INLINE void v_sum16(const vf acc[16], float out[16])
+{
+    for (int i = 0; i < 4; i += 2) {
+        __m256 x = fold2(fold84(acc[i], acc[i + 1]), fold84(acc[4 + i], acc[5 + i]));
+        __m256 y = fold2(fold84(acc[8 + i], acc[9 + i]), fold84(acc[12 + i], acc[13 + i]));
+        _mm256_storeu_ps(out + 4 * i, _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88), _mm256_shuffle_ps(x, y, 0xdd)));
+    }
+}
+
+#include "engine/cpu/float_kernels.inc"
+
+/* Register tile of the ternary product for several tokens; one token takes 4 rows. */
+#define T_ROWS 2
+#define T_TOKS 4
+#define T_ROWS_ONE 4
+#define T_ACCS 8
+
+/* Blocks of 32 bytes before int16 sums are widened: each adds 4 pairs of at most 768. */
+#define WIDEN_BLOCKS 10
+
+/* One block of 128 weights per row against 128 activations per token (32 in each group of 64). */
+static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes, const int8_t *q,
+                                  uint64_t stride, __m256i acc[T_ACCS])
+{
+    const __m256i low = _mm256_set1_epi8(3);
+    __m256i packed[T_ROWS_ONE];
+    for (int r = 0; r < n_row; r++) {
+        packed[r] = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (uint64_t)r * row_bytes));
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+        __m256i code[T_ROWS_ONE];
+        for (int r = 0; r < n_row; r++) {
+            code[r] = _mm256_and_si256(_mm256_srli_epi16(packed[r], 6 - 2 * g), low);
+        }
+        for (int t = 0; t < n_tok; t++) {
+            __m256i act = _mm256_load_si256((const __m256i *)(const void *)(q + (uint64_t)t * stride + 64 * g));
+            for (int r = 0; r < n_row; r++) {
+                acc[n_tok * r + t] = _mm256_add_epi16(acc[n_tok * r + t], _mm256_maddubs_epi16(code[r], act));
+            }
+        }
+    }
+}
+
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
+                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const uint8_t *codes = w->codes + row * w->row_bytes;
+    const int8_t *q = a->q + t0 * a->stride;
+    __m256i wide[T_ACCS];
+    for (int i = 0; i < n_row * n_tok; i++) {
+        wide[i] = _mm256_setzero_si256();
+    }
+    uint64_t n_block = w->row_bytes / 32;
+    for (uint64_t b = 0; b < n_block;) {
+        uint64_t end = n_block - b > WIDEN_BLOCKS ? b + WIDEN_BLOCKS : n_block;
+        __m256i acc[T_ACCS];
+        for (int i = 0; i < n_row * n_tok; i++) {
+            acc[i] = _mm256_setzero_si256();
+        }
+        for (; b < end; b++) {
+            ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, q + 256 * (b / 2) + 32 * (b % 2), a->stride, acc);
+        }
+        for (int i = 0; i < n_row * n_tok; i++) {
+            wide[i] = _mm256_add_epi32(wide[i], _mm256_madd_epi16(acc[i], ones));
+        }
+    }
+    for (int t = 0; t < n_tok; t++) {
+        float scale = w->scale * a->scale[t0 + (size_t)t];
+        int32_t minus = a->sum[t0 + (size_t)t];
+        for (int r = 0; r < n_row; r++) {
+            y[(size_t)t * y_stride + (size_t)r] = (float)(hsum_epi32(wide[n_tok * r + t]) - minus) * scale;
+        }
+    }
+}
+
+static void ternary_tokens(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                           size_t t, float *y, size_t y_stride)
+{
+    uint64_t r = row0;
+    for (; r + T_ROWS <= row1; r += T_ROWS) {
+        ternary_tile(T_ROWS, T_TOKS, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+    if (r < row1) {
+        ternary_tile(1, T_TOKS, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+}
+
+static void ternary_token(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                          size_t t, float *y, size_t y_stride)
+{
+    uint64_t r = row0;
+    for (; r + T_ROWS_ONE <= row1; r += T_ROWS_ONE) {
+        ternary_tile(T_ROWS_ONE, 1, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+    for (; r < row1; r++) {
+        ternary_tile(1, 1, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+}
+
+/* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
+#define CODE_BLOCK_BYTES (128u * 1024)
+
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                           size_t n_tok, float *y, size_t y_stride)
+{
+    uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS_ONE + 1) * T_ROWS_ONE;
+    for (uint64_t r = row0; r < row1; r += block_rows) {
+        uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
+        size_t t = 0;
+        for (; t + T_TOKS <= n_tok; t += T_TOKS) {
+            ternary_tokens(w, r, end, a, t, y, y_stride);
+        }
+        for (; t < n_tok; t++) {
+            ternary_token(w, r, end, a, t, y, y_stride);
+        }
+    }
+}
+
+const struct cpu_kernels cpu_kernels_avx2 = {
+    .name = "avx2",
+    .quantize_act = quantize_act,
+    .matmul_ternary = matmul_ternary,
+    .matmul_float = matmul_float,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .attend = attend,
+    .act_mul = act_mul,
+    .add = add,
+    .store_f16 = store_f16,
+};
+
+#endif

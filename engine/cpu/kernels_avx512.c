@@ -1,0 +1,298 @@
+/* Kernels for AVX-512 with VNNI. The ternary product multiplies unsigned 2-bit codes by signed activations
+ * (vpdpbusd, exact in int32) and takes the sum of the activations away: sum (code-1)*q = sum code*q - sum q. */
+#include "engine/cpu/tables.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu/fmath.h"
+
+#define V_INLINE inline __attribute__((always_inline))
+
+typedef __m512 vf;
+typedef __m512i vi;
+
+/* Register tiles of the float stages: 4 x 4 accumulators of 32 registers. */
+#define F_ROWS 4
+#define F_TOKS 4
+#define KV_BLOCKS 4
+
+static V_INLINE __mmask16 first_lanes(size_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+static V_INLINE vf v_zero(void) { return _mm512_setzero_ps(); }
+static V_INLINE vf v_set1(float x) { return _mm512_set1_ps(x); }
+static V_INLINE vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static V_INLINE vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static V_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static V_INLINE vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static V_INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+/* The instruction returns its second operand when either is a NaN. */
+static V_INLINE vf v_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
+static V_INLINE vi v_bits(vf a) { return _mm512_castps_si512(a); }
+static V_INLINE vf v_from_bits(vi a) { return _mm512_castsi512_ps(a); }
+
+static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
+}
+
+static V_INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
+static V_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static V_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static V_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static V_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static V_INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static V_INLINE vi vi_half(vi a) { return _mm512_srai_epi32(a, 1); }
+static V_INLINE vi vi_exponent(vi a) { return _mm512_slli_epi32(a, 23); }
+static V_INLINE int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
+static V_INLINE int32_t vi_hsum(vi a) { return _mm512_reduce_add_epi32(a); }
+
+static V_INLINE void vi_store_i8(int8_t *p, vi a)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
+}
+
+static V_INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static V_INLINE void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+
+static V_INLINE vf v_load_n(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+static V_INLINE void v_store_n(float *p, vf a, size_t n)
+{
+    _mm512_mask_storeu_ps(p, first_lanes(n), a);
+}
+
+static V_INLINE vf v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+}
+
+static V_INLINE vf widen_bf16(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+static V_INLINE vf v_load_bf16(const uint16_t *p)
+{
+    return widen_bf16(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
+{
+    return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+}
+
+static V_INLINE __m256i narrow_f16(vf a)
+{
+    return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static V_INLINE void v_store_f16(uint16_t *p, vf a)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, narrow_f16(a));
+}
+
+static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(a));
+}
+
+static V_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
+static V_INLINE vf v_even_lanes(vf a) { return _mm512_moveldup_ps(a); }
+static V_INLINE vf v_odd_lanes(vf a) { return _mm512_movehdup_ps(a); }
+
+static V_INLINE float v_hsum(vf a)
+{
+    __m256 w8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 w4 = _mm_add_ps(_mm256_castps256_ps128(w8), _mm256_extractf128_ps(w8, 1));
+    __m128 w2 = _mm_add_ps(w4, _mm_movehl_ps(w4, w4));
+    return _mm_cvtss_f32(_mm_add_ss(w2, _mm_shuffle_ps(w2, w2, 1)));
+}
+
+/* Four steps of a transposed reduction: each adds halves of two vectors and lays the sums side by side. The pairs that
+ * meet are those of the canonical order: lanes 8 apart, then 4, 2, 1. */
+
+static V_INLINE vf fold8(vf a, vf b)
+{
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+
+static V_INLINE vf fold4(vf a, vf b)
+{
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
+static V_INLINE vf fold2(vf a, vf b)
+{
+    __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+}
+
+static V_INLINE vf fold1(vf a, vf b)
+{
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+static V_INLINE void v_sum16(const vf acc[16], float out[16])
+{
+    vf quad[4];
+    for (int j = 0; j < 4; j++) {
+        quad[j] = fold4(fold8(acc[4 * j], acc[4 * j + 1]), fold8(acc[4 * j + 2], acc[4 * j + 3]));
+    }
+    v_store(out, fold1(fold2(quad[0], quad[1]), fold2(quad[2], quad[3])));
+}
+
+#include "engine/cpu/float_kernels.inc"
+
+/* Register tile of the ternary product. */
+#define T_ROWS 4
+#define T_TOKS 4
+
+/* Integer additions commute, so the float shuffles serve: out[4*i + j] = sum of acc[4*j + i]. */
+static V_INLINE vi vi_sum16(const vi acc[16])
+{
+    vi quad[4];
+    for (int j = 0; j < 4; j++) {
+        vi a = acc[4 * j], b = acc[4 * j + 1], c = acc[4 * j + 2], d = acc[4 * j + 3];
+        vi ab = vi_add(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xee));
+        vi cd = vi_add(_mm512_shuffle_i32x4(c, d, 0x44), _mm512_shuffle_i32x4(c, d, 0xee));
+        quad[j] = vi_add(_mm512_shuffle_i32x4(ab, cd, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd));
+    }
+    vi lo = vi_add(_mm512_unpacklo_epi64(quad[0], quad[1]), _mm512_unpackhi_epi64(quad[0], quad[1]));
+    vi hi = vi_add(_mm512_unpacklo_epi64(quad[2], quad[3]), _mm512_unpackhi_epi64(quad[2], quad[3]));
+    vf even = _mm512_shuffle_ps(v_from_bits(lo), v_from_bits(hi), 0x88);
+    vf odd = _mm512_shuffle_ps(v_from_bits(lo), v_from_bits(hi), 0xdd);
+    return vi_add(v_bits(even), v_bits(odd));
+}
+
+/* 64 bytes of codes per row (two blocks of 128 weights) against 256 activations per token. */
+static V_INLINE void ternary_step(int n_row, int n_tok, vi packed[T_ROWS], const int8_t *q, uint64_t stride,
+                                  vi acc[T_ROWS * T_TOKS])
+{
+    const vi low = _mm512_set1_epi8(3);
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+        vi code[T_ROWS];
+        for (int r = 0; r < n_row; r++) {
+            code[r] = vi_and(_mm512_srli_epi16(packed[r], (unsigned)(6 - 2 * g)), low);
+        }
+        for (int t = 0; t < n_tok; t++) {
+            vi act = _mm512_load_si512(q + (uint64_t)t * stride + 64 * g);
+            for (int r = 0; r < n_row; r++) {
+                acc[T_TOKS * r + t] = _mm512_dpbusd_epi32(acc[T_TOKS * r + t], code[r], act);
+            }
+        }
+    }
+}
+
+/* n_row rows from `codes` on, n_tok tokens from token t0 on; y points at the tile's first result. */
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
+                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+{
+    vi acc[T_ROWS * T_TOKS], packed[T_ROWS];
+    for (int r = 0; r < n_row; r++) {
+        for (int t = 0; t < n_tok; t++) {
+            acc[T_TOKS * r + t] = vi_zero();
+        }
+    }
+    const uint8_t *codes = w->codes + row * w->row_bytes;
+    const int8_t *q = a->q + t0 * a->stride;
+    uint64_t b = 0, row_bytes = w->row_bytes;
+    for (; b + 64 <= row_bytes; b += 64) {
+        for (int r = 0; r < n_row; r++) {
+            packed[r] = _mm512_loadu_si512(codes + (uint64_t)r * row_bytes + b);
+        }
+        ternary_step(n_row, n_tok, packed, q + 4 * b, a->stride, acc);
+    }
+    if (b < row_bytes) {
+        /* An odd block: the codes may end with the mapping, so only 32 bytes are read. Activations there are 0. */
+        for (int r = 0; r < n_row; r++) {
+            const void *half = codes + (uint64_t)r * row_bytes + b;
+            packed[r] = _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)half));
+        }
+        ternary_step(n_row, n_tok, packed, q + 4 * b, a->stride, acc);
+    }
+    int32_t sums[16];
+    if (n_row == 4 && n_tok == 4) {
+        _mm512_storeu_si512(sums, vi_sum16(acc));
+    } else {
+        for (int r = 0; r < n_row; r++) {
+            for (int t = 0; t < n_tok; t++) {
+                sums[4 * t + r] = vi_hsum(acc[T_TOKS * r + t]);
+            }
+        }
+    }
+    for (int t = 0; t < n_tok; t++) {
+        float scale = w->scale * a->scale[t0 + (size_t)t];
+        int32_t minus = a->sum[t0 + (size_t)t];
+        for (int r = 0; r < n_row; r++) {
+            y[(size_t)t * y_stride + (size_t)r] = (float)(sums[4 * t + r] - minus) * scale;
+        }
+    }
+}
+
+/* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
+#define CODE_BLOCK_BYTES (256u * 1024)
+
+static void ternary_block(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                          size_t n_tok, float *y, size_t y_stride)
+{
+    size_t t = 0;
+    for (; t + T_TOKS <= n_tok; t += T_TOKS) {
+        uint64_t r = row0;
+        for (; r + T_ROWS <= row1; r += T_ROWS) {
+            ternary_tile(T_ROWS, T_TOKS, w, r, a, t, y + t * y_stride + r, y_stride);
+        }
+        for (; r < row1; r++) {
+            ternary_tile(1, T_TOKS, w, r, a, t, y + t * y_stride + r, y_stride);
+        }
+    }
+    for (; t < n_tok; t++) {
+        uint64_t r = row0;
+        for (; r + T_ROWS <= row1; r += T_ROWS) {
+            ternary_tile(T_ROWS, 1, w, r, a, t, y + t * y_stride + r, y_stride);
+        }
+        for (; r < row1; r++) {
+            ternary_tile(1, 1, w, r, a, t, y + t * y_stride + r, y_stride);
+        }
+    }
+}
+
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                           size_t n_tok, float *y, size_t y_stride)
+{
+    uint64_t block_rows = CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS * T_ROWS + T_ROWS;
+    for (uint64_t r = row0; r < row1; r += block_rows) {
+        uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
+        ternary_block(w, r, end, a, n_tok, y, y_stride);
+    }
+}
+
+const struct cpu_kernels cpu_kernels_avx512 = {
+    .name = "avx512",
+    .quantize_act = quantize_act,
+    .matmul_ternary = matmul_ternary,
+    .matmul_float = matmul_float,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .attend = attend,
+    .act_mul = act_mul,
+    .add = add,
+    .store_f16 = store_f16,
+};
+
+#endif

@@ -1,0 +1,261 @@
+/* The thread pool.
+ *
+ * One 64-bit word, `state`, holds the job's number (high half) and the next piece to take (low half). A piece is taken by
+ * raising that word by one with a compare-and-swap, which fails if the job has changed meanwhile.
+ *
+ * Invariants:
+ *   - the job's fields (fn, ctx, n, chunk, n_pieces) change only while state is CLOSED, and state is closed before the
+ *     first of them changes; so a thread whose swap succeeded read the fields of that very job, and its piece keeps
+ *     the job alive, since run() returns only when all pieces are done;
+ *   - threads that sleep or are late are never waited for: a pool of more threads than processors does not crawl;
+ *   - `parked` is raised before the last look at `state`, and `state` is opened before the look at `parked`, both
+ *     sequentially consistent: a wake-up cannot be lost. The same holds for `caller_waits` and `n_done`.
+ *
+ * Job numbers are 32 bits; a thread would have to sleep between two instructions for 2^31 jobs to mistake one. */
+#include "engine/cpu/pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sysinfo.h"
+
+#define CLOSED UINT32_MAX
+/* Rounds of spinning before a thread parks: tens of microseconds, longer than the serial work between two jobs. */
+#define SPIN_ROUNDS 4000
+#define MAX_THREADS 1024
+
+struct worker {
+    struct cpu_pool *pool;
+    pthread_t id;
+    int thread;
+};
+
+struct cpu_pool {
+    _Alignas(64) _Atomic uint64_t state;
+    _Alignas(64) _Atomic uint32_t n_done; /* pieces */
+    _Atomic bool caller_waits;
+    _Alignas(64) _Atomic(cpu_pool_fn *) fn;
+    _Atomic(void *) ctx;
+    _Atomic size_t n, chunk;
+    _Atomic uint32_t n_pieces;
+
+    _Alignas(64) pthread_mutex_t lock; /* for the two conditions only */
+    pthread_cond_t work, done;
+    _Atomic int parked;
+    _Atomic bool stop;
+    int spin_rounds; /* 0 when there are more threads than processors */
+    int n_useful;    /* processors */
+    int n_threads, n_started;
+    struct worker *workers; /* n_threads - 1 */
+};
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+/* Take and run pieces of the present job until none is left. Returns false when there was none to take. */
+static bool work_on_job(struct cpu_pool *p, int thread)
+{
+    bool any = false;
+    uint64_t state = atomic_load(&p->state);
+    for (;;) {
+        uint32_t piece = (uint32_t)state;
+        uint32_t n_pieces = atomic_load_explicit(&p->n_pieces, memory_order_acquire);
+        cpu_pool_fn *fn = atomic_load_explicit(&p->fn, memory_order_acquire);
+        void *ctx = atomic_load_explicit(&p->ctx, memory_order_acquire);
+        size_t n = atomic_load_explicit(&p->n, memory_order_acquire);
+        size_t chunk = atomic_load_explicit(&p->chunk, memory_order_acquire);
+        if (piece == CLOSED || piece >= n_pieces) {
+            return any;
+        }
+        if (!atomic_compare_exchange_weak(&p->state, &state, state + 1)) {
+            continue;
+        }
+        size_t begin = piece * chunk;
+        fn(ctx, begin, n - begin < chunk ? n : begin + chunk, thread);
+        any = true;
+        if (atomic_fetch_add(&p->n_done, 1) + 1 == n_pieces && atomic_load(&p->caller_waits)) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->done);
+            pthread_mutex_unlock(&p->lock);
+        }
+        state = atomic_load(&p->state);
+    }
+}
+
+static bool work_left(struct cpu_pool *p)
+{
+    uint32_t piece = (uint32_t)atomic_load(&p->state);
+    return piece != CLOSED && piece < atomic_load(&p->n_pieces);
+}
+
+static void park(struct cpu_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->parked, 1);
+    while (!work_left(p) && !atomic_load(&p->stop)) {
+        pthread_cond_wait(&p->work, &p->lock);
+    }
+    atomic_fetch_sub(&p->parked, 1);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct cpu_pool *p = w->pool;
+    while (!atomic_load(&p->stop)) {
+        for (int i = 0; i < p->spin_rounds && !work_left(p) && !atomic_load(&p->stop); i++) {
+            relax();
+        }
+        if (!work_on_job(p, w->thread)) {
+            park(p);
+        }
+    }
+    return NULL;
+}
+
+/* Signals are the main thread's business. */
+static int start_worker(struct worker *w)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&w->id, NULL, worker_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err)
+{
+    if (n_threads < 1 || n_threads > MAX_THREADS) {
+        return bnt_err_set(err, BNT_E_USAGE, "number of threads must be 1 to %d, not %d", MAX_THREADS, n_threads);
+    }
+    struct cpu_pool *p = aligned_alloc(_Alignof(struct cpu_pool), sizeof(*p));
+    struct worker *workers = calloc((size_t)n_threads, sizeof(*workers));
+    if (p == NULL || workers == NULL) {
+        free(p);
+        free(workers);
+        return bnt_err_nomem(err, "a thread pool", sizeof(*p) + (size_t)n_threads * sizeof(*workers));
+    }
+    memset(p, 0, sizeof(*p));
+    p->workers = workers;
+    p->n_threads = n_threads;
+    p->n_useful = bnt_cpu_count();
+    p->spin_rounds = n_threads > p->n_useful ? 0 : SPIN_ROUNDS;
+    atomic_init(&p->state, CLOSED);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->done, NULL);
+    for (int i = 0; i < n_threads - 1; i++) {
+        workers[i] = (struct worker){.pool = p, .thread = i + 1};
+        int rc = start_worker(&workers[i]);
+        if (rc != 0) {
+            cpu_pool_free(p);
+            return bnt_err_set(err, BNT_E_FAILED, "cannot start thread %d of %d: %s", i + 2, n_threads, strerror(rc));
+        }
+        p->n_started++;
+    }
+    *out = p;
+    return BNT_OK;
+}
+
+void cpu_pool_free(struct cpu_pool *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->stop, true);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->n_started; i++) {
+        pthread_join(p->workers[i].id, NULL);
+    }
+    pthread_cond_destroy(&p->done);
+    pthread_cond_destroy(&p->work);
+    pthread_mutex_destroy(&p->lock);
+    free(p->workers);
+    free(p);
+}
+
+int cpu_pool_n_threads(const struct cpu_pool *p)
+{
+    return p->n_threads;
+}
+
+/* Wake sleepers, but not more than there are pieces for them or processors to run them. */
+static void wake_workers(struct cpu_pool *p, uint32_t n_pieces)
+{
+    int parked = atomic_load(&p->parked);
+    if (parked == 0) {
+        return;
+    }
+    int wanted = p->n_useful - 1 > 0 ? p->n_useful - 1 : 1;
+    if ((uint32_t)wanted > n_pieces - 1) {
+        wanted = (int)(n_pieces - 1);
+    }
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < wanted && i < parked; i++) {
+        pthread_cond_signal(&p->work);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void wait_for_pieces(struct cpu_pool *p, uint32_t n_pieces)
+{
+    for (int i = 0; i < p->spin_rounds; i++) {
+        if (atomic_load(&p->n_done) == n_pieces) {
+            return;
+        }
+        relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->caller_waits, true);
+    while (atomic_load(&p->n_done) != n_pieces) {
+        pthread_cond_wait(&p->done, &p->lock);
+    }
+    atomic_store(&p->caller_waits, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx)
+{
+    if (n == 0) {
+        return;
+    }
+    chunk = chunk == 0 ? 1 : chunk;
+    if (n / chunk >= CLOSED - 1) {
+        chunk = n / (CLOSED / 2) + 1;
+    }
+    if (p->n_threads == 1 || n <= chunk) {
+        for (size_t begin = 0; begin < n; begin += chunk) {
+            fn(ctx, begin, n - begin < chunk ? n : begin + chunk, 0);
+        }
+        return;
+    }
+    uint32_t n_pieces = (uint32_t)((n + chunk - 1) / chunk);
+    uint64_t job = (atomic_load(&p->state) >> 32) + 1;
+    atomic_store(&p->state, job << 32 | CLOSED);
+    atomic_store_explicit(&p->fn, fn, memory_order_release);
+    atomic_store_explicit(&p->ctx, ctx, memory_order_release);
+    atomic_store_explicit(&p->n, n, memory_order_release);
+    atomic_store_explicit(&p->chunk, chunk, memory_order_release);
+    atomic_store_explicit(&p->n_pieces, n_pieces, memory_order_release);
+    atomic_store(&p->n_done, 0);
+    atomic_store(&p->state, job << 32);
+    wake_workers(p, n_pieces);
+    work_on_job(p, 0);
+    wait_for_pieces(p, n_pieces);
+}

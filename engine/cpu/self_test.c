@@ -1,0 +1,401 @@
+/* A table of kernels against the reference, on small pseudo-random inputs: every entry, short and odd lengths, special
+ * values. Inputs come from one fixed seed, so a failure repeats. A NaN equals a NaN; all else must agree bit for bit. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/tables.h"
+
+#define MAX_COLS 768u
+#define MAX_ROWS 11u
+#define MAX_TOKS 9u
+#define MAX_HEADS 5u
+#define MAX_DIM 128u
+#define MAX_KV 37u
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct check {
+    const struct cpu_kernels *k;
+    struct bnt_err *err;
+    uint64_t rng;
+    _Alignas(64) int8_t q[2][MAX_TOKS * MAX_COLS];
+    _Alignas(64) uint8_t bytes[MAX_ROWS * MAX_COLS * 4];
+    float x[MAX_TOKS * MAX_COLS], w[MAX_COLS];
+    float scratch[MAX_COLS];
+    float y[2][MAX_TOKS * MAX_COLS];
+    float scale[2][MAX_TOKS];
+    int32_t sum[2][MAX_TOKS];
+    uint16_t half[2][MAX_COLS];
+    float kv[2][MAX_KV * MAX_DIM];
+    uint16_t kv_half[2][MAX_KV * MAX_DIM];
+    float scores[MAX_HEADS * MAX_KV];
+};
+
+/* SplitMix64. */
+static uint64_t next_u64(struct check *c)
+{
+    uint64_t z = (c->rng += 0x9e3779b97f4a7c15u);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* Signed, with magnitudes from 2^-8 to 2^3. */
+static float next_float(struct check *c)
+{
+    uint64_t u = next_u64(c);
+    float mantissa = (float)(int32_t)(u >> 40) / 8388608.0f - 1.0f;
+    return ldexpf(mantissa, (int)(u & 15) % 12 - 8);
+}
+
+static void fill(struct check *c, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = next_float(c);
+    }
+}
+
+static void fill_bytes(struct check *c, uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (uint8_t)(next_u64(c) >> 32);
+    }
+}
+
+/* Values at which vector and scalar code are most likely to part. */
+static const float special[] = {
+    0.0f, -0.0f, 1e-45f, -1e-40f, 1.17549435e-38f, 5.9e-8f, 2.98e-8f, 6.1e-5f, 0.5f, 1.5f, -2.5f, 65504.0f, 65519.9f,
+    65520.0f, -1e6f, 3.4e38f, 87.3f, -87.4f, 88.8f, -88.7f, 104.0f, 1.00048828f, 1.00146484f, INFINITY, -INFINITY, NAN,
+};
+
+static void fill_special(struct check *c, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = next_u64(c) % 3 == 0 ? next_float(c) : special[next_u64(c) % COUNT(special)];
+    }
+}
+
+static bool differs(struct check *c, const char *entry, const char *detail, size_t index, double got, double want)
+{
+    bnt_err_set(c->err, BNT_E_SELF_TEST, "kernel %s: %s (%s) differs from the reference at element %zu: %.9g, not %.9g",
+                c->k->name, entry, detail, index, got, want);
+    return false;
+}
+
+static bool same_floats(struct check *c, const char *entry, const char *detail, const float *got, const float *want,
+                        size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool both_nan = isnan(got[i]) && isnan(want[i]);
+        if (!both_nan && memcmp(&got[i], &want[i], sizeof(float)) != 0) {
+            return differs(c, entry, detail, i, (double)got[i], (double)want[i]);
+        }
+    }
+    return true;
+}
+
+static bool check_quantize_row(struct check *c, size_t n, const char *kind)
+{
+    char detail[64];
+    snprintf(detail, sizeof(detail), "%s values, n %zu", kind, n);
+    memset(c->q, 0x55, sizeof(c->q));
+    cpu_kernels_ref.quantize_act(c->x, n, c->q[0], &c->scale[0][0], &c->sum[0][0]);
+    c->k->quantize_act(c->x, n, c->q[1], &c->scale[1][0], &c->sum[1][0]);
+    for (size_t i = 0; i < act_stride(n); i++) {
+        if (c->q[0][i] != c->q[1][i]) {
+            return differs(c, "quantize_act", detail, i, c->q[1][i], c->q[0][i]);
+        }
+    }
+    if (c->sum[0][0] != c->sum[1][0]) {
+        return differs(c, "quantize_act: sum", detail, 0, c->sum[1][0], c->sum[0][0]);
+    }
+    return same_floats(c, "quantize_act: scale", detail, c->scale[1], c->scale[0], 1);
+}
+
+static bool check_quantize_act(struct check *c)
+{
+    static const size_t lengths[] = {1, 15, 16, 17, 31, 32, 33, 100, 127, 128, 130, 255, 256, 257, 400, 700};
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        size_t n = lengths[i];
+        fill(c, c->x, n);
+        bool ok = check_quantize_row(c, n, "random");
+        c->x[n / 2] = NAN;
+        ok = ok && check_quantize_row(c, n, "NaN among random");
+        c->x[n / 2] = -INFINITY;
+        ok = ok && check_quantize_row(c, n, "infinity among random");
+        /* The largest is 127, so that halves are exact: ties. */
+        for (size_t j = 0; j < n; j++) {
+            c->x[j] = (float)((int)(next_u64(c) % 507) - 253) / 2.0f;
+        }
+        c->x[n - 1] = -127.0f;
+        ok = ok && check_quantize_row(c, n, "half-way");
+        for (size_t j = 0; j < n; j++) {
+            c->x[j] = 1e-41f * next_float(c);
+        }
+        ok = ok && check_quantize_row(c, n, "subnormal");
+        memset(c->x, 0, n * sizeof(c->x[0]));
+        ok = ok && check_quantize_row(c, n, "zero");
+        if (!ok) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, size_t n_tok)
+{
+    struct ternary_weights w = {
+        .codes = c->bytes, .rows = rows, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.37f};
+    struct act_rows a = {.q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(cols)};
+    for (size_t t = 0; t < n_tok; t++) {
+        fill(c, c->x, cols);
+        cpu_kernels_ref.quantize_act(c->x, cols, a.q + t * a.stride, &a.scale[t], &a.sum[t]);
+    }
+    fill_bytes(c, c->bytes, w.row_bytes * rows);
+    memset(c->y, 0, sizeof(c->y));
+    uint64_t row0 = rows > 4 ? 1 : 0;
+    cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, c->y[0], MAX_ROWS + 1);
+    c->k->matmul_ternary(&w, row0, rows, &a, n_tok, c->y[1], MAX_ROWS + 1);
+    char detail[80];
+    snprintf(detail, sizeof(detail), "%u rows of %u, %u tokens", (unsigned)rows, (unsigned)cols, (unsigned)n_tok);
+    return same_floats(c, "matmul_ternary", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
+}
+
+static bool check_matmul_ternary(struct check *c)
+{
+    static const uint64_t cols[] = {1, 100, 128, 256, 300, 384, 640, 768};
+    static const uint64_t rows[] = {1, 3, 4, 11};
+    for (size_t i = 0; i < COUNT(cols); i++) {
+        for (size_t n_tok = 1; n_tok <= MAX_TOKS; n_tok++) {
+            if (!check_ternary_shape(c, cols[i], rows[(i + n_tok) % COUNT(rows)], n_tok)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Weights of the type: small random values where bytes are values, else random bytes. */
+static void fill_weights(struct check *c, enum tensor_type type, uint64_t n_values, uint64_t n_bytes)
+{
+    for (uint64_t i = 0; i < n_values; i++) {
+        float f = next_float(c);
+        uint32_t bits;
+        memcpy(&bits, &f, sizeof(bits));
+        uint16_t half = type == TENSOR_F16 ? f32_to_f16(f) : (uint16_t)(bits >> 16);
+        if (type == TENSOR_F32) {
+            memcpy(c->bytes + 4 * i, &f, sizeof(f));
+        } else if (type == TENSOR_F16 || type == TENSOR_BF16) {
+            memcpy(c->bytes + 2 * i, &half, sizeof(half));
+        } else {
+            fill_bytes(c, c->bytes, n_bytes);
+            return;
+        }
+    }
+}
+
+static bool check_float_shape(struct check *c, enum tensor_type type, uint64_t cols, uint64_t rows, size_t n_tok)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
+    uint64_t row_bytes = cols / info->block_weights * info->block_bytes;
+    struct float_weights w = {.type = type, .data = c->bytes, .rows = rows, .cols = cols, .row_bytes = row_bytes};
+    fill_weights(c, type, rows * cols, rows * row_bytes);
+    fill(c, c->x, n_tok * cols);
+    memset(c->y, 0, sizeof(c->y));
+    cpu_kernels_ref.matmul_float(&w, 0, rows, c->x, cols, n_tok, c->y[0], MAX_ROWS + 1, c->scratch);
+    c->k->matmul_float(&w, 0, rows, c->x, cols, n_tok, c->y[1], MAX_ROWS + 1, c->scratch);
+    char detail[96];
+    snprintf(detail, sizeof(detail), "%s, %u rows of %u, %u tokens", info->name, (unsigned)rows, (unsigned)cols,
+             (unsigned)n_tok);
+    return same_floats(c, "matmul_float", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
+}
+
+static bool check_matmul_float(struct check *c)
+{
+    static const enum tensor_type types[] = {
+        TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0,  TENSOR_Q5_1,
+        TENSOR_Q8_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_TQ1_0, TENSOR_TQ2_0,
+    };
+    static const uint64_t cols[] = {1, 15, 16, 17, 40, 100, 256};
+    static const uint64_t rows[] = {1, 3, 4, 7, 11};
+    for (size_t i = 0; i < COUNT(types); i++) {
+        bool direct = tensor_type_info((uint32_t)types[i])->block_weights == 1;
+        for (size_t j = direct ? 0 : COUNT(cols) - 1; j < COUNT(cols); j++) {
+            for (size_t n_tok = 1; n_tok <= (direct ? 6u : 2u); n_tok++) {
+                if (!check_float_shape(c, types[i], cols[j], rows[(i + j + n_tok) % COUNT(rows)], n_tok)) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+static const size_t vector_lengths[] = {1, 5, 15, 16, 17, 31, 32, 33, 64, 100, 257};
+
+static bool check_rmsnorm(struct check *c)
+{
+    for (size_t i = 0; i < COUNT(vector_lengths); i++) {
+        size_t n = vector_lengths[i];
+        char detail[32];
+        snprintf(detail, sizeof(detail), "n %zu", n);
+        fill(c, c->w, n);
+        fill(c, c->x, n);
+        cpu_kernels_ref.rmsnorm(c->x, c->w, 1e-5f, n, c->y[0]);
+        c->k->rmsnorm(c->x, c->w, 1e-5f, n, c->y[1]);
+        if (!same_floats(c, "rmsnorm", detail, c->y[1], c->y[0], n)) {
+            return false;
+        }
+        c->k->rmsnorm(c->x, c->w, 1e-5f, n, c->x);
+        if (!same_floats(c, "rmsnorm in place", detail, c->x, c->y[0], n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_rope(struct check *c)
+{
+    static const uint32_t dims[][2] = {{2, 2}, {8, 8}, {20, 12}, {64, 64}, {80, 32}, {128, 128}};
+    for (size_t i = 0; i < 2 * COUNT(dims); i++) {
+        uint32_t head_dim = dims[i / 2][0], n_rot = dims[i / 2][1];
+        enum rope_style style = i % 2 == 0 ? ROPE_NORM : ROPE_NEOX;
+        char detail[48];
+        snprintf(detail, sizeof(detail), "%s, %u of %u", i % 2 == 0 ? "pairs" : "halves", n_rot, head_dim);
+        fill(c, c->w, n_rot);
+        fill(c, c->y[0], 3 * head_dim);
+        memcpy(c->y[1], c->y[0], 3 * head_dim * sizeof(float));
+        cpu_kernels_ref.rope(c->y[0], 3, head_dim, n_rot, style, c->w);
+        c->k->rope(c->y[1], 3, head_dim, n_rot, style, c->w);
+        if (!same_floats(c, "rope", detail, c->y[1], c->y[0], 3 * head_dim)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_group, uint32_t n_kv, bool f16)
+{
+    struct attend_args a = {
+        .q = c->x, .n_head_group = n_group, .head_dim = head_dim, .k = c->kv[0], .v = c->kv[1], .kv_stride = head_dim,
+        .n_kv = n_kv, .scale = 0.25f, .kv_f16 = f16, .scores = c->scores};
+    fill(c, c->x, n_group * head_dim);
+    fill(c, c->kv[0], n_kv * head_dim);
+    fill(c, c->kv[1], n_kv * head_dim);
+    if (f16) {
+        for (int i = 0; i < 2; i++) {
+            cpu_kernels_ref.store_f16(c->kv[i], n_kv * head_dim, c->kv_half[i]);
+        }
+        a.k = c->kv_half[0];
+        a.v = c->kv_half[1];
+    }
+    a.out = c->y[0];
+    cpu_kernels_ref.attend(&a);
+    a.out = c->y[1];
+    c->k->attend(&a);
+    char detail[80];
+    snprintf(detail, sizeof(detail), "%s, %u heads of %u, %u positions", f16 ? "F16" : "F32", n_group, head_dim, n_kv);
+    return same_floats(c, "attend", detail, c->y[1], c->y[0], n_group * head_dim);
+}
+
+static bool check_attend(struct check *c)
+{
+    static const uint32_t dims[] = {8, 16, 20, 64, 80, 128};
+    static const uint32_t lengths[] = {1, 3, 4, 16, 18, 37};
+    for (uint32_t i = 0; i < COUNT(dims); i++) {
+        for (uint32_t j = 0; j < COUNT(lengths); j++) {
+            uint32_t n_group = 1 + (i + j) % MAX_HEADS;
+            if (!check_attend_shape(c, dims[i], n_group, lengths[j], true) ||
+                !check_attend_shape(c, dims[i], n_group, lengths[j], false)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_act_mul(struct check *c)
+{
+    for (size_t i = 0; i < 2 * COUNT(vector_lengths); i++) {
+        size_t n = vector_lengths[i / 2];
+        enum act_fn fn = i % 2 == 0 ? ACT_SILU : ACT_RELU2;
+        char detail[32];
+        snprintf(detail, sizeof(detail), "%s, n %zu", i % 2 == 0 ? "SiLU" : "ReLU squared", n);
+        fill_special(c, c->y[0], n);
+        memcpy(c->y[1], c->y[0], n * sizeof(float));
+        fill(c, c->x, n);
+        cpu_kernels_ref.act_mul(fn, c->y[0], c->x, n);
+        c->k->act_mul(fn, c->y[1], c->x, n);
+        if (!same_floats(c, "act_mul", detail, c->y[1], c->y[0], n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_add(struct check *c)
+{
+    for (size_t i = 0; i < COUNT(vector_lengths); i++) {
+        size_t n = vector_lengths[i];
+        char detail[32];
+        snprintf(detail, sizeof(detail), "n %zu", n);
+        fill_special(c, c->x, n);
+        fill(c, c->y[0], n + 1);
+        memcpy(c->y[1], c->y[0], (n + 1) * sizeof(float));
+        cpu_kernels_ref.add(c->y[0], c->x, n);
+        c->k->add(c->y[1], c->x, n);
+        if (!same_floats(c, "add", detail, c->y[1], c->y[0], n + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_store_f16(struct check *c)
+{
+    for (size_t i = 0; i < COUNT(vector_lengths); i++) {
+        size_t n = vector_lengths[i];
+        char detail[32];
+        snprintf(detail, sizeof(detail), "n %zu", n);
+        fill_special(c, c->x, n);
+        memset(c->half, 0x55, sizeof(c->half));
+        cpu_kernels_ref.store_f16(c->x, n, c->half[0]);
+        c->k->store_f16(c->x, n, c->half[1]);
+        for (size_t j = 0; j < n + 1; j++) {
+            float got = f16_to_f32(c->half[1][j]), want = f16_to_f32(c->half[0][j]);
+            if (c->half[0][j] != c->half[1][j] && !(isnan(got) && isnan(want))) {
+                return differs(c, "store_f16", detail, j, (double)got, (double)want);
+            }
+        }
+    }
+    return true;
+}
+
+enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err)
+{
+    static bool (*const checks[])(struct check *) = {
+        check_quantize_act, check_matmul_ternary, check_matmul_float, check_rmsnorm, check_rope,
+        check_attend,       check_act_mul,        check_add,          check_store_f16,
+    };
+    if (k == &cpu_kernels_ref) {
+        return BNT_OK; /* it defines the results */
+    }
+    struct check *c = aligned_alloc(64, (sizeof(*c) + 63) / 64 * 64);
+    if (c == NULL) {
+        return bnt_err_nomem(err, "the kernel self-test", sizeof(*c));
+    }
+    memset(c, 0, sizeof(*c));
+    c->k = k;
+    struct bnt_err own = {0};
+    c->err = err != NULL ? err : &own;
+    c->rng = 20240227;
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < COUNT(checks) && st == BNT_OK; i++) {
+        st = checks[i](c) ? BNT_OK : BNT_E_SELF_TEST;
+    }
+    free(c);
+    return st;
+}
