@@ -51,7 +51,7 @@ LDFLAGS  += $(SAN_$(CONFIG))
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3 -lzstd
-LIBS_FETCH  := -lcurl
+LIBS_FETCH  := # libcurl is opened at run time: fetch/curl_lib.c
 LIBS_TEST   := -lcmocka
 LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
 

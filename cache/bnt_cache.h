@@ -1,0 +1,138 @@
+/* The cache: models by content, found by name.
+ *
+ * A folder holds the bytes, each file named by its own SHA-256; a SQLite index holds what the bytes
+ * cannot say: names, where they came from, when. Bytes enter whole and verified or not at all, so
+ * whoever finds a path here may map it at once. docs/cache.md describes the layout and the
+ * invariants.
+ *
+ *     struct bnt_cache *cache;
+ *     struct bnt_cache_entry entry;
+ *     char path[BNT_PATH_MAX];
+ *     if (bnt_cache_open(NULL, &cache, &err) == BNT_OK) {
+ *         if (bnt_cache_lookup(cache, "bitnet-2b", &entry, path, &err) == BNT_OK) { ... }
+ *         bnt_cache_close(cache);
+ *     }
+ *
+ * A handle is single-threaded and must not cross fork(); any number of processes may have the same
+ * cache open. Nothing here touches the network. */
+#ifndef BNT_CACHE_H
+#define BNT_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/app.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/status.h"
+
+#define BNT_CACHE_NAME_MAX 129 /* bytes with the terminator, for all four */
+#define BNT_CACHE_SOURCE_MAX 2048
+#define BNT_CACHE_TAG_MAX 256
+#define BNT_CACHE_FILE_MAX 256
+#define BNT_CACHE_PREFIX_MIN 8 /* digits of a digest that may stand for it */
+
+struct bnt_cache;
+
+/* One name of one blob. A blob without a name (its name was moved on, or the index was rebuilt) has
+ * name, source, source_tag and file_name "". */
+struct bnt_cache_entry {
+    char name[BNT_CACHE_NAME_MAX];
+    char digest[BNT_SHA256_HEX];
+    uint64_t size;                      /* bytes */
+    char source[BNT_CACHE_SOURCE_MAX];  /* "https://...", "file:///...", "bundled:"; no secrets */
+    char source_tag[BNT_CACHE_TAG_MAX]; /* tells states of the source apart: ETag, size and time */
+    char file_name[BNT_CACHE_FILE_MAX]; /* what the file was called there */
+    int64_t fetched_s;  /* Unix time at which the name was given; 0 without a name */
+    int64_t verified_s; /* Unix time at which the content was last hashed */
+};
+
+/* The folder: $BNT_CACHE_DIR, else $XDG_CACHE_HOME/bnt, else ~/.cache/bnt; absolute. Need not
+ * exist. */
+enum bnt_status bnt_cache_dir(char out[BNT_PATH_MAX], struct bnt_err *err);
+
+/* Open the cache in `dir` (NULL: bnt_cache_dir). A folder that does not exist is an empty cache and
+ * is only made when something is added. When the index is missing, blobs that lie in the store are
+ * listed in a new one, without names. Errors: FILE when the index is damaged, UNSUPPORTED when a
+ * newer bnt wrote it. */
+enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct bnt_err *err);
+void bnt_cache_close(struct bnt_cache *c);               /* NULL is fine */
+const char *bnt_cache_folder(const struct bnt_cache *c); /* valid until close */
+
+/* Set a damaged index aside (index.db.damaged) and list the blobs of the store in a new one. Names
+ * are lost and come back with the next fetch. `blobs` counts what was found. */
+enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_err *err);
+
+/* What a name, a whole digest or at least BNT_CACHE_PREFIX_MIN digits of one lead to, and the
+ * blob's path. Names win. Errors: NOT_FOUND with the nearest names, also when the store has lost
+ * the blob; USAGE for an ambiguous prefix; DIGEST when the blob has not the size it entered with.
+ */
+enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                                 char path[BNT_PATH_MAX], struct bnt_err *err);
+/* The same from the index alone, without a look at the store. */
+enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                               struct bnt_err *err);
+/* The row of exactly this name; *found says whether there is one. */
+enum bnt_status bnt_cache_find_name(struct bnt_cache *c, const char *name,
+                                    struct bnt_cache_entry *out, bool *found, struct bnt_err *err);
+/* Whether the store holds the blob in its full size. */
+enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has,
+                              struct bnt_err *err);
+enum bnt_status bnt_cache_blob_path(const struct bnt_cache *c, const char *digest,
+                                    char out[BNT_PATH_MAX], struct bnt_err *err);
+
+/* 1 to 128 of [A-Za-z0-9._+-], not beginning with '.' or '-', not ending in ".gguf": what cannot be
+ * mistaken for a path or an option. */
+bool bnt_cache_name_ok(const char *name);
+
+/* Where new bytes go until they are verified: write to fd, then bnt_cache_add or release. A
+ * temporary whose process died is removed by a later one. */
+struct bnt_cache_temp {
+    int fd; /* -1 when closed */
+    char path[BNT_PATH_MAX];
+};
+enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *t,
+                                    struct bnt_err *err);
+void bnt_cache_temp_release(struct bnt_cache_temp *t);
+
+/* Make the temporary the blob of `entry->digest`, which the caller has computed over exactly the
+ * bytes in it, and give it entry->name (which may be ""), source, source_tag and file_name. size
+ * and times are filled in. A blob of that digest that is already there is replaced, so that adding
+ * heals it. On success the temporary is closed and gone. */
+enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
+                              struct bnt_cache_entry *entry, struct bnt_err *err);
+/* The same for a blob that is already in the store. */
+enum bnt_status bnt_cache_set_name(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                   struct bnt_err *err);
+
+/* List blobs that are in the store and not in the index: a process died between the two, or
+ * somebody copied them in. */
+enum bnt_status bnt_cache_adopt(struct bnt_cache *c, struct bnt_err *err);
+
+/* Every name, in order, then the blobs without one. */
+struct bnt_cache_list {
+    struct bnt_cache_entry *at;
+    size_t n;
+};
+enum bnt_status bnt_cache_list(struct bnt_cache *c, struct bnt_cache_list *out,
+                               struct bnt_err *err);
+void bnt_cache_list_release(struct bnt_cache_list *l);
+
+enum bnt_cache_health {
+    BNT_CACHE_OK,
+    BNT_CACHE_MISSING,
+    BNT_CACHE_SIZE_DIFFERS,
+    BNT_CACHE_CORRUPT
+};
+
+/* Hash the blob of an entry. A finding is not an error: it is in *health, and a good one is noted
+ * in the index. progress may be NULL. */
+enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                 bnt_digest_progress_fn *progress, void *ctx,
+                                 enum bnt_cache_health *health, struct bnt_err *err);
+
+/* struct bnt_app's resolve_model. */
+enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
+                                    struct bnt_model_ref *out, struct bnt_err *err);
+
+#endif

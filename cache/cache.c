@@ -1,0 +1,408 @@
+/* The cache as one thing: store.c (bytes) and index.c (names) in the order that keeps the index
+ * honest: bytes first, then the row. */
+#include "cache/bnt_cache.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/opt.h"
+#include "cache/index.h"
+#include "cache/store.h"
+
+struct bnt_cache {
+    char dir[BNT_PATH_MAX];
+    struct cache_index *index; /* NULL while the folder does not exist: an empty cache */
+};
+
+/* Counts and lists what store_walk finds. */
+struct adoption {
+    struct cache_index *index;
+    uint64_t blobs;
+};
+
+static enum bnt_status adopt_blob(void *ctx, const char *digest, uint64_t size, struct bnt_err *err)
+{
+    struct adoption *a = ctx;
+    a->blobs++;
+    return index_note_blob(a->index, digest, size, err);
+}
+
+/* Open the index; when it is new, list what the store already has in the same transaction. */
+static enum bnt_status open_index(struct bnt_cache *c, uint64_t *blobs, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    bool fresh = false;
+    enum bnt_status st = bnt_path_format(path, err, "%s/index.db", c->dir);
+    if (st == BNT_OK) {
+        st = index_open(path, &c->index, &fresh, err);
+    }
+    if (st == BNT_OK && fresh) {
+        struct adoption a = {c->index, 0};
+        st = store_walk(c->dir, adopt_blob, &a, err);
+        if (st == BNT_OK) {
+            st = index_commit(c->index, err);
+        }
+        *blobs = a.blobs;
+    }
+    return st;
+}
+
+/* Make the folder and the index of a cache that was empty. */
+static enum bnt_status ensure_index(struct bnt_cache *c, struct bnt_err *err)
+{
+    uint64_t blobs = 0;
+    if (c->index) {
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_mkdirs(c->dir, err);
+    if (st != BNT_OK) {
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be written");
+        return st;
+    }
+    return open_index(c, &blobs, err);
+}
+
+enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct bnt_err *err)
+{
+    *out = NULL;
+    struct bnt_cache *c = calloc(1, sizeof *c);
+    if (!c) {
+        return bnt_err_nomem(err, "cache handle", sizeof *c);
+    }
+    uint64_t blobs = 0;
+    enum bnt_status st = dir ? bnt_path_format(c->dir, err, "%s", dir) : bnt_cache_dir(c->dir, err);
+    if (st == BNT_OK && access(c->dir, F_OK) == 0) {
+        st = open_index(c, &blobs, err);
+    }
+    if (st != BNT_OK) {
+        bnt_cache_close(c);
+        return st;
+    }
+    *out = c;
+    return BNT_OK;
+}
+
+void bnt_cache_close(struct bnt_cache *c)
+{
+    if (c) {
+        index_close(c->index);
+        free(c);
+    }
+}
+
+const char *bnt_cache_folder(const struct bnt_cache *c)
+{
+    return c->dir;
+}
+
+enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_err *err)
+{
+    struct bnt_cache c = {.index = NULL};
+    char from[BNT_PATH_MAX], to[BNT_PATH_MAX];
+    *blobs = 0;
+    enum bnt_status st = dir ? bnt_path_format(c.dir, err, "%s", dir) : bnt_cache_dir(c.dir, err);
+    /* The journal first: beside a new index it would be taken for that one's. */
+    static const char *const files[] = {"index.db-journal", "index.db"};
+    for (size_t i = 0; st == BNT_OK && i < sizeof files / sizeof files[0]; i++) {
+        st = bnt_path_format(from, err, "%s/%s", c.dir, files[i]);
+        if (st == BNT_OK) {
+            st = bnt_path_format(to, err, "%s/%s.damaged", c.dir, files[i]);
+        }
+        if (st == BNT_OK && rename(from, to) != 0 && errno != ENOENT) {
+            st = bnt_err_errno(err, "cache: cannot set %s aside", from);
+        }
+    }
+    if (st == BNT_OK && access(c.dir, F_OK) == 0) {
+        st = open_index(&c, blobs, err);
+    }
+    index_close(c.index);
+    return st;
+}
+
+enum bnt_status bnt_cache_blob_path(const struct bnt_cache *c, const char *digest,
+                                    char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    return store_blob_path(c->dir, digest, out, err);
+}
+
+enum bnt_status bnt_cache_find_name(struct bnt_cache *c, const char *name,
+                                    struct bnt_cache_entry *out, bool *found, struct bnt_err *err)
+{
+    *found = false;
+    return c->index ? index_find_name(c->index, name, out, found, err) : BNT_OK;
+}
+
+enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has,
+                              struct bnt_err *err)
+{
+    struct bnt_cache_entry e;
+    size_t n = 0;
+    bool in_store = false;
+    uint64_t size = 0;
+    enum bnt_status st = c->index ? index_find_digest(c->index, digest, &e, &n, err) : BNT_OK;
+    if (st == BNT_OK && n > 0) {
+        st = store_stat(c->dir, digest, &in_store, &size, err);
+    }
+    *has = st == BNT_OK && n > 0 && in_store && size == e.size;
+    return st;
+}
+
+/* True when key may stand for a digest; `prefix` is then its lower-case form. */
+static bool digest_prefix(const char *key, char prefix[BNT_SHA256_HEX])
+{
+    size_t n = strlen(key);
+    if (n < BNT_CACHE_PREFIX_MIN || n >= BNT_SHA256_HEX) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isxdigit((unsigned char)key[i])) {
+            return false;
+        }
+        prefix[i] = (char)tolower((unsigned char)key[i]);
+    }
+    prefix[n] = '\0';
+    return true;
+}
+
+/* NOT_FOUND for a key, naming the nearest name and saying what to type. */
+static enum bnt_status unknown_key(struct bnt_cache *c, const char *key, struct bnt_err *err)
+{
+    struct bnt_cache_list list = {0};
+    enum bnt_status st = c->index ? index_list(c->index, &list, err) : BNT_OK;
+    const char **names = calloc(list.n + 1, sizeof *names);
+    if (st != BNT_OK || !names) {
+        bnt_cache_list_release(&list);
+        free(names);
+        return st != BNT_OK ? st
+                            : bnt_err_nomem(err, "list of names", (list.n + 1) * sizeof *names);
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < list.n; i++) {
+        if (list.at[i].name[0]) {
+            names[n++] = list.at[i].name;
+        }
+    }
+    const char *near = bnt_did_you_mean(key, names);
+    st = bnt_err_set(err, BNT_E_NOT_FOUND, "no model '%.200s' in the cache %s%s%s%s", key, c->dir,
+                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    bnt_err_hint(err, "run: bnt fetch SOURCE --name %.100s%s", key,
+                 n ? "   (bnt cache ls shows what is there)" : "   (the cache has no names yet)");
+    free(names);
+    bnt_cache_list_release(&list);
+    return st;
+}
+
+enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                               struct bnt_err *err)
+{
+    char prefix[BNT_SHA256_HEX];
+    size_t n_found = 0;
+    bool found = false;
+    enum bnt_status st = bnt_cache_find_name(c, key, out, &found, err);
+    if (st != BNT_OK || found) {
+        return st;
+    }
+    if (c->index && digest_prefix(key, prefix)) {
+        st = index_find_digest(c->index, prefix, out, &n_found, err);
+    }
+    if (st == BNT_OK && n_found > 1) {
+        st = bnt_err_set(err, BNT_E_USAGE, "'%s' begins more than one digest of the cache", key);
+        bnt_err_hint(err, "give more digits; bnt cache ls shows them");
+        return st;
+    }
+    return st != BNT_OK || n_found == 1 ? st : unknown_key(c, key, err);
+}
+
+/* How an error calls the entry. */
+static const char *label(const struct bnt_cache_entry *e)
+{
+    return e->name[0] ? e->name : e->digest;
+}
+
+enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                                 char path[BNT_PATH_MAX], struct bnt_err *err)
+{
+    bool in_store = false;
+    uint64_t size = 0;
+    enum bnt_status st = bnt_cache_find(c, key, out, err);
+    if (st == BNT_OK) {
+        st = store_blob_path(c->dir, out->digest, path, err);
+    }
+    if (st == BNT_OK) {
+        st = store_stat(c->dir, out->digest, &in_store, &size, err);
+    }
+    if (st == BNT_OK && !in_store) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND,
+                         "cache: %s is in the index, but its file is gone: %s", label(out), path);
+    } else if (st == BNT_OK && size != out->size) {
+        st = bnt_err_set(err, BNT_E_DIGEST, "cache: %s is corrupt: %s has %llu bytes, not %llu",
+                         label(out), path, (unsigned long long)size, (unsigned long long)out->size);
+    }
+    if (st == BNT_E_NOT_FOUND || st == BNT_E_DIGEST) {
+        bnt_err_hint(err, "run: bnt fetch --force %.200s", out->source[0] ? out->source : "SOURCE");
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *t,
+                                    struct bnt_err *err)
+{
+    t->fd = -1;
+    enum bnt_status st = store_temp_sweep(c->dir, bnt_clock_unix_s(), err);
+    return st == BNT_OK ? store_temp_open(c->dir, t, err) : st;
+}
+
+void bnt_cache_temp_release(struct bnt_cache_temp *t)
+{
+    if (t->fd >= 0) {
+        unlink(t->path); /* before close: the lock covers the removal */
+        close(t->fd);
+        t->fd = -1;
+    }
+}
+
+/* The row of a blob that is durable in the store, and its name. */
+static enum bnt_status index_entry(struct bnt_cache *c, const struct bnt_cache_entry *e,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = index_begin(c->index, err);
+    if (st == BNT_OK) {
+        st = index_put_blob(c->index, e->digest, e->size, e->verified_s, err);
+    }
+    if (st == BNT_OK && e->name[0]) {
+        st = index_put_name(c->index, e, err);
+    }
+    if (st == BNT_OK) {
+        st = index_commit(c->index, err);
+    }
+    if (st != BNT_OK) {
+        index_rollback(c->index);
+    }
+    return st;
+}
+
+static enum bnt_status check_name(const char *name, struct bnt_err *err)
+{
+    if (name[0] == '\0' || bnt_cache_name_ok(name)) {
+        return BNT_OK;
+    }
+    enum bnt_status st =
+        bnt_err_set(err, BNT_E_USAGE, "'%.80s' cannot be the name of a model", name);
+    bnt_err_hint(
+        err,
+        "use up to %d letters, digits and . _ + - , not beginning with . or -, not ending in .gguf",
+        BNT_CACHE_NAME_MAX - 1);
+    return st;
+}
+
+enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
+                              struct bnt_cache_entry *entry, struct bnt_err *err)
+{
+    enum bnt_status st = check_name(entry->name, err);
+    if (st == BNT_OK) {
+        st = store_seal(t, &entry->size, err);
+    }
+    if (st == BNT_OK) {
+        st = store_make_folder(c->dir, entry->digest, err);
+    }
+    if (st == BNT_OK) {
+        st =
+            ensure_index(c, err); /* before publish: a cache that cannot index should not fill up */
+    }
+    if (st == BNT_OK) {
+        st = store_publish(c->dir, t, entry->digest, err);
+    }
+    if (st == BNT_OK) {
+        entry->verified_s = bnt_clock_unix_s();
+        entry->fetched_s = entry->name[0] ? entry->verified_s : 0;
+        st = index_entry(c, entry, err);
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_set_name(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                   struct bnt_err *err)
+{
+    struct bnt_cache_entry have;
+    size_t n = 0;
+    enum bnt_status st = check_name(entry->name, err);
+    if (st == BNT_OK && c->index) {
+        st = index_find_digest(c->index, entry->digest, &have, &n, err);
+    }
+    if (st == BNT_OK && n == 0) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "cache: no blob %s", entry->digest);
+    }
+    if (st == BNT_OK) {
+        entry->size = have.size;
+        entry->verified_s = have.verified_s;
+        entry->fetched_s = bnt_clock_unix_s();
+        st = index_entry(c, entry, err);
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_adopt(struct bnt_cache *c, struct bnt_err *err)
+{
+    if (!c->index || index_is_readonly(c->index)) {
+        return BNT_OK;
+    }
+    struct adoption a = {c->index, 0};
+    enum bnt_status st = index_begin(c->index, err);
+    if (st == BNT_OK) {
+        st = store_walk(c->dir, adopt_blob, &a, err);
+    }
+    if (st == BNT_OK) {
+        st = index_commit(c->index, err);
+    }
+    if (st != BNT_OK) {
+        index_rollback(c->index);
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_list(struct bnt_cache *c, struct bnt_cache_list *out, struct bnt_err *err)
+{
+    *out = (struct bnt_cache_list){0};
+    return c->index ? index_list(c->index, out, err) : BNT_OK;
+}
+
+void bnt_cache_list_release(struct bnt_cache_list *l)
+{
+    free(l->at);
+    *l = (struct bnt_cache_list){0};
+}
+
+enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                 bnt_digest_progress_fn *progress, void *ctx,
+                                 enum bnt_cache_health *health, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
+    bool in_store = false;
+    uint64_t size = 0;
+    enum bnt_status st = store_stat(c->dir, entry->digest, &in_store, &size, err);
+    if (st == BNT_OK && (!in_store || size != entry->size)) {
+        *health = in_store ? BNT_CACHE_SIZE_DIFFERS : BNT_CACHE_MISSING;
+        return BNT_OK;
+    }
+    if (st == BNT_OK) {
+        st = store_blob_path(c->dir, entry->digest, path, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_file(path, progress, ctx, hex, err);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    *health = strcmp(hex, entry->digest) == 0 ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
+    if (*health == BNT_CACHE_OK) {
+        entry->verified_s = bnt_clock_unix_s();
+        st = index_set_verified(c->index, entry->digest, entry->verified_s, err);
+    }
+    return st;
+}

@@ -1,0 +1,361 @@
+/* `bnt cache`: what is in the cache, whether it is sound, where it lies. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/app.h"
+#include "base/msg.h"
+#include "base/opt.h"
+#include "cache/bnt_cache.h"
+#include "cache/commands.h"
+
+struct cache_opts {
+    bool json;
+};
+
+static const struct bnt_opt json_options[] = {
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "json",
+     .help = "one JSON value on standard output",
+     .offset = offsetof(struct cache_opts, json)},
+    BNT_OPT_END,
+};
+
+/* ---- shared by the sub-commands ---- */
+
+/* Print a JSON value and drop it. */
+static enum bnt_status print_json(json_t *value)
+{
+    int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2)) : -1;
+    putchar('\n');
+    json_decref(value);
+    return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+}
+
+/* The text, or JSON null for "". */
+static json_t *text_or_null(const char *text)
+{
+    return text[0] ? json_string(text) : json_null();
+}
+
+static json_t *time_or_null(int64_t unix_s)
+{
+    return unix_s ? json_integer(unix_s) : json_null();
+}
+
+static json_t *entry_json(const struct bnt_cache *cache, const struct bnt_cache_entry *e)
+{
+    char path[BNT_PATH_MAX];
+    if (bnt_cache_blob_path(cache, e->digest, path, NULL) != BNT_OK) {
+        path[0] = '\0';
+    }
+    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:s}", "name", text_or_null(e->name),
+                     "digest", e->digest, "size", (json_int_t)e->size, "source",
+                     text_or_null(e->source), "file_name", text_or_null(e->file_name), "fetched_s",
+                     time_or_null(e->fetched_s), "verified_s", time_or_null(e->verified_s), "path",
+                     path);
+}
+
+static const char *shown_name(const struct bnt_cache_entry *e)
+{
+    return e->name[0] ? e->name : "-";
+}
+
+/* ---- ls ---- */
+
+static void print_table(const struct bnt_cache_list *list)
+{
+    int width = (int)strlen("NAME");
+    uint64_t total = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        int n = (int)strlen(shown_name(&list->at[i]));
+        width = n > width ? n : width;
+        bool repeated = i > 0 && strcmp(list->at[i].digest, list->at[i - 1].digest) == 0;
+        total += repeated ? 0 : list->at[i].size;
+    }
+    printf("%-*s  %-12s  %12s  %-10s  %s\n", width, "NAME", "SHA256", "SIZE", "FETCHED", "SOURCE");
+    for (size_t i = 0; i < list->n; i++) {
+        const struct bnt_cache_entry *e = &list->at[i];
+        char day[16] = "-";
+        struct tm tm;
+        time_t t = (time_t)e->fetched_s;
+        if (e->fetched_s && gmtime_r(&t, &tm)) {
+            strftime(day, sizeof day, "%Y-%m-%d", &tm);
+        }
+        printf("%-*s  %.12s  %9.1f MB  %-10s  %s\n", width, shown_name(e), e->digest,
+               (double)e->size / 1e6, day, e->source[0] ? e->source : "-");
+    }
+    bnt_msg_verbose("%zu rows, %.1f MB", list->n, (double)total / 1e6);
+}
+
+static enum bnt_status print_list(const struct bnt_cache *cache, const struct bnt_cache_list *list,
+                                  bool json)
+{
+    if (!json) {
+        if (list->n == 0) {
+            bnt_msg_note("the cache %s is empty; bnt fetch bundled: puts a first model in",
+                         bnt_cache_folder(cache));
+        } else {
+            print_table(list);
+        }
+        return BNT_OK;
+    }
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->n; i++) {
+        if (json_array_append_new(array, entry_json(cache, &list->at[i])) != 0) {
+            json_decref(array);
+            return print_json(NULL);
+        }
+    }
+    return print_json(array);
+}
+
+static enum bnt_status run_ls(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    const struct cache_opts *o = opts;
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    struct bnt_cache_list list = {0};
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache ls [--json]", "unexpected operand: %s",
+                            argv[0]);
+    }
+    enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
+    if (st == BNT_OK) {
+        st = bnt_cache_list(cache, &list, &err);
+    }
+    st = st == BNT_OK ? print_list(cache, &list, o->json) : bnt_msg_error(&err);
+    bnt_cache_list_release(&list);
+    bnt_cache_close(cache);
+    return st;
+}
+
+static const struct bnt_cmd cmd_ls = {
+    .name = "ls",
+    .synopsis = "[--json]",
+    .summary = "the models in the cache",
+    .opts = json_options,
+    .opts_size = sizeof(struct cache_opts),
+    .examples = "  bnt cache ls          # a table\n"
+                "  bnt cache ls --json   # with whole digests, paths and times",
+    .run = run_ls,
+};
+
+/* ---- verify ---- */
+
+struct verify_run {
+    struct bnt_app *app;
+    struct bnt_cache *cache;
+    struct bnt_progress progress;
+    uint64_t before; /* bytes of the blobs that are done */
+    size_t n_missing, n_corrupt;
+    json_t *entries; /* NULL without --json */
+};
+
+static const char *health_name(enum bnt_cache_health health)
+{
+    static const char *const names[] = {"ok", "missing", "size", "corrupt"};
+    return names[health];
+}
+
+static int verify_progress(void *ctx, uint64_t done_bytes)
+{
+    struct verify_run *run = ctx;
+    bnt_progress_update(&run->progress, run->before + done_bytes);
+    return *run->app->interrupted != 0;
+}
+
+static void tell_problem(const struct bnt_cache_entry *e, enum bnt_cache_health health)
+{
+    static const char *const problems[] = {"", "its file is gone", "its size differs",
+                                           "sha256 differs"};
+    char hint[256];
+    snprintf(hint, sizeof hint, "run: bnt fetch --force %.150s",
+             e->source[0] ? e->source : "SOURCE");
+    bnt_msg_warn(hint, "cache: %s is %s: %s", e->name[0] ? e->name : e->digest,
+                 health == BNT_CACHE_MISSING ? "missing" : "corrupt", problems[health]);
+}
+
+static enum bnt_status verify_one(struct verify_run *run, struct bnt_cache_entry *e,
+                                  struct bnt_err *err)
+{
+    enum bnt_cache_health health = BNT_CACHE_OK;
+    enum bnt_status st = bnt_cache_verify(run->cache, e, verify_progress, run, &health, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    run->before += e->size;
+    run->n_missing += health == BNT_CACHE_MISSING;
+    run->n_corrupt += health == BNT_CACHE_SIZE_DIFFERS || health == BNT_CACHE_CORRUPT;
+    if (health != BNT_CACHE_OK) {
+        bnt_progress_end(&run->progress);
+        tell_problem(e, health);
+    }
+    if (run->entries) {
+        json_t *row =
+            json_pack("{s:o, s:s, s:I, s:s}", "name", text_or_null(e->name), "digest", e->digest,
+                      "size", (json_int_t)e->size, "health", health_name(health));
+        if (json_array_append_new(run->entries, row) != 0) {
+            return bnt_err_nomem(err, "the JSON answer", 0);
+        }
+    }
+    return BNT_OK;
+}
+
+/* The entries that were asked for, in the order of the question; all of them without a question. */
+static enum bnt_status select_entries(struct bnt_cache *cache, struct bnt_cache_list *list,
+                                      int argc, char **argv, struct bnt_err *err)
+{
+    if (argc == 0) {
+        enum bnt_status st = bnt_cache_adopt(cache, err);
+        return st == BNT_OK ? bnt_cache_list(cache, list, err) : st;
+    }
+    list->at = calloc((size_t)argc, sizeof *list->at);
+    if (!list->at) {
+        return bnt_err_nomem(err, "list of models", (size_t)argc * sizeof *list->at);
+    }
+    enum bnt_status st = BNT_OK;
+    for (int a = 0; st == BNT_OK && a < argc; a++) {
+        st = bnt_cache_find(cache, argv[a], &list->at[list->n++], err);
+    }
+    return st;
+}
+
+static enum bnt_status verify_list(struct verify_run *run, struct bnt_cache_list *list,
+                                   struct bnt_err *err)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        total += list->at[i].size;
+    }
+    bnt_progress_begin(&run->progress, "verifying", total, true);
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < list->n; i++) {
+        st = verify_one(run, &list->at[i], err);
+    }
+    bnt_progress_end(&run->progress);
+    return st;
+}
+
+/* The outcome in words or JSON, and the exit code. */
+static enum bnt_status verify_report(struct verify_run *run, const struct bnt_cache_list *list)
+{
+    size_t problems = run->n_missing + run->n_corrupt;
+    if (run->entries) {
+        enum bnt_status st =
+            print_json(json_pack("{s:I, s:I, s:O}", "checked", (json_int_t)list->n, "problems",
+                                 (json_int_t)problems, "entries", run->entries));
+        if (st != BNT_OK) {
+            return st;
+        }
+    } else {
+        printf("%zu checked, %zu ok, %zu corrupt, %zu missing\n", list->n, list->n - problems,
+               run->n_corrupt, run->n_missing);
+    }
+    return run->n_corrupt ? BNT_E_DIGEST : run->n_missing ? BNT_E_NOT_FOUND : BNT_OK;
+}
+
+static enum bnt_status run_verify(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    const struct cache_opts *o = opts;
+    struct bnt_err err = {0};
+    struct verify_run run = {.app = app, .entries = o->json ? json_array() : NULL};
+    struct bnt_cache_list list = {0};
+    enum bnt_status st = bnt_cache_open(NULL, &run.cache, &err);
+    if (st == BNT_OK) {
+        st = select_entries(run.cache, &list, argc, argv, &err);
+    }
+    if (st == BNT_OK) {
+        st = verify_list(&run, &list, &err);
+    }
+    st = st == BNT_OK ? verify_report(&run, &list) : bnt_msg_error(&err);
+    json_decref(run.entries);
+    bnt_cache_list_release(&list);
+    bnt_cache_close(run.cache);
+    return st;
+}
+
+static const struct bnt_cmd cmd_verify = {
+    .name = "verify",
+    .synopsis = "[--json] [NAME...]",
+    .summary = "hash models again and compare with their digests",
+    .description = "Reads every byte of the named models, or of all. Exit code 13 when one is\n"
+                   "corrupt, 8 when one is missing.",
+    .opts = json_options,
+    .opts_size = sizeof(struct cache_opts),
+    .examples = "  bnt cache verify              # everything\n"
+                "  bnt cache verify bitnet-2b    # one model",
+    .run = run_verify,
+};
+
+/* ---- rebuild and dir ---- */
+
+static enum bnt_status run_rebuild(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    struct bnt_err err = {0};
+    uint64_t blobs = 0;
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache rebuild", "unexpected operand: %s",
+                            argv[0]);
+    }
+    if (bnt_cache_rebuild(NULL, &blobs, &err) != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    printf("%" PRIu64 " models in the new index\n", blobs);
+    bnt_msg_note("names are not in the store: give them again with bnt fetch SOURCE --sha256 "
+                 "DIGEST --name NAME, "
+                 "which downloads nothing that is here");
+    return BNT_OK;
+}
+
+static const struct bnt_cmd cmd_rebuild = {
+    .name = "rebuild",
+    .synopsis = "",
+    .summary = "a new index from the files of the store",
+    .description = "For an index that is damaged: it is set aside as index.db.damaged, and every\n"
+                   "file of the store is listed in a new one by its digest. The files stay as\n"
+                   "they are; names are lost.",
+    .run = run_rebuild,
+};
+
+static enum bnt_status run_dir(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    struct bnt_err err = {0};
+    char dir[BNT_PATH_MAX];
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache dir", "unexpected operand: %s", argv[0]);
+    }
+    if (bnt_cache_dir(dir, &err) != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    puts(dir);
+    return BNT_OK;
+}
+
+static const struct bnt_cmd cmd_dir = {
+    .name = "dir",
+    .synopsis = "",
+    .summary = "where the cache lies",
+    .description = "$BNT_CACHE_DIR, else $XDG_CACHE_HOME/bnt, else ~/.cache/bnt. Save and restore\n"
+                   "this folder to carry models from one CI job to the next.",
+    .run = run_dir,
+};
+
+static const struct bnt_cmd *const sub_commands[] = {&cmd_ls, &cmd_verify, &cmd_rebuild, &cmd_dir,
+                                                     NULL};
+
+const struct bnt_cmd bnt_cmd_cache = {
+    .name = "cache",
+    .synopsis = "ls|verify|rebuild|dir",
+    .summary = "what is in the cache, and whether it is sound",
+    .subs = sub_commands,
+};

@@ -1,0 +1,444 @@
+/* The index: which names there are, what blobs they stand for, where those came from.
+ *
+ * Invariants:
+ *   1. A row is written after its blob is durable in the store, so the index never promises what
+ * was not there. The reverse can happen (death between the two): such a blob costs space only, and
+ * the next `verify` lists it.
+ *   2. Every name has a blob row. A blob may have any number of names, or none.
+ *   3. All writes are in immediate transactions: a writer waits for its turn at the beginning and
+ * never upgrades a read, so two processes cannot wait for each other.
+ *
+ * The journal is a rollback journal that is truncated, never a write-ahead log: SQLite 3.7.0
+ * to 3.51.2, which distributions still ship, can damage a database in WAL mode when a checkpoint
+ * that resets the log races with a writer of another process, and "many processes, few writes"
+ * gains nothing from a log. TRUNCATE rather than DELETE: the end of a transaction is then synced
+ * with the journal itself and needs no sync of the folder. */
+#include "cache/index.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char schema[] =
+    "CREATE TABLE blob("
+    "  digest TEXT PRIMARY KEY CHECK(length(digest) = 64),"
+    "  size INTEGER NOT NULL,"
+    "  verified_s INTEGER NOT NULL" /* 0: never hashed since it was found */
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE TABLE name("
+    "  name TEXT PRIMARY KEY,"
+    "  digest TEXT NOT NULL REFERENCES blob(digest),"
+    "  source TEXT NOT NULL,"
+    "  source_tag TEXT NOT NULL,"
+    "  file_name TEXT NOT NULL,"
+    "  fetched_s INTEGER NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX name_by_digest ON name(digest);"
+    "PRAGMA user_version = 1;";
+
+/* The columns that read_entry expects. */
+#define ENTRY_COLUMNS                                                                              \
+    "coalesce(n.name, ''), b.digest, b.size, coalesce(n.source, ''), coalesce(n.source_tag, ''),"  \
+    " coalesce(n.file_name, ''), coalesce(n.fetched_s, 0), b.verified_s"
+
+struct cache_index {
+    sqlite3 *db;
+    char path[BNT_PATH_MAX];
+    bool in_transaction;
+};
+
+/* The border: SQLite's code becomes ours here and nowhere else. */
+static enum bnt_status index_error(struct cache_index *ix, const char *doing, struct bnt_err *err)
+{
+    int code = sqlite3_errcode(ix->db);
+    enum bnt_status st = BNT_E_FAILED;
+    const char *hint = "";
+    switch (code & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        st = BNT_E_FILE;
+        hint = "run: bnt cache rebuild   (keeps every model; names come back with the next fetch)";
+        break;
+    case SQLITE_FULL:
+        st = BNT_E_NO_SPACE;
+        hint = "free some space, or set BNT_CACHE_DIR to another disk";
+        break;
+    case SQLITE_IOERR:
+        st = sqlite3_system_errno(ix->db) == ENOSPC ? BNT_E_NO_SPACE : BNT_E_FAILED;
+        break;
+    case SQLITE_NOMEM:
+        st = BNT_E_MEMORY;
+        break;
+    case SQLITE_BUSY:
+        hint = "another process has held the index for too long; end it, or try again";
+        break;
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+        hint = "set BNT_CACHE_DIR to a folder that can be written";
+        break;
+    default:
+        break;
+    }
+    if (err && err->status == BNT_OK) {
+        err->domain = "sqlite";
+        err->foreign = sqlite3_extended_errcode(ix->db);
+    }
+    bnt_err_set(err, st, "cache index %s: cannot %s: %s", ix->path, doing, sqlite3_errmsg(ix->db));
+    bnt_err_hint(err, "%s", hint);
+    return st;
+}
+
+static enum bnt_status exec(struct cache_index *ix, const char *sql, const char *doing,
+                            struct bnt_err *err)
+{
+    return sqlite3_exec(ix->db, sql, NULL, NULL, NULL) == SQLITE_OK ? BNT_OK
+                                                                    : index_error(ix, doing, err);
+}
+
+static enum bnt_status prepare(struct cache_index *ix, const char *sql, sqlite3_stmt **out,
+                               struct bnt_err *err)
+{
+    return sqlite3_prepare_v2(ix->db, sql, -1, out, NULL) == SQLITE_OK
+               ? BNT_OK
+               : index_error(ix, "read it", err);
+}
+
+static void bind_text(sqlite3_stmt *q, int at, const char *text)
+{
+    /* Fails only out of range or out of memory; the column is then NULL and NOT NULL makes the step
+     * fail. */
+    (void)sqlite3_bind_text(q, at, text, -1, SQLITE_STATIC);
+}
+
+/* Run a statement that returns no rows, and finalise it. */
+static enum bnt_status run(struct cache_index *ix, sqlite3_stmt *q, const char *doing,
+                           struct bnt_err *err)
+{
+    int rc = sqlite3_step(q);
+    enum bnt_status st = rc == SQLITE_DONE ? BNT_OK : index_error(ix, doing, err);
+    sqlite3_finalize(q);
+    return st;
+}
+
+static enum bnt_status read_version(struct cache_index *ix, int *version, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix, "PRAGMA user_version", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (sqlite3_step(q) == SQLITE_ROW) {
+        *version = sqlite3_column_int(q, 0);
+    } else {
+        st = index_error(ix, "read its version", err);
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
+/* Make the tables unless another process was faster. Leaves the transaction open when it made them.
+ */
+static enum bnt_status make_schema(struct cache_index *ix, bool *fresh, struct bnt_err *err)
+{
+    int version = 0;
+    enum bnt_status st = index_begin(ix, err);
+    if (st == BNT_OK) {
+        st = read_version(ix, &version, err);
+    }
+    if (st == BNT_OK && version != 0) {
+        return index_commit(ix, err);
+    }
+    if (st == BNT_OK) {
+        st = exec(ix, schema, "make its tables", err);
+    }
+    *fresh = st == BNT_OK;
+    return st;
+}
+
+enum bnt_status index_open(const char *path, struct cache_index **out, bool *fresh,
+                           struct bnt_err *err)
+{
+    *fresh = false;
+    struct cache_index *ix = calloc(1, sizeof *ix);
+    if (!ix) {
+        return bnt_err_nomem(err, "cache index", sizeof *ix);
+    }
+    enum bnt_status st = bnt_path_format(ix->path, err, "%s", path);
+    if (st == BNT_OK && sqlite3_open_v2(path, &ix->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                                        NULL) != SQLITE_OK) {
+        st = index_error(ix, "open it", err);
+    }
+    int version = 0;
+    if (st == BNT_OK) {
+        sqlite3_busy_timeout(ix->db, INDEX_BUSY_MS);
+        st = exec(ix, "PRAGMA journal_mode = TRUNCATE; PRAGMA foreign_keys = ON;", "open it", err);
+    }
+    if (st == BNT_OK) {
+        st = read_version(ix, &version, err);
+    }
+    if (st == BNT_OK && version > INDEX_SCHEMA) {
+        st = bnt_err_set(err, BNT_E_UNSUPPORTED, "cache index %s has schema %d; this bnt knows %d",
+                         path, version, INDEX_SCHEMA);
+        bnt_err_hint(err,
+                     "use the newer bnt that wrote it, or set BNT_CACHE_DIR to another folder");
+    }
+    if (st == BNT_OK && version == 0) {
+        st = make_schema(ix, fresh, err);
+    }
+    if (st != BNT_OK) {
+        index_close(ix);
+        ix = NULL;
+    }
+    *out = ix;
+    return st;
+}
+
+void index_close(struct cache_index *ix)
+{
+    if (ix) {
+        sqlite3_close(ix->db); /* rolls back; no statement outlives its function */
+        free(ix);
+    }
+}
+
+bool index_is_readonly(struct cache_index *ix)
+{
+    return sqlite3_db_readonly(ix->db, "main") != 0;
+}
+
+enum bnt_status index_begin(struct cache_index *ix, struct bnt_err *err)
+{
+    enum bnt_status st = exec(ix, "BEGIN IMMEDIATE", "begin a change", err);
+    ix->in_transaction = st == BNT_OK;
+    return st;
+}
+
+enum bnt_status index_commit(struct cache_index *ix, struct bnt_err *err)
+{
+    enum bnt_status st = exec(ix, "COMMIT", "finish a change", err);
+    ix->in_transaction = st != BNT_OK;
+    return st;
+}
+
+void index_rollback(struct cache_index *ix)
+{
+    if (ix->in_transaction) {
+        (void)sqlite3_exec(ix->db, "ROLLBACK", NULL, NULL,
+                           NULL); /* fails when SQLite has rolled back by itself */
+        ix->in_transaction = false;
+    }
+}
+
+enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint64_t size,
+                               int64_t verified_s, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st =
+        prepare(ix,
+                "INSERT INTO blob(digest, size, verified_s) VALUES(?1, ?2, ?3)"
+                " ON CONFLICT(digest) DO UPDATE SET size = ?2, verified_s = max(verified_s, ?3)",
+                &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, digest);
+    sqlite3_bind_int64(q, 2, (sqlite3_int64)size);
+    sqlite3_bind_int64(q, 3, verified_s);
+    return run(ix, q, "add a blob", err);
+}
+
+enum bnt_status index_note_blob(struct cache_index *ix, const char *digest, uint64_t size,
+                                struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix,
+                                 "INSERT INTO blob(digest, size, verified_s) VALUES(?1, ?2, 0)"
+                                 " ON CONFLICT(digest) DO NOTHING",
+                                 &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, digest);
+    sqlite3_bind_int64(q, 2, (sqlite3_int64)size);
+    return run(ix, q, "add a blob", err);
+}
+
+enum bnt_status index_put_name(struct cache_index *ix, const struct bnt_cache_entry *entry,
+                               struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(
+        ix,
+        "INSERT OR REPLACE INTO name(name, digest, source, source_tag, file_name, fetched_s)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, entry->name);
+    bind_text(q, 2, entry->digest);
+    bind_text(q, 3, entry->source);
+    bind_text(q, 4, entry->source_tag);
+    bind_text(q, 5, entry->file_name);
+    sqlite3_bind_int64(q, 6, entry->fetched_s);
+    return run(ix, q, "add a name", err);
+}
+
+enum bnt_status index_set_verified(struct cache_index *ix, const char *digest, int64_t verified_s,
+                                   struct bnt_err *err)
+{
+    if (index_is_readonly(ix)) {
+        return BNT_OK; /* a cache shared read-only: the finding stands, only its time cannot be
+                          noted */
+    }
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix, "UPDATE blob SET verified_s = ?2 WHERE digest = ?1", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, digest);
+    sqlite3_bind_int64(q, 2, verified_s);
+    return run(ix, q, "note a check", err);
+}
+
+/* A column into a fixed array. Longer text than we ever write means that the file is damaged. */
+static enum bnt_status read_text(struct cache_index *ix, sqlite3_stmt *q, int column, char *out,
+                                 size_t size, struct bnt_err *err)
+{
+    const unsigned char *text = sqlite3_column_text(q, column);
+    size_t n = (size_t)sqlite3_column_bytes(q, column);
+    if (!text || n >= size) {
+        return bnt_err_set(err, BNT_E_FILE,
+                           "cache index %s: a value of %zu bytes where at most %zu are written",
+                           ix->path, n, size - 1);
+    }
+    memcpy(out, text, n);
+    out[n] = '\0';
+    return BNT_OK;
+}
+
+/* The row that q stands on, of ENTRY_COLUMNS. */
+static enum bnt_status read_entry(struct cache_index *ix, sqlite3_stmt *q,
+                                  struct bnt_cache_entry *e, struct bnt_err *err)
+{
+    const struct {
+        int column;
+        char *out;
+        size_t size;
+    } texts[] = {
+        {0, e->name, sizeof e->name},           {1, e->digest, sizeof e->digest},
+        {3, e->source, sizeof e->source},       {4, e->source_tag, sizeof e->source_tag},
+        {5, e->file_name, sizeof e->file_name},
+    };
+    *e = (struct bnt_cache_entry){0};
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < sizeof texts / sizeof texts[0]; i++) {
+        st = read_text(ix, q, texts[i].column, texts[i].out, texts[i].size, err);
+    }
+    e->size = (uint64_t)sqlite3_column_int64(q, 2);
+    e->fetched_s = sqlite3_column_int64(q, 6);
+    e->verified_s = sqlite3_column_int64(q, 7);
+    return st;
+}
+
+enum bnt_status index_find_name(struct cache_index *ix, const char *name,
+                                struct bnt_cache_entry *out, bool *found, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    *found = false;
+    enum bnt_status st = prepare(
+        ix, "SELECT " ENTRY_COLUMNS " FROM name n JOIN blob b USING(digest) WHERE n.name = ?1", &q,
+        err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, name);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        st = read_entry(ix, q, out, err);
+        *found = st == BNT_OK;
+    } else if (rc != SQLITE_DONE) {
+        st = index_error(ix, "look up a name", err);
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
+enum bnt_status index_find_digest(struct cache_index *ix, const char *prefix,
+                                  struct bnt_cache_entry *out, size_t *n_found, struct bnt_err *err)
+{
+    /* A range rather than LIKE or substr: it uses the primary key; 'g' follows 'f'. With min() in
+     * the columns, SQLite takes the others from the row of the minimum: the first name of each
+     * blob. */
+    sqlite3_stmt *q;
+    *n_found = 0;
+    enum bnt_status st =
+        prepare(ix,
+                "SELECT " ENTRY_COLUMNS ", min(n.name) FROM blob b LEFT JOIN name n USING(digest)"
+                " WHERE b.digest >= ?1 AND b.digest < ?1 || 'g' GROUP BY b.digest"
+                " ORDER BY b.digest LIMIT 2",
+                &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, prefix);
+    int rc = sqlite3_step(q);
+    for (; st == BNT_OK && rc == SQLITE_ROW; rc = sqlite3_step(q)) {
+        struct bnt_cache_entry e;
+        st = read_entry(ix, q, (*n_found)++ == 0 ? out : &e, err);
+    }
+    if (st == BNT_OK && rc != SQLITE_DONE) {
+        st = index_error(ix, "look up a digest", err);
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
+static enum bnt_status list_push(struct bnt_cache_list *l, size_t *cap,
+                                 const struct bnt_cache_entry *e, struct bnt_err *err)
+{
+    if (l->n == *cap) {
+        size_t more = *cap ? *cap * 2 : 16;
+        struct bnt_cache_entry *at = realloc(l->at, more * sizeof *at);
+        if (!at) {
+            return bnt_err_nomem(err, "list of the cache", more * sizeof *at);
+        }
+        l->at = at;
+        *cap = more;
+    }
+    l->at[l->n++] = *e;
+    return BNT_OK;
+}
+
+enum bnt_status index_list(struct cache_index *ix, struct bnt_cache_list *out, struct bnt_err *err)
+{
+    *out = (struct bnt_cache_list){0};
+    sqlite3_stmt *q;
+    enum bnt_status st =
+        prepare(ix,
+                "SELECT " ENTRY_COLUMNS " FROM blob b LEFT JOIN name n USING(digest)"
+                " ORDER BY n.name IS NULL, n.name, b.digest",
+                &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    size_t cap = 0;
+    int rc = sqlite3_step(q);
+    for (; st == BNT_OK && rc == SQLITE_ROW; rc = sqlite3_step(q)) {
+        struct bnt_cache_entry e;
+        st = read_entry(ix, q, &e, err);
+        if (st == BNT_OK) {
+            st = list_push(out, &cap, &e, err);
+        }
+    }
+    if (st == BNT_OK && rc != SQLITE_DONE) {
+        st = index_error(ix, "list it", err);
+    }
+    sqlite3_finalize(q);
+    if (st != BNT_OK) {
+        bnt_cache_list_release(out);
+    }
+    return st;
+}

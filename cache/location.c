@@ -1,0 +1,63 @@
+/* Where the cache lies, and what may be a name in it. */
+#include "cache/bnt_cache.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value && value[0] ? value : NULL;
+}
+
+/* The path from `dir`, relative to the working folder when it does not begin with '/'. */
+static enum bnt_status absolute(const char *dir, char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    char cwd[BNT_PATH_MAX];
+    if (dir[0] == '/') {
+        return bnt_path_format(out, err, "%s", dir);
+    }
+    if (!getcwd(cwd, sizeof cwd)) {
+        return bnt_err_errno(err, "cannot tell the working folder");
+    }
+    return bnt_path_format(out, err, "%s/%s", cwd, dir);
+}
+
+enum bnt_status bnt_cache_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    const char *own = variable("BNT_CACHE_DIR");
+    if (own) {
+        return absolute(own, out, err);
+    }
+    /* The XDG base directory specification: a relative path in the variable is to be ignored. */
+    const char *xdg = variable("XDG_CACHE_HOME");
+    if (xdg && xdg[0] == '/') {
+        return bnt_path_format(out, err, "%s/bnt", xdg);
+    }
+    const char *home = variable("HOME");
+    if (!home) {
+        enum bnt_status st =
+            bnt_err_set(err, BNT_E_FAILED, "no place for the cache: HOME is not set");
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder");
+        return st;
+    }
+    return bnt_path_format(out, err, "%s/.cache/bnt", home);
+}
+
+bool bnt_cache_name_ok(const char *name)
+{
+    size_t n = strlen(name);
+    if (n == 0 || n >= BNT_CACHE_NAME_MAX || name[0] == '.' || name[0] == '-') {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if (c >= 0x80 || (!isalnum(c) && !strchr("._+-", c))) {
+            return false;
+        }
+    }
+    return n < 5 || strcasecmp(name + n - 5, ".gguf") != 0;
+}

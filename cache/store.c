@@ -1,0 +1,219 @@
+/* The content-addressed folder.
+ *
+ *   <dir>/tmp/<random>               bytes that are still coming
+ *   <dir>/blobs/sha256/<aa>/<hex>    finished blobs, mode 0444; <aa> are the first two digits of
+ * <hex>
+ *
+ * Invariants:
+ *   1. A file below blobs/ is whole, and hashed to its name when it was put there.
+ *   2. It is never written again: it can only be replaced by rename, or removed. Whoever has mapped
+ * it keeps the old bytes.
+ *   3. Its bytes were synced before the rename and its folder after, so 1 holds after a power cut.
+ *   4. Nothing ever reads tmp/; a file there belongs to the process that holds its lock, and to
+ * nobody when that process is gone.
+ *
+ *   temp_open -> write -> seal -> make_folder -> publish
+ *       |          |       |           |
+ *       +----------+-------+-----------+---- death here leaves only a file in tmp/, which a later
+ * temp_sweep removes */
+#include "cache/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOBS "blobs/sha256"
+
+enum bnt_status store_blob_path(const char *dir, const char *digest, char out[BNT_PATH_MAX],
+                                struct bnt_err *err)
+{
+    if (!bnt_sha256_is_hex(digest)) {
+        return bnt_err_set(err, BNT_E_INTERNAL, "cache: '%.80s' is not a sha256 digest", digest);
+    }
+    return bnt_path_format(out, err, "%s/" BLOBS "/%.2s/%s", dir, digest, digest);
+}
+
+enum bnt_status store_temp_open(const char *dir, struct bnt_cache_temp *t, struct bnt_err *err)
+{
+    t->fd = -1;
+    enum bnt_status st = bnt_path_format(t->path, err, "%s/tmp", dir);
+    if (st == BNT_OK) {
+        st = bnt_mkdirs(t->path, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_path_format(t->path, err, "%s/tmp/XXXXXX", dir);
+    }
+    if (st != BNT_OK) {
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be written");
+        return st;
+    }
+    t->fd = mkostemp(t->path, O_CLOEXEC);
+    if (t->fd < 0) {
+        st = bnt_err_errno(err, "cache: cannot make a file in %s/tmp", dir);
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be written");
+        return st;
+    }
+    /* The lock only tells a sweep that we live. Where locks do not work, the age alone protects the
+     * file, and if even that fails, the rename reports that it is gone: bytes are lost, nothing is
+     * damaged. */
+    (void)flock(t->fd, LOCK_EX | LOCK_NB);
+    return BNT_OK;
+}
+
+/* True when the file is old and its owner is gone. */
+static bool abandoned(int dir_fd, const char *name, int64_t now_s)
+{
+    struct stat sb;
+    if (fstatat(dir_fd, name, &sb, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(sb.st_mode) ||
+        now_s - sb.st_mtime < STORE_TEMP_AGE_S) {
+        return false;
+    }
+    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return false;
+    }
+    bool free_of_owner = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    close(fd);
+    return free_of_owner;
+}
+
+enum bnt_status store_temp_sweep(const char *dir, int64_t now_s, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(path, err, "%s/tmp", dir);
+    if (st != BNT_OK) {
+        return st;
+    }
+    DIR *tmp = opendir(path);
+    if (!tmp) {
+        return errno == ENOENT ? BNT_OK : bnt_err_errno(err, "cache: cannot list %s", path);
+    }
+    for (struct dirent *e = readdir(tmp); e; e = readdir(tmp)) {
+        if (abandoned(dirfd(tmp), e->d_name, now_s)) {
+            /* Another process may have swept it first; then there is nothing left to do. */
+            (void)unlinkat(dirfd(tmp), e->d_name, 0);
+        }
+    }
+    closedir(tmp);
+    return BNT_OK;
+}
+
+enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struct bnt_err *err)
+{
+    struct stat sb;
+    if (fchmod(t->fd, 0444) != 0 || fsync(t->fd) != 0 || fstat(t->fd, &sb) != 0) {
+        return bnt_err_errno(err, "cache: cannot bring %s to disk", t->path);
+    }
+    *size = (uint64_t)sb.st_size;
+    return BNT_OK;
+}
+
+enum bnt_status store_make_folder(const char *dir, const char *digest, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS "/%.2s", dir, digest);
+    if (st != BNT_OK) {
+        return st;
+    }
+    /* Not "made it ourselves": the process that made it may have died before its sync. */
+    static const char *const parents[] = {"/blobs/sha256", "/blobs", ""};
+    st = bnt_mkdirs(path, err);
+    for (size_t i = 0; st == BNT_OK && i < sizeof parents / sizeof parents[0]; i++) {
+        st = bnt_path_format(path, err, "%s%s", dir, parents[i]);
+        if (st == BNT_OK) {
+            st = bnt_dir_sync(path, err);
+        }
+    }
+    return st;
+}
+
+enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const char *digest,
+                              struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = store_blob_path(dir, digest, path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (rename(t->path, path) != 0) {
+        return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
+    }
+    close(t->fd);
+    t->fd = -1;
+    st = bnt_path_format(path, err, "%s/" BLOBS "/%.2s", dir, digest);
+    return st == BNT_OK ? bnt_dir_sync(path, err) : st;
+}
+
+enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uint64_t *size,
+                           struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = store_blob_path(dir, digest, path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    struct stat sb;
+    *found = false;
+    *size = 0;
+    if (stat(path, &sb) != 0) {
+        return errno == ENOENT || errno == ENOTDIR
+                   ? BNT_OK
+                   : bnt_err_errno(err, "cache: cannot look at %s", path);
+    }
+    *found = S_ISREG(sb.st_mode);
+    *size = *found ? (uint64_t)sb.st_size : 0;
+    return BNT_OK;
+}
+
+/* The blobs of one two-digit folder; anything with another name is not ours and is left alone. */
+static enum bnt_status walk_folder(const char *dir, const char *folder, store_visit_fn *fn,
+                                   void *ctx, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS "/%s", dir, folder);
+    if (st != BNT_OK) {
+        return st;
+    }
+    DIR *d = opendir(path);
+    if (!d) {
+        return bnt_err_errno(err, "cache: cannot list %s", path);
+    }
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        bool found = false;
+        uint64_t size = 0;
+        if (bnt_sha256_is_hex(e->d_name) && strncmp(e->d_name, folder, 2) == 0) {
+            st = store_stat(dir, e->d_name, &found, &size, err);
+        }
+        if (st == BNT_OK && found) {
+            st = fn(ctx, e->d_name, size, err);
+        }
+    }
+    closedir(d);
+    return st;
+}
+
+enum bnt_status store_walk(const char *dir, store_visit_fn *fn, void *ctx, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS, dir);
+    if (st != BNT_OK) {
+        return st;
+    }
+    DIR *d = opendir(path);
+    if (!d) {
+        return errno == ENOENT ? BNT_OK : bnt_err_errno(err, "cache: cannot list %s", path);
+    }
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        if (strlen(e->d_name) == 2 && e->d_name[0] != '.') {
+            st = walk_folder(dir, e->d_name, fn, ctx, err);
+        }
+    }
+    closedir(d);
+    return st;
+}

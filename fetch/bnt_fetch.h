@@ -1,0 +1,57 @@
+/* Fetch: from a source to a verified blob in the cache.
+ *
+ *     source            example                       needs
+ *     bundled:          bundled:                      nothing: the model that comes with bnt
+ *     file://, a path   file:///models/m.gguf, m.gguf nothing
+ *     https://          https://example.org/m.gguf    network
+ *     http://           http://example.org/m.gguf     network and a digest: anybody may change it
+ *
+ * Bytes are hashed while they are written to a temporary of the cache, and enter it only when they
+ * are complete and the digest is the expected one. Whatever fails leaves the cache as it was.
+ *
+ * Environment for https and http: SSL_CERT_FILE, SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables
+ * (https_proxy, HTTPS_PROXY, http_proxy, all_proxy, no_proxy...) and ~/.netrc. */
+#ifndef BNT_FETCH_H
+#define BNT_FETCH_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "cache/bnt_cache.h"
+
+#define BNT_FETCH_BUNDLED_NAME "tinystories-bitnet"
+
+/* Bytes done and bytes in all, 0 while unknown. */
+typedef void bnt_fetch_progress_fn(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+
+struct bnt_fetch_opts {
+    const char *name;   /* NULL: the file's name without .gguf */
+    const char *sha256; /* NULL, or the digest that the content must have, in either case */
+    bool offline;       /* no network: what is not in the cache is an error */
+    bool force;         /* fetch again what is there, and let the name move to another source */
+    uint32_t connect_timeout_ms; /* 0: 20 s */
+    uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the transfer */
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
+    bnt_fetch_progress_fn *progress;          /* may be NULL */
+    void *ctx;
+};
+#define BNT_FETCH_STALL_BYTES_S 1024
+
+struct bnt_fetch_result {
+    struct bnt_cache_entry entry;
+    char path[BNT_PATH_MAX]; /* of the blob */
+    bool hit;                /* nothing was read or downloaded */
+};
+
+/* Errors by cause: USAGE a source or name that cannot be, or a name that another source has;
+ * DIGEST; OFFLINE; AUTH 401, 403, 407; NOT_FOUND 404, 410, no such file; RATE_LIMIT 429; NETWORK
+ * time-out, DNS, refused, reset, TLS, a body that ends early, a refused redirect, 408 and 5xx;
+ * NO_SPACE; INTERRUPTED; UNSUPPORTED a scheme that is not known, or no libcurl; FAILED any other
+ * answer. */
+enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
+                          const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
+                          struct bnt_err *err);
+
+#endif

@@ -1,0 +1,9 @@
+/* The command of fetch/, for the table in bnt.c. */
+#ifndef BNT_FETCH_COMMANDS_H
+#define BNT_FETCH_COMMANDS_H
+
+#include "base/opt.h"
+
+extern const struct bnt_cmd bnt_cmd_fetch;
+
+#endif

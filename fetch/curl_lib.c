@@ -1,0 +1,63 @@
+/* The table of libcurl's functions. */
+#include "fetch/curl_lib.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#define LIBRARY "libcurl.so.4"
+
+static struct curl_lib lib;
+static bool loaded;
+
+static enum bnt_status no_library(const char *what, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_err_set(err, BNT_E_UNSUPPORTED, "https needs libcurl: %s", what);
+    bnt_err_hint(err, "install it: apt-get install libcurl4");
+    return st;
+}
+
+/* Fill every slot of the table. dlsym gives an object pointer; copying its bytes is how POSIX makes
+ * it a function. */
+static const char *fill(void *handle)
+{
+    const struct {
+        const char *name;
+        void *slot;
+    } symbols[] = {
+        {"curl_global_init", &lib.global_init},     {"curl_easy_init", &lib.easy_init},
+        {"curl_easy_setopt", &lib.easy_setopt},     {"curl_easy_perform", &lib.easy_perform},
+        {"curl_easy_getinfo", &lib.easy_getinfo},   {"curl_easy_cleanup", &lib.easy_cleanup},
+        {"curl_easy_strerror", &lib.easy_strerror},
+    };
+    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
+        void *address = dlsym(handle, symbols[i].name);
+        if (!address) {
+            return symbols[i].name;
+        }
+        memcpy(symbols[i].slot, &address, sizeof address);
+    }
+    return NULL;
+}
+
+enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
+{
+    if (!loaded) {
+        void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+        if (!handle) {
+            return no_library(dlerror(), err);
+        }
+        const char *missing = fill(handle);
+        if (missing) {
+            return no_library(missing, err);
+        }
+        CURLcode rc = lib.global_init(CURL_GLOBAL_DEFAULT);
+        if (rc != CURLE_OK) {
+            return no_library(lib.easy_strerror(rc), err);
+        }
+        loaded = true;
+    }
+    *out = &lib;
+    return BNT_OK;
+}

@@ -1,0 +1,24 @@
+/* libcurl, loaded when the first transfer needs it and not before: it brings some forty libraries,
+ * and a program that only answers from the cache should not wait for them. */
+#ifndef BNT_FETCH_CURL_LIB_H
+#define BNT_FETCH_CURL_LIB_H
+
+#include <curl/curl.h>
+
+#include "base/status.h"
+
+struct curl_lib {
+    CURLcode (*global_init)(long flags);
+    CURL *(*easy_init)(void);
+    CURLcode (*easy_setopt)(CURL *handle, CURLoption option, ...);
+    CURLcode (*easy_perform)(CURL *handle);
+    CURLcode (*easy_getinfo)(CURL *handle, CURLINFO info, ...);
+    void (*easy_cleanup)(CURL *handle);
+    const char *(*easy_strerror)(CURLcode code);
+};
+
+/* The table; the library stays loaded until the process ends. Not thread-safe: call first from the
+ * main thread. Errors: UNSUPPORTED with the package to install. */
+enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err);
+
+#endif

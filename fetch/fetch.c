@@ -1,0 +1,281 @@
+/* The order of a fetch: what can be answered from the cache is; else bytes go to a temporary, are
+ * compared with the expected digest, and only then become a blob with a name. */
+#include "fetch/bnt_fetch.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fetch/http.h"
+#include "fetch/sink.h"
+#include "fetch/source.h"
+
+#define COPY_BYTES (1u << 20)
+
+/* One call of bnt_fetch. */
+struct fetch {
+    struct bnt_cache *cache;
+    const struct bnt_fetch_opts *opts;
+    struct source source;
+    char expected[BNT_SHA256_HEX]; /* "" when any content is right */
+    struct bnt_fetch_result
+        *result; /* entry.name, source, source_tag and file_name are filled by prepare() */
+};
+
+/* ---- what is asked for ---- */
+
+static enum bnt_status set_expected(struct fetch *f, struct bnt_err *err)
+{
+    const char *hex = f->opts->sha256;
+    if (!hex) {
+        if (f->source.kind != SOURCE_HTTP) {
+            return BNT_OK;
+        }
+        enum bnt_status st = bnt_err_set(
+            err, BNT_E_USAGE, "%.300s: over http anybody may change the bytes", f->source.shown);
+        bnt_err_hint(err, "use https, or give the digest that the file must have: --sha256 HEX");
+        return st;
+    }
+    if (!bnt_sha256_is_hex(hex)) {
+        enum bnt_status st = bnt_err_set(err, BNT_E_USAGE, "'%.80s' is not a sha256 digest", hex);
+        bnt_err_hint(err, "a digest is 64 hex digits, as sha256sum prints them");
+        return st;
+    }
+    for (size_t i = 0; i < BNT_SHA256_HEX; i++) {
+        f->expected[i] = (char)tolower((unsigned char)hex[i]);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status set_name(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    const char *name = f->opts->name ? f->opts->name : f->source.name;
+    if (!bnt_cache_name_ok(name)) {
+        enum bnt_status st;
+        if (f->opts->name) {
+            st = bnt_err_set(err, BNT_E_USAGE, "'%.80s' cannot be the name of a model", name);
+        } else {
+            st = bnt_err_set(err, BNT_E_USAGE, "%.300s: no name can be made from this",
+                             f->source.shown);
+        }
+        bnt_err_hint(
+            err,
+            "give one: --name NAME, of up to %d letters, digits and . _ + - , not ending in .gguf",
+            BNT_CACHE_NAME_MAX - 1);
+        return st;
+    }
+    snprintf(e->name, sizeof e->name, "%s", name);
+    snprintf(e->source, sizeof e->source, "%s", f->source.shown);
+    snprintf(e->file_name, sizeof e->file_name, "%s", f->source.file_name);
+    return BNT_OK;
+}
+
+/* What identifies the state of a local file: it is another one when its size or time differs. */
+static enum bnt_status local_tag(int fd, const char *path, char tag[BNT_CACHE_TAG_MAX],
+                                 struct bnt_err *err)
+{
+    struct stat sb;
+    if ((fd < 0 ? stat(path, &sb) : fstat(fd, &sb)) != 0) {
+        return bnt_err_errno(err, "source %s", path);
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        return bnt_err_set(err, BNT_E_FILE, "source %s is not a regular file", path);
+    }
+    snprintf(tag, BNT_CACHE_TAG_MAX, "%lld-%lld.%09ld", (long long)sb.st_size,
+             (long long)sb.st_mtim.tv_sec, sb.st_mtim.tv_nsec);
+    return BNT_OK;
+}
+
+static enum bnt_status prepare(struct fetch *f, const char *source, struct bnt_err *err)
+{
+    *f->result = (struct bnt_fetch_result){0};
+    enum bnt_status st = source_parse(source, &f->source, err);
+    if (st == BNT_OK) {
+        st = set_expected(f, err);
+    }
+    if (st == BNT_OK) {
+        st = set_name(f, err);
+    }
+    if (st == BNT_OK && !source_is_remote(&f->source)) {
+        st = local_tag(-1, f->source.path, f->result->entry.source_tag, err);
+    }
+    return st;
+}
+
+/* ---- what the cache can answer ---- */
+
+/* Whether a row of the wanted name is what a fetch would bring. A remote source is taken to be
+ * unchanged: a hit must not need the network. */
+static bool row_answers(const struct fetch *f, const struct bnt_cache_entry *row)
+{
+    const struct bnt_cache_entry *e = &f->result->entry;
+    return strcmp(row->source, e->source) == 0 &&
+           (source_is_remote(&f->source) || strcmp(row->source_tag, e->source_tag) == 0) &&
+           (f->expected[0] == '\0' || strcmp(row->digest, f->expected) == 0);
+}
+
+static enum bnt_status name_taken(const struct bnt_cache_entry *row, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_err_set(
+        err, BNT_E_USAGE, "the name %s belongs to another source: %.300s", row->name, row->source);
+    bnt_err_hint(err, "give another name with --name, or let the name move with --force");
+    return st;
+}
+
+/* Sets result->hit when the cache has what is asked for. */
+static enum bnt_status try_cache(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    struct bnt_cache_entry row;
+    bool found = false, have = false;
+    enum bnt_status st = bnt_cache_find_name(f->cache, e->name, &row, &found, err);
+    if (st == BNT_OK && found && row_answers(f, &row)) {
+        st = bnt_cache_has(f->cache, row.digest, &have, err);
+        if (st == BNT_OK && have) {
+            *e = row;
+            f->result->hit = true;
+        }
+        return st;
+    }
+    if (st == BNT_OK && f->expected[0]) {
+        st = bnt_cache_has(f->cache, f->expected, &have, err);
+    }
+    bool other =
+        found && strcmp(row.source, e->source) != 0 && strcmp(row.digest, f->expected) != 0;
+    if (st == BNT_OK && other) {
+        return name_taken(&row, err);
+    }
+    if (st == BNT_OK && have) {
+        memcpy(e->digest, f->expected, sizeof e->digest);
+        st = bnt_cache_set_name(f->cache, e, err);
+        f->result->hit = st == BNT_OK;
+    }
+    return st;
+}
+
+/* ---- bytes ---- */
+
+static enum bnt_status copy_open_file(int fd, const char *path, struct sink *sink,
+                                      struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    char *block = malloc(COPY_BYTES);
+    if (!block) {
+        return bnt_err_nomem(err, "copy buffer", COPY_BYTES);
+    }
+    while (st == BNT_OK) {
+        ssize_t n = read(fd, block, COPY_BYTES);
+        if (n < 0 && errno != EINTR) {
+            st = bnt_err_errno(err, "cannot read %s", path);
+        } else if (n == 0) {
+            break;
+        } else if (n > 0) {
+            st = sink_write(sink, block, (size_t)n, err);
+        }
+    }
+    free(block);
+    return st;
+}
+
+static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_err *err)
+{
+    const char *path = f->source.path;
+    char *tag = f->result->entry.source_tag;
+    char after[BNT_CACHE_TAG_MAX];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open %s", path);
+    }
+    enum bnt_status st = local_tag(fd, path, tag, err);
+    if (st == BNT_OK) {
+        sink->total = strtoull(tag, NULL, 10); /* the tag begins with the size */
+        st = copy_open_file(fd, path, sink, err);
+    }
+    if (st == BNT_OK) {
+        st = local_tag(fd, path, after, err);
+    }
+    if (st == BNT_OK && strcmp(tag, after) != 0) {
+        st = bnt_err_set(err, BNT_E_FILE, "%s changed while it was read", path);
+        bnt_err_hint(err, "wait until its writer is done, then fetch again");
+    }
+    close(fd);
+    return st;
+}
+
+/* Compare what came with what was expected. */
+static enum bnt_status check_digest(struct fetch *f, struct sink *sink, struct bnt_err *err)
+{
+    char *digest = f->result->entry.digest;
+    if (sink->done == 0) {
+        return bnt_err_set(err, BNT_E_FILE, "%.300s is empty", f->source.shown);
+    }
+    enum bnt_status st = sink_digest(sink, digest, err);
+    if (st == BNT_OK && f->expected[0] && strcmp(digest, f->expected) != 0) {
+        st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s", f->source.shown,
+                         digest, f->expected);
+        bnt_err_hint(err, "the file at the source is not the one that was meant; nothing was kept");
+    }
+    return st;
+}
+
+/* Bring the bytes and put them into the cache. */
+static enum bnt_status transfer(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    struct bnt_cache_temp temp;
+    struct sink sink;
+    enum bnt_status st = bnt_cache_temp_open(f->cache, &temp, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
+    if (st == BNT_OK) {
+        st = source_is_remote(&f->source) ? http_get(&f->source, &sink, e->source_tag, err)
+                                          : copy_file(f, &sink, err);
+    }
+    if (st == BNT_OK) {
+        st = check_digest(f, &sink, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_cache_add(f->cache, &temp, e, err);
+    }
+    sink_release(&sink);
+    bnt_cache_temp_release(&temp);
+    return st;
+}
+
+static enum bnt_status check_offline(const struct fetch *f, struct bnt_err *err)
+{
+    if (!f->opts->offline || !source_is_remote(&f->source)) {
+        return BNT_OK;
+    }
+    enum bnt_status st =
+        bnt_err_set(err, BNT_E_OFFLINE, "offline, and %s%s from %.300s is not in the cache",
+                    f->opts->force ? "a fresh " : "", f->result->entry.name, f->source.shown);
+    bnt_err_hint(err, "run once with the network: bnt fetch %.200s", f->source.shown);
+    return st;
+}
+
+enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
+                          const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
+                          struct bnt_err *err)
+{
+    struct fetch f = {.cache = cache, .opts = opts, .result = out};
+    enum bnt_status st = prepare(&f, source, err);
+    if (st == BNT_OK && !opts->force) {
+        st = try_cache(&f, err);
+    }
+    if (st == BNT_OK && !out->hit) {
+        st = check_offline(&f, err);
+        if (st == BNT_OK) {
+            st = transfer(&f, err);
+        }
+    }
+    return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;
+}

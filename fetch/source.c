@@ -1,0 +1,228 @@
+/* From what the user typed to a kind, a place, and the name that the model gets unless another is
+ * given. */
+#include "fetch/source.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "fetch/bnt_fetch.h"
+
+static_assert(PATH_MAX <= BNT_PATH_MAX, "realpath writes up to PATH_MAX bytes");
+
+/* The part after "scheme:", or NULL. Schemes are compared without case. */
+static const char *after_scheme(const char *text, const char *scheme)
+{
+    size_t n = strlen(scheme);
+    return strncasecmp(text, scheme, n) == 0 ? text + n : NULL;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'         ? c - '0'
+           : isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10
+                                        : -1;
+}
+
+/* Undo %XX in place. A %00 or a broken escape is refused. */
+static bool percent_decode(char *s)
+{
+    char *to = s;
+    for (const char *from = s; *from; from++) {
+        if (*from != '%') {
+            *to++ = *from;
+            continue;
+        }
+        int hi = hex_digit(from[1]);
+        int lo = hi < 0 ? -1 : hex_digit(from[2]);
+        if (lo < 0 || (hi == 0 && lo == 0)) {
+            return false;
+        }
+        *to++ = (char)(hi * 16 + lo);
+        from += 2;
+    }
+    *to = '\0';
+    return true;
+}
+
+/* "file://" and the path, with %XX for what a URL does not hold as such. */
+static enum bnt_status show_file(struct source *s, struct bnt_err *err)
+{
+    size_t n = (size_t)snprintf(s->shown, sizeof s->shown, "file://");
+    for (const char *p = s->path; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        bool plain = c < 0x80 && (isalnum(c) || strchr("/-._~+=@,:", c));
+        if (n + 4 > sizeof s->shown) {
+            return bnt_err_set(err, BNT_E_USAGE, "the path of the source is too long");
+        }
+        n += (size_t)snprintf(s->shown + n, sizeof s->shown - n, plain ? "%c" : "%%%02X", c);
+    }
+    return BNT_OK;
+}
+
+/* Name and file name from the last part of a path. */
+static void set_names(struct source *s, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(s->file_name, sizeof s->file_name, "%s", slash ? slash + 1 : path);
+    size_t n = strlen(s->file_name);
+    if (n > 5 && strcasecmp(s->file_name + n - 5, ".gguf") == 0) {
+        n -= 5;
+    }
+    if (n == 0 || n >= sizeof s->name) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s->file_name[i];
+        s->name[i] = (char)(c < 0x80 && (isalnum(c) || strchr("._+-", c)) ? c : '-');
+    }
+    s->name[n] = '\0';
+    if (!bnt_cache_name_ok(s->name)) {
+        s->name[0] = '\0';
+    }
+}
+
+static enum bnt_status parse_bundled(const char *rest, struct source *s, struct bnt_err *err)
+{
+    if (*rest) {
+        return bnt_err_set(err, BNT_E_USAGE, "bundled: stands alone; '%.80s' follows it", rest);
+    }
+    s->kind = SOURCE_BUNDLED;
+    enum bnt_status st = bnt_bundled_model(s->path, err);
+    if (st == BNT_OK) {
+        set_names(s, s->path);
+        snprintf(s->shown, sizeof s->shown, "bundled:");
+        snprintf(s->name, sizeof s->name, "%s", BNT_FETCH_BUNDLED_NAME);
+    }
+    return st;
+}
+
+static enum bnt_status parse_path(const char *path, struct source *s, struct bnt_err *err)
+{
+    s->kind = SOURCE_FILE;
+    if (!realpath(path, s->path)) {
+        return bnt_err_errno(err, "source %s", path);
+    }
+    set_names(s, s->path);
+    return show_file(s, err);
+}
+
+static enum bnt_status parse_file_url(const char *text, const char *rest, struct source *s,
+                                      struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    const char *local = after_scheme(rest, "localhost/");
+    rest = local ? local - 1 : rest;
+    if (rest[0] != '/') {
+        enum bnt_status st = bnt_err_set(err, BNT_E_USAGE, "source %s has no absolute path", text);
+        bnt_err_hint(err, "write file:///folder/model.gguf, or the path alone");
+        return st;
+    }
+    enum bnt_status st = bnt_path_format(path, err, "%s", rest);
+    if (st == BNT_OK && !percent_decode(path)) {
+        st = bnt_err_set(err, BNT_E_USAGE, "source %s: a %% is not followed by two hex digits",
+                         text);
+    }
+    return st == BNT_OK ? parse_path(path, s, err) : st;
+}
+
+/* s->shown from s->url: no fragment, and a digest in place of the query. */
+static enum bnt_status show_url(struct source *s, const char *path_end, struct bnt_err *err)
+{
+    char hex[BNT_SHA256_HEX] = "";
+    int keep = (int)(path_end - s->url);
+    int n = snprintf(s->shown, sizeof s->shown, "%.*s", keep, s->url);
+    if (*path_end == '?') {
+        struct bnt_sha256 *d;
+        enum bnt_status st = bnt_sha256_new(&d, err);
+        if (st == BNT_OK) {
+            st = bnt_sha256_update(d, path_end, strlen(path_end), err);
+        }
+        if (st == BNT_OK) {
+            st = bnt_sha256_hex(d, hex, err);
+        }
+        bnt_sha256_free(d);
+        if (st != BNT_OK) {
+            return st;
+        }
+        n = snprintf(s->shown, sizeof s->shown, "%.*s?query-%.12s", keep, s->url, hex);
+    }
+    return n < (int)sizeof s->shown
+               ? BNT_OK
+               : bnt_err_set(err, BNT_E_USAGE, "the URL of the source is too long");
+}
+
+static enum bnt_status parse_url(const char *text, const char *rest, enum source_kind kind,
+                                 struct source *s, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    s->kind = kind;
+    size_t host = strcspn(rest, "/?#");
+    if (memchr(rest, '@', host)) {
+        enum bnt_status st =
+            bnt_err_set(err, BNT_E_USAGE, "a source must not hold a user name or a password");
+        bnt_err_hint(err, "put them into ~/.netrc: machine HOST login USER password SECRET");
+        return st;
+    }
+    for (const char *p = text; *p; p++) {
+        if ((unsigned char)*p <= ' ' || *p == 0x7f) {
+            return bnt_err_set(err, BNT_E_USAGE,
+                               "a source must not hold spaces or control characters");
+        }
+    }
+    size_t length = strcspn(text, "#"); /* a fragment is not sent */
+    if (host == 0 || length >= sizeof s->url) {
+        return bnt_err_set(err, BNT_E_USAGE, "the source is not a URL: %s",
+                           host ? "too long" : "no host");
+    }
+    snprintf(s->url, sizeof s->url, "%.*s", (int)length, text);
+    const char *path_begin = s->url + (rest - text) + host;
+    const char *path_end = path_begin + strcspn(path_begin, "?");
+    enum bnt_status st =
+        bnt_path_format(path, err, "%.*s", (int)(path_end - path_begin), path_begin);
+    if (st == BNT_OK && percent_decode(path)) {
+        set_names(s, path);
+    }
+    return st == BNT_OK ? show_url(s, path_end, err) : st;
+}
+
+/* A word and "://": somebody meant a URL, not a path. */
+static bool has_scheme(const char *text)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
+    return n > 0 && strncmp(text + n, "://", 3) == 0;
+}
+
+enum bnt_status source_parse(const char *text, struct source *out, struct bnt_err *err)
+{
+    *out = (struct source){0};
+    const char *rest;
+    if (text[0] == '\0') {
+        return bnt_err_set(err, BNT_E_USAGE, "the source is empty");
+    }
+    if ((rest = after_scheme(text, "bundled:"))) {
+        return parse_bundled(rest, out, err);
+    }
+    if ((rest = after_scheme(text, "file://"))) {
+        return parse_file_url(text, rest, out, err);
+    }
+    if ((rest = after_scheme(text, "https://"))) {
+        return parse_url(text, rest, SOURCE_HTTPS, out, err);
+    }
+    if ((rest = after_scheme(text, "http://"))) {
+        return parse_url(text, rest, SOURCE_HTTP, out, err);
+    }
+    if (has_scheme(text)) {
+        enum bnt_status st =
+            bnt_err_set(err, BNT_E_UNSUPPORTED, "sources of the kind %.*s:// are not known",
+                        (int)strcspn(text, ":"), text);
+        bnt_err_hint(err,
+                     "known are bundled:, file://, https://, http:// (with --sha256), and paths");
+        return st;
+    }
+    return parse_path(text, out, err);
+}
