@@ -1,6 +1,7 @@
-/* Block formats to float32, row by row. Values are bit-exact to ggml's reference: the same operations in the same order
- * (a product of scale and sub-scale is rounded before the quant multiplies it), no fused multiply-add, no table.
- * Blocks are read byte by byte at fixed offsets, so a row needs no alignment. */
+/* Block formats to float32, row by row. Values are bit-exact to ggml's reference: the same
+ * operations in the same order (a product of scale and sub-scale is rounded before the quant
+ * multiplies it), no fused multiply-add, no table. Blocks are read byte by byte at fixed offsets,
+ * so a row needs no alignment. */
 #include <string.h>
 
 #include "engine/tensor_type.h"
@@ -79,8 +80,9 @@ static void block_q8_0(const uint8_t *b, float *y)
     }
 }
 
-/* Scale and minimum i of 8, 6 bits each in 12 bytes: 0..3 lie in the low six bits of bytes i and 4+i; 4..7 take a nibble
- * of byte 4+i and the two high bits that the first eight bytes have left. */
+/* Scale and minimum i of 8, 6 bits each in 12 bytes: 0..3 lie in the low six bits of bytes i and
+ * 4+i; 4..7 take a nibble of byte 4+i and the two high bits that the first eight bytes have left.
+ */
 static void k_scale_min(const uint8_t *s, int i, uint8_t *scale, uint8_t *min)
 {
     if (i < 4) {
@@ -92,8 +94,8 @@ static void k_scale_min(const uint8_t *s, int i, uint8_t *scale, uint8_t *min)
     }
 }
 
-/* Q4_K and Q5_K: eight sub-blocks of 32 in pairs that share 32 bytes of nibbles. high: 32 bytes, bit i of byte l is the
- * fifth bit of weight l of sub-block i; NULL without. */
+/* Q4_K and Q5_K: eight sub-blocks of 32 in pairs that share 32 bytes of nibbles. high: 32 bytes,
+ * bit i of byte l is the fifth bit of weight l of sub-block i; NULL without. */
 static void block_q45_k(const uint8_t *b, const uint8_t *high, const uint8_t *nibbles, float *y)
 {
     const float d = half_at(b), dmin = half_at(b + 2);
@@ -122,8 +124,8 @@ static void block_q5_k(const uint8_t *b, float *y)
     block_q45_k(b, b + 16, b + 48, y);
 }
 
-/* Q6_K: low nibbles ql[128], high pairs qh[64], int8 sub-scales[16] for 16 weights each, f16 scale. Half h of the block,
- * quarter k of the half: 32 weights. */
+/* Q6_K: low nibbles ql[128], high pairs qh[64], int8 sub-scales[16] for 16 weights each, f16 scale.
+ * Half h of the block, quarter k of the half: 32 weights. */
 static void block_q6_k(const uint8_t *b, float *y)
 {
     const float d = half_at(b + 208);

@@ -1,9 +1,10 @@
 /* Parsing and checking of a GGUF header; see gguf.h for what an opened file guarantees.
  *
- * The parser works on offsets into the header bytes and turns them into pointers at the end, because the bytes of a
- * streamed header move while it grows. Every read goes through need(), which is the only place that compares a position
- * with the end of the file; every number is checked before it is used as a size.
- * Order: fixed part, metadata, tensor infos, then look-up tables (duplicates), then tensor types, sizes and extents. */
+ * The parser works on offsets into the header bytes and turns them into pointers at the end,
+ * because the bytes of a streamed header move while it grows. Every read goes through need(), which
+ * is the only place that compares a position with the end of the file; every number is checked
+ * before it is used as a size. Order: fixed part, metadata, tensor infos, then look-up tables
+ * (duplicates), then tensor types, sizes and extents. */
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -12,7 +13,8 @@
 #define DEFAULT_ALIGNMENT 32u
 #define MAX_ALIGNMENT (1u << 30)
 
-/* Type id that is TL2 to bitnet.cpp and MXFP4 to ggml; one MXFP4 block is 32 weights in 17 bytes. */
+/* Type id that is TL2 to bitnet.cpp and MXFP4 to ggml; one MXFP4 block is 32 weights in 17 bytes.
+ */
 #define AMBIGUOUS_TYPE 39u
 #define MXFP4_BLOCK_WEIGHTS 32u
 #define MXFP4_BLOCK_BYTES 17u
@@ -56,12 +58,14 @@ static enum bnt_status header_ends(const struct reader *r, uint64_t n)
     const struct gguf *g = r->g;
     unsigned long long at = r->at, size = g->file_size, which = r->which;
     if (n > g->file_size) {
-        return gguf_fail(r->err, GGUF_FAULT_BOUNDS,
-                         "%s %llu at byte %llu: length %llu is more than the whole file (%llu bytes)", r->what, which,
-                         at, (unsigned long long)n, size);
+        return gguf_fail(
+            r->err, GGUF_FAULT_BOUNDS,
+            "%s %llu at byte %llu: length %llu is more than the whole file (%llu bytes)", r->what,
+            which, at, (unsigned long long)n, size);
     }
-    return gguf_fail(r->err, GGUF_FAULT_HEADER, "file ends at byte %llu inside the header (%s %llu at byte %llu)",
-                     size, r->what, which, at);
+    return gguf_fail(r->err, GGUF_FAULT_HEADER,
+                     "file ends at byte %llu inside the header (%s %llu at byte %llu)", size,
+                     r->what, which, at);
 }
 
 /* The next n bytes are there. */
@@ -75,8 +79,9 @@ static enum bnt_status need(struct reader *r, uint64_t n)
         return header_ends(r, n);
     }
     if (r->at + n > GGUF_MAX_HEADER_BYTES) {
-        return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: the header is larger than %llu bytes",
-                         r->what, (unsigned long long)r->which, (unsigned long long)r->at,
+        return gguf_fail(r->err, GGUF_FAULT_BOUNDS,
+                         "%s %llu at byte %llu: the header is larger than %llu bytes", r->what,
+                         (unsigned long long)r->which, (unsigned long long)r->at,
                          (unsigned long long)GGUF_MAX_HEADER_BYTES);
     }
     return gguf_header_more(g, r->at + n, r->err);
@@ -110,8 +115,9 @@ static enum bnt_status take_string(struct reader *r, uint64_t max, uint64_t *at,
         return st;
     }
     if (*len > max) {
-        return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: text of %llu bytes (at most %llu allowed)",
-                         r->what, (unsigned long long)r->which, (unsigned long long)(r->at - 8),
+        return gguf_fail(r->err, GGUF_FAULT_BOUNDS,
+                         "%s %llu at byte %llu: text of %llu bytes (at most %llu allowed)", r->what,
+                         (unsigned long long)r->which, (unsigned long long)(r->at - 8),
                          (unsigned long long)*len, (unsigned long long)max);
     }
     st = need(r, *len);
@@ -122,7 +128,8 @@ static enum bnt_status take_string(struct reader *r, uint64_t max, uint64_t *at,
     return st;
 }
 
-/* A key or a tensor's name: not empty and without NUL bytes, since it is looked up by a C string. */
+/* A key or a tensor's name: not empty and without NUL bytes, since it is looked up by a C string.
+ */
 static enum bnt_status take_name(struct reader *r, uint64_t max, uint64_t *at, uint64_t *len)
 {
     enum bnt_status st = take_string(r, max, at, len);
@@ -130,8 +137,9 @@ static enum bnt_status take_name(struct reader *r, uint64_t max, uint64_t *at, u
         return st;
     }
     if (*len == 0 || memchr(r->g->priv->bytes + *at, '\0', *len)) {
-        return gguf_fail(r->err, GGUF_FAULT_CORRUPT, "%s %llu at byte %llu: name is empty or holds a NUL byte",
-                         r->what, (unsigned long long)r->which, (unsigned long long)*at);
+        return gguf_fail(r->err, GGUF_FAULT_CORRUPT,
+                         "%s %llu at byte %llu: name is empty or holds a NUL byte", r->what,
+                         (unsigned long long)r->which, (unsigned long long)*at);
     }
     return BNT_OK;
 }
@@ -141,7 +149,8 @@ static enum bnt_status check_value_type(const struct reader *r, uint32_t type)
     if (type < GGUF_N_VALUE_TYPES) {
         return BNT_OK;
     }
-    return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE, "%s %llu at byte %llu: unknown value type %u", r->what,
+    return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE,
+                     "%s %llu at byte %llu: unknown value type %u", r->what,
                      (unsigned long long)r->which, (unsigned long long)(r->at - 4), type);
 }
 
@@ -150,7 +159,8 @@ static enum bnt_status check_bools(const struct reader *r, uint64_t n)
     const uint8_t *p = here(r);
     for (uint64_t i = 0; i < n; i++) {
         if (p[i] > 1) {
-            return gguf_fail(r->err, GGUF_FAULT_CORRUPT, "%s %llu at byte %llu: boolean has value %u", r->what,
+            return gguf_fail(r->err, GGUF_FAULT_CORRUPT,
+                             "%s %llu at byte %llu: boolean has value %u", r->what,
                              (unsigned long long)r->which, (unsigned long long)(r->at + i), p[i]);
         }
     }
@@ -162,8 +172,9 @@ static enum bnt_status skip_fixed(struct reader *r, uint32_t type, uint64_t n)
 {
     uint64_t bytes;
     if (!bnt_mul_u64(n, gguf_value_size(type), &bytes)) {
-        return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: array of %llu elements", r->what,
-                         (unsigned long long)r->which, (unsigned long long)r->at, (unsigned long long)n);
+        return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: array of %llu elements",
+                         r->what, (unsigned long long)r->which, (unsigned long long)r->at,
+                         (unsigned long long)n);
     }
     enum bnt_status st = need(r, bytes);
     if (st == BNT_OK && type == GGUF_BOOL) {
@@ -217,8 +228,9 @@ static enum bnt_status skip_elements(struct reader *r, uint32_t type, uint64_t n
         return skip_fixed(r, type, n);
     }
     if (depth >= GGUF_MAX_ARRAY_DEPTH) {
-        return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: arrays nested deeper than %u", r->what,
-                         (unsigned long long)r->which, (unsigned long long)r->at, GGUF_MAX_ARRAY_DEPTH);
+        return gguf_fail(
+            r->err, GGUF_FAULT_BOUNDS, "%s %llu at byte %llu: arrays nested deeper than %u",
+            r->what, (unsigned long long)r->which, (unsigned long long)r->at, GGUF_MAX_ARRAY_DEPTH);
     }
     for (uint64_t i = 0; i < n; i++) {
         uint32_t inner;
@@ -285,8 +297,8 @@ static enum bnt_status take_dims(struct reader *r, struct gguf_tensor *t)
     uint32_t n_dims = 0;
     enum bnt_status st = take_u32(r, &n_dims);
     if (st == BNT_OK && n_dims > GGUF_MAX_DIMS) {
-        st = gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%u dimensions at byte %llu (at most %d allowed)", n_dims,
-                       (unsigned long long)(r->at - 4), GGUF_MAX_DIMS);
+        st = gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%u dimensions at byte %llu (at most %d allowed)",
+                       n_dims, (unsigned long long)(r->at - 4), GGUF_MAX_DIMS);
     }
     t->n_dims = (int)n_dims;
     for (int d = 0; d < GGUF_MAX_DIMS && st == BNT_OK; d++) {
@@ -332,7 +344,8 @@ static const char *guess_content(const uint8_t *p, uint64_t n)
         uint8_t len, at;
         const char *what;
     } known[] = {
-        {"version https://git-lfs", 23, 0, "a Git LFS pointer, not the model itself (run: git lfs pull)"},
+        {"version https://git-lfs", 23, 0,
+         "a Git LFS pointer, not the model itself (run: git lfs pull)"},
         {"<!DOCTYPE", 9, 0, "a web page, not a model"},
         {"<!doctype", 9, 0, "a web page, not a model"},
         {"<html", 5, 0, "a web page, not a model"},
@@ -368,7 +381,8 @@ static enum bnt_status check_magic(struct reader *r)
     const uint8_t *p = here(r);
     if (n < 4 || memcmp(p, "GGUF", 4) != 0) {
         const char *what = guess_content(p, n);
-        return what ? gguf_fail(r->err, GGUF_FAULT_HEADER, "no GGUF magic at byte 0: this is %s", what)
+        return what ? gguf_fail(r->err, GGUF_FAULT_HEADER, "no GGUF magic at byte 0: this is %s",
+                                what)
                     : gguf_fail(r->err, GGUF_FAULT_HEADER, "no GGUF magic at byte 0");
     }
     r->at = 4;
@@ -392,18 +406,21 @@ static enum bnt_status take_version(struct reader *r)
                          "GGUF version 1 (32-bit counts, used for some weeks in 2023) is not read");
     }
     if (g->version != 2 && g->version != 3) {
-        return gguf_fail(r->err, GGUF_FAULT_VERSION, "GGUF version %u at byte 4 is not known here", g->version);
+        return gguf_fail(r->err, GGUF_FAULT_VERSION, "GGUF version %u at byte 4 is not known here",
+                         g->version);
     }
     return BNT_OK;
 }
 
-static enum bnt_status check_count(const struct reader *r, const char *what, uint64_t n, uint64_t max)
+static enum bnt_status check_count(const struct reader *r, const char *what, uint64_t n,
+                                   uint64_t max)
 {
     if (n <= max) {
         return BNT_OK;
     }
-    return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s count %llu at byte %llu (at most %llu allowed)", what,
-                     (unsigned long long)n, (unsigned long long)(r->at - 8), (unsigned long long)max);
+    return gguf_fail(r->err, GGUF_FAULT_BOUNDS, "%s count %llu at byte %llu (at most %llu allowed)",
+                     what, (unsigned long long)n, (unsigned long long)(r->at - 8),
+                     (unsigned long long)max);
 }
 
 static enum bnt_status take_counts(struct reader *r)
@@ -468,15 +485,16 @@ static enum bnt_status build_indexes(struct reader *r)
 {
     struct gguf *g = r->g;
     uint32_t duplicate;
-    enum bnt_status st =
-        gguf_index_build(g, gguf_kv_name, (uint32_t)g->n_kv, &g->priv->kv_index, &duplicate, r->err);
+    enum bnt_status st = gguf_index_build(g, gguf_kv_name, (uint32_t)g->n_kv, &g->priv->kv_index,
+                                          &duplicate, r->err);
     if (st == BNT_OK && duplicate < g->n_kv) {
         st = gguf_fail(r->err, GGUF_FAULT_CORRUPT, "key %s stands twice (again at byte %llu)",
-                       gguf_show(g->kv[duplicate].key).text, (unsigned long long)r->kv_places[duplicate].key);
+                       gguf_show(g->kv[duplicate].key).text,
+                       (unsigned long long)r->kv_places[duplicate].key);
     }
     if (st == BNT_OK) {
-        st = gguf_index_build(g, gguf_tensor_name, (uint32_t)g->n_tensors, &g->priv->tensor_index, &duplicate,
-                              r->err);
+        st = gguf_index_build(g, gguf_tensor_name, (uint32_t)g->n_tensors, &g->priv->tensor_index,
+                              &duplicate, r->err);
     }
     if (st == BNT_OK && duplicate < g->n_tensors) {
         st = gguf_fail(r->err, GGUF_FAULT_CORRUPT, "tensor %s stands twice (again at byte %llu)",
@@ -502,7 +520,8 @@ static enum bnt_status find_alignment(struct reader *r)
         g->alignment = a;
     }
     if (!bnt_align_u64(r->at, g->alignment, &g->data_offset) || g->data_offset > g->file_size) {
-        /* Without tensors nothing need follow the header; with some, their extents will be refused. */
+        /* Without tensors nothing need follow the header; with some, their extents will be refused.
+         */
         g->data_offset = g->file_size;
     }
     return BNT_OK;
@@ -525,7 +544,8 @@ static enum bnt_status place_tensors(struct reader *r, struct extent *extents)
     for (uint32_t i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &r->tensors[i];
         if (t->offset % g->alignment != 0) {
-            return gguf_fail(r->err, GGUF_FAULT_ALIGNMENT, "tensor %s: offset %llu is no multiple of %llu",
+            return gguf_fail(r->err, GGUF_FAULT_ALIGNMENT,
+                             "tensor %s: offset %llu is no multiple of %llu",
                              gguf_show(t->name).text, (unsigned long long)t->offset,
                              (unsigned long long)g->alignment);
         }
@@ -552,8 +572,8 @@ static bool fills(const struct gguf *g, uint64_t bytes, uint64_t room)
     return room == bytes || (bnt_align_u64(bytes, g->alignment, &padded) && room == padded);
 }
 
-/* Is this tensor of type 39 TL2 (else MXFP4)? Its room in the file decides when it fits one of them exactly, since they
- * differ by a factor of 2.5; else the architecture and the file type do. */
+/* Is this tensor of type 39 TL2 (else MXFP4)? Its room in the file decides when it fits one of them
+ * exactly, since they differ by a factor of 2.5; else the architecture and the file type do. */
 static bool is_tl2(const struct gguf *g, const struct gguf_tensor *t, uint64_t room)
 {
     uint64_t tl2 = 0, file_type = 0;
@@ -569,25 +589,29 @@ static bool is_tl2(const struct gguf *g, const struct gguf_tensor *t, uint64_t r
         return false;
     }
     struct gguf_str arch;
-    if (gguf_get_str(g, "general.architecture", &arch) && arch.len >= 6 && memcmp(arch.data, "bitnet", 6) == 0) {
+    if (gguf_get_str(g, "general.architecture", &arch) && arch.len >= 6 &&
+        memcmp(arch.data, "bitnet", 6) == 0) {
         return true;
     }
     return gguf_get_u64(g, "general.file_type", &file_type) && file_type == FILE_TYPE_TL2;
 }
 
-static enum bnt_status unknown_type(const struct reader *r, const struct gguf_tensor *t, uint32_t id)
+static enum bnt_status unknown_type(const struct reader *r, const struct gguf_tensor *t,
+                                    uint32_t id)
 {
     const char *name = id == AMBIGUOUS_TYPE ? "MXFP4" : tensor_type_name(id);
     if (name) {
-        return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE, "tensor %s: type %s (%u) is not supported",
-                         gguf_show(t->name).text, name, id);
+        return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE,
+                         "tensor %s: type %s (%u) is not supported", gguf_show(t->name).text, name,
+                         id);
     }
-    return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE, "tensor %s: unknown type %u", gguf_show(t->name).text,
-                     id);
+    return gguf_fail(r->err, GGUF_FAULT_UNSUPPORTED_TYPE, "tensor %s: unknown type %u",
+                     gguf_show(t->name).text, id);
 }
 
 /* Type and size of a tensor that has `room` bytes until the next one or the end. */
-static enum bnt_status size_tensor(struct reader *r, struct gguf_tensor *t, uint32_t id, uint64_t room)
+static enum bnt_status size_tensor(struct reader *r, struct gguf_tensor *t, uint32_t id,
+                                   uint64_t room)
 {
     const struct tensor_type_info *info = tensor_type_info(id);
     if (!info || (id == AMBIGUOUS_TYPE && !is_tl2(r->g, t, room))) {
@@ -597,11 +621,12 @@ static enum bnt_status size_tensor(struct reader *r, struct gguf_tensor *t, uint
     if (tensor_size(t->type, t->ne, &t->size)) {
         return BNT_OK;
     }
-    return gguf_fail(r->err, GGUF_FAULT_DIMENSIONS,
-                     "tensor %s: %s cannot have the shape %llu x %llu x %llu x %llu (blocks of %u weights)",
-                     gguf_show(t->name).text, info->name, (unsigned long long)t->ne[0],
-                     (unsigned long long)t->ne[1], (unsigned long long)t->ne[2], (unsigned long long)t->ne[3],
-                     info->block_weights);
+    return gguf_fail(
+        r->err, GGUF_FAULT_DIMENSIONS,
+        "tensor %s: %s cannot have the shape %llu x %llu x %llu x %llu (blocks of %u weights)",
+        gguf_show(t->name).text, info->name, (unsigned long long)t->ne[0],
+        (unsigned long long)t->ne[1], (unsigned long long)t->ne[2], (unsigned long long)t->ne[3],
+        info->block_weights);
 }
 
 static enum bnt_status does_not_fit(const struct reader *r, const struct gguf_tensor *t,
@@ -614,9 +639,10 @@ static enum bnt_status does_not_fit(const struct reader *r, const struct gguf_te
                          gguf_show(t->name).text, size, offset, gguf_show(next->name).text,
                          (unsigned long long)next->offset);
     }
-    return gguf_fail(r->err, GGUF_FAULT_SIZE,
-                     "tensor %s: needs %llu bytes at byte %llu, the file ends at byte %llu (%llu bytes missing)",
-                     gguf_show(t->name).text, size, offset, file_size, size - (file_size - offset));
+    return gguf_fail(
+        r->err, GGUF_FAULT_SIZE,
+        "tensor %s: needs %llu bytes at byte %llu, the file ends at byte %llu (%llu bytes missing)",
+        gguf_show(t->name).text, size, offset, file_size, size - (file_size - offset));
 }
 
 static enum bnt_status size_tensors(struct reader *r, const struct extent *extents)
@@ -625,7 +651,8 @@ static enum bnt_status size_tensors(struct reader *r, const struct extent *exten
     for (uint64_t i = 0; i < g->n_tensors; i++) {
         uint32_t index = extents[i].tensor;
         struct gguf_tensor *t = &r->tensors[index];
-        const struct gguf_tensor *next = i + 1 < g->n_tensors ? &r->tensors[extents[i + 1].tensor] : NULL;
+        const struct gguf_tensor *next =
+            i + 1 < g->n_tensors ? &r->tensors[extents[i + 1].tensor] : NULL;
         uint64_t room = (next ? next->offset : g->file_size) - t->offset;
         enum bnt_status st = size_tensor(r, t, r->tensor_places[index].type_id, room);
         if (st == BNT_OK && t->size > room) {

@@ -1,4 +1,5 @@
-/* What the gguf_*.c files share: the private half of a struct gguf, loads in either byte order, text for messages. */
+/* What the gguf_*.c files share: the private half of a struct gguf, loads in either byte order,
+ * text for messages. */
 #ifndef BNT_GGUF_IMPL_H
 #define BNT_GGUF_IMPL_H
 
@@ -30,19 +31,23 @@ struct gguf_priv {
 /* Number of kv or tensor names that gguf_index_build looks at, and name i of them. */
 typedef struct gguf_str gguf_name_fn(const struct gguf *g, uint32_t i);
 
-/* Fill `index` with names 0..n-1. *duplicate is n, or the index of a name that an earlier one equals. */
-enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint32_t n, struct gguf_index *index,
-                                 uint32_t *duplicate, struct bnt_err *err);
+/* Fill `index` with names 0..n-1. *duplicate is n, or the index of a name that an earlier one
+ * equals. */
+enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint32_t n,
+                                 struct gguf_index *index, uint32_t *duplicate,
+                                 struct bnt_err *err);
 struct gguf_str gguf_kv_name(const struct gguf *g, uint32_t i);
 struct gguf_str gguf_tensor_name(const struct gguf *g, uint32_t i);
 
 /* Bytes of one value of a type of fixed size; 0 for strings, arrays and unknown types. */
 unsigned gguf_value_size(uint32_t type);
 
-/* Parse and check the header of a g whose path, file_size, mapped and priv (bytes, have or fd) are set. */
+/* Parse and check the header of a g whose path, file_size, mapped and priv (bytes, have or fd) are
+ * set. */
 enum bnt_status gguf_parse(struct gguf *g, struct bnt_err *err);
 
-/* Streamed: read on until priv->have >= want, which must not pass the file's end. Moves priv->bytes. */
+/* Streamed: read on until priv->have >= want, which must not pass the file's end. Moves
+ * priv->bytes. */
 enum bnt_status gguf_header_more(struct gguf *g, uint64_t want, struct bnt_err *err);
 
 /* A name from the file, cut and with unprintable bytes replaced, for a message. */

@@ -1,7 +1,8 @@
 /* Getting at the bytes: opening by mapping or by pread, tensor views and reads, byte order.
  *
- * Mapped: priv->bytes is the whole file. Streamed: priv->bytes is a heap copy of the header, which grows while it is
- * parsed and stays afterwards, since names and values point into it; tensors come by pread from priv->fd. */
+ * Mapped: priv->bytes is the whole file. Streamed: priv->bytes is a heap copy of the header, which
+ * grows while it is parsed and stays afterwards, since names and values point into it; tensors come
+ * by pread from priv->fd. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,10 +19,10 @@
 /* Where a block of a type holds numbers of more than one byte. */
 struct swap_rule {
     enum tensor_type type;
-    uint8_t unit;    /* bytes of the numbers that fill the whole block; 0: only those listed */
-    uint8_t n16;     /* 16-bit numbers from byte at16 on */
+    uint8_t unit; /* bytes of the numbers that fill the whole block; 0: only those listed */
+    uint8_t n16;  /* 16-bit numbers from byte at16 on */
     uint8_t at16;
-    uint8_t at32;    /* one 32-bit number from this byte on; 0: none */
+    uint8_t at32; /* one 32-bit number from this byte on; 0: none */
 };
 
 static const struct swap_rule swap_rules[] = {
@@ -74,7 +75,8 @@ static void swap_blocks(const struct swap_rule *rule, uint32_t block_bytes, uint
     }
 }
 
-/* Convert bytes [offset, offset + n) of tensor t, which are whole, from the foreign byte order to the host's. */
+/* Convert bytes [offset, offset + n) of tensor t, which are whole, from the foreign byte order to
+ * the host's. */
 static void swap_tensor(const struct gguf_tensor *t, uint64_t offset, uint64_t n, uint8_t *p)
 {
     if (has_tail(t)) {
@@ -92,7 +94,8 @@ static void swap_tensor(const struct gguf_tensor *t, uint64_t offset, uint64_t n
 }
 
 /* n bytes at `offset` of fd into dst. */
-static enum bnt_status read_at(const struct gguf *g, uint64_t offset, uint64_t n, void *dst, struct bnt_err *err)
+static enum bnt_status read_at(const struct gguf *g, uint64_t offset, uint64_t n, void *dst,
+                               struct bnt_err *err)
 {
     uint8_t *p = dst;
     while (n > 0) {
@@ -104,7 +107,8 @@ static enum bnt_status read_at(const struct gguf *g, uint64_t offset, uint64_t n
             return bnt_err_errno(err, "cannot read at byte %llu", (unsigned long long)offset);
         }
         if (got == 0) {
-            return gguf_fail(err, GGUF_FAULT_SIZE, "file ends at byte %llu: it was cut since it was opened",
+            return gguf_fail(err, GGUF_FAULT_SIZE,
+                             "file ends at byte %llu: it was cut since it was opened",
                              (unsigned long long)offset);
         }
         p += got;
@@ -153,7 +157,8 @@ static struct gguf *new_gguf(const char *path)
         return NULL;
     }
     priv->fd = -1;
-    /* A seed that cannot be guessed keeps look-ups fast on hostile files; without one they are merely slower. */
+    /* A seed that cannot be guessed keeps look-ups fast on hostile files; without one they are
+     * merely slower. */
     if (getentropy(&priv->hash_seed, sizeof priv->hash_seed) != 0) {
         priv->hash_seed = 0x9e3779b97f4a7c15u;
     }
@@ -205,8 +210,8 @@ static enum bnt_status open_bytes(struct gguf *g, enum gguf_mode mode, struct bn
     if (mode == GGUF_MODE_MAP) {
         return open_mapped(g, err);
     }
-    /* A refusal by the system (no address space, no mmap on this file system) is no reason to fail; if the file
-     * cannot be opened at all, streaming says so. */
+    /* A refusal by the system (no address space, no mmap on this file system) is no reason to fail;
+     * if the file cannot be opened at all, streaming says so. */
     struct bnt_err refused = {0};
     if (open_mapped(g, &refused) == BNT_OK) {
         return BNT_OK;
@@ -226,7 +231,8 @@ static enum bnt_status finish_open(struct gguf *g, struct gguf **out, struct bnt
     return BNT_OK;
 }
 
-enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **out, struct bnt_err *err)
+enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **out,
+                          struct bnt_err *err)
 {
     struct gguf *g = new_gguf(path);
     if (!g) {
@@ -240,8 +246,8 @@ enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **o
     return finish_open(g, out, err);
 }
 
-enum bnt_status gguf_open_memory(const void *bytes, uint64_t size, const char *name, struct gguf **out,
-                                 struct bnt_err *err)
+enum bnt_status gguf_open_memory(const void *bytes, uint64_t size, const char *name,
+                                 struct gguf **out, struct bnt_err *err)
 {
     struct gguf *g = new_gguf(name);
     if (!g) {
@@ -279,18 +285,20 @@ const void *gguf_tensor_view(const struct gguf *g, const struct gguf_tensor *t)
     return g->priv->bytes + t->offset;
 }
 
-enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t offset, uint64_t n,
-                                 void *dst, struct bnt_err *err)
+enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t offset,
+                                 uint64_t n, void *dst, struct bnt_err *err)
 {
     if (offset > t->size || n > t->size - offset) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: tensor %s: read of %llu bytes at %llu, it has %llu", g->path,
+        return gguf_fail(err, GGUF_FAULT_BOUNDS,
+                         "%s: tensor %s: read of %llu bytes at %llu, it has %llu", g->path,
                          gguf_show(t->name).text, (unsigned long long)n, (unsigned long long)offset,
                          (unsigned long long)t->size);
     }
     bool foreign = g->big_endian != gguf_host_is_big();
     if (foreign && !is_whole(t, offset, n)) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: tensor %s: read of %llu bytes at %llu cuts a block in two",
-                         g->path, gguf_show(t->name).text, (unsigned long long)n, (unsigned long long)offset);
+        return gguf_fail(
+            err, GGUF_FAULT_BOUNDS, "%s: tensor %s: read of %llu bytes at %llu cuts a block in two",
+            g->path, gguf_show(t->name).text, (unsigned long long)n, (unsigned long long)offset);
     }
     if (g->mapped) {
         memcpy(dst, g->priv->bytes + t->offset + offset, n);
@@ -307,7 +315,8 @@ enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor 
     return BNT_OK;
 }
 
-/* madvise whole pages within the tensor (inner) or around it. Only advice: a refusal changes nothing. */
+/* madvise whole pages within the tensor (inner) or around it. Only advice: a refusal changes
+ * nothing. */
 static void advise(const struct gguf *g, const struct gguf_tensor *t, int advice, bool inner)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

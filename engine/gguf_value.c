@@ -5,18 +5,20 @@
 #include "engine/gguf_impl.h"
 
 static const char *const type_names[GGUF_N_VALUE_TYPES] = {
-    [GGUF_U8] = "u8",     [GGUF_I8] = "i8",   [GGUF_U16] = "u16",    [GGUF_I16] = "i16",  [GGUF_U32] = "u32",
-    [GGUF_I32] = "i32",   [GGUF_F32] = "f32", [GGUF_BOOL] = "bool",  [GGUF_STR] = "str",  [GGUF_ARR] = "array",
-    [GGUF_U64] = "u64",   [GGUF_I64] = "i64", [GGUF_F64] = "f64",
+    [GGUF_U8] = "u8",   [GGUF_I8] = "i8",     [GGUF_U16] = "u16", [GGUF_I16] = "i16",
+    [GGUF_U32] = "u32", [GGUF_I32] = "i32",   [GGUF_F32] = "f32", [GGUF_BOOL] = "bool",
+    [GGUF_STR] = "str", [GGUF_ARR] = "array", [GGUF_U64] = "u64", [GGUF_I64] = "i64",
+    [GGUF_F64] = "f64",
 };
 
 static const uint8_t type_sizes[GGUF_N_VALUE_TYPES] = {
-    [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
-    [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_STR] = 0, [GGUF_ARR] = 0, [GGUF_U64] = 8, [GGUF_I64] = 8,
-    [GGUF_F64] = 8,
+    [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2,  [GGUF_I16] = 2, [GGUF_U32] = 4,
+    [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_STR] = 0, [GGUF_ARR] = 0,
+    [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
 };
 
-/* FNV-1a from a random seed, finished so that the low bits depend on all: a file cannot be made to collide. */
+/* FNV-1a from a random seed, finished so that the low bits depend on all: a file cannot be made to
+ * collide. */
 static uint64_t hash_name(struct gguf_str s, uint64_t seed)
 {
     uint64_t h = 0xcbf29ce484222325u ^ seed;
@@ -44,8 +46,8 @@ static uint32_t *find_slot(const struct gguf *g, gguf_name_fn *name, const struc
     return &index->slots[i];
 }
 
-enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint32_t n, struct gguf_index *index,
-                                 uint32_t *duplicate, struct bnt_err *err)
+enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint32_t n,
+                                 struct gguf_index *index, uint32_t *duplicate, struct bnt_err *err)
 {
     uint64_t slots = 8;
     while (slots < 2 * (uint64_t)n) {
@@ -116,7 +118,8 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
 }
 
 /* An integer of any type: its bits as i64, and whether they mean a u64 above INT64_MAX. */
-static bool load_integer(enum gguf_value_type type, const uint8_t *p, bool big, int64_t *out, bool *huge)
+static bool load_integer(enum gguf_value_type type, const uint8_t *p, bool big, int64_t *out,
+                         bool *huge)
 {
     *huge = false;
     switch (type) {
@@ -217,7 +220,8 @@ bool gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out)
     return true;
 }
 
-bool gguf_iter_begin(const struct gguf *g, const char *key, enum gguf_value_type elem_type, struct gguf_iter *it)
+bool gguf_iter_begin(const struct gguf *g, const char *key, enum gguf_value_type elem_type,
+                     struct gguf_iter *it)
 {
     const struct gguf_kv *kv = gguf_find(g, key);
     if (!kv || kv->type != GGUF_ARR || kv->elem_type != elem_type) {

@@ -1,4 +1,5 @@
-/* Tensor types: the table of those that are read here, the names of all others, sizes, half precision, tile sizes. */
+/* Tensor types: the table of those that are read here, the names of all others, sizes, half
+ * precision, tile sizes. */
 #include "engine/tensor_type.h"
 
 #include <string.h>
@@ -23,32 +24,32 @@ static const struct {
     uint32_t id;
     const char *name;
 } foreign_names[] = {
-    {4, "Q4_2"},          {5, "Q4_3"},          {9, "Q8_1"},         {10, "Q2_K"},
-    {11, "Q3_K"},         {15, "Q8_K"},         {16, "IQ2_XXS"},     {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},      {19, "IQ1_S"},        {20, "IQ4_NL"},      {21, "IQ3_S"},
-    {22, "IQ2_S"},        {23, "IQ4_XS"},       {24, "I8"},          {25, "I16"},
-    {26, "I32"},          {27, "I64"},          {28, "F64"},         {29, "IQ1_M"},
-    {31, "Q4_0_4_4"},     {32, "Q4_0_4_8"},     {33, "Q4_0_8_8"},    {37, "I8_S"},
-    {40, "NVFP4"},        {41, "Q1_0"},         {42, "Q2_0"},        {97, "Q8_0_X4"},
-    {98, "Q8_1_X4"},      {99, "Q8_2_X4"},      {133, "Q6_0"},       {134, "IQ1_BN"},
-    {135, "IQ2_BN"},      {136, "Q8_K64"},      {137, "IQ2_K"},      {138, "IQ3_K"},
-    {139, "IQ4_K"},       {140, "IQ5_K"},       {141, "IQ6_K"},      {142, "IQ2_TN"},
-    {143, "IQ1_TN"},      {144, "IQ4_KS"},      {145, "IQ2_KS"},     {146, "IQ4_KSS"},
-    {147, "Q8_K16"},      {148, "Q8_K32"},      {149, "Q8_KR8"},     {150, "Q8_K128"},
-    {151, "Q8_KV"},       {152, "IQ5_KS"},      {153, "IQ2_KT"},     {154, "IQ3_KT"},
-    {155, "IQ4_KT"},      {156, "IQ3_KS"},      {157, "IQ2_KL"},     {158, "IQ1_KT"},
-    {202, "Q4_0_R8"},     {206, "Q5_0_R4"},     {208, "Q8_0_R8"},    {210, "Q2_K_R4"},
-    {211, "Q3_K_R4"},     {212, "Q4_K_R4"},     {213, "Q5_K_R4"},    {214, "Q6_K_R4"},
-    {216, "IQ2_XXS_R4"},  {217, "IQ2_XS_R4"},   {218, "IQ3_XXS_R4"}, {219, "IQ1_S_R4"},
-    {220, "IQ4_NL_R4"},   {221, "IQ3_S_R4"},    {222, "IQ2_S_R4"},   {223, "IQ4_XS_R8"},
-    {229, "IQ1_M_R4"},    {230, "BF16_R16"},    {233, "Q6_0_R4"},    {335, "IQ2_BN_R4"},
-    {337, "IQ2_K_R4"},    {338, "IQ3_K_R4"},    {339, "IQ4_K_R4"},   {340, "IQ5_K_R4"},
-    {344, "IQ4_KS_R4"},   {352, "IQ5_KS_R4"},   {353, "MXFP4_R8"},   {397, "Q8_K_R16"},
-    {398, "Q8_KV_R8"},    {399, "Q8_K_R8"},
+    {4, "Q4_2"},         {5, "Q4_3"},        {9, "Q8_1"},         {10, "Q2_K"},
+    {11, "Q3_K"},        {15, "Q8_K"},       {16, "IQ2_XXS"},     {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},     {19, "IQ1_S"},      {20, "IQ4_NL"},      {21, "IQ3_S"},
+    {22, "IQ2_S"},       {23, "IQ4_XS"},     {24, "I8"},          {25, "I16"},
+    {26, "I32"},         {27, "I64"},        {28, "F64"},         {29, "IQ1_M"},
+    {31, "Q4_0_4_4"},    {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},    {37, "I8_S"},
+    {40, "NVFP4"},       {41, "Q1_0"},       {42, "Q2_0"},        {97, "Q8_0_X4"},
+    {98, "Q8_1_X4"},     {99, "Q8_2_X4"},    {133, "Q6_0"},       {134, "IQ1_BN"},
+    {135, "IQ2_BN"},     {136, "Q8_K64"},    {137, "IQ2_K"},      {138, "IQ3_K"},
+    {139, "IQ4_K"},      {140, "IQ5_K"},     {141, "IQ6_K"},      {142, "IQ2_TN"},
+    {143, "IQ1_TN"},     {144, "IQ4_KS"},    {145, "IQ2_KS"},     {146, "IQ4_KSS"},
+    {147, "Q8_K16"},     {148, "Q8_K32"},    {149, "Q8_KR8"},     {150, "Q8_K128"},
+    {151, "Q8_KV"},      {152, "IQ5_KS"},    {153, "IQ2_KT"},     {154, "IQ3_KT"},
+    {155, "IQ4_KT"},     {156, "IQ3_KS"},    {157, "IQ2_KL"},     {158, "IQ1_KT"},
+    {202, "Q4_0_R8"},    {206, "Q5_0_R4"},   {208, "Q8_0_R8"},    {210, "Q2_K_R4"},
+    {211, "Q3_K_R4"},    {212, "Q4_K_R4"},   {213, "Q5_K_R4"},    {214, "Q6_K_R4"},
+    {216, "IQ2_XXS_R4"}, {217, "IQ2_XS_R4"}, {218, "IQ3_XXS_R4"}, {219, "IQ1_S_R4"},
+    {220, "IQ4_NL_R4"},  {221, "IQ3_S_R4"},  {222, "IQ2_S_R4"},   {223, "IQ4_XS_R8"},
+    {229, "IQ1_M_R4"},   {230, "BF16_R16"},  {233, "Q6_0_R4"},    {335, "IQ2_BN_R4"},
+    {337, "IQ2_K_R4"},   {338, "IQ3_K_R4"},  {339, "IQ4_K_R4"},   {340, "IQ5_K_R4"},
+    {344, "IQ4_KS_R4"},  {352, "IQ5_KS_R4"}, {353, "MXFP4_R8"},   {397, "Q8_K_R16"},
+    {398, "Q8_KV_R8"},   {399, "Q8_K_R8"},
 };
 
-/* Tile sizes by shape: what the conversion scripts of microsoft/BitNet use for their models. For TL1 of the Llama3-8B
- * shapes two configurations are in use; these are the preset's. */
+/* Tile sizes by shape: what the conversion scripts of microsoft/BitNet use for their models. For
+ * TL1 of the Llama3-8B shapes two configurations are in use; these are the preset's. */
 static const struct {
     enum tensor_type type;
     uint32_t rows, cols;
@@ -84,8 +85,8 @@ static const struct {
     {TENSOR_TL2, 6912, 2560, {256, 96, 32}},
 };
 
-/* n = product of the dimensions; false on overflow or a dimension of 0. Kept below 2^61 so that callers may multiply
- * by a few more bits. */
+/* n = product of the dimensions; false on overflow or a dimension of 0. Kept below 2^61 so that
+ * callers may multiply by a few more bits. */
 static bool count_weights(const uint64_t ne[4], uint64_t *n)
 {
     *n = 1;
@@ -97,7 +98,8 @@ static bool count_weights(const uint64_t ne[4], uint64_t *n)
     return true;
 }
 
-/* The formula of bitnet.cpp, whose first term is negative below 256 columns and then rounds towards zero. */
+/* The formula of bitnet.cpp, whose first term is negative below 256 columns and then rounds towards
+ * zero. */
 static bool tl2_size(uint64_t weights, uint64_t cols, uint64_t *bytes)
 {
     if (weights >> 58 != 0 || cols % 32 != 0 || (weights / cols) % 32 != 0) {
@@ -174,7 +176,8 @@ const char *i2s_layout_name(enum i2s_layout l)
 bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct tl_tiles *out)
 {
     for (size_t i = 0; i < COUNT(known_tiles); i++) {
-        if (known_tiles[i].type == type && known_tiles[i].rows == rows && known_tiles[i].cols == cols) {
+        if (known_tiles[i].type == type && known_tiles[i].rows == rows &&
+            known_tiles[i].cols == cols) {
             *out = known_tiles[i].tiles;
             return true;
         }
@@ -218,8 +221,9 @@ uint16_t f32_to_f16(float f)
         return (uint16_t)(sign | 0x7c00); /* 65520 and above round to infinity */
     }
     if (magnitude < 0x38800000u) {
-        /* Below 2^-14 the result is subnormal. Adding 0.5 puts the unit of the sum's last place at 2^-24, the
-         * spacing of subnormal halves, so that the addition itself rounds to nearest even. */
+        /* Below 2^-14 the result is subnormal. Adding 0.5 puts the unit of the sum's last place at
+         * 2^-24, the spacing of subnormal halves, so that the addition itself rounds to nearest
+         * even. */
         float sum = float_of_bits(magnitude) + 0.5f;
         memcpy(&bits, &sum, sizeof bits);
         return (uint16_t)(sign | (bits - 0x3f000000u));

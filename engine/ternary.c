@@ -1,5 +1,5 @@
-/* Ternary codes of a tensor, whatever its packing, and the packing that the kernels read. TL1 and TL2 are in
- * ternary_tl.c. The layouts are described in docs/formats.md. */
+/* Ternary codes of a tensor, whatever its packing, and the packing that the kernels read. TL1 and
+ * TL2 are in ternary_tl.c. The layouts are described in docs/formats.md. */
 #include "engine/ternary_impl.h"
 
 #include <math.h>
@@ -9,14 +9,17 @@
 
 #define TAIL_BYTES 32u
 #define TQ_BLOCK 256u
-/* A trained scale is a mean or maximum of weights (or its inverse): far from this, whatever the unit. */
+/* A trained scale is a mean or maximum of weights (or its inverse): far from this, whatever the
+ * unit. */
 #define MAX_SCALE 1e8f
 
-enum bnt_status ternary_bad_code(const struct ternary_source *src, uint64_t row, uint64_t col, struct bnt_err *err)
+enum bnt_status ternary_bad_code(const struct ternary_source *src, uint64_t row, uint64_t col,
+                                 struct bnt_err *err)
 {
     const char *name = tensor_type_info((uint32_t)src->type)->name;
-    return gguf_fail(err, GGUF_FAULT_CORRUPT, "%s weight at row %llu, column %llu has a code that means no weight",
-                     name, (unsigned long long)row, (unsigned long long)col);
+    return gguf_fail(err, GGUF_FAULT_CORRUPT,
+                     "%s weight at row %llu, column %llu has a code that means no weight", name,
+                     (unsigned long long)row, (unsigned long long)col);
 }
 
 static enum bnt_status check_scale(float scale, struct bnt_err *err)
@@ -27,53 +30,79 @@ static enum bnt_status check_scale(float scale, struct bnt_err *err)
     return gguf_fail(err, GGUF_FAULT_SCALE, "the tensor's scale is %g", (double)scale);
 }
 
-/* I2_S, both block forms: blocks of 4 * lane weights in `lane` bytes along the flat stream, the first quarter in the
- * high bits. Only the part of a block that lies in [from, to) is written. */
-static enum bnt_status decode_i2s_blocks(const struct ternary_source *src, uint64_t from, uint64_t to, int8_t *dst,
-                                         struct bnt_err *err)
+/* Index of the first code 3 (stored as 2) among n weights, or n. */
+static uint64_t find_bad(const int8_t *w, uint64_t n)
 {
-    const uint64_t lane = src->layout == I2S_ARM ? 16 : 32, block = 4 * lane;
+    uint64_t i = 0;
+    while (i < n && w[i] != 2) {
+        i++;
+    }
+    return i;
+}
+
+/* Weights of one I2_S block of `lane` bytes, the first quarter in the high bits; code 3 becomes 2.
+ */
+static void unpack_block(const uint8_t *bytes, unsigned lane, int8_t *w)
+{
+    for (unsigned p = 0; p < lane; p++) {
+        w[p] = (int8_t)((bytes[p] >> 6) - 1);
+        w[lane + p] = (int8_t)((bytes[p] >> 4 & 3) - 1);
+        w[2 * lane + p] = (int8_t)((bytes[p] >> 2 & 3) - 1);
+        w[3 * lane + p] = (int8_t)((bytes[p] & 3) - 1);
+    }
+}
+
+/* I2_S in blocks along the flat stream: weights [from, to). */
+static enum bnt_status decode_i2s_blocks(const struct ternary_source *src, uint64_t from,
+                                         uint64_t to, int8_t *dst, struct bnt_err *err)
+{
+    const unsigned lane = src->layout == I2S_ARM ? 16 : 32, block = 4 * lane;
+    int8_t w[128];
     for (uint64_t b = from / block; b * block < to; b++) {
-        const uint8_t *bytes = src->data + b * lane;
         uint64_t base = b * block;
         uint64_t first = from > base ? from - base : 0;
-        uint64_t last = to - base < block ? to - base : block;
-        for (uint64_t i = first; i < last; i++) {
-            unsigned code = bytes[i % lane] >> (6 - 2 * (i / lane)) & 3;
-            if (code == 3) {
-                return ternary_bad_code(src, (base + i) / src->cols, (base + i) % src->cols, err);
-            }
-            dst[base + i - from] = (int8_t)((int)code - 1);
+        uint64_t n = (to - base < block ? to - base : block) - first;
+        unpack_block(src->data + b * lane, lane, w);
+        uint64_t bad = find_bad(w + first, n);
+        if (bad < n) {
+            uint64_t at = base + first + bad;
+            return ternary_bad_code(src, at / src->cols, at % src->cols, err);
         }
+        memcpy(dst, w + first, n);
+        dst += n;
     }
     return BNT_OK;
 }
 
 /* I2_S, four rows in a byte, the first of them in the high bits. */
-static enum bnt_status decode_i2s_rows4(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
-                                        struct bnt_err *err)
+static enum bnt_status decode_i2s_rows4(const struct ternary_source *src, uint64_t row0,
+                                        uint64_t row1, int8_t *dst, struct bnt_err *err)
 {
-    for (uint64_t r = row0; r < row1; r++) {
+    for (uint64_t r = row0; r < row1; r++, dst += src->cols) {
         const uint8_t *bytes = src->data + r / 4 * src->cols;
+        const unsigned shift = 6 - 2 * (unsigned)(r % 4);
         for (uint64_t c = 0; c < src->cols; c++) {
-            unsigned code = bytes[c] >> (6 - 2 * (r % 4)) & 3;
-            if (code == 3) {
-                return ternary_bad_code(src, r, c, err);
-            }
-            *dst++ = (int8_t)((int)code - 1);
+            dst[c] = (int8_t)((bytes[c] >> shift & 3) - 1);
+        }
+        uint64_t bad = find_bad(dst, src->cols);
+        if (bad < src->cols) {
+            return ternary_bad_code(src, r, bad, err);
         }
     }
     return BNT_OK;
 }
 
-static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
-                                  struct bnt_err *err)
+static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                                  int8_t *dst, struct bnt_err *err)
 {
     uint64_t weights = src->rows * src->cols;
-    bool divides = src->layout == I2S_ROWS4 ? src->rows % 4 == 0 : weights % (src->layout == I2S_ARM ? 64 : 128) == 0;
+    bool divides = src->layout == I2S_ROWS4 ? src->rows % 4 == 0
+                                            : weights % (src->layout == I2S_ARM ? 64 : 128) == 0;
     if (!divides) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "I2_S packing %s does not divide %llu x %llu weights",
-                         i2s_layout_name(src->layout), (unsigned long long)src->rows, (unsigned long long)src->cols);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
+                         "I2_S packing %s does not divide %llu x %llu weights",
+                         i2s_layout_name(src->layout), (unsigned long long)src->rows,
+                         (unsigned long long)src->cols);
     }
     if (src->layout == I2S_ROWS4) {
         return decode_i2s_rows4(src, row0, row1, dst, err);
@@ -117,7 +146,8 @@ static enum bnt_status tq_scale(const struct ternary_source *src, float *scale, 
             return st;
         }
         if (*scale != 0) {
-            return bnt_err_set(err, BNT_E_UNSUPPORTED, "blocks of the tensor have different scales (%g and %g)",
+            return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                               "blocks of the tensor have different scales (%g and %g)",
                                (double)*scale, (double)d);
         }
         *scale = d;
@@ -125,8 +155,8 @@ static enum bnt_status tq_scale(const struct ternary_source *src, float *scale, 
     return BNT_OK;
 }
 
-static enum bnt_status decode_tq(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
-                                 float *scale, struct bnt_err *err)
+static enum bnt_status decode_tq(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                                 int8_t *dst, float *scale, struct bnt_err *err)
 {
     const uint32_t block_bytes = tensor_type_info((uint32_t)src->type)->block_bytes;
     const uint64_t row_blocks = src->cols / TQ_BLOCK;
@@ -136,7 +166,8 @@ static enum bnt_status decode_tq(const struct ternary_source *src, uint64_t row0
         const uint8_t *block = src->data + b * block_bytes;
         float d = tq_block_scale(src->type, block, values);
         for (unsigned i = 0; i < TQ_BLOCK; i++) {
-            /* Values are d times -1, 0, 1 exactly, or 2 for the one code that no quantiser writes. */
+            /* Values are d times -1, 0, 1 exactly, or 2 for the one code that no quantiser writes.
+             */
             float v = d == 0 ? 0 : values[i] / d;
             if (v > 1) {
                 return ternary_bad_code(src, b / row_blocks, b % row_blocks * TQ_BLOCK + i, err);
@@ -153,22 +184,25 @@ static enum bnt_status check_source(const struct ternary_source *src, uint64_t r
     const struct tensor_type_info *info = tensor_type_info((uint32_t)src->type);
     uint64_t ne[4] = {src->cols, src->rows, 1, 1}, size;
     if (!info || !info->ternary) {
-        return bnt_err_set(err, BNT_E_UNSUPPORTED, "type %u has no ternary codes", (unsigned)src->type);
+        return bnt_err_set(err, BNT_E_UNSUPPORTED, "type %u has no ternary codes",
+                           (unsigned)src->type);
     }
     if (!tensor_size(src->type, ne, &size)) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s cannot have %llu x %llu weights", info->name,
-                         (unsigned long long)src->rows, (unsigned long long)src->cols);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s cannot have %llu x %llu weights",
+                         info->name, (unsigned long long)src->rows, (unsigned long long)src->cols);
     }
     if (size != src->size || row0 > row1 || row1 > src->rows) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: rows %llu to %llu of %llu, %llu bytes where %llu are needed",
+        return gguf_fail(err, GGUF_FAULT_BOUNDS,
+                         "%s: rows %llu to %llu of %llu, %llu bytes where %llu are needed",
                          info->name, (unsigned long long)row0, (unsigned long long)row1,
-                         (unsigned long long)src->rows, (unsigned long long)src->size, (unsigned long long)size);
+                         (unsigned long long)src->rows, (unsigned long long)src->size,
+                         (unsigned long long)size);
     }
     return BNT_OK;
 }
 
-enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
-                               float *scale, struct bnt_err *err)
+enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                               int8_t *dst, float *scale, struct bnt_err *err)
 {
     enum bnt_status st = check_source(src, row0, row1, err);
     if (st != BNT_OK) {
