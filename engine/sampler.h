@@ -37,6 +37,7 @@ struct bnt_sampler_params bnt_sampler_defaults(void);
 enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab, struct bnt_sampler **out,
                                 struct bnt_err *err);
 void bnt_sampler_free(struct bnt_sampler *s);
+int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s);
 
 /* Next id from logits[n_vocab], which are overwritten. The id is remembered for the penalties.
  * Errors: INFERENCE when no logit is a finite number. */

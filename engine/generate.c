@@ -1,0 +1,300 @@
+/* The loop of generation. Owns nothing beyond a call: results go to the caller's bnt_generation, whose arrays are
+ * reserved before the first id, so that the loop itself allocates nothing but room for text. */
+#include "engine/generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/quality.h"
+
+enum { TEXT_BYTES_PER_ID = 8 }; /* a guess for reserving */
+
+/* State of one call. */
+struct run {
+    struct bnt_session *s;
+    const struct bnt_tokenizer *t;
+    struct bnt_sampler *sampler;
+    const struct bnt_generate_params *p;
+    struct bnt_generation *g;
+    int32_t n_vocab;
+    struct bnt_detok detok;
+    struct bnt_buf piece, out; /* text of one id; what of it is final */
+    float *raw;                /* logits before the sampler changed them; NULL without log-probabilities */
+    uint64_t start_ns, last_ns;
+};
+
+const char *bnt_finish_name(enum bnt_finish f)
+{
+    static const char *const names[] = {"stop", "length", "context", "interrupted"};
+    return names[f];
+}
+
+void bnt_generation_init(struct bnt_generation *g)
+{
+    *g = (struct bnt_generation){.stop_id = -1, .stop_string = -1};
+    bnt_buf_init(&g->text, BNT_GENERATE_MAX_TEXT);
+}
+
+void bnt_generation_release(struct bnt_generation *g)
+{
+    bnt_ids_release(&g->ids);
+    bnt_buf_release(&g->text);
+    free(g->token_ns);
+    free(g->logprob);
+    free(g->best);
+    bnt_generation_init(g);
+}
+
+static bool interrupted(const struct run *r)
+{
+    return r->p->interrupted != NULL && *r->p->interrupted != 0;
+}
+
+/* Most ids that this call can generate. */
+static size_t most_ids(const struct run *r, size_t n_prompt)
+{
+    size_t room = bnt_session_n_ctx(r->s) - bnt_session_n_past(r->s) - n_prompt + 1;
+    return r->p->max_tokens > 0 && r->p->max_tokens < room ? r->p->max_tokens : room;
+}
+
+static enum bnt_status reserve(struct run *r, size_t n, struct bnt_err *err)
+{
+    struct bnt_generation *g = r->g;
+    uint32_t n_best = r->p->n_logprobs < BNT_LOGPROBS_MAX ? r->p->n_logprobs : BNT_LOGPROBS_MAX;
+    g->n_best = (int32_t)n_best < r->n_vocab ? n_best : (uint32_t)r->n_vocab;
+    g->cap = n;
+    g->token_ns = malloc(n * sizeof(*g->token_ns));
+    bool ok = g->token_ns != NULL;
+    if (ok && r->p->n_logprobs > 0) {
+        r->raw = malloc((size_t)r->n_vocab * sizeof(*r->raw));
+        g->logprob = malloc(n * sizeof(*g->logprob));
+        g->best = malloc(n * g->n_best * sizeof(*g->best));
+        ok = r->raw != NULL && g->logprob != NULL && g->best != NULL;
+    }
+    g->ids.at = malloc(n * sizeof(*g->ids.at));
+    g->ids.cap = g->ids.at != NULL ? n : 0;
+    if (!ok || g->ids.at == NULL) {
+        return bnt_err_nomem(err, "results of a generation", n * sizeof(*g->ids.at));
+    }
+    return bnt_buf_reserve(&g->text, n * TEXT_BYTES_PER_ID, err);
+}
+
+static bool is_stop_id(const struct run *r, int32_t id)
+{
+    for (size_t i = 0; i < r->p->n_stop_ids; i++) {
+        if (r->p->stop_ids[i] == id) {
+            return true;
+        }
+    }
+    return !r->p->ignore_eos && bnt_tokenizer_is_eog(r->t, id);
+}
+
+static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
+{
+    float *logits = bnt_session_logits(r->s);
+    enum bnt_status st = r->p->check_logits ? bnt_quality_logits(logits, r->n_vocab, err) : BNT_OK;
+    if (st == BNT_OK && r->raw != NULL) {
+        memcpy(r->raw, logits, (size_t)r->n_vocab * sizeof(*logits));
+    }
+    if (st == BNT_OK) {
+        st = bnt_sampler_next(r->sampler, logits, id, err);
+    }
+    return st == BNT_OK ? BNT_OK
+                        : bnt_err_context(err, "token %zu (position %u)", r->g->ids.n,
+                                          bnt_session_n_past(r->s));
+}
+
+/* Log-probabilities of the distribution that id was picked from, into the row of the next id. */
+static void record_logprobs(struct run *r, int32_t id)
+{
+    if (r->raw != NULL) {
+        struct bnt_generation *g = r->g;
+        struct bnt_logprob *row = g->best + g->ids.n * g->n_best;
+        size_t n = bnt_logprobs_top(r->raw, r->n_vocab, g->n_best, row);
+        for (; n < g->n_best; n++) { /* banned or broken logits leave the row short */
+            row[n].id = -1;
+        }
+        g->logprob[g->ids.n] = (float)((double)r->raw[id] - bnt_logsumexp(r->raw, r->n_vocab));
+    }
+}
+
+/* Text in r->piece through the stop strings to the caller. */
+static enum bnt_status emit(struct run *r, bool flush, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    bnt_buf_reset(&r->out);
+    if (r->p->stop == NULL) {
+        st = bnt_buf_append(&r->out, bnt_buf_view(&r->piece), r->piece.len, err);
+    } else if (r->g->stop_string < 0) {
+        st = bnt_stop_push(r->p->stop, bnt_buf_view(&r->piece), r->piece.len, &r->out, &r->g->stop_string, err);
+        if (st == BNT_OK && flush && r->g->stop_string < 0) {
+            st = bnt_stop_flush(r->p->stop, &r->out, err);
+        }
+    }
+    if (st == BNT_OK && r->out.len > 0) {
+        st = bnt_buf_append(&r->g->text, r->out.data, r->out.len, err);
+    }
+    if (st == BNT_OK && r->out.len > 0 && r->p->on_text != NULL) {
+        st = r->p->on_text(r->p->ctx, r->out.data, r->out.len, err);
+    }
+    return st;
+}
+
+static enum bnt_status output(struct run *r, int32_t id, struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    bnt_buf_reset(&r->piece);
+    enum bnt_status st = bnt_detok_push(&r->detok, id, &r->piece, err);
+    if (st == BNT_OK) {
+        st = emit(r, false, err);
+    }
+    r->g->times.output_ns += bnt_clock_now_ns() - t0;
+    return st;
+}
+
+static enum bnt_status flush_output(struct run *r, struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    bnt_buf_reset(&r->piece);
+    enum bnt_status st = bnt_detok_flush(&r->detok, &r->piece, err);
+    if (st == BNT_OK) {
+        st = emit(r, true, err);
+    }
+    r->g->times.output_ns += bnt_clock_now_ns() - t0;
+    return st;
+}
+
+/* Evaluate, add the time to *ns. *stopped: an interruption came meanwhile. */
+static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_t *ns, bool *stopped,
+                            struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    struct bnt_err inner = {0};
+    enum bnt_status st = bnt_session_eval(r->s, ids, n, &inner);
+    *ns += bnt_clock_now_ns() - t0;
+    *stopped = st == BNT_E_INTERRUPTED && interrupted(r);
+    if (*stopped) {
+        return BNT_OK;
+    }
+    if (st != BNT_OK && err != NULL && err->status == BNT_OK) {
+        *err = inner;
+    }
+    return st;
+}
+
+/* Pick one id and put it out. *done: g->finish says why. */
+static enum bnt_status next_id(struct run *r, size_t most, bool *done, struct bnt_err *err)
+{
+    struct bnt_generation *g = r->g;
+    int32_t id;
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st = pick(r, &id, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    *done = true;
+    g->finish = BNT_FINISH_STOP;
+    if (is_stop_id(r, id)) {
+        g->stop_id = id;
+        g->times.sample_ns += bnt_clock_now_ns() - t0;
+        return BNT_OK;
+    }
+    record_logprobs(r, id);
+    uint64_t now = bnt_clock_now_ns();
+    g->times.sample_ns += now - t0;
+    g->token_ns[g->ids.n] = now - r->last_ns;
+    r->last_ns = now;
+    if (g->ids.n == 0) {
+        g->times.first_token_ns = now - r->start_ns;
+    }
+    g->ids.at[g->ids.n++] = id;
+    st = output(r, id, err);
+    if (st != BNT_OK || g->stop_string >= 0) {
+        return st;
+    }
+    bool full = bnt_session_n_past(r->s) == bnt_session_n_ctx(r->s);
+    g->finish = g->ids.n == r->p->max_tokens ? BNT_FINISH_LENGTH : BNT_FINISH_CONTEXT;
+    *done = g->ids.n == most || full;
+    return BNT_OK;
+}
+
+static enum bnt_status loop(struct run *r, size_t most, struct bnt_err *err)
+{
+    bool done = false, stopped = false;
+    while (!stopped && !interrupted(r)) {
+        enum bnt_status st = next_id(r, most, &done, err);
+        if (st == BNT_OK && !done) {
+            st = eval(r, &r->g->ids.at[r->g->ids.n - 1], 1, &r->g->times.decode_ns, &stopped, err);
+        }
+        if (st != BNT_OK || done) {
+            return st;
+        }
+    }
+    r->g->finish = BNT_FINISH_INTERRUPTED;
+    return BNT_OK;
+}
+
+static enum bnt_status check_room(const struct run *r, size_t n, struct bnt_err *err)
+{
+    if (n == 0) {
+        return bnt_err_set(err, BNT_E_USAGE, "the prompt is empty: there is nothing to continue");
+    }
+    uint32_t past = bnt_session_n_past(r->s), n_ctx = bnt_session_n_ctx(r->s);
+    if (n >= n_ctx - past) {
+        bnt_err_set(err, BNT_E_USAGE, "the prompt of %zu ids%s needs a context of at least %zu: this one has %u", n,
+                    past > 0 ? " after those in the session" : "", past + n + 1, n_ctx);
+        bnt_err_hint(err, "give --ctx %zu, or a shorter prompt", past + n + 1);
+        return BNT_E_USAGE;
+    }
+    return BNT_OK;
+}
+
+/* The first word of a SentencePiece text loses its leading space only where no text stands before it. */
+static void begin_text(struct run *r, const int32_t *prompt, size_t n)
+{
+    bnt_detok_init(&r->detok, r->t, false);
+    for (size_t i = 0; i < n && !r->detok.started; i++) {
+        r->detok.started = !bnt_tokenizer_is_control(r->t, prompt[i]);
+    }
+    if (r->p->stop != NULL) {
+        bnt_stop_reset(r->p->stop);
+    }
+}
+
+enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *t, struct bnt_sampler *sampler,
+                             const int32_t *prompt, size_t n, const struct bnt_generate_params *p,
+                             struct bnt_generation *g, struct bnt_err *err)
+{
+    struct run r = {.s = s, .t = t, .sampler = sampler, .p = p, .g = g, .n_vocab = bnt_sampler_n_vocab(sampler)};
+    enum bnt_status st = check_room(&r, n, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bnt_buf_init(&r.piece, BNT_GENERATE_MAX_TEXT);
+    bnt_buf_init(&r.out, BNT_GENERATE_MAX_TEXT);
+    size_t most = most_ids(&r, n);
+    bool stopped = false;
+    st = reserve(&r, most, err);
+    r.start_ns = bnt_clock_now_ns();
+    if (st == BNT_OK) {
+        begin_text(&r, prompt, n);
+        st = eval(&r, prompt, n, &g->times.prefill_ns, &stopped, err);
+    }
+    r.last_ns = bnt_clock_now_ns();
+    if (st == BNT_OK) {
+        for (size_t i = 0; i < n; i++) {
+            bnt_sampler_accept(sampler, prompt[i]);
+        }
+        g->finish = BNT_FINISH_INTERRUPTED;
+        st = stopped ? BNT_OK : loop(&r, most, err);
+    }
+    if (st == BNT_OK) {
+        st = flush_output(&r, err);
+    }
+    g->times.total_ns = bnt_clock_now_ns() - r.start_ns;
+    free(r.raw);
+    bnt_buf_release(&r.piece);
+    bnt_buf_release(&r.out);
+    return st;
+}

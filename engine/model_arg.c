@@ -1,0 +1,41 @@
+/* Which model a command runs on, and whether a mock will do. */
+#include "engine/model_arg.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bnt_model_arg *arg,
+                                      struct bnt_model_ref *ref, bool *mock, struct bnt_err *err)
+{
+    *mock = false;
+    if (arg->real_model && arg->allow_mock) {
+        return bnt_err_set(err, BNT_E_USAGE, "--real-model and --allow-mock contradict each other");
+    }
+    enum bnt_status st = app->resolve_model(app, arg->name, ref, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (strcmp(ref->kind, "real") == 0) {
+        return BNT_OK;
+    }
+    if (!arg->allow_mock) {
+        bnt_err_set(err, BNT_E_NOT_FOUND, "%s is a mock (kind: %s), and a real model is asked for", ref->path,
+                    ref->kind);
+        bnt_err_hint(err, "give --allow-mock to run it nevertheless, or a trained model with -m");
+        return BNT_E_NOT_FOUND;
+    }
+    *mock = true;
+    return BNT_OK;
+}
+
+void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx)
+{
+    char text[BNT_PATH_MAX + 128];
+    snprintf(text, sizeof(text), "%s is a mock (kind: %s): what it says means nothing", ref->path, ref->kind);
+    warn(ctx, text, NULL);
+}
+
+enum bnt_status bnt_model_arg_exit(enum bnt_status status, bool mock)
+{
+    return status == BNT_OK && mock ? BNT_E_MOCK_USED : status;
+}
