@@ -27,6 +27,7 @@ enum {
     READ_BYTES = 16 * 1024,
     MAX_PROCS = 256,
     REAP_MS = 20, /* longest time between two looks at a child that closed none of its pipes */
+    ENDING_MS = 100, /* what a process that its parent killed but did not wait for may take to end */
 };
 
 static uint64_t real_now_ns(void)
@@ -99,18 +100,20 @@ static void drain(struct proc *p, int stream)
     }
 }
 
-/* Reap zombies of the group; true when one of its processes still runs. Needs proc_adopt_orphans. */
+/* Reap zombies of the group; true when one of its processes runs on. Needs proc_adopt_orphans. */
 static bool group_is_alive(pid_t group)
 {
-    for (;;) {
+    for (int ms = 0; ms < ENDING_MS;) {
         pid_t got = waitpid(-group, NULL, WNOHANG);
-        if (got == 0) {
-            return true;
-        }
         if (got < 0 && errno != EINTR) {
             return false;
         }
+        if (got == 0) {
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+            ms++;
+        }
     }
+    return true;
 }
 
 /* The leader is gone: note and kill what it left, take the last output. */
@@ -337,7 +340,11 @@ char *proc_output(const struct proc *p, int stream)
         memcpy(text + head + note_len, c->data + head, c->len - head);
     }
     memcpy(text + head, note, note_len);
-    text[c->len + note_len] = '\0';
+    size_t len = c->len + note_len;
+    for (char *nul = text; (nul = memchr(nul, '\0', len - (size_t)(nul - text))) != NULL;) {
+        *nul = '?';
+    }
+    text[len] = '\0';
     return text;
 }
 

@@ -73,8 +73,8 @@ void proc_serve(struct proc *procs, size_t n, unsigned wait_ms);
 bool proc_done(const struct proc *p);
 /* End it now (with its grace); proc_done after some more proc_serve. */
 void proc_stop(struct proc *p);
-/* What a stream held, NUL-terminated, with a line that says how many bytes were left out of its middle; the caller frees.
- * NULL: out of memory. */
+/* What a stream held, NUL-terminated, with '?' for NUL bytes, and a line that says how many bytes were left out of its
+ * middle; the caller frees. NULL: out of memory. */
 char *proc_output(const struct proc *p, int stream);
 void proc_release(struct proc *p);
 

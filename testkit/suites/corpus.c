@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void passes(void **state)
@@ -145,17 +146,33 @@ static void writes_bytes_that_are_no_text(void **state)
 
 static void leave_a_process(void)
 {
-    if (fork() == 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
         for (;;) {
             pause();
         }
     }
+    printf("left behind: %d\n", (int)pid);
 }
 
 static void leaks_process_with_pipe(void **state)
 {
     (void)state;
     leave_a_process();
+}
+
+/* A child that was waited for, and one that has ended but was not: nothing runs on, so this is a pass. */
+static void ends_its_processes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (fork() == 0) {
+            _exit(0);
+        }
+    }
+    assert_true(wait(NULL) > 0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
 }
 
 static void hangs_with_grandchild(void **state)
@@ -212,6 +229,7 @@ static const struct suite_test tests[] = {
     {.name = "corpus_writes_much_then_fails", .body = writes_much_then_fails},
     {.name = "corpus_writes_bytes_that_are_no_text", .body = writes_bytes_that_are_no_text},
     {.name = "corpus_leaks_process_with_pipe", .body = leaks_process_with_pipe},
+    {.name = "corpus_ends_its_processes", .body = ends_its_processes},
     {.name = "corpus_hangs_with_grandchild", .body = hangs_with_grandchild, .timeout_ms = 200},
     {.name = "corpus_leaves_files", .body = leaves_files},
     {.name = "corpus_skips", .body = skips},

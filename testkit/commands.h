@@ -1,0 +1,9 @@
+/* The commands of this folder, for the table in bnt.c. */
+#ifndef TESTKIT_COMMANDS_H
+#define TESTKIT_COMMANDS_H
+
+#include "base/opt.h"
+
+extern const struct bnt_cmd bnt_cmd_test;
+
+#endif

@@ -1,0 +1,184 @@
+/* JUnit XML of a run: the attributes and elements on which the common readers (GitHub, GitLab, Jenkins) agree.
+ *
+ * Whatever the tests wrote, the file is well-formed: characters that XML 1.0 forbids, and bytes that are no UTF-8, are
+ * written as text, \xHH. */
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "testkit/report_writer.h"
+
+/* Output kept per failure: readers such as GitHub's cut or refuse more. */
+enum { OUTPUT_SHOWN_BYTES = 64 * 1024 };
+
+/* Length of the UTF-8 sequence at s whose character XML 1.0 allows, 0 if there is none. */
+static size_t allowed_sequence(const unsigned char *s)
+{
+    if (s[0] < 0x80) {
+        return s[0] >= 0x20 || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
+    }
+    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    if (s[0] < 0xc2 || s[0] > 0xf4) {
+        return 0;
+    }
+    uint32_t c = s[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        c = c << 6 | (s[i] & 0x3fu);
+    }
+    bool forbidden = c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff;
+    return forbidden ? 0 : n;
+}
+
+static const char *entity(unsigned char c, bool in_attribute)
+{
+    switch (c) {
+    case '&':
+        return "&amp;";
+    case '<':
+        return "&lt;";
+    case '>':
+        return "&gt;";
+    case '\r':
+        return "&#13;";
+    case '"':
+        return in_attribute ? "&quot;" : NULL;
+    case '\n':
+        return in_attribute ? "&#10;" : NULL;
+    case '\t':
+        return in_attribute ? "&#9;" : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static void write_escaped(struct report_writer *w, const char *text, size_t max_bytes, bool in_attribute)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0; i < max_bytes && s[i];) {
+        size_t n = allowed_sequence(s + i);
+        const char *as = n == 1 ? entity(s[i], in_attribute) : NULL;
+        if (as) {
+            report_printf(w, "%s", as);
+        } else if (n > 0) {
+            report_bytes(w, s + i, n);
+        } else {
+            report_printf(w, "\\x%02x", s[i]);
+        }
+        i += n > 0 ? n : 1;
+    }
+}
+
+static void write_attribute(struct report_writer *w, const char *name, const char *value)
+{
+    report_printf(w, " %s=\"", name);
+    write_escaped(w, value, SIZE_MAX, true);
+    report_printf(w, "\"");
+}
+
+static void write_failure(struct report_writer *w, const struct bnt_test_run *run, const struct bnt_test *t)
+{
+    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    if (w->status == BNT_OK) {
+        w->status = bnt_test_rerun(run, t, &rerun, w->err);
+    }
+    report_printf(w, "      <failure");
+    write_attribute(w, "message", report_text(t->reason));
+    report_printf(w, " type=\"failed\">rerun: ");
+    write_escaped(w, bnt_buf_view(&rerun), SIZE_MAX, false);
+    report_printf(w, "\n");
+    write_escaped(w, report_text(t->output), OUTPUT_SHOWN_BYTES, false);
+    report_printf(w, "</failure>\n");
+    bnt_buf_release(&rerun);
+}
+
+static void write_skipped(struct report_writer *w, const struct bnt_test *t)
+{
+    char message[512];
+    bool not_run = t->outcome == BNT_TEST_NOT_RUN;
+    snprintf(message, sizeof message, "%s%s%s", not_run ? "NOT RUN (" : "", report_text(t->reason), not_run ? ")" : "");
+    report_printf(w, "      <skipped");
+    write_attribute(w, "message", message);
+    report_printf(w, "/>\n");
+}
+
+static void write_case(struct report_writer *w, const struct bnt_test_run *run, const struct bnt_test *t)
+{
+    report_printf(w, "    <testcase");
+    write_attribute(w, "name", t->name);
+    write_attribute(w, "classname", t->suite);
+    report_printf(w, " time=\"%.3f\">\n", (double)t->wall_ns / 1e9);
+    if (t->outcome == BNT_TEST_FAILED) {
+        write_failure(w, run, t);
+    } else if (t->outcome != BNT_TEST_PASSED) {
+        write_skipped(w, t);
+    }
+    report_printf(w, "    </testcase>\n");
+}
+
+static void write_counts(struct report_writer *w, const struct bnt_test_counts *c)
+{
+    report_printf(w, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\" time=\"%.3f\"", c->n,
+                  c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED] + c->of[BNT_TEST_NOT_RUN], (double)c->wall_ns / 1e9);
+}
+
+static void write_properties(struct report_writer *w, const struct bnt_test_run *run)
+{
+    const char *const rows[][2] = {
+        {"tier", bnt_test_tier_name(run->tier)}, {"model", run->model.path}, {"model-kind", run->model.kind},
+        {"version", BNT_VERSION},                {"config", BNT_CONFIG},
+    };
+    report_printf(w, "    <properties>\n");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        report_printf(w, "      <property");
+        write_attribute(w, "name", rows[i][0]);
+        write_attribute(w, "value", report_text(rows[i][1]));
+        report_printf(w, "/>\n");
+    }
+    report_printf(w, "    </properties>\n");
+}
+
+static void write_suite(struct report_writer *w, const struct bnt_test_run *run, const char *suite)
+{
+    char stamp[32];
+    char host[256] = "";
+    time_t started = (time_t)run->started_unix_s;
+    struct tm utc;
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", gmtime_r(&started, &utc));
+    (void)gethostname(host, sizeof host - 1);
+    struct bnt_test_counts c = bnt_test_count(run, suite);
+    report_printf(w, "  <testsuite");
+    write_attribute(w, "name", suite);
+    write_counts(w, &c);
+    write_attribute(w, "timestamp", stamp);
+    write_attribute(w, "hostname", host);
+    report_printf(w, ">\n");
+    write_properties(w, run);
+    for (size_t i = 0; i < run->n; i++) {
+        if (strcmp(run->at[i].suite, suite) == 0) {
+            write_case(w, run, &run->at[i]);
+        }
+    }
+    report_printf(w, "  </testsuite>\n");
+}
+
+enum bnt_status bnt_test_report_junit(const struct bnt_test_run *run, struct bnt_buf *out, struct bnt_err *err)
+{
+    struct report_writer w = {out, err, BNT_OK};
+    struct bnt_test_counts c = bnt_test_count(run, NULL);
+    report_printf(&w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"bnt test\"");
+    write_counts(&w, &c);
+    report_printf(&w, ">\n");
+    for (size_t i = 0; i < run->n; i++) {
+        if (report_first_of_suite(run, i)) {
+            write_suite(&w, run, run->at[i].suite);
+        }
+    }
+    report_printf(&w, "</testsuites>\n");
+    return w.status;
+}

@@ -1,0 +1,84 @@
+/* The reading end of what testkit/suites/main.c prints. */
+#include "testkit/runner_tap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct tap {
+    unsigned n_results;
+    bool named, ok, planned;
+    char *skip, *why;
+    struct bnt_buf output;
+};
+
+static bool starts_with(const char *line, const char *word)
+{
+    return strncmp(line, word, strlen(word)) == 0;
+}
+
+static void keep(char **slot, const char *text)
+{
+    if (!*slot) {
+        *slot = strdup(text);
+    }
+}
+
+/* "ok 1 - NAME # SKIP why" and "not ok 1 - NAME # time=1.0ms". */
+static void read_result(struct tap *t, const char *line, const char *name)
+{
+    t->n_results++;
+    t->ok = starts_with(line, "ok ");
+    const char *at = strstr(line, " - ");
+    size_t len = strlen(name);
+    t->named = at && strncmp(at + 3, name, len) == 0 && (at[3 + len] == ' ' || at[3 + len] == '\0');
+    const char *skip = t->named ? strstr(at + 3 + len, "# SKIP ") : NULL;
+    if (skip) {
+        keep(&t->skip, skip + strlen("# SKIP "));
+    }
+}
+
+static void read_line(struct tap *t, const char *line, const char *name)
+{
+    if (starts_with(line, "ok ") || starts_with(line, "not ok ")) {
+        read_result(t, line, name);
+    } else if (strcmp(line, "1..1") == 0) {
+        t->planned = true;
+    } else if (starts_with(line, "# why: ")) {
+        keep(&t->why, line + strlen("# why: "));
+    } else if (starts_with(line, "# | ")) {
+        (void)bnt_buf_printf(&t->output, NULL, "%s\n", line + strlen("# | "));
+    } else if (starts_with(line, "[... ")) {
+        (void)bnt_buf_printf(&t->output, NULL, "%s\n", line);
+    }
+}
+
+static bool is_complete(const struct tap *t, int exit_code)
+{
+    return t->n_results == 1 && t->named && t->planned && exit_code == (t->ok ? 0 : 1);
+}
+
+bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
+{
+    struct tap t = {.output = BNT_BUF(4 << 20)};
+    char *text = strdup(tap);
+    char *rest = NULL;
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) {
+        read_line(&t, line, test->name);
+    }
+    bool complete = is_complete(&t, exit_code);
+    if (complete) {
+        test->outcome = !t.ok ? BNT_TEST_FAILED : t.skip ? BNT_TEST_SKIPPED : BNT_TEST_PASSED;
+        free(test->reason);
+        test->reason = !t.ok ? t.why : t.skip;
+        free(test->output);
+        test->output = t.output.len > 0 ? bnt_buf_take(&t.output) : NULL;
+        free(t.ok ? t.why : t.skip);
+    } else {
+        free(t.why);
+        free(t.skip);
+    }
+    bnt_buf_release(&t.output);
+    free(text);
+    return complete;
+}
