@@ -184,17 +184,17 @@ enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct 
     OPT_TEXT(&t, ".TH BNT 1 \"\" \"bnt " BNT_VERSION "\" \"User Commands\"\n"
                  ".SH NAME\nbnt \\- real 1-bit language models in continuous integration\n"
                  ".SH SYNOPSIS\n\\fBbnt\\fR [\\fIOPTIONS\\fR] \\fICOMMAND\\fR ...\n"
-                 ".SH DESCRIPTION\nFetches a 1-bit language model once, keeps it in a cache, runs "
-                 "it in its own "
-                 "inference engine,\nand runs test suites against it.\n.SH OPTIONS\n");
+                 ".SH DESCRIPTION\n"
+                 "Fetches a 1-bit language model once, keeps it in a cache, runs it in its\n"
+                 "own inference engine, and runs test suites against it.\n"
+                 ".SH OPTIONS\n");
     options(&t, globals);
     OPT_TEXT(&t, ".SH COMMANDS\n");
     for (const struct bnt_cmd *const *c = commands; c && *c; c++) {
         command(&t, "bnt", *c);
     }
     exit_codes(&t);
-    OPT_TEXT(&t, ".SH ENVIRONMENT\n\\fBbnt env\\fR prints every variable that is honoured, with "
-                 "its meaning and "
-                 "value.\n");
+    OPT_TEXT(&t, ".SH ENVIRONMENT\n"
+                 "\\fBbnt env\\fR prints every variable that is honoured.\n");
     return t.st;
 }
