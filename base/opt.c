@@ -11,7 +11,7 @@
 
 #include "base/msg.h"
 
-enum { NAME_MAX_BYTES = 64, HELP_MAX_BYTES = 1 << 20, MAX_OPTIONS = 128, HELP_COLUMN = 30 };
+enum { WORDS_BYTES = 128, NAME_MAX_BYTES = 64, HELP_MAX_BYTES = 1 << 20, MAX_OPTIONS = 128, HELP_COLUMN = 30 };
 
 /* ---- values ---------------------------------------------------------------------------------------------------- */
 
@@ -367,10 +367,18 @@ static enum bnt_status help_subs(const struct bnt_cmd *cmd, struct bnt_buf *out,
     return st;
 }
 
+/* The words that call a command: "bnt cache ls"; the root's prefix is empty. */
+static void command_words(const struct bnt_cmd *cmd, const char *prefix, char *out, size_t size)
+{
+    snprintf(out, size, "%s%s%s", prefix, prefix[0] ? " " : "", cmd->name);
+}
+
 enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out, struct bnt_err *err)
 {
-    enum bnt_status st = bnt_buf_printf(out, err, "%s %s: %s\n\nUsage: %s %s %s\n", prefix, cmd->name, cmd->summary,
-                                        prefix, cmd->name, cmd->synopsis ? cmd->synopsis : "");
+    char words[WORDS_BYTES];
+    command_words(cmd, prefix, words, sizeof words);
+    enum bnt_status st = bnt_buf_printf(out, err, "%s: %s\n\nUsage: %s %s\n", words, cmd->summary, words,
+                                        cmd->synopsis ? cmd->synopsis : "");
     if (st == BNT_OK && cmd->description) {
         st = bnt_buf_printf(out, err, "\n%s\n", cmd->description);
     }
@@ -404,7 +412,7 @@ static enum bnt_status print_help(const struct bnt_cmd *cmd, const char *prefix)
     return st;
 }
 
-static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *prefix, const char *word)
+static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *words, const char *word)
 {
     const char *names[MAX_OPTIONS + 1];
     size_t n = 0;
@@ -412,18 +420,20 @@ static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *prefix
         names[n++] = (*s)->name;
     }
     names[n] = NULL;
-    char hint[160];
+    char hint[WORDS_BYTES + 64];
     const char *near = bnt_did_you_mean(word, names);
     if (near) {
-        snprintf(hint, sizeof hint, "did you mean: %s %s %s?", prefix, cmd->name, near);
+        snprintf(hint, sizeof hint, "did you mean: %s %s?", words, near);
     } else {
-        snprintf(hint, sizeof hint, "%s %s --help lists the commands", prefix, cmd->name);
+        snprintf(hint, sizeof hint, "%s --help lists the commands", words);
     }
-    return bnt_msg_fail(BNT_E_USAGE, hint, "unknown command: %s %s %s", prefix, cmd->name, word);
+    return bnt_msg_fail(BNT_E_USAGE, hint, "unknown command: %s %s", words, word);
 }
 
 static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv)
 {
+    char words[WORDS_BYTES];
+    command_words(cmd, prefix, words, sizeof words);
     if (argc < 2) {
         print_help(cmd, prefix);
         return BNT_E_USAGE;
@@ -433,12 +443,10 @@ static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, st
     }
     for (const struct bnt_cmd *const *s = cmd->subs; *s; s++) {
         if (strcmp((*s)->name, argv[1]) == 0) {
-            char words[128];
-            snprintf(words, sizeof words, "%s %s", prefix, cmd->name);
             return bnt_cmd_run(*s, words, app, argc - 1, argv + 1);
         }
     }
-    return unknown_sub(cmd, prefix, argv[1]);
+    return unknown_sub(cmd, words, argv[1]);
 }
 
 enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv)

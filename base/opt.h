@@ -70,7 +70,7 @@ struct bnt_cmd {
 };
 
 /* Parse argv[1..] for cmd (walking into sub-commands) and run it. Usage errors are printed; --help prints and is ok.
- * prefix: the words so far, "bnt". */
+ * prefix: the words so far, "bnt"; "" for the program itself. */
 enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv);
 
 /* Parse only: fills opts (zeroed, then defaults) and moves operands to argv[0..*n_operands-1]; sets *help when --help
