@@ -1,0 +1,71 @@
+/* Shared by the files of `bnt infer`: cmd_infer.c (options, one prompt), cmd_infer_setup.c (from options to a session
+ * and a sampler), cmd_infer_chat.c (the conversation), cmd_infer_report.c (JSON, metrics, log-probabilities). */
+#ifndef BNT_CMD_INFER_IMPL_H
+#define BNT_CMD_INFER_IMPL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/app.h"
+#include "base/opt.h"
+#include "engine/bnt_infer.h"
+#include "engine/chat.h"
+#include "engine/generate.h"
+#include "engine/model_arg.h"
+#include "engine/sampler.h"
+#include "engine/stop.h"
+
+#define INFER_MAX_PROMPT (64u << 20) /* bytes */
+
+struct infer_opts {
+    struct bnt_model_arg model;
+    const char *prompt, *file, *system, *chat_template, *seed, *kernel, *kv_type, *i2s_layout, *pre;
+    int64_t max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
+    double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty, presence_penalty;
+    bool deterministic, ignore_eos, echo, chat, raw, no_special, json, metrics, validate;
+    struct bnt_strs logit_bias, stop, stop_id;
+    uint64_t memory_limit;
+};
+
+/* One run of the command. Released by infer_close, at whatever stage it is. */
+struct infer {
+    struct bnt_app *app;
+    const struct infer_opts *o;
+    struct bnt_model_ref ref;
+    bool mock, seeded; /* seeded: the seed has a say in the text */
+    struct bnt_model *model;
+    struct bnt_session *session;
+    const struct bnt_tokenizer *t;
+    struct bnt_sampler *sampler;
+    struct bnt_sampler_params sampling;
+    struct bnt_logit_bias bias[BNT_STRS_MAX];
+    struct bnt_stop *stop;
+    struct bnt_ids stop_ids;
+    const char *stop_texts[BNT_STRS_MAX + 4]; /* borrowed from argv and the chat form */
+    size_t n_stop_texts;
+    struct bnt_chat chat; /* form BNT_CHAT_UNKNOWN: no template */
+    struct bnt_ids prompt;
+    uint64_t load_ns, session_ns, tokenize_ns, hash_ns;
+};
+
+/* cmd_infer_setup.c. The steps in order; each needs the one before it. */
+enum bnt_status infer_open(struct infer *in, struct bnt_err *err);
+enum bnt_status infer_make_sampler(struct infer *in, struct bnt_err *err);
+enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err);
+void infer_close(struct infer *in);
+/* Parameters of bnt_generate, without text callback. */
+struct bnt_generate_params infer_params(const struct infer *in);
+
+/* cmd_infer_chat.c: read lines and answer them until the end of input. */
+enum bnt_status infer_converse(struct infer *in);
+
+/* cmd_infer_report.c. The digest comes from infer_digest, which may have to read the whole file. */
+enum bnt_status infer_digest(struct infer *in, struct bnt_err *err);
+enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
+enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
+enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
+
+/* A text callback that writes to stdout at once. ctx is ignored. */
+enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struct bnt_err *err);
+
+#endif

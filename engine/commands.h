@@ -1,0 +1,10 @@
+/* The commands of this folder, for the table in bnt.c. */
+#ifndef BNT_ENGINE_COMMANDS_H
+#define BNT_ENGINE_COMMANDS_H
+
+#include "base/opt.h"
+
+extern const struct bnt_cmd bnt_cmd_infer;
+extern const struct bnt_cmd bnt_cmd_tokenize;
+
+#endif
