@@ -144,6 +144,9 @@ check-asan check-ubsan check-tsan: check-%: ## run all suites under one sanitize
 lint: ## every rule of docs/style.md that a program can check
 	@ci/deps.sh build test lint
 	@CC='$(CC)' WARN='$(WARN)' CPPFLAGS="$(subst ",\",$(CPPFLAGS))" ci/lint.sh
+	@ci/lint_test.sh
+	@$(SUBMAKE) all
+	@ci/generated_test.sh $(B)/bnt
 
 format: ## clang-format the files that differ from the last commit
 	@ci/format.sh

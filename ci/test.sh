@@ -28,13 +28,10 @@ run_suites() {
         }' "$tap"
 }
 
-case ${1:-} in
---suites)
+if [ "${1:-}" = --suites ]; then
     build=$2
     run_suites
-    ;;
-*)
+else
     build=$1
-    run_suites
-    ;;
-esac
+    "$build/bnt" test --tier fast
+fi
