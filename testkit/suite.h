@@ -28,7 +28,7 @@ struct suite_test {
     const char *name;         /* the behaviour; unique among all suites */
     void (*body)(void **state);
     const char *needs;        /* NULL or machine-checked needs, comma-separated: "shared", "qemu-aarch64", "network"... */
-    unsigned timeout_ms;      /* 0: 10,000; a sanitizer build multiplies it */
+    unsigned timeout_ms;      /* 0: 10,000; builds other than release multiply it */
     enum suite_tier tier;     /* the smallest tier that runs it; fast is 0 */
 };
 

@@ -124,6 +124,12 @@ static void writes_without_end(void **state)
     }
 }
 
+static void waits_for_a_signal(void **state)
+{
+    (void)state;
+    pause();
+}
+
 /* Much output, yet an end: the first and the last line must be kept, the middle may go. */
 static void writes_much_then_fails(void **state)
 {
@@ -225,6 +231,7 @@ static const struct suite_test tests[] = {
     {.name = "corpus_overflows_stack", .body = overflows_stack},
     {.name = "corpus_loops", .body = loops, .timeout_ms = 200},
     {.name = "corpus_sleeps_through_sigterm", .body = sleeps_through_sigterm, .timeout_ms = 200},
+    {.name = "corpus_waits_for_a_signal", .body = waits_for_a_signal, .timeout_ms = 60000, .needs = "corpus-asked"},
     {.name = "corpus_writes_without_end", .body = writes_without_end, .timeout_ms = 60000},
     {.name = "corpus_writes_much_then_fails", .body = writes_much_then_fails},
     {.name = "corpus_writes_bytes_that_are_no_text", .body = writes_bytes_that_are_no_text},
@@ -234,7 +241,7 @@ static const struct suite_test tests[] = {
     {.name = "corpus_leaves_files", .body = leaves_files},
     {.name = "corpus_skips", .body = skips},
     {.name = "corpus_leaks_memory", .body = leaks_memory},
-    {.name = "corpus_needs_unmet", .body = passes, .needs = "corpus-never"},
+    {.name = "corpus_needs_unmet", .body = passes, .needs = "corpus-asked"},
     {.name = "corpus_needs_unknown", .body = passes, .needs = "source,flying-carpet"},
     {.name = "corpus_integration", .body = passes, .tier = SUITE_INTEGRATION},
     {.name = "corpus_full", .body = passes, .tier = SUITE_FULL},

@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "testkit/suites/support.h"
 
-enum { DEFAULT_TIMEOUT_MS = 10 * 1000 };
+enum { DEFAULT_TIMEOUT_MS = 10 * 1000, SLOW_BUILD_FACTOR = 6 };
 
 static const char WORD_PASSED[] = "passed";
 static const char WORD_FAILED[] = "failed";
@@ -169,19 +169,9 @@ void isolate_release(struct isolate_result *result)
     result->output = NULL;
 }
 
-/* Sanitizers cost 2x to 10x; a deadline is against hangs and must not measure them. */
+/* Sanitizers and unoptimised code cost 2x to 10x; a deadline is against hangs and must not measure them. */
 unsigned isolate_timeout_ms(const struct suite_test *test)
 {
     unsigned ms = test->timeout_ms ? test->timeout_ms : DEFAULT_TIMEOUT_MS;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return ms * 6;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    return ms * 6;
-#else
-    return ms;
-#endif
-#else
-    return ms;
-#endif
+    return strcmp(BNT_CONFIG, "release") == 0 ? ms : ms * SLOW_BUILD_FACTOR;
 }

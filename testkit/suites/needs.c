@@ -99,7 +99,7 @@ static const struct need needs_table[] = {
     {"strace", program_in_path, "strace", "no program strace"},
     {"xmllint", program_in_path, "xmllint", "no program xmllint"},
     {"python3-numpy", python_module, "numpy", "/usr/bin/python3 cannot import numpy"},
-    {"corpus-never", variable_is_1, "BNT_CORPUS_NEVER", "by design"},
+    {"corpus-asked", variable_is_1, "BNT_CORPUS_ASKED", "by design"},
     {"memory-2g", memory_gib, "2", "less than 2 GiB of memory"},
     {"memory-4g", memory_gib, "4", "less than 4 GiB of memory"},
     {"memory-8g", memory_gib, "8", "less than 8 GiB of memory"},
