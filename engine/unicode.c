@@ -1,0 +1,171 @@
+/* Character classes come from utf8proc, whose tables may be of an older Unicode than the vocabularies were made with;
+ * the few characters that matter are added here. ASCII never leaves the small table. */
+#include "engine/unicode.h"
+
+#include <utf8proc.h>
+
+static const uint32_t ascii_class[128] = {
+    ['\t' ... '\r'] = UNI_WS, [' '] = UNI_WS,        ['0' ... '9'] = UNI_N, ['A' ... 'Z'] = UNI_L,
+    ['a' ... 'z'] = UNI_L,    ['!' ... '#'] = UNI_P, ['$'] = UNI_S,         ['%' ... '*'] = UNI_P,
+    ['+'] = UNI_S,            [',' ... '/'] = UNI_P, [':' ... ';'] = UNI_P, ['<' ... '>'] = UNI_S,
+    ['?' ... '@'] = UNI_P,    ['[' ... ']'] = UNI_P, ['^'] = UNI_S,         ['_'] = UNI_P,
+    ['`'] = UNI_S,            ['{'] = UNI_P,         ['|'] = UNI_S,         ['}'] = UNI_P,
+    ['~'] = UNI_S,
+};
+
+static bool is_space(uint32_t cp)
+{
+    return cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) ||
+           cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
+}
+
+/* Assigned in Unicode 15.1: CJK extension I, and description characters. */
+static uint32_t class_of_unassigned(uint32_t cp)
+{
+    if (cp >= 0x2ebf0 && cp <= 0x2ee5d) {
+        return UNI_L;
+    }
+    if ((cp >= 0x2ffc && cp <= 0x2fff) || cp == 0x31ef) {
+        return UNI_S;
+    }
+    return 0;
+}
+
+static uint32_t class_of_category(utf8proc_category_t category)
+{
+    switch (category) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+        return UNI_L;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+        return UNI_M;
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+        return UNI_N;
+    case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_PD:
+    case UTF8PROC_CATEGORY_PS:
+    case UTF8PROC_CATEGORY_PE:
+    case UTF8PROC_CATEGORY_PI:
+    case UTF8PROC_CATEGORY_PF:
+    case UTF8PROC_CATEGORY_PO:
+        return UNI_P;
+    case UTF8PROC_CATEGORY_SM:
+    case UTF8PROC_CATEGORY_SC:
+    case UTF8PROC_CATEGORY_SK:
+    case UTF8PROC_CATEGORY_SO:
+        return UNI_S;
+    default:
+        return 0;
+    }
+}
+
+/* The byte whose printable character is cp, or -1: bytes that are printable in Latin-1 stand for themselves, the others
+ * follow from U+0100 on in the order of their values. */
+static int byte_from_alphabet(uint32_t cp)
+{
+    if ((cp >= 0x21 && cp <= 0x7e) || (cp >= 0xa1 && cp <= 0xac) || (cp >= 0xae && cp <= 0xff)) {
+        return (int)cp;
+    }
+    if (cp >= 0x100 && cp <= 0x120) {
+        return (int)(cp - 0x100);
+    }
+    if (cp >= 0x121 && cp <= 0x142) {
+        return (int)(cp - 0x121 + 0x7f);
+    }
+    return cp == 0x143 ? 0xad : -1;
+}
+
+static uint32_t decode(const unsigned char *s, unsigned len)
+{
+    switch (len) {
+    case 2:
+        return (s[0] & 0x1fu) << 6 | (s[1] & 0x3fu);
+    case 3:
+        return (s[0] & 0x0fu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    case 4:
+        return (s[0] & 0x07u) << 18 | (s[1] & 0x3fu) << 12 | (s[2] & 0x3fu) << 6 | (s[3] & 0x3fu);
+    default:
+        return s[0];
+    }
+}
+
+unsigned uni_valid_len(const unsigned char *s, size_t n)
+{
+    if (n == 0) {
+        return 0;
+    }
+    if (s[0] < 0x80) {
+        return 1;
+    }
+    unsigned len = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    if (len == 0 || n < len) {
+        return 0;
+    }
+    for (unsigned i = 1; i < len; i++) {
+        if ((s[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    /* Overlong, surrogate, or above U+10FFFF: the second byte tells. */
+    bool bad = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+               (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f);
+    return bad ? 0 : len;
+}
+
+uint32_t uni_class(uint32_t cp)
+{
+    if (cp < 128) {
+        return ascii_class[cp];
+    }
+    if (is_space(cp)) {
+        return UNI_WS;
+    }
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)cp);
+    return category == UTF8PROC_CATEGORY_CN ? class_of_unassigned(cp) : class_of_category(category);
+}
+
+size_t uni_scan(const char *text, size_t n, uni_char *out)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t n_chars = 0;
+    for (size_t i = 0; i < n;) {
+        if (s[i] < 0x80) {
+            out[n_chars++] = s[i] | ascii_class[s[i]];
+            i++;
+            continue;
+        }
+        unsigned len = uni_valid_len(s + i, n - i);
+        if (len == 0) {
+            out[n_chars++] = 0xfffdu | UNI_S;
+            i++;
+            continue;
+        }
+        uint32_t cp = decode(s + i, len);
+        out[n_chars++] = cp | (len - 1) << UNI_LEN_SHIFT | uni_class(cp);
+        i += len;
+    }
+    return n_chars;
+}
+
+size_t uni_bytes_from_alphabet(const char *text, size_t n, char *out)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t n_bytes = 0;
+    for (size_t i = 0; i < n;) {
+        unsigned len = uni_valid_len(s + i, n - i);
+        int byte = len == 0 || len > 2 ? -1 : byte_from_alphabet(decode(s + i, len));
+        if (byte < 0) {
+            return SIZE_MAX;
+        }
+        out[n_bytes++] = (char)byte;
+        i += len;
+    }
+    return n_bytes;
+}
