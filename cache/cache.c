@@ -329,7 +329,7 @@ enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
 enum bnt_status bnt_cache_set_name(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                    struct bnt_err *err)
 {
-    struct bnt_cache_entry have;
+    struct bnt_cache_entry have = {0};
     size_t n = 0;
     enum bnt_status st = check_name(entry->name, err);
     if (st == BNT_OK && c->index) {
