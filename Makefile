@@ -48,12 +48,13 @@ OPT_fuzz := -O1
 CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
+# libcurl is opened at run time by fetch/, so that no other command pays for loading it.
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
-LIBS_CACHE  := -lsqlite3 -lzstd
-LIBS_FETCH  := # libcurl is opened at run time: fetch/curl_lib.c
+LIBS_CACHE  := -lsqlite3
+LIBS_MOCK   := -lssl
 LIBS_TEST   := -lcmocka
-LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
+LIBS_ALL    := $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
 
 # ---- sources ----------------------------------------------------------------------------------------------------------
 
@@ -67,9 +68,9 @@ SRC_suites  := $(wildcard testkit/suites/*.c)
 SRC_ci      := $(wildcard ci/*.c)
 SRC_fuzz    := $(wildcard engine/fuzz/*.c)
 
-# bnt-suites alone links cmocka; it has its own main in testkit/suites/.
-SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit)
-SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_suites) $(SRC_fuzz)
+# bnt-suites alone links cmocka and the mock; it has its own main in testkit/suites/.
+SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_testkit)
+SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_mock) $(SRC_suites) $(SRC_fuzz)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 
@@ -87,8 +88,8 @@ help: ## this list
 $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 
-$(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+$(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_mock) $(SRC_lib)) $(B)/links
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)
@@ -105,7 +106,7 @@ $(B)/%.o: %.c $(B)/flags
 
 # What the objects and the programs were built from, rewritten only when it changes.
 $(B)/flags: export NOW = $(CC) $(shell $(CC) -dumpfullversion -dumpversion 2>/dev/null) $(CPPFLAGS) $(CFLAGS)
-$(B)/links: export NOW = $(LDFLAGS) $(LIBS_TEST) $(LIBS_ALL) $(SRC_all)
+$(B)/links: export NOW = $(LDFLAGS) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL) $(SRC_all)
 $(B)/flags $(B)/links: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$NOW" | cmp -s - $@ || printf '%s\n' "$$NOW" >$@
