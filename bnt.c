@@ -70,7 +70,8 @@ static const struct bnt_cmd cmd_completion = {
 };
 
 static const struct bnt_cmd *const commands[] = {
-    &bnt_cmd_fetch, &bnt_cmd_path, &bnt_cmd_cache, &bnt_cmd_test, &bnt_cmd_env, &cmd_help, &cmd_completion, NULL,
+    &bnt_cmd_fetch, &bnt_cmd_path, &bnt_cmd_cache, &bnt_cmd_infer, &bnt_cmd_test,
+    &bnt_cmd_env, &cmd_help, &cmd_completion, NULL,
 };
 
 static const struct bnt_cmd root = {

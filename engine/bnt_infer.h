@@ -33,6 +33,7 @@ struct bnt_model_options {
     const char *i2s_layout;  /* "auto" (NULL), "128/32", "64/16", "4-rows" */
     const char *pre;         /* tokenizer.ggml.pre override; NULL: the file's */
     uint64_t memory_limit;   /* bytes; 0: what the machine or the cgroup allows */
+    bool stream_weights;     /* read every layer when it is used, whatever the limit */
     bool no_tokenizer;       /* do not build one (raw ids only) */
     bnt_warn_fn *warn;
     void *warn_ctx;

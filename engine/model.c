@@ -321,7 +321,7 @@ static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_o
 {
     m->memory_limit = opts->memory_limit ? opts->memory_limit : bnt_memory_limit();
     m->info.streamed = false;
-    if (m->gguf->mapped && bnt_model_memory_need(m, opts->session) <= m->memory_limit) {
+    if (m->gguf->mapped && !opts->stream_weights && bnt_model_memory_need(m, opts->session) <= m->memory_limit) {
         return BNT_OK;
     }
     m->info.streamed = true;
