@@ -104,7 +104,7 @@ enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err)
     const struct infer_opts *o = in->o;
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; i < o->stop_id.n && st == BNT_OK; i++) {
-        int32_t id;
+        int32_t id = 0;
         st = parse_id("--stop-id", o->stop_id.at[i], strlen(o->stop_id.at[i]), n_vocab_of(in), &id, err);
         if (st == BNT_OK) {
             st = bnt_ids_push(&in->stop_ids, id, err);
