@@ -17,7 +17,8 @@ struct test_opts {
     struct bnt_model_arg model;
     const char *tier, *junit, *suites;
     struct bnt_strs filters;
-    int64_t jobs, budget_s;
+    int64_t jobs;
+    double budget_s;
     bool list, json, strict;
 };
 
@@ -35,7 +36,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("How"),
     {.kind = BNT_OPT_INT, .short_name = 'j', .long_name = "jobs", .arg = "N", .help = "tests at a time; 0: one per processor",
      .offset = offsetof(struct test_opts, jobs), .max = BNT_TEST_JOBS_MAX},
-    {.kind = BNT_OPT_INT, .long_name = "budget", .arg = "SECONDS", .help = "another budget than the tier's",
+    {.kind = BNT_OPT_FLOAT, .long_name = "budget", .arg = "SECONDS", .help = "another budget than the tier's",
      .offset = offsetof(struct test_opts, budget_s), .max = 86400},
     {.kind = BNT_OPT_FLAG, .long_name = "strict", .help = "exit 27 when the budget left tests unrun",
      .offset = offsetof(struct test_opts, strict)},
@@ -180,7 +181,7 @@ static enum bnt_status run_tests(const struct bnt_app *app, const struct test_op
     live_line_begin(&line, bnt_msg_level() == BNT_MSG_QUIET ? -1 : 2);
     const struct bnt_test_options how = {
         .n_jobs = o->jobs > 0 ? (int)o->jobs : bnt_cpu_count() < BNT_TEST_JOBS_MAX ? bnt_cpu_count() : BNT_TEST_JOBS_MAX,
-        .budget_ms = (uint64_t)o->budget_s * 1000,
+        .budget_ms = (uint64_t)(o->budget_s * 1000),
         .interrupted = app->interrupted,
         .tick = live_line_tick,
         .tick_ctx = &line,

@@ -137,7 +137,7 @@ static void write_heading(struct report_writer *w, const struct bnt_test_run *ru
 {
     bool mock = strcmp(run->model.kind, "real") != 0;
     report_printf(w, "model: %s (%s)%s\n", run->model.path, run->model.kind, mock ? "  MOCK" : "");
-    report_printf(w, "tier:  %s, %.1f s of %.0f s, %d job%s%s\n\n", bnt_test_tier_name(run->tier), seconds(run->wall_ns),
+    report_printf(w, "tier:  %s, %.1f s of %g s, %d job%s%s\n\n", bnt_test_tier_name(run->tier), seconds(run->wall_ns),
                   (double)run->budget_ms / 1e3, run->n_jobs, run->n_jobs == 1 ? "" : "s",
                   run->interrupted ? "  INTERRUPTED" : "");
 }

@@ -173,6 +173,11 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program, 
 {
     char *list = NULL;
     run->tier = tier;
+    if (access(program, X_OK) != 0) {
+        enum bnt_status missing = bnt_err_errno(err, "suites program %s", program);
+        bnt_err_hint(err, "give the path of an executable that speaks as bnt-suites does");
+        return missing;
+    }
     enum bnt_status status = bnt_path_format(run->program, err, "%s", program);
     if (status == BNT_OK) {
         status = list_program(program, &list, err);
