@@ -1,8 +1,9 @@
 /* Tensor types of GGUF files: sizes, names, dequantisation.
  *
- * Layouts: docs/formats.md for the ternary types; ggml-org/ggml src/ggml-common.h for the others. Ids are ggml's,
- * except that 36, 38 and 39 mean I2_S, TL1 and TL2 as microsoft/BitNet numbers them (upstream ggml has since given 39
- * to MXFP4: type, architecture, file type and byte size decide, see gguf.c). */
+ * Layouts: docs/formats.md for the ternary types; ggml-org/ggml src/ggml-common.h for the others.
+ * Ids are ggml's, except that 36, 38 and 39 mean I2_S, TL1 and TL2 as microsoft/BitNet numbers them
+ * (upstream ggml has since given 39 to MXFP4: type, architecture, file type and byte size decide,
+ * see gguf.c). */
 #ifndef BNT_TENSOR_TYPE_H
 #define BNT_TENSOR_TYPE_H
 
@@ -12,27 +13,42 @@
 #include "base/status.h"
 
 enum tensor_type {
-    TENSOR_F32 = 0, TENSOR_F16 = 1, TENSOR_Q4_0 = 2, TENSOR_Q4_1 = 3, TENSOR_Q5_0 = 6, TENSOR_Q5_1 = 7,
-    TENSOR_Q8_0 = 8, TENSOR_Q4_K = 12, TENSOR_Q5_K = 13, TENSOR_Q6_K = 14, TENSOR_BF16 = 30,
-    TENSOR_TQ1_0 = 34, TENSOR_TQ2_0 = 35, TENSOR_I2_S = 36, TENSOR_TL1 = 38, TENSOR_TL2 = 39
+    TENSOR_F32 = 0,
+    TENSOR_F16 = 1,
+    TENSOR_Q4_0 = 2,
+    TENSOR_Q4_1 = 3,
+    TENSOR_Q5_0 = 6,
+    TENSOR_Q5_1 = 7,
+    TENSOR_Q8_0 = 8,
+    TENSOR_Q4_K = 12,
+    TENSOR_Q5_K = 13,
+    TENSOR_Q6_K = 14,
+    TENSOR_BF16 = 30,
+    TENSOR_TQ1_0 = 34,
+    TENSOR_TQ2_0 = 35,
+    TENSOR_I2_S = 36,
+    TENSOR_TL1 = 38,
+    TENSOR_TL2 = 39
 };
 
 struct tensor_type_info {
     enum tensor_type type;
-    const char *name;        /* "I2_S" */
-    uint32_t block_weights;  /* ne0 is a multiple of this */
-    uint32_t block_bytes;    /* 0: size is not per block (I2_S, TL1, TL2), see tensor_size */
-    bool ternary;            /* values are scale * {-1, 0, 1} */
+    const char *name;       /* "I2_S" */
+    uint32_t block_weights; /* ne0 is a multiple of this */
+    uint32_t block_bytes;   /* 0: size is not per block (I2_S, TL1, TL2), see tensor_size */
+    bool ternary;           /* values are scale * {-1, 0, 1} */
 };
 
 /* NULL for an id that is not known here. */
 const struct tensor_type_info *tensor_type_info(uint32_t id);
 
-/* Name of an id by which ggml, bitnet.cpp or ik_llama.cpp know it, read here or not ("IQ2_XXS", "I8_S", "IQ2_BN"); NULL
- * for an id that none of them uses. 39 is "TL2" here and "MXFP4" only to those who know better from the file. */
+/* Name of an id by which ggml, bitnet.cpp or ik_llama.cpp know it, read here or not ("IQ2_XXS",
+ * "I8_S", "IQ2_BN"); NULL for an id that none of them uses. 39 is "TL2" here and "MXFP4" only to
+ * those who know better from the file. */
 const char *tensor_type_name(uint32_t id);
 
-/* Bytes of a tensor with these dimensions; false on overflow, a dimension of 0 or a shape that the type cannot hold. */
+/* Bytes of a tensor with these dimensions; false on overflow, a dimension of 0 or a shape that the
+ * type cannot hold. */
 bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes);
 
 /* Packings that share the I2_S type id (docs/formats.md). */
@@ -43,24 +59,27 @@ enum i2s_layout {
 };
 const char *i2s_layout_name(enum i2s_layout l); /* "128/32", "64/16", "4-rows" */
 
-/* Tile sizes of TL1/TL2, which the file does not record: known shapes come from a table, others are an argument. */
+/* Tile sizes of TL1/TL2, which the file does not record: known shapes come from a table, others are
+ * an argument. */
 struct tl_tiles {
     uint32_t bm, bk, bm_inner;
 };
-/* Tiles of a known shape (microsoft/BitNet presets; 2B4T as in docs/formats.md); false when unknown. */
+/* Tiles of a known shape (microsoft/BitNet presets; 2B4T as in docs/formats.md); false when
+ * unknown. */
 bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct tl_tiles *out);
 
-/* Row r of a row-major tensor (ne0 = cols) into dst[cols] as float32, bit-exact to the reference dequantisers. For
- * types whose blocks lie within a row: everything but I2_S, TL1, TL2. `row` points at the row's first byte, in host
- * byte order. */
+/* Row r of a row-major tensor (ne0 = cols) into dst[cols] as float32, bit-exact to the reference
+ * dequantisers. For types whose blocks lie within a row: everything but I2_S, TL1, TL2. `row`
+ * points at the row's first byte, in host byte order. */
 void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float *dst);
 
-/* Ternary codes of rows [row0, row1) of a tensor: w[(r-row0)*cols + c] in {-1, 0, 1}, and the one scale of the whole
- * tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0 and TQ2_0 when all their non-empty blocks have one
- * scale (else UNSUPPORTED: dequantise them as floats). data is the whole tensor in host byte order; dst has
- * (row1-row0)*cols entries. Ask for many rows at a time: every call with TQ1_0 or TQ2_0 compares all scales.
- * Errors: FILE with class CORRUPT (a code that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or
- * layout do not divide the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
+/* Ternary codes of rows [row0, row1) of a tensor: w[(r-row0)*cols + c] in {-1, 0, 1}, and the one
+ * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0 and TQ2_0 when
+ * all their non-empty blocks have one scale (else UNSUPPORTED: dequantise them as floats). data is
+ * the whole tensor in host byte order; dst has (row1-row0)*cols entries. Ask for many rows at a
+ * time: every call with TQ1_0 or TQ2_0 compares all scales. Errors: FILE with class CORRUPT (a code
+ * that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or layout do not divide
+ * the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
 struct ternary_source {
     enum tensor_type type;
     const uint8_t *data;
@@ -68,11 +87,11 @@ struct ternary_source {
     enum i2s_layout layout;
     struct tl_tiles tiles;
 };
-enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1, int8_t *dst,
-                               float *scale, struct bnt_err *err);
+enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                               int8_t *dst, float *scale, struct bnt_err *err);
 
-/* Pack ternary rows into the kernels' form, I2_S 128/32 with every row padded with zero weights to a multiple of 128:
- * w[n_rows*cols] in {-1,0,1} -> dst[n_rows * ternary_row_bytes(cols)]. */
+/* Pack ternary rows into the kernels' form, I2_S 128/32 with every row padded with zero weights to
+ * a multiple of 128: w[n_rows*cols] in {-1,0,1} -> dst[n_rows * ternary_row_bytes(cols)]. */
 uint64_t ternary_row_bytes(uint64_t cols); /* ceil(cols/128)*32 */
 void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst);
 

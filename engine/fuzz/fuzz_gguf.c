@@ -1,6 +1,6 @@
 /* Fuzzer of the GGUF parser and of everything that reads an opened file: `make fuzz-gguf`. A
  * refusal must come with a fault class, a message and a hint. */
-#include "engine/fuzz/exercise_gguf.h"
+#include "engine/fuzz/exercise_gguf.inc"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "engine/fuzz/exercise_gguf.h"
+#include "engine/fuzz/exercise_gguf.inc"
 #include "testkit/suites/gguf_cases.h"
 
 /* Sanitizers make everything several times slower; a limit on time only has a meaning without them.
@@ -31,9 +31,7 @@ enum { SLOWED = 1 };
 
 enum { FILE_MAX_BYTES = 64 << 20 };
 
-/* ---- helpers
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 static void write_file(char path[BNT_PATH_MAX], const char *name, const void *bytes, size_t n)
 {
@@ -66,9 +64,7 @@ static struct gguf *open_ok(const char *path, enum gguf_mode mode)
     return g;
 }
 
-/* ---- refusals
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void check_refusal(const struct gguf_case *c, enum bnt_status st, const struct bnt_err *err)
 {
@@ -188,9 +184,7 @@ static void every_changed_byte_is_survived(void **state)
     gb_release(&bytes);
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void check_integers(const struct gguf *g)
 {
@@ -306,15 +300,14 @@ static void values_read_alike_in_both_byte_orders_and_versions(void **state)
     assert_int_equal(seen, 4);
 }
 
-/* ---- big-endian tensors
- * ------------------------------------------------------------------------------------------- */
+/* ---- big-endian tensors ---------------------------------------------------------------------- */
 
 /* Where the types keep their numbers, written down here anew: pairs of offset and width in a block,
  * 0 width ends. */
 static const struct swap_case {
     uint32_t type;
     uint32_t block_weights, block_bytes;
-    uint8_t numbers[6];
+    uint8_t numbers[7];
 } swap_cases[] = {
     {0, 1, 4, {0, 4}},
     {1, 1, 2, {0, 2}},
@@ -362,14 +355,14 @@ static struct gguf *open_big(struct gguf_bytes *bytes, uint64_t cols, uint64_t r
 static void check_swap(const struct swap_case *c)
 {
     enum { BLOCKS = 3 };
-    uint8_t host[BLOCKS * 256], file[BLOCKS * 256], got[BLOCKS * 256];
+    uint8_t host[BLOCKS * 256] = {0}, file[BLOCKS * 256], got[BLOCKS * 256];
     const size_t n = (size_t)BLOCKS * c->block_bytes;
     for (size_t i = 0; i < n; i++) {
         host[i] = (uint8_t)(i * 29 + 3);
     }
     memcpy(file, host, n);
     for (unsigned b = 0; b < BLOCKS; b++) {
-        for (unsigned k = 0; k < 6 && c->numbers[k + 1]; k += 2) {
+        for (unsigned k = 0; c->numbers[k + 1]; k += 2) {
             reverse_bytes(file + b * c->block_bytes + c->numbers[k], c->numbers[k + 1]);
         }
     }
@@ -403,7 +396,7 @@ static void big_endian_tails_come_in_host_order(void **state)
         uint64_t cols, rows, size;
     } rows[] = {{36, 128, 2, 96}, {38, 64, 32, 544}, {39, 192, 64, 3296}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        uint8_t host[4096], file[4096], got[4096];
+        uint8_t host[4096] = {0}, file[4096], got[4096];
         const size_t size = rows[i].size, scale = size - 32;
         for (size_t k = 0; k < size; k++) {
             host[k] = (uint8_t)(k * 31 + 1);
@@ -427,8 +420,7 @@ static void big_endian_tails_come_in_host_order(void **state)
     }
 }
 
-/* ---- mapped and streamed
- * ------------------------------------------------------------------------------------------ */
+/* ---- mapped and streamed --------------------------------------------------------------------- */
 
 static void assert_same_str(struct gguf_str a, struct gguf_str b)
 {
@@ -599,8 +591,7 @@ static void reads_outside_a_tensor_are_refused(void **state)
     gguf_close(g);
 }
 
-/* ---- many of everything
- * ------------------------------------------------------------------------------------------- */
+/* ---- many of everything ---------------------------------------------------------------------- */
 
 static void look_ups_stay_fast_at_the_ceiling(void **state)
 {
@@ -672,36 +663,50 @@ static void the_official_vocabulary_opens_in_10_ms(void **state)
     }
 }
 
-/* ---- the fuzzer's inputs
- * ------------------------------------------------------------------------------------------ */
+/* ---- the fuzzer's inputs --------------------------------------------------------------------- */
 
-/* The table of cases is where the fuzzer starts; BNT_WRITE_SEEDS=1 writes its files anew after a
- * change. */
+static void write_seed(const char *path, const struct bnt_buf *bytes)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bnt_buf_view(bytes), 1, bytes->len, f), bytes->len);
+    assert_int_equal(fclose(f), 0);
+}
+
+static bool is_kept(const char *path, const struct bnt_buf *bytes)
+{
+    struct bnt_buf kept = BNT_BUF(FILE_MAX_BYTES);
+    bool same = bnt_file_read(path, &kept, NULL) == BNT_OK && kept.len == bytes->len &&
+                memcmp(bnt_buf_view(&kept), bnt_buf_view(bytes), kept.len) == 0;
+    bnt_buf_release(&kept);
+    return same;
+}
+
+/* The table of cases is where the fuzzer starts. To write its files anew after a change, create a
+ * file WRITE beside them and run this test twice: it writes, removes WRITE and fails, then passes.
+ */
 static void fuzz_seeds_are_the_cases(void **state)
 {
     (void)state;
-    const char *write = getenv("BNT_WRITE_SEEDS");
+    static const char *const order = "testkit/data/fuzz/gguf/WRITE";
+    bool write = access(suite_source(order), F_OK) == 0;
     for (const struct gguf_case *c = gguf_cases; c->name; c++) {
         struct gguf_bytes bytes;
+        char relative[128];
         gb_init(&bytes, false);
         c->build(&bytes);
-        char relative[128];
         snprintf(relative, sizeof relative, "testkit/data/fuzz/gguf/seed_%s", c->name);
-        if (write && strcmp(write, "1") == 0) {
-            FILE *f = fopen(suite_source(relative), "wb");
-            assert_non_null(f);
-            assert_int_equal(fwrite(bnt_buf_view(&bytes.buf), 1, bytes.buf.len, f), bytes.buf.len);
-            assert_int_equal(fclose(f), 0);
+        if (write) {
+            write_seed(suite_source(relative), &bytes.buf);
+        } else if (!is_kept(suite_source(relative), &bytes.buf)) {
+            fail_msg("%s is not what gguf_cases.c builds: create %s and run this test twice",
+                     relative, order);
         }
-        struct bnt_buf kept = BNT_BUF(FILE_MAX_BYTES);
-        if (bnt_file_read(suite_source(relative), &kept, NULL) != BNT_OK ||
-            kept.len != bytes.buf.len ||
-            memcmp(bnt_buf_view(&kept), bnt_buf_view(&bytes.buf), kept.len) != 0) {
-            fail_msg("%s is not what gguf_cases.c builds: run this test with BNT_WRITE_SEEDS=1",
-                     relative);
-        }
-        bnt_buf_release(&kept);
         gb_release(&bytes);
+    }
+    if (write) {
+        assert_int_equal(unlink(suite_source(order)), 0);
+        fail_msg("the fuzzer's first inputs were written: run this test again");
     }
 }
 
