@@ -25,6 +25,11 @@ static const struct env_row rows[] = {
     {"BNT_MODELS_DIR", NULL, "folder of the bundled model"},
     {"NO_COLOR", NULL, "no colour when not empty, unless --color says otherwise"},
     {"TERM", NULL, "no colour and no progress line on a \"dumb\" terminal"},
+    {"BNT_TEST_MODEL", NULL, "model of suites that take any; `bnt test -m` sets it"},
+    {"BNT_TEST_NETWORK", NULL, "1: suites may use the network"},
+    {"BNT_SYNTH2B", NULL, "synthetic GGUF of full size, for suites that need it"},
+    {"BNT_LLAMA3_VOCAB", NULL, "GGUF of the LLaMA 3 vocabulary, for suites that need it"},
+    {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
     {"PATH", NULL, "where suites look for the programs they need"},
     {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
@@ -109,7 +114,7 @@ static void print_table(void)
     char value[VALUE_MAX_BYTES];
     for (size_t i = 0; i < N_ROWS; i++) {
         const char *shown = shown_value(rows[i].name, value);
-        printf("%-15s %s%s\n    %s; read by %s\n", rows[i].name, shown ? "= " : "(unset)",
+        printf("%-17s %s%s\n    %s; read by %s\n", rows[i].name, shown ? "= " : "(unset)",
                shown ? shown : "", rows[i].meaning, reader(&rows[i]));
     }
 }

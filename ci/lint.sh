@@ -149,8 +149,8 @@ rule_text() {
 # `bnt env` lists what the code reads. A name is a string literal, also where getenv gets a variable.
 rule_env() {
     [ -f ci/cmd_env.c ] || return 0
-    sed -n 's/^ *{"\([A-Za-z_]*\)", *\(NULL\|"[a-z]*"\),.*/\1 \2/p' ci/cmd_env.c >"$scratch/table"
-    files .c .h | grep -v '^ci/cmd_env' | xargs -r grep -noE 'getenv\("[^"]+"\)|"(BNT|XDG)_[A-Z_]+"' /dev/null |
+    sed -n 's/^ *{"\([A-Za-z0-9_]*\)", *\(NULL\|"[a-z]*"\),.*/\1 \2/p' ci/cmd_env.c >"$scratch/table"
+    files .c .h | grep -v '^ci/cmd_env' | xargs -r grep -noE 'getenv\("[^"]+"\)|"(BNT|XDG)_[A-Z0-9_]+"' /dev/null |
         sed 's/getenv(//; s/"//g; s/)//' | awk -F: '{ print $1 ":" $2, $3 }' >"$scratch/read"
     awk 'NR == FNR { listed[$1] = 1; next } !($2 in listed) { print $1 ": " $2 " is not in the table of ci/cmd_env.c" }' \
         "$scratch/table" "$scratch/read"
