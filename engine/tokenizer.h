@@ -3,7 +3,9 @@
  * so the gguf may be closed.
  *
  * Ids are int32. Text is bytes: invalid UTF-8 is never an error (byte-level BPE encodes the bytes; SentencePiece falls
- * back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every input without special tokens. */
+ * back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every input without special tokens, if the
+ * vocabulary has a token for every byte. Bytes without one become the unknown token, or are left out where there is
+ * none. */
 #ifndef BNT_TOKENIZER_H
 #define BNT_TOKENIZER_H
 
@@ -18,7 +20,9 @@
 struct bnt_tokenizer;
 
 struct bnt_tokenizer_options {
-    const char *pre;   /* override of tokenizer.ggml.pre, e.g. "llama-bpe"; NULL: the file's */
+    /* Override of tokenizer.ggml.pre, e.g. "llama-bpe"; NULL: the file's. Where neither is there, "default" splits the
+     * text, as in other engines, and the warning names what would be better. */
+    const char *pre;
     bnt_warn_fn *warn; /* a missing tokenizer.ggml.pre and the like; may be NULL */
     void *warn_ctx;
 };
@@ -32,9 +36,12 @@ void bnt_ids_release(struct bnt_ids *ids);
 enum bnt_status bnt_ids_push(struct bnt_ids *ids, int32_t id, struct bnt_err *err);
 
 enum bnt_encode_flags {
-    BNT_ENCODE_ADD_SPECIAL = 1,  /* BOS and EOS as the file's add_bos_token and add_eos_token say */
+    /* BOS and EOS as the file's add_bos_token and add_eos_token say; where it says nothing: BOS for SentencePiece and for
+     * the pre-tokenizers of the LLaMA-3 kind, never EOS. */
+    BNT_ENCODE_ADD_SPECIAL = 1,
     BNT_ENCODE_PARSE_SPECIAL = 2 /* text of control tokens becomes their id; else it is plain text */
 };
+/* Text of user-defined tokens always becomes their id. */
 
 /* opts may be NULL. Errors: FILE with class MISSING_METADATA or TOKENIZER; UNSUPPORTED for an unknown model or
  * pre-tokenizer, which is named together with those that are known. */
@@ -56,7 +63,8 @@ enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, b
                                     struct bnt_err *err);
 
 /* Streaming: push ids one by one; only whole UTF-8 sequences come out, the rest is held back (at most 3 bytes).
- * Bytes that can never become valid are passed on unchanged. flush returns what is held. */
+ * Bytes that can never become valid are passed on unchanged. flush returns what is held.
+ * To stream what continues a prompt, set `started`: then the first word keeps its space. */
 struct bnt_detok {
     const struct bnt_tokenizer *t;
     bool special, started;
@@ -68,14 +76,14 @@ enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *
 enum bnt_status bnt_detok_flush(struct bnt_detok *d, struct bnt_buf *out, struct bnt_err *err);
 
 int32_t bnt_tokenizer_n_vocab(const struct bnt_tokenizer *t);
-/* -1 when the file names none. */
+/* -1 when the file names none (SentencePiece: then 1 and 2 are BOS and EOS). */
 int32_t bnt_tokenizer_bos(const struct bnt_tokenizer *t);
 int32_t bnt_tokenizer_eos(const struct bnt_tokenizer *t);
 int32_t bnt_tokenizer_eot(const struct bnt_tokenizer *t);
 bool bnt_tokenizer_add_bos(const struct bnt_tokenizer *t);
 bool bnt_tokenizer_add_eos(const struct bnt_tokenizer *t);
-/* True for ids that end an answer: EOS, EOT, and control tokens with the usual names (<|eot_id|>, <|im_end|>,
- * <|endoftext|>, <end_of_turn>, <|end|>...). */
+/* True for ids that end an answer: EOS, EOT, and tokens with the usual names (<|eot_id|>, <|im_end|>, <|endoftext|>,
+ * <end_of_turn>, <|end|>...), which are control tokens even if the file calls them something else. */
 bool bnt_tokenizer_is_eog(const struct bnt_tokenizer *t, int32_t id);
 bool bnt_tokenizer_is_control(const struct bnt_tokenizer *t, int32_t id);
 /* Id of the token whose vocabulary text is exactly `text`, or -1. */

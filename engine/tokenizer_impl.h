@@ -13,7 +13,8 @@ enum token_type {
     TOKEN_N_TYPES
 };
 #define TOKEN_TYPE_MASK 7
-#define TOKEN_EOG 8 /* ends an answer */
+#define TOKEN_EOG 8      /* ends an answer */
+#define TOKEN_NO_WORD 16 /* not in the index of words: text never becomes it, unless as a special token */
 
 /* A token that is looked for in the text before anything else. */
 struct special {
@@ -44,7 +45,7 @@ struct bnt_tokenizer {
     struct vocab_index words;  /* symbols that text can become */
     struct vocab_index others; /* BPE: tokens whose text is not written in the byte alphabet */
     int32_t n_vocab;
-    uint8_t *type;             /* per token: enum token_type, TOKEN_EOG */
+    uint8_t *type;             /* per token: enum token_type and the bits above */
     struct special_set special;
     int32_t bos, eos, eot, unk; /* -1: none */
     bool add_bos, add_eos;
@@ -52,7 +53,7 @@ struct bnt_tokenizer {
     const struct pretok *pre; /* BPE */
     bool ignore_merges;
     struct bpe_merge *merges;
-    uint32_t *merge_slots;    /* merge + 1, 0 where free */
+    uint64_t *merge_slots;    /* upper half: hash of the pair; lower half: merge + 1, 0 where free */
     uint64_t merge_mask;
     uint32_t n_merges;
     int32_t byte_symbol[256]; /* BPE: the symbol of one byte; SentencePiece: its token, -1 where there is none */
@@ -138,8 +139,11 @@ enum bnt_status word_cache_get(struct scratch *s, const char *word, size_t len, 
                                struct bnt_err *err);
 void word_cache_put(struct scratch *s, const char *word, size_t len, const int32_t *ids, size_t n);
 
-/* ---- bpe.c, spm.c ---- */
+/* ---- bpe_merges.c, bpe.c, spm.c ---- */
+/* Merges from the file, and the symbols of the 256 bytes. *n_bad: merges that no text could ever use. */
 enum bnt_status bpe_load_merges(struct bnt_tokenizer *t, const struct gguf *g, size_t *n_bad, struct bnt_err *err);
+/* Rank of a pair, MERGE_NONE when it does not merge. */
+uint32_t bpe_find_merge(const struct bnt_tokenizer *t, int32_t left, int32_t right);
 enum bnt_status bpe_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text, size_t len,
                            struct bnt_ids *out, struct bnt_err *err);
 /* What encoding needs to know of the vocabulary as a whole. */

@@ -72,69 +72,22 @@ static enum bnt_status read_model(struct load *l)
 
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
-static enum bnt_status count_tokens(struct load *l, struct gguf_iter *it)
+static enum bnt_status count_tokens(struct load *l)
 {
+    struct gguf_iter it;
     if (gguf_find(l->g, "tokenizer.ggml.tokens") == NULL) {
         return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.tokens", l->g->path);
     }
-    if (!gguf_iter_begin(l->g, "tokenizer.ggml.tokens", GGUF_STR, it)) {
+    if (!gguf_iter_begin(l->g, "tokenizer.ggml.tokens", GGUF_STR, &it)) {
         return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.tokens is no array of strings",
                          l->g->path);
     }
-    if (it->kv->n == 0 || it->kv->n > INT32_MAX / 2) {
+    if (it.kv->n == 0 || it.kv->n > INT32_MAX / 2) {
         return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.tokens has %llu elements", l->g->path,
-                         (unsigned long long)it->kv->n);
+                         (unsigned long long)it.kv->n);
     }
-    l->t->n_vocab = (int32_t)it->kv->n;
+    l->t->n_vocab = (int32_t)it.kv->n;
     return BNT_OK;
-}
-
-/* One token's text: in the byte alphabet its bytes are kept, else the text as it stands. */
-static enum bnt_status add_token(struct load *l, struct gguf_str text, bool *twice)
-{
-    struct bnt_tokenizer *t = l->t;
-    char *room = vocab_room(&t->vocab, text.len);
-    if (room == NULL) {
-        return bnt_err_nomem(l->err, "the vocabulary", t->vocab.len + text.len);
-    }
-    struct vocab_index *index = &t->words;
-    size_t len = t->spm ? SIZE_MAX : uni_bytes_from_alphabet(text.data, text.len, room);
-    if (len == SIZE_MAX) {
-        memcpy(room, text.data, text.len);
-        len = text.len;
-        index = t->spm ? &t->words : &t->others;
-    }
-    uint32_t symbol;
-    enum bnt_status st = vocab_add(&t->vocab, len, &symbol, l->err);
-    return st != BNT_OK || len == 0 ? st : vocab_index_put(&t->vocab, index, symbol, twice, l->err);
-}
-
-static enum bnt_status read_tokens(struct load *l)
-{
-    struct gguf_iter it;
-    struct bnt_tokenizer *t = l->t;
-    enum bnt_status st = count_tokens(l, &it);
-    if (st == BNT_OK) {
-        st = vocab_init(&t->vocab, (uint32_t)t->n_vocab + 256, it.kv->raw_len, l->err);
-    }
-    if (st == BNT_OK) {
-        st = vocab_index_init(&t->words, (uint64_t)t->n_vocab + 256, l->err);
-    }
-    if (st == BNT_OK) {
-        st = vocab_index_init(&t->others, 256, l->err);
-    }
-    size_t n_empty = 0;
-    size_t n_twice = 0;
-    struct gguf_str text;
-    while (st == BNT_OK && gguf_iter_str(&it, &text)) {
-        bool twice = false;
-        st = add_token(l, text, &twice);
-        n_empty += text.len == 0;
-        n_twice += twice;
-    }
-    warn_count(l, n_empty, "tokens are empty and never come out of text");
-    warn_count(l, n_twice, "tokens have the text of an earlier one and never come out of text");
-    return st;
 }
 
 /* An array that has an entry per token: false when absent; *st tells when it is wrong. */
@@ -178,6 +131,56 @@ static enum bnt_status read_types(struct load *l)
         l->t->type[id] = type < 0 || type >= TOKEN_N_TYPES ? TOKEN_UNDEFINED : (uint8_t)type;
     }
     return BNT_OK;
+}
+
+/* One token's text: in the byte alphabet its bytes are kept, else the text as it stands. */
+static enum bnt_status add_token(struct load *l, struct gguf_str text, bool *twice, bool *is_word)
+{
+    struct bnt_tokenizer *t = l->t;
+    char *room = vocab_room(&t->vocab, text.len);
+    if (room == NULL) {
+        return bnt_err_nomem(l->err, "the vocabulary", t->vocab.len + text.len);
+    }
+    struct vocab_index *index = &t->words;
+    size_t len = t->spm ? SIZE_MAX : uni_bytes_from_alphabet(text.data, text.len, room);
+    if (len == SIZE_MAX) {
+        memcpy(room, text.data, text.len);
+        len = text.len;
+        index = t->spm ? &t->words : &t->others;
+    }
+    *is_word = index == &t->words && len > 0;
+    uint32_t symbol;
+    enum bnt_status st = vocab_add(&t->vocab, len, &symbol, l->err);
+    return st != BNT_OK || len == 0 ? st : vocab_index_put(&t->vocab, index, symbol, twice, l->err);
+}
+
+static enum bnt_status read_tokens(struct load *l)
+{
+    struct gguf_iter it;
+    struct bnt_tokenizer *t = l->t;
+    gguf_iter_begin(l->g, "tokenizer.ggml.tokens", GGUF_STR, &it);
+    enum bnt_status st = vocab_init(&t->vocab, (uint32_t)t->n_vocab + 256, it.kv->raw_len, l->err);
+    if (st == BNT_OK) {
+        st = vocab_index_init(&t->words, (uint64_t)t->n_vocab + 256, l->err);
+    }
+    if (st == BNT_OK) {
+        st = vocab_index_init(&t->others, 256, l->err);
+    }
+    size_t n_empty = 0;
+    size_t n_twice = 0;
+    struct gguf_str text;
+    while (st == BNT_OK && gguf_iter_str(&it, &text)) {
+        bool twice = false;
+        bool is_word = true;
+        int32_t id = (int32_t)t->vocab.n;
+        st = add_token(l, text, &twice, &is_word);
+        t->type[id] |= twice || !is_word ? TOKEN_NO_WORD : 0;
+        n_empty += text.len == 0;
+        n_twice += twice;
+    }
+    warn_count(l, n_empty, "tokens are empty and never come out of text");
+    warn_count(l, n_twice, "tokens have the text of an earlier one and never come out of text");
+    return st;
 }
 
 static enum bnt_status read_scores(struct load *l)
@@ -415,11 +418,18 @@ static void read_flags(struct load *l)
     t->add_eos = t->add_eos && t->eos >= 0;
 }
 
+/* Vocabularies may do without the rarer control characters and what no UTF-8 text has. */
+static bool is_ordinary(unsigned byte)
+{
+    return byte == '\t' || byte == '\n' || (byte >= 0x20 && byte < 0x7f) || (byte >= 0x80 && byte < 0xc0) ||
+           (byte >= 0xc3 && byte <= 0xf0);
+}
+
 static void count_lost_bytes(struct load *l)
 {
     size_t n = 0;
     for (unsigned b = 0; b < 256; b++) {
-        n += l->t->byte_symbol[b] < 0 || l->t->byte_symbol[b] >= l->t->n_vocab;
+        n += is_ordinary(b) && (l->t->byte_symbol[b] < 0 || l->t->byte_symbol[b] >= l->t->n_vocab);
     }
     warn_count(l, n, l->t->unk >= 0 ? "bytes have no token and become the unknown one"
                                     : "bytes have no token and are lost from text");
@@ -429,10 +439,13 @@ static enum bnt_status load(struct load *l)
 {
     enum bnt_status st = read_model(l);
     if (st == BNT_OK) {
-        st = read_tokens(l);
+        st = count_tokens(l);
     }
     if (st == BNT_OK) {
         st = read_types(l);
+    }
+    if (st == BNT_OK) {
+        st = read_tokens(l);
     }
     if (st == BNT_OK) {
         st = read_scores(l);

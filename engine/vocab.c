@@ -11,22 +11,6 @@ static uint64_t mix(uint64_t h, uint64_t word)
     return h ^ h >> 29;
 }
 
-static uint64_t hash(const struct vocab *v, const char *bytes, size_t len)
-{
-    uint64_t h = v->seed ^ len;
-    uint64_t word;
-    for (; len >= 8; len -= 8, bytes += 8) {
-        memcpy(&word, bytes, 8);
-        h = mix(h, word);
-    }
-    word = 0;
-    for (size_t i = 0; i < len; i++) {
-        word = word << 8 | (unsigned char)bytes[i];
-    }
-    h = mix(h, word);
-    return mix(h, h >> 32);
-}
-
 static bool same(const struct vocab *v, uint32_t symbol, const char *bytes, size_t len)
 {
     size_t have;
@@ -58,13 +42,29 @@ static enum bnt_status grow_index(const struct vocab *v, struct vocab_index *x, 
         if (x->slots[i] != 0) {
             size_t len;
             const char *bytes = vocab_text(v, (uint32_t)x->slots[i] - 1, &len);
-            *find_slot(v, &bigger, bytes, len, hash(v, bytes, len)) = x->slots[i];
+            *find_slot(v, &bigger, bytes, len, vocab_hash(v, bytes, len)) = x->slots[i];
         }
     }
     bigger.n = x->n;
     free(x->slots);
     *x = bigger;
     return BNT_OK;
+}
+
+uint64_t vocab_hash(const struct vocab *v, const char *bytes, size_t len)
+{
+    uint64_t h = v->seed ^ len;
+    uint64_t word;
+    for (; len >= 8; len -= 8, bytes += 8) {
+        memcpy(&word, bytes, 8);
+        h = mix(h, word);
+    }
+    word = 0;
+    for (size_t i = 0; i < len; i++) {
+        word = word << 8 | (unsigned char)bytes[i];
+    }
+    h = mix(h, word);
+    return mix(h, h >> 32);
 }
 
 enum bnt_status vocab_init(struct vocab *v, uint32_t n, size_t bytes, struct bnt_err *err)
@@ -142,7 +142,7 @@ enum bnt_status vocab_add(struct vocab *v, size_t len, uint32_t *symbol, struct 
 
 int32_t vocab_find(const struct vocab *v, const struct vocab_index *x, const char *bytes, size_t len)
 {
-    uint64_t slot = *find_slot(v, x, bytes, len, hash(v, bytes, len));
+    uint64_t slot = *find_slot(v, x, bytes, len, vocab_hash(v, bytes, len));
     return (int32_t)(uint32_t)slot - 1;
 }
 
@@ -157,7 +157,7 @@ enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, ui
     }
     size_t len;
     const char *bytes = vocab_text(v, symbol, &len);
-    uint64_t h = hash(v, bytes, len);
+    uint64_t h = vocab_hash(v, bytes, len);
     uint64_t *slot = find_slot(v, x, bytes, len, h);
     *twice = *slot != 0;
     if (*slot == 0) {
@@ -167,20 +167,20 @@ enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, ui
     return BNT_OK;
 }
 
-enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, const char *bytes, size_t len, uint32_t *symbol,
+enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, struct vocab_word word, uint32_t *symbol,
                              struct bnt_err *err)
 {
-    int32_t found = vocab_find(v, x, bytes, len);
-    if (found >= 0) {
-        *symbol = (uint32_t)found;
+    uint64_t slot = *find_slot(v, x, word.bytes, word.len, word.hash);
+    if (slot != 0) {
+        *symbol = (uint32_t)slot - 1;
         return BNT_OK;
     }
-    char *room = vocab_room(v, len);
+    char *room = vocab_room(v, word.len);
     if (room == NULL) {
-        return bnt_err_nomem(err, "the vocabulary", v->len + len);
+        return bnt_err_nomem(err, "the vocabulary", v->len + word.len);
     }
-    memcpy(room, bytes, len);
-    enum bnt_status st = vocab_add(v, len, symbol, err);
+    memcpy(room, word.bytes, word.len);
+    enum bnt_status st = vocab_add(v, word.len, symbol, err);
     bool twice;
     return st == BNT_OK ? vocab_index_put(v, x, *symbol, &twice, err) : st;
 }

@@ -26,6 +26,12 @@ struct vocab_index {
     uint64_t n;
 };
 
+struct vocab_word {
+    const char *bytes;
+    size_t len;
+    uint64_t hash; /* vocab_hash of them */
+};
+
 /* Room for n symbols of `bytes` bytes in all; both grow when more come. */
 enum bnt_status vocab_init(struct vocab *v, uint32_t n, size_t bytes, struct bnt_err *err);
 void vocab_release(struct vocab *v);
@@ -43,13 +49,27 @@ static inline const char *vocab_text(const struct vocab *v, uint32_t symbol, siz
     return v->bytes + v->start[symbol];
 }
 
+uint64_t vocab_hash(const struct vocab *v, const char *bytes, size_t len);
+/* Look-ups in bulk: ask for the slot of a hash, later for the text it leads to, so that waiting overlaps. */
+static inline void vocab_prefetch_slot(const struct vocab_index *x, uint64_t hash)
+{
+    __builtin_prefetch(&x->slots[hash & x->mask]);
+}
+static inline void vocab_prefetch_text(const struct vocab *v, const struct vocab_index *x, uint64_t hash)
+{
+    uint64_t slot = x->slots[hash & x->mask];
+    if (slot != 0) {
+        __builtin_prefetch(&v->start[(uint32_t)slot - 1]);
+    }
+}
+
 /* The symbol with these bytes, or -1. */
 int32_t vocab_find(const struct vocab *v, const struct vocab_index *x, const char *bytes, size_t len);
 /* Put a symbol into the index. *twice: one with the same bytes is there already, and stays. */
 enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, uint32_t symbol, bool *twice,
                                 struct bnt_err *err);
-/* The symbol with these bytes, made when there is none. bytes must not lie in v. */
-enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, const char *bytes, size_t len, uint32_t *symbol,
+/* The symbol with these bytes, made when there is none. word.bytes must not lie in v. */
+enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, struct vocab_word word, uint32_t *symbol,
                              struct bnt_err *err);
 
 #endif
