@@ -141,8 +141,12 @@ static void command(struct opt_text *t, const char *prefix, const struct bnt_cmd
     escaped_word(t, path);
     OPT_TEXT(t, "\"\n\\fB");
     escaped_word(t, path);
-    OPT_TEXT(t, "\\fR ");
-    escaped_word(t, cmd->subs ? "COMMAND ..." : cmd->synopsis ? cmd->synopsis : "");
+    OPT_TEXT(t, "\\fR");
+    const char *synopsis = cmd->subs ? "COMMAND ..." : cmd->synopsis;
+    if (synopsis && synopsis[0]) {
+        OPT_TEXT(t, " ");
+        escaped_word(t, synopsis);
+    }
     OPT_TEXT(t, "\n.PP\n");
     escaped(t, cmd->summary, strlen(cmd->summary), true);
     OPT_TEXT(t, "\n");

@@ -37,8 +37,8 @@ step 2 "Cache" "From now on its name is enough; verify reads every byte again an
 run bnt path $name
 run bnt cache verify
 
-step 3 "Infer" "The engine runs it on this CPU: ternary weights, int8 activations. Greedy, so the text is always the same."
-run bnt infer -m $name -p "Once upon a time" -n 90 --temperature 0
+step 3 "Infer" "The engine runs it on this CPU: ternary weights, int8 activations, the same text on every machine."
+run bnt infer -m $name -p "Once upon a time" --echo --max-tokens -1 --temperature 0.6 --seed 6
 
 step 4 "Test" "The suites run against the model, one process per test, within the five minutes of the fast tier."
 run bnt test --tier fast

@@ -46,8 +46,8 @@ else
     echo "generated: man is not there: not checked"
 fi
 if command -v mandoc >/dev/null; then
-    # A date would make the page differ from build to build.
-    check "mandoc -T lint" "" "$(mandoc -W warning -T lint bnt.1 | grep -v 'missing date')"
+    # A date would make the page differ from build to build; long lines are no one's reading here.
+    check "mandoc -T lint" "" "$(mandoc -T lint bnt.1 | grep -v -e 'missing date' -e 'longer than 80')"
     # Every command and every long option of its --help is in the page.
     page=$(mandoc -T utf8 -O width=200 bnt.1 | sed 's/.\x08//g')
     for command in $("$bnt" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p'); do
@@ -90,7 +90,7 @@ if [[ $commands == *infer* ]]; then
     check "bash: files" "folder/model.gguf folder/with blank.gguf " "$(bash_completes bnt infer -m folder/)"
     check "bash: files for the long name" "folder/model.gguf " "$(bash_completes bnt infer --model = folder/m)"
     check "bash: nothing for a number" " " "$(bash_completes bnt infer --seed '')"
-    check "bash: the value is no command" "--model --model-path " \
+    check "bash: the value is no command" "--model " \
         "$(bash_completes bnt infer -p cache --model)"
 fi
 if [[ $commands == *cache* ]]; then
