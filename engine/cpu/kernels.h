@@ -4,7 +4,8 @@
  * order, so that all tables give equal bits: a reduction over i runs in 16 lanes (lane i % 16, ascending i; lanes that a
  * short tail does not reach are left alone), then lanes are added pairwise: l[j] += l[j+8], then 4, 2, 1. No fused
  * multiply-add anywhere; files are compiled with -ffp-contract=off.
- * Maxima are taken on the bits of |x| as integers, so that a NaN wins and is seen.
+ * Maxima are taken on the bits of |x| as integers, so that a NaN wins and is seen. Which NaN (sign, payload) a result is,
+ * is left to the processor; that it is one is not.
  *
  * All pointers are to non-overlapping memory unless said otherwise; float rows need no alignment; int8 activation rows
  * are 64-byte aligned. */
@@ -64,7 +65,7 @@ struct attend_args {
     uint32_t n_kv;          /* positions seen: own position + 1 */
     float scale;            /* 1/sqrt(head_dim) */
     float *scores;          /* scratch: n_head_group * n_kv_max floats */
-    float *out;             /* n_head_group x head_dim */
+    float *out;             /* n_head_group x head_dim; may be q */
 };
 
 struct cpu_kernels {

@@ -24,6 +24,7 @@ typedef struct {
 #define F_ROWS 2
 #define F_TOKS 2
 #define KV_BLOCKS 1
+#define PREFETCH_BYTES 8192
 
 #define BOTH(type, op, a, b) ((type){op((a).lo, (b).lo), op((a).hi, (b).hi)})
 
@@ -246,6 +247,11 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
             acc[i] = _mm256_setzero_si256();
         }
         for (; b < end; b++) {
+            for (int i = 0; n_tok == 1 && n_row > 1 && i < n_row / 2; i++) {
+                /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
+                uint64_t at = (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
+                __builtin_prefetch(codes + at, 0, 2);
+            }
             ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, q + 256 * (b / 2) + 32 * (b % 2), a->stride, acc);
         }
         for (int i = 0; i < n_row * n_tok; i++) {

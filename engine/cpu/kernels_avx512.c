@@ -19,6 +19,7 @@ typedef __m512i vi;
 #define F_ROWS 4
 #define F_TOKS 4
 #define KV_BLOCKS 4
+#define PREFETCH_BYTES 8192
 
 static V_INLINE __mmask16 first_lanes(size_t n)
 {
@@ -214,6 +215,10 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
     uint64_t b = 0, row_bytes = w->row_bytes;
     for (; b + 64 <= row_bytes; b += 64) {
         for (int r = 0; r < n_row; r++) {
+            if (n_row > 1 && n_tok == 1) {
+                /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
+                __builtin_prefetch(codes + (uint64_t)n_row * (row_bytes + b) + 64 * (uint64_t)r + PREFETCH_BYTES, 0, 2);
+            }
             packed[r] = _mm512_loadu_si512(codes + (uint64_t)r * row_bytes + b);
         }
         ternary_step(n_row, n_tok, packed, q + 4 * b, a->stride, acc);

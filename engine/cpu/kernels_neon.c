@@ -1,0 +1,301 @@
+/* Kernels for aarch64 with the dot-product extension (sdot, exact in int32): 16 lanes are four registers. The ternary
+ * product multiplies codes by activations and takes the sum of the activations away, as on x86. */
+#include "engine/cpu/tables.h"
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu/fmath.h"
+
+#define V_INLINE inline __attribute__((always_inline))
+
+typedef struct {
+    float32x4_t r[4];
+} vf;
+typedef struct {
+    int32x4_t r[4];
+} vi;
+
+/* Register tiles of the float stages: 2 x 2 accumulators take 16 of 32 registers. */
+#define F_ROWS 2
+#define F_TOKS 2
+#define KV_BLOCKS 1
+#define PREFETCH_BYTES 8192
+
+/* The same instruction on all four registers. */
+#define FOUR(type, op, a, b)                                                                                           \
+    ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]), op((a).r[3], (b).r[3])}})
+#define FOUR1(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
+#define SAME(type, value) ((type){{(value), (value), (value), (value)}})
+
+static V_INLINE vf v_set1(float x) { return SAME(vf, vdupq_n_f32(x)); }
+static V_INLINE vf v_zero(void) { return v_set1(0.0f); }
+static V_INLINE vf v_add(vf a, vf b) { return FOUR(vf, vaddq_f32, a, b); }
+static V_INLINE vf v_sub(vf a, vf b) { return FOUR(vf, vsubq_f32, a, b); }
+static V_INLINE vf v_mul(vf a, vf b) { return FOUR(vf, vmulq_f32, a, b); }
+static V_INLINE vf v_div(vf a, vf b) { return FOUR(vf, vdivq_f32, a, b); }
+static V_INLINE vf v_max(vf a, vf b) { return FOUR(vf, vmaxq_f32, a, b); }
+/* fmax keeps a NaN. */
+static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
+static V_INLINE vi v_bits(vf a) { return FOUR1(vi, vreinterpretq_s32_f32, a); }
+static V_INLINE vf v_from_bits(vi a) { return FOUR1(vf, vreinterpretq_f32_s32, a); }
+
+static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = vbslq_f32(vcltq_f32(x.r[i], limit.r[i]), a.r[i], b.r[i]);
+    }
+    return out;
+}
+
+static V_INLINE vi vi_set1(int32_t x) { return SAME(vi, vdupq_n_s32(x)); }
+static V_INLINE vi vi_zero(void) { return vi_set1(0); }
+static V_INLINE vi vi_add(vi a, vi b) { return FOUR(vi, vaddq_s32, a, b); }
+static V_INLINE vi vi_sub(vi a, vi b) { return FOUR(vi, vsubq_s32, a, b); }
+static V_INLINE vi vi_and(vi a, vi b) { return FOUR(vi, vandq_s32, a, b); }
+static V_INLINE vi vi_max(vi a, vi b) { return FOUR(vi, vmaxq_s32, a, b); }
+
+static V_INLINE vi vi_half(vi a)
+{
+    return (vi){{vshrq_n_s32(a.r[0], 1), vshrq_n_s32(a.r[1], 1), vshrq_n_s32(a.r[2], 1), vshrq_n_s32(a.r[3], 1)}};
+}
+
+static V_INLINE vi vi_exponent(vi a)
+{
+    return (vi){{vshlq_n_s32(a.r[0], 23), vshlq_n_s32(a.r[1], 23), vshlq_n_s32(a.r[2], 23), vshlq_n_s32(a.r[3], 23)}};
+}
+
+static V_INLINE int32_t vi_hsum(vi a)
+{
+    return vaddvq_s32(vaddq_s32(vaddq_s32(a.r[0], a.r[1]), vaddq_s32(a.r[2], a.r[3])));
+}
+
+static V_INLINE int32_t vi_hmax(vi a)
+{
+    return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.r[0], a.r[1]), vmaxq_s32(a.r[2], a.r[3])));
+}
+
+static V_INLINE void vi_store_i8(int8_t *p, vi a)
+{
+    int16x8_t lo = vcombine_s16(vmovn_s32(a.r[0]), vmovn_s32(a.r[1]));
+    int16x8_t hi = vcombine_s16(vmovn_s32(a.r[2]), vmovn_s32(a.r[3]));
+    vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+}
+
+static V_INLINE vf v_load(const float *p)
+{
+    return (vf){{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
+}
+
+static V_INLINE void v_store(float *p, vf a)
+{
+    for (int i = 0; i < 4; i++) {
+        vst1q_f32(p + 4 * i, a.r[i]);
+    }
+}
+
+static V_INLINE vf v_load_n(const float *p, size_t n)
+{
+    float padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load(padded);
+}
+
+static V_INLINE void v_store_n(float *p, vf a, size_t n)
+{
+    float all[16];
+    v_store(all, a);
+    memcpy(p, all, n * sizeof(*p));
+}
+
+static V_INLINE vf v_load_f16(const uint16_t *p)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
+    }
+    return out;
+}
+
+static V_INLINE vf v_load_bf16(const uint16_t *p)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
+    }
+    return out;
+}
+
+static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_f16(padded);
+}
+
+static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_bf16(padded);
+}
+
+static V_INLINE void v_store_f16(uint16_t *p, vf a)
+{
+    for (int i = 0; i < 4; i++) {
+        vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.r[i])));
+    }
+}
+
+static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
+{
+    uint16_t all[16];
+    v_store_f16(all, a);
+    memcpy(p, all, n * sizeof(*p));
+}
+
+static V_INLINE vf v_swap_pairs(vf a) { return FOUR1(vf, vrev64q_f32, a); }
+static V_INLINE vf v_even_lanes(vf a) { return FOUR(vf, vtrn1q_f32, a, a); }
+static V_INLINE vf v_odd_lanes(vf a) { return FOUR(vf, vtrn2q_f32, a, a); }
+
+/* Lanes 8 and 4 apart folded. */
+static V_INLINE float32x4_t fold84(vf a)
+{
+    return vaddq_f32(vaddq_f32(a.r[0], a.r[2]), vaddq_f32(a.r[1], a.r[3]));
+}
+
+/* Lanes 2 apart of a and b folded: two lanes of a, two of b. */
+static V_INLINE float32x4_t fold2(float32x4_t a, float32x4_t b)
+{
+    float64x2_t x = vreinterpretq_f64_f32(a), y = vreinterpretq_f64_f32(b);
+    return vaddq_f32(vreinterpretq_f32_f64(vtrn1q_f64(x, y)), vreinterpretq_f32_f64(vtrn2q_f64(x, y)));
+}
+
+static V_INLINE float v_hsum(vf a)
+{
+    float32x4_t w4 = fold84(a);
+    float32x2_t w2 = vadd_f32(vget_low_f32(w4), vget_high_f32(w4));
+    return vget_lane_f32(w2, 0) + vget_lane_f32(w2, 1);
+}
+
+static V_INLINE void v_sum16(const vf acc[16], float out[16])
+{
+    for (int i = 0; i < 4; i++) {
+        float32x4_t ab = fold2(fold84(acc[i]), fold84(acc[4 + i]));
+        float32x4_t cd = fold2(fold84(acc[8 + i]), fold84(acc[12 + i]));
+        vst1q_f32(out + 4 * i, vpaddq_f32(ab, cd));
+    }
+}
+
+#include "engine/cpu/float_kernels.inc"
+
+/* Register tile of the ternary product: 16 accumulators, 4 packed, 4 unpacked, 1 activation of 32 registers. */
+#define T_ROWS 4
+#define T_TOKS 4
+
+/* 16 bytes of codes per row, half a block, against 64 activations per token. */
+static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes, const int8_t *q,
+                                  uint64_t stride, int32x4_t acc[T_ROWS * T_TOKS])
+{
+    const uint8x16_t low = vdupq_n_u8(3);
+    uint8x16_t packed[T_ROWS];
+    for (int r = 0; r < n_row; r++) {
+        packed[r] = vld1q_u8(codes + (uint64_t)r * row_bytes);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+        int8x16_t code[T_ROWS];
+        for (int r = 0; r < n_row; r++) {
+            /* A negative count shifts to the right. */
+            uint8x16_t moved = vshlq_u8(packed[r], vdupq_n_s8((int8_t)(2 * g - 6)));
+            code[r] = vreinterpretq_s8_u8(vandq_u8(moved, low));
+        }
+        for (int t = 0; t < n_tok; t++) {
+            int8x16_t act = vld1q_s8(q + (uint64_t)t * stride + 64 * g);
+            for (int r = 0; r < n_row; r++) {
+                acc[T_TOKS * r + t] = vdotq_s32(acc[T_TOKS * r + t], code[r], act);
+            }
+        }
+    }
+}
+
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
+                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+{
+    int32x4_t acc[T_ROWS * T_TOKS];
+    for (int r = 0; r < n_row; r++) {
+        for (int t = 0; t < n_tok; t++) {
+            acc[T_TOKS * r + t] = vdupq_n_s32(0);
+        }
+    }
+    const uint8_t *codes = w->codes + row * w->row_bytes;
+    const int8_t *q = a->q + t0 * a->stride;
+    for (uint64_t b = 0; b < w->row_bytes / 32; b++) {
+        for (int i = 0; n_tok == 1 && n_row > 1 && i < n_row / 2; i++) {
+            /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
+            uint64_t at = (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
+            __builtin_prefetch(codes + at, 0, 2);
+        }
+        const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
+        ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, act, a->stride, acc);
+        ternary_step(n_row, n_tok, codes + 32 * b + 16, w->row_bytes, act + 16, a->stride, acc);
+    }
+    for (int t = 0; t < n_tok; t++) {
+        float scale = w->scale * a->scale[t0 + (size_t)t];
+        int32_t minus = a->sum[t0 + (size_t)t];
+        for (int r = 0; r < n_row; r++) {
+            y[(size_t)t * y_stride + (size_t)r] = (float)(vaddvq_s32(acc[T_TOKS * r + t]) - minus) * scale;
+        }
+    }
+}
+
+/* Rows [row0, row1) for n_tok tokens, 1 or T_TOKS, from token t on. */
+static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                                  const struct act_rows *a, size_t t, float *y, size_t y_stride)
+{
+    uint64_t r = row0;
+    for (; r + T_ROWS <= row1; r += T_ROWS) {
+        ternary_tile(T_ROWS, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+    for (; r < row1; r++) {
+        ternary_tile(1, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+}
+
+/* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
+#define CODE_BLOCK_BYTES (128u * 1024)
+
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
+                           size_t n_tok, float *y, size_t y_stride)
+{
+    uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS + 1) * T_ROWS;
+    for (uint64_t r = row0; r < row1; r += block_rows) {
+        uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
+        size_t t = 0;
+        for (; t + T_TOKS <= n_tok; t += T_TOKS) {
+            ternary_rows(T_TOKS, w, r, end, a, t, y, y_stride);
+        }
+        for (; t < n_tok; t++) {
+            ternary_rows(1, w, r, end, a, t, y, y_stride);
+        }
+    }
+}
+
+const struct cpu_kernels cpu_kernels_neon = {
+    .name = "neon",
+    .quantize_act = quantize_act,
+    .matmul_ternary = matmul_ternary,
+    .matmul_float = matmul_float,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .attend = attend,
+    .act_mul = act_mul,
+    .add = add,
+    .store_f16 = store_f16,
+};
+
+#endif

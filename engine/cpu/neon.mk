@@ -1,0 +1,32 @@
+# The NEON kernels on an x86 machine: a small static program with the kernels alone, built for both architectures; the
+# checksums that it prints must be the same natively and under qemu-user.
+
+CROSS ?= aarch64-linux-gnu-
+QEMU  ?= qemu-aarch64
+
+SRC_neon := engine/cpu/check/check_main.c \
+            $(addprefix engine/cpu/,choose.c features.c fmath.c self_test.c kernels_ref.c kernels_avx2.c \
+                                    kernels_avx512.c kernels_neon.c) \
+            $(addprefix engine/,dequant.c ternary.c ternary_tl.c tensor_type.c gguf_fault.c) base/status.c
+
+NEON := $(B)/neon
+$(NEON)/engine/cpu/%_neon.o: ISA_neon := -march=armv8.2-a+dotprod+fp16
+$(NEON)/%.o: %.c
+	@mkdir -p $(@D)
+	@command -v $(CROSS)gcc >/dev/null || \
+	    { echo 'check-neon needs $(CROSS)gcc: install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user' >&2; exit 1; }
+	$(CROSS)gcc $(CPPFLAGS) $(filter-out $(SAN_$(CONFIG)),$(CFLAGS)) $(ISA_neon) -MMD -MP -c -o $@ $<
+
+$(NEON)/check-aarch64: $(patsubst %.c,$(NEON)/%.o,$(SRC_neon))
+	$(CROSS)gcc -static -o $@ $^ -lm
+
+$(NEON)/check-native: $(call obj,$(SRC_neon))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+.PHONY: check-neon
+check-neon: $(NEON)/check-native $(NEON)/check-aarch64 ## compare the kernels of x86-64 and aarch64 (qemu-user)
+	$(NEON)/check-native > $(NEON)/native.txt
+	$(QEMU) $(NEON)/check-aarch64 > $(NEON)/aarch64.txt
+	diff $(NEON)/native.txt $(NEON)/aarch64.txt
+	@echo 'check-neon: all checksums are equal'
