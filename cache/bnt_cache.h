@@ -21,7 +21,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/app.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/status.h"
@@ -130,9 +129,5 @@ enum bnt_cache_health {
 enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                  bnt_digest_progress_fn *progress, void *ctx,
                                  enum bnt_cache_health *health, struct bnt_err *err);
-
-/* struct bnt_app's resolve_model. */
-enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
-                                    struct bnt_model_ref *out, struct bnt_err *err);
 
 #endif

@@ -1,10 +1,10 @@
 /* From what a user typed after -m to a file: struct bnt_app's resolve_model. */
-#include "cache/bnt_cache.h"
-
-#include <errno.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+
+#include "cache/bnt_cache.h"
+#include "cache/commands.h"
 
 static bool ends_in_gguf(const char *name)
 {

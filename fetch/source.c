@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/app.h"
 #include "fetch/bnt_fetch.h"
 
 static_assert(PATH_MAX <= BNT_PATH_MAX, "realpath writes up to PATH_MAX bytes");

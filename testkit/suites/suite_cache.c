@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "cache/bnt_cache.h"
+#include "cache/commands.h"
 #include "cache/index.h"
 #include "cache/store.h"
 

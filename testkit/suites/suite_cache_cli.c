@@ -1,0 +1,246 @@
+/* Guards what scripts and workflows depend on: the output and the exit codes of bnt fetch, bnt path
+ * and bnt cache. */
+#include "testkit/suite.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+#include "base/file.h"
+
+enum { MAX_ARGS = 8 };
+
+/* Run bnt with words that end in NULL. */
+static void bnt(struct suite_output *o, const char *const *words)
+{
+    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
+    size_t n = 0;
+    for (; words[n]; n++) {
+        assert_true(n < MAX_ARGS);
+        argv[n + 1] = words[n];
+    }
+    argv[n + 1] = NULL;
+    suite_run(argv, suite_scratch(), 0, o);
+}
+#define BNT(o, ...) bnt((o), (const char *const[]){__VA_ARGS__, NULL})
+
+/* Run, expect the exit code, and drop the output. */
+static void bnt_exits(int exit, const char *const *words)
+{
+    struct suite_output o;
+    bnt(&o, words);
+    if (o.exit != exit) {
+        fail_msg("bnt %s %s: exit %d, not %d\n%s%s", words[0], words[1], o.exit, exit, o.out,
+                 o.err);
+    }
+    suite_output_release(&o);
+}
+#define BNT_EXITS(code, ...) bnt_exits((code), (const char *const[]){__VA_ARGS__, NULL})
+
+/* Standard output as one JSON value, whole. */
+static json_t *json_of(const struct suite_output *o)
+{
+    json_error_t error;
+    json_t *value = json_loads(o->out, JSON_REJECT_DUPLICATES, &error);
+    if (!value) {
+        fail_msg("%s in: %s", error.text, o->out);
+    }
+    return value;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    assert_non_null(text);
+    return text;
+}
+
+static void write_file(const char *relative, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), relative), BNT_OK);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Path of a cached model, as bnt path prints it. */
+static void path_of(const char *name, char path[BNT_PATH_MAX])
+{
+    struct suite_output o;
+    BNT(&o, "path", name);
+    assert_int_equal(o.exit, 0);
+    assert_int_equal(bnt_path_format(path, NULL, "%.*s", (int)strcspn(o.out, "\n"), o.out), BNT_OK);
+    suite_output_release(&o);
+}
+
+static void fetch_prints_the_path_and_path_finds_it(void **state)
+{
+    (void)state;
+    struct suite_output first, second, path;
+    char hex[BNT_SHA256_HEX];
+    BNT(&first, "fetch", "bundled:");
+    BNT(&second, "fetch", "bundled:");
+    BNT(&path, "path", "tinystories-bitnet");
+    assert_int_equal(first.exit, 0);
+    assert_int_equal(second.exit, 0);
+    assert_int_equal(path.exit, 0);
+    assert_string_equal(first.out, path.out);
+    assert_string_equal(second.out, path.out);
+    assert_null(strstr(first.err, "already"));
+    assert_non_null(strstr(second.err, "in the cache already"));
+    assert_string_equal(path.err, "");
+    path.out[strcspn(path.out, "\n")] = '\0';
+    assert_int_equal(bnt_sha256_file(path.out, NULL, NULL, hex, NULL), BNT_OK);
+    assert_non_null(strstr(path.out, hex)); /* the file is named by its content */
+    suite_output_release(&first);
+    suite_output_release(&second);
+    suite_output_release(&path);
+}
+
+static void quiet_fetch_says_nothing(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    for (int i = 0; i < 2; i++) {
+        BNT(&o, "fetch", "-q", "bundled:");
+        assert_int_equal(o.exit, 0);
+        assert_string_equal(o.err, "");
+        suite_output_release(&o);
+    }
+}
+
+static void json_is_one_value_that_agrees(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char path[BNT_PATH_MAX];
+    BNT(&o, "fetch", "--json", "bundled:");
+    json_t *fetched = json_of(&o);
+    suite_output_release(&o);
+    path_of("tinystories-bitnet", path);
+    assert_string_equal(text_of(fetched, "path"), path);
+    assert_string_equal(text_of(fetched, "source"), "bundled:");
+    assert_true(json_is_false(json_object_get(fetched, "hit")));
+    BNT(&o, "cache", "ls", "--json");
+    json_t *list = json_of(&o);
+    suite_output_release(&o);
+    assert_int_equal(json_array_size(list), 1);
+    static const char *const keys[] = {"name", "digest", "path", "source"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        assert_string_equal(text_of(json_array_get(list, 0), keys[i]), text_of(fetched, keys[i]));
+    }
+    BNT(&o, "cache", "verify", "--json");
+    json_t *verified = json_of(&o);
+    suite_output_release(&o);
+    assert_int_equal(json_integer_value(json_object_get(verified, "checked")), 1);
+    assert_int_equal(json_integer_value(json_object_get(verified, "problems")), 0);
+    json_decref(fetched);
+    json_decref(list);
+    json_decref(verified);
+}
+
+static void empty_cache_is_an_empty_list(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    BNT(&o, "cache", "ls", "--json");
+    json_t *list = json_of(&o);
+    assert_int_equal(o.exit, 0);
+    assert_true(json_is_array(list));
+    assert_int_equal(json_array_size(list), 0);
+    json_decref(list);
+    suite_output_release(&o);
+}
+
+static void exit_codes_tell_the_cause(void **state)
+{
+    (void)state;
+    static const char other_digest[] =
+        "0000000000000000000000000000000000000000000000000000000000000000";
+    write_file("m.gguf", "bytes");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "-q");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "a.gguf", "b.gguf");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "http://127.0.0.1:1/m.gguf");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "m.gguf", "--name", "a/b");
+    BNT_EXITS(BNT_E_NOT_FOUND, "fetch", "absent.gguf");
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
+    BNT_EXITS(BNT_E_UNSUPPORTED, "fetch", "gopher://h/m");
+    BNT_EXITS(BNT_E_DIGEST, "fetch", "m.gguf", "--sha256", other_digest);
+    BNT_EXITS(BNT_E_NETWORK, "fetch", "https://127.0.0.1:1/m.gguf");
+    BNT_EXITS(BNT_E_OFFLINE, "fetch", "--offline", "https://127.0.0.1:1/m.gguf");
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    BNT_EXITS(BNT_OK, "path", "m");
+}
+
+static void verify_tells_damage_and_how_to_heal_it(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char path[BNT_PATH_MAX];
+    write_file("m.gguf", "some bytes");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    BNT_EXITS(BNT_OK, "fetch", "bundled:");
+    path_of("m", path);
+    assert_int_equal(chmod(path, 0644), 0);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    assert_int_equal(fputc('S', f), 'S');
+    assert_int_equal(fclose(f), 0);
+    BNT(&o, "cache", "verify");
+    assert_int_equal(o.exit, BNT_E_DIGEST);
+    assert_string_equal(o.out, "2 checked, 1 ok, 1 corrupt, 0 missing\n");
+    assert_non_null(strstr(o.err, "m is corrupt: sha256 differs"));
+    assert_non_null(strstr(o.err, "bnt fetch --force file:///"));
+    suite_output_release(&o);
+    BNT_EXITS(BNT_OK, "cache", "verify", "tinystories-bitnet");
+    BNT_EXITS(BNT_OK, "fetch", "--force", "m.gguf");
+    BNT_EXITS(BNT_OK, "cache", "verify");
+    assert_int_equal(unlink(path), 0);
+    BNT_EXITS(BNT_E_NOT_FOUND, "cache", "verify", "m");
+    BNT_EXITS(BNT_E_NOT_FOUND, "cache", "verify", "absent");
+}
+
+static void rebuild_keeps_the_models(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char path[BNT_PATH_MAX], index[BNT_PATH_MAX];
+    BNT_EXITS(BNT_OK, "fetch", "bundled:");
+    path_of("tinystories-bitnet", path);
+    const char *digest = strrchr(path, '/') + 1;
+    BNT(&o, "cache", "dir");
+    assert_int_equal(
+        bnt_path_format(index, NULL, "%.*s/index.db", (int)strcspn(o.out, "\n"), o.out), BNT_OK);
+    suite_output_release(&o);
+    FILE *f = fopen(index, "r+");
+    assert_non_null(f);
+    assert_true(fputs("garbage over the header", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    BNT_EXITS(BNT_E_FILE, "path", "tinystories-bitnet");
+    BNT_EXITS(BNT_OK, "cache", "rebuild");
+    BNT_EXITS(BNT_OK, "path", digest);
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "tinystories-bitnet");
+    BNT_EXITS(BNT_OK, "fetch", "bundled:");
+    BNT_EXITS(BNT_OK, "path", "tinystories-bitnet");
+}
+
+static const struct suite_test tests[] = {
+    {.name = "cache_cli_fetch_prints_the_path_and_path_finds_it",
+     .body = fetch_prints_the_path_and_path_finds_it},
+    {.name = "cache_cli_quiet_fetch_says_nothing", .body = quiet_fetch_says_nothing},
+    {.name = "cache_cli_json_is_one_value_that_agrees", .body = json_is_one_value_that_agrees},
+    {.name = "cache_cli_empty_cache_is_an_empty_list", .body = empty_cache_is_an_empty_list},
+    {.name = "cache_cli_exit_codes_tell_the_cause", .body = exit_codes_tell_the_cause},
+    {.name = "cache_cli_verify_tells_damage_and_how_to_heal_it",
+     .body = verify_tells_damage_and_how_to_heal_it},
+    {.name = "cache_cli_rebuild_keeps_the_models", .body = rebuild_keeps_the_models},
+    {0},
+};
+const struct suite suite_cache_cli = {"cache_cli", tests};
