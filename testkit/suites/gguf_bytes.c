@@ -1,5 +1,6 @@
 #include "testkit/suites/gguf_bytes.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "testkit/suite.h"
@@ -15,6 +16,16 @@ void gb_init(struct gguf_bytes *g, bool big)
 void gb_release(struct gguf_bytes *g)
 {
     bnt_buf_release(&g->buf);
+}
+
+uint8_t *gb_exact_copy(const struct bnt_buf *buf)
+{
+    uint8_t *copy = malloc(buf->len ? buf->len : 1);
+    assert_non_null(copy);
+    if (buf->len) {
+        memcpy(copy, buf->data, buf->len);
+    }
+    return copy;
 }
 
 void gb_raw(struct gguf_bytes *g, const void *bytes, size_t n)

@@ -15,6 +15,9 @@ struct gguf_bytes {
 
 void gb_init(struct gguf_bytes *g, bool big);
 void gb_release(struct gguf_bytes *g);
+/* The content in memory of just its size, so that a sanitizer sees a read past its end; free(3) it.
+ */
+uint8_t *gb_exact_copy(const struct bnt_buf *buf);
 
 void gb_raw(struct gguf_bytes *g, const void *bytes, size_t n);
 void gb_u8(struct gguf_bytes *g, uint8_t v);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "testkit/suite.h"
+
 enum {
     TYPE_F32 = 0,
     TYPE_F16 = 1,
@@ -150,6 +152,45 @@ static void everything(struct gguf_bytes *g, uint32_t version)
 void gguf_case_everything(struct gguf_bytes *g)
 {
     everything(g, 3);
+}
+
+/* Each type with a shape that it can have; TL2 with triples and pairs. */
+static void every_type(struct gguf_bytes *g)
+{
+    static const struct {
+        const char *name;
+        uint64_t cols, rows;
+        uint32_t type;
+    } tensors[] = {
+        {"f32", 8, 3, 0},     {"f16", 8, 4, 1},     {"q4_0", 32, 2, 2},  {"q4_1", 32, 2, 3},
+        {"q5_0", 32, 2, 6},   {"q5_1", 32, 2, 7},   {"q8_0", 32, 2, 8},  {"q4_k", 256, 1, 12},
+        {"q5_k", 256, 1, 13}, {"q6_k", 256, 1, 14}, {"bf16", 8, 1, 30},  {"tq1", 256, 1, 34},
+        {"tq2", 256, 1, 35},  {"i2_s", 128, 4, 36}, {"tl1", 64, 32, 38}, {"tl2", 128, 96, 39},
+    };
+    enum { N = sizeof tensors / sizeof tensors[0] };
+    uint64_t sizes[N], offset = 0;
+    head(g, N);
+    for (size_t i = 0; i < N; i++) {
+        uint64_t ne[4] = {tensors[i].cols, tensors[i].rows, 1, 1};
+        assert_true(tensor_size((enum tensor_type)tensors[i].type, ne, &sizes[i]));
+        gb_tensor(g, tensors[i].name, ne[0], ne[1], tensors[i].type, offset);
+        offset += (sizes[i] + 31) / 32 * 32;
+    }
+    for (size_t i = 0; i < N; i++) {
+        gb_pad(g, 32);
+        gb_zeros(g, sizes[i]);
+    }
+}
+
+static void sound_every_type(struct gguf_bytes *g)
+{
+    every_type(g);
+}
+
+static void sound_every_type_big(struct gguf_bytes *g)
+{
+    g->big = true;
+    every_type(g);
 }
 
 static void sound_v2(struct gguf_bytes *g)
@@ -584,6 +625,8 @@ static void dimensions_wrap(struct gguf_bytes *g)
 
 const struct gguf_case gguf_cases[] = {
     {"sound_everything", gguf_case_everything, GGUF_FAULT_NONE, ""},
+    SOUND(sound_every_type),
+    SOUND(sound_every_type_big),
     SOUND(sound_v2),
     SOUND(sound_v3_big),
     SOUND(sound_v2_big),
