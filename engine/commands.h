@@ -4,6 +4,7 @@
 
 #include "base/opt.h"
 
+extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_infer;
 extern const struct bnt_cmd bnt_cmd_tokenize;
 

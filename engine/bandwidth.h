@@ -1,0 +1,21 @@
+/* Speed of reading memory, measured: the yardstick for decoding, which is bound by it. */
+#ifndef BNT_BANDWIDTH_H
+#define BNT_BANDWIDTH_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct bandwidth {
+    double one_gb_per_s; /* one thread; 10^9 bytes */
+    double all_gb_per_s; /* n_threads together */
+    int n_threads;
+    uint64_t buffer_bytes; /* what was read; several times the last-level cache where memory allows */
+    uint64_t elapsed_ns;   /* what the measurement took, buffer included */
+};
+
+/* The best of a few passes, in under 300 ms: other work on the machine lowers the result. n_threads 0: as many as this
+ * process may use. Errors: MEMORY; FAILED when threads cannot be started. */
+enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err);
+
+#endif
