@@ -12,6 +12,8 @@ WERROR  ?= 0
 # auto: build the CUDA module when nvcc is there; 0: never; 1: fail without it.
 CUDA    ?= auto
 FUZZ_SECONDS ?= 600
+# 1: show the commands of the build.
+V       ?= 0
 
 ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz),)
 $(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage)
@@ -72,6 +74,9 @@ SRC_fuzz    := $(wildcard engine/fuzz/*.c)
 SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_testkit)
 SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_mock) $(SRC_suites) $(SRC_fuzz)
 
+# A line per file instead of its command; nothing under `make -s`.
+SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
+show = $(if $(filter 0,$(V)),@$(if $(SILENT),,printf '  %s %s\n' '$(1)' '$@' &&) )
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 
 # ---- build ------------------------------------------------------------------------------------------------------------
@@ -83,13 +88,13 @@ all: $(B)/bnt $(B)/bnt-suites ## build bnt and bnt-suites into build/<config>/
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  PREFIX=$(PREFIX)"
+	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  V=0|1  PREFIX=$(PREFIX)"
 
 $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
+	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 
 $(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_mock) $(SRC_lib)) $(B)/links
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL)
+	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)
@@ -102,7 +107,7 @@ endif
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+	$(call show,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
 # What the objects and the programs were built from, rewritten only when it changes.
 $(B)/flags: export NOW = $(CC) $(shell $(CC) -dumpfullversion -dumpversion 2>/dev/null) $(CPPFLAGS) $(CFLAGS)
@@ -169,7 +174,7 @@ fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)
 	    -artifact_prefix=$(BUILD)/fuzz/found/$*/ $(BUILD)/fuzz/corpus/$* testkit/data/fuzz/$*
 
 $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B)/links
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE) $(LIBS_BASE)
+	$(call show,LD)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE) $(LIBS_BASE)
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk

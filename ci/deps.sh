@@ -23,8 +23,10 @@ build libssl-dev            <openssl/evp.h>
 build libutf8proc-dev       <utf8proc.h>
 build make                  make
 test  libcmocka-dev         <stdarg.h>,<setjmp.h>,<stdint.h>,<cmocka.h>
+test  libxml2-utils         xmllint
 lint  clang                 clang
 lint  clang-format          clang-format
+lint  clang-tidy            clang-tidy
 lint  cppcheck              cppcheck
 lint  g++                   g++
 lint  git                   git
