@@ -42,11 +42,12 @@ const char *cpu_kernels_missing(const struct cpu_kernels *k)
     return NULL;
 }
 
-static enum bnt_status choose_forced(const char *name, const struct cpu_kernels **out, struct bnt_err *err)
+static enum bnt_status choose_forced(const struct cpu_kernels *const *tables, const char *name,
+                                     const struct cpu_kernels **out, struct bnt_err *err)
 {
     char known[128] = "auto";
-    for (size_t i = 0; all_tables[i] != NULL; i++) {
-        const struct cpu_kernels *k = all_tables[i];
+    for (size_t i = 0; tables[i] != NULL; i++) {
+        const struct cpu_kernels *k = tables[i];
         size_t len = strlen(known);
         snprintf(known + len, sizeof(known) - len, ", %s", k->name);
         if (strcmp(k->name, name) != 0) {
@@ -69,31 +70,37 @@ static enum bnt_status choose_forced(const char *name, const struct cpu_kernels 
     return BNT_E_USAGE;
 }
 
-enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note, size_t size,
-                                   struct bnt_err *err)
+enum bnt_status cpu_kernels_choose_from(const struct cpu_kernels *const *tables, const char *name,
+                                        struct cpu_choice *out, struct bnt_err *err)
 {
-    if (size > 0) {
-        note[0] = '\0';
-    }
+    out->note[0] = '\0';
     if (name != NULL && strcmp(name, "auto") != 0) {
-        return choose_forced(name, out, err);
+        return choose_forced(tables, name, &out->kernels, err);
     }
-    for (size_t i = 0; all_tables[i] != NULL; i++) {
-        const struct cpu_kernels *k = all_tables[i];
-        if (cpu_kernels_missing(k) != NULL) {
+    for (size_t i = 0; tables[i] != NULL; i++) {
+        if (cpu_kernels_missing(tables[i]) != NULL) {
             continue;
         }
         struct bnt_err why = {0};
-        if (cpu_kernels_self_test(k, &why) == BNT_OK) {
-            *out = k;
+        if (cpu_kernels_self_test(tables[i], &why) == BNT_OK) {
+            out->kernels = tables[i];
             return BNT_OK;
         }
-        size_t len = size > 0 ? strlen(note) : 0;
-        if (len < size) {
-            snprintf(note + len, size - len, "%skernel %s is not used: %s", len > 0 ? "; " : "", k->name, why.msg);
-        }
+        size_t len = strlen(out->note);
+        snprintf(out->note + len, sizeof(out->note) - len, "%s%s: not used", len > 0 ? "; " : "", why.msg);
     }
-    /* Only a processor or a compiler that breaks plain C arithmetic comes here. */
-    return bnt_err_set(err, BNT_E_SELF_TEST, "no kernel passes its self-test%s%s", size > 0 ? ": " : "",
-                       size > 0 ? note : "");
+    /* Only out of memory, or on a processor or with a compiler that breaks plain C arithmetic. */
+    return bnt_err_set(err, BNT_E_SELF_TEST, "no kernel passes its self-test: %s", out->note);
+}
+
+enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note, size_t size,
+                                   struct bnt_err *err)
+{
+    struct cpu_choice choice;
+    enum bnt_status st = cpu_kernels_choose_from(all_tables, name, &choice, err);
+    if (st == BNT_OK) {
+        *out = choice.kernels;
+    }
+    snprintf(note, size, "%s", choice.note);
+    return st;
 }

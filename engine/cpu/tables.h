@@ -1,5 +1,4 @@
-/* The tables that this build has, for choose.c and for tests that take one by name. A table of another architecture is
- * not compiled. */
+/* The tables that this build has, for choose.c, self_test.c and tests. A table of another architecture is not compiled. */
 #ifndef BNT_CPU_TABLES_H
 #define BNT_CPU_TABLES_H
 
@@ -13,5 +12,13 @@ extern const struct cpu_kernels cpu_kernels_avx512;
 #if defined(__aarch64__)
 extern const struct cpu_kernels cpu_kernels_neon;
 #endif
+
+/* cpu_kernels_choose among given tables (NULL-terminated, fastest first): what it does, open to tests. */
+struct cpu_choice {
+    const struct cpu_kernels *kernels;
+    char note[512]; /* why faster ones are not used, "" if there is nothing to say */
+};
+enum bnt_status cpu_kernels_choose_from(const struct cpu_kernels *const *tables, const char *name,
+                                        struct cpu_choice *out, struct bnt_err *err);
 
 #endif
