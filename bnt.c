@@ -1,4 +1,5 @@
-/* bnt: main. Signals, global options, the table of commands. The only file that knows all folders. */
+/* bnt: main. Signals, global options, the table of commands. The only file that knows all folders.
+ */
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -24,25 +25,43 @@ struct global_opts {
 };
 
 static const struct bnt_opt global_options[] = {
-    {.kind = BNT_OPT_FLAG, .short_name = 'q', .long_name = "quiet", .help = "no notes and no progress on stderr",
+    {.kind = BNT_OPT_FLAG,
+     .short_name = 'q',
+     .long_name = "quiet",
+     .help = "no notes and no progress on stderr",
      .offset = offsetof(struct global_opts, quiet)},
-    {.kind = BNT_OPT_FLAG, .short_name = 'v', .long_name = "verbose", .help = "say more on stderr",
+    {.kind = BNT_OPT_FLAG,
+     .short_name = 'v',
+     .long_name = "verbose",
+     .help = "say more on stderr",
      .offset = offsetof(struct global_opts, verbose)},
-    {.kind = BNT_OPT_STR, .long_name = "color", .arg = "WHEN", .help = "colour on stderr and in tables",
-     .offset = offsetof(struct global_opts, color), .def = "auto", .choices = "auto|always|never"},
-    {.kind = BNT_OPT_FLAG, .short_name = 'V', .long_name = "version", .help = "version, build and back ends",
+    {.kind = BNT_OPT_STR,
+     .long_name = "color",
+     .arg = "WHEN",
+     .help = "colour on stderr and in tables",
+     .offset = offsetof(struct global_opts, color),
+     .def = "auto",
+     .choices = "auto|always|never"},
+    {.kind = BNT_OPT_FLAG,
+     .short_name = 'V',
+     .long_name = "version",
+     .help = "version, build and back ends",
      .offset = offsetof(struct global_opts, version)},
     BNT_OPT_END,
 };
 
-/* ---- bnt help, bnt completion ------------------------------------------------------------------------------------ */
+/* ---- bnt help, bnt completion
+ * ------------------------------------------------------------------------------------ */
 
 struct help_opts {
     bool man;
 };
 
 static const struct bnt_opt help_options[] = {
-    {.kind = BNT_OPT_FLAG, .long_name = "man", .help = "print the man page (roff)", .offset = offsetof(struct help_opts, man)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "man",
+     .help = "print the man page (roff)",
+     .offset = offsetof(struct help_opts, man)},
     BNT_OPT_END,
 };
 
@@ -70,8 +89,8 @@ static const struct bnt_cmd cmd_completion = {
 };
 
 static const struct bnt_cmd *const commands[] = {
-    &bnt_cmd_fetch, &bnt_cmd_path, &bnt_cmd_cache, &bnt_cmd_infer, &bnt_cmd_test,
-    &bnt_cmd_env, &cmd_help, &cmd_completion, NULL,
+    &bnt_cmd_fetch, &bnt_cmd_path, &bnt_cmd_cache,  &bnt_cmd_infer, &bnt_cmd_test,
+    &bnt_cmd_env,   &cmd_help,     &cmd_completion, NULL,
 };
 
 static const struct bnt_cmd root = {
@@ -87,7 +106,8 @@ static const struct bnt_cmd root = {
 };
 
 /* Print generated text, or the error that kept it from being made. */
-static enum bnt_status print_text(enum bnt_status st, struct bnt_buf *text, const struct bnt_err *err)
+static enum bnt_status print_text(enum bnt_status st, struct bnt_buf *text,
+                                  const struct bnt_err *err)
 {
     if (st != BNT_OK) {
         st = bnt_msg_error(err);
@@ -122,10 +142,13 @@ static enum bnt_status run_completion(struct bnt_app *app, const void *opts, int
     if (argc != 1) {
         return bnt_msg_fail(BNT_E_USAGE, "write: bnt completion bash", "which shell? bash or zsh");
     }
-    return print_text(bnt_cmd_completion(argv[0], app->commands, app->globals, &text, &err), &text, &err);
+    return print_text(bnt_cmd_completion(argv[0], app->commands, app->globals, &text, &err), &text,
+                      &err);
 }
 
-/* ---- main -------------------------------------------------------------------------------------------------------- */
+/* ---- main
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static enum bnt_status print_version(void)
 {
@@ -134,7 +157,8 @@ static enum bnt_status print_version(void)
 #else
     const char *compiler = "gcc ";
 #endif
-    printf("bnt %s (%s build, %s%s)\nback ends: cpu\n", BNT_VERSION, BNT_CONFIG, compiler, __VERSION__);
+    printf("bnt %s (%s build, %s%s)\nback ends: cpu\n", BNT_VERSION, BNT_CONFIG, compiler,
+           __VERSION__);
     return BNT_OK;
 }
 
@@ -144,7 +168,8 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-/* The first SIGINT or SIGTERM asks for a clean stop; the second one kills, since the handler is gone by then. */
+/* The first SIGINT or SIGTERM asks for a clean stop; the second one kills, since the handler is
+ * gone by then. */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
@@ -154,7 +179,8 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Global options stand before the command's name: how many arguments they take up, program name included. */
+/* Global options stand before the command's name: how many arguments they take up, program name
+ * included. */
 static int count_globals(int argc, char **argv)
 {
     int i = 1;
@@ -170,13 +196,17 @@ static enum bnt_status dispatch(struct bnt_app *app, int argc, char **argv)
     struct bnt_err err = {0};
     int n_operands = 0, first = count_globals(argc, argv);
     bool help = false;
-    if (bnt_opt_parse(global_options, &globals, first - 1, argv + 1, &n_operands, &help, &err) != BNT_OK) {
+    if (bnt_opt_parse(global_options, &globals, first - 1, argv + 1, &n_operands, &help, &err) !=
+        BNT_OK) {
         return bnt_msg_error(&err);
     }
     enum bnt_color color = strcmp(globals.color, "always") == 0  ? BNT_COLOR_ALWAYS
                            : strcmp(globals.color, "never") == 0 ? BNT_COLOR_NEVER
                                                                  : BNT_COLOR_AUTO;
-    bnt_msg_setup(globals.quiet ? BNT_MSG_QUIET : globals.verbose ? BNT_MSG_VERBOSE : BNT_MSG_NORMAL, color);
+    bnt_msg_setup(globals.quiet     ? BNT_MSG_QUIET
+                  : globals.verbose ? BNT_MSG_VERBOSE
+                                    : BNT_MSG_NORMAL,
+                  color);
     if (globals.version) {
         return print_version();
     }

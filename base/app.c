@@ -8,15 +8,18 @@
 
 enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
 {
-    /* Relative to the executable: build/<config>/bnt in the source tree, <prefix>/bin/bnt, <prefix>/libexec/bnt/. */
-    static const char *const places[] = {"../../engine/models", "../share/bnt/models", "../../share/bnt/models"};
+    /* Relative to the executable: build/<config>/bnt in the source tree, <prefix>/bin/bnt,
+     * <prefix>/libexec/bnt/. */
+    static const char *const places[] = {"../../engine/models", "../share/bnt/models",
+                                         "../../share/bnt/models"};
     const char *dir = getenv("BNT_MODELS_DIR");
     enum bnt_status st;
     if (dir && dir[0]) {
         st = bnt_path_format(out, err, "%s/%s", dir, BUNDLED_NAME);
         if (st == BNT_OK && access(out, R_OK) != 0) {
             st = bnt_err_errno(err, "bundled model: %s", out);
-            bnt_err_hint(err, "unset BNT_MODELS_DIR, or point it to the folder that holds %s", BUNDLED_NAME);
+            bnt_err_hint(err, "unset BNT_MODELS_DIR, or point it to the folder that holds %s",
+                         BUNDLED_NAME);
         }
         return st;
     }
@@ -29,7 +32,8 @@ enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
         }
     }
     if (st == BNT_OK) {
-        st = bnt_err_set(err, BNT_E_NOT_FOUND, "the bundled model %s is not beside this program (%s)", BUNDLED_NAME, exe);
+        st = bnt_err_set(err, BNT_E_NOT_FOUND,
+                         "the bundled model %s is not beside this program (%s)", BUNDLED_NAME, exe);
         bnt_err_hint(err, "run: make install, or set BNT_MODELS_DIR to its folder");
     }
     return st;

@@ -1,4 +1,5 @@
-/* Clock with a fake for tests: one flag, read without a lock because tests set it before they start threads. */
+/* Clock with a fake for tests: one flag, read without a lock because tests set it before they start
+ * threads. */
 #include "base/clock.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ void bnt_clock_sleep_ns(uint64_t ns)
         fake_ns += ns;
         return;
     }
-    struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
+                          .tv_nsec = (long)(ns % 1000000000u)};
     while (nanosleep(&ts, &ts) != 0 && errno == EINTR) {
     }
 }

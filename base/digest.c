@@ -29,7 +29,8 @@ enum bnt_status bnt_sha256_new(struct bnt_sha256 **out, struct bnt_err *err)
     return BNT_OK;
 }
 
-enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n, struct bnt_err *err)
+enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n,
+                                  struct bnt_err *err)
 {
     if (EVP_DigestUpdate(d->ctx, bytes, n) != 1) {
         return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 update failed");
@@ -61,8 +62,8 @@ void bnt_sha256_free(struct bnt_sha256 *d)
     }
 }
 
-static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d, bnt_digest_progress_fn *progress,
-                               void *ctx, struct bnt_err *err)
+static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d,
+                               bnt_digest_progress_fn *progress, void *ctx, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     uint64_t done = 0;
@@ -91,8 +92,8 @@ static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d, b
     return st;
 }
 
-enum bnt_status bnt_sha256_file(const char *path, bnt_digest_progress_fn *progress, void *ctx, char hex[BNT_SHA256_HEX],
-                                struct bnt_err *err)
+enum bnt_status bnt_sha256_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+                                char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
     struct bnt_sha256 *d = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);

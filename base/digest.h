@@ -13,12 +13,14 @@
 struct bnt_sha256; /* one running digest; single-threaded */
 
 enum bnt_status bnt_sha256_new(struct bnt_sha256 **out, struct bnt_err *err);
-enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n, struct bnt_err *err);
+enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n,
+                                  struct bnt_err *err);
 /* Finish into lower-case hex. The digest can only be freed afterwards. */
 enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err);
 void bnt_sha256_free(struct bnt_sha256 *d); /* NULL is fine */
 
-/* Called now and then with the bytes done so far; a non-zero return stops with BNT_E_INTERRUPTED. */
+/* Called now and then with the bytes done so far; a non-zero return stops with BNT_E_INTERRUPTED.
+ */
 typedef int bnt_digest_progress_fn(void *ctx, uint64_t done_bytes);
 
 /* Digest of a file's content. progress may be NULL. */

@@ -1,5 +1,6 @@
-/* The one table of exit codes. A status of a library function and the exit code of the command that reports it are
- * the same number, so there is no mapping to keep in step. Codes are stable: scripts and workflows depend on them. */
+/* The one table of exit codes. A status of a library function and the exit code of the command that
+ * reports it are the same number, so there is no mapping to keep in step. Codes are stable: scripts
+ * and workflows depend on them. */
 #ifndef BNT_EXIT_H
 #define BNT_EXIT_H
 

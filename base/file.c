@@ -21,7 +21,8 @@ enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, con
     int n = vsnprintf(out, BNT_PATH_MAX, fmt, ap);
     va_end(ap);
     if (n < 0 || n >= BNT_PATH_MAX) {
-        return bnt_err_set(err, BNT_E_USAGE, "path is longer than %d bytes: %.80s...", BNT_PATH_MAX - 1, out);
+        return bnt_err_set(err, BNT_E_USAGE, "path is longer than %d bytes: %.80s...",
+                           BNT_PATH_MAX - 1, out);
     }
     return BNT_OK;
 }
@@ -52,7 +53,8 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err)
         return bnt_err_errno(err, "cannot make folder %s", path);
     }
     if (!S_ISDIR(sb.st_mode)) {
-        return bnt_err_set(err, BNT_E_FAILED, "cannot make folder %s: a file of that name is in the way", path);
+        return bnt_err_set(err, BNT_E_FAILED,
+                           "cannot make folder %s: a file of that name is in the way", path);
     }
     return BNT_OK;
 }
@@ -91,7 +93,8 @@ enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_
     return st;
 }
 
-enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what, struct bnt_err *err)
+enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what,
+                              struct bnt_err *err)
 {
     const char *p = bytes;
     while (n > 0) {
@@ -138,7 +141,8 @@ enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, stru
     return BNT_OK;
 }
 
-enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n, struct bnt_err *err)
+enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n,
+                                  struct bnt_err *err)
 {
     return bnt_write_all(d->fd, bytes, n, d->target, err);
 }

@@ -20,14 +20,15 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 /* The whole file appended to buf (whose max bounds it); "-" is standard input. */
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
-/* A file that appears whole or not at all: temporary in the same folder -> write... -> commit = fsync, rename over the
- * target, fsync the folder. Release without commit removes the temporary. */
+/* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =
+ * fsync, rename over the target, fsync the folder. Release without commit removes the temporary. */
 struct bnt_durable {
     int fd; /* -1 when closed */
     char target[BNT_PATH_MAX], temp[BNT_PATH_MAX];
 };
 enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err);
-enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n, struct bnt_err *err);
+enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n,
+                                  struct bnt_err *err);
 /* mode: final permission bits, e.g. 0444. */
 enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err);
 void bnt_durable_release(struct bnt_durable *d);
@@ -36,7 +37,8 @@ void bnt_durable_release(struct bnt_durable *d);
 enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err);
 
 /* write(2) until all is written or an error. */
-enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what, struct bnt_err *err);
+enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what,
+                              struct bnt_err *err);
 
 /* A read-only mapping of a whole regular file. */
 struct bnt_mapping {
@@ -46,7 +48,8 @@ struct bnt_mapping {
 enum bnt_status bnt_map_file(const char *path, struct bnt_mapping *out, struct bnt_err *err);
 void bnt_unmap(struct bnt_mapping *m);
 
-/* Exclusive advisory lock on `path` (created if absent); waits. Released by bnt_lock_release or process end. */
+/* Exclusive advisory lock on `path` (created if absent); waits. Released by bnt_lock_release or
+ * process end. */
 enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err);
 void bnt_lock_release(int *fd);
 

@@ -34,8 +34,8 @@ bool bnt_msg_colored(int fd)
     return isatty(fd) && !(no_color && no_color[0]) && !(term && strcmp(term, "dumb") == 0);
 }
 
-__attribute__((format(printf, 4, 0)))
-static void print(const char *word, const char *color, const char *hint, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void
+print(const char *word, const char *color, const char *hint, const char *fmt, va_list ap)
 {
     bool colored = bnt_msg_colored(STDERR_FILENO);
     fflush(stdout); /* keep the order of what the user sees */
@@ -113,7 +113,8 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint)
 
 void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes)
 {
-    *p = (struct bnt_progress){.label = label, .total = total, .bytes = bytes, .start_ns = bnt_clock_now_ns()};
+    *p = (struct bnt_progress){
+        .label = label, .total = total, .bytes = bytes, .start_ns = bnt_clock_now_ns()};
 }
 
 static void draw(const struct bnt_progress *p, uint64_t now_ns)

@@ -1,5 +1,6 @@
-/* What the user reads: messages and progress on stderr. Only commands call this; libraries return a bnt_err or call a
- * bnt_warn_fn. Colour follows NO_COLOR, --color and whether stderr is a terminal. */
+/* What the user reads: messages and progress on stderr. Only commands call this; libraries return a
+ * bnt_err or call a bnt_warn_fn. Colour follows NO_COLOR, --color and whether stderr is a terminal.
+ */
 #ifndef BNT_MSG_H
 #define BNT_MSG_H
 
@@ -14,7 +15,8 @@ enum bnt_color { BNT_COLOR_AUTO, BNT_COLOR_ALWAYS, BNT_COLOR_NEVER };
 void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color);
 enum bnt_msg_level bnt_msg_level(void);
 
-/* "error: <msg>" and, if there is one, "  hint: <hint>". Returns the status, which is the exit code. */
+/* "error: <msg>" and, if there is one, "  hint: <hint>". Returns the status, which is the exit
+ * code. */
 enum bnt_status bnt_msg_error(const struct bnt_err *err);
 /* "error: ..." for what a command finds itself. Returns status. */
 enum bnt_status bnt_msg_fail(enum bnt_status status, const char *hint, const char *fmt, ...)
@@ -27,7 +29,8 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
 /* True when stream (1 or 2) may be coloured. */
 bool bnt_msg_colored(int fd);
 
-/* One line on a terminal that redraws itself at most 10 times a second; silent elsewhere and under --quiet. */
+/* One line on a terminal that redraws itself at most 10 times a second; silent elsewhere and under
+ * --quiet. */
 struct bnt_progress {
     const char *label; /* borrowed */
     uint64_t total;    /* units; 0: unknown */

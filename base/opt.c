@@ -1,5 +1,5 @@
-/* Option parsing and help, driven by the tables of opt.h. Completion and the man page read the same tables
- * (opt_completion.c, opt_man.c). */
+/* Option parsing and help, driven by the tables of opt.h. Completion and the man page read the same
+ * tables (opt_completion.c, opt_man.c). */
 #include "base/opt.h"
 
 #include <ctype.h>
@@ -11,9 +11,17 @@
 
 #include "base/msg.h"
 
-enum { WORDS_BYTES = 128, NAME_MAX_BYTES = 64, HELP_MAX_BYTES = 1 << 20, MAX_OPTIONS = 128, HELP_COLUMN = 30 };
+enum {
+    WORDS_BYTES = 128,
+    NAME_MAX_BYTES = 64,
+    HELP_MAX_BYTES = 1 << 20,
+    MAX_OPTIONS = 128,
+    HELP_COLUMN = 30
+};
 
-/* ---- values ---------------------------------------------------------------------------------------------------- */
+/* ---- values
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err)
 {
@@ -21,9 +29,9 @@ enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err
         const char *suffix;
         double factor;
     } units[] = {
-        {"", 1},          {"B", 1},          {"k", 1e3},        {"kB", 1e3},      {"K", 1e3},
-        {"KB", 1e3},      {"M", 1e6},        {"MB", 1e6},       {"G", 1e9},       {"GB", 1e9},
-        {"T", 1e12},      {"TB", 1e12},      {"Ki", 1024},      {"KiB", 1024},    {"Mi", 1048576},
+        {"", 1},          {"B", 1},           {"k", 1e3},          {"kB", 1e3},   {"K", 1e3},
+        {"KB", 1e3},      {"M", 1e6},         {"MB", 1e6},         {"G", 1e9},    {"GB", 1e9},
+        {"T", 1e12},      {"TB", 1e12},       {"Ki", 1024},        {"KiB", 1024}, {"Mi", 1048576},
         {"MiB", 1048576}, {"Gi", 1073741824}, {"GiB", 1073741824},
     };
     char *end;
@@ -44,10 +52,12 @@ enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err
 
 static enum bnt_status out_of_range(const struct bnt_opt *o, const char *text, struct bnt_err *err)
 {
-    return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be from %g to %g", o->long_name, text, o->min, o->max);
+    return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be from %g to %g", o->long_name, text,
+                       o->min, o->max);
 }
 
-static enum bnt_status set_int(const struct bnt_opt *o, const char *text, int64_t *out, struct bnt_err *err)
+static enum bnt_status set_int(const struct bnt_opt *o, const char *text, int64_t *out,
+                               struct bnt_err *err)
 {
     char *end;
     errno = 0;
@@ -62,7 +72,8 @@ static enum bnt_status set_int(const struct bnt_opt *o, const char *text, int64_
     return BNT_OK;
 }
 
-static enum bnt_status set_float(const struct bnt_opt *o, const char *text, double *out, struct bnt_err *err)
+static enum bnt_status set_float(const struct bnt_opt *o, const char *text, double *out,
+                                 struct bnt_err *err)
 {
     char *end;
     double v = strtod(text, &end);
@@ -87,7 +98,8 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
-static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char *text, struct bnt_err *err)
+static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char *text,
+                                 struct bnt_err *err)
 {
     char *at = (char *)opts + o->offset;
     switch (o->kind) {
@@ -96,7 +108,8 @@ static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char
         return BNT_OK;
     case BNT_OPT_STR:
         if (o->choices && !is_choice(o->choices, text)) {
-            return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be one of %s", o->long_name, text, o->choices);
+            return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be one of %s", o->long_name, text,
+                               o->choices);
         }
         *(const char **)(void *)at = text;
         return BNT_OK;
@@ -112,7 +125,8 @@ static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char
     case BNT_OPT_LIST: {
         struct bnt_strs *list = (struct bnt_strs *)(void *)at;
         if (list->n == BNT_STRS_MAX) {
-            return bnt_err_set(err, BNT_E_USAGE, "--%s: given more than %d times", o->long_name, BNT_STRS_MAX);
+            return bnt_err_set(err, BNT_E_USAGE, "--%s: given more than %d times", o->long_name,
+                               BNT_STRS_MAX);
         }
         list->at[list->n++] = text;
         return BNT_OK;
@@ -122,7 +136,9 @@ static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char
     }
 }
 
-/* ---- look-up ---------------------------------------------------------------------------------------------------- */
+/* ---- look-up
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static size_t edit_distance(const char *a, const char *b)
 {
@@ -170,7 +186,8 @@ static bool takes_value(const struct bnt_opt *o)
 static const struct bnt_opt *find_long(const struct bnt_opt *table, const char *name, size_t n)
 {
     for (const struct bnt_opt *o = table; o->kind != BNT_OPT_KIND_END; o++) {
-        if (o->kind != BNT_OPT_HEADING && o->long_name && strncmp(o->long_name, name, n) == 0 && !o->long_name[n]) {
+        if (o->kind != BNT_OPT_HEADING && o->long_name && strncmp(o->long_name, name, n) == 0 &&
+            !o->long_name[n]) {
             return o;
         }
     }
@@ -187,7 +204,8 @@ static const struct bnt_opt *find_short(const struct bnt_opt *table, char c)
     return NULL;
 }
 
-static enum bnt_status unknown_option(const struct bnt_opt *table, const char *arg, size_t n, struct bnt_err *err)
+static enum bnt_status unknown_option(const struct bnt_opt *table, const char *arg, size_t n,
+                                      struct bnt_err *err)
 {
     const char *names[MAX_OPTIONS + 2];
     size_t count = 0;
@@ -210,7 +228,9 @@ static enum bnt_status unknown_option(const struct bnt_opt *table, const char *a
     return BNT_E_USAGE;
 }
 
-/* ---- parsing ---------------------------------------------------------------------------------------------------- */
+/* ---- parsing
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 struct parser {
     const struct bnt_opt *table;
@@ -309,10 +329,11 @@ static bool is_option(const char *arg)
     return arg[0] == '-' && arg[1] != '\0' && !isdigit((unsigned char)arg[1]);
 }
 
-enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv, int *n_operands, bool *help,
-                              struct bnt_err *err)
+enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv,
+                              int *n_operands, bool *help, struct bnt_err *err)
 {
-    struct parser p = {.table = table, .opts = opts, .argc = argc, .argv = argv, .help = help, .err = err};
+    struct parser p = {
+        .table = table, .opts = opts, .argc = argc, .argv = argv, .help = help, .err = err};
     enum bnt_status st = set_defaults(table, opts, err);
     *n_operands = 0;
     *help = false;
@@ -330,9 +351,11 @@ enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc,
     return st;
 }
 
-/* ---- help and dispatch ------------------------------------------------------------------------------------------- */
+/* ---- help and dispatch
+ * ------------------------------------------------------------------------------------------- */
 
-static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out, struct bnt_err *err)
+static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out,
+                                   struct bnt_err *err)
 {
     char left[96];
     char letter[8] = "    ";
@@ -345,10 +368,12 @@ static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out,
     if (o->short_name) {
         snprintf(letter, sizeof letter, "-%c, ", o->short_name);
     }
-    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->long_name, o->arg ? " " : "", o->arg ? o->arg : "");
-    enum bnt_status st = strlen(left) < HELP_COLUMN
-                             ? bnt_buf_printf(out, err, "%-*s %s", HELP_COLUMN, left, o->help)
-                             : bnt_buf_printf(out, err, "%s\n%*s %s", left, HELP_COLUMN, "", o->help);
+    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->long_name, o->arg ? " " : "",
+             o->arg ? o->arg : "");
+    enum bnt_status st =
+        strlen(left) < HELP_COLUMN
+            ? bnt_buf_printf(out, err, "%-*s %s", HELP_COLUMN, left, o->help)
+            : bnt_buf_printf(out, err, "%s\n%*s %s", left, HELP_COLUMN, "", o->help);
     if (st == BNT_OK && o->choices) {
         st = bnt_buf_printf(out, err, ": %s", o->choices);
     }
@@ -358,7 +383,8 @@ static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out,
     return st == BNT_OK ? bnt_buf_putc(out, '\n', err) : st;
 }
 
-static enum bnt_status help_subs(const struct bnt_cmd *cmd, struct bnt_buf *out, struct bnt_err *err)
+static enum bnt_status help_subs(const struct bnt_cmd *cmd, struct bnt_buf *out,
+                                 struct bnt_err *err)
 {
     enum bnt_status st = bnt_buf_puts(out, "\nCommands:\n", err);
     for (const struct bnt_cmd *const *s = cmd->subs; st == BNT_OK && *s; s++) {
@@ -373,12 +399,13 @@ static void command_words(const struct bnt_cmd *cmd, const char *prefix, char *o
     snprintf(out, size, "%s%s%s", prefix, prefix[0] ? " " : "", cmd->name);
 }
 
-enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out,
+                             struct bnt_err *err)
 {
     char words[WORDS_BYTES];
     command_words(cmd, prefix, words, sizeof words);
-    enum bnt_status st = bnt_buf_printf(out, err, "%s: %s\n\nUsage: %s %s\n", words, cmd->summary, words,
-                                        cmd->synopsis ? cmd->synopsis : "");
+    enum bnt_status st = bnt_buf_printf(out, err, "%s: %s\n\nUsage: %s %s\n", words, cmd->summary,
+                                        words, cmd->synopsis ? cmd->synopsis : "");
     if (st == BNT_OK && cmd->description) {
         st = bnt_buf_printf(out, err, "\n%s\n", cmd->description);
     }
@@ -389,7 +416,8 @@ enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, stru
         cmd->opts[0].kind != BNT_OPT_KIND_END) {
         st = bnt_buf_puts(out, "\nOptions:\n", err);
     }
-    for (const struct bnt_opt *o = cmd->opts; st == BNT_OK && o && o->kind != BNT_OPT_KIND_END; o++) {
+    for (const struct bnt_opt *o = cmd->opts; st == BNT_OK && o && o->kind != BNT_OPT_KIND_END;
+         o++) {
         st = help_option(o, out, err);
     }
     if (st == BNT_OK && cmd->examples) {
@@ -430,7 +458,8 @@ static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *words,
     return bnt_msg_fail(BNT_E_USAGE, hint, "unknown command: %s %s", words, word);
 }
 
-static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv)
+static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
+                               int argc, char **argv)
 {
     char words[WORDS_BYTES];
     command_words(cmd, prefix, words, sizeof words);
@@ -449,7 +478,8 @@ static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, st
     return unknown_sub(cmd, words, argv[1]);
 }
 
-enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv)
+enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
+                            int argc, char **argv)
 {
     static const struct bnt_opt no_options[] = {BNT_OPT_END};
     if (cmd->subs) {
@@ -463,8 +493,8 @@ enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struc
         bnt_err_nomem(&err, "options", cmd->opts_size);
         return bnt_msg_error(&err);
     }
-    enum bnt_status st = bnt_opt_parse(cmd->opts ? cmd->opts : no_options, opts, argc - 1, argv + 1, &n_operands, &help,
-                                       &err);
+    enum bnt_status st = bnt_opt_parse(cmd->opts ? cmd->opts : no_options, opts, argc - 1, argv + 1,
+                                       &n_operands, &help, &err);
     if (help) {
         st = print_help(cmd, prefix);
     } else if (st != BNT_OK) {

@@ -1,17 +1,19 @@
-/* Commands and options as data. One table per command drives parsing, --help, shell completion and the man page, so
- * that none of them can drift from the others.
+/* Commands and options as data. One table per command drives parsing, --help, shell completion and
+ * the man page, so that none of them can drift from the others.
  *
- *     struct tokenize_opts { const char *model; bool ids; };
+ *     struct greet_opts { const char *name; bool loud; };
  *     static const struct bnt_opt options[] = {
- *         {BNT_OPT_STR, 'm', "model", "FILE", "model or vocabulary file", offsetof(struct tokenize_opts, model)},
- *         {BNT_OPT_FLAG, 0, "ids", NULL, "print ids only (default)", offsetof(struct tokenize_opts, ids)},
+ *         {.kind = BNT_OPT_STR, .short_name = 'n', .long_name = "name", .arg = "NAME",
+ *          .help = "whom to greet", .offset = offsetof(struct greet_opts, name)},
  *         BNT_OPT_END,
  *     };
- *     const struct bnt_cmd bnt_cmd_tokenize = {.name = "tokenize", .synopsis = "-m FILE [TEXT]", .summary = "...",
- *         .opts = options, .opts_size = sizeof(struct tokenize_opts), .run = run};
+ *     const struct bnt_cmd bnt_cmd_greet = {
+ *         .name = "greet", .synopsis = "[OPTIONS]", .summary = "say hello",
+ *         .opts = options, .opts_size = sizeof(struct greet_opts), .run = run};
  *
- * The parser owns `--help`, `--`, `--name=value`, `--name value`, `-xVALUE`, `-x VALUE`, grouped flags and unambiguous
- * errors with a "did you mean". `--no-NAME` clears a BNT_OPT_FLAG. Operands and options may be mixed. */
+ * The parser owns `--help`, `--`, `--name=value`, `--name value`, `-xVALUE`, `-x VALUE`, grouped
+ * flags and unambiguous errors with a "did you mean". `--no-NAME` clears a BNT_OPT_FLAG. Operands
+ * and options may be mixed. */
 #ifndef BNT_OPT_H
 #define BNT_OPT_H
 
@@ -45,16 +47,16 @@ struct bnt_opt {
     enum bnt_opt_kind kind;
     char short_name;       /* 0: none */
     const char *long_name; /* without dashes */
-    const char *arg;       /* name of the value in help, e.g. "FILE" (FILE and DIR complete as paths); NULL for flags */
-    const char *help;      /* one sentence without a final stop; NULL hides a row (an alias) from --help */
+    const char *arg;       /* name of the value, "FILE" (FILE, DIR complete as paths); NULL: flag */
+    const char *help;      /* a sentence without a final stop; NULL hides a row (an alias) */
     size_t offset;         /* where the value goes in the command's options struct */
     const char *def;       /* default as text, parsed like a value; NULL: zero */
     double min, max;
-    const char *choices;   /* BNT_OPT_STR: "auto|cpu|cuda"; anything else is a usage error */
+    const char *choices; /* BNT_OPT_STR: "auto|cpu|cuda"; anything else is a usage error */
 };
 
-#define BNT_OPT_END {BNT_OPT_KIND_END, 0, NULL, NULL, NULL, 0, NULL, 0, 0, NULL}
-#define BNT_OPT_HEAD(text) {BNT_OPT_HEADING, 0, NULL, NULL, text, 0, NULL, 0, 0, NULL}
+#define BNT_OPT_END {.kind = BNT_OPT_KIND_END}
+#define BNT_OPT_HEAD(text) {.kind = BNT_OPT_HEADING, .help = (text)}
 
 struct bnt_cmd {
     const char *name;
@@ -65,26 +67,29 @@ struct bnt_cmd {
     const struct bnt_opt *opts;
     size_t opts_size;
     const struct bnt_cmd *const *subs; /* NULL-terminated sub-commands; then run is NULL */
-    /* opts: the filled struct of opts_size bytes; argv[0..argc-1]: operands. Returns the exit code. */
+    /* opts: the filled struct; argv[0..argc-1]: operands. Returns the exit code. */
     enum bnt_status (*run)(struct bnt_app *app, const void *opts, int argc, char **argv);
 };
 
-/* Parse argv[1..] for cmd (walking into sub-commands) and run it. Usage errors are printed; --help prints and is ok.
- * prefix: the words so far, "bnt"; "" for the program itself. */
-enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app, int argc, char **argv);
+/* Parse argv[1..] for cmd (walking into sub-commands) and run it. Usage errors are printed; --help
+ * prints and is ok. prefix: the words so far, "bnt"; "" for the program itself. */
+enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
+                            int argc, char **argv);
 
-/* Parse only: fills opts (zeroed, then defaults) and moves operands to argv[0..*n_operands-1]; sets *help when --help
- * was seen. */
-enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv, int *n_operands,
-                              bool *help, struct bnt_err *err);
+/* Parse only: fills opts (zeroed, then defaults) and moves operands to argv[0..*n_operands-1]; sets
+ * *help when --help was seen. */
+enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv,
+                              int *n_operands, bool *help, struct bnt_err *err);
 
-/* Text that the tables generate; appended to out. commands is NULL-terminated; globals are the options before the
- * command's name. */
-enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out, struct bnt_err *err);
-enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *const *commands, const struct bnt_opt *globals,
-                                   struct bnt_buf *out, struct bnt_err *err);
-enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct bnt_opt *globals, struct bnt_buf *out,
-                            struct bnt_err *err);
+/* Text that the tables generate; appended to out. commands is NULL-terminated; globals are the
+ * options before the command's name. */
+enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, struct bnt_buf *out,
+                             struct bnt_err *err);
+enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *const *commands,
+                                   const struct bnt_opt *globals, struct bnt_buf *out,
+                                   struct bnt_err *err);
+enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct bnt_opt *globals,
+                            struct bnt_buf *out, struct bnt_err *err);
 
 /* Bytes from text with a suffix (see BNT_OPT_SIZE). */
 enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err);

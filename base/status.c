@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-__attribute__((format(printf, 3, 0)))
-static void set_text(char *dst, size_t size, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void set_text(char *dst, size_t size, const char *fmt,
+                                                           va_list ap)
 {
     vsnprintf(dst, size, fmt, ap);
 }

@@ -1,4 +1,5 @@
-/* Limits of this process. Files that are absent (no cgroup, another kernel) mean "no limit", never an error. */
+/* Limits of this process. Files that are absent (no cgroup, another kernel) mean "no limit", never
+ * an error. */
 #include "base/sysinfo.h"
 
 #include <sched.h>
@@ -42,7 +43,8 @@ static void cgroup_path(char *out, size_t size)
     fclose(f);
 }
 
-/* Call fn for the named file of this process's cgroup and of each of its ancestors: the tightest limit counts. */
+/* Call fn for the named file of this process's cgroup and of each of its ancestors: the tightest
+ * limit counts. */
 static void each_cgroup(const char *name, void (*fn)(const char *value, void *ctx), void *ctx)
 {
     char group[512], path[1024], line[128];
@@ -117,7 +119,8 @@ uint64_t bnt_current_rss(void)
 {
     char line[128];
     unsigned long long total, resident;
-    if (!read_line("/proc/self/statm", line, sizeof line) || sscanf(line, "%llu %llu", &total, &resident) != 2) {
+    if (!read_line("/proc/self/statm", line, sizeof line) ||
+        sscanf(line, "%llu %llu", &total, &resident) != 2) {
         return 0;
     }
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);

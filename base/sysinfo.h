@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* Processors that this process may run on: affinity mask, cut by a cgroup CPU quota (rounded up). At least 1. */
+/* Processors that this process may run on: affinity mask, cut by a cgroup CPU quota (rounded up).
+ * At least 1. */
 int bnt_cpu_count(void);
 /* Bytes of memory this process may use: the smaller of RAM and the cgroup limit. */
 uint64_t bnt_memory_limit(void);

@@ -1,6 +1,6 @@
-/* Sources of the rows: the BitNet b1.58 papers (Ma et al. 2024; 2B4T report 2025) and docs/formats.md for the bitnet
- * rows; LLaMA (Touvron et al. 2023); Qwen2 (Yang et al. 2024). Ternary weights may come with any row: the type of a
- * tensor decides how it is multiplied. */
+/* Sources of the rows: the BitNet b1.58 papers (Ma et al. 2024; 2B4T report 2025) and
+ * docs/formats.md for the bitnet rows; LLaMA (Touvron et al. 2023); Qwen2 (Yang et al. 2024).
+ * Ternary weights may come with any row: the type of a tensor decides how it is multiplied. */
 #include "engine/arch.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* The table of model families. A new family is a row: which activation, where the norms are, how heads are rotated. */
+/* The table of model families. A new family is a row: which activation, where the norms are, how
+ * heads are rotated. */
 #ifndef BNT_ARCH_H
 #define BNT_ARCH_H
 
@@ -8,12 +9,12 @@
 #include "engine/cpu/kernels.h"
 
 struct arch {
-    const char *name;    /* general.architecture, and the prefix of its metadata keys */
+    const char *name; /* general.architecture, and the prefix of its metadata keys */
     enum act_fn act;
     enum rope_style rope;
-    bool sub_norms;      /* attn_sub_norm before wo, ffn_sub_norm before down (BitNet b1.58) */
-    bool qkv_bias;       /* attn_{q,k,v}.bias are there; elsewhere they are optional */
-    const char *family;  /* what people call it */
+    bool sub_norms;     /* attn_sub_norm before wo, ffn_sub_norm before down (BitNet b1.58) */
+    bool qkv_bias;      /* attn_{q,k,v}.bias are there; elsewhere they are optional */
+    const char *family; /* what people call it */
 };
 
 /* NULL when unknown. name has len bytes. */

@@ -1,8 +1,9 @@
-/* The seam between sessions and what computes. A back end owns its copy of the KV cache and all scratch, takes ids and
- * gives logits; everything above it (batching, positions, sampling, perplexity) knows no back end.
+/* The seam between sessions and what computes. A back end owns its copy of the KV cache and all
+ * scratch, takes ids and gives logits; everything above it (batching, positions, sampling,
+ * perplexity) knows no back end.
  *
- * The seam is the forward pass of a batch, not the single op: a back end is free to fuse, to capture a graph or to
- * keep weights in a packed form of its own, as long as
+ * The seam is the forward pass of a batch, not the single op: a back end is free to fuse, to
+ * capture a graph or to keep weights in a packed form of its own, as long as
  *   - the ternary x int8 products are exact integers, and
  *   - logits do not depend on how ids are cut into forward calls.
  * A back end is used by one thread at a time. */
@@ -27,11 +28,15 @@ struct backend;
 
 struct backend_ops {
     const char *name; /* "cpu" */
-    /* The hidden states of ids[n] at positions pos..pos+n-1, n <= n_batch, pos + n <= n_ctx; their keys and values enter
-     * the cache. Errors: INTERRUPTED (the cache holds nothing of this batch), INFERENCE, FILE (streamed weights). */
-    enum bnt_status (*forward)(struct backend *b, const int32_t *ids, uint32_t n, uint32_t pos, struct bnt_err *err);
-    /* Logits of tokens [first, first+n) of the last batch: out[n][n_vocab]; n <= BACKEND_HEAD_BATCH. */
-    enum bnt_status (*logits)(struct backend *b, uint32_t first, uint32_t n, float *out, struct bnt_err *err);
+    /* The hidden states of ids[n] at positions pos..pos+n-1, n <= n_batch, pos + n <= n_ctx; their
+     * keys and values enter the cache. Errors: INTERRUPTED (the cache holds nothing of this batch),
+     * INFERENCE, FILE (streamed weights). */
+    enum bnt_status (*forward)(struct backend *b, const int32_t *ids, uint32_t n, uint32_t pos,
+                               struct bnt_err *err);
+    /* Logits of tokens [first, first+n) of the last batch: out[n][n_vocab]; n <=
+     * BACKEND_HEAD_BATCH. */
+    enum bnt_status (*logits)(struct backend *b, uint32_t first, uint32_t n, float *out,
+                              struct bnt_err *err);
     void (*free)(struct backend *b);
 };
 
@@ -41,17 +46,19 @@ struct backend {
     const struct backend_ops *ops;
     const struct bnt_model *model;
     struct backend_config config;
-    const char *kernel;      /* name of the kernels in use */
-    char kernel_note[256];   /* why faster ones are not */
+    const char *kernel;    /* name of the kernels in use */
+    char kernel_note[256]; /* why faster ones are not */
     uint64_t memory_bytes, kv_bytes;
     uint64_t self_test_ns, start_ns; /* time to check the kernels, to start threads */
 };
 
-enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config, struct backend **out,
-                                struct bnt_err *err);
+enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config,
+                                struct backend **out, struct bnt_err *err);
 /* Bytes that backend_cpu_new and a session will take for these options. */
 uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_options *opts);
-/* Options with defaults filled in; n_ctx is cut to nothing: a wish past the ceiling is the caller's to refuse. */
-struct backend_config backend_config_of(const struct bnt_model *m, const struct bnt_session_options *opts);
+/* Options with defaults filled in; n_ctx is cut to nothing: a wish past the ceiling is the caller's
+ * to refuse. */
+struct backend_config backend_config_of(const struct bnt_model *m,
+                                        const struct bnt_session_options *opts);
 
 #endif

@@ -1,17 +1,18 @@
 /* The inference engine's public face.
  *
- *     struct bnt_model *model;      one file, read-only, shared by any number of sessions and threads
- *     struct bnt_session *session;  everything mutable: KV cache, scratch, threads; one user at a time
+ *     struct bnt_model *model;      one file, read-only, shared by any number of sessions
+ *     struct bnt_session *session;  everything mutable: KV cache, scratch, threads; for one user
  *
  *     bnt_model_open(path, NULL, &model, &err);
  *     bnt_session_new(model, NULL, &session, &err);
- *     bnt_tokenizer_encode(bnt_model_tokenizer(model), text, len, BNT_ENCODE_ADD_SPECIAL, &ids, &err);
+ *     bnt_tokenizer_encode(bnt_model_tokenizer(model), text, len, BNT_ENCODE_ADD_SPECIAL, &ids,
+ *                          &err);
  *     bnt_session_eval(session, ids.at, ids.n, &err);
- *     id = bnt_sampler_next(sampler, bnt_session_logits(session));
+ *     bnt_sampler_next(sampler, bnt_session_logits(session), &id, &err);
  *     bnt_session_eval(session, &id, 1, &err);   ...and so on
  *
- * Results do not depend on the number of threads, on the kernel, or on how the ids are cut into eval calls: logits are
- * equal bit for bit. No function prints; nothing is allocated per token. */
+ * Results do not depend on the number of threads, on the kernel, or on how the ids are cut into
+ * eval calls: logits are equal bit for bit. No function prints; nothing is allocated per token. */
 #ifndef BNT_INFER_H
 #define BNT_INFER_H
 
@@ -29,32 +30,34 @@ struct bnt_session;
 struct bnt_session_options;
 
 struct bnt_model_options {
-    const struct bnt_session_options *session; /* the session that is planned: its memory counts; NULL: the defaults */
-    const char *i2s_layout;  /* "auto" (NULL), "128/32", "64/16", "4-rows" */
-    const char *pre;         /* tokenizer.ggml.pre override; NULL: the file's */
-    uint64_t memory_limit;   /* bytes; 0: what the machine or the cgroup allows */
-    bool stream_weights;     /* read every layer when it is used, whatever the limit */
-    bool no_tokenizer;       /* do not build one (raw ids only) */
+    /* The session that is planned: its memory counts. NULL: one with the defaults. */
+    const struct bnt_session_options *session;
+    const char *i2s_layout; /* "auto" (NULL), "128/32", "64/16", "4-rows" */
+    const char *pre;        /* tokenizer.ggml.pre override; NULL: the file's */
+    uint64_t memory_limit;  /* bytes; 0: what the machine or the cgroup allows */
+    bool stream_weights;    /* read every layer when it is used, whatever the limit */
+    bool no_tokenizer;      /* do not build one (raw ids only) */
     bnt_warn_fn *warn;
     void *warn_ctx;
 };
 
 /* Facts of a model, from its metadata. Dimensions are counts of elements. */
 struct bnt_model_info {
-    const char *arch; /* "bitnet-b1.58" */
-    const char *name; /* general.name, "" if absent */
+    const char *arch;    /* "bitnet-b1.58" */
+    const char *name;    /* general.name, "" if absent */
     const char *weights; /* type of most linear weights: "I2_S" */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
     uint64_t n_params, file_bytes;
     double rope_theta, rms_eps;
     bool tied_head;
-    bool streamed; /* weights are read per layer to stay below the memory limit */
+    bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
 };
 
-/* Errors: NOT_FOUND, FILE and UNSUPPORTED (gguf fault classes), MEMORY with need and have. opts may be NULL. */
-enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options *opts, struct bnt_model **out,
-                               struct bnt_err *err);
+/* Errors: NOT_FOUND, FILE and UNSUPPORTED (gguf fault classes), MEMORY with need and have. opts may
+ * be NULL. */
+enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options *opts,
+                               struct bnt_model **out, struct bnt_err *err);
 void bnt_model_close(struct bnt_model *m); /* after its sessions */
 const struct bnt_model_info *bnt_model_info(const struct bnt_model *m);
 const struct gguf *bnt_model_gguf(const struct bnt_model *m);
@@ -64,65 +67,73 @@ const struct bnt_tokenizer *bnt_model_tokenizer(const struct bnt_model *m);
 enum bnt_kv_type { BNT_KV_F16, BNT_KV_F32 };
 
 struct bnt_session_options {
-    uint32_t n_ctx;      /* positions; 0: the trained context, at most 4096 */
-    uint32_t n_batch;    /* ids per prefill step; 0: 128. Does not change results */
-    int n_threads;       /* 0: what this process may use */
+    uint32_t n_ctx;   /* positions; 0: the trained context, at most 4096 */
+    uint32_t n_batch; /* ids per prefill step; 0: 128. Does not change results */
+    int n_threads;    /* 0: what this process may use */
     enum bnt_kv_type kv_type;
-    const char *kernel;  /* "auto" (NULL), "ref", "avx2", "avx512", "neon" */
-    /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the last whole batch. */
+    const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon" */
+    /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the
+     * last whole batch. */
     const volatile int *interrupted;
 };
 
-/* Errors: USAGE (unknown kernel, n_ctx of 0 or past the ceiling), SELF_TEST (forced kernel disagrees with the
- * reference), MEMORY. A kernel chosen by auto that fails its self-test is demoted; bnt_session_kernel_note says so. */
-enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts, struct bnt_session **out,
-                                struct bnt_err *err);
+/* Errors: USAGE (unknown kernel, n_ctx of 0 or past the ceiling), SELF_TEST (forced kernel
+ * disagrees with the reference), MEMORY. A kernel chosen by auto that fails its self-test is
+ * demoted; bnt_session_kernel_note says so. */
+enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
+                                struct bnt_session **out, struct bnt_err *err);
 void bnt_session_free(struct bnt_session *s);
 
 /* Evaluate n ids after what the session holds. Afterwards bnt_session_logits is the last id's row.
- * Errors: USAGE (n == 0, an id outside the vocabulary; nothing changed), INFERENCE ("context full": position and
- * n_ctx are named; nothing changed), INTERRUPTED. */
-enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n, struct bnt_err *err);
+ * Errors: USAGE (n == 0, an id outside the vocabulary; nothing changed), INFERENCE ("context full":
+ * position and n_ctx are named; nothing changed), INTERRUPTED. */
+enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n,
+                                 struct bnt_err *err);
 
-/* Logits of every position: called once for each id in order, logits[n_vocab] valid during the call. A status other
- * than BNT_OK stops and is returned. */
-typedef enum bnt_status bnt_logits_fn(void *ctx, size_t index, const float *logits, struct bnt_err *err);
-enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n, bnt_logits_fn *fn, void *ctx,
+/* Logits of every position: called once for each id in order, logits[n_vocab] valid during the
+ * call. A status other than BNT_OK stops and is returned. */
+typedef enum bnt_status bnt_logits_fn(void *ctx, size_t index, const float *logits,
                                       struct bnt_err *err);
+enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
 
-/* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL before any eval. */
+/* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL
+ * before any eval. */
 float *bnt_session_logits(struct bnt_session *s);
 uint32_t bnt_session_n_vocab(const struct bnt_session *s); /* entries of a row of logits */
-const struct bnt_tokenizer *bnt_session_tokenizer(const struct bnt_session *s); /* the model's, NULL without */
+/* The model's; NULL without one. */
+const struct bnt_tokenizer *bnt_session_tokenizer(const struct bnt_session *s);
 uint32_t bnt_session_n_past(const struct bnt_session *s);
 uint32_t bnt_session_n_ctx(const struct bnt_session *s);
 /* Forget all positions from n_past on; n_past must not exceed the present one (USAGE). */
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err);
 
-const char *bnt_session_kernel(const struct bnt_session *s);      /* "avx512" */
-const char *bnt_session_kernel_note(const struct bnt_session *s); /* "" or why a faster one was demoted */
+/* Kernels in use ("avx512"), and "" or why faster ones are not. */
+const char *bnt_session_kernel(const struct bnt_session *s);
+const char *bnt_session_kernel_note(const struct bnt_session *s);
 int bnt_session_n_threads(const struct bnt_session *s);
 
 struct bnt_session_stats {
-    uint64_t memory_bytes;  /* arena: KV cache and scratch */
+    uint64_t memory_bytes; /* arena: KV cache and scratch */
     uint64_t kv_bytes;
     uint64_t weight_bytes_per_token; /* bytes of weights that one decoded token reads */
     uint64_t self_test_ns, thread_start_ns;
 };
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out);
 
-/* Bytes that a model of this header and a session of these options need at most, resident: weights that stay, packed
- * copies, KV cache, scratch. */
+/* Bytes that a model of this header and a session of these options need at most, resident: weights
+ * that stay, packed copies, KV cache, scratch. */
 uint64_t bnt_model_memory_need(const struct bnt_model *m, const struct bnt_session_options *opts);
 
-/* Mean negative log-likelihood, nats per predicted id, of ids cut into chunks: every chunk is BOS followed by its next
- * n_chunk - 1 ids and predicts all but BOS. Order of the sum is fixed. progress may be NULL. */
+/* Mean negative log-likelihood, nats per predicted id, of ids cut into chunks: every chunk is BOS
+ * followed by its next n_chunk - 1 ids and predicts all but BOS. Order of the sum is fixed.
+ * progress may be NULL. */
 struct bnt_perplexity {
     uint64_t n_tokens;
     double nll, ppl;
 };
-enum bnt_status bnt_perplexity(struct bnt_session *s, const int32_t *ids, size_t n, uint32_t n_chunk,
-                               void (*progress)(void *ctx, uint64_t done), void *ctx, struct bnt_perplexity *out,
-                               struct bnt_err *err);
+enum bnt_status bnt_perplexity(struct bnt_session *s, const int32_t *ids, size_t n,
+                               uint32_t n_chunk, void (*progress)(void *ctx, uint64_t done),
+                               void *ctx, struct bnt_perplexity *out, struct bnt_err *err);
 
 #endif

@@ -1,10 +1,11 @@
-/* Which packing an I2_S file uses. Nothing in the file says; reading one as another is the commonest cause of garbage
- * text. So a fixed text is scored, and a packing under which it makes no sense is not believed.
+/* Which packing an I2_S file uses. Nothing in the file says; reading one as another is the
+ * commonest cause of garbage text. So a fixed text is scored, and a packing under which it makes no
+ * sense is not believed.
  *
- * The score asks how well each next token of the text is told from the text's other tokens: mean log of the softmax over
- * just those candidates, divided by the log of their number. A model that read its weights right is far below 1; one
- * that reads noise sits at 1 or above. Only the candidates' rows of the head are needed, so the check costs a prefill of
- * a few tokens. */
+ * The score asks how well each next token of the text is told from the text's other tokens: mean
+ * log of the softmax over just those candidates, divided by the log of their number. A model that
+ * read its weights right is far below 1; one that reads noise sits at 1 or above. Only the
+ * candidates' rows of the head are needed, so the check costs a prefill of a few tokens. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,8 @@
 /* Everyday English: any model that answers at all finds it likely. */
 static const char probe_text[] = "Once upon a time, there was a little girl named Lily. She was";
 
-#define SENSE 0.75    /* at most: the text makes sense under this packing */
-#define MARGIN 0.15   /* another packing must beat the default by this much */
+#define SENSE 0.75  /* at most: the text makes sense under this packing */
+#define MARGIN 0.15 /* another packing must beat the default by this much */
 enum { MAX_PROBE = 20 };
 
 struct probe {
@@ -35,7 +36,8 @@ static void probe_release(struct probe *p)
     p->rows = NULL;
 }
 
-/* The probe's ids, and which of them are candidates: every distinct id but the first, which nothing predicts. */
+/* The probe's ids, and which of them are candidates: every distinct id but the first, which nothing
+ * predicts. */
 static void add_ids(struct probe *p, const struct bnt_ids *ids)
 {
     for (size_t i = 0; i < ids->n && p->n < MAX_PROBE; i++) {
@@ -55,7 +57,9 @@ static enum bnt_status load_rows(struct probe *p, const struct bnt_model *m, str
     const struct weight *head = &m->head;
     uint8_t *raw = malloc((size_t)head->row_bytes);
     p->rows = malloc((size_t)(p->n_unique * head->cols) * sizeof *p->rows + 1);
-    enum bnt_status st = raw && p->rows ? BNT_OK : bnt_err_nomem(err, "a probe", p->n_unique * head->cols * sizeof(float));
+    enum bnt_status st =
+        raw && p->rows ? BNT_OK
+                       : bnt_err_nomem(err, "a probe", p->n_unique * head->cols * sizeof(float));
     for (uint32_t i = 0; st == BNT_OK && i < p->n_unique; i++) {
         uint64_t offset = (uint64_t)p->unique[i] * head->row_bytes;
         st = gguf_tensor_read(m->gguf, head->tensor, offset, head->row_bytes, raw, err);
@@ -71,8 +75,8 @@ static enum bnt_status probe_init(struct probe *p, const struct bnt_model *m, st
 {
     struct bnt_ids ids = {0};
     *p = (struct probe){0};
-    enum bnt_status st = bnt_tokenizer_encode(m->tokenizer, probe_text, strlen(probe_text), BNT_ENCODE_ADD_SPECIAL, &ids,
-                                              err);
+    enum bnt_status st = bnt_tokenizer_encode(m->tokenizer, probe_text, strlen(probe_text),
+                                              BNT_ENCODE_ADD_SPECIAL, &ids, err);
     if (st == BNT_OK) {
         add_ids(p, &ids);
         st = load_rows(p, m, err);
@@ -81,8 +85,8 @@ static enum bnt_status probe_init(struct probe *p, const struct bnt_model *m, st
     return st;
 }
 
-/* Mean surprise at each next id among the candidates, 1 being that of a blind guess; INFINITY when a logit is no
- * number. logits: n rows of n_unique. */
+/* Mean surprise at each next id among the candidates, 1 being that of a blind guess; INFINITY when
+ * a logit is no number. logits: n rows of n_unique. */
 static double surprise(const struct probe *p, const float *logits)
 {
     double sum = 0;
@@ -103,8 +107,8 @@ static double surprise(const struct probe *p, const float *logits)
 }
 
 /* Score the model as it is bound now: a copy whose head is just the candidates. */
-static enum bnt_status score(const struct bnt_model *m, const struct probe *p, bool streamed, double *out,
-                             struct bnt_err *err)
+static enum bnt_status score(const struct bnt_model *m, const struct probe *p, bool streamed,
+                             double *out, struct bnt_err *err)
 {
     struct bnt_model view = *m;
     struct bnt_session_options opts = {.n_ctx = p->n, .n_batch = p->n};
@@ -113,9 +117,14 @@ static enum bnt_status score(const struct bnt_model *m, const struct probe *p, b
     float logits[MAX_PROBE * MAX_PROBE];
     view.info.streamed = streamed;
     view.info.n_vocab = p->n_unique;
-    view.head = (struct weight){.tensor = m->head.tensor, .native = true, .type = TENSOR_F32, .rows = p->n_unique,
-                                .cols = m->head.cols, .row_bytes = m->head.cols * sizeof(float),
-                                .data = (const uint8_t *)p->rows, .out_scale = 1.0f};
+    view.head = (struct weight){.tensor = m->head.tensor,
+                                .native = true,
+                                .type = TENSOR_F32,
+                                .rows = p->n_unique,
+                                .cols = m->head.cols,
+                                .row_bytes = m->head.cols * sizeof(float),
+                                .data = (const uint8_t *)p->rows,
+                                .out_scale = 1.0f};
     config = backend_config_of(&view, &opts);
     enum bnt_status st = backend_cpu_new(&view, &config, &backend, err);
     if (st == BNT_OK) {
@@ -134,9 +143,10 @@ static enum bnt_status score(const struct bnt_model *m, const struct probe *p, b
     return st;
 }
 
-/* Score the packings that are not the default; weights are converted layer by layer while they are read. */
-static enum bnt_status best_other(struct bnt_model *m, const struct probe *p, enum i2s_layout *best, double *best_score,
-                                  struct bnt_err *err)
+/* Score the packings that are not the default; weights are converted layer by layer while they are
+ * read. */
+static enum bnt_status best_other(struct bnt_model *m, const struct probe *p, enum i2s_layout *best,
+                                  double *best_score, struct bnt_err *err)
 {
     static const enum i2s_layout others[] = {I2S_ARM, I2S_ROWS4};
     enum bnt_status st = BNT_OK;
@@ -160,7 +170,8 @@ static enum bnt_status best_other(struct bnt_model *m, const struct probe *p, en
     return st;
 }
 
-static void tell(const struct bnt_model_options *opts, const char *hint, const char *fmt, ...) BNT_PRINTF(3, 4);
+static void tell(const struct bnt_model_options *opts, const char *hint, const char *fmt, ...)
+    BNT_PRINTF(3, 4);
 
 static void tell(const struct bnt_model_options *opts, const char *hint, const char *fmt, ...)
 {
@@ -174,8 +185,8 @@ static void tell(const struct bnt_model_options *opts, const char *hint, const c
     }
 }
 
-static enum bnt_status decide(struct bnt_model *m, const struct bnt_model_options *opts, const struct probe *p,
-                              enum i2s_layout *layout, struct bnt_err *err)
+static enum bnt_status decide(struct bnt_model *m, const struct bnt_model_options *opts,
+                              const struct probe *p, enum i2s_layout *layout, struct bnt_err *err)
 {
     double usual = 0, other = 0;
     enum i2s_layout best = I2S_X86;
@@ -191,11 +202,14 @@ static enum bnt_status decide(struct bnt_model *m, const struct bnt_model_option
     if (other <= SENSE && other < usual - MARGIN) {
         *layout = best;
         tell(opts, "the file was quantised for another processor; --i2s-layout overrides",
-             "%s: I2_S weights are packed %s, not 128/32 (a fixed text scores %.2f against %.2f): converted on load",
+             "%s: I2_S weights are packed %s, not 128/32 (a fixed text scores %.2f against %.2f): "
+             "converted on load",
              m->gguf->path, i2s_layout_name(best), other, usual);
     } else {
-        tell(opts, "if the text is garbage, try --i2s-layout 64/16 or 4-rows, or check the file's digest",
-             "%s: plain English makes no sense to this model under any I2_S packing (128/32 scores %.2f, the best other "
+        tell(opts,
+             "if the text is garbage, try --i2s-layout 64/16 or 4-rows, or check the file's digest",
+             "%s: plain English makes no sense to this model under any I2_S packing (128/32 scores "
+             "%.2f, the best other "
              "%.2f; 1 is a blind guess): taken as 128/32",
              m->gguf->path, usual, other);
     }
@@ -215,8 +229,8 @@ enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct 
     return BNT_E_USAGE;
 }
 
-enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts, enum i2s_layout *layout,
-                           struct bnt_err *err)
+enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts,
+                           enum i2s_layout *layout, struct bnt_err *err)
 {
     struct probe p;
     *layout = I2S_X86;

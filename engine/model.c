@@ -1,5 +1,6 @@
-/* Opening a model: hyper-parameters from the metadata, tensors bound by name, memory planned before anything large is
- * touched. A file that lacks what its architecture needs is refused by the name of what is missing. */
+/* Opening a model: hyper-parameters from the metadata, tensors bound by name, memory planned before
+ * anything large is touched. A file that lacks what its architecture needs is refused by the name
+ * of what is missing. */
 #include "engine/model.h"
 
 #include <math.h>
@@ -12,25 +13,27 @@
 
 enum { KEY_BYTES = 160 };
 
-/* ---- hyper-parameters -------------------------------------------------------------------------------------------- */
+/* ---- hyper-parameters
+ * -------------------------------------------------------------------------------------------- */
 
-static enum bnt_status key_u32(const struct bnt_model *m, const char *suffix, uint32_t max, const uint32_t *fallback,
-                               uint32_t *out, struct bnt_err *err)
+static enum bnt_status key_u32(const struct bnt_model *m, const char *suffix, uint32_t max,
+                               const uint32_t *fallback, uint32_t *out, struct bnt_err *err)
 {
     char key[KEY_BYTES];
     uint64_t v;
     snprintf(key, sizeof key, "%s.%s", m->arch->name, suffix);
     if (!gguf_get_u64(m->gguf, key, &v)) {
         if (!fallback || gguf_find(m->gguf, key)) {
-            return gguf_fail(err, GGUF_FAULT_MISSING_METADATA, "%s: metadata key %s is %s", m->gguf->path, key,
+            return gguf_fail(err, GGUF_FAULT_MISSING_METADATA, "%s: metadata key %s is %s",
+                             m->gguf->path, key,
                              gguf_find(m->gguf, key) ? "not a whole number" : "missing");
         }
         *out = *fallback;
         return BNT_OK;
     }
     if (v == 0 || v > max) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is %llu, must be from 1 to %u", m->gguf->path, key,
-                         (unsigned long long)v, max);
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is %llu, must be from 1 to %u",
+                         m->gguf->path, key, (unsigned long long)v, max);
     }
     *out = (uint32_t)v;
     return BNT_OK;
@@ -40,27 +43,31 @@ static enum bnt_status read_architecture(struct bnt_model *m, struct bnt_err *er
 {
     struct gguf_str name;
     if (!gguf_get_str(m->gguf, "general.architecture", &name)) {
-        return gguf_fail(err, GGUF_FAULT_MISSING_METADATA, "%s: metadata key general.architecture is missing", m->gguf->path);
+        return gguf_fail(err, GGUF_FAULT_MISSING_METADATA,
+                         "%s: metadata key general.architecture is missing", m->gguf->path);
     }
     m->arch = arch_find(name.data, name.len);
     if (!m->arch) {
-        return gguf_fail(err, GGUF_FAULT_ARCHITECTURE, "%s: architecture '%.*s' is not known here; known are %s",
-                         m->gguf->path, name.len > 64 ? 64 : (int)name.len, name.data, arch_names());
+        return gguf_fail(err, GGUF_FAULT_ARCHITECTURE,
+                         "%s: architecture '%.*s' is not known here; known are %s", m->gguf->path,
+                         name.len > 64 ? 64 : (int)name.len, name.data, arch_names());
     }
     m->info.arch = m->arch->name;
     return BNT_OK;
 }
 
-static enum bnt_status check_heads(const struct bnt_model *m, uint32_t value_length, struct bnt_err *err)
+static enum bnt_status check_heads(const struct bnt_model *m, uint32_t value_length,
+                                   struct bnt_err *err)
 {
     const struct bnt_model_info *in = &m->info;
     if (in->n_head % in->n_head_kv != 0) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: %u heads cannot share %u key/value heads evenly", m->gguf->path,
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
+                         "%s: %u heads cannot share %u key/value heads evenly", m->gguf->path,
                          in->n_head, in->n_head_kv);
     }
     if (value_length != in->head_dim) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: key length %u and value length %u differ", m->gguf->path,
-                         in->head_dim, value_length);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: key length %u and value length %u differ",
+                         m->gguf->path, in->head_dim, value_length);
     }
     return BNT_OK;
 }
@@ -70,10 +77,12 @@ static enum bnt_status read_epsilon(struct bnt_model *m, struct bnt_err *err)
     char key[KEY_BYTES];
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", m->arch->name);
     if (!gguf_get_f64(m->gguf, key, &m->info.rms_eps)) {
-        return gguf_fail(err, GGUF_FAULT_MISSING_METADATA, "%s: metadata key %s is missing", m->gguf->path, key);
+        return gguf_fail(err, GGUF_FAULT_MISSING_METADATA, "%s: metadata key %s is missing",
+                         m->gguf->path, key);
     }
     if (!(m->info.rms_eps >= 0 && m->info.rms_eps < 1)) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is %g", m->gguf->path, key, m->info.rms_eps);
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is %g", m->gguf->path, key,
+                         m->info.rms_eps);
     }
     return BNT_OK;
 }
@@ -120,23 +129,27 @@ static enum bnt_status read_hyper_parameters(struct bnt_model *m, struct bnt_err
     return st;
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 /* Rows of the embedding are the vocabulary; everything that quotes the vocabulary must agree. */
 static enum bnt_status read_vocabulary_size(struct bnt_model *m, struct bnt_err *err)
 {
     const struct gguf_tensor *t = gguf_find_tensor(m->gguf, "token_embd.weight");
     if (!t) {
-        return gguf_fail(err, GGUF_FAULT_ARCHITECTURE, "%s: tensor token_embd.weight is missing", m->gguf->path);
+        return gguf_fail(err, GGUF_FAULT_ARCHITECTURE, "%s: tensor token_embd.weight is missing",
+                         m->gguf->path);
     }
     if (t->ne[1] == 0 || t->ne[1] > MODEL_MAX_DIM) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: token_embd.weight has %llu rows", m->gguf->path,
-                         (unsigned long long)t->ne[1]);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: token_embd.weight has %llu rows",
+                         m->gguf->path, (unsigned long long)t->ne[1]);
     }
     m->info.n_vocab = (uint32_t)t->ne[1];
     int32_t n_tokens = m->tokenizer ? bnt_tokenizer_n_vocab(m->tokenizer) : 0;
     if (n_tokens > 0 && (uint32_t)n_tokens > m->info.n_vocab) {
-        return gguf_fail(err, GGUF_FAULT_TOKENIZER, "%s: the tokenizer has %d tokens, token_embd.weight only %u rows",
+        return gguf_fail(err, GGUF_FAULT_TOKENIZER,
+                         "%s: the tokenizer has %d tokens, token_embd.weight only %u rows",
                          m->gguf->path, n_tokens, m->info.n_vocab);
     }
     return BNT_OK;
@@ -151,7 +164,8 @@ struct matrix_row {
 static enum bnt_status bind_matrices(struct bnt_model *m, uint32_t il, struct bnt_err *err)
 {
     const struct bnt_model_info *in = &m->info;
-    uint64_t q_dim = (uint64_t)in->n_head * in->head_dim, kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
+    uint64_t q_dim = (uint64_t)in->n_head * in->head_dim,
+             kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
     const struct matrix_row matrices[N_LAYER_WEIGHTS] = {
         {W_Q, "attn_q", q_dim, in->n_embd},         {W_K, "attn_k", kv_dim, in->n_embd},
         {W_V, "attn_v", kv_dim, in->n_embd},        {W_O, "attn_output", in->n_embd, q_dim},
@@ -186,7 +200,8 @@ static enum bnt_status bind_layer(struct bnt_model *m, uint32_t il, struct bnt_e
     } norms[] = {
         {"attn_norm", in->n_embd, true, &layer->attn_norm},
         {"ffn_norm", in->n_embd, true, &layer->ffn_norm},
-        {"attn_sub_norm", (uint64_t)in->n_head * in->head_dim, m->arch->sub_norms, &layer->attn_sub_norm},
+        {"attn_sub_norm", (uint64_t)in->n_head * in->head_dim, m->arch->sub_norms,
+         &layer->attn_sub_norm},
         {"ffn_sub_norm", in->n_ff, m->arch->sub_norms, &layer->ffn_sub_norm},
     };
     enum bnt_status st = bind_matrices(m, il, err);
@@ -215,11 +230,13 @@ static enum bnt_status reserve_norms(struct bnt_model *m, struct bnt_err *err)
     return m->norms ? BNT_OK : bnt_err_nomem(err, "norms", n * sizeof *m->norms);
 }
 
-static enum bnt_status bind_embedding(struct bnt_model *m, const char *name, struct weight *w, struct bnt_err *err)
+static enum bnt_status bind_embedding(struct bnt_model *m, const char *name, struct weight *w,
+                                      struct bnt_err *err)
 {
     enum bnt_status st = weight_bind(m, name, m->info.n_vocab, m->info.n_embd, w, err);
     if (st == BNT_OK && tensor_type_info(w->tensor->type)->block_bytes == 0) {
-        return gguf_fail(err, GGUF_FAULT_UNSUPPORTED_TYPE, "%s: tensor %s is %s; an embedding or a head is a float type",
+        return gguf_fail(err, GGUF_FAULT_UNSUPPORTED_TYPE,
+                         "%s: tensor %s is %s; an embedding or a head is a float type",
                          m->gguf->path, name, tensor_type_info(w->tensor->type)->name);
     }
     if (st == BNT_OK && w->ternary) { /* rows are looked up one by one: keep the file's form */
@@ -271,7 +288,9 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
     m->info.i2s_layout = i2s_layout_name(layout);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* Bytes of all weights once they are resident, mapped ones included. */
 static uint64_t resident_bytes(const struct bnt_model *m)
@@ -294,7 +313,8 @@ static uint64_t fixed_bytes(const struct bnt_model *m)
 uint64_t bnt_model_memory_need(const struct bnt_model *m, const struct bnt_session_options *opts)
 {
     struct bnt_session_options none = {0};
-    uint64_t weights = m->info.streamed ? 0 : resident_bytes(m); /* streaming buffers belong to the session */
+    uint64_t weights =
+        m->info.streamed ? 0 : resident_bytes(m); /* streaming buffers belong to the session */
     return fixed_bytes(m) + weights + backend_cpu_memory(m, opts ? opts : &none);
 }
 
@@ -310,18 +330,21 @@ static bool has_i2s(const struct bnt_model *m)
 
 static enum bnt_status too_little(const struct bnt_model *m, uint64_t need, struct bnt_err *err)
 {
-    bnt_err_set(err, BNT_E_MEMORY, "%s: needs %.0f MB of memory even when layers are streamed, the limit is %.0f MB",
+    bnt_err_set(err, BNT_E_MEMORY,
+                "%s: needs %.0f MB of memory even when layers are streamed, the limit is %.0f MB",
                 m->gguf->path, (double)need / 1e6, (double)m->memory_limit / 1e6);
     bnt_err_hint(err, "raise --memory-limit, or take a smaller --ctx");
     return BNT_E_MEMORY;
 }
 
 /* Resident when it fits and the file is mapped; else streamed; else an error with need and have. */
-static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_options *opts, struct bnt_err *err)
+static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_options *opts,
+                                   struct bnt_err *err)
 {
     m->memory_limit = opts->memory_limit ? opts->memory_limit : bnt_memory_limit();
     m->info.streamed = false;
-    if (m->gguf->mapped && !opts->stream_weights && bnt_model_memory_need(m, opts->session) <= m->memory_limit) {
+    if (m->gguf->mapped && !opts->stream_weights &&
+        bnt_model_memory_need(m, opts->session) <= m->memory_limit) {
         return BNT_OK;
     }
     m->info.streamed = true;
@@ -363,7 +386,8 @@ static enum bnt_status make_resident(struct bnt_model *m, struct bnt_err *err)
 }
 
 /* Weights in their places, under the packing that was asked for or found. */
-static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_model_options *opts, struct bnt_err *err)
+static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_model_options *opts,
+                                      struct bnt_err *err)
 {
     enum i2s_layout layout = I2S_X86;
     bool given = opts->i2s_layout && strcmp(opts->i2s_layout, "auto") != 0;
@@ -386,7 +410,9 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
     return st;
 }
 
-/* ---- open, close ------------------------------------------------------------------------------------------------- */
+/* ---- open, close
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static enum bnt_status describe(struct bnt_model *m, struct bnt_err *err)
 {
@@ -406,14 +432,16 @@ static enum bnt_status describe(struct bnt_model *m, struct bnt_err *err)
     return BNT_OK;
 }
 
-static enum bnt_status open_tokenizer(struct bnt_model *m, const struct bnt_model_options *opts, struct bnt_err *err)
+static enum bnt_status open_tokenizer(struct bnt_model *m, const struct bnt_model_options *opts,
+                                      struct bnt_err *err)
 {
-    struct bnt_tokenizer_options t = {.pre = opts->pre, .warn = opts->warn, .warn_ctx = opts->warn_ctx};
+    struct bnt_tokenizer_options t = {
+        .pre = opts->pre, .warn = opts->warn, .warn_ctx = opts->warn_ctx};
     return opts->no_tokenizer ? BNT_OK : bnt_tokenizer_new(m->gguf, &t, &m->tokenizer, err);
 }
 
-static enum bnt_status open_steps(struct bnt_model *m, const char *path, const struct bnt_model_options *opts,
-                                  struct bnt_err *err)
+static enum bnt_status open_steps(struct bnt_model *m, const char *path,
+                                  const struct bnt_model_options *opts, struct bnt_err *err)
 {
     enum bnt_status st = gguf_open(path, GGUF_MODE_AUTO, &m->gguf, err);
     if (st == BNT_OK) {
@@ -440,8 +468,8 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path, const s
     return st == BNT_OK ? describe(m, err) : st;
 }
 
-enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options *opts, struct bnt_model **out,
-                               struct bnt_err *err)
+enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options *opts,
+                               struct bnt_model **out, struct bnt_err *err)
 {
     static const struct bnt_model_options defaults;
     struct bnt_model *m = calloc(1, sizeof *m);

@@ -1,10 +1,13 @@
 /* A model inside the engine: hyper-parameters, weights, and how weights come into memory.
  *
  * Weights are in one of three places:
- *   mapped    the kernels read them where they lie in the mapping (F32, F16, BF16, block types, I2_S 128/32);
- *   packed    made on load in memory of the model's own (other ternary packings, foreign byte order);
- *   streamed  nothing stays: each layer is read into a buffer of the back end before it is used. Chosen when the memory
- *             limit does not hold the weights, or when the file cannot be mapped.
+ *   mapped    the kernels read them where they lie in the mapping (F32, F16, BF16, block types,
+ *             I2_S 128/32);
+ *   packed    made on load in memory of the model's own (other ternary packings, foreign byte
+ *             order);
+ *   streamed  nothing stays: each layer is read into a buffer of the back end before it is used.
+ *             Chosen when the memory limit does not hold the weights, or when the file cannot be
+ *             mapped.
  * Norms and biases are small and always copied to float32. */
 #ifndef BNT_MODEL_H
 #define BNT_MODEL_H
@@ -53,37 +56,40 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
-    float attn_scale;      /* 1/sqrt(head_dim) */
-    uint64_t memory_limit; /* bytes */
-    uint64_t packed_bytes; /* of weights made on load */
-    char *name;            /* general.name */
-    float *norms;          /* owner of all norms and biases */
+    float attn_scale;              /* 1/sqrt(head_dim) */
+    uint64_t memory_limit;         /* bytes */
+    uint64_t packed_bytes;         /* of weights made on load */
+    char *name;                    /* general.name */
+    float *norms;                  /* owner of all norms and biases */
     size_t norms_used, norms_size; /* floats */
 };
 
 /* ---- loading (weights.c) ---- */
 
 /* Bind a matrix by tensor name: check its shape, choose its form; data stays NULL. */
-enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols, struct weight *w,
-                            struct bnt_err *err);
+enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols,
+                            struct weight *w, struct bnt_err *err);
 /* Bytes that the loaded form of w takes: rows * row_bytes. */
 uint64_t weight_bytes(const struct weight *w);
 /* Largest temporary that weight_load needs for w: 0 when native. */
 uint64_t weight_scratch_bytes(const struct weight *w);
-/* Read rows [row0, row1) of w into dst in the kernels' form, and set w->scale of a ternary one. scratch has
- * weight_scratch_bytes(w). */
-enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0, uint64_t row1, uint8_t *dst,
-                            uint8_t *scratch, struct bnt_err *err);
+/* Read rows [row0, row1) of w into dst in the kernels' form, and set w->scale of a ternary one.
+ * scratch has weight_scratch_bytes(w). */
+enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
+                            uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err);
 /* Make w->data point at mapped or packed memory for the model's life. */
 enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, struct bnt_err *err);
-/* Float32 copy of a vector of n elements ("blk.0.attn_norm.weight"); *out is NULL when absent and optional. */
-enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, bool optional, const float **out,
-                            struct bnt_err *err);
+/* Float32 copy of a vector of n elements ("blk.0.attn_norm.weight"); *out is NULL when absent and
+ * optional. */
+enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, bool optional,
+                            const float **out, struct bnt_err *err);
 void weight_release(struct weight *w);
 /* Row r of the embedding as float32. scratch: embd.row_bytes, used when streamed. */
-enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst, uint8_t *scratch, struct bnt_err *err);
+enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst, uint8_t *scratch,
+                              struct bnt_err *err);
 
-/* Bytes of the largest layer in the kernels' form, and its largest loading scratch (streaming buffers). */
+/* Bytes of the largest layer in the kernels' form, and its largest loading scratch (streaming
+ * buffers). */
 uint64_t model_layer_bytes(const struct bnt_model *m);
 uint64_t model_layer_scratch(const struct bnt_model *m);
 
@@ -94,8 +100,9 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout);
 
 /* "128/32", "64/16" or "4-rows". Errors: USAGE. */
 enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err);
-/* Find the packing by scoring a fixed text. The model is ready to run as 128/32, and is so again afterwards. */
-enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts, enum i2s_layout *layout,
-                           struct bnt_err *err);
+/* Find the packing by scoring a fixed text. The model is ready to run as 128/32, and is so again
+ * afterwards. */
+enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts,
+                           enum i2s_layout *layout, struct bnt_err *err);
 
 #endif

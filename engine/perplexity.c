@@ -1,4 +1,5 @@
-/* Perplexity over chunks. The sum of the negative log-likelihoods runs in double in the order of the text. */
+/* Perplexity over chunks. The sum of the negative log-likelihoods runs in double in the order of
+ * the text. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@ struct tally {
     double nll;
 };
 
-static enum bnt_status add_position(void *ctx, size_t index, const float *logits, struct bnt_err *err)
+static enum bnt_status add_position(void *ctx, size_t index, const float *logits,
+                                    struct bnt_err *err)
 {
     struct tally *t = ctx;
     if (index + 1 >= t->n) {
@@ -28,15 +30,16 @@ static enum bnt_status add_position(void *ctx, size_t index, const float *logits
     return BNT_OK;
 }
 
-enum bnt_status bnt_perplexity(struct bnt_session *s, const int32_t *ids, size_t n, uint32_t n_chunk,
-                               void (*progress)(void *ctx, uint64_t done), void *ctx, struct bnt_perplexity *out,
-                               struct bnt_err *err)
+enum bnt_status bnt_perplexity(struct bnt_session *s, const int32_t *ids, size_t n,
+                               uint32_t n_chunk, void (*progress)(void *ctx, uint64_t done),
+                               void *ctx, struct bnt_perplexity *out, struct bnt_err *err)
 {
     const struct bnt_tokenizer *tokenizer = bnt_session_tokenizer(s);
     int32_t bos = tokenizer ? bnt_tokenizer_bos(tokenizer) : -1;
     if (n == 0 || n_chunk < 2 || n_chunk > bnt_session_n_ctx(s) || bos < 0) {
         return bnt_err_set(err, BNT_E_USAGE,
-                           "perplexity needs text, a model with BOS and chunks of 2 to %u ids (got %zu ids, chunks of %u)",
+                           "perplexity needs text, a model with BOS and chunks of 2 to %u ids (got "
+                           "%zu ids, chunks of %u)",
                            bnt_session_n_ctx(s), n, n_chunk);
     }
     int32_t *chunk = malloc(n_chunk * sizeof *chunk);

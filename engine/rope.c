@@ -1,4 +1,5 @@
-/* Frequencies are made once in double with our own exp and log, so that they have the same bits on every machine. */
+/* Frequencies are made once in double with our own exp and log, so that they have the same bits on
+ * every machine. */
 #include "engine/rope.h"
 
 #include <math.h>
@@ -18,9 +19,10 @@ static double key_f64(const struct gguf *g, const char *arch, const char *suffix
     return gguf_get_f64(g, key, &v) && isfinite(v) ? v : fallback;
 }
 
-/* YaRN, section 3.2: which pairs are interpolated, as a ramp between the dimensions whose wavelength makes beta_fast and
- * beta_slow turns within the original context. */
-static double yarn_ramp(const struct rope *r, double n_ctx_orig, uint32_t pair, const double beta[2])
+/* YaRN, section 3.2: which pairs are interpolated, as a ramp between the dimensions whose
+ * wavelength makes beta_fast and beta_slow turns within the original context. */
+static double yarn_ramp(const struct rope *r, double n_ctx_orig, uint32_t pair,
+                        const double beta[2])
 {
     double dim[2];
     for (int i = 0; i < 2; i++) {
@@ -32,10 +34,12 @@ static double yarn_ramp(const struct rope *r, double n_ctx_orig, uint32_t pair, 
     return 1 - (y < 0 ? 0 : y > 1 ? 1 : y);
 }
 
-static void apply_yarn(struct rope *r, const struct gguf *g, const char *arch, double factor, uint32_t n_ctx_train)
+static void apply_yarn(struct rope *r, const struct gguf *g, const char *arch, double factor,
+                       uint32_t n_ctx_train)
 {
     double n_ctx_orig = key_f64(g, arch, "scaling.original_context_length", n_ctx_train);
-    double beta[2] = {key_f64(g, arch, "scaling.yarn_beta_fast", 32), key_f64(g, arch, "scaling.yarn_beta_slow", 1)};
+    double beta[2] = {key_f64(g, arch, "scaling.yarn_beta_fast", 32),
+                      key_f64(g, arch, "scaling.yarn_beta_slow", 1)};
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
         double mix = yarn_ramp(r, n_ctx_orig, i, beta); /* 1: keep, 0: interpolate */
         r->freq[i] = r->freq[i] / factor * (1 - mix) + r->freq[i] * mix;
@@ -43,8 +47,8 @@ static void apply_yarn(struct rope *r, const struct gguf *g, const char *arch, d
     r->attn_scale = key_f64(g, arch, "scaling.attn_factor", 1) * (1 + 0.1 * fm_log(factor));
 }
 
-static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const char *arch, uint32_t n_ctx_train,
-                                     struct bnt_err *err)
+static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const char *arch,
+                                     uint32_t n_ctx_train, struct bnt_err *err)
 {
     char key[KEY_BYTES];
     struct gguf_str type;
@@ -58,7 +62,8 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
         return BNT_OK;
     }
     if (factor < 0) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.scaling.factor is %g", g->path, arch, factor);
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.scaling.factor is %g", g->path, arch,
+                         factor);
     }
     if (gguf_str_eq(type, "linear")) {
         for (uint32_t i = 0; i < r->n_rot / 2; i++) {
@@ -70,7 +75,8 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
         apply_yarn(r, g, arch, factor, n_ctx_train);
         return BNT_OK;
     }
-    bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: rope scaling '%.*s' is not known here", g->path, (int)type.len, type.data);
+    bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: rope scaling '%.*s' is not known here", g->path,
+                (int)type.len, type.data);
     bnt_err_hint(err, "none, linear, yarn and rope_freqs are");
     return BNT_E_UNSUPPORTED;
 }
@@ -81,8 +87,10 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struc
     if (!t) {
         return BNT_OK;
     }
-    if (t->type != TENSOR_F32 || t->ne[0] != r->n_rot / 2 || t->size != (uint64_t)r->n_rot / 2 * sizeof(float)) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: rope_freqs.weight must hold %u F32 values", g->path, r->n_rot / 2);
+    if (t->type != TENSOR_F32 || t->ne[0] != r->n_rot / 2 ||
+        t->size != (uint64_t)r->n_rot / 2 * sizeof(float)) {
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
+                         "%s: rope_freqs.weight must hold %u F32 values", g->path, r->n_rot / 2);
     }
     float *factors = malloc((size_t)t->size);
     if (!factors) {
@@ -91,7 +99,8 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struc
     enum bnt_status st = gguf_tensor_read(g, t, 0, t->size, factors, err);
     for (uint32_t i = 0; st == BNT_OK && i < r->n_rot / 2; i++) {
         if (!(factors[i] > 0) || !isfinite(factors[i])) {
-            st = gguf_fail(err, GGUF_FAULT_CORRUPT, "%s: rope_freqs.weight[%u] is %g", g->path, i, (double)factors[i]);
+            st = gguf_fail(err, GGUF_FAULT_CORRUPT, "%s: rope_freqs.weight[%u] is %g", g->path, i,
+                           (double)factors[i]);
         } else {
             r->freq[i] /= factors[i];
         }
@@ -100,17 +109,19 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struc
     return st;
 }
 
-enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim, uint32_t n_ctx_train,
-                          struct bnt_err *err)
+enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
+                          uint32_t n_ctx_train, struct bnt_err *err)
 {
     double n_rot = key_f64(g, arch, "dimension_count", head_dim);
     *r = (struct rope){.theta = key_f64(g, arch, "freq_base", 10000.0), .attn_scale = 1};
     if (n_rot < 2 || n_rot > head_dim || n_rot != floor(n_rot) || (uint32_t)n_rot % 2 != 0) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: %s.rope.dimension_count is %g, head size is %u", g->path, arch,
-                         n_rot, head_dim);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
+                         "%s: %s.rope.dimension_count is %g, head size is %u", g->path, arch, n_rot,
+                         head_dim);
     }
     if (!(r->theta > 1)) {
-        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.freq_base is %g", g->path, arch, r->theta);
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.freq_base is %g", g->path, arch,
+                         r->theta);
     }
     r->n_rot = (uint32_t)n_rot;
     r->freq = calloc(r->n_rot / 2, sizeof *r->freq);

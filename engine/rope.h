@@ -1,5 +1,6 @@
-/* Rotary position embedding (Su et al. 2021) with its scalings: linear position interpolation (Chen et al. 2023), YaRN
- * (Peng et al. 2023) and per-frequency factors (the rope_freqs tensor of LLaMA 3). */
+/* Rotary position embedding (Su et al. 2021) with its scalings: linear position interpolation (Chen
+ * et al. 2023), YaRN (Peng et al. 2023) and per-frequency factors (the rope_freqs tensor of LLaMA
+ * 3). */
 #ifndef BNT_ROPE_H
 #define BNT_ROPE_H
 
@@ -15,9 +16,10 @@ struct rope {
     double *freq;      /* n_rot/2: radians per position */
 };
 
-/* From the metadata "<arch>.rope.*" and rope_freqs.weight. Errors: FILE, UNSUPPORTED (unknown scaling). */
-enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim, uint32_t n_ctx_train,
-                          struct bnt_err *err);
+/* From the metadata "<arch>.rope.*" and rope_freqs.weight. Errors: FILE, UNSUPPORTED (unknown
+ * scaling). */
+enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
+                          uint32_t n_ctx_train, struct bnt_err *err);
 void rope_release(struct rope *r);
 /* cos and sin of every pair at a position: cs[n_rot], (cos, sin) interleaved. */
 void rope_at(const struct rope *r, uint64_t pos, float *cs);

@@ -1,5 +1,6 @@
-/* A session: positions and batches over a back end. Invariant: the back end's cache holds exactly n_past positions, all
- * of them from whole batches; a batch that fails or is interrupted leaves n_past where it was. */
+/* A session: positions and batches over a back end. Invariant: the back end's cache holds exactly
+ * n_past positions, all of them from whole batches; a batch that fails or is interrupted leaves
+ * n_past where it was. */
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -17,27 +18,29 @@ struct bnt_session {
     bool has_logits;
 };
 
-static enum bnt_status check_memory(const struct bnt_model *m, const struct bnt_session_options *opts,
-                                    struct bnt_err *err)
+static enum bnt_status check_memory(const struct bnt_model *m,
+                                    const struct bnt_session_options *opts, struct bnt_err *err)
 {
     uint64_t need = bnt_model_memory_need(m, opts);
     if (need <= m->memory_limit) {
         return BNT_OK;
     }
-    bnt_err_set(err, BNT_E_MEMORY, "this session needs %.0f MB of memory with the model, the limit is %.0f MB",
+    bnt_err_set(err, BNT_E_MEMORY,
+                "this session needs %.0f MB of memory with the model, the limit is %.0f MB",
                 (double)need / 1e6, (double)m->memory_limit / 1e6);
     bnt_err_hint(err, "take a smaller --ctx, or raise --memory-limit");
     return BNT_E_MEMORY;
 }
 
-enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts, struct bnt_session **out,
-                                struct bnt_err *err)
+enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
+                                struct bnt_session **out, struct bnt_err *err)
 {
     static const struct bnt_session_options defaults;
     opts = opts ? opts : &defaults;
     *out = NULL;
     if (opts->n_ctx > MAX_CTX) {
-        return bnt_err_set(err, BNT_E_USAGE, "a context of %u positions; the most is %u", opts->n_ctx, MAX_CTX);
+        return bnt_err_set(err, BNT_E_USAGE, "a context of %u positions; the most is %u",
+                           opts->n_ctx, MAX_CTX);
     }
     enum bnt_status st = check_memory(m, opts, err);
     if (st != BNT_OK) {
@@ -74,7 +77,8 @@ void bnt_session_free(struct bnt_session *s)
     }
 }
 
-static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids, size_t n, struct bnt_err *err)
+static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids, size_t n,
+                                 struct bnt_err *err)
 {
     uint32_t n_ctx = s->backend->config.n_ctx;
     if (n == 0) {
@@ -82,28 +86,31 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
     }
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->info.n_vocab) {
-            return bnt_err_set(err, BNT_E_USAGE, "token id %d is outside the vocabulary of %u", ids[i],
-                               s->model->info.n_vocab);
+            return bnt_err_set(err, BNT_E_USAGE, "token id %d is outside the vocabulary of %u",
+                               ids[i], s->model->info.n_vocab);
         }
     }
     if (n > n_ctx - s->n_past) {
-        bnt_err_set(err, BNT_E_INFERENCE, "context full: %u positions are taken, %zu more do not fit into %u", s->n_past, n,
-                    n_ctx);
-        bnt_err_hint(err, "raise --ctx (the model was trained with %u), or shorten the text", s->model->info.n_ctx_train);
+        bnt_err_set(err, BNT_E_INFERENCE,
+                    "context full: %u positions are taken, %zu more do not fit into %u", s->n_past,
+                    n, n_ctx);
+        bnt_err_hint(err, "raise --ctx (the model was trained with %u), or shorten the text",
+                     s->model->info.n_ctx_train);
         return BNT_E_INFERENCE;
     }
     return BNT_OK;
 }
 
 /* Logits of a whole batch, handed out row by row. */
-static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, uint32_t n, bnt_logits_fn *fn, void *ctx,
-                                   struct bnt_err *err)
+static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
+                                   bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
     for (uint32_t first = 0; first < n; first += BACKEND_HEAD_BATCH) {
         uint32_t rows = n - first < BACKEND_HEAD_BATCH ? n - first : BACKEND_HEAD_BATCH;
         enum bnt_status st = s->backend->ops->logits(s->backend, first, rows, s->logits, err);
         for (uint32_t t = 0; st == BNT_OK && t < rows; t++) {
-            st = fn(ctx, first_index + first + t, s->logits + (size_t)t * s->model->info.n_vocab, err);
+            st = fn(ctx, first_index + first + t, s->logits + (size_t)t * s->model->info.n_vocab,
+                    err);
         }
         if (st != BNT_OK) {
             return st;
@@ -112,8 +119,8 @@ static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, ui
     return BNT_OK;
 }
 
-enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n, bnt_logits_fn *fn, void *ctx,
-                                      struct bnt_err *err)
+enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
     enum bnt_status st = check_ids(s, ids, n, err);
     uint32_t last = 0;
@@ -134,7 +141,8 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
     return st;
 }
 
-enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n, struct bnt_err *err)
+enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n,
+                                 struct bnt_err *err)
 {
     return bnt_session_eval_each(s, ids, n, NULL, NULL, err);
 }
@@ -167,7 +175,8 @@ uint32_t bnt_session_n_ctx(const struct bnt_session *s)
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err)
 {
     if (n_past > s->n_past) {
-        return bnt_err_set(err, BNT_E_USAGE, "cannot rewind to position %u: only %u are held", n_past, s->n_past);
+        return bnt_err_set(err, BNT_E_USAGE, "cannot rewind to position %u: only %u are held",
+                           n_past, s->n_past);
     }
     s->n_past = n_past;
     s->has_logits = false;

@@ -7,41 +7,48 @@
 #include "base/checked.h"
 #include "engine/model.h"
 
-/* Rows decoded at a time when a packing is converted: bounds the scratch. Tiled packings span many rows. */
+/* Rows decoded at a time when a packing is converted: bounds the scratch. Tiled packings span many
+ * rows. */
 enum { PACK_ROWS = 64 };
 
-static enum bnt_status check_shape(const struct bnt_model *m, const struct gguf_tensor *t, uint64_t rows, uint64_t cols,
-                                   struct bnt_err *err)
+static enum bnt_status check_shape(const struct bnt_model *m, const struct gguf_tensor *t,
+                                   uint64_t rows, uint64_t cols, struct bnt_err *err)
 {
     if (t->ne[0] == cols && t->ne[1] == rows && t->ne[2] == 1 && t->ne[3] == 1) {
         return BNT_OK;
     }
-    return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
-                     "%s: tensor %.*s is %llu x %llu x %llu x %llu, the architecture derives %llu x %llu", m->gguf->path,
-                     (int)t->name.len, t->name.data, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1],
-                     (unsigned long long)t->ne[2], (unsigned long long)t->ne[3], (unsigned long long)cols,
-                     (unsigned long long)rows);
+    return gguf_fail(
+        err, GGUF_FAULT_DIMENSIONS,
+        "%s: tensor %.*s is %llu x %llu x %llu x %llu, the architecture derives %llu x %llu",
+        m->gguf->path, (int)t->name.len, t->name.data, (unsigned long long)t->ne[0],
+        (unsigned long long)t->ne[1], (unsigned long long)t->ne[2], (unsigned long long)t->ne[3],
+        (unsigned long long)cols, (unsigned long long)rows);
 }
 
 static enum bnt_status missing(const struct bnt_model *m, const char *name, struct bnt_err *err)
 {
-    return gguf_fail(err, GGUF_FAULT_ARCHITECTURE, "%s: tensor %s is missing, architecture %s needs it", m->gguf->path, name,
+    return gguf_fail(err, GGUF_FAULT_ARCHITECTURE,
+                     "%s: tensor %s is missing, architecture %s needs it", m->gguf->path, name,
                      m->arch->name);
 }
 
-static struct ternary_source source_of(const struct bnt_model *m, const struct weight *w, const uint8_t *data)
+static struct ternary_source source_of(const struct bnt_model *m, const struct weight *w,
+                                       const uint8_t *data)
 {
-    struct ternary_source src = {
-        .type = w->tensor->type, .data = data, .size = w->tensor->size, .rows = w->rows, .cols = w->cols,
-        .layout = m->i2s_layout};
+    struct ternary_source src = {.type = w->tensor->type,
+                                 .data = data,
+                                 .size = w->tensor->size,
+                                 .rows = w->rows,
+                                 .cols = w->cols,
+                                 .layout = m->i2s_layout};
     if (src.type == TENSOR_TL1 || src.type == TENSOR_TL2) {
         tl_tiles_known(src.type, w->rows, w->cols, &src.tiles);
     }
     return src;
 }
 
-/* True when all blocks of a TQ1_0 or TQ2_0 tensor that are not empty have one scale. In both types it is the last two
- * bytes of a block. */
+/* True when all blocks of a TQ1_0 or TQ2_0 tensor that are not empty have one scale. In both types
+ * it is the last two bytes of a block. */
 static bool blocks_agree(const uint8_t *bytes, uint64_t n_blocks, uint32_t block_bytes)
 {
     uint16_t first = 0;
@@ -58,8 +65,10 @@ static bool blocks_agree(const uint8_t *bytes, uint64_t n_blocks, uint32_t block
     return true;
 }
 
-/* A tensor with a scale per block is a BitLinear only when all blocks agree; else its values are plain numbers. */
-static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf_tensor *t, bool *yes, struct bnt_err *err)
+/* A tensor with a scale per block is a BitLinear only when all blocks agree; else its values are
+ * plain numbers. */
+static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf_tensor *t,
+                                    bool *yes, struct bnt_err *err)
 {
     uint32_t block_bytes = tensor_type_info(t->type)->block_bytes;
     *yes = true;
@@ -71,7 +80,8 @@ static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf
     enum bnt_status st = BNT_OK;
     if (!bytes) {
         bytes = copy = malloc((size_t)t->size);
-        st = copy ? gguf_tensor_read(m->gguf, t, 0, t->size, copy, err) : bnt_err_nomem(err, "a tensor", t->size);
+        st = copy ? gguf_tensor_read(m->gguf, t, 0, t->size, copy, err)
+                  : bnt_err_nomem(err, "a tensor", t->size);
     }
     if (st == BNT_OK) {
         *yes = blocks_agree(bytes, t->size / block_bytes, block_bytes);
@@ -80,22 +90,25 @@ static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf
     return st;
 }
 
-static enum bnt_status check_tiles(const struct bnt_model *m, const struct weight *w, const char *name,
-                                   struct bnt_err *err)
+static enum bnt_status check_tiles(const struct bnt_model *m, const struct weight *w,
+                                   const char *name, struct bnt_err *err)
 {
     struct tl_tiles tiles;
     enum tensor_type type = w->tensor->type;
-    if ((type != TENSOR_TL1 && type != TENSOR_TL2) || tl_tiles_known(type, w->rows, w->cols, &tiles)) {
+    if ((type != TENSOR_TL1 && type != TENSOR_TL2) ||
+        tl_tiles_known(type, w->rows, w->cols, &tiles)) {
         return BNT_OK;
     }
-    bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: tensor %s: the tile sizes of %s for %llu x %llu are not recorded in the file",
+    bnt_err_set(err, BNT_E_UNSUPPORTED,
+                "%s: tensor %s: the tile sizes of %s for %llu x %llu are not recorded in the file",
                 m->gguf->path, name, tensor_type_info(type)->name, (unsigned long long)w->rows,
                 (unsigned long long)w->cols);
     bnt_err_hint(err, "use the I2_S file of this model");
     return BNT_E_UNSUPPORTED;
 }
 
-static enum bnt_status bind_scale(struct bnt_model *m, const char *name, struct weight *w, struct bnt_err *err)
+static enum bnt_status bind_scale(struct bnt_model *m, const char *name, struct weight *w,
+                                  struct bnt_err *err)
 {
     char scale_name[GGUF_MAX_NAME_BYTES + 1];
     const float *scale = NULL;
@@ -104,15 +117,17 @@ static enum bnt_status bind_scale(struct bnt_model *m, const char *name, struct 
     enum bnt_status st = vector_load(m, scale_name, 1, true, &scale, err);
     w->out_scale = scale ? *scale : 1.0f;
     if (st == BNT_OK && !isfinite(w->out_scale)) {
-        st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: %s is %g", m->gguf->path, scale_name, (double)w->out_scale);
+        st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: %s is %g", m->gguf->path, scale_name,
+                       (double)w->out_scale);
     }
     return st;
 }
 
-enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols, struct weight *w,
-                            struct bnt_err *err)
+enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols,
+                            struct weight *w, struct bnt_err *err)
 {
-    *w = (struct weight){.tensor = gguf_find_tensor(m->gguf, name), .rows = rows, .cols = cols, .out_scale = 1.0f};
+    *w = (struct weight){
+        .tensor = gguf_find_tensor(m->gguf, name), .rows = rows, .cols = cols, .out_scale = 1.0f};
     if (!w->tensor) {
         return missing(m, name, err);
     }
@@ -129,7 +144,8 @@ enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows
     }
     w->type = w->ternary ? TENSOR_I2_S : w->tensor->type;
     w->row_bytes = w->ternary ? ternary_row_bytes(cols) : w->tensor->size / rows;
-    w->native = !w->ternary || (w->tensor->type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && cols % 128 == 0);
+    w->native = !w->ternary ||
+                (w->tensor->type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && cols % 128 == 0);
     return bind_scale(m, name, w, err);
 }
 
@@ -144,8 +160,9 @@ uint64_t weight_scratch_bytes(const struct weight *w)
 }
 
 /* Convert a ternary tensor of any packing, PACK_ROWS rows at a time. */
-static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, uint64_t row0, uint64_t row1, uint8_t *dst,
-                                   uint8_t *scratch, struct bnt_err *err)
+static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, uint64_t row0,
+                                   uint64_t row1, uint8_t *dst, uint8_t *scratch,
+                                   struct bnt_err *err)
 {
     int8_t *codes = (int8_t *)(scratch + w->tensor->size);
     enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, 0, w->tensor->size, scratch, err);
@@ -158,29 +175,33 @@ static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, 
         }
     }
     if (st != BNT_OK) {
-        bnt_err_context(err, "%s: tensor %.*s", m->gguf->path, (int)w->tensor->name.len, w->tensor->name.data);
+        bnt_err_context(err, "%s: tensor %.*s", m->gguf->path, (int)w->tensor->name.len,
+                        w->tensor->name.data);
     }
     return st;
 }
 
 /* The scale of an I2_S tensor lies behind its codes. */
-static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *w, struct bnt_err *err)
+static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *w,
+                                      struct bnt_err *err)
 {
-    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, w->rows * w->cols / 4, sizeof w->scale, &w->scale, err);
+    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, w->rows * w->cols / 4,
+                                          sizeof w->scale, &w->scale, err);
     if (st == BNT_OK && !isfinite(w->scale)) {
-        st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: tensor %.*s has scale %g", m->gguf->path, (int)w->tensor->name.len,
-                       w->tensor->name.data, (double)w->scale);
+        st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: tensor %.*s has scale %g", m->gguf->path,
+                       (int)w->tensor->name.len, w->tensor->name.data, (double)w->scale);
     }
     return st;
 }
 
-enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0, uint64_t row1, uint8_t *dst,
-                            uint8_t *scratch, struct bnt_err *err)
+enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
+                            uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err)
 {
     if (!w->native) {
         return load_packed(m, w, row0, row1, dst, scratch, err);
     }
-    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes, (row1 - row0) * w->row_bytes, dst, err);
+    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
+                                          (row1 - row0) * w->row_bytes, dst, err);
     return st == BNT_OK && w->ternary ? read_i2s_scale(m, w, err) : st;
 }
 
@@ -195,7 +216,8 @@ enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, stru
     uint64_t scratch_bytes = weight_scratch_bytes(w);
     w->owned = aligned_alloc(64, (size_t)((bytes + 63) / 64 * 64));
     uint8_t *scratch = malloc((size_t)scratch_bytes + 1);
-    enum bnt_status st = w->owned && scratch ? BNT_OK : bnt_err_nomem(err, "a packed tensor", bytes + scratch_bytes);
+    enum bnt_status st =
+        w->owned && scratch ? BNT_OK : bnt_err_nomem(err, "a packed tensor", bytes + scratch_bytes);
     if (st == BNT_OK) {
         st = weight_load(m, w, 0, w->rows, w->owned, scratch, err);
     }
@@ -215,7 +237,8 @@ void weight_release(struct weight *w)
     w->data = NULL;
 }
 
-/* Room for n floats among the model's norms, which never move: the size is computed before anything is loaded. */
+/* Room for n floats among the model's norms, which never move: the size is computed before anything
+ * is loaded. */
 static float *norms_take(struct bnt_model *m, uint64_t n)
 {
     if (n > m->norms_size - m->norms_used) {
@@ -226,8 +249,8 @@ static float *norms_take(struct bnt_model *m, uint64_t n)
     return p;
 }
 
-enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, bool optional, const float **out,
-                            struct bnt_err *err)
+enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, bool optional,
+                            const float **out, struct bnt_err *err)
 {
     const struct gguf_tensor *t = gguf_find_tensor(m->gguf, name);
     *out = NULL;
@@ -240,12 +263,14 @@ enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, b
     }
     const struct tensor_type_info *info = tensor_type_info(t->type);
     if (info->block_bytes == 0 || info->block_weights != 1) {
-        return gguf_fail(err, GGUF_FAULT_UNSUPPORTED_TYPE, "%s: tensor %s is %s; norms and biases are F32, F16 or BF16",
+        return gguf_fail(err, GGUF_FAULT_UNSUPPORTED_TYPE,
+                         "%s: tensor %s is %s; norms and biases are F32, F16 or BF16",
                          m->gguf->path, name, info->name);
     }
     float *dst = norms_take(m, n);
     void *raw = malloc((size_t)t->size);
-    st = dst && raw ? gguf_tensor_read(m->gguf, t, 0, t->size, raw, err) : bnt_err_nomem(err, name, t->size);
+    st = dst && raw ? gguf_tensor_read(m->gguf, t, 0, t->size, raw, err)
+                    : bnt_err_nomem(err, name, t->size);
     if (st == BNT_OK) {
         dequantize_row(t->type, raw, n, dst);
         *out = dst;
@@ -254,14 +279,16 @@ enum bnt_status vector_load(struct bnt_model *m, const char *name, uint64_t n, b
     return st;
 }
 
-enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst, uint8_t *scratch, struct bnt_err *err)
+enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst, uint8_t *scratch,
+                              struct bnt_err *err)
 {
     const struct weight *w = &m->embd;
     const uint8_t *row = scratch;
     if (w->data) {
         row = w->data + r * w->row_bytes;
     } else {
-        enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, r * w->row_bytes, w->row_bytes, scratch, err);
+        enum bnt_status st =
+            gguf_tensor_read(m->gguf, w->tensor, r * w->row_bytes, w->row_bytes, scratch, err);
         if (st != BNT_OK) {
             return st;
         }

@@ -9,14 +9,16 @@
 
 enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096, MAX_THREADS = 256 };
 
-/* ---- configuration and memory ------------------------------------------------------------------------------------ */
+/* ---- configuration and memory
+ * ------------------------------------------------------------------------------------ */
 
 static uint32_t u32_or(uint32_t value, uint32_t fallback)
 {
     return value ? value : fallback;
 }
 
-struct backend_config backend_config_of(const struct bnt_model *m, const struct bnt_session_options *opts)
+struct backend_config backend_config_of(const struct bnt_model *m,
+                                        const struct bnt_session_options *opts)
 {
     uint32_t trained = m->info.n_ctx_train < DEFAULT_CTX ? m->info.n_ctx_train : DEFAULT_CTX;
     struct backend_config c = {
@@ -61,11 +63,12 @@ static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config 
     return (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx * element;
 }
 
-static void take_batch(struct cursor *cur, const struct bnt_model *m, const struct backend_config *c,
-                       struct cpu_scratch *s)
+static void take_batch(struct cursor *cur, const struct bnt_model *m,
+                       const struct backend_config *c, struct cpu_scratch *s)
 {
     const struct bnt_model_info *in = &m->info;
-    uint64_t q_dim = (uint64_t)in->n_head * in->head_dim, kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
+    uint64_t q_dim = (uint64_t)in->n_head * in->head_dim,
+             kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
     uint64_t width = max_u64(max_u64(in->n_embd, in->n_ff), q_dim);
     s->x = take_floats(cur, c->n_batch, in->n_embd);
     s->h = take_floats(cur, c->n_batch, width);
@@ -84,8 +87,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m, const stru
     s->row = take_floats(cur, c->n_threads, width);
 }
 
-uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c, struct bnt_arena *arena,
-                            struct cpu_scratch *s)
+uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
+                            struct bnt_arena *arena, struct cpu_scratch *s)
 {
     struct cursor cur = {.arena = arena};
     s->k_cache = take(&cur, kv_bytes(m, c));
@@ -94,7 +97,8 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
     if (m->info.streamed) {
         s->layer = take(&cur, model_layer_bytes(m));
         s->layer_scratch = take(&cur, model_layer_scratch(m));
-        s->head_rows = take(&cur, max_u64(STREAM_HEAD_BYTES, max_u64(m->head.row_bytes, m->embd.row_bytes)));
+        s->head_rows =
+            take(&cur, max_u64(STREAM_HEAD_BYTES, max_u64(m->head.row_bytes, m->embd.row_bytes)));
     }
     return cur.bytes;
 }
@@ -103,10 +107,13 @@ uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_
 {
     struct backend_config c = backend_config_of(m, opts);
     struct cpu_scratch s;
-    return cpu_scratch_layout(m, &c, NULL, &s) + (uint64_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
+    return cpu_scratch_layout(m, &c, NULL, &s) +
+           (uint64_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
 }
 
-/* ---- streaming --------------------------------------------------------------------------------------------------- */
+/* ---- streaming
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* Point b->now at layer il, reading its weights when nothing stays in memory. */
 static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bnt_err *err)
@@ -131,13 +138,15 @@ static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bn
     return BNT_OK;
 }
 
-/* ---- embedding, layers ------------------------------------------------------------------------------------------- */
+/* ---- embedding, layers
+ * ------------------------------------------------------------------------------------------- */
 
 static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
     for (uint32_t t = 0; t < b->n; t++) {
-        enum bnt_status st = embedding_row(m, (uint64_t)ids[t], b->s.x + (size_t)t * m->info.n_embd, b->s.head_rows, err);
+        enum bnt_status st = embedding_row(m, (uint64_t)ids[t], b->s.x + (size_t)t * m->info.n_embd,
+                                           b->s.head_rows, err);
         if (st != BNT_OK) {
             return st;
         }
@@ -146,7 +155,8 @@ static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct b
     return BNT_OK;
 }
 
-static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos, struct bnt_err *err)
+static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos,
+                               struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
     b->n = n;
@@ -164,7 +174,9 @@ static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_
     return st;
 }
 
-/* ---- head -------------------------------------------------------------------------------------------------------- */
+/* ---- head
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 struct head_task {
     struct backend_cpu *b;
@@ -207,18 +219,23 @@ static enum bnt_status stream_head(struct backend_cpu *b, struct head_task *t, s
     return BNT_OK;
 }
 
-static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out, struct bnt_err *err)
+static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out,
+                              struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
     const struct bnt_model *m = base->model;
     for (uint32_t t = 0; t < n; t++) {
-        b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm, (float)m->info.rms_eps,
-                            m->info.n_embd, b->s.h + (size_t)t * b->width);
+        b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm,
+                            (float)m->info.rms_eps, m->info.n_embd, b->s.h + (size_t)t * b->width);
     }
-    struct head_task task = {
-        .b = b, .n = n, .out = out,
-        .w = {.type = m->head.type, .data = m->head.data, .rows = m->head.rows, .cols = m->head.cols,
-              .row_bytes = m->head.row_bytes}};
+    struct head_task task = {.b = b,
+                             .n = n,
+                             .out = out,
+                             .w = {.type = m->head.type,
+                                   .data = m->head.data,
+                                   .rows = m->head.rows,
+                                   .cols = m->head.cols,
+                                   .row_bytes = m->head.row_bytes}};
     if (!m->head.data) {
         return stream_head(b, &task, err);
     }
@@ -226,7 +243,9 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return BNT_OK;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- life
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void free_cpu(struct backend *base)
 {
@@ -242,8 +261,8 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
 {
     struct backend *base = &b->base;
     uint64_t t0 = bnt_clock_now_ns();
-    enum bnt_status st = cpu_kernels_choose(base->config.kernel, &b->kernels, base->kernel_note, sizeof base->kernel_note,
-                                            err);
+    enum bnt_status st = cpu_kernels_choose(base->config.kernel, &b->kernels, base->kernel_note,
+                                            sizeof base->kernel_note, err);
     uint64_t t1 = bnt_clock_now_ns();
     if (st == BNT_OK) {
         st = cpu_pool_new(base->config.n_threads, &b->pool, err);
@@ -252,7 +271,8 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     base->start_ns = bnt_clock_now_ns() - t1;
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
-        st = bnt_arena_init(&b->arena, (size_t)cpu_scratch_layout(base->model, &base->config, NULL, &b->s), err);
+        st = bnt_arena_init(
+            &b->arena, (size_t)cpu_scratch_layout(base->model, &base->config, NULL, &b->s), err);
     }
     if (st == BNT_OK) {
         base->memory_bytes = cpu_scratch_layout(base->model, &base->config, &b->arena, &b->s);
@@ -261,8 +281,8 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     return st;
 }
 
-enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config, struct backend **out,
-                                struct bnt_err *err)
+enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config,
+                                struct backend **out, struct bnt_err *err)
 {
     struct backend_cpu *b = calloc(1, sizeof *b);
     if (!b) {

@@ -9,23 +9,24 @@
 
 /* One arena, laid out once (cpu_scratch_layout) and never touched by an allocator again:
  *
- *     [ KV cache ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ][ scores ][ dequantised rows ][ streaming ]
+ *     [ KV cache ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ]
+ *     [ scores ][ dequantised rows ][ streaming buffers ]
  *
  * Rows of batch buffers are tokens; widths are in elements. */
 struct cpu_scratch {
-    uint8_t *k_cache, *v_cache; /* [n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
-    float *x;                   /* [n_batch][n_embd]: the residual stream */
-    float *h;                   /* [n_batch][max width]: normed input of a product */
-    float *q;                   /* [n_batch][q_dim], then the attention's output */
-    float *k, *v;               /* [n_batch][kv_dim] */
-    float *gate, *up;           /* [n_batch][n_ff] */
-    float *y;                   /* [n_batch][n_embd]: a product before it joins x */
-    float *cs;                  /* [n_batch][n_rot] */
-    struct act_rows act;        /* [n_batch] of the widest ternary input */
-    float *scores;              /* [n_threads][heads per group * n_ctx] */
-    float *row;                 /* [n_threads][widest cols] */
+    uint8_t *k_cache, *v_cache;     /* [n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
+    float *x;                       /* [n_batch][n_embd]: the residual stream */
+    float *h;                       /* [n_batch][max width]: normed input of a product */
+    float *q;                       /* [n_batch][q_dim], then the attention's output */
+    float *k, *v;                   /* [n_batch][kv_dim] */
+    float *gate, *up;               /* [n_batch][n_ff] */
+    float *y;                       /* [n_batch][n_embd]: a product before it joins x */
+    float *cs;                      /* [n_batch][n_rot] */
+    struct act_rows act;            /* [n_batch] of the widest ternary input */
+    float *scores;                  /* [n_threads][heads per group * n_ctx] */
+    float *row;                     /* [n_threads][widest cols] */
     uint8_t *layer, *layer_scratch; /* streamed: one layer's weights; loading scratch */
-    uint8_t *head_rows;             /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
+    uint8_t *head_rows; /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
 };
 
 #define STREAM_HEAD_BYTES (16u << 20)
@@ -38,13 +39,13 @@ struct backend_cpu {
     struct cpu_scratch s;
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
     uint32_t n, pos;               /* the batch in work */
-    struct layer *now;             /* the layer in work: m->layers[il], or a copy that points at streamed bytes */
+    struct layer *now; /* the layer in work: the model's, or a copy that points at streamed bytes */
     struct layer streamed;
 };
 
 /* Lay the scratch out for a config: fills s when base is not NULL; returns the bytes it takes. */
-uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c, struct bnt_arena *arena,
-                            struct cpu_scratch *s);
+uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
+                            struct bnt_arena *arena, struct cpu_scratch *s);
 
 /* One layer of the forward pass, see forward.c. */
 void cpu_layer(struct backend_cpu *b, uint32_t il);

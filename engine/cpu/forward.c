@@ -1,9 +1,11 @@
-/* A layer on the CPU, as steps that run in parallel: over tokens where a step is elementwise, over rows of weights where
- * it is a product, over (token, head group) in attention. Which thread does which piece is not fixed and does not
- * matter: every element of a result is computed by one thread in one order.
+/* A layer on the CPU, as steps that run in parallel: over tokens where a step is elementwise, over
+ * rows of weights where it is a product, over (token, head group) in attention. Which thread does
+ * which piece is not fixed and does not matter: every element of a result is computed by one thread
+ * in one order.
  *
  *     x ─ norm ─ quantise ─ q,k,v ─ rotate, store ─ attend ─ [sub-norm] ─ quantise ─ wo ─ + x
- *     x ─ norm ─ quantise ─ gate,up ─ act·mul ─ [sub-norm] ─ quantise ─ down ─ + x                                 */
+ *     x ─ norm ─ quantise ─ gate,up ─ act·mul ─ [sub-norm] ─ quantise ─ down ─ + x
+ */
 #include <string.h>
 
 #include "engine/cpu/backend_cpu.h"
@@ -25,10 +27,14 @@ size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs)
 /* Tokens per piece of an elementwise step. */
 static size_t token_chunk(const struct backend_cpu *b)
 {
-    return b->n < 8 ? b->n : (b->n + (uint32_t)b->base.config.n_threads * 2 - 1) / ((uint32_t)b->base.config.n_threads * 2);
+    return b->n < 8 ? b->n
+                    : (b->n + (uint32_t)b->base.config.n_threads * 2 - 1) /
+                          ((uint32_t)b->base.config.n_threads * 2);
 }
 
-/* ---- products ---------------------------------------------------------------------------------------------------- */
+/* ---- products
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 struct linear_task {
     struct backend_cpu *b;
@@ -85,7 +91,8 @@ static void linear_piece(void *ctx, size_t begin, size_t end, int thread)
         const struct backend_cpu *b = t->b;
         size_t n_embd = b->base.model->info.n_embd;
         for (uint32_t tok = 0; tok < b->n; tok++) {
-            b->kernels->add(b->s.x + tok * n_embd + begin, t->out[0].y + tok * t->out[0].stride + begin, end - begin);
+            b->kernels->add(b->s.x + tok * n_embd + begin,
+                            t->out[0].y + tok * t->out[0].stride + begin, end - begin);
         }
     }
 }
@@ -119,7 +126,8 @@ static void run_linear(struct linear_task *t)
     cpu_pool_run(b->pool, rows, cpu_chunk(b, rows, macs), t->gated ? gated_piece : linear_piece, t);
 }
 
-/* ---- steps over tokens ------------------------------------------------------------------------------------------- */
+/* ---- steps over tokens
+ * ------------------------------------------------------------------------------------------- */
 
 struct norm_task {
     struct backend_cpu *b;
@@ -142,13 +150,16 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
             memcpy(h, x, t->n * sizeof *h);
         }
         if (t->quantize) {
-            b->kernels->quantize_act(h, t->n, b->s.act.q + tok * b->s.act.stride, &b->s.act.scale[tok], &b->s.act.sum[tok]);
+            b->kernels->quantize_act(h, t->n, b->s.act.q + tok * b->s.act.stride,
+                                     &b->s.act.scale[tok], &b->s.act.sum[tok]);
         }
     }
 }
 
-/* The input of a product: x (rows of `stride`), normed into h and, for ternary weights, quantised into act. */
-static void prepare(struct backend_cpu *b, const float *x, size_t n, const float *norm, bool quantize)
+/* The input of a product: x (rows of `stride`), normed into h and, for ternary weights, quantised
+ * into act. */
+static void prepare(struct backend_cpu *b, const float *x, size_t n, const float *norm,
+                    bool quantize)
 {
     struct norm_task t = {.b = b, .x = x, .norm = norm, .stride = n, .n = n, .quantize = quantize};
     cpu_pool_run(b->pool, b->n, token_chunk(b), norm_tokens, &t);
@@ -161,7 +172,8 @@ static size_t cache_at(const struct backend_cpu *b, uint32_t il, uint32_t head)
     return ((size_t)il * in->n_head_kv + head) * b->base.config.n_ctx * in->head_dim;
 }
 
-static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x, uint32_t n)
+static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x,
+                       uint32_t n)
 {
     if (b->base.config.kv_type == BNT_KV_F16) {
         b->kernels->store_f16(x, n, (uint16_t *)(void *)cache + at);
@@ -185,7 +197,8 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
     for (size_t tok = begin; tok < end; tok++) {
         const float *cs = b->s.cs + tok * m->rope.n_rot;
         float *k = b->s.k + tok * b->kv_dim;
-        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, m->arch->rope, cs);
+        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, m->arch->rope,
+                         cs);
         b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope, cs);
         for (uint32_t head = 0; head < m->info.n_head_kv; head++) {
             size_t at = cache_at(b, t->il, head) + (b->pos + tok) * hd;
@@ -195,9 +208,12 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------------- */
+/* ---- attention
+ * ---------------------------------------------------------------------------------------------------
+ */
 
-/* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the query. */
+/* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the
+ * query. */
 static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct layer_task *t = ctx;
@@ -210,9 +226,15 @@ static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
         float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
         size_t at = cache_at(b, t->il, head) * element;
         struct attend_args args = {
-            .q = q, .out = q, .n_head_group = group, .head_dim = in->head_dim,
-            .k = b->s.k_cache + at, .v = b->s.v_cache + at, .kv_stride = in->head_dim,
-            .kv_f16 = b->base.config.kv_type == BNT_KV_F16, .n_kv = b->pos + tok + 1,
+            .q = q,
+            .out = q,
+            .n_head_group = group,
+            .head_dim = in->head_dim,
+            .k = b->s.k_cache + at,
+            .v = b->s.v_cache + at,
+            .kv_stride = in->head_dim,
+            .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
+            .n_kv = b->pos + tok + 1,
             .scale = b->base.model->attn_scale,
             .scores = b->s.scores + (size_t)thread * group * b->base.config.n_ctx,
         };
@@ -228,7 +250,9 @@ static void attend(struct backend_cpu *b, struct layer_task *t)
     cpu_pool_run(b->pool, pieces, macs < SERIAL_MACS ? pieces : 1, attend_pieces, t);
 }
 
-/* ---- a layer ----------------------------------------------------------------------------------------------------- */
+/* ---- a layer
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void attention_block(struct backend_cpu *b, uint32_t il)
 {
@@ -236,11 +260,13 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
     const struct bnt_model_info *in = &b->base.model->info;
     struct layer_task here = {b, il};
     const struct weight *qkv[] = {&l->w[W_Q], &l->w[W_K], &l->w[W_V]};
-    const struct cpu_output qkv_out[] = {{b->s.q, b->q_dim}, {b->s.k, b->kv_dim}, {b->s.v, b->kv_dim}};
+    const struct cpu_output qkv_out[] = {
+        {b->s.q, b->q_dim}, {b->s.k, b->kv_dim}, {b->s.v, b->kv_dim}};
     const struct weight *wo[] = {&l->w[W_O]};
     const struct cpu_output wo_out[] = {{b->s.y, in->n_embd}};
 
-    prepare(b, b->s.x, in->n_embd, l->attn_norm, l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary);
+    prepare(b, b->s.x, in->n_embd, l->attn_norm,
+            l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary);
     run_linear(&(struct linear_task){.b = b, .w = qkv, .out = qkv_out, .n_w = 3});
     cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
     attend(b, &here);

@@ -8,7 +8,9 @@
 #include "base/file.h"
 #include "testkit/suite.h"
 
-/* ---- engine ------------------------------------------------------------------------------------------------------ */
+/* ---- engine
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 void es_ok(enum bnt_status st, const struct bnt_err *err)
 {
@@ -17,7 +19,8 @@ void es_ok(enum bnt_status st, const struct bnt_err *err)
     }
 }
 
-void es_open_with(struct es_engine *e, const char *path, struct bnt_model_options *mo, const struct bnt_session_options *so)
+void es_open_with(struct es_engine *e, const char *path, struct bnt_model_options *mo,
+                  const struct bnt_session_options *so)
 {
     struct bnt_err err = {0};
     mo->session = so;
@@ -73,12 +76,15 @@ float *es_eval_rows(struct bnt_session *s, const int32_t *ids, size_t n)
     return r.at;
 }
 
-/* ---- allocations --------------------------------------------------------------------------------------------------- */
+/* ---- allocations
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OWNED_BY_SANITIZER 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
 #define OWNED_BY_SANITIZER 1
 #endif
 #endif
@@ -125,7 +131,8 @@ uint64_t es_allocations(void)
     return atomic_load(&n_allocations);
 }
 
-/* ---- variants of the bundled file ------------------------------------------------------------------------------------ */
+/* ---- variants of the bundled file
+ * ------------------------------------------------------------------------------------ */
 
 enum { MODEL_MAX_BYTES = 8 << 20 };
 
@@ -155,7 +162,8 @@ static void write_arm(const int8_t *w, uint64_t n, uint8_t *dst)
     for (uint64_t i = 0; i < n / 64; i++) {
         for (uint64_t p = 0; p < 16; p++) {
             const int8_t *at = w + 64 * i + p;
-            dst[16 * i + p] = (uint8_t)((at[0] + 1) << 6 | (at[16] + 1) << 4 | (at[32] + 1) << 2 | (at[48] + 1));
+            dst[16 * i + p] =
+                (uint8_t)((at[0] + 1) << 6 | (at[16] + 1) << 4 | (at[32] + 1) << 2 | (at[48] + 1));
         }
     }
 }
@@ -165,8 +173,8 @@ static void write_rows4(const int8_t *w, uint64_t rows, uint64_t cols, uint8_t *
     for (uint64_t g = 0; g < rows / 4; g++) {
         for (uint64_t c = 0; c < cols; c++) {
             const int8_t *at = w + 4 * g * cols + c;
-            dst[g * cols + c] =
-                (uint8_t)((at[0] + 1) << 6 | (at[cols] + 1) << 4 | (at[2 * cols] + 1) << 2 | (at[3 * cols] + 1));
+            dst[g * cols + c] = (uint8_t)((at[0] + 1) << 6 | (at[cols] + 1) << 4 |
+                                          (at[2 * cols] + 1) << 2 | (at[3 * cols] + 1));
         }
     }
 }
@@ -178,7 +186,8 @@ static void repack(uint8_t *bytes, const struct gguf_tensor *t, enum i2s_layout 
     uint64_t n = t->ne[0] * t->ne[1];
     int8_t *w = malloc(n);
     assert_non_null(w);
-    struct ternary_source src = {.type = t->type, .data = bytes, .size = t->size, .rows = t->ne[1], .cols = t->ne[0]};
+    struct ternary_source src = {
+        .type = t->type, .data = bytes, .size = t->size, .rows = t->ne[1], .cols = t->ne[0]};
     es_ok(ternary_decode(&src, 0, t->ne[1], w, &scale, &err), &err);
     if (layout == I2S_ARM) {
         write_arm(w, n, bytes);

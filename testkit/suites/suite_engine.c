@@ -1,5 +1,6 @@
-/* Guards the engine's promises: results that depend on nothing but the model and the ids (kernels, threads, batches,
- * streaming), memory held to its limit, packings of I2_S told apart, and files that lack something refused by name. */
+/* Guards the engine's promises: results that depend on nothing but the model and the ids (kernels,
+ * threads, batches, streaming), memory held to its limit, packings of I2_S told apart, and files
+ * that lack something refused by name. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +15,13 @@
 #include "testkit/suites/engine_support.h"
 
 /* "Once upon a time, there was a little girl named Lily. She loved" in the bundled vocabulary. */
-static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280, 258, 386, 427, 391, 332, 46, 325, 430};
+static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280,
+                                258,  386, 427, 391, 332, 46, 325, 430};
 enum { STORY = sizeof story / sizeof story[0] };
 
-/* ---- equality ---------------------------------------------------------------------------------------------------- */
+/* ---- equality
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 struct variant {
     const char *kernel;
@@ -33,9 +37,13 @@ static float *all_logits(const char *path, const struct variant *v, uint32_t *n_
     struct bnt_err err = {0};
     struct bnt_model *m;
     struct bnt_session *s;
-    struct bnt_session_options so = {.n_ctx = 64, .n_batch = v->n_batch, .n_threads = v->n_threads, .kernel = v->kernel,
+    struct bnt_session_options so = {.n_ctx = 64,
+                                     .n_batch = v->n_batch,
+                                     .n_threads = v->n_threads,
+                                     .kernel = v->kernel,
                                      .kv_type = v->kv};
-    struct bnt_model_options mo = {.session = &so, .stream_weights = v->stream, .i2s_layout = "128/32"};
+    struct bnt_model_options mo = {
+        .session = &so, .stream_weights = v->stream, .i2s_layout = "128/32"};
     es_ok(bnt_model_open(path, &mo, &m, &err), &err);
     es_ok(bnt_session_new(m, &so, &s, &err), &err);
     *n_vocab = bnt_session_n_vocab(s);
@@ -55,9 +63,11 @@ static void equal_to_plain(const char *path, const struct variant *variants, siz
         float *got = all_logits(path, &variants[i], &n_vocab);
         for (size_t j = 0; j < (size_t)STORY * n_vocab; j++) {
             if (memcmp(&want[j], &got[j], sizeof *want) != 0) {
-                fail_msg("kernel %s, %d threads, batch %u, kv %d: logit %zu of position %zu is %.9g, plain gives %.9g",
-                         variants[i].kernel ? variants[i].kernel : "auto", variants[i].n_threads, variants[i].n_batch,
-                         (int)variants[i].kv, j % n_vocab, j / n_vocab, (double)got[j], (double)want[j]);
+                fail_msg("kernel %s, %d threads, batch %u, kv %d: logit %zu of position %zu is "
+                         "%.9g, plain gives %.9g",
+                         variants[i].kernel ? variants[i].kernel : "auto", variants[i].n_threads,
+                         variants[i].n_batch, (int)variants[i].kv, j % n_vocab, j / n_vocab,
+                         (double)got[j], (double)want[j]);
             }
         }
         free(want);
@@ -71,8 +81,9 @@ static void every_kernel_gives_equal_bits(void **state)
     size_t n_run = 0;
     for (const struct cpu_kernels *const *k = cpu_kernels_all(); *k; k++) {
         if (!cpu_kernels_missing(*k)) {
-            struct variant v[] = {{.kernel = (*k)->name, .n_threads = 1, .n_batch = 5},
-                                  {.kernel = (*k)->name, .n_threads = 2, .n_batch = 16, .kv = BNT_KV_F32}};
+            struct variant v[] = {
+                {.kernel = (*k)->name, .n_threads = 1, .n_batch = 5},
+                {.kernel = (*k)->name, .n_threads = 2, .n_batch = 16, .kv = BNT_KV_F32}};
             equal_to_plain(suite_bundled_model(), v, 2);
             n_run++;
         }
@@ -84,8 +95,12 @@ static void threads_and_batches_give_equal_bits(void **state)
 {
     (void)state;
     const struct variant v[] = {
-        {.n_threads = 1, .n_batch = 1}, {.n_threads = 2, .n_batch = 1},  {.n_threads = 5, .n_batch = 1},
-        {.n_threads = 1, .n_batch = 7}, {.n_threads = 2, .n_batch = 16}, {.n_threads = 5, .n_batch = 16},
+        {.n_threads = 1, .n_batch = 1},
+        {.n_threads = 2, .n_batch = 1},
+        {.n_threads = 5, .n_batch = 1},
+        {.n_threads = 1, .n_batch = 7},
+        {.n_threads = 2, .n_batch = 16},
+        {.n_threads = 5, .n_batch = 16},
         {.n_threads = 2, .n_batch = 3, .kv = BNT_KV_F32},
     };
     equal_to_plain(suite_bundled_model(), v, sizeof v / sizeof v[0]);
@@ -99,7 +114,9 @@ static void streamed_layers_give_equal_bits(void **state)
     equal_to_plain(suite_bundled_model(), v, 2);
 }
 
-/* ---- positions ---------------------------------------------------------------------------------------------------- */
+/* ---- positions
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void rewind_forgets_and_overflow_is_refused(void **state)
 {
@@ -161,7 +178,8 @@ static void interrupted_eval_keeps_whole_batches(void **state)
     static volatile int stop = 1;
     struct bnt_err err = {0};
     struct es_engine e;
-    es_open(&e, suite_bundled_model(), &(struct bnt_session_options){.n_ctx = 32, .interrupted = &stop});
+    es_open(&e, suite_bundled_model(),
+            &(struct bnt_session_options){.n_ctx = 32, .interrupted = &stop});
     assert_int_equal(bnt_session_eval(e.session, story, STORY, &err), BNT_E_INTERRUPTED);
     assert_int_equal(bnt_session_n_past(e.session), 0);
     stop = 0;
@@ -188,7 +206,9 @@ static void a_token_allocates_nothing(void **state)
     es_close(&e);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void a_limit_that_cannot_hold_is_refused_with_need_and_have(void **state)
 {
@@ -220,7 +240,8 @@ static void two_billion_parameters_peak_below_2_2_gigabytes(void **state)
 {
     (void)state;
     struct es_engine e;
-    es_open(&e, getenv("BNT_SYNTH2B"), &(struct bnt_session_options){.n_ctx = 4096, .n_threads = 2});
+    es_open(&e, getenv("BNT_SYNTH2B"),
+            &(struct bnt_session_options){.n_ctx = 4096, .n_threads = 2});
     int32_t ids[512];
     for (int i = 0; i < 512; i++) {
         ids[i] = i * 211 % 100000;
@@ -234,7 +255,9 @@ static void two_billion_parameters_peak_below_2_2_gigabytes(void **state)
     es_close(&e);
 }
 
-/* ---- packings of I2_S ------------------------------------------------------------------------------------------------ */
+/* ---- packings of I2_S
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static int n_warnings;
 static char last_warning[512];
@@ -290,7 +313,9 @@ static void nonsense_under_every_packing_is_said_aloud(void **state)
     es_close(&e);
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------------------------- */
+/* ---- refusals
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void what_is_missing_is_named(void **state)
 {
@@ -300,14 +325,19 @@ static void what_is_missing_is_named(void **state)
         enum gguf_fault fault;
         const char *named;
     } cases[] = {
-        {"blk.2.attn_sub_norm.weight", "blk.2.attn_sub_morn.weight", GGUF_FAULT_ARCHITECTURE, "blk.2.attn_sub_norm.weight"},
-        {"blk.3.ffn_down.weight", "blk.3.ffn_dawn.weight", GGUF_FAULT_ARCHITECTURE, "blk.3.ffn_down.weight"},
+        {"blk.2.attn_sub_norm.weight", "blk.2.attn_sub_morn.weight", GGUF_FAULT_ARCHITECTURE,
+         "blk.2.attn_sub_norm.weight"},
+        {"blk.3.ffn_down.weight", "blk.3.ffn_dawn.weight", GGUF_FAULT_ARCHITECTURE,
+         "blk.3.ffn_down.weight"},
         {"output_norm.weight", "output_morn.weight", GGUF_FAULT_ARCHITECTURE, "output_norm.weight"},
         {"token_embd.weight", "token_abcd.weight", GGUF_FAULT_ARCHITECTURE, "token_embd.weight"},
         {"attention.head_count_kv", "attention.head_count_xx", GGUF_FAULT_DIMENSIONS, "attn_k"},
-        {"bitnet-b1.58.block_count", "bitnet-b1.58.black_count", GGUF_FAULT_MISSING_METADATA, "block_count"},
-        {"attention.layer_norm_rms_epsilon", "attention.layer_norm_rms_epsilom", GGUF_FAULT_MISSING_METADATA, "epsilon"},
-        {"general.architecture", "general.architectura", GGUF_FAULT_MISSING_METADATA, "general.architecture"},
+        {"bitnet-b1.58.block_count", "bitnet-b1.58.black_count", GGUF_FAULT_MISSING_METADATA,
+         "block_count"},
+        {"attention.layer_norm_rms_epsilon", "attention.layer_norm_rms_epsilom",
+         GGUF_FAULT_MISSING_METADATA, "epsilon"},
+        {"general.architecture", "general.architectura", GGUF_FAULT_MISSING_METADATA,
+         "general.architecture"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_err err = {0};
@@ -315,9 +345,10 @@ static void what_is_missing_is_named(void **state)
         const char *path = es_patched_model(cases[i].from, cases[i].to);
         assert_int_not_equal(bnt_model_open(path, NULL, &m, &err), BNT_OK);
         assert_string_equal(err.domain, "gguf");
-        if (err.foreign != (int)cases[i].fault || !strstr(err.msg, cases[i].named) || !err.hint[0]) {
-            fail_msg("%s: class %s, message '%s', hint '%s'", cases[i].from, gguf_fault_info(err.foreign)->name, err.msg,
-                     err.hint);
+        if (err.foreign != (int)cases[i].fault || !strstr(err.msg, cases[i].named) ||
+            !err.hint[0]) {
+            fail_msg("%s: class %s, message '%s', hint '%s'", cases[i].from,
+                     gguf_fault_info(err.foreign)->name, err.msg, err.hint);
         }
     }
 }
@@ -333,7 +364,9 @@ static void an_unknown_architecture_is_named_with_those_that_are_known(void **st
     assert_non_null(strstr(err.msg, "bitnet-b1.58"));
 }
 
-/* ---- perplexity ---------------------------------------------------------------------------------------------------------- */
+/* ---- perplexity
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 /* golden/tinystories-bitnet.json: float64 reference, chunks of 512 that begin with BOS. */
 static void perplexity_equals_the_recorded_value(void **state)
@@ -346,7 +379,8 @@ static void perplexity_equals_the_recorded_value(void **state)
     struct bnt_perplexity p;
     es_ok(bnt_file_read(suite_shared("text/tinystories.val.txt"), &text, &err), &err);
     es_open(&e, suite_bundled_model(), &(struct bnt_session_options){.n_ctx = 512, .n_threads = 2});
-    es_ok(bnt_tokenizer_encode(bnt_model_tokenizer(e.model), text.data, text.len, 0, &ids, &err), &err);
+    es_ok(bnt_tokenizer_encode(bnt_model_tokenizer(e.model), text.data, text.len, 0, &ids, &err),
+          &err);
     es_ok(bnt_perplexity(e.session, ids.at, ids.n, 512, NULL, NULL, &p, &err), &err);
     assert_int_equal(p.n_tokens, 18503);
     assert_true(fabs(p.ppl / 13.726553 - 1) <= 2e-4);
@@ -356,27 +390,45 @@ static void perplexity_equals_the_recorded_value(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "engine_every_kernel_gives_equal_bits", .body = every_kernel_gives_equal_bits, .timeout_ms = 60000},
-    {.name = "engine_threads_and_batches_give_equal_bits", .body = threads_and_batches_give_equal_bits, .timeout_ms = 60000},
-    {.name = "engine_streamed_layers_give_equal_bits", .body = streamed_layers_give_equal_bits, .timeout_ms = 60000},
-    {.name = "engine_rewind_forgets_and_overflow_is_refused", .body = rewind_forgets_and_overflow_is_refused},
+    {.name = "engine_every_kernel_gives_equal_bits",
+     .body = every_kernel_gives_equal_bits,
+     .timeout_ms = 60000},
+    {.name = "engine_threads_and_batches_give_equal_bits",
+     .body = threads_and_batches_give_equal_bits,
+     .timeout_ms = 60000},
+    {.name = "engine_streamed_layers_give_equal_bits",
+     .body = streamed_layers_give_equal_bits,
+     .timeout_ms = 60000},
+    {.name = "engine_rewind_forgets_and_overflow_is_refused",
+     .body = rewind_forgets_and_overflow_is_refused},
     {.name = "engine_bad_ids_change_nothing", .body = bad_ids_change_nothing},
-    {.name = "engine_sessions_over_one_model_do_not_meet", .body = sessions_over_one_model_do_not_meet},
-    {.name = "engine_interrupted_eval_keeps_whole_batches", .body = interrupted_eval_keeps_whole_batches},
+    {.name = "engine_sessions_over_one_model_do_not_meet",
+     .body = sessions_over_one_model_do_not_meet},
+    {.name = "engine_interrupted_eval_keeps_whole_batches",
+     .body = interrupted_eval_keeps_whole_batches},
     {.name = "engine_a_token_allocates_nothing", .body = a_token_allocates_nothing},
     {.name = "engine_limit_is_refused_with_need_and_have",
      .body = a_limit_that_cannot_hold_is_refused_with_need_and_have},
-    {.name = "engine_2b_runs_within_1_gigabyte", .body = two_billion_parameters_run_within_one_gigabyte,
-     .needs = "synth2b", .timeout_ms = 120000},
-    {.name = "engine_2b_peak_below_2_2_gigabytes", .body = two_billion_parameters_peak_below_2_2_gigabytes,
-     .needs = "synth2b", .timeout_ms = 600000},
-    {.name = "engine_foreign_i2s_packings_are_found_and_converted", .body = foreign_packings_are_found_and_converted,
+    {.name = "engine_2b_runs_within_1_gigabyte",
+     .body = two_billion_parameters_run_within_one_gigabyte,
+     .needs = "synth2b",
+     .timeout_ms = 120000},
+    {.name = "engine_2b_peak_below_2_2_gigabytes",
+     .body = two_billion_parameters_peak_below_2_2_gigabytes,
+     .needs = "synth2b",
+     .timeout_ms = 600000},
+    {.name = "engine_foreign_i2s_packings_are_found_and_converted",
+     .body = foreign_packings_are_found_and_converted,
      .timeout_ms = 60000},
-    {.name = "engine_nonsense_under_every_packing_is_said_aloud", .body = nonsense_under_every_packing_is_said_aloud,
+    {.name = "engine_nonsense_under_every_packing_is_said_aloud",
+     .body = nonsense_under_every_packing_is_said_aloud,
      .timeout_ms = 60000},
     {.name = "engine_what_is_missing_is_named", .body = what_is_missing_is_named},
-    {.name = "engine_unknown_architecture_is_named", .body = an_unknown_architecture_is_named_with_those_that_are_known},
-    {.name = "engine_perplexity_equals_the_recorded_value", .body = perplexity_equals_the_recorded_value, .needs = "shared",
+    {.name = "engine_unknown_architecture_is_named",
+     .body = an_unknown_architecture_is_named_with_those_that_are_known},
+    {.name = "engine_perplexity_equals_the_recorded_value",
+     .body = perplexity_equals_the_recorded_value,
+     .needs = "shared",
      .timeout_ms = 120000},
     {0},
 };
