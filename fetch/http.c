@@ -121,10 +121,26 @@ static CURLcode set_certificates(const struct transfer *t)
     return rc;
 }
 
+/* Which protocols a transfer may use, at first and after a redirect: never from https to http.
+ * Before 7.85 libcurl took a mask, which later headers call deprecated. */
+static CURLcode set_protocols(struct transfer *t)
+{
+    const bool https = t->source->kind == SOURCE_HTTPS;
+#if LIBCURL_VERSION_NUM >= 0x075500
+    const CURLoption first = CURLOPT_PROTOCOLS_STR, redirected = CURLOPT_REDIR_PROTOCOLS_STR;
+    const char *const own = https ? "https" : "http", *const both = https ? "https" : "http,https";
+#else
+    const CURLoption first = CURLOPT_PROTOCOLS, redirected = CURLOPT_REDIR_PROTOCOLS;
+    const long own = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP;
+    const long both = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
+#endif
+    CURLcode rc = t->lib->easy_setopt(t->easy, first, own);
+    return rc == CURLE_OK ? t->lib->easy_setopt(t->easy, redirected, both) : rc;
+}
+
 static CURLcode set_options(struct transfer *t)
 {
     const struct bnt_fetch_opts *o = t->sink->opts;
-    const bool https = t->source->kind == SOURCE_HTTPS;
     const struct {
         CURLoption option;
         long value;
@@ -145,8 +161,6 @@ static CURLcode set_options(struct transfer *t)
         const void *value;
     } pointers[] = {
         {CURLOPT_URL, t->source->url},
-        {CURLOPT_PROTOCOLS_STR, https ? "https" : "http"},
-        {CURLOPT_REDIR_PROTOCOLS_STR, https ? "https" : "http,https"},
         {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
         {CURLOPT_ERRORBUFFER, t->text},
         {CURLOPT_WRITEDATA, t},
@@ -154,6 +168,9 @@ static CURLcode set_options(struct transfer *t)
         {CURLOPT_XFERINFODATA, t},
     };
     CURLcode rc = set_certificates(t);
+    if (rc == CURLE_OK) {
+        rc = set_protocols(t);
+    }
     for (size_t i = 0; rc == CURLE_OK && i < sizeof longs / sizeof longs[0]; i++) {
         rc = t->lib->easy_setopt(t->easy, longs[i].option, longs[i].value);
     }
