@@ -1,12 +1,13 @@
 /* The known chat forms, as one table of pieces, and what is made of them: text, and ids.
  *
  * A message is   open role mark  after  CONTENT  close  end
- * and a prompt is the messages followed by what opens the assistant's message. `open`, `mark` and `close` are control
- * tokens; `after` and `end` are plain text. Rendering hands the pieces one by one to a sink; the text sink concatenates
- * them, the id sink looks control tokens up and encodes each run of plain text between them in one go.
+ * and a prompt is the messages followed by what opens the assistant's message. `open`, `mark` and
+ * `close` are control tokens; `after` and `end` are plain text. Rendering hands the pieces one by
+ * one to a sink; the text sink concatenates them, the id sink looks control tokens up and encodes
+ * each run of plain text between them in one go.
  *
- * Sources: the chat_template of the published tokenizer_config.json of Meta-Llama-3-8B-Instruct, bitnet-b1.58-2B-4T,
- * Qwen2.5, Falcon3 and zephyr-7b-beta. */
+ * Sources: the chat_template of the published tokenizer_config.json of Meta-Llama-3-8B-Instruct,
+ * bitnet-b1.58-2B-4T, Qwen2.5, Falcon3 and zephyr-7b-beta. */
 #include "engine/chat.h"
 
 #include <stdlib.h>
@@ -24,27 +25,33 @@ struct form {
     enum bnt_chat_form form;
     const char *name;
     bool bos, trim;
-    const char *open;  /* control token before the role; NULL: none */
+    const char *open; /* control token before the role; NULL: none */
     enum role_style role;
     const char *mark;  /* control token after the role; NULL: none */
     const char *after; /* plain text after that */
     const char *close; /* control token after content; "" stands for the model's EOS; NULL: none */
     bool close_assistant_only;
-    const char *end;   /* plain text after that */
+    const char *end; /* plain text after that */
     const char *stop[4];
 };
 
 static const struct form forms[] = {
-    {BNT_CHAT_LLAMA3, "llama3", true, true, "<|start_header_id|>", ROLE_PLAIN, "<|end_header_id|>", "\n\n",
-     "<|eot_id|>", false, "", {"<|eot_id|>", "<|end_of_text|>", NULL}},
-    {BNT_CHAT_BITNET, "bitnet", true, true, NULL, ROLE_CAPITAL, NULL, ": ",
-     "<|eot_id|>", false, "", {"<|eot_id|>", "<|end_of_text|>", NULL}},
-    {BNT_CHAT_CHATML, "chatml", false, false, "<|im_start|>", ROLE_PLAIN, NULL, "\n",
-     "<|im_end|>", false, "\n", {"<|im_end|>", NULL}},
-    {BNT_CHAT_FALCON, "falcon", false, false, NULL, ROLE_BRACKET, NULL, "\n",
-     "", true, "\n", {"<|endoftext|>", "<|user|>", NULL}},
-    {BNT_CHAT_ZEPHYR, "zephyr", false, false, NULL, ROLE_BRACKET, NULL, "\n",
-     "", false, "\n", {"</s>", "<|user|>", NULL}},
+    {.form = BNT_CHAT_LLAMA3, .name = "llama3", .bos = true, .trim = true,
+     .open = "<|start_header_id|>", .role = ROLE_PLAIN, .mark = "<|end_header_id|>",
+     .after = "\n\n", .close = "<|eot_id|>", .end = "", .stop = {"<|eot_id|>", "<|end_of_text|>"}},
+    {.form = BNT_CHAT_BITNET, .name = "bitnet", .bos = true, .trim = true,
+     .role = ROLE_CAPITAL,
+     .after = ": ", .close = "<|eot_id|>", .end = "", .stop = {"<|eot_id|>", "<|end_of_text|>"}},
+    {.form = BNT_CHAT_CHATML, .name = "chatml",
+     .open = "<|im_start|>", .role = ROLE_PLAIN,
+     .after = "\n", .close = "<|im_end|>", .end = "\n", .stop = {"<|im_end|>"}},
+    {.form = BNT_CHAT_FALCON, .name = "falcon",
+     .role = ROLE_BRACKET,
+     .after = "\n", .close = "", .close_assistant_only = true, .end = "\n",
+     .stop = {"<|endoftext|>", "<|user|>"}},
+    {.form = BNT_CHAT_ZEPHYR, .name = "zephyr",
+     .role = ROLE_BRACKET,
+     .after = "\n", .close = "", .end = "\n", .stop = {"</s>", "<|user|>"}},
 };
 
 enum piece_kind {
@@ -54,7 +61,8 @@ enum piece_kind {
 };
 
 struct sink {
-    enum bnt_status (*put)(struct sink *s, enum piece_kind kind, const char *text, size_t len, struct bnt_err *err);
+    enum bnt_status (*put)(struct sink *s, enum piece_kind kind, const char *text, size_t len,
+                           struct bnt_err *err);
     /* The text sink's buffer; the id sink's run of plain text that is not encoded yet. */
     struct bnt_buf *text;
     const struct bnt_tokenizer *t;
@@ -98,7 +106,8 @@ static enum bnt_status put_text(struct sink *s, const char *text, struct bnt_err
     return s->put(s, PIECE_TEXT, text, strlen(text), err);
 }
 
-static enum bnt_status put_token(struct sink *s, enum piece_kind kind, const char *text, struct bnt_err *err)
+static enum bnt_status put_token(struct sink *s, enum piece_kind kind, const char *text,
+                                 struct bnt_err *err)
 {
     return text == NULL || text[0] == '\0' ? BNT_OK : s->put(s, kind, text, strlen(text), err);
 }
@@ -108,7 +117,8 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static enum bnt_status put_content(struct sink *s, const struct bnt_chat *chat, const char *text, struct bnt_err *err)
+static enum bnt_status put_content(struct sink *s, const struct bnt_chat *chat, const char *text,
+                                   struct bnt_err *err)
 {
     size_t begin = 0, end = strlen(text);
     while (chat->trim && begin < end && is_space(text[begin])) {
@@ -120,20 +130,24 @@ static enum bnt_status put_content(struct sink *s, const struct bnt_chat *chat, 
     return s->put(s, PIECE_TEXT, text + begin, end - begin, err);
 }
 
-static enum bnt_status put_role(struct sink *s, enum role_style style, const char *role, struct bnt_err *err)
+static enum bnt_status put_role(struct sink *s, enum role_style style, const char *role,
+                                struct bnt_err *err)
 {
-    static const char *const names[][3] = {
-        {"system", "System", "<|system|>"}, {"user", "User", "<|user|>"}, {"assistant", "Assistant", "<|assistant|>"}};
+    static const char *const names[][3] = {{"system", "System", "<|system|>"},
+                                           {"user", "User", "<|user|>"},
+                                           {"assistant", "Assistant", "<|assistant|>"}};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         if (strcmp(role, names[i][0]) == 0) {
             return style == ROLE_BRACKET ? put_token(s, PIECE_MARKER, names[i][2], err)
                                          : put_text(s, names[i][style], err);
         }
     }
-    return bnt_err_set(err, BNT_E_USAGE, "chat: unknown role '%s': must be system, user or assistant", role);
+    return bnt_err_set(err, BNT_E_USAGE,
+                       "chat: unknown role '%s': must be system, user or assistant", role);
 }
 
-static enum bnt_status put_open(struct sink *s, const struct form *f, const char *role, struct bnt_err *err)
+static enum bnt_status put_open(struct sink *s, const struct form *f, const char *role,
+                                struct bnt_err *err)
 {
     enum bnt_status st = put_token(s, PIECE_CONTROL, f->open, err);
     if (st == BNT_OK) {
@@ -145,8 +159,8 @@ static enum bnt_status put_open(struct sink *s, const struct form *f, const char
     return st == BNT_OK ? put_text(s, f->after, err) : st;
 }
 
-static enum bnt_status put_close(struct sink *s, const struct bnt_chat *chat, const struct form *f, const char *role,
-                                 struct bnt_err *err)
+static enum bnt_status put_close(struct sink *s, const struct bnt_chat *chat, const struct form *f,
+                                 const char *role, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     if (!f->close_assistant_only || strcmp(role, "assistant") == 0) {
@@ -159,8 +173,9 @@ static enum bnt_status put_close(struct sink *s, const struct bnt_chat *chat, co
     return st == BNT_OK ? put_text(s, f->end, err) : st;
 }
 
-static enum bnt_status put_message(struct sink *s, const struct bnt_chat *chat, const struct form *f,
-                                   const struct bnt_chat_message *m, struct bnt_err *err)
+static enum bnt_status put_message(struct sink *s, const struct bnt_chat *chat,
+                                   const struct form *f, const struct bnt_chat_message *m,
+                                   struct bnt_err *err)
 {
     enum bnt_status st = put_open(s, f, m->role, err);
     if (st == BNT_OK) {
@@ -170,16 +185,21 @@ static enum bnt_status put_message(struct sink *s, const struct bnt_chat *chat, 
 }
 
 static enum bnt_status put_conversation(struct sink *s, const struct bnt_chat *chat,
-                                        const struct bnt_chat_message *messages, size_t n, struct bnt_err *err)
+                                        const struct bnt_chat_message *messages, size_t n,
+                                        struct bnt_err *err)
 {
     const struct form *f = form_row(chat->form);
     if (f == NULL || n == 0 || strcmp(messages[n - 1].role, "assistant") == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "chat: %s",
-                           f == NULL ? "no form" : n == 0 ? "no messages" : "the last message must be the user's");
+                           f == NULL ? "no form"
+                           : n == 0  ? "no messages"
+                                     : "the last message must be the user's");
     }
     enum bnt_status st = chat->bos ? put_token(s, PIECE_CONTROL, chat->bos_text, err) : BNT_OK;
-    if (st == BNT_OK && chat->default_system[0] != '\0' && strcmp(messages[0].role, "system") != 0) {
-        st = put_message(s, chat, f, &(struct bnt_chat_message){"system", chat->default_system}, err);
+    if (st == BNT_OK && chat->default_system[0] != '\0' &&
+        strcmp(messages[0].role, "system") != 0) {
+        st = put_message(s, chat, f, &(struct bnt_chat_message){"system", chat->default_system},
+                         err);
     }
     for (size_t i = 0; i < n && st == BNT_OK; i++) {
         st = put_message(s, chat, f, &messages[i], err);
@@ -206,12 +226,14 @@ static enum bnt_status flush_run(struct sink *s, struct bnt_err *err)
     return st;
 }
 
-static enum bnt_status id_put(struct sink *s, enum piece_kind kind, const char *text, size_t len, struct bnt_err *err)
+static enum bnt_status id_put(struct sink *s, enum piece_kind kind, const char *text, size_t len,
+                              struct bnt_err *err)
 {
     int32_t id = kind == PIECE_TEXT ? -1 : bnt_tokenizer_find(s->t, text);
     if (kind == PIECE_CONTROL && id < 0) {
-        bnt_err_set(err, BNT_E_UNSUPPORTED, "chat form %s needs the token %s, which this vocabulary lacks",
-                    s->form_name, text);
+        bnt_err_set(err, BNT_E_UNSUPPORTED,
+                    "chat form %s needs the token %s, which this vocabulary lacks", s->form_name,
+                    text);
         bnt_err_hint(err, "give another --chat-template (" BNT_CHAT_FORMS "), or --raw");
         return BNT_E_UNSUPPORTED;
     }
@@ -224,7 +246,8 @@ static enum bnt_status id_put(struct sink *s, enum piece_kind kind, const char *
 
 /* ---- Public. */
 
-enum bnt_status bnt_chat_render(const struct bnt_chat *chat, const struct bnt_chat_message *messages, size_t n,
+enum bnt_status bnt_chat_render(const struct bnt_chat *chat,
+                                const struct bnt_chat_message *messages, size_t n,
                                 struct bnt_buf *out, struct bnt_err *err)
 {
     struct sink s = {.put = text_put, .text = out};
@@ -232,8 +255,8 @@ enum bnt_status bnt_chat_render(const struct bnt_chat *chat, const struct bnt_ch
 }
 
 enum bnt_status bnt_chat_encode(const struct bnt_chat *chat, const struct bnt_tokenizer *t,
-                                const struct bnt_chat_message *messages, size_t n, struct bnt_ids *out,
-                                struct bnt_err *err)
+                                const struct bnt_chat_message *messages, size_t n,
+                                struct bnt_ids *out, struct bnt_err *err)
 {
     struct bnt_buf run = BNT_BUF(BNT_CHAT_MAX_TEXT);
     struct sink s = {.put = id_put, .text = &run, .t = t, .ids = out, .form_name = chat->name};
@@ -252,8 +275,8 @@ enum bnt_status bnt_chat_encode(const struct bnt_chat *chat, const struct bnt_to
     return st;
 }
 
-enum bnt_status bnt_chat_encode_next(const struct bnt_chat *chat, const struct bnt_tokenizer *t, const char *user,
-                                     struct bnt_ids *out, struct bnt_err *err)
+enum bnt_status bnt_chat_encode_next(const struct bnt_chat *chat, const struct bnt_tokenizer *t,
+                                     const char *user, struct bnt_ids *out, struct bnt_err *err)
 {
     const struct form *f = form_row(chat->form);
     struct bnt_buf run = BNT_BUF(BNT_CHAT_MAX_TEXT);

@@ -1,6 +1,7 @@
-/* Recognition of a Jinja chat template. The program is brought into one spelling (chat_normalise), and a form is
- * recognised by fragments of it that must and must not occur. Fragments cover everything that a form puts out for a
- * message, so a template that differs in what it prints is unknown rather than nearly right. */
+/* Recognition of a Jinja chat template. The program is brought into one spelling (chat_normalise),
+ * and a form is recognised by fragments of it that must and must not occur. Fragments cover
+ * everything that a form puts out for a message, so a template that differs in what it prints is
+ * unknown rather than nearly right. */
 #include "engine/chat.h"
 
 #include <ctype.h>
@@ -11,14 +12,15 @@
 
 #define MAX_FRAGMENTS 5
 #define SHOWN_BYTES 120 /* of an unknown template */
+#define MAX_LITERAL 4096
 
 /* ---- One spelling. */
 
 struct scanner {
     const char *p, *end;
     struct bnt_buf *out;
-    bool after_block;  /* the last tag was {% %} or {# #}: its newline is dropped (trim_blocks) */
-    bool after_dash;   /* the last tag ended in -: white space after it is dropped */
+    bool after_block; /* the last tag was {% %} or {# #}: its newline is dropped (trim_blocks) */
+    bool after_dash;  /* the last tag ended in -: white space after it is dropped */
 };
 
 static bool at(const struct scanner *s, const char *text)
@@ -68,7 +70,10 @@ static enum bnt_status scan_literal(struct scanner *s, struct bnt_err *err)
             c = *s->p++;
             c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
         }
-        st = bnt_buf_putc(s->out, c, err);
+        if (c == '\'' || c == '\\') {
+            st = bnt_buf_putc(s->out, '\\', err);
+        }
+        st = st == BNT_OK ? bnt_buf_putc(s->out, c, err) : st;
     }
     s->p += s->p < s->end; /* the closing quote */
     return st == BNT_OK ? bnt_buf_putc(s->out, '\'', err) : st;
@@ -122,7 +127,8 @@ static void skip_comment(struct scanner *s)
     s->p += s->p < s->end ? 2 : 0;
 }
 
-enum bnt_status chat_normalise(const char *jinja, size_t len, struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status chat_normalise(const char *jinja, size_t len, struct bnt_buf *out,
+                               struct bnt_err *err)
 {
     struct scanner s = {.p = jinja, .end = jinja + len, .out = out};
     enum bnt_status st = BNT_OK;
@@ -146,53 +152,58 @@ enum bnt_status chat_normalise(const char *jinja, size_t len, struct bnt_buf *ou
 
 struct pattern {
     enum bnt_chat_form form;
-    bool trim;
-    bool corrected;
+    bool trim, corrected;
     const char *note;
     const char *must[MAX_FRAGMENTS], *must_not[MAX_FRAGMENTS];
 };
 
+#define LLAMA3_HEAD "'<|start_header_id|>'+" ROLE "+'<|end_header_id|>\n\n'+" CONTENT
+#define LLAMA3_PROMPT "'<|start_header_id|>assistant<|end_header_id|>\n\n'"
+#define CHATML_HEAD "'<|im_start|>'+" ROLE "+'\n'+" CONTENT
+#define CHATML_PROMPT "<|im_start|>assistant\n"
+
 /* In order of trial. Several rows of a form are spellings that print the same. */
 static const struct pattern patterns[] = {
     /* The converter of microsoft/BitNet writes this placeholder into every file it makes. */
-    {BNT_CHAT_BITNET, true, true,
-     "the file's chat template (\"Human: ... BITNETAssistant: \") is known to be wrong; using the form that "
-     "bitnet-b1.58-2B-4T was trained on",
-     {"'Human: '+" CONTENT, "BITNETAssistant: '"}, {NULL}},
-    {BNT_CHAT_BITNET, true, false, NULL,
-     {ROLE "|capitalize+': '+" CONTENT "|trim+'<|eot_id|>'", "'Assistant: '"}, {NULL}},
-    {BNT_CHAT_BITNET, false, false, NULL,
-     {"'User: '+" CONTENT "+'<|eot_id|>'", "'Assistant: '"}, {NULL}},
-    {BNT_CHAT_LLAMA3, true, false, "the preamble of dates and tools of this LLaMA-3 template is left out",
-     {"'<|start_header_id|>'+" ROLE "+'<|end_header_id|>\n\n'+" CONTENT "|trim+'<|eot_id|>'",
-      "'<|start_header_id|>assistant<|end_header_id|>\n\n'", "Cutting Knowledge Date"}, {NULL}},
-    {BNT_CHAT_LLAMA3, true, false, NULL,
-     {"'<|start_header_id|>'+" ROLE "+'<|end_header_id|>\n\n'+" CONTENT "|trim+'<|eot_id|>'",
-      "'<|start_header_id|>assistant<|end_header_id|>\n\n'"}, {NULL}},
-    {BNT_CHAT_LLAMA3, false, false, NULL,
-     {"'<|start_header_id|>'+" ROLE "+'<|end_header_id|>\n\n'+" CONTENT "+'<|eot_id|>'",
-      "'<|start_header_id|>assistant<|end_header_id|>\n\n'"}, {NULL}},
-    {BNT_CHAT_CHATML, true, false, NULL,
-     {"'<|im_start|>'+" ROLE "+'\n'+" CONTENT "|trim+'<|im_end|>", "<|im_start|>assistant\n"},
-     {"</think>", "<|im_sep|>"}},
-    {BNT_CHAT_CHATML, false, false, NULL,
-     {"'<|im_start|>'+" ROLE "+'\n'+" CONTENT "+'<|im_end|>", "<|im_start|>assistant\n"},
-     {"</think>", "<|im_sep|>", "|trim"}},
-    {BNT_CHAT_CHATML, false, false, NULL,
-     {"<|im_start|>{{" ROLE "}}\n{{" CONTENT "}}<|im_end|>\n", "<|im_start|>assistant\n"},
-     {"</think>", "<|im_sep|>", "|trim"}},
-    {BNT_CHAT_CHATML, false, false, NULL,
-     {"'<|im_start|>user\n'+" CONTENT "+'<|im_end|>\n'", "<|im_start|>assistant\n"},
-     {"</think>", "<|im_sep|>", "|trim"}},
-    {BNT_CHAT_FALCON, false, false, NULL,
-     {"'<|user|>\n'+" CONTENT "+'\n'", "'<|assistant|>\n'+" CONTENT "+eos_token+'\n'", "{{'<|assistant|>\n'}}"},
-     {"<|end|>", "|trim"}},
-    {BNT_CHAT_ZEPHYR, false, false, NULL,
-     {"{{'<|user|>\n'+" CONTENT "+eos_token}}\n", "{{'<|assistant|>\n'+" CONTENT "+eos_token}}\n",
-      "{{'<|assistant|>'}}\n"}, {"<|end|>", "|trim"}},
-    {BNT_CHAT_ZEPHYR, false, false, NULL,
-     {"'<|user|>\n'+" CONTENT "+eos_token+'\n'", "'<|assistant|>\n'+" CONTENT "+eos_token+'\n'",
-      "{{'<|assistant|>\n'}}"}, {"<|end|>", "|trim"}},
+    {.form = BNT_CHAT_BITNET, .trim = true, .corrected = true,
+     .note = "the file's chat template (\"Human: ... BITNETAssistant: \") is known to be wrong; "
+             "using the form that bitnet-b1.58-2B-4T was trained on",
+     .must = {"'Human: '+" CONTENT, "BITNETAssistant: '"}},
+    {.form = BNT_CHAT_BITNET, .trim = true,
+     .must = {ROLE "|capitalize+': '+" CONTENT "|trim+'<|eot_id|>'", "'Assistant: '"}},
+    {.form = BNT_CHAT_BITNET,
+     .must = {"'User: '+" CONTENT "+'<|eot_id|>'", "'Assistant: '"}},
+    {.form = BNT_CHAT_LLAMA3, .trim = true,
+     .note = "the preamble of dates and tools of this LLaMA-3 template is left out",
+     .must = {LLAMA3_HEAD "|trim+'<|eot_id|>'", LLAMA3_PROMPT, "Cutting Knowledge Date"}},
+    {.form = BNT_CHAT_LLAMA3, .trim = true,
+     .must = {LLAMA3_HEAD "|trim+'<|eot_id|>'", LLAMA3_PROMPT}},
+    {.form = BNT_CHAT_LLAMA3,
+     .must = {LLAMA3_HEAD "+'<|eot_id|>'", LLAMA3_PROMPT}},
+    {.form = BNT_CHAT_CHATML, .trim = true,
+     .must = {CHATML_HEAD "|trim+'<|im_end|>", CHATML_PROMPT},
+     .must_not = {"</think>", "<|im_sep|>"}},
+    {.form = BNT_CHAT_CHATML,
+     .must = {CHATML_HEAD "+'<|im_end|>", CHATML_PROMPT},
+     .must_not = {"</think>", "<|im_sep|>", "|trim"}},
+    {.form = BNT_CHAT_CHATML,
+     .must = {"<|im_start|>{{" ROLE "}}\n{{" CONTENT "}}<|im_end|>\n", CHATML_PROMPT},
+     .must_not = {"</think>", "<|im_sep|>", "|trim"}},
+    {.form = BNT_CHAT_CHATML,
+     .must = {"'<|im_start|>user\n'+" CONTENT "+'<|im_end|>\n'", CHATML_PROMPT},
+     .must_not = {"</think>", "<|im_sep|>", "|trim"}},
+    {.form = BNT_CHAT_FALCON,
+     .must = {"'<|user|>\n'+" CONTENT "+'\n'", "'<|assistant|>\n'+" CONTENT "+eos_token+'\n'",
+              "{{'<|assistant|>\n'}}"},
+     .must_not = {"<|end|>", "|trim"}},
+    {.form = BNT_CHAT_ZEPHYR,
+     .must = {"{{'<|user|>\n'+" CONTENT "+eos_token}}\n",
+              "{{'<|assistant|>\n'+" CONTENT "+eos_token}}\n", "{{'<|assistant|>'}}\n"},
+     .must_not = {"<|end|>", "|trim"}},
+    {.form = BNT_CHAT_ZEPHYR,
+     .must = {"'<|user|>\n'+" CONTENT "+eos_token+'\n'",
+              "'<|assistant|>\n'+" CONTENT "+eos_token+'\n'", "{{'<|assistant|>\n'}}"},
+     .must_not = {"<|end|>", "|trim"}},
 };
 
 static const char *find(const struct bnt_buf *text, const char *fragment)
@@ -211,25 +222,38 @@ static bool matches(const struct pattern *p, const struct bnt_buf *text)
     return true;
 }
 
-/* ChatML templates may say something for the system when the messages do not: it stands as one literal. */
-static void find_default_system(const struct bnt_buf *text, struct bnt_chat *out)
+/* Copy the literal's rest from p up to its closing quote, escapes resolved. Returns its length, or
+ * `room` when it does not fit. */
+static size_t copy_literal(const char *p, const char *end, char *out, size_t room)
 {
-    static const char head[] = "'<|im_start|>system\n", tail[] = "<|im_end|>\n'";
+    size_t n = 0;
+    while (p < end && *p != '\'' && n < room) {
+        p += *p == '\\' && end - p > 1;
+        out[n++] = *p++;
+    }
+    return n;
+}
+
+/* ChatML templates may say something for the system when the messages do not: it stands in one
+ * literal. False when that cannot be kept: it is too long, or holds a NUL. */
+static bool find_default_system(const struct bnt_buf *text, struct bnt_chat *out)
+{
+    static const char head[] = "'<|im_start|>system\n", tail[] = "<|im_end|>\n";
+    char said[MAX_LITERAL];
     const char *p = text->data, *end = text->data + text->len;
     while ((p = memmem(p, (size_t)(end - p), head, sizeof(head) - 1)) != NULL) {
         p += sizeof(head) - 1;
-        const char *quote = memchr(p, '\'', (size_t)(end - p));
-        if (quote == NULL) {
-            return;
-        }
-        size_t n = (size_t)(quote + 1 - p), cut = sizeof(tail) - 1;
-        if (n > cut && n - cut < sizeof(out->default_system) && memcmp(quote + 1 - cut, tail, cut) == 0 &&
-            memchr(p, '\0', n) == NULL) {
-            memcpy(out->default_system, p, n - cut);
+        size_t n = copy_literal(p, end, said, sizeof(said)), cut = sizeof(tail) - 1;
+        if (n < sizeof(said) && n > cut && memcmp(said + n - cut, tail, cut) == 0) {
+            if (n - cut >= sizeof(out->default_system) || memchr(said, '\0', n - cut) != NULL) {
+                return false;
+            }
+            memcpy(out->default_system, said, n - cut);
             out->default_system[n - cut] = '\0';
-            return;
+            return true;
         }
     }
+    return true;
 }
 
 static enum bnt_status unknown(const char *jinja, size_t len, struct bnt_err *err)
@@ -238,16 +262,19 @@ static enum bnt_status unknown(const char *jinja, size_t len, struct bnt_err *er
     size_t n = 0;
     while (n < len && n < SHOWN_BYTES && jinja[n] != '\n') {
         unsigned char c = (unsigned char)jinja[n];
-        line[n++] = c >= 0x20 && c < 0x7f ? (char)c : '?'; /* a hostile file must not steer the terminal */
+        line[n++] =
+            c >= 0x20 && c < 0x7f ? (char)c : '?'; /* a hostile file must not steer the terminal */
     }
     line[n] = '\0';
     bnt_err_set(err, BNT_E_UNSUPPORTED, "chat template not recognised (%zu bytes): %s%s", len, line,
                 n < len ? " ..." : "");
-    bnt_err_hint(err, "give --chat-template " BNT_CHAT_FORMS " if you know the form, or --raw for none");
+    bnt_err_hint(err,
+                 "give --chat-template " BNT_CHAT_FORMS " if you know the form, or --raw for none");
     return BNT_E_UNSUPPORTED;
 }
 
-enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_chat *out, struct bnt_err *err)
+enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_chat *out,
+                                   struct bnt_err *err)
 {
     if (len > BNT_CHAT_MAX_TEMPLATE) {
         return unknown(jinja, len, err);
@@ -256,7 +283,8 @@ enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_cha
     struct bnt_buf text = BNT_BUF(3 * BNT_CHAT_MAX_TEMPLATE + 16);
     enum bnt_status st = chat_normalise(jinja, len, &text, err);
     const struct pattern *found = NULL;
-    for (size_t i = 0; st == BNT_OK && found == NULL && i < sizeof(patterns) / sizeof(*patterns); i++) {
+    for (size_t i = 0; st == BNT_OK && found == NULL && i < sizeof(patterns) / sizeof(*patterns);
+         i++) {
         found = matches(&patterns[i], &text) ? &patterns[i] : NULL;
     }
     if (found != NULL) {
@@ -265,8 +293,8 @@ enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_cha
         out->corrected = found->corrected;
         out->note = found->note;
         out->bos = out->bos || find(&text, "{{bos_token") != NULL;
-        if (found->form == BNT_CHAT_CHATML) {
-            find_default_system(&text, out);
+        if (found->form == BNT_CHAT_CHATML && !find_default_system(&text, out)) {
+            st = unknown(jinja, len, err);
         }
     } else if (st == BNT_OK) {
         st = unknown(jinja, len, err);
@@ -298,19 +326,22 @@ static void token_text(const struct gguf *g, const char *key, char out[64])
     }
 }
 
-enum bnt_status bnt_chat_detect(const struct gguf *g, const char *override, struct bnt_chat *out, struct bnt_err *err)
+enum bnt_status bnt_chat_detect(const struct gguf *g, const char *override, struct bnt_chat *out,
+                                struct bnt_err *err)
 {
     struct gguf_str jinja;
     enum bnt_status st = BNT_OK;
     if (override != NULL) {
         enum bnt_chat_form form = chat_form_named(override);
         if (form == BNT_CHAT_UNKNOWN) {
-            return bnt_err_set(err, BNT_E_USAGE, "chat: unknown form '%s': must be one of " BNT_CHAT_FORMS, override);
+            return bnt_err_set(err, BNT_E_USAGE,
+                               "chat: unknown form '%s': must be one of " BNT_CHAT_FORMS, override);
         }
         chat_set_form(form, out);
     } else if (!gguf_get_str(g, "tokenizer.chat_template", &jinja)) {
         bnt_err_set(err, BNT_E_NOT_FOUND, "%s: the file has no chat template", g->path);
-        bnt_err_hint(err, "give --chat-template " BNT_CHAT_FORMS " if you know the form, or --raw for none");
+        bnt_err_hint(err, "give --chat-template " BNT_CHAT_FORMS
+                          " if you know the form, or --raw for none");
         return BNT_E_NOT_FOUND;
     } else {
         st = bnt_chat_recognise(jinja.data, jinja.len, out, err);

@@ -9,9 +9,11 @@ void chat_set_form(enum bnt_chat_form form, struct bnt_chat *out);
 /* BNT_CHAT_UNKNOWN for a name that is none. */
 enum bnt_chat_form chat_form_named(const char *name);
 
-/* A Jinja program in one spelling: white space outside of string literals and text dropped, quotes single, escapes in
- * literals resolved, x.name written x['name'], comments and whitespace-control dashes gone, text between tags as
- * Jinja with trim_blocks and lstrip_blocks would put it out (that is how chat templates are run). */
-enum bnt_status chat_normalise(const char *jinja, size_t len, struct bnt_buf *out, struct bnt_err *err);
+/* A Jinja program in one spelling: white space outside of string literals and text dropped, quotes
+ * single, escapes in literals resolved (but for \' and \\), x.name written x['name'], comments and
+ * whitespace-control dashes gone, text between tags as Jinja with trim_blocks and lstrip_blocks
+ * would put it out (that is how chat templates are run). */
+enum bnt_status chat_normalise(const char *jinja, size_t len, struct bnt_buf *out,
+                               struct bnt_err *err);
 
 #endif

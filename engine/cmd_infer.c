@@ -1,5 +1,5 @@
-/* `bnt infer`: the option table, and the run of one prompt. Output goes to stdout piece by piece as it becomes
- * certain; everything that is no answer goes to stderr. */
+/* `bnt infer`: the option table, and the run of one prompt. Output goes to stdout piece by piece as
+ * it becomes certain; everything that is no answer goes to stderr. */
 #include <string.h>
 #include <unistd.h>
 
@@ -10,74 +10,89 @@
 #include "engine/commands.h"
 #include "engine/quality.h"
 
-#define ROW(kind_, short_, long_, arg_, help_, member, ...)                                                     \
-    {.kind = BNT_OPT_##kind_, .short_name = short_, .long_name = long_, .arg = arg_, .help = help_,             \
-     .offset = offsetof(struct infer_opts, member), __VA_ARGS__}
+#define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
+    {                                                                                              \
+        .kind = BNT_OPT_##kind_, .short_name = short_, .long_name = long_, .arg = arg_,            \
+        .help = help_, .offset = offsetof(struct infer_opts, member), __VA_ARGS__                  \
+    }
 
 static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("Model and prompt"),
     BNT_MODEL_ARG_ROWS(struct infer_opts, model),
     ROW(STR, 'p', "prompt", "TEXT", "the prompt", prompt, .def = NULL),
-    ROW(STR, 'f', "file", "FILE", "the prompt from a file, or - for stdin; one newline at its end is dropped", file,
+    ROW(STR, 'f', "file", "FILE",
+        "the prompt from a file, or - for stdin; one newline at its end is dropped", file,
         .def = NULL),
     ROW(FLAG, 0, "echo", NULL, "print the prompt before the answer", echo, .def = NULL),
-    ROW(FLAG, 0, "no-special", NULL, "text of control tokens in the prompt stays text", no_special, .def = NULL),
+    ROW(FLAG, 0, "no-special", NULL, "text of control tokens in the prompt stays text", no_special,
+        .def = NULL),
     BNT_OPT_HEAD("Chat"),
-    ROW(FLAG, 0, "chat", NULL, "use the model's chat template; without a prompt, converse line by line", chat,
+    ROW(FLAG, 0, "chat", NULL,
+        "use the model's chat template; without a prompt, converse line by line", chat,
         .def = NULL),
     ROW(STR, 0, "system", "TEXT", "system message of the chat", system, .def = NULL),
-    ROW(STR, 0, "chat-template", "FORM", "the chat form, instead of the file's: " BNT_CHAT_FORMS, chat_template,
-        .choices = BNT_CHAT_FORMS),
-    ROW(FLAG, 0, "raw", NULL, "no chat template: text goes to the model as it is (the default without --chat)", raw,
+    ROW(STR, 0, "chat-template", "FORM", "the chat form, instead of the file's: " BNT_CHAT_FORMS,
+        chat_template, .choices = BNT_CHAT_FORMS),
+    ROW(FLAG, 0, "raw", NULL,
+        "no chat template: text goes to the model as it is (the default without --chat)", raw,
         .def = NULL),
     BNT_OPT_HEAD("Sampling"),
-    ROW(FLOAT, 0, "temperature", "T", "0 takes the likeliest token and ignores the next five and the seed", temperature,
+    ROW(FLOAT, 0, "temperature", "T",
+        "0 takes the likeliest token and ignores the next five and the seed", temperature,
         .def = "0", .min = 0, .max = 1000),
-    ROW(INT, 0, "top-k", "K", "keep the K likeliest; 0: all", top_k, .def = "40", .min = 0, .max = INT32_MAX),
-    ROW(FLOAT, 0, "typical-p", "P", "keep locally typical tokens of total probability P; 1: all", typical_p,
-        .def = "1", .min = 0, .max = 1),
-    ROW(FLOAT, 0, "top-p", "P", "keep the likeliest of total probability P; 1: all", top_p, .def = "0.95", .min = 0,
-        .max = 1),
-    ROW(FLOAT, 0, "min-p", "P", "keep those at least P times as likely as the likeliest; 0: all", min_p,
-        .def = "0.05", .min = 0, .max = 1),
-    ROW(STR, 0, "seed", "N", "same seed, same text; drawn and shown by --json and --verbose if not given", seed,
+    ROW(INT, 0, "top-k", "K", "keep the K likeliest; 0: all", top_k, .def = "40", .min = 0,
+        .max = INT32_MAX),
+    ROW(FLOAT, 0, "typical-p", "P", "keep locally typical tokens of total probability P; 1: all",
+        typical_p, .def = "1", .min = 0, .max = 1),
+    ROW(FLOAT, 0, "top-p", "P", "keep the likeliest of total probability P; 1: all", top_p,
+        .def = "0.95", .min = 0, .max = 1),
+    ROW(FLOAT, 0, "min-p", "P", "keep those at least P times as likely as the likeliest; 0: all",
+        min_p, .def = "0.05", .min = 0, .max = 1),
+    ROW(STR, 0, "seed", "N",
+        "same seed, same text; drawn and shown by --json and --verbose if not given", seed,
         .def = NULL),
-    ROW(FLAG, 0, "deterministic", NULL, "insist on temperature 0 and no seed (equal on every machine and kernel)",
-        deterministic, .def = NULL),
-    ROW(FLOAT, 0, "repeat-penalty", "X", "divide the logit of recent tokens; 1: off", repeat_penalty, .def = "1",
-        .min = 1e-3, .max = 1e3),
-    ROW(FLOAT, 0, "frequency-penalty", "X", "subtract X per recent occurrence", frequency_penalty, .def = "0",
-        .min = -1e3, .max = 1e3),
-    ROW(FLOAT, 0, "presence-penalty", "X", "subtract X from recent tokens", presence_penalty, .def = "0",
-        .min = -1e3, .max = 1e3),
-    ROW(INT, 0, "penalty-last-n", "N", "tokens that count as recent; -1: all", penalty_last_n, .def = "64",
-        .min = -1, .max = 1048576),
-    ROW(LIST, 0, "logit-bias", "ID=VALUE", "add VALUE (-inf bans) to a token's logit; repeatable", logit_bias,
+    ROW(FLAG, 0, "deterministic", NULL,
+        "insist on temperature 0 and no seed (equal on every machine and kernel)", deterministic,
         .def = NULL),
+    ROW(FLOAT, 0, "repeat-penalty", "X", "divide the logit of recent tokens; 1: off",
+        repeat_penalty, .def = "1", .min = 1e-3, .max = 1e3),
+    ROW(FLOAT, 0, "frequency-penalty", "X", "subtract X per recent occurrence", frequency_penalty,
+        .def = "0", .min = -1e3, .max = 1e3),
+    ROW(FLOAT, 0, "presence-penalty", "X", "subtract X from recent tokens", presence_penalty,
+        .def = "0", .min = -1e3, .max = 1e3),
+    ROW(INT, 0, "penalty-last-n", "N", "tokens that count as recent; -1: all", penalty_last_n,
+        .def = "64", .min = -1, .max = 1048576),
+    ROW(LIST, 0, "logit-bias", "ID=VALUE", "add VALUE (-inf bans) to a token's logit; repeatable",
+        logit_bias, .def = NULL),
     BNT_OPT_HEAD("End of the answer"),
     ROW(INT, 'n', "max-tokens", "N",
-        "at most N tokens; -1: until the end; default 0: 32 where stdout is no terminal, else until the end",
+        "at most N tokens; -1: until the end; default 0: 32 where stdout is no terminal, else "
+        "until the end",
         max_tokens, .def = NULL, .min = -1, .max = INT32_MAX),
     ROW(LIST, 0, "stop", "TEXT", "end before this text; repeatable", stop, .def = NULL),
     ROW(LIST, 0, "stop-id", "ID", "end before this token; repeatable", stop_id, .def = NULL),
     ROW(FLAG, 0, "ignore-eos", NULL, "go on past the model's end tokens", ignore_eos, .def = NULL),
     BNT_OPT_HEAD("Output"),
     ROW(FLAG, 0, "json", NULL, "one JSON object instead of text", json, .def = NULL),
-    ROW(INT, 0, "logprobs", "N", "the N best log-probabilities of every token", logprobs, .def = "0", .min = 0,
-        .max = BNT_LOGPROBS_MAX),
+    ROW(INT, 0, "logprobs", "N", "the N best log-probabilities of every token", logprobs,
+        .def = "0", .min = 0, .max = BNT_LOGPROBS_MAX),
     ROW(FLAG, 0, "metrics", NULL, "times, speed and memory", metrics, .def = NULL),
     ROW(FLAG, 0, "validate-output", NULL,
-        "exit 7 on an empty, endlessly repeating or undecodable answer, 16 on broken logits", validate, .def = NULL),
+        "exit 7 on an empty, endlessly repeating or undecodable answer, 16 on broken logits",
+        validate, .def = NULL),
     BNT_OPT_HEAD("Engine"),
-    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0", .min = 0, .max = 1024),
+    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
+        .min = 0, .max = 1024),
     ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
-    ROW(INT, 'c', "ctx", "N", "positions of context; 0: as trained, at most 4096", ctx, .def = "0", .min = 0,
-        .max = INT32_MAX),
-    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache: f16 or f32", kv_type, .def = "f16", .choices = "f16|f32"),
-    ROW(SIZE, 0, "memory-limit", "SIZE", "stay below this much memory; default: what the machine or cgroup allows",
-        memory_limit, .def = NULL),
-    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights: auto, 128/32, 64/16, 4-rows", i2s_layout,
-        .def = "auto", .choices = "auto|128/32|64/16|4-rows"),
+    ROW(INT, 'c', "ctx", "N", "positions of context; 0: as trained, at most 4096", ctx, .def = "0",
+        .min = 0, .max = INT32_MAX),
+    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache: f16 or f32", kv_type, .def = "f16",
+        .choices = "f16|f32"),
+    ROW(SIZE, 0, "memory-limit", "SIZE",
+        "stay below this much memory; default: what the machine or cgroup allows", memory_limit,
+        .def = NULL),
+    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights: auto, 128/32, 64/16, 4-rows",
+        i2s_layout, .def = "auto", .choices = "auto|128/32|64/16|4-rows"),
     ROW(STR, 0, "pre", "NAME", "pre-tokenizer, instead of the file's", pre, .def = NULL),
     BNT_OPT_END,
 };
@@ -99,7 +114,8 @@ static enum bnt_status check_options(const struct infer_opts *o)
         return bnt_msg_fail(BNT_E_USAGE, "add --chat", "--system needs a chat");
     }
     if (o->raw && (o->chat_template != NULL || o->system != NULL)) {
-        return bnt_msg_fail(BNT_E_USAGE, NULL, "--raw leaves no place for --chat-template or --system");
+        return bnt_msg_fail(BNT_E_USAGE, NULL,
+                            "--raw leaves no place for --chat-template or --system");
     }
     if (o->chat_template != NULL && !o->chat) {
         return bnt_msg_fail(BNT_E_USAGE, "add --chat", "--chat-template needs a chat");
@@ -107,14 +123,16 @@ static enum bnt_status check_options(const struct infer_opts *o)
     if (o->deterministic && (o->temperature > 0 || o->seed != NULL)) {
         return bnt_msg_fail(BNT_E_USAGE, NULL, "--deterministic excludes --temperature and --seed");
     }
-    if (o->chat && o->prompt == NULL && o->file == NULL && (o->json || o->logprobs > 0 || o->metrics)) {
+    if (o->chat && o->prompt == NULL && o->file == NULL &&
+        (o->json || o->logprobs > 0 || o->metrics)) {
         return bnt_msg_fail(BNT_E_USAGE, "give the user's message with -p or -f",
                             "--json, --logprobs and --metrics need one prompt, not a conversation");
     }
     return BNT_OK;
 }
 
-static enum bnt_status read_prompt(const struct infer_opts *o, struct bnt_buf *text, struct bnt_err *err)
+static enum bnt_status read_prompt(const struct infer_opts *o, struct bnt_buf *text,
+                                   struct bnt_err *err)
 {
     if (o->prompt != NULL) {
         return bnt_buf_puts(text, o->prompt, err);
@@ -132,25 +150,29 @@ static enum bnt_status read_prompt(const struct infer_opts *o, struct bnt_buf *t
 }
 
 /* The prompt's ids. An empty prompt is BOS alone, for models that have one. */
-static enum bnt_status encode_prompt(struct infer *in, const struct bnt_buf *text, struct bnt_err *err)
+static enum bnt_status encode_prompt(struct infer *in, const struct bnt_buf *text,
+                                     struct bnt_err *err)
 {
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st;
     if (in->chat.form != BNT_CHAT_UNKNOWN) {
-        struct bnt_chat_message messages[2] = {{"system", in->o->system}, {"user", bnt_buf_view(text)}};
+        struct bnt_chat_message messages[2] = {{"system", in->o->system},
+                                               {"user", bnt_buf_view(text)}};
         size_t skip = in->o->system == NULL;
         st = strlen(bnt_buf_view(text)) == text->len
                  ? bnt_chat_encode(&in->chat, in->t, messages + skip, 2 - skip, &in->prompt, err)
                  : bnt_err_set(err, BNT_E_USAGE, "a chat message cannot hold NUL bytes");
     } else {
-        unsigned flags = BNT_ENCODE_ADD_SPECIAL | (in->o->no_special ? 0 : BNT_ENCODE_PARSE_SPECIAL);
+        unsigned flags =
+            BNT_ENCODE_ADD_SPECIAL | (in->o->no_special ? 0 : BNT_ENCODE_PARSE_SPECIAL);
         st = bnt_tokenizer_encode(in->t, bnt_buf_view(text), text->len, flags, &in->prompt, err);
     }
     if (st == BNT_OK && in->prompt.n == 0 && bnt_tokenizer_bos(in->t) >= 0) {
         st = bnt_ids_push(&in->prompt, bnt_tokenizer_bos(in->t), err);
     }
     if (st == BNT_OK && in->prompt.n == 0) {
-        st = bnt_err_set(err, BNT_E_USAGE, "the prompt is empty, and the model has no token to begin with");
+        st = bnt_err_set(err, BNT_E_USAGE,
+                         "the prompt is empty, and the model has no token to begin with");
     }
     in->tokenize_ns = bnt_clock_now_ns() - t0;
     return st;
@@ -170,7 +192,8 @@ static enum bnt_status report(struct infer *in, const struct bnt_generation *g, 
     return st == BNT_OK && in->o->metrics ? infer_print_metrics(in, g, err) : st;
 }
 
-static enum bnt_status validate(const struct infer *in, const struct bnt_generation *g, struct bnt_err *err)
+static enum bnt_status validate(const struct infer *in, const struct bnt_generation *g,
+                                struct bnt_err *err)
 {
     if (!in->o->validate || g->finish == BNT_FINISH_INTERRUPTED) {
         return BNT_OK;
@@ -179,8 +202,8 @@ static enum bnt_status validate(const struct infer *in, const struct bnt_generat
                               g->finish != BNT_FINISH_STOP, err);
 }
 
-static enum bnt_status answer(struct infer *in, const struct bnt_buf *prompt, struct bnt_generation *g,
-                              struct bnt_err *err)
+static enum bnt_status answer(struct infer *in, const struct bnt_buf *prompt,
+                              struct bnt_generation *g, struct bnt_err *err)
 {
     struct bnt_generate_params p = infer_params(in);
     if (!in->o->json) {
@@ -193,7 +216,9 @@ static enum bnt_status answer(struct infer *in, const struct bnt_buf *prompt, st
     if (st == BNT_OK) {
         st = bnt_generate(in->session, in->t, in->sampler, in->prompt.at, in->prompt.n, &p, g, err);
     }
-    if (!in->o->json && (g->ids.n > 0 || st == BNT_OK)) { /* also after a failure: what was produced ends its line */
+    if (!in->o->json &&
+        (g->ids.n > 0 ||
+         st == BNT_OK)) { /* also after a failure: what was produced ends its line */
         enum bnt_status written = infer_write_stdout(NULL, "\n", 1, err);
         st = st == BNT_OK ? written : st;
     }
@@ -220,13 +245,15 @@ static enum bnt_status run_prompt(struct infer *in, const struct bnt_buf *prompt
         bnt_msg_note("interrupted after %zu tokens", g.ids.n);
         st = BNT_E_INTERRUPTED;
     } else if (g.finish == BNT_FINISH_CONTEXT && !in->o->json) {
-        bnt_msg_warn("give a larger --ctx", "the context of %u positions is full", bnt_session_n_ctx(in->session));
+        bnt_msg_warn("give a larger --ctx", "the context of %u positions is full",
+                     bnt_session_n_ctx(in->session));
     }
     bnt_generation_release(&g);
     return st;
 }
 
-static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool converse, struct bnt_err *err)
+static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool converse,
+                               struct bnt_err *err)
 {
     enum bnt_status st = converse ? BNT_OK : read_prompt(in->o, prompt, err);
     if (st == BNT_OK) {
@@ -243,7 +270,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     struct infer in = {.app = app, .o = opts};
     bool converse = in.o->chat && in.o->prompt == NULL && in.o->file == NULL;
     if (argc > 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "the prompt is an option: -p TEXT", "unexpected operand: %s", argv[0]);
+        return bnt_msg_fail(BNT_E_USAGE, "the prompt is an option: -p TEXT",
+                            "unexpected operand: %s", argv[0]);
     }
     enum bnt_status st = check_options(in.o);
     if (st != BNT_OK) {
@@ -268,18 +296,25 @@ const struct bnt_cmd bnt_cmd_infer = {
     .synopsis = "[OPTIONS] [-p TEXT | -f FILE]",
     .summary = "let a model continue a prompt, or converse",
     .description =
-        "Prints the answer to stdout as it is produced. Without -m the bundled model answers; without -p and -f the "
+        "Prints the answer to stdout as it is produced. Without -m the bundled model answers; "
+        "without -p and -f the "
         "prompt is read from stdin.\n\n"
-        "The default is greedy: temperature 0, the likeliest token, ties to the lower id. Greedy answers are the same "
-        "on every processor, with every kernel and any number of threads, so --deterministic changes nothing but "
+        "The default is greedy: temperature 0, the likeliest token, ties to the lower id. Greedy "
+        "answers are the same "
+        "on every processor, with every kernel and any number of threads, so --deterministic "
+        "changes nothing but "
         "refuses options that would. With a temperature the same seed gives the same text.\n\n"
-        "--json prints one object: prompt_ids, ids (generated, without the end token), text, finish_reason (stop, "
-        "length, context or interrupted), model {path, digest, kind}, sampling, metrics. After Ctrl-C what was "
+        "--json prints one object: prompt_ids, ids (generated, without the end token), text, "
+        "finish_reason (stop, "
+        "length, context or interrupted), model {path, digest, kind}, sampling, metrics. After "
+        "Ctrl-C what was "
         "produced is still printed, and the exit code is 130; a second Ctrl-C ends at once.",
-    .examples = "  bnt infer -p \"Once upon a time\"                    # the bundled model tells a story\n"
-                "  bnt infer -m bitnet-2b --chat                      # converse with a cached model\n"
-                "  bnt infer -m FILE.gguf -p Hello -n 16 --json       # ids, text and metrics for a script\n"
-                "  bnt infer -p Hello --temperature 0.8 --seed 7      # sampled, repeatable\n",
+    .examples =
+        "  bnt infer -p \"Once upon a time\"                    # the bundled model tells a story\n"
+        "  bnt infer -m bitnet-2b --chat                      # converse with a cached model\n"
+        "  bnt infer -m FILE.gguf -p Hello -n 16 --json       # ids, text and metrics for a "
+        "script\n"
+        "  bnt infer -p Hello --temperature 0.8 --seed 7      # sampled, repeatable\n",
     .opts = options,
     .opts_size = sizeof(struct infer_opts),
     .run = run,

@@ -1,10 +1,11 @@
-/* `bnt infer --chat` without a prompt: a conversation, line by line. The history lives in the session's KV cache, and a
- * turn evaluates only what is new: the end of the last answer, the user's line, the beginning of the next answer.
+/* `bnt infer --chat` without a prompt: a conversation, line by line. The history lives in the
+ * session's KV cache, and a turn evaluates only what is new: the end of the last answer, the user's
+ * line, the beginning of the next answer.
  *
- * Invariant between turns: `held` are the ids of the conversation so far, and the session has evaluated a prefix of
- * them (the last generated id may be missing). Where a template would render the last answer otherwise than it was
- * generated (some strip white space), the whole conversation is encoded anew, and evaluation restarts where the ids
- * first differ. */
+ * Invariant between turns: `held` are the ids of the conversation so far, and the session has
+ * evaluated a prefix of them (the last generated id may be missing). Where a template would render
+ * the last answer otherwise than it was generated (some strip white space), the whole conversation
+ * is encoded anew, and evaluation restarts where the ids first differ. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ static bool interrupted(const struct history *h)
     return h->in->app->interrupted != NULL && *h->in->app->interrupted != 0;
 }
 
-static enum bnt_status add_message(struct history *h, const char *role, const char *content, struct bnt_err *err)
+static enum bnt_status add_message(struct history *h, const char *role, const char *content,
+                                   struct bnt_err *err)
 {
     if (h->n == h->cap) {
         size_t cap = h->cap * 2 + 8;
@@ -80,7 +82,8 @@ static enum bnt_status push_all(struct bnt_ids *to, const struct bnt_ids *from, 
 }
 
 /* Without a template the line goes on where the text ended. */
-static enum bnt_status encode_raw(struct history *h, const char *line, struct bnt_ids *out, struct bnt_err *err)
+static enum bnt_status encode_raw(struct history *h, const char *line, struct bnt_ids *out,
+                                  struct bnt_err *err)
 {
     unsigned flags = (h->held.n == 0 ? BNT_ENCODE_ADD_SPECIAL : 0) |
                      (h->in->o->no_special ? 0 : BNT_ENCODE_PARSE_SPECIAL);
@@ -88,7 +91,8 @@ static enum bnt_status encode_raw(struct history *h, const char *line, struct bn
 }
 
 /* The whole conversation into `all`; its last message is the user's. */
-static enum bnt_status encode_turn(struct history *h, const char *line, struct bnt_ids *all, struct bnt_err *err)
+static enum bnt_status encode_turn(struct history *h, const char *line, struct bnt_ids *all,
+                                   struct bnt_err *err)
 {
     const struct infer *in = h->in;
     bool raw = in->chat.form == BNT_CHAT_UNKNOWN;
@@ -97,7 +101,8 @@ static enum bnt_status encode_turn(struct history *h, const char *line, struct b
     }
     enum bnt_status st = push_all(all, &h->held, err);
     if (st == BNT_OK) {
-        st = raw ? encode_raw(h, line, all, err) : bnt_chat_encode_next(&in->chat, in->t, line, all, err);
+        st = raw ? encode_raw(h, line, all, err)
+                 : bnt_chat_encode_next(&in->chat, in->t, line, all, err);
     }
     return st;
 }
@@ -114,7 +119,8 @@ static uint32_t common_prefix(const struct history *h, const struct bnt_ids *all
 
 /* ---- Turns. */
 
-static enum bnt_status check_answer(const struct history *h, const struct bnt_generation *g, struct bnt_err *err)
+static enum bnt_status check_answer(const struct history *h, const struct bnt_generation *g,
+                                    struct bnt_err *err)
 {
     if (!h->in->o->validate || g->finish == BNT_FINISH_INTERRUPTED) {
         return BNT_OK;
@@ -123,8 +129,8 @@ static enum bnt_status check_answer(const struct history *h, const struct bnt_ge
                               g->finish != BNT_FINISH_STOP, err);
 }
 
-static enum bnt_status generate(struct history *h, const struct bnt_ids *all, struct bnt_generation *g,
-                                struct bnt_err *err)
+static enum bnt_status generate(struct history *h, const struct bnt_ids *all,
+                                struct bnt_generation *g, struct bnt_err *err)
 {
     struct infer *in = h->in;
     struct bnt_generate_params p = infer_params(in);
@@ -132,7 +138,8 @@ static enum bnt_status generate(struct history *h, const struct bnt_ids *all, st
     uint32_t common = common_prefix(h, all);
     enum bnt_status st = bnt_session_rewind(in->session, common, err);
     if (st == BNT_OK) {
-        st = bnt_generate(in->session, in->t, in->sampler, all->at + common, all->n - common, &p, g, err);
+        st = bnt_generate(in->session, in->t, in->sampler, all->at + common, all->n - common, &p, g,
+                          err);
     }
     if (st == BNT_OK) {
         st = infer_write_stdout(NULL, "\n", 1, err);
@@ -169,8 +176,8 @@ static enum bnt_status turn(struct history *h, const char *line, struct bnt_err 
         all = (struct bnt_ids){0};
         h->keeps = g.stop_string < 0 && bnt_chat_keeps(&h->in->chat, bnt_buf_view(&g.text));
         if (g.finish == BNT_FINISH_CONTEXT) {
-            bnt_msg_warn("/reset begins anew; --ctx gives more room", "the context of %u positions is full",
-                         bnt_session_n_ctx(h->in->session));
+            bnt_msg_warn("/reset begins anew; --ctx gives more room",
+                         "the context of %u positions is full", bnt_session_n_ctx(h->in->session));
         }
         st = check_answer(h, &g, err);
     } else {
@@ -185,7 +192,8 @@ static enum bnt_status turn(struct history *h, const char *line, struct bnt_err 
 
 static void help(void)
 {
-    fputs("Each line is a message. /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops the program.\n",
+    fputs("Each line is a message. /reset forgets the conversation, /exit or Ctrl-D ends it, "
+          "Ctrl-C stops the program.\n",
           stderr);
 }
 

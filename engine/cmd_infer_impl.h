@@ -1,5 +1,6 @@
-/* Shared by the files of `bnt infer`: cmd_infer.c (options, one prompt), cmd_infer_setup.c (from options to a session
- * and a sampler), cmd_infer_chat.c (the conversation), cmd_infer_report.c (JSON, metrics, log-probabilities). */
+/* Shared by the files of `bnt infer`: cmd_infer.c (options, one prompt), cmd_infer_setup.c (from
+ * options to a session and a sampler), cmd_infer_chat.c (the conversation), cmd_infer_report.c
+ * (JSON, metrics, log-probabilities). */
 #ifndef BNT_CMD_INFER_IMPL_H
 #define BNT_CMD_INFER_IMPL_H
 
@@ -21,7 +22,8 @@ struct infer_opts {
     struct bnt_model_arg model;
     const char *prompt, *file, *system, *chat_template, *seed, *kernel, *kv_type, *i2s_layout, *pre;
     int64_t max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
-    double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty, presence_penalty;
+    double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty,
+        presence_penalty;
     bool deterministic, ignore_eos, echo, chat, raw, no_special, json, metrics, validate;
     struct bnt_strs logit_bias, stop, stop_id;
     uint64_t memory_limit;
@@ -61,9 +63,12 @@ enum bnt_status infer_converse(struct infer *in);
 
 /* cmd_infer_report.c. The digest comes from infer_digest, which may have to read the whole file. */
 enum bnt_status infer_digest(struct infer *in, struct bnt_err *err);
-enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
-enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
-enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
+enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g,
+                                 struct bnt_err *err);
+enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g,
+                                    struct bnt_err *err);
+enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g,
+                                     struct bnt_err *err);
 
 /* A text callback that writes to stdout at once. ctx is ignored. */
 enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struct bnt_err *err);

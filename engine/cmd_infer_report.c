@@ -1,4 +1,5 @@
-/* `bnt infer`: what is told about an answer: the JSON object, the table of metrics, log-probabilities. */
+/* `bnt infer`: what is told about an answer: the JSON object, the table of metrics,
+ * log-probabilities. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include "base/clock.h"
 #include "base/msg.h"
 #include "base/sysinfo.h"
+#include "engine/bandwidth.h"
 #include "engine/cmd_infer_impl.h"
 #include "engine/digest_sidecar.h"
 #include "engine/quality.h"
@@ -16,8 +18,8 @@
 
 /* Figures of one answer. A value that cannot be told is NaN: null in JSON, a dash in the table. */
 struct figures {
-    double load_ms, session_ms, self_test_ms, hash_ms, tokenize_ms, prefill_ms, kernels_ms, decode_ms, sample_ms,
-        output_ms, total_ms;
+    double load_ms, session_ms, self_test_ms, hash_ms, tokenize_ms, prefill_ms, kernels_ms,
+        decode_ms, sample_ms, output_ms, total_ms;
     double first_token_ms, token_p50_ms, token_p95_ms;
     double prefill_tokens_per_s, decode_tokens_per_s;
     double bandwidth_fraction, bandwidth_gb_per_s;
@@ -36,7 +38,8 @@ static int compare_u64(const void *a, const void *b)
 }
 
 /* Quantiles of the times between ids; the first id has none before it. */
-static enum bnt_status token_quantiles(const struct bnt_generation *g, struct figures *f, struct bnt_err *err)
+static enum bnt_status token_quantiles(const struct bnt_generation *g, struct figures *f,
+                                       struct bnt_err *err)
 {
     f->token_p50_ms = f->token_p95_ms = f->decode_tokens_per_s = NAN;
     if (g->ids.n < 2) {
@@ -59,22 +62,48 @@ static enum bnt_status token_quantiles(const struct bnt_generation *g, struct fi
     return BNT_OK;
 }
 
-static enum bnt_status compute(const struct infer *in, const struct bnt_generation *g, struct figures *f,
-                               struct bnt_err *err)
+/* After the answer and after the peak of memory was read: it takes a moment and a buffer. */
+static enum bnt_status measure_bandwidth(const struct infer *in, struct figures *f,
+                                         struct bnt_err *err)
+{
+    struct bandwidth b;
+    enum bnt_status st = bandwidth_measure(bnt_session_n_threads(in->session), &b, err);
+    if (st == BNT_OK) {
+        f->bandwidth_gb_per_s = b.all_gb_per_s;
+        f->bandwidth_fraction =
+            (double)f->weight_bytes_per_token * f->decode_tokens_per_s / (b.all_gb_per_s * 1e9);
+    }
+    return st;
+}
+
+static enum bnt_status compute(const struct infer *in, const struct bnt_generation *g,
+                               struct figures *f, struct bnt_err *err)
 {
     struct bnt_session_stats stats;
     bnt_session_stats(in->session, &stats);
     const struct bnt_generate_times *t = &g->times;
-    *f = (struct figures){
-        .load_ms = ms(in->load_ns), .session_ms = ms(in->session_ns), .self_test_ms = ms(stats.self_test_ns),
-        .hash_ms = ms(in->hash_ns), .tokenize_ms = ms(in->tokenize_ns), .prefill_ms = ms(t->prefill_ns),
-        .kernels_ms = ms(t->prefill_ns + t->decode_ns), .decode_ms = ms(t->decode_ns), .sample_ms = ms(t->sample_ns),
-        .output_ms = ms(t->output_ns), .total_ms = ms(t->total_ns),
-        .first_token_ms = g->ids.n > 0 ? ms(t->first_token_ns) : NAN,
-        .prefill_tokens_per_s = t->prefill_ns > 0 ? (double)in->prompt.n * 1e9 / (double)t->prefill_ns : NAN,
-        .peak_memory_bytes = bnt_peak_rss(), .session_memory_bytes = stats.memory_bytes,
-        .weight_bytes_per_token = stats.weight_bytes_per_token, .bandwidth_fraction = NAN, .bandwidth_gb_per_s = NAN};
-    return token_quantiles(g, f, err);
+    *f = (struct figures){.load_ms = ms(in->load_ns),
+                          .session_ms = ms(in->session_ns),
+                          .self_test_ms = ms(stats.self_test_ns),
+                          .hash_ms = ms(in->hash_ns),
+                          .tokenize_ms = ms(in->tokenize_ns),
+                          .prefill_ms = ms(t->prefill_ns),
+                          .kernels_ms = ms(t->prefill_ns + t->decode_ns),
+                          .decode_ms = ms(t->decode_ns),
+                          .sample_ms = ms(t->sample_ns),
+                          .output_ms = ms(t->output_ns),
+                          .total_ms = ms(t->total_ns),
+                          .first_token_ms = g->ids.n > 0 ? ms(t->first_token_ns) : NAN,
+                          .prefill_tokens_per_s =
+                              t->prefill_ns > 0 ? (double)in->prompt.n * 1e9 / (double)t->prefill_ns
+                                                : NAN,
+                          .peak_memory_bytes = bnt_peak_rss(),
+                          .session_memory_bytes = stats.memory_bytes,
+                          .weight_bytes_per_token = stats.weight_bytes_per_token,
+                          .bandwidth_fraction = NAN,
+                          .bandwidth_gb_per_s = NAN};
+    enum bnt_status st = token_quantiles(g, f, err);
+    return st == BNT_OK && in->o->metrics ? measure_bandwidth(in, f, err) : st;
 }
 
 /* ---- Digest. */
@@ -94,7 +123,8 @@ enum bnt_status infer_digest(struct infer *in, struct bnt_err *err)
     bool hashed;
     uint64_t t0 = bnt_clock_now_ns();
     struct bnt_err inner = {0};
-    enum bnt_status st = bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, &inner);
+    enum bnt_status st =
+        bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, &inner);
     in->hash_ns = bnt_clock_now_ns() - t0;
     if (st == BNT_E_INTERRUPTED) { /* the answer is there: print it without */
         in->ref.digest[0] = '\0';
@@ -155,7 +185,8 @@ static json_t *json_piece(const struct infer *in, int32_t id)
 
 static json_t *json_logprob(const struct infer *in, int32_t id, double logprob)
 {
-    return json_pack("{s:i, s:o, s:o}", "id", (int)id, "text", json_piece(in, id), "logprob", number(logprob));
+    return json_pack("{s:i, s:o, s:o}", "id", (int)id, "text", json_piece(in, id), "logprob",
+                     number(logprob));
 }
 
 static json_t *json_logprobs(const struct infer *in, const struct bnt_generation *g)
@@ -196,28 +227,42 @@ static json_t *json_sampling(const struct infer *in)
     return out;
 }
 
-static json_t *json_metrics(const struct infer *in, const struct bnt_generation *g, const struct figures *f)
+static json_t *json_metrics(const struct infer *in, const struct bnt_generation *g,
+                            const struct figures *f)
 {
     const struct {
         const char *name;
         double value;
     } rows[] = {
-        {"load_ms", f->load_ms}, {"session_ms", f->session_ms}, {"self_test_ms", f->self_test_ms},
-        {"tokenize_ms", f->tokenize_ms}, {"prefill_ms", f->prefill_ms}, {"decode_ms", f->decode_ms},
-        {"kernels_ms", f->kernels_ms}, {"sample_ms", f->sample_ms}, {"output_ms", f->output_ms},
-        {"total_ms", f->total_ms}, {"hash_ms", f->hash_ms}, {"first_token_ms", f->first_token_ms},
-        {"token_p50_ms", f->token_p50_ms}, {"token_p95_ms", f->token_p95_ms},
-        {"prefill_tokens_per_s", f->prefill_tokens_per_s}, {"decode_tokens_per_s", f->decode_tokens_per_s},
+        {"load_ms", f->load_ms},
+        {"session_ms", f->session_ms},
+        {"self_test_ms", f->self_test_ms},
+        {"tokenize_ms", f->tokenize_ms},
+        {"prefill_ms", f->prefill_ms},
+        {"decode_ms", f->decode_ms},
+        {"kernels_ms", f->kernels_ms},
+        {"sample_ms", f->sample_ms},
+        {"output_ms", f->output_ms},
+        {"total_ms", f->total_ms},
+        {"hash_ms", f->hash_ms},
+        {"first_token_ms", f->first_token_ms},
+        {"token_p50_ms", f->token_p50_ms},
+        {"token_p95_ms", f->token_p95_ms},
+        {"prefill_tokens_per_s", f->prefill_tokens_per_s},
+        {"decode_tokens_per_s", f->decode_tokens_per_s},
     };
-    json_t *out = json_pack("{s:i, s:i, s:s, s:i}", "prompt_tokens", (int)in->prompt.n, "generated_tokens",
-                            (int)g->ids.n, "kernel", bnt_session_kernel(in->session), "threads",
-                            bnt_session_n_threads(in->session));
+    json_t *out =
+        json_pack("{s:i, s:i, s:s, s:i}", "prompt_tokens", (int)in->prompt.n, "generated_tokens",
+                  (int)g->ids.n, "kernel", bnt_session_kernel(in->session), "threads",
+                  bnt_session_n_threads(in->session));
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         json_object_set_new(out, rows[i].name, number(rows[i].value));
     }
     json_object_set_new(out, "peak_memory_bytes", json_integer((json_int_t)f->peak_memory_bytes));
-    json_object_set_new(out, "session_memory_bytes", json_integer((json_int_t)f->session_memory_bytes));
-    json_object_set_new(out, "weight_bytes_per_token", json_integer((json_int_t)f->weight_bytes_per_token));
+    json_object_set_new(out, "session_memory_bytes",
+                        json_integer((json_int_t)f->session_memory_bytes));
+    json_object_set_new(out, "weight_bytes_per_token",
+                        json_integer((json_int_t)f->weight_bytes_per_token));
     if (in->o->metrics) {
         json_object_set_new(out, "bandwidth_gb_per_s", number(f->bandwidth_gb_per_s));
         json_object_set_new(out, "bandwidth_fraction", number(f->bandwidth_fraction));
@@ -232,11 +277,13 @@ static json_t *json_model(const struct infer *in)
     return json_pack("{s:o, s:o, s:s}", "path", path, "digest", digest, "kind", in->ref.kind);
 }
 
-static json_t *json_answer(const struct infer *in, const struct bnt_generation *g, const struct figures *f)
+static json_t *json_answer(const struct infer *in, const struct bnt_generation *g,
+                           const struct figures *f)
 {
-    json_t *out = json_pack("{s:o, s:o, s:o, s:s}", "prompt_ids", json_ids(in->prompt.at, in->prompt.n), "ids",
-                            json_ids(g->ids.at, g->ids.n), "text", json_text(bnt_buf_view(&g->text), g->text.len),
-                            "finish_reason", bnt_finish_name(g->finish));
+    json_t *out = json_pack(
+        "{s:o, s:o, s:o, s:s}", "prompt_ids", json_ids(in->prompt.at, in->prompt.n), "ids",
+        json_ids(g->ids.at, g->ids.n), "text", json_text(bnt_buf_view(&g->text), g->text.len),
+        "finish_reason", bnt_finish_name(g->finish));
     if (g->stop_id >= 0) {
         json_object_set_new(out, "stop_id", json_integer(g->stop_id));
     }
@@ -256,7 +303,8 @@ static json_t *json_answer(const struct infer *in, const struct bnt_generation *
     return out;
 }
 
-enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g, struct bnt_err *err)
+enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g,
+                                 struct bnt_err *err)
 {
     struct figures f;
     enum bnt_status st = infer_digest(in, err);
@@ -288,26 +336,30 @@ static void print_row(const char *name, double value, const char *unit, const ch
     }
 }
 
-static void print_times(const struct infer *in, const struct bnt_generation *g, const struct figures *f)
+static void print_times(const struct infer *in, const struct bnt_generation *g,
+                        const struct figures *f)
 {
     char remark[96];
     print_row("load", f->load_ms, "ms", "open, check, build the tokenizer, pack");
     print_row("session", f->session_ms, "ms", "memory, threads, kernel self-test");
     print_row("  self-test", f->self_test_ms, "ms", "");
     print_row("tokenise", f->tokenize_ms, "ms", "");
-    snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", in->prompt.n, f->prefill_tokens_per_s);
+    snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", in->prompt.n,
+             f->prefill_tokens_per_s);
     print_row("prefill", f->prefill_ms, "ms", remark);
     snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", g->ids.n, f->decode_tokens_per_s);
     print_row("decode", f->decode_ms, "ms", isfinite(f->decode_tokens_per_s) ? remark : "");
-    snprintf(remark, sizeof(remark), "prefill + decode in %s, %d thread%s", bnt_session_kernel(in->session),
-             bnt_session_n_threads(in->session), bnt_session_n_threads(in->session) == 1 ? "" : "s");
+    snprintf(remark, sizeof(remark), "prefill + decode in %s, %d thread%s",
+             bnt_session_kernel(in->session), bnt_session_n_threads(in->session),
+             bnt_session_n_threads(in->session) == 1 ? "" : "s");
     print_row("kernels", f->kernels_ms, "ms", remark);
     print_row("sample", f->sample_ms, "ms", "");
     print_row("output", f->output_ms, "ms", "");
     print_row("total", f->total_ms, "ms", "of prefill to output");
 }
 
-enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g, struct bnt_err *err)
+enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g,
+                                    struct bnt_err *err)
 {
     struct figures f;
     enum bnt_status st = compute(in, g, &f, err);
@@ -321,10 +373,15 @@ enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generatio
     print_row("token p95", f.token_p95_ms, "ms", "");
     print_row("peak memory", (double)f.peak_memory_bytes / 1e6, "MB", "");
     print_row("weights per token", (double)f.weight_bytes_per_token / 1e6, "MB", "");
+    print_row("memory bandwidth", f.bandwidth_gb_per_s, "GB/s",
+              "measured now, with as many threads");
+    print_row("  of it used", f.bandwidth_fraction * 100, "%",
+              "by decoding; past 100 the weights lie in a cache");
     return BNT_OK;
 }
 
-static enum bnt_status print_piece(const struct infer *in, int32_t id, double logprob, struct bnt_err *err)
+static enum bnt_status print_piece(const struct infer *in, int32_t id, double logprob,
+                                   struct bnt_err *err)
 {
     struct bnt_buf piece = BNT_BUF(INFER_MAX_PROMPT);
     enum bnt_status st = bnt_tokenizer_piece(in->t, id, true, &piece, err);
@@ -339,7 +396,8 @@ static enum bnt_status print_piece(const struct infer *in, int32_t id, double lo
     return st;
 }
 
-enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g, struct bnt_err *err)
+enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g,
+                                     struct bnt_err *err)
 {
     fprintf(stderr, "log-probabilities (taken | best):\n");
     enum bnt_status st = BNT_OK;

@@ -10,20 +10,22 @@
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
 
-static enum bnt_status parse_id(const char *option, const char *text, size_t len, int32_t n_vocab, int32_t *out,
-                                struct bnt_err *err)
+static enum bnt_status parse_id(const char *option, const char *text, size_t len, int32_t n_vocab,
+                                int32_t *out, struct bnt_err *err)
 {
     char *end;
     errno = 0;
     long v = strtol(text, &end, 10);
     if (end == text || end != text + len || errno != 0 || v < 0 || v >= n_vocab) {
-        return bnt_err_set(err, BNT_E_USAGE, "%s %s: not an id from 0 to %d", option, text, n_vocab - 1);
+        return bnt_err_set(err, BNT_E_USAGE, "%s %s: not an id from 0 to %d", option, text,
+                           n_vocab - 1);
     }
     *out = (int32_t)v;
     return BNT_OK;
 }
 
-static enum bnt_status parse_bias(const char *text, int32_t n_vocab, struct bnt_logit_bias *out, struct bnt_err *err)
+static enum bnt_status parse_bias(const char *text, int32_t n_vocab, struct bnt_logit_bias *out,
+                                  struct bnt_err *err)
 {
     const char *equals = strchr(text, '=');
     if (equals == NULL) {
@@ -32,7 +34,8 @@ static enum bnt_status parse_bias(const char *text, int32_t n_vocab, struct bnt_
     char *end;
     out->bias = strtof(equals + 1, &end);
     if (end == equals + 1 || *end != '\0' || isnan(out->bias) || out->bias == INFINITY) {
-        return bnt_err_set(err, BNT_E_USAGE, "--logit-bias %s: VALUE must be a number or -inf", text);
+        return bnt_err_set(err, BNT_E_USAGE, "--logit-bias %s: VALUE must be a number or -inf",
+                           text);
     }
     return parse_id("--logit-bias", text, (size_t)(equals - text), n_vocab, &out->id, err);
 }
@@ -45,13 +48,15 @@ static enum bnt_status choose_seed(struct infer *in, struct bnt_err *err)
         errno = 0;
         in->sampling.seed = strtoull(text, &end, 10);
         if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
-            return bnt_err_set(err, BNT_E_USAGE, "--seed %s: not a whole number from 0 to 2^64 - 1", text);
+            return bnt_err_set(err, BNT_E_USAGE, "--seed %s: not a whole number from 0 to 2^64 - 1",
+                               text);
         }
     } else if (in->seeded && getrandom(&in->sampling.seed, sizeof(in->sampling.seed), 0) < 0) {
         return bnt_err_errno(err, "drawing a seed");
     }
     if (in->seeded && text == NULL) {
-        in->sampling.seed >>= 11; /* 53 bits: readers of JSON that know only doubles keep it exactly */
+        in->sampling.seed >>=
+            11; /* 53 bits: readers of JSON that know only doubles keep it exactly */
         bnt_msg_verbose("seed: %llu", (unsigned long long)in->sampling.seed);
     }
     return BNT_OK;
@@ -59,7 +64,8 @@ static enum bnt_status choose_seed(struct infer *in, struct bnt_err *err)
 
 static int32_t n_vocab_of(const struct infer *in)
 {
-    int32_t tokens = bnt_tokenizer_n_vocab(in->t), rows = (int32_t)bnt_model_info(in->model)->n_vocab;
+    int32_t tokens = bnt_tokenizer_n_vocab(in->t),
+            rows = (int32_t)bnt_model_info(in->model)->n_vocab;
     return tokens < rows ? tokens : rows;
 }
 
@@ -88,7 +94,8 @@ enum bnt_status infer_make_sampler(struct infer *in, struct bnt_err *err)
     return st == BNT_OK ? bnt_sampler_new(p, n_vocab, &in->sampler, err) : st;
 }
 
-/* A text that ends answers of a chat form: a token where the vocabulary has it, else a stop string. */
+/* A text that ends answers of a chat form: a token where the vocabulary has it, else a stop string.
+ */
 static enum bnt_status add_form_stop(struct infer *in, const char *text, struct bnt_err *err)
 {
     int32_t id = bnt_tokenizer_find(in->t, text);
@@ -105,7 +112,8 @@ enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err)
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; i < o->stop_id.n && st == BNT_OK; i++) {
         int32_t id = 0;
-        st = parse_id("--stop-id", o->stop_id.at[i], strlen(o->stop_id.at[i]), n_vocab_of(in), &id, err);
+        st = parse_id("--stop-id", o->stop_id.at[i], strlen(o->stop_id.at[i]), n_vocab_of(in), &id,
+                      err);
         if (st == BNT_OK) {
             st = bnt_ids_push(&in->stop_ids, id, err);
         }
@@ -121,11 +129,15 @@ enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err)
 
 /* ---- Opening. */
 
-static enum bnt_status open_model(struct infer *in, const struct bnt_session_options *session, struct bnt_err *err)
+static enum bnt_status open_model(struct infer *in, const struct bnt_session_options *session,
+                                  struct bnt_err *err)
 {
     const struct infer_opts *o = in->o;
-    struct bnt_model_options mo = {.session = session, .i2s_layout = o->i2s_layout, .pre = o->pre,
-                                   .memory_limit = o->memory_limit, .warn = bnt_msg_warn_fn};
+    struct bnt_model_options mo = {.session = session,
+                                   .i2s_layout = o->i2s_layout,
+                                   .pre = o->pre,
+                                   .memory_limit = o->memory_limit,
+                                   .warn = bnt_msg_warn_fn};
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = bnt_model_open(in->ref.path, &mo, &in->model, err);
     in->load_ns = bnt_clock_now_ns() - t0;
@@ -140,7 +152,8 @@ static enum bnt_status detect_chat(struct infer *in, struct bnt_err *err)
     if (!in->o->chat || in->o->raw) {
         return BNT_OK;
     }
-    enum bnt_status st = bnt_chat_detect(bnt_model_gguf(in->model), in->o->chat_template, &in->chat, err);
+    enum bnt_status st =
+        bnt_chat_detect(bnt_model_gguf(in->model), in->o->chat_template, &in->chat, err);
     if (st == BNT_OK && in->chat.note != NULL) {
         bnt_msg_note("%s", in->chat.note);
     }
@@ -157,9 +170,12 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err)
     if (in->mock) {
         bnt_model_arg_warn(&in->ref, bnt_msg_warn_fn, NULL);
     }
-    struct bnt_session_options so = {
-        .n_ctx = (uint32_t)o->ctx, .n_threads = (int)o->threads, .kernel = o->kernel,
-        .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16, .interrupted = in->app->interrupted};
+    struct bnt_session_options so = {.n_ctx = (uint32_t)o->ctx,
+                                     .n_threads = (int)o->threads,
+                                     .kernel = o->kernel,
+                                     .kv_type =
+                                         strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
+                                     .interrupted = in->app->interrupted};
     st = open_model(in, &so, err);
     if (st == BNT_OK) {
         st = detect_chat(in, err);
@@ -193,10 +209,13 @@ void infer_close(struct infer *in)
 struct bnt_generate_params infer_params(const struct infer *in)
 {
     const struct infer_opts *o = in->o;
-    struct bnt_generate_params p = {
-        .ignore_eos = o->ignore_eos, .check_logits = o->validate, .stop_ids = in->stop_ids.at,
-        .n_stop_ids = in->stop_ids.n, .stop = in->stop, .n_logprobs = (uint32_t)o->logprobs,
-        .interrupted = in->app->interrupted};
+    struct bnt_generate_params p = {.ignore_eos = o->ignore_eos,
+                                    .check_logits = o->validate,
+                                    .stop_ids = in->stop_ids.at,
+                                    .n_stop_ids = in->stop_ids.n,
+                                    .stop = in->stop,
+                                    .n_logprobs = (uint32_t)o->logprobs,
+                                    .interrupted = in->app->interrupted};
     bool converse = o->chat && o->prompt == NULL && o->file == NULL;
     if (o->max_tokens > 0) {
         p.max_tokens = (uint32_t)o->max_tokens;

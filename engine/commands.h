@@ -6,6 +6,7 @@
 
 extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_infer;
+extern const struct bnt_cmd bnt_cmd_inspect;
 extern const struct bnt_cmd bnt_cmd_tokenize;
 
 #endif

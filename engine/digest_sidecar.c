@@ -15,7 +15,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 
-/* Times of a file system may be as coarse as this: a file younger than it could change without a trace. */
+/* Times of a file system may be as coarse as this: a file younger than it could change without a
+ * trace. */
 enum { SETTLE_S = 2, LINE_MAX_BYTES = 256 };
 
 struct identity {
@@ -41,8 +42,8 @@ static bool identify(const char *path, struct identity *id)
 
 static bool same(const struct identity *a, const struct identity *b)
 {
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns &&
-           a->ctime_ns == b->ctime_ns;
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+           a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
 static bool settled(const struct identity *id)
@@ -53,7 +54,8 @@ static bool settled(const struct identity *id)
 
 static enum bnt_status folder(char out[BNT_PATH_MAX], struct bnt_err *err)
 {
-    const char *cache = getenv("BNT_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *cache = getenv("BNT_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
     if (cache != NULL && cache[0] != '\0') {
         return bnt_path_format(out, err, "%s/digests", cache);
     }
@@ -66,18 +68,21 @@ static enum bnt_status folder(char out[BNT_PATH_MAX], struct bnt_err *err)
     return bnt_err_set(err, BNT_E_NOT_FOUND, "no folder for a cache: set BNT_CACHE_DIR");
 }
 
-static enum bnt_status sidecar_path(const struct identity *id, char out[BNT_PATH_MAX], struct bnt_err *err)
+static enum bnt_status sidecar_path(const struct identity *id, char out[BNT_PATH_MAX],
+                                    struct bnt_err *err)
 {
     char dir[BNT_PATH_MAX];
     enum bnt_status st = folder(dir, err);
-    return st == BNT_OK ? bnt_path_format(out, err, "%s/%" PRIx64 "-%" PRIx64, dir, id->dev, id->ino) : st;
+    return st == BNT_OK
+               ? bnt_path_format(out, err, "%s/%" PRIx64 "-%" PRIx64, dir, id->dev, id->ino)
+               : st;
 }
 
 /* What a sidecar of this identity says before the digest. */
 static int line_head(const struct identity *id, char out[LINE_MAX_BYTES])
 {
-    return snprintf(out, LINE_MAX_BYTES, "bnt-digest 1 %" PRIu64 " %" PRId64 " %" PRId64 " ", id->size, id->mtime_ns,
-                    id->ctime_ns);
+    return snprintf(out, LINE_MAX_BYTES, "bnt-digest 1 %" PRIu64 " %" PRId64 " %" PRId64 " ",
+                    id->size, id->mtime_ns, id->ctime_ns);
 }
 
 static bool recall(const struct identity *id, char hex[BNT_SHA256_HEX])
@@ -86,7 +91,8 @@ static bool recall(const struct identity *id, char hex[BNT_SHA256_HEX])
     struct bnt_buf line = BNT_BUF(LINE_MAX_BYTES);
     bool ok = sidecar_path(id, path, NULL) == BNT_OK && bnt_file_read(path, &line, NULL) == BNT_OK;
     size_t n = (size_t)line_head(id, head);
-    ok = ok && line.len == n + BNT_SHA256_HEX && memcmp(line.data, head, n) == 0 && line.data[line.len - 1] == '\n';
+    ok = ok && line.len == n + BNT_SHA256_HEX && memcmp(line.data, head, n) == 0 &&
+         line.data[line.len - 1] == '\n';
     if (ok) {
         char found[BNT_SHA256_HEX];
         memcpy(found, line.data + n, BNT_SHA256_HEX - 1);

@@ -1,5 +1,6 @@
-/* The loop of generation. Owns nothing beyond a call: results go to the caller's bnt_generation, whose arrays are
- * reserved before the first id, so that the loop itself allocates nothing but room for text. */
+/* The loop of generation. Owns nothing beyond a call: results go to the caller's bnt_generation,
+ * whose arrays are reserved before the first id, so that the loop itself allocates nothing but room
+ * for text. */
 #include "engine/generate.h"
 
 #include <stdlib.h>
@@ -20,7 +21,7 @@ struct run {
     int32_t n_vocab;
     struct bnt_detok detok;
     struct bnt_buf piece, out; /* text of one id; what of it is final */
-    float *raw;                /* logits before the sampler changed them; NULL without log-probabilities */
+    float *raw; /* logits before the sampler changed them; NULL without log-probabilities */
     uint64_t start_ns, last_ns;
 };
 
@@ -127,7 +128,8 @@ static enum bnt_status emit(struct run *r, bool flush, struct bnt_err *err)
     if (r->p->stop == NULL) {
         st = bnt_buf_append(&r->out, bnt_buf_view(&r->piece), r->piece.len, err);
     } else if (r->g->stop_string < 0) {
-        st = bnt_stop_push(r->p->stop, bnt_buf_view(&r->piece), r->piece.len, &r->out, &r->g->stop_string, err);
+        st = bnt_stop_push(r->p->stop, bnt_buf_view(&r->piece), r->piece.len, &r->out,
+                           &r->g->stop_string, err);
         if (st == BNT_OK && flush && r->g->stop_string < 0) {
             st = bnt_stop_flush(r->p->stop, &r->out, err);
         }
@@ -166,8 +168,8 @@ static enum bnt_status flush_output(struct run *r, struct bnt_err *err)
 }
 
 /* Evaluate, add the time to *ns. *stopped: an interruption came meanwhile. */
-static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_t *ns, bool *stopped,
-                            struct bnt_err *err)
+static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_t *ns,
+                            bool *stopped, struct bnt_err *err)
 {
     uint64_t t0 = bnt_clock_now_ns();
     struct bnt_err inner = {0};
@@ -242,7 +244,8 @@ static enum bnt_status check_room(const struct run *r, size_t n, struct bnt_err 
     }
     uint32_t past = bnt_session_n_past(r->s), n_ctx = bnt_session_n_ctx(r->s);
     if (n >= n_ctx - past) {
-        bnt_err_set(err, BNT_E_USAGE, "the prompt of %zu ids%s needs a context of at least %zu: this one has %u", n,
+        bnt_err_set(err, BNT_E_USAGE,
+                    "the prompt of %zu ids%s needs a context of at least %zu: this one has %u", n,
                     past > 0 ? " after those in the session" : "", past + n + 1, n_ctx);
         bnt_err_hint(err, "give --ctx %zu, or a shorter prompt", past + n + 1);
         return BNT_E_USAGE;
@@ -250,7 +253,8 @@ static enum bnt_status check_room(const struct run *r, size_t n, struct bnt_err 
     return BNT_OK;
 }
 
-/* The first word of a SentencePiece text loses its leading space only where no text stands before it. */
+/* The first word of a SentencePiece text loses its leading space only where no text stands before
+ * it. */
 static void begin_text(struct run *r, const int32_t *prompt, size_t n)
 {
     bnt_detok_init(&r->detok, r->t, false);
@@ -262,11 +266,17 @@ static void begin_text(struct run *r, const int32_t *prompt, size_t n)
     }
 }
 
-enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *t, struct bnt_sampler *sampler,
-                             const int32_t *prompt, size_t n, const struct bnt_generate_params *p,
-                             struct bnt_generation *g, struct bnt_err *err)
+enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *t,
+                             struct bnt_sampler *sampler, const int32_t *prompt, size_t n,
+                             const struct bnt_generate_params *p, struct bnt_generation *g,
+                             struct bnt_err *err)
 {
-    struct run r = {.s = s, .t = t, .sampler = sampler, .p = p, .g = g, .n_vocab = bnt_sampler_n_vocab(sampler)};
+    struct run r = {.s = s,
+                    .t = t,
+                    .sampler = sampler,
+                    .p = p,
+                    .g = g,
+                    .n_vocab = bnt_sampler_n_vocab(sampler)};
     enum bnt_status st = check_room(&r, n, err);
     if (st != BNT_OK) {
         return st;

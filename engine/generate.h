@@ -1,5 +1,5 @@
-/* The loop of generation: prompt ids -> eval -> sample -> text -> stop, with timings. A library function: it prints
- * nothing, text goes to a callback as it becomes certain. */
+/* The loop of generation: prompt ids -> eval -> sample -> text -> stop, with timings. A library
+ * function: it prints nothing, text goes to a callback as it becomes certain. */
 #ifndef BNT_GENERATE_H
 #define BNT_GENERATE_H
 
@@ -35,13 +35,14 @@ struct bnt_generate_params {
     struct bnt_stop *stop; /* stop strings; NULL: none. Reset by bnt_generate */
     uint32_t n_logprobs;   /* n-best to record per token, at most BNT_LOGPROBS_MAX */
     const volatile sig_atomic_t *interrupted; /* NULL: never */
-    /* Text that is final, whole UTF-8 sequences (save bytes that never become one). A status other than BNT_OK ends
-     * the generation with it. NULL: collect only. */
+    /* Text that is final, whole UTF-8 sequences (save bytes that never become one). A status other
+     * than BNT_OK ends the generation with it. NULL: collect only. */
     enum bnt_status (*on_text)(void *ctx, const char *bytes, size_t n, struct bnt_err *err);
     void *ctx;
 };
 
-/* What the parts of one generation took, nanoseconds. prefill + decode + sample + output is nearly all of total. */
+/* What the parts of one generation took, nanoseconds. prefill + decode + sample + output is nearly
+ * all of total. */
 struct bnt_generate_times {
     uint64_t total_ns;
     uint64_t prefill_ns;     /* eval of the prompt */
@@ -52,14 +53,16 @@ struct bnt_generate_times {
 };
 
 struct bnt_generation {
-    struct bnt_ids ids;  /* generated, without the stop token. With a stop string: up to the id that completed it */
+    struct bnt_ids ids;  /* generated, without the stop token. With a stop string: up to the id that
+                            completed it */
     struct bnt_buf text; /* of ids, without the stop string */
     enum bnt_finish finish;
-    int32_t stop_id;     /* the token that ended it, or -1 */
-    int stop_string;     /* index of the stop string that ended it, or -1 */
-    uint64_t *token_ns;  /* ids.n entries: from the previous id (or the end of prefill) to this one */
-    /* With n_logprobs: per id its own log-probability, and the n_best best (rows of n_best; the vocabulary may be
-     * smaller than what was asked for). */
+    int32_t stop_id; /* the token that ended it, or -1 */
+    int stop_string; /* index of the stop string that ended it, or -1 */
+    uint64_t
+        *token_ns; /* ids.n entries: from the previous id (or the end of prefill) to this one */
+    /* With n_logprobs: per id its own log-probability, and the n_best best (rows of n_best; the
+     * vocabulary may be smaller than what was asked for). */
     float *logprob;
     struct bnt_logprob *best;
     uint32_t n_best;
@@ -71,13 +74,14 @@ void bnt_generation_init(struct bnt_generation *g);
 void bnt_generation_release(struct bnt_generation *g);
 
 /* The sampler was made for no more ids than model and tokenizer have.
- * Evaluate prompt[0..n-1] after what the session holds, then generate. Afterwards the session holds the prompt and
- * every generated id but possibly the last (bnt_session_n_past tells). g is initialised, and holds on failure what
- * was produced before it. An interruption is no failure.
- * Errors: USAGE (n == 0; prompt and one more do not fit: need and n_ctx are named, nothing was evaluated), INFERENCE,
- * what on_text returned. */
-enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *t, struct bnt_sampler *sampler,
-                             const int32_t *prompt, size_t n, const struct bnt_generate_params *p,
-                             struct bnt_generation *g, struct bnt_err *err);
+ * Evaluate prompt[0..n-1] after what the session holds, then generate. Afterwards the session holds
+ * the prompt and every generated id but possibly the last (bnt_session_n_past tells). g is
+ * initialised, and holds on failure what was produced before it. An interruption is no failure.
+ * Errors: USAGE (n == 0; prompt and one more do not fit: need and n_ctx are named, nothing was
+ * evaluated), INFERENCE, what on_text returned. */
+enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *t,
+                             struct bnt_sampler *sampler, const int32_t *prompt, size_t n,
+                             const struct bnt_generate_params *p, struct bnt_generation *g,
+                             struct bnt_err *err);
 
 #endif

@@ -19,8 +19,8 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
         return BNT_OK;
     }
     if (!arg->allow_mock) {
-        bnt_err_set(err, BNT_E_NOT_FOUND, "%s is a mock (kind: %s), and a real model is asked for", ref->path,
-                    ref->kind);
+        bnt_err_set(err, BNT_E_NOT_FOUND, "%s is a mock (kind: %s), and a real model is asked for",
+                    ref->path, ref->kind);
         bnt_err_hint(err, "give --allow-mock to run it nevertheless, or a trained model with -m");
         return BNT_E_NOT_FOUND;
     }
@@ -31,7 +31,8 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
 void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx)
 {
     char text[BNT_PATH_MAX + 128];
-    snprintf(text, sizeof(text), "%s is a mock (kind: %s): what it says means nothing", ref->path, ref->kind);
+    snprintf(text, sizeof(text), "%s is a mock (kind: %s): what it says means nothing", ref->path,
+             ref->kind);
     warn(ctx, text, NULL);
 }
 

@@ -11,8 +11,8 @@ size_t bnt_utf8_valid(const char *text, size_t len)
     size_t at = 0;
     while (at < len) {
         utf8proc_int32_t cp;
-        utf8proc_ssize_t n =
-            utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(len - at), &cp);
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
+                                              (utf8proc_ssize_t)(len - at), &cp);
         if (n <= 0) {
             break;
         }
@@ -31,7 +31,8 @@ bool bnt_utf8_incomplete(const char *text, size_t len)
     if (len >= need) {
         return false;
     }
-    /* The second byte's range is narrower after these leads: no overlong forms, surrogates or code points past the end. */
+    /* The second byte's range is narrower after these leads: no overlong forms, surrogates or code
+     * points past the end. */
     unsigned low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
     unsigned high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
     return (len < 2 || (s[1] >= low && s[1] <= high)) && (len < 3 || (s[2] & 0xc0) == 0x80);
@@ -54,11 +55,12 @@ static enum bnt_status check_utf8(const char *text, size_t len, bool cut, struct
     if (valid == len || (cut && bnt_utf8_incomplete(text + valid, len - valid))) {
         return BNT_OK;
     }
-    return bnt_err_set(err, BNT_E_QUALITY, "output: invalid UTF-8 at byte %zu of %zu (0x%02x)", valid, len,
-                       (unsigned)(unsigned char)text[valid]);
+    return bnt_err_set(err, BNT_E_QUALITY, "output: invalid UTF-8 at byte %zu of %zu (0x%02x)",
+                       valid, len, (unsigned)(unsigned char)text[valid]);
 }
 
-/* A block of `period` ids stands k times in a row exactly where ids[i] == ids[i - period] for (k - 1) * period ids. */
+/* A block of `period` ids stands k times in a row exactly where ids[i] == ids[i - period] for (k -
+ * 1) * period ids. */
 static enum bnt_status check_repetition(const int32_t *ids, size_t n, struct bnt_err *err)
 {
     for (size_t period = 1; period <= BNT_QUALITY_BLOCK; period++) {
@@ -68,7 +70,8 @@ static enum bnt_status check_repetition(const int32_t *ids, size_t n, struct bnt
             size_t span = run + period;
             if (span >= BNT_QUALITY_SPAN && span >= BNT_QUALITY_REPEATS * period) {
                 return bnt_err_set(err, BNT_E_QUALITY,
-                                   "output: degenerate repetition: a block of %zu token%s stands %zu times in a row "
+                                   "output: degenerate repetition: a block of %zu token%s stands "
+                                   "%zu times in a row "
                                    "from token %zu on",
                                    period, period == 1 ? "" : "s", span / period, i + 1 - span);
             }
@@ -102,19 +105,21 @@ static enum bnt_status check_variety(const int32_t *ids, size_t n, struct bnt_er
     for (size_t at = 0; at + BNT_QUALITY_WINDOW <= n; at += BNT_QUALITY_WINDOW / 2) {
         size_t distinct = count_distinct(ids + at);
         if (distinct * BNT_QUALITY_DISTINCT < BNT_QUALITY_WINDOW) {
-            return bnt_err_set(err, BNT_E_QUALITY,
-                               "output: degenerate: only %zu different tokens among %d from token %zu on", distinct,
-                               BNT_QUALITY_WINDOW, at);
+            return bnt_err_set(
+                err, BNT_E_QUALITY,
+                "output: degenerate: only %zu different tokens among %d from token %zu on",
+                distinct, BNT_QUALITY_WINDOW, at);
         }
     }
     return BNT_OK;
 }
 
-enum bnt_status bnt_quality_answer(const int32_t *ids, size_t n_ids, const char *text, size_t len, bool cut,
-                                   struct bnt_err *err)
+enum bnt_status bnt_quality_answer(const int32_t *ids, size_t n_ids, const char *text, size_t len,
+                                   bool cut, struct bnt_err *err)
 {
     if (is_blank(text, len)) {
-        return bnt_err_set(err, BNT_E_QUALITY, "output: the answer is empty (%zu tokens, no visible text)", n_ids);
+        return bnt_err_set(err, BNT_E_QUALITY,
+                           "output: the answer is empty (%zu tokens, no visible text)", n_ids);
     }
     enum bnt_status st = check_utf8(text, len, cut, err);
     if (st == BNT_OK) {

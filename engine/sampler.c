@@ -1,11 +1,13 @@
-/* Sampling. Owns the candidate list, the window of ids that penalties look back on, and the random generator.
+/* Sampling. Owns the candidate list, the window of ids that penalties look back on, and the random
+ * generator.
  *
- * Invariants: count[id] is how often id stands in the window; distinct[0..n_distinct-1] are the ids with a count above
- * zero, place[id] their index in it; with penalty_last_n > 0 the window is the ring. Everything is allocated by
- * bnt_sampler_new, nothing by bnt_sampler_next.
+ * Invariants: count[id] is how often id stands in the window; distinct[0..n_distinct-1] are the ids
+ * with a count above zero, place[id] their index in it; with penalty_last_n > 0 the window is the
+ * ring. Everything is allocated by bnt_sampler_new, nothing by bnt_sampler_next.
  *
- * All probabilities are computed in double by our own exp and log, summed in one order. A candidate whose logit is NaN
- * or +infinity never takes part: it is the mark of a broken model, not a probability. */
+ * All probabilities are computed in double by our own exp and log, summed in one order. A candidate
+ * whose logit is NaN or +infinity never takes part: it is the mark of a broken model, not a
+ * probability. */
 #include "engine/sampler.h"
 
 #include <math.h>
@@ -17,8 +19,8 @@
 
 #define MAX_PENALTY_WINDOW (1 << 20) /* ids */
 
-/* xoshiro256** 1.0 (D. Blackman, S. Vigna, "Scrambled linear pseudorandom number generators", 2021), its state filled
- * by splitmix64 as the authors advise. */
+/* xoshiro256** 1.0 (D. Blackman, S. Vigna, "Scrambled linear pseudorandom number generators",
+ * 2021), its state filled by splitmix64 as the authors advise. */
 struct rng {
     uint64_t s[4];
 };
@@ -192,7 +194,8 @@ static struct candidate make_candidate(int32_t id, float logit)
     return (struct candidate){.id = id, .logit = logit, .key = logit};
 }
 
-/* The k best logits, best first. One pass over the vocabulary with a heap of k: most ids fail one comparison. */
+/* The k best logits, best first. One pass over the vocabulary with a heap of k: most ids fail one
+ * comparison. */
 static size_t select_best(const float *logits, int32_t n_vocab, size_t k, struct candidate *c)
 {
     size_t n = 0;
@@ -245,8 +248,9 @@ static void softmax(struct candidate *c, size_t n, double temperature)
     }
 }
 
-/* Keep the candidates of highest key until their probability reaches `mass`, at least one; best first. Candidates come
- * off a heap one by one, so a peaked distribution over a large vocabulary costs little more than one pass. */
+/* Keep the candidates of highest key until their probability reaches `mass`, at least one; best
+ * first. Candidates come off a heap one by one, so a peaked distribution over a large vocabulary
+ * costs little more than one pass. */
 static size_t keep_mass(struct candidate *c, size_t n, double mass)
 {
     heapify(c, n, 1);
@@ -265,7 +269,8 @@ static size_t keep_mass(struct candidate *c, size_t n, double mass)
     return n - left;
 }
 
-/* Locally typical sampling (Meister et al. 2022): closest to the expected information content first. */
+/* Locally typical sampling (Meister et al. 2022): closest to the expected information content
+ * first. */
 static size_t keep_typical(struct candidate *c, size_t n, double mass)
 {
     softmax(c, n, 1.0);
@@ -303,7 +308,8 @@ static int32_t draw(struct bnt_sampler *s, size_t n)
 {
     softmax(s->cand, n, s->p.temperature);
     double u = rng_unit(&s->rng), sum = 0;
-    size_t last = 0; /* rounding may leave the sum just below u: then the last that is possible at all */
+    size_t last =
+        0; /* rounding may leave the sum just below u: then the last that is possible at all */
     for (size_t i = 0; i < n; i++) {
         if (s->cand[i].p <= 0) {
             continue;
@@ -352,12 +358,14 @@ static int32_t argmax(const float *logits, int32_t n)
 
 /* ---- Construction. */
 
-static enum bnt_status out_of_range(struct bnt_err *err, const char *name, double value, const char *range)
+static enum bnt_status out_of_range(struct bnt_err *err, const char *name, double value,
+                                    const char *range)
 {
     return bnt_err_set(err, BNT_E_USAGE, "sampler: %s = %g is outside %s", name, value, range);
 }
 
-static enum bnt_status check_params(const struct bnt_sampler_params *p, int32_t n_vocab, struct bnt_err *err)
+static enum bnt_status check_params(const struct bnt_sampler_params *p, int32_t n_vocab,
+                                    struct bnt_err *err)
 {
     if (!(p->temperature >= 0) || isinf(p->temperature)) {
         return out_of_range(err, "temperature", p->temperature, "[0, infinity)");
@@ -388,11 +396,13 @@ static enum bnt_status check_params(const struct bnt_sampler_params *p, int32_t 
     }
     for (size_t i = 0; i < p->n_bias; i++) {
         if (p->bias[i].id < 0 || p->bias[i].id >= n_vocab) {
-            return bnt_err_set(err, BNT_E_USAGE, "sampler: logit bias for id %d: the vocabulary has %d ids",
+            return bnt_err_set(err, BNT_E_USAGE,
+                               "sampler: logit bias for id %d: the vocabulary has %d ids",
                                p->bias[i].id, n_vocab);
         }
         if (isnan(p->bias[i].bias) || p->bias[i].bias == INFINITY) {
-            return bnt_err_set(err, BNT_E_USAGE, "sampler: logit bias for id %d is no number that can be added",
+            return bnt_err_set(err, BNT_E_USAGE,
+                               "sampler: logit bias for id %d is no number that can be added",
                                p->bias[i].id);
         }
     }
@@ -429,11 +439,12 @@ static bool allocate(struct bnt_sampler *s)
 
 struct bnt_sampler_params bnt_sampler_defaults(void)
 {
-    return (struct bnt_sampler_params){.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .penalty_last_n = 64};
+    return (struct bnt_sampler_params){
+        .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .penalty_last_n = 64};
 }
 
-enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab, struct bnt_sampler **out,
-                                struct bnt_err *err)
+enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab,
+                                struct bnt_sampler **out, struct bnt_err *err)
 {
     if (n_vocab <= 0) {
         return bnt_err_set(err, BNT_E_USAGE, "sampler: a vocabulary of %d ids", n_vocab);
@@ -452,7 +463,8 @@ enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vo
     rng_seed(&s->rng, p->seed);
     if (!allocate(s)) {
         bnt_sampler_free(s);
-        return bnt_err_nomem(err, "sampler", (unsigned long long)n_vocab * sizeof(struct candidate));
+        return bnt_err_nomem(err, "sampler",
+                             (unsigned long long)n_vocab * sizeof(struct candidate));
     }
     *out = s;
     return BNT_OK;
@@ -476,7 +488,8 @@ int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s)
     return s->n_vocab;
 }
 
-enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id, struct bnt_err *err)
+enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
+                                 struct bnt_err *err)
 {
     apply_bias(s, logits);
     if (s->count != NULL) {
@@ -484,8 +497,10 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
     }
     int32_t next = s->p.temperature > 0 ? sample(s, logits) : argmax(logits, s->n_vocab);
     if (next < 0) {
-        bnt_err_set(err, BNT_E_INFERENCE, "sampler: none of the %d logits is a finite number", s->n_vocab);
-        bnt_err_hint(err, "the model's weights or its quantised format are broken; try: bnt inspect FILE");
+        bnt_err_set(err, BNT_E_INFERENCE, "sampler: none of the %d logits is a finite number",
+                    s->n_vocab);
+        bnt_err_hint(
+            err, "the model's weights or its quantised format are broken; try: bnt inspect FILE");
         return BNT_E_INFERENCE;
     }
     bnt_sampler_accept(s, next);
@@ -493,7 +508,8 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
     return BNT_OK;
 }
 
-/* Insert into a list of at most n entries, best first; ties stay in order of id because ids come ascending. */
+/* Insert into a list of at most n entries, best first; ties stay in order of id because ids come
+ * ascending. */
 static size_t insert_best(struct bnt_logprob *out, size_t len, size_t n, int32_t id, float logit)
 {
     if (len == n && (n == 0 || !(logit > out[len - 1].logprob))) {

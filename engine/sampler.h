@@ -1,6 +1,7 @@
-/* Choosing the next id from logits. Same parameters, same seed, same logits: same ids, on every machine (own generator
- * and own exp). Order of the stages: logit bias, penalties (repetition, frequency, presence), then either argmax
- * (temperature 0) or top-k, typical, top-p, min-p, temperature, draw. Ties go to the lower id. */
+/* Choosing the next id from logits. Same parameters, same seed, same logits: same ids, on every
+ * machine (own generator and own exp). Order of the stages: logit bias, penalties (repetition,
+ * frequency, presence), then either argmax (temperature 0) or top-k, typical, top-p, min-p,
+ * temperature, draw. Ties go to the lower id. */
 #ifndef BNT_SAMPLER_H
 #define BNT_SAMPLER_H
 
@@ -15,13 +16,15 @@ struct bnt_logit_bias {
 };
 
 struct bnt_sampler_params {
-    double temperature;  /* 0: greedy */
-    int32_t top_k;       /* 0: off */
-    double top_p;        /* in (0, 1]; 1: off */
-    double min_p;        /* in [0, 1); 0: off */
-    double typical_p;    /* in (0, 1]; 1: off */
-    double repeat_penalty; /* > 0; 1: off: positive logits are divided, negative multiplied (Keskar et al. 2019) */
-    double frequency_penalty, presence_penalty; /* 0: off; subtracted, per occurrence / once (OpenAI API) */
+    double temperature;    /* 0: greedy */
+    int32_t top_k;         /* 0: off */
+    double top_p;          /* in (0, 1]; 1: off */
+    double min_p;          /* in [0, 1); 0: off */
+    double typical_p;      /* in (0, 1]; 1: off */
+    double repeat_penalty; /* > 0; 1: off: positive logits are divided, negative multiplied (Keskar
+                              et al. 2019) */
+    double frequency_penalty,
+        presence_penalty;   /* 0: off; subtracted, per occurrence / once (OpenAI API) */
     int32_t penalty_last_n; /* ids that penalties look back on; 0: none; -1: all */
     uint64_t seed;
     const struct bnt_logit_bias *bias; /* borrowed for the sampler's life */
@@ -34,20 +37,21 @@ struct bnt_sampler;
 struct bnt_sampler_params bnt_sampler_defaults(void);
 
 /* Errors: USAGE names the parameter outside its range. */
-enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab, struct bnt_sampler **out,
-                                struct bnt_err *err);
+enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab,
+                                struct bnt_sampler **out, struct bnt_err *err);
 void bnt_sampler_free(struct bnt_sampler *s);
 int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s);
 
 /* Next id from logits[n_vocab], which are overwritten. The id is remembered for the penalties.
  * Errors: INFERENCE when no logit is a finite number. */
-enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id, struct bnt_err *err);
+enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
+                                 struct bnt_err *err);
 
 /* Let penalties see an id that was not sampled (the prompt). */
 void bnt_sampler_accept(struct bnt_sampler *s, int32_t id);
 
-/* n best ids with natural log-probabilities of the unmodified distribution, best first; out has n entries. Returns
- * how many were written. */
+/* n best ids with natural log-probabilities of the unmodified distribution, best first; out has n
+ * entries. Returns how many were written. */
 struct bnt_logprob {
     int32_t id;
     float logprob;

@@ -1,8 +1,8 @@
 /* Stop strings over a stream. Owns copies of the strings and the bytes held back.
  *
- * Invariant between pushes: held[0..n_held-1] is the longest suffix of the text so far that is a proper prefix of a
- * stop string. Since a stop string's bytes are all in held before its last one arrives, one comparison per string and
- * byte finds every match, whatever the pushes. */
+ * Invariant between pushes: held[0..n_held-1] is the longest suffix of the text so far that is a
+ * proper prefix of a stop string. Since a stop string's bytes are all in held before its last one
+ * arrives, one comparison per string and byte finds every match, whatever the pushes. */
 #include "engine/stop.h"
 
 #include <stdbool.h>
@@ -27,7 +27,8 @@ static int completed(const struct bnt_stop *s)
     int best = -1;
     for (size_t i = 0; i < s->n; i++) {
         const struct stop_string *str = &s->strings[i];
-        if (str->len <= s->n_held && memcmp(s->held + s->n_held - str->len, str->text, str->len) == 0 &&
+        if (str->len <= s->n_held &&
+            memcmp(s->held + s->n_held - str->len, str->text, str->len) == 0 &&
             (best < 0 || str->len > s->strings[best].len)) {
             best = (int)i;
         }
@@ -48,7 +49,8 @@ static bool may_begin(const struct bnt_stop *s, size_t from)
 }
 
 /* Pass on the first n held bytes. */
-static enum bnt_status release_held(struct bnt_stop *s, size_t n, struct bnt_buf *out, struct bnt_err *err)
+static enum bnt_status release_held(struct bnt_stop *s, size_t n, struct bnt_buf *out,
+                                    struct bnt_err *err)
 {
     enum bnt_status st = n > 0 ? bnt_buf_append(out, s->held, n, err) : BNT_OK;
     s->n_held -= n;
@@ -56,7 +58,8 @@ static enum bnt_status release_held(struct bnt_stop *s, size_t n, struct bnt_buf
     return st;
 }
 
-enum bnt_status bnt_stop_new(const char *const *strings, size_t n, struct bnt_stop **out, struct bnt_err *err)
+enum bnt_status bnt_stop_new(const char *const *strings, size_t n, struct bnt_stop **out,
+                             struct bnt_err *err)
 {
     struct bnt_stop *s = calloc(1, sizeof(*s));
     if (s == NULL) {
@@ -67,8 +70,8 @@ enum bnt_status bnt_stop_new(const char *const *strings, size_t n, struct bnt_st
         size_t len = strlen(strings[i]);
         if (len == 0 || len > BNT_STOP_MAX_BYTES) {
             bnt_stop_free(s);
-            return bnt_err_set(err, BNT_E_USAGE, "stop string %zu has %zu bytes: must be 1 to %d", i + 1, len,
-                               BNT_STOP_MAX_BYTES);
+            return bnt_err_set(err, BNT_E_USAGE, "stop string %zu has %zu bytes: must be 1 to %d",
+                               i + 1, len, BNT_STOP_MAX_BYTES);
         }
         s->strings[i] = (struct stop_string){strdup(strings[i]), len};
         s->n = i + 1;
@@ -96,8 +99,8 @@ void bnt_stop_free(struct bnt_stop *s)
     free(s);
 }
 
-enum bnt_status bnt_stop_push(struct bnt_stop *s, const char *bytes, size_t n, struct bnt_buf *out, int *hit,
-                              struct bnt_err *err)
+enum bnt_status bnt_stop_push(struct bnt_stop *s, const char *bytes, size_t n, struct bnt_buf *out,
+                              int *hit, struct bnt_err *err)
 {
     *hit = -1;
     if (s->n == 0) {

@@ -1,5 +1,5 @@
-/* Fuzzer of chat templates and of what messages become under them: `make fuzz-chat`, from the top of the source tree
- * (the vocabulary is the bundled model's). */
+/* Fuzzer of chat templates and of what messages become under them: `make fuzz-chat`, from the top
+ * of the source tree (the vocabulary is the bundled model's). */
 #include <stdio.h>
 
 #include "engine/fuzz/exercise_chat.inc"

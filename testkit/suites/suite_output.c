@@ -1,5 +1,5 @@
-/* Guards what stands between a model and its reader: a stop string shown in part, a broken answer that passes, a digest
- * remembered for a file that has changed, a mock that passes for a model. */
+/* Guards what stands between a model and its reader: a stop string shown in part, a broken answer
+ * that passes, a digest remembered for a file that has changed, a mock that passes for a model. */
 #include "testkit/suite.h"
 
 #include <fcntl.h>
@@ -26,18 +26,19 @@ static const struct {
 } stop_cases[] = {
     {"Hello world", {"wor", NULL}, "Hello ", 0},
     {"Hello world", {"xyz", NULL}, "Hello world", -1},
-    {"aaab", {"aab", NULL}, "a", 0},                  /* the prefix overlaps itself */
+    {"aaab", {"aab", NULL}, "a", 0}, /* the prefix overlaps itself */
     {"ababac", {"abac", NULL}, "ab", 0},
-    {"x\n\n", {"\n\n\n", NULL}, "x\n\n", -1},         /* held back, then released at the end */
-    {"xabcd", {"bc", "abcd", NULL}, "xa", 0},         /* the first to be complete wins */
-    {"xabcd", {"cd", "abcd", NULL}, "x", 1},          /* of those that end together the longest */
+    {"x\n\n", {"\n\n\n", NULL}, "x\n\n", -1}, /* held back, then released at the end */
+    {"xabcd", {"bc", "abcd", NULL}, "xa", 0}, /* the first to be complete wins */
+    {"xabcd", {"cd", "abcd", NULL}, "x", 1},  /* of those that end together the longest */
     {"User: a User", {"User:", "User: b", NULL}, "", 0},
     {"caf\xc3\xa9 cr\xc3\xa8me", {"\xc3\xa8", NULL}, "caf\xc3\xa9 cr", 0},
     {"anything", {NULL}, "anything", -1},
     {"", {"a", NULL}, "", -1},
 };
 
-/* Feed `text` in pieces of `step` bytes; what is shown so far must never run ahead of the expected text. */
+/* Feed `text` in pieces of `step` bytes; what is shown so far must never run ahead of the expected
+ * text. */
 static void check_stop(size_t k, size_t step)
 {
     size_t n = 0;
@@ -137,7 +138,8 @@ static void stop_refuses_empty_and_overlong(void **state)
 
 /* ---- Quality. */
 
-static enum bnt_status judge(const int32_t *ids, size_t n, const char *text, size_t len, bool cut, const char *word)
+static enum bnt_status judge(const int32_t *ids, size_t n, const char *text, size_t len, bool cut,
+                             const char *word)
 {
     struct bnt_err err = {0};
     enum bnt_status st = bnt_quality_answer(ids, n, text, len, cut, &err);
@@ -161,18 +163,19 @@ static void quality_tells_broken_text(void **state)
         {"", false, BNT_E_QUALITY, "empty"},
         {" \n\t ", false, BNT_E_QUALITY, "empty"},
         {"caf\xc3\xa9", false, BNT_OK, ""},
-        {"caf\xc3", true, BNT_OK, ""},                                    /* cut inside a letter by the length limit */
+        {"caf\xc3", true, BNT_OK, ""}, /* cut inside a letter by the length limit */
         {"caf\xc3", false, BNT_E_QUALITY, "UTF-8 at byte 3"},
         {"a\xf0\x9f\x98", true, BNT_OK, ""},
-        {"a\xff", true, BNT_E_QUALITY, "0xff"},                           /* never becomes valid */
+        {"a\xff", true, BNT_E_QUALITY, "0xff"}, /* never becomes valid */
         {"\xc3(x", true, BNT_E_QUALITY, "byte 0"},
-        {"a\xed\xa0", true, BNT_E_QUALITY, "byte 1"},                     /* would become a surrogate */
-        {"a\xe0\x80", true, BNT_E_QUALITY, "byte 1"},                     /* would become an overlong form */
-        {"a\xf4\x90", true, BNT_E_QUALITY, "byte 1"},                     /* would lie past the last code point */
+        {"a\xed\xa0", true, BNT_E_QUALITY, "byte 1"}, /* would become a surrogate */
+        {"a\xe0\x80", true, BNT_E_QUALITY, "byte 1"}, /* would become an overlong form */
+        {"a\xf4\x90", true, BNT_E_QUALITY, "byte 1"}, /* would lie past the last code point */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        assert_int_equal(judge(ids, 3, cases[i].text, strlen(cases[i].text), cases[i].cut, cases[i].word),
-                         cases[i].expected);
+        assert_int_equal(
+            judge(ids, 3, cases[i].text, strlen(cases[i].text), cases[i].cut, cases[i].word),
+            cases[i].expected);
     }
 }
 
@@ -184,10 +187,14 @@ static void quality_tells_endless_repetition(void **state)
         size_t period, times;
         enum bnt_status expected;
     } cases[] = {
-        {1, BNT_QUALITY_SPAN - 1, BNT_OK}, {1, BNT_QUALITY_SPAN, BNT_E_QUALITY},
-        {3, 7, BNT_OK},                    {3, 8, BNT_E_QUALITY},
-        {20, 3, BNT_OK},                   {20, 4, BNT_E_QUALITY},
-        {BNT_QUALITY_BLOCK, 4, BNT_E_QUALITY}, {BNT_QUALITY_BLOCK + 1, 4, BNT_OK},
+        {1, BNT_QUALITY_SPAN - 1, BNT_OK},
+        {1, BNT_QUALITY_SPAN, BNT_E_QUALITY},
+        {3, 7, BNT_OK},
+        {3, 8, BNT_E_QUALITY},
+        {20, 3, BNT_OK},
+        {20, 4, BNT_E_QUALITY},
+        {BNT_QUALITY_BLOCK, 4, BNT_E_QUALITY},
+        {BNT_QUALITY_BLOCK + 1, 4, BNT_OK},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         size_t n = 0;
@@ -242,7 +249,8 @@ static void write_file(const char *path, const char *text)
     fclose(f);
 }
 
-/* Date a file's content back, so that it counts as settled; the inode's time cannot be set, hence the fake clock. */
+/* Date a file's content back, so that it counts as settled; the inode's time cannot be set, hence
+ * the fake clock. */
 static void date_back(const char *path, time_t mtime)
 {
     struct timespec times[2] = {{.tv_sec = mtime}, {.tv_sec = mtime, .tv_nsec = 123}};
@@ -252,7 +260,8 @@ static void date_back(const char *path, time_t mtime)
 static void digest_is_remembered_only_while_it_holds(void **state)
 {
     (void)state;
-    static const char abc[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; /* FIPS 180-4 */
+    static const char abc[] =
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; /* FIPS 180-4 */
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
     bool hashed;
     assert_int_equal(bnt_path_format(path, NULL, "%s/file", suite_scratch()), BNT_OK);
@@ -271,7 +280,8 @@ static void digest_is_remembered_only_while_it_holds(void **state)
     assert_string_equal(hex, abc);
     assert_true(bnt_digest_sidecar_get(path, hex));
 
-    write_file(path, "abd"); /* same size, same inode; even the same time of content cannot hide it */
+    write_file(path,
+               "abd"); /* same size, same inode; even the same time of content cannot hide it */
     date_back(path, 1000000000);
     assert_false(bnt_digest_sidecar_get(path, hex));
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
@@ -292,7 +302,8 @@ static void digest_survives_a_broken_sidecar(void **state)
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, first, &hashed, NULL), BNT_OK);
     assert_int_equal(stat(path, &sb), 0);
     assert_int_equal(bnt_path_format(sidecar, NULL, "%s/digests/%llx-%llx", suite_scratch(),
-                                     (unsigned long long)sb.st_dev, (unsigned long long)sb.st_ino), BNT_OK);
+                                     (unsigned long long)sb.st_dev, (unsigned long long)sb.st_ino),
+                     BNT_OK);
     struct bnt_buf good = BNT_BUF(4096);
     assert_int_equal(bnt_file_read(sidecar, &good, NULL), BNT_OK);
     for (size_t cut = 0; cut < good.len; cut += 7) { /* truncated anywhere */
@@ -315,8 +326,8 @@ static void digest_survives_a_broken_sidecar(void **state)
 
 static const char *kind_in_play;
 
-static enum bnt_status fake_resolve(const struct bnt_app *app, const char *name, struct bnt_model_ref *out,
-                                    struct bnt_err *err)
+static enum bnt_status fake_resolve(const struct bnt_app *app, const char *name,
+                                    struct bnt_model_ref *out, struct bnt_err *err)
 {
     (void)app;
     (void)err;
@@ -367,7 +378,8 @@ static const struct suite_test tests[] = {
     {.name = "quality_tells_endless_repetition", .body = quality_tells_endless_repetition},
     {.name = "quality_tells_poverty", .body = quality_tells_poverty},
     {.name = "quality_finds_broken_logits", .body = quality_finds_broken_logits},
-    {.name = "digest_is_remembered_only_while_it_holds", .body = digest_is_remembered_only_while_it_holds},
+    {.name = "digest_is_remembered_only_while_it_holds",
+     .body = digest_is_remembered_only_while_it_holds},
     {.name = "digest_survives_a_broken_sidecar", .body = digest_survives_a_broken_sidecar},
     {.name = "mock_never_passes_for_a_model", .body = mock_never_passes_for_a_model},
     {0},

@@ -1,5 +1,5 @@
-/* Guards sampling: a distribution that is nearly right, a tie that falls differently on another day, a penalty that is
- * applied twice, a NaN that is drawn. */
+/* Guards sampling: a distribution that is nearly right, a tie that falls differently on another
+ * day, a penalty that is applied twice, a NaN that is drawn. */
 #include "testkit/suite.h"
 
 #include <float.h>
@@ -13,7 +13,8 @@
 
 enum { DRAWS = 20000, BIG_VOCAB = 128256 };
 
-/* A pseudo-random stream of the tests' own (Knuth's MMIX constants), so that the sampler does not test itself. */
+/* A pseudo-random stream of the tests' own (Knuth's MMIX constants), so that the sampler does not
+ * test itself. */
 static double noise(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -86,13 +87,15 @@ static void limits_equal_greedy(void **state)
 {
     (void)state;
     uint64_t noise_state = 11;
-    struct bnt_sampler_params greedy = bnt_sampler_defaults(), one = greedy, cold = greedy, sharp = greedy;
+    struct bnt_sampler_params greedy = bnt_sampler_defaults(), one = greedy, cold = greedy,
+                              sharp = greedy;
     one.temperature = 1.7;
     one.top_k = 1;
     cold.temperature = 1e-4;
     sharp.temperature = 1;
     sharp.min_p = 0.9999;
-    struct bnt_sampler *g = make(&greedy, 300), *a = make(&one, 300), *b = make(&cold, 300), *c = make(&sharp, 300);
+    struct bnt_sampler *g = make(&greedy, 300), *a = make(&one, 300), *b = make(&cold, 300),
+                       *c = make(&sharp, 300);
     for (int trial = 0; trial < 300; trial++) {
         float logits[300];
         for (int i = 0; i < 300; i++) {
@@ -131,7 +134,8 @@ static const struct {
     {"top-p 0.7: 0.4 + 0.25 + 0.15", 1, 0.7, 0, 1, 0, {1, 5, 3}, 3},
     {"top-p 0.1 keeps one", 1, 0.1, 0, 1, 0, {1}, 1},
     {"min-p 0.2: at least 0.08", 1, 1, 0.2, 1, 0, {1, 5, 3, 6}, 4},
-    /* Entropy 1.572 nats; distances of -log p: 0.25 -> 0.19, 0.15 -> 0.32, 0.4 -> 0.66, 0.1 -> 0.73, 0.05 -> 1.42. */
+    /* Entropy 1.572 nats; distances of -log p: 0.25 -> 0.19, 0.15 -> 0.32, 0.4 -> 0.66, 0.1 ->
+       0.73, 0.05 -> 1.42. */
     {"typical 0.35: not the likeliest", 1, 1, 0, 0.35, 0, {5, 3}, 2},
     {"typical 0.5", 1, 1, 0, 0.5, 0, {5, 3, 1}, 3},
     {"top-k 5, then top-p 0.8 of what is left", 1, 0.8, 0, 1, 5, {1, 5, 3}, 3},
@@ -187,8 +191,8 @@ static void draws_follow_the_distribution(void **state)
     }
 }
 
-/* The generator is xoshiro256** seeded by splitmix64(42): with 256 equal logits an id is the top byte of an output.
- * The values come from an independent program of the published algorithms. */
+/* The generator is xoshiro256** seeded by splitmix64(42): with 256 equal logits an id is the top
+ * byte of an output. The values come from an independent program of the published algorithms. */
 static void generator_is_the_published_one(void **state)
 {
     (void)state;
@@ -236,7 +240,8 @@ static void same_seed_same_ids(void **state)
 static void penalties_are_as_published(void **state)
 {
     (void)state;
-    /* After ids 1, 1, 3: repetition 2 halves 4 and doubles -3; frequency 0.5 per occurrence; presence 0.25 once. */
+    /* After ids 1, 1, 3: repetition 2 halves 4 and doubles -3; frequency 0.5 per occurrence;
+     * presence 0.25 once. */
     static const struct {
         double repeat, frequency, presence;
         float expected[4];
@@ -274,10 +279,8 @@ static void penalties_look_back_so_far(void **state)
         int32_t last_n;
         int32_t ids[8];
     } cases[] = {
-        {0, {0, 0, 0, 0, 0, 0, 0, 0}},
-        {1, {0, 1, 0, 1, 0, 1, 0, 1}},
-        {2, {0, 1, 2, 0, 1, 2, 0, 1}},
-        {-1, {0, 1, 2, 3, 4, 5, 6, 7}},
+        {0, {0, 0, 0, 0, 0, 0, 0, 0}},  {1, {0, 1, 0, 1, 0, 1, 0, 1}},
+        {2, {0, 1, 2, 0, 1, 2, 0, 1}},  {-1, {0, 1, 2, 3, 4, 5, 6, 7}},
         {64, {0, 1, 2, 3, 4, 5, 6, 7}},
     };
     float logits[8];
@@ -353,10 +356,13 @@ static void parameters_out_of_range_are_named(void **state)
         {"min_p", {.top_p = 1, .min_p = 1, .typical_p = 1, .repeat_penalty = 1}},
         {"typical_p", {.top_p = 1, .typical_p = 0, .repeat_penalty = 1}},
         {"repeat_penalty", {.top_p = 1, .typical_p = 1, .repeat_penalty = 0}},
-        {"frequency_penalty", {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .frequency_penalty = INFINITY}},
+        {"frequency_penalty",
+         {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .frequency_penalty = INFINITY}},
         {"penalty_last_n", {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .penalty_last_n = -2}},
-        {"bias for id 8", {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .bias = far_id, .n_bias = 1}},
-        {"bias for id 1", {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .bias = nan_bias, .n_bias = 1}},
+        {"bias for id 8",
+         {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .bias = far_id, .n_bias = 1}},
+        {"bias for id 1",
+         {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .bias = nan_bias, .n_bias = 1}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct bnt_sampler *s = NULL;
@@ -377,7 +383,8 @@ struct ranked {
 static int by_rank(const void *a, const void *b)
 {
     const struct ranked *x = a, *y = b;
-    return x->logit != y->logit ? (x->logit < y->logit) - (x->logit > y->logit) : (x->id > y->id) - (x->id < y->id);
+    return x->logit != y->logit ? (x->logit < y->logit) - (x->logit > y->logit)
+                                : (x->id > y->id) - (x->id < y->id);
 }
 
 /* Many ties: logits are cut to few values. */
@@ -464,7 +471,8 @@ static void log_probabilities_of_odd_rows(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "sampler_greedy_takes_the_lowest_of_equals", .body = greedy_takes_the_lowest_of_equals},
+    {.name = "sampler_greedy_takes_the_lowest_of_equals",
+     .body = greedy_takes_the_lowest_of_equals},
     {.name = "sampler_no_finite_logit_is_an_error", .body = no_finite_logit_is_an_error},
     {.name = "sampler_limits_equal_greedy", .body = limits_equal_greedy},
     {.name = "sampler_draws_follow_the_distribution", .body = draws_follow_the_distribution},
@@ -474,7 +482,8 @@ static const struct suite_test tests[] = {
     {.name = "sampler_penalties_look_back_so_far", .body = penalties_look_back_so_far},
     {.name = "sampler_window_equals_a_plain_array", .body = window_equals_a_plain_array},
     {.name = "sampler_bias_adds_and_bans", .body = bias_adds_and_bans},
-    {.name = "sampler_parameters_out_of_range_are_named", .body = parameters_out_of_range_are_named},
+    {.name = "sampler_parameters_out_of_range_are_named",
+     .body = parameters_out_of_range_are_named},
     {.name = "sampler_n_best_equal_a_full_sort", .body = n_best_equal_a_full_sort},
     {.name = "sampler_top_k_equals_a_full_sort", .body = top_k_equals_a_full_sort},
     {.name = "sampler_log_probabilities_of_odd_rows", .body = log_probabilities_of_odd_rows},
