@@ -38,8 +38,9 @@ static const struct env_row rows[] = {
     {"HTTPS_PROXY", "libcurl", "proxy for https:// (also in lower case)"},
     {"ALL_PROXY", "libcurl", "proxy for both (also in lower case)"},
     {"NO_PROXY", "libcurl", "hosts that are reached without a proxy (also in lower case)"},
-    {"SSL_CERT_FILE", "openssl", "certificates of authorities, one file"},
-    {"SSL_CERT_DIR", "openssl", "certificates of authorities, a folder"},
+    {"CURL_CA_BUNDLE", NULL, "certificates of authorities for https, one file"},
+    {"SSL_CERT_FILE", NULL, "the same, without CURL_CA_BUNDLE"},
+    {"SSL_CERT_DIR", NULL, "certificates of authorities for https, a folder"},
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0], VALUE_MAX_BYTES = 512 };

@@ -134,6 +134,8 @@ plant text "a file name with a version" 'says when, not what'
 
 sed -i 's/"HOME"/"BNT_SECRET"/' "$tree/engine/two.c"
 plant env "a variable that is not in the table" 'BNT_SECRET is not in the table'
+sed -i 's/getenv("HOME")/getenv(n ? "HOME" : "OTHER_NAME")/' "$tree/engine/two.c"
+plant env "a name that getenv gets by a variable" 'OTHER_NAME is not in the table'
 sed -i 's/getenv("HOME")/n/' "$tree/engine/two.c"
 plant env "a row that nothing reads" 'nothing reads it'
 
