@@ -8,7 +8,6 @@
 #include "base/app.h"
 #include "base/msg.h"
 #include "base/opt.h"
-#include "cache/bnt_cache.h"
 #include "cache/commands.h"
 #include "ci/commands.h"
 #include "engine/commands.h"
