@@ -480,11 +480,13 @@ static void shared_files_open(void **state)
 /* Address space that this process has in use, bytes. */
 static rlim_t address_space(void)
 {
-    unsigned long long pages = 0;
+    char line[128], *end;
     FILE *f = fopen("/proc/self/statm", "r");
     assert_non_null(f);
-    assert_int_equal(fscanf(f, "%llu", &pages), 1);
+    assert_non_null(fgets(line, sizeof line, f));
     fclose(f);
+    unsigned long long pages = strtoull(line, &end, 10);
+    assert_true(end != line && *end == ' ');
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
