@@ -1,14 +1,14 @@
 /* Byte-level BPE: a text is cut into pieces, and each is merged on its own.
  *
- * Symbols are compared by number: the vocabulary holds the bytes that tokens stand for, not their spelling in the byte
- * alphabet, so a piece of text is looked up as it is. */
+ * Symbols are compared by number: the vocabulary holds the bytes that tokens stand for, not their
+ * spelling in the byte alphabet, so a piece of text is looked up as it is. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/tokenizer_impl.h"
 
-static uint32_t pair_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols, uint32_t i,
-                          const char *word, size_t len, int32_t *merged)
+static uint32_t pair_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols,
+                          uint32_t i, const char *word, size_t len, int32_t *merged)
 {
     (void)word;
     (void)len;
@@ -19,9 +19,10 @@ static uint32_t pair_rank(const struct bnt_tokenizer *t, const struct merge_symb
     return rank;
 }
 
-/* A symbol that is no token goes out as its bytes; a byte without a token as the unknown token, if there is one. */
-static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t symbol, const char *bytes, size_t len,
-                            struct bnt_ids *out, struct bnt_err *err)
+/* A symbol that is no token goes out as its bytes; a byte without a token as the unknown token, if
+ * there is one. */
+static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t symbol, const char *bytes,
+                            size_t len, struct bnt_ids *out, struct bnt_err *err)
 {
     if (symbol < t->n_vocab) {
         return bnt_ids_push(out, symbol, err);
@@ -35,8 +36,9 @@ static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t symbol, const
     return st;
 }
 
-static enum bnt_status encode_by_merges(const struct bnt_tokenizer *t, struct scratch *s, const char *word,
-                                        size_t len, struct bnt_ids *out, struct bnt_err *err)
+static enum bnt_status encode_by_merges(const struct bnt_tokenizer *t, struct scratch *s,
+                                        const char *word, size_t len, struct bnt_ids *out,
+                                        struct bnt_err *err)
 {
     enum bnt_status st = scratch_reserve_symbols(s, len, err);
     if (st != BNT_OK) {
@@ -55,8 +57,9 @@ static enum bnt_status encode_by_merges(const struct bnt_tokenizer *t, struct sc
     return st;
 }
 
-static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch *s, const char *word, size_t len,
-                                   struct bnt_ids *out, struct bnt_err *err)
+static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch *s,
+                                   const char *word, size_t len, struct bnt_ids *out,
+                                   struct bnt_err *err)
 {
     bool hit;
     enum bnt_status st = word_cache_get(s, word, len, out, &hit, err);
@@ -95,8 +98,8 @@ static enum bnt_status reserve_chars(struct scratch *s, size_t n, struct bnt_err
     return BNT_OK;
 }
 
-enum bnt_status bpe_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text, size_t len,
-                           struct bnt_ids *out, struct bnt_err *err)
+enum bnt_status bpe_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text,
+                           size_t len, struct bnt_ids *out, struct bnt_err *err)
 {
     enum bnt_status st = reserve_chars(s, len, err);
     if (st != BNT_OK) {

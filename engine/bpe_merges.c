@@ -1,8 +1,8 @@
 /* The table of merges: from pairs of symbols to ranks.
  *
- * A vocabulary has hundreds of thousands of merges and a model must be ready in a fraction of a second, so what waiting
- * for memory there is overlaps: merges are read in blocks, and each block is walked several times, each walk asking for
- * what the next one needs. */
+ * A vocabulary has hundreds of thousands of merges and a model must be ready in a fraction of a
+ * second, so what waiting for memory there is overlaps: merges are read in blocks, and each block
+ * is walked several times, each walk asking for what the next one needs. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +22,8 @@ struct block {
     size_t n;
     char *bytes;
     size_t used, cap;
-    uint32_t last_merged; /* of the merge before: the next one is often the same symbol, or the one after it */
+    uint32_t last_merged; /* of the merge before: the next one is often the same symbol, or the one
+                             after it */
 };
 
 static uint64_t pair_hash(uint32_t left, uint32_t right)
@@ -33,7 +34,8 @@ static uint64_t pair_hash(uint32_t left, uint32_t right)
 }
 
 /* The slot of the pair, or the free one where it belongs. */
-static uint64_t *find_slot(const struct bnt_tokenizer *t, uint32_t left, uint32_t right, uint64_t hash)
+static uint64_t *find_slot(const struct bnt_tokenizer *t, uint32_t left, uint32_t right,
+                           uint64_t hash)
 {
     uint64_t i = hash & t->merge_mask;
     for (; t->merge_slots[i] != 0; i = (i + 1) & t->merge_mask) {
@@ -68,14 +70,16 @@ static enum bnt_status intern_bytes(struct bnt_tokenizer *t, struct bnt_err *err
     for (unsigned b = 0; b < 256 && st == BNT_OK; b++) {
         char byte = (char)b;
         uint32_t symbol = 0;
-        st = vocab_intern(&t->vocab, &t->words, (struct vocab_word){&byte, 1, vocab_hash(&t->vocab, &byte, 1)},
-                          &symbol, err);
+        st = vocab_intern(&t->vocab, &t->words,
+                          (struct vocab_word){&byte, 1, vocab_hash(&t->vocab, &byte, 1)}, &symbol,
+                          err);
         t->byte_symbol[b] = (int32_t)symbol;
     }
     return st;
 }
 
-/* Where the halves of "left right" part: the first blank that is not the first character; 0: nowhere. */
+/* Where the halves of "left right" part: the first blank that is not the first character; 0:
+ * nowhere. */
 static size_t parting(struct gguf_str s)
 {
     const char *blank = s.len < 3 ? NULL : memchr(s.data + 1, ' ', s.len - 1);
@@ -84,7 +88,8 @@ static size_t parting(struct gguf_str s)
 }
 
 /* Add a merge to the block. *bad: it is no pair that text could ever become. */
-static enum bnt_status read_merge(struct block *b, struct gguf_str s, bool *bad, struct bnt_err *err)
+static enum bnt_status read_merge(struct block *b, struct gguf_str s, bool *bad,
+                                  struct bnt_err *err)
 {
     size_t at = parting(s);
     *bad = at == 0;
@@ -102,8 +107,9 @@ static enum bnt_status read_merge(struct block *b, struct gguf_str s, bool *bad,
     }
     char *bytes = b->bytes + b->used;
     size_t n_left = uni_bytes_from_alphabet(s.data, at, bytes);
-    size_t n_right = n_left == SIZE_MAX ? SIZE_MAX
-                                        : uni_bytes_from_alphabet(s.data + at + 1, s.len - at - 1, bytes + n_left);
+    size_t n_right = n_left == SIZE_MAX
+                         ? SIZE_MAX
+                         : uni_bytes_from_alphabet(s.data + at + 1, s.len - at - 1, bytes + n_left);
     *bad = n_right == SIZE_MAX;
     if (!*bad) {
         b->pairs[b->n++] = (struct pair){.at = b->used, .n_left = n_left, .n = n_left + n_right};
@@ -134,7 +140,8 @@ static enum bnt_status find_halves(struct bnt_tokenizer *t, struct block *b, str
     for (size_t i = 0; i < b->n && st == BNT_OK; i++) {
         struct pair *p = &b->pairs[i];
         const char *bytes = b->bytes + p->at;
-        st = vocab_intern(&t->vocab, &t->words, (struct vocab_word){bytes, p->n_left, p->left_hash}, &p->left, err);
+        st = vocab_intern(&t->vocab, &t->words, (struct vocab_word){bytes, p->n_left, p->left_hash},
+                          &p->left, err);
         if (st == BNT_OK) {
             struct vocab_word right = {bytes + p->n_left, p->n - p->n_left, p->right_hash};
             st = vocab_intern(&t->vocab, &t->words, right, &p->right, err);
@@ -148,7 +155,8 @@ static enum bnt_status find_halves(struct bnt_tokenizer *t, struct block *b, str
 
 static bool is_word(const struct bnt_tokenizer *t, uint32_t symbol, const char *bytes, size_t n)
 {
-    if (symbol >= t->vocab.n || (symbol < (uint32_t)t->n_vocab && (t->type[symbol] & TOKEN_NO_WORD))) {
+    if (symbol >= t->vocab.n ||
+        (symbol < (uint32_t)t->n_vocab && (t->type[symbol] & TOKEN_NO_WORD))) {
         return false;
     }
     size_t len;
@@ -157,8 +165,8 @@ static bool is_word(const struct bnt_tokenizer *t, uint32_t symbol, const char *
 }
 
 /* What a pair merges into. */
-static enum bnt_status find_merged(struct bnt_tokenizer *t, struct block *b, const struct pair *p, uint32_t *merged,
-                                   struct bnt_err *err)
+static enum bnt_status find_merged(struct bnt_tokenizer *t, struct block *b, const struct pair *p,
+                                   uint32_t *merged, struct bnt_err *err)
 {
     const char *bytes = b->bytes + p->at;
     for (*merged = b->last_merged; *merged <= b->last_merged + 1; ++*merged) {
@@ -168,7 +176,8 @@ static enum bnt_status find_merged(struct bnt_tokenizer *t, struct block *b, con
         }
     }
     uint64_t hash = vocab_hash(&t->vocab, bytes, p->n);
-    enum bnt_status st = vocab_intern(&t->vocab, &t->words, (struct vocab_word){bytes, p->n, hash}, merged, err);
+    enum bnt_status st =
+        vocab_intern(&t->vocab, &t->words, (struct vocab_word){bytes, p->n, hash}, merged, err);
     b->last_merged = *merged;
     return st;
 }
@@ -184,7 +193,8 @@ static enum bnt_status flush(struct bnt_tokenizer *t, struct block *b, struct bn
         uint64_t hash = pair_hash(p->left, p->right);
         uint64_t *slot = find_slot(t, p->left, p->right, hash);
         if (st == BNT_OK && *slot == 0) { /* of a pair that stands twice, the first one counts */
-            t->merges[t->n_merges++] = (struct bpe_merge){(int32_t)p->left, (int32_t)p->right, (int32_t)merged};
+            t->merges[t->n_merges++] =
+                (struct bpe_merge){(int32_t)p->left, (int32_t)p->right, (int32_t)merged};
             *slot = (hash >> 32 << 32) | t->n_merges;
         }
     }
@@ -193,7 +203,8 @@ static enum bnt_status flush(struct bnt_tokenizer *t, struct block *b, struct bn
     return st;
 }
 
-enum bnt_status bpe_load_merges(struct bnt_tokenizer *t, const struct gguf *g, size_t *n_bad, struct bnt_err *err)
+enum bnt_status bpe_load_merges(struct bnt_tokenizer *t, const struct gguf *g, size_t *n_bad,
+                                struct bnt_err *err)
 {
     struct gguf_iter it;
     uint64_t n = gguf_iter_begin(g, "tokenizer.ggml.merges", GGUF_STR, &it) ? it.kv->n : 0;
@@ -223,6 +234,7 @@ enum bnt_status bpe_load_merges(struct bnt_tokenizer *t, const struct gguf *g, s
 
 uint32_t bpe_find_merge(const struct bnt_tokenizer *t, int32_t left, int32_t right)
 {
-    uint64_t slot = *find_slot(t, (uint32_t)left, (uint32_t)right, pair_hash((uint32_t)left, (uint32_t)right));
+    uint64_t slot =
+        *find_slot(t, (uint32_t)left, (uint32_t)right, pair_hash((uint32_t)left, (uint32_t)right));
     return slot == 0 ? MERGE_NONE : (uint32_t)slot - 1;
 }

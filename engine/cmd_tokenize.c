@@ -29,25 +29,28 @@ static const struct bnt_opt options[] = {
      offsetof(struct tokenize_opts, pre), NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "no-bos", NULL, "add no start and no end token, whatever the file says",
      offsetof(struct tokenize_opts, no_bos), NULL, 0, 0, NULL},
-    {BNT_OPT_FLAG, 0, "no-special", NULL, "text of control tokens stays text; with --decode: leave them out",
+    {BNT_OPT_FLAG, 0, "no-special", NULL,
+     "text of control tokens stays text; with --decode: leave them out",
      offsetof(struct tokenize_opts, no_special), NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "decode", NULL, "the other way: from ids to text",
      offsetof(struct tokenize_opts, decode), NULL, 0, 0, NULL},
     BNT_OPT_HEAD("Output"),
-    {BNT_OPT_FLAG, 0, "ids", NULL, "ids on one line (the default)", offsetof(struct tokenize_opts, ids), NULL, 0, 0,
-     NULL},
+    {BNT_OPT_FLAG, 0, "ids", NULL, "ids on one line (the default)",
+     offsetof(struct tokenize_opts, ids), NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "pieces", NULL, "one line per token: id and quoted piece",
      offsetof(struct tokenize_opts, pieces), NULL, 0, 0, NULL},
-    {BNT_OPT_FLAG, 0, "json", NULL, "one JSON value", offsetof(struct tokenize_opts, json), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "json", NULL, "one JSON value", offsetof(struct tokenize_opts, json), NULL, 0,
+     0, NULL},
     BNT_OPT_END,
 };
 
 /* Operands joined by single spaces, else the file, else standard input. */
-static enum bnt_status read_input(const struct tokenize_opts *o, int argc, char **argv, struct bnt_buf *in,
-                                  struct bnt_err *err)
+static enum bnt_status read_input(const struct tokenize_opts *o, int argc, char **argv,
+                                  struct bnt_buf *in, struct bnt_err *err)
 {
     if (argc > 0 && o->file != NULL) {
-        return bnt_err_set(err, BNT_E_USAGE, "the text is given twice: as an argument and by --file");
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "the text is given twice: as an argument and by --file");
     }
     if (argc == 0) {
         return bnt_file_read(o->file != NULL ? o->file : "-", in, err);
@@ -107,7 +110,8 @@ static void print_quoted(const struct bnt_buf *piece)
     putchar('"');
 }
 
-static enum bnt_status print_pieces(const struct bnt_tokenizer *t, const struct bnt_ids *ids, struct bnt_err *err)
+static enum bnt_status print_pieces(const struct bnt_tokenizer *t, const struct bnt_ids *ids,
+                                    struct bnt_err *err)
 {
     struct bnt_buf piece = BNT_BUF(MAX_INPUT_BYTES);
     enum bnt_status st = BNT_OK;
@@ -132,7 +136,8 @@ static void print_ids(const struct bnt_ids *ids)
     putchar('\n');
 }
 
-/* JSON text must be UTF-8: other bytes are shown as U+FFFD, and `lossless` says whether there were any. */
+/* JSON text must be UTF-8: other bytes are shown as U+FFFD, and `lossless` says whether there were
+ * any. */
 static json_t *json_text(const char *bytes, size_t len, bool *lossless)
 {
     json_t *exact = json_stringn(bytes, len);
@@ -143,7 +148,8 @@ static json_t *json_text(const char *bytes, size_t len, bool *lossless)
     struct bnt_buf clean = BNT_BUF((size_t)4 * MAX_INPUT_BYTES);
     for (size_t i = 0; i < len;) {
         unsigned n = uni_valid_len((const unsigned char *)bytes + i, len - i);
-        if (bnt_buf_append(&clean, n > 0 ? bytes + i : "\xef\xbf\xbd", n > 0 ? n : 3, NULL) != BNT_OK) {
+        if (bnt_buf_append(&clean, n > 0 ? bytes + i : "\xef\xbf\xbd", n > 0 ? n : 3, NULL) !=
+            BNT_OK) {
             break;
         }
         i += n > 0 ? n : 1;
@@ -153,8 +159,8 @@ static json_t *json_text(const char *bytes, size_t len, bool *lossless)
     return shown;
 }
 
-static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bnt_ids *ids, const struct bnt_buf *text,
-                                  bool pieces, struct bnt_err *err)
+static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bnt_ids *ids,
+                                  const struct bnt_buf *text, bool pieces, struct bnt_err *err)
 {
     bool lossless;
     json_t *root = json_object();
@@ -189,11 +195,12 @@ static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bn
 }
 
 /* in: what was given; ids and text: both sides of it. */
-static enum bnt_status convert(const struct bnt_tokenizer *t, const struct tokenize_opts *o, struct bnt_buf *in,
-                               struct bnt_ids *ids, struct bnt_err *err)
+static enum bnt_status convert(const struct bnt_tokenizer *t, const struct tokenize_opts *o,
+                               struct bnt_buf *in, struct bnt_ids *ids, struct bnt_err *err)
 {
     if (!o->decode) {
-        unsigned flags = (o->no_bos ? 0u : BNT_ENCODE_ADD_SPECIAL) | (o->no_special ? 0u : BNT_ENCODE_PARSE_SPECIAL);
+        unsigned flags = (o->no_bos ? 0u : BNT_ENCODE_ADD_SPECIAL) |
+                         (o->no_special ? 0u : BNT_ENCODE_PARSE_SPECIAL);
         enum bnt_status st = bnt_tokenizer_encode(t, bnt_buf_view(in), in->len, flags, ids, err);
         if (st != BNT_OK || o->json) {
             return st != BNT_OK ? st : print_json(t, ids, in, o->pieces, err);
@@ -267,14 +274,20 @@ const struct bnt_cmd bnt_cmd_tokenize = {
     .name = "tokenize",
     .synopsis = "[-m FILE] [OPTIONS] [TEXT]",
     .summary = "turn text into tokens, and tokens into text",
-    .description = "The text comes from the arguments, from --file or from standard input, byte for byte; it need not be "
-                   "valid UTF-8.\n\nBy default the text of control tokens, such as <|eot_id|>, becomes their id, and the "
-                   "start token is added if the file asks for it. With --no-special it stays text. With --decode, "
-                   "--no-special leaves control tokens out.\n\nA file with nothing but a vocabulary will do.",
-    .examples = "  bnt tokenize \"Once upon a time\"               # ids of the bundled model's vocabulary\n"
+    .description =
+        "The text comes from the arguments, from --file or from standard input, byte for byte; it "
+        "need not be "
+        "valid UTF-8.\n\nBy default the text of control tokens, such as <|eot_id|>, becomes their "
+        "id, and the "
+        "start token is added if the file asks for it. With --no-special it stays text. With "
+        "--decode, "
+        "--no-special leaves control tokens out.\n\nA file with nothing but a vocabulary will do.",
+    .examples = "  bnt tokenize \"Once upon a time\"               # ids of the bundled model's "
+                "vocabulary\n"
                 "  bnt tokenize -m model.gguf --pieces < a.txt   # one line per token\n"
                 "  bnt tokenize -m model.gguf --decode 1 2 3     # text of ids\n"
-                "  bnt tokenize -m model.gguf --pre llama-bpe    # for a file that does not name its pre-tokenizer",
+                "  bnt tokenize -m model.gguf --pre llama-bpe    # for a file that does not name "
+                "its pre-tokenizer",
     .opts = options,
     .opts_size = sizeof(struct tokenize_opts),
     .run = run,

@@ -5,7 +5,10 @@
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 int token_byte(const char *text, size_t len)
@@ -19,7 +22,8 @@ int token_byte(const char *text, size_t len)
 }
 
 /* A SentencePiece text with U+2581 as spaces. */
-static enum bnt_status put_spaced(const char *text, size_t len, struct bnt_buf *out, struct bnt_err *err)
+static enum bnt_status put_spaced(const char *text, size_t len, struct bnt_buf *out,
+                                  struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     while (len > 0 && st == BNT_OK) {
@@ -43,8 +47,8 @@ static bool is_hidden(const struct bnt_tokenizer *t, int32_t id)
 }
 
 /* The first token of a text that shows: SentencePiece put a space in front of it. */
-static enum bnt_status put_first(const struct bnt_tokenizer *t, int32_t id, bool special, struct bnt_buf *out,
-                                 struct bnt_err *err)
+static enum bnt_status put_first(const struct bnt_tokenizer *t, int32_t id, bool special,
+                                 struct bnt_buf *out, struct bnt_err *err)
 {
     size_t before = out->len;
     enum bnt_status st = bnt_tokenizer_piece(t, id, special, out, err);
@@ -56,8 +60,8 @@ static enum bnt_status put_first(const struct bnt_tokenizer *t, int32_t id, bool
 }
 
 /* A piece at its place: *started tells, and then records, whether text has begun. */
-static enum bnt_status put_next(const struct bnt_tokenizer *t, int32_t id, bool special, bool *started,
-                                struct bnt_buf *out, struct bnt_err *err)
+static enum bnt_status put_next(const struct bnt_tokenizer *t, int32_t id, bool special,
+                                bool *started, struct bnt_buf *out, struct bnt_err *err)
 {
     if (*started || id < 0 || id >= t->n_vocab || is_hidden(t, id)) {
         return bnt_tokenizer_piece(t, id, special, out, err);
@@ -66,11 +70,12 @@ static enum bnt_status put_next(const struct bnt_tokenizer *t, int32_t id, bool 
     return put_first(t, id, special, out, err);
 }
 
-enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, bool special, struct bnt_buf *out,
-                                    struct bnt_err *err)
+enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, bool special,
+                                    struct bnt_buf *out, struct bnt_err *err)
 {
     if (id < 0 || id >= t->n_vocab) {
-        return bnt_err_set(err, BNT_E_USAGE, "token %d is outside the vocabulary (0 to %d)", id, t->n_vocab - 1);
+        return bnt_err_set(err, BNT_E_USAGE, "token %d is outside the vocabulary (0 to %d)", id,
+                           t->n_vocab - 1);
     }
     if (is_hidden(t, id) && !special) {
         return BNT_OK;
@@ -87,8 +92,8 @@ enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, b
     return t->spm ? put_spaced(text, len, out, err) : bnt_buf_append(out, text, len, err);
 }
 
-enum bnt_status bnt_tokenizer_decode(const struct bnt_tokenizer *t, const int32_t *ids, size_t n, bool special,
-                                     struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status bnt_tokenizer_decode(const struct bnt_tokenizer *t, const int32_t *ids, size_t n,
+                                     bool special, struct bnt_buf *out, struct bnt_err *err)
 {
     bool started = false;
     enum bnt_status st = BNT_OK;
@@ -116,7 +121,8 @@ static size_t unfinished(const unsigned char *s, size_t n)
         if (want <= back) {
             return 0;
         }
-        /* Complete it with what could follow: after some first bytes not every second byte is allowed. */
+        /* Complete it with what could follow: after some first bytes not every second byte is
+         * allowed. */
         unsigned char trial[4];
         memcpy(trial, s + n - back, back);
         memcpy(trial + back, rest[want - back - 1], want - back);
@@ -128,7 +134,8 @@ static size_t unfinished(const unsigned char *s, size_t n)
     return 0;
 }
 
-enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *out,
+                               struct bnt_err *err)
 {
     size_t before = out->len;
     enum bnt_status st = bnt_buf_append(out, d->held, d->n_held, err);

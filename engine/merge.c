@@ -1,8 +1,9 @@
 /* Merging of adjacent symbols, shared by both kinds of vocabulary.
  *
- * Symbols form a doubly linked list; a heap holds what may merge. An entry is never removed when its pair changes: it is
- * stale when the symbol's rank is no longer the entry's, and is dropped when it comes up. A pair of the same rank at the
- * same place is as good as the one that the entry was made for. */
+ * Symbols form a doubly linked list; a heap holds what may merge. An entry is never removed when
+ * its pair changes: it is stale when the symbol's rank is no longer the entry's, and is dropped
+ * when it comes up. A pair of the same rank at the same place is as good as the one that the entry
+ * was made for. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,7 +79,8 @@ static enum bnt_status consider(const struct merging *m, uint32_t i, struct bnt_
         return BNT_OK;
     }
     symbol->rank = m->rank(m->t, m->s->symbols, i, m->word, m->len, &symbol->merged);
-    return symbol->rank == MERGE_NONE ? BNT_OK : heap_push(m->s, (uint64_t)symbol->rank << 32 | i, err);
+    return symbol->rank == MERGE_NONE ? BNT_OK
+                                      : heap_push(m->s, (uint64_t)symbol->rank << 32 | i, err);
 }
 
 /* Symbol i takes in its next, which leaves the list. */
@@ -118,8 +120,8 @@ enum bnt_status scratch_reserve_symbols(struct scratch *s, size_t n, struct bnt_
     return BNT_OK;
 }
 
-enum bnt_status merge_all(const struct bnt_tokenizer *t, struct scratch *s, merge_rank_fn *rank, const char *word,
-                          size_t len, struct bnt_err *err)
+enum bnt_status merge_all(const struct bnt_tokenizer *t, struct scratch *s, merge_rank_fn *rank,
+                          const char *word, size_t len, struct bnt_err *err)
 {
     struct merging m = {t, s, rank, word, len};
     s->n_heap = 0;
@@ -166,8 +168,8 @@ static struct word_cache_entry *cache_slot(struct scratch *s, const char *word, 
     return &s->cache[(h >> 40) % WORD_CACHE_SLOTS];
 }
 
-enum bnt_status word_cache_get(struct scratch *s, const char *word, size_t len, struct bnt_ids *out, bool *hit,
-                               struct bnt_err *err)
+enum bnt_status word_cache_get(struct scratch *s, const char *word, size_t len, struct bnt_ids *out,
+                               bool *hit, struct bnt_err *err)
 {
     *hit = false;
     if (s->cache == NULL || len == 0 || len > WORD_CACHE_BYTES) {

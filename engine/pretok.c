@@ -5,6 +5,7 @@
 
 #include "engine/pretok_scan.h"
 
+/* clang-format off */
 #define RUN(...) {.match = pretok_match_run, .rule = &(const struct pretok_run){__VA_ARGS__}}
 #define WORDS(...) {.match = pretok_match_words, .rule = &(const struct pretok_words){__VA_ARGS__}}
 #define MATCH(fn) {.match = fn}
@@ -12,11 +13,13 @@
 #define IN_SET(set) {.match = pretok_match_set, .rule = &(set)}
 #define GPT2 {.match = pretok_match_gpt2}
 #define LLAMA3 {.match = pretok_match_words, .rule = &pretok_llama3}
-#define QWEN2 \
-    WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 1, .tail = "\r\n", .contraction_first = true)
-#define CASED(classes, digits, by_case, last) \
-    WORDS(.word = pretok_word_cased, .letters = (classes), .max_digits = (digits), .tail = "\r\n/", \
-          .cased = (by_case), .contraction_last = (last))
+/* clang-format on */
+#define QWEN2                                                                                      \
+    WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 1, .tail = "\r\n",            \
+          .contraction_first = true)
+#define CASED(classes, digits, by_case, last)                                                      \
+    WORDS(.word = pretok_word_cased, .letters = (classes), .max_digits = (digits),                 \
+          .tail = "\r\n/", .cased = (by_case), .contraction_last = (last))
 #define LINE_ENDS RUN(.ascii = "\r\n", .min = 1, .max = 1)
 #define DIGIT RUN(.classes = UNI_N, .min = 1, .max = 1)
 #define DIGITS RUN(.classes = UNI_N, .min = 1)
@@ -25,39 +28,52 @@
 
 #define STEPS(name) static const struct pretok_step name[PRETOK_MAX_STEPS + 1]
 
-STEPS(steps_default) = {RUN(.classes = UNI_P, .ascii = "$+<=>^~|", .min = 1), GPT2, DIGITS, ASCII_DIGITS_3};
+STEPS(steps_default) = {RUN(.classes = UNI_P, .ascii = "$+<=>^~|", .min = 1), GPT2, DIGITS,
+                        ASCII_DIGITS_3};
 STEPS(steps_gpt2) = {GPT2};
 STEPS(steps_falcon) = {RUN(.classes = UNI_P, .ascii = "$+<=>^~|`", .min = 1), GPT2, ASCII_DIGITS_3};
 STEPS(steps_starcoder) = {DIGIT, GPT2};
 STEPS(steps_llama3) = {LLAMA3};
 STEPS(steps_qwen2) = {QWEN2};
-STEPS(steps_qwen35) = {WORDS(.word = pretok_word_plain, .letters = UNI_L | UNI_M, .max_digits = 1, .tail = "\r\n",
-                             .contraction_first = true, .marks_are_words = true)};
+STEPS(steps_qwen35) = {WORDS(.word = pretok_word_plain, .letters = UNI_L | UNI_M, .max_digits = 1,
+                             .tail = "\r\n", .contraction_first = true, .marks_are_words = true)};
 STEPS(steps_laguna) = {CUT(pretok_cut_lines), QWEN2};
-STEPS(steps_seed_coder) = {
-    WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 1, .tail = "", .contraction_first = true)};
-STEPS(steps_minicpm5) = {DIGITS_BY_3, WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 0,
-                                            .tail = "\r\n", .contraction_first = true)};
-STEPS(steps_exaone_moe) = {WORDS(.word = pretok_word_phrase, .letters = UNI_L, .max_digits = 1, .tail = "\r\n/",
-                                 .tail_once = true, .contraction_first = true)};
+STEPS(steps_seed_coder) = {WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 1,
+                                 .tail = "", .contraction_first = true)};
+STEPS(steps_minicpm5) = {DIGITS_BY_3,
+                         WORDS(.word = pretok_word_plain, .letters = UNI_L, .max_digits = 0,
+                               .tail = "\r\n", .contraction_first = true)};
+STEPS(steps_exaone_moe) = {WORDS(.word = pretok_word_phrase, .letters = UNI_L, .max_digits = 1,
+                                 .tail = "\r\n/", .tail_once = true, .contraction_first = true)};
 STEPS(steps_jais2) = {CUT(pretok_cut_space_powers)};
 STEPS(steps_tekken) = {CASED(UNI_L, 1, true, false)};
 STEPS(steps_gpt4o) = {CASED(UNI_L, 3, true, true)};
 STEPS(steps_granite_97m) = {CASED(UNI_L | UNI_M, 3, true, true)};
 STEPS(steps_tiny_aya) = {CUT(pretok_cut_numbers_right), CASED(UNI_L | UNI_M, 3, false, true)};
 STEPS(steps_youtu) = {MATCH(pretok_match_youtu_sets), CASED(UNI_L | UNI_M, 1, false, true)};
-STEPS(steps_kimi) = {WORDS(.word = pretok_word_han, .letters = UNI_L, .max_digits = 3, .tail = "\r\n")};
-STEPS(steps_deepseek_llm) = {LINE_ENDS, IN_SET(pretok_set_western), IN_SET(pretok_set_marks),
-                             CUT(pretok_cut_trailing_space), IN_SET(pretok_set_cjk_wide), DIGITS};
+STEPS(steps_kimi) = {
+    WORDS(.word = pretok_word_han, .letters = UNI_L, .max_digits = 3, .tail = "\r\n")};
+STEPS(steps_deepseek_llm) = {LINE_ENDS,
+                             IN_SET(pretok_set_western),
+                             IN_SET(pretok_set_marks),
+                             CUT(pretok_cut_trailing_space),
+                             IN_SET(pretok_set_cjk_wide),
+                             DIGITS};
 STEPS(steps_deepseek_coder) = {LINE_ENDS, RUN(.classes = UNI_L, .min = 1, .space = true),
-                               RUN(.classes = UNI_P, .min = 1, .space = true), IN_SET(pretok_set_cjk_wide), DIGIT};
+                               RUN(.classes = UNI_P, .min = 1, .space = true),
+                               IN_SET(pretok_set_cjk_wide), DIGIT};
 STEPS(steps_deepseek_v3) = {DIGITS_BY_3, IN_SET(pretok_set_cjk_kana), MATCH(pretok_match_deepseek)};
-STEPS(steps_afmoe) = {CUT(pretok_cut_numbers_right), IN_SET(pretok_set_asian), MATCH(pretok_match_deepseek)};
+STEPS(steps_afmoe) = {CUT(pretok_cut_numbers_right), IN_SET(pretok_set_asian),
+                      MATCH(pretok_match_deepseek)};
 STEPS(steps_bloom) = {IN_SET(pretok_set_not_stops)};
 STEPS(steps_viking) = {IN_SET(pretok_set_not_stops), DIGIT};
 STEPS(steps_superbpe) = {DIGITS, CUT(pretok_cut_thousands)};
-STEPS(steps_chameleon) = {MATCH(pretok_match_sentinel), MATCH(pretok_match_image), MATCH(pretok_match_blanks), DIGIT,
-                          RUN(.classes = UNI_P, .ascii = "$+<=>^`|~", .min = 1, .max = 1), GPT2};
+STEPS(steps_chameleon) = {MATCH(pretok_match_sentinel),
+                          MATCH(pretok_match_image),
+                          MATCH(pretok_match_blanks),
+                          DIGIT,
+                          RUN(.classes = UNI_P, .ascii = "$+<=>^`|~", .min = 1, .max = 1),
+                          GPT2};
 
 #define LLAMA3_FLAGS (PRETOK_IGNORE_MERGES | PRETOK_ADD_BOS)
 
@@ -148,8 +164,8 @@ static const struct pretok table[] = {
 };
 
 /* Matches of one piece and the gaps between them. */
-static size_t cut_by_match(const struct pretok_step *step, const uni_char *c, size_t begin, size_t end,
-                           uint32_t *out)
+static size_t cut_by_match(const struct pretok_step *step, const uni_char *c, size_t begin,
+                           size_t end, uint32_t *out)
 {
     size_t n = 0;
     size_t last = begin;
@@ -171,14 +187,15 @@ static size_t cut_by_match(const struct pretok_step *step, const uni_char *c, si
     return n;
 }
 
-static size_t apply(const struct pretok_step *step, const uni_char *c, const uint32_t *ends, size_t n_pieces,
-                    uint32_t *out)
+static size_t apply(const struct pretok_step *step, const uni_char *c, const uint32_t *ends,
+                    size_t n_pieces, uint32_t *out)
 {
     size_t n = 0;
     size_t begin = 0;
     for (size_t i = 0; i < n_pieces; i++) {
         size_t end = ends[i];
-        n += step->cut != NULL ? step->cut(c, begin, end, out + n) : cut_by_match(step, c, begin, end, out + n);
+        n += step->cut != NULL ? step->cut(c, begin, end, out + n)
+                               : cut_by_match(step, c, begin, end, out + n);
         begin = end;
     }
     return n;
@@ -194,6 +211,11 @@ const struct pretok *pretok_find(const char *name, size_t len)
     return NULL;
 }
 
+const struct pretok *pretok_at(size_t i)
+{
+    return i < sizeof(table) / sizeof(table[0]) ? &table[i] : NULL;
+}
+
 enum bnt_status pretok_names(struct bnt_buf *out, struct bnt_err *err)
 {
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -205,7 +227,8 @@ enum bnt_status pretok_names(struct bnt_buf *out, struct bnt_err *err)
     return BNT_OK;
 }
 
-size_t pretok_split(const struct pretok *p, const uni_char *c, size_t n, uint32_t *ends, uint32_t *spare)
+size_t pretok_split(const struct pretok *p, const uni_char *c, size_t n, uint32_t *ends,
+                    uint32_t *spare)
 {
     if (n == 0) {
         return 0;
@@ -214,7 +237,8 @@ size_t pretok_split(const struct pretok *p, const uni_char *c, size_t n, uint32_
     uint32_t *to = spare;
     size_t n_pieces = 1;
     from[0] = (uint32_t)n;
-    for (const struct pretok_step *step = p->steps; step->match != NULL || step->cut != NULL; step++) {
+    for (const struct pretok_step *step = p->steps; step->match != NULL || step->cut != NULL;
+         step++) {
         n_pieces = apply(step, c, from, n_pieces, to);
         uint32_t *swap = from;
         from = to;

@@ -1,5 +1,5 @@
-/* Scanners for words: each decides by at most a look at the run it is in, and what it walks over it takes, so a piece is
- * scanned in linear time. */
+/* Scanners for words: each decides by at most a look at the run it is in, and what it walks over it
+ * takes, so a piece is scanned in linear time. */
 #include "engine/pretok_scan.h"
 
 #include <string.h>
@@ -118,7 +118,8 @@ static bool is_lower(const struct pretok_words *w, uni_char c)
 }
 
 /* U*V+: the longest U* that still leaves a V, as a backtracking matcher finds it. */
-static size_t upper_then_lower(const struct pretok_words *w, const uni_char *c, size_t at, size_t end)
+static size_t upper_then_lower(const struct pretok_words *w, const uni_char *c, size_t at,
+                               size_t end)
 {
     size_t p = at;
     while (p < end && is_upper(w, c[p])) {
@@ -148,8 +149,8 @@ static size_t upper_only(const struct pretok_words *w, const uni_char *c, size_t
 size_t pretok_word_cased(const void *rule, const uni_char *c, size_t at, size_t end)
 {
     const struct pretok_words *w = rule;
-    size_t (*const forms[])(const struct pretok_words *, const uni_char *, size_t, size_t) = {
-        upper_then_lower, upper_only};
+    size_t (*const forms[])(const struct pretok_words *, const uni_char *, size_t,
+                            size_t) = {upper_then_lower, upper_only};
     for (size_t i = 0; i < 2; i++) {
         for (int lead = may_lead(c[at]); lead >= 0; lead--) {
             size_t first = at + (size_t)lead;
@@ -245,8 +246,8 @@ size_t pretok_match_words(const void *rule, const uni_char *c, size_t at, size_t
     return p > at ? p : spaces(c, at, end, true);
 }
 
-/* The run c[at..run-1] of white space without a newline: powers of two as long as more is left than the last one, which
- * may begin a word. Writes the ends and returns where the cuts stop. */
+/* The run c[at..run-1] of white space without a newline: powers of two as long as more is left than
+ * the last one, which may begin a word. Writes the ends and returns where the cuts stop. */
 static size_t cut_powers(size_t at, size_t run, size_t end, uint32_t *out, size_t *n)
 {
     for (size_t power = 512; power > 0; power /= 2) {

@@ -1,8 +1,9 @@
 /* Special tokens in text.
  *
- * Longer tokens come before shorter ones over the whole text, whatever stands where: the longest are cut out first, then
- * shorter ones are looked for in what is left. Which tokens occur at all is found in one walk, so that a vocabulary
- * with hundreds of them costs nothing for text without any. */
+ * Longer tokens come before shorter ones over the whole text, whatever stands where: the longest
+ * are cut out first, then shorter ones are looked for in what is left. Which tokens occur at all is
+ * found in one walk, so that a vocabulary with hundreds of them costs nothing for text without any.
+ */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +35,8 @@ static bool is_special(enum token_type type)
 }
 
 /* Copy the texts of special tokens from the file, in the order of their ids. */
-static enum bnt_status collect(struct bnt_tokenizer *t, const struct gguf *g, size_t n, size_t bytes,
-                               struct bnt_err *err)
+static enum bnt_status collect(struct bnt_tokenizer *t, const struct gguf *g, size_t n,
+                               size_t bytes, struct bnt_err *err)
 {
     struct special_set *s = &t->special;
     s->text = malloc(bytes + 1);
@@ -62,8 +63,10 @@ static enum bnt_status collect(struct bnt_tokenizer *t, const struct gguf *g, si
     return BNT_OK;
 }
 
-/* First of by_text[lo..hi-1], which agree in their first `depth` bytes, whose next byte is not below `byte`. */
-static uint32_t bound(const struct special_set *s, uint32_t lo, uint32_t hi, size_t depth, unsigned byte)
+/* First of by_text[lo..hi-1], which agree in their first `depth` bytes, whose next byte is not
+ * below `byte`. */
+static uint32_t bound(const struct special_set *s, uint32_t lo, uint32_t hi, size_t depth,
+                      unsigned byte)
 {
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -95,7 +98,8 @@ static void mark_at(const struct special_set *s, const char *text, size_t len, u
     }
 }
 
-static enum bnt_status push(struct fragments *f, size_t at, size_t len, int32_t id, struct bnt_err *err)
+static enum bnt_status push(struct fragments *f, size_t at, size_t len, int32_t id,
+                            struct bnt_err *err)
 {
     if (f->n == f->cap) {
         size_t cap = 2 * f->cap + 8;
@@ -116,8 +120,8 @@ static bool is_blank(char c)
 }
 
 /* Cut one stretch of text at every occurrence of `what`. */
-static enum bnt_status cut(const struct special *what, const char *text, struct fragment f, struct fragments *out,
-                           struct bnt_err *err)
+static enum bnt_status cut(const struct special *what, const char *text, struct fragment f,
+                           struct fragments *out, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     size_t at = f.at;
@@ -187,7 +191,8 @@ static bool contains(struct gguf_str s, const char *word)
     return false;
 }
 
-/* Files do not say which tokens swallow the space around them: known families are told by their names. */
+/* Files do not say which tokens swallow the space around them: known families are told by their
+ * names. */
 static void set_strips(struct special_set *s, const struct gguf *g)
 {
     struct gguf_str name = {"", 0};
@@ -195,7 +200,8 @@ static void set_strips(struct special_set *s, const struct gguf *g)
     gguf_get_str(g, "general.name", &name);
     gguf_get_str(g, "tokenizer.ggml.pre", &pre);
     struct special *mask = NULL;
-    if (contains(pre, "jina-v2-de") || contains(pre, "jina-v2-es") || contains(pre, "jina-v2-code")) {
+    if (contains(pre, "jina-v2-de") || contains(pre, "jina-v2-es") ||
+        contains(pre, "jina-v2-code")) {
         mask = find_text(s, "<mask>");
     } else if (contains(name, "phi-3") || contains(name, "phi3")) {
         for (size_t i = 0; i < s->n; i++) {
@@ -270,8 +276,8 @@ const struct special *special_by_id(const struct special_set *s, int32_t id)
     return lo < s->n && s->at[lo].id == id ? &s->at[lo] : NULL;
 }
 
-enum bnt_status special_partition(const struct special_set *s, const char *text, size_t len, bool control,
-                                  struct fragments *out, struct bnt_err *err)
+enum bnt_status special_partition(const struct special_set *s, const char *text, size_t len,
+                                  bool control, struct fragments *out, struct bnt_err *err)
 {
     enum bnt_status st = len == 0 ? BNT_OK : push(out, 0, len, -1, err);
     if (st != BNT_OK || s->n == 0) {

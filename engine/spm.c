@@ -1,4 +1,5 @@
-/* SentencePiece BPE: two neighbours merge when their text is a token, best score first. Spaces are spelt as U+2581. */
+/* SentencePiece BPE: two neighbours merge when their text is a token, best score first. Spaces are
+ * spelt as U+2581. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +7,8 @@
 
 static const char space[3] = {'\xe2', '\x96', '\x81'};
 
-/* Bytes of the character by its first byte alone; broken text is cut the same way by every engine. */
+/* Bytes of the character by its first byte alone; broken text is cut the same way by every engine.
+ */
 static size_t char_len(const char *text, size_t left)
 {
     static const uint8_t by_high_nibble[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4};
@@ -29,8 +31,8 @@ static uint32_t rank_of_score(float score)
     return bits == MERGE_NONE ? MERGE_NONE - 1 : bits;
 }
 
-static uint32_t text_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols, uint32_t i,
-                          const char *word, size_t len, int32_t *merged)
+static uint32_t text_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols,
+                          uint32_t i, const char *word, size_t len, int32_t *merged)
 {
     uint32_t next = symbols[i].next;
     size_t both = symbols[next].at - symbols[i].at + merge_symbol_len(symbols, next, len);
@@ -41,9 +43,10 @@ static uint32_t text_rank(const struct bnt_tokenizer *t, const struct merge_symb
     return *merged < 0 ? MERGE_NONE : rank_of_score(t->score[*merged]);
 }
 
-/* A symbol that is no token goes out as byte tokens; a byte without one as the unknown token, if there is one. */
-static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t id, const char *bytes, size_t len,
-                            struct bnt_ids *out, struct bnt_err *err)
+/* A symbol that is no token goes out as byte tokens; a byte without one as the unknown token, if
+ * there is one. */
+static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t id, const char *bytes,
+                            size_t len, struct bnt_ids *out, struct bnt_err *err)
 {
     if (id >= 0) {
         return bnt_ids_push(out, id, err);
@@ -57,8 +60,9 @@ static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t id, const cha
     return st;
 }
 
-static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch *s, const char *word, size_t len,
-                                   struct bnt_ids *out, struct bnt_err *err)
+static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch *s,
+                                   const char *word, size_t len, struct bnt_ids *out,
+                                   struct bnt_err *err)
 {
     bool hit;
     enum bnt_status st = word_cache_get(s, word, len, out, &hit, err);
@@ -72,8 +76,8 @@ static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch
     s->n_symbols = 0;
     for (size_t at = 0; at < len;) {
         size_t n = char_len(word + at, len - at);
-        s->symbols[s->n_symbols++] =
-            (struct merge_symbol){.id = vocab_find(&t->vocab, &t->words, word + at, n), .at = (uint32_t)at};
+        s->symbols[s->n_symbols++] = (struct merge_symbol){
+            .id = vocab_find(&t->vocab, &t->words, word + at, n), .at = (uint32_t)at};
         at += n;
     }
     size_t before = out->n;
@@ -89,8 +93,8 @@ static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch
 }
 
 /* The fragment with its spaces spelt out, in s->text. */
-static enum bnt_status spell_spaces(struct scratch *s, const char *text, size_t len, bool prefix, size_t *n,
-                                    struct bnt_err *err)
+static enum bnt_status spell_spaces(struct scratch *s, const char *text, size_t len, bool prefix,
+                                    size_t *n, struct bnt_err *err)
 {
     size_t need = 3 * (len + 1);
     if (need > s->cap_text) {
@@ -118,7 +122,8 @@ static enum bnt_status spell_spaces(struct scratch *s, const char *text, size_t 
     return BNT_OK;
 }
 
-/* End of the word at text[0]: before the next space that follows something else, where no token could reach across. */
+/* End of the word at text[0]: before the next space that follows something else, where no token
+ * could reach across. */
 static size_t word_end(const struct bnt_tokenizer *t, const char *text, size_t len)
 {
     if (!t->words_end_at_space) {
@@ -158,8 +163,8 @@ void spm_prepare(struct bnt_tokenizer *t)
     }
 }
 
-enum bnt_status spm_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text, size_t len, bool prefix,
-                           struct bnt_ids *out, struct bnt_err *err)
+enum bnt_status spm_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text,
+                           size_t len, bool prefix, struct bnt_ids *out, struct bnt_err *err)
 {
     size_t n = 0;
     enum bnt_status st = spell_spaces(s, text, len, prefix, &n, err);

@@ -20,7 +20,8 @@ enum bnt_status bnt_ids_push(struct bnt_ids *ids, int32_t id, struct bnt_err *er
 {
     if (ids->n == ids->cap) {
         size_t cap = ids->cap + ids->cap / 2 + 32;
-        int32_t *grown = cap > SIZE_MAX / sizeof(*grown) ? NULL : realloc(ids->at, cap * sizeof(*grown));
+        int32_t *grown =
+            cap > SIZE_MAX / sizeof(*grown) ? NULL : realloc(ids->at, cap * sizeof(*grown));
         if (grown == NULL) {
             return bnt_err_nomem(err, "a list of tokens", (unsigned long long)cap * sizeof(*grown));
         }
@@ -47,8 +48,9 @@ void bnt_tokenizer_free(struct bnt_tokenizer *t)
     free(t);
 }
 
-static enum bnt_status encode_fragments(const struct bnt_tokenizer *t, const char *text, const struct fragments *f,
-                                        struct scratch *s, struct bnt_ids *out, struct bnt_err *err)
+static enum bnt_status encode_fragments(const struct bnt_tokenizer *t, const char *text,
+                                        const struct fragments *f, struct scratch *s,
+                                        struct bnt_ids *out, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     bool after_special = true;
@@ -67,11 +69,12 @@ static enum bnt_status encode_fragments(const struct bnt_tokenizer *t, const cha
     return st;
 }
 
-enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *text, size_t len, unsigned flags,
-                                     struct bnt_ids *out, struct bnt_err *err)
+enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *text, size_t len,
+                                     unsigned flags, struct bnt_ids *out, struct bnt_err *err)
 {
     if (len > MAX_TEXT_BYTES) {
-        return bnt_err_set(err, BNT_E_USAGE, "a text of %zu bytes is too long to tokenize at once (at most 1 GiB)",
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "a text of %zu bytes is too long to tokenize at once (at most 1 GiB)",
                            len);
     }
     struct scratch s = {0};
@@ -79,10 +82,12 @@ enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *
     bool special = (flags & BNT_ENCODE_ADD_SPECIAL) != 0;
     enum bnt_status st = special && t->add_bos ? bnt_ids_push(out, t->bos, err) : BNT_OK;
     if (st == BNT_OK) {
-        st = special_partition(&t->special, text, len, (flags & BNT_ENCODE_PARSE_SPECIAL) != 0, &f, err);
+        st = special_partition(&t->special, text, len, (flags & BNT_ENCODE_PARSE_SPECIAL) != 0, &f,
+                               err);
     }
     if (st == BNT_OK && len >= WORTH_A_CACHE_BYTES) {
-        s.cache = calloc(WORD_CACHE_SLOTS, sizeof(*s.cache)); /* goes without when memory is short */
+        s.cache =
+            calloc(WORD_CACHE_SLOTS, sizeof(*s.cache)); /* goes without when memory is short */
     }
     if (st == BNT_OK) {
         st = encode_fragments(t, text, &f, &s, out, err);
@@ -148,7 +153,8 @@ int32_t bnt_tokenizer_find(const struct bnt_tokenizer *t, const char *text)
             return -1;
         }
         size_t n = uni_bytes_from_alphabet(text, len, bytes);
-        id = n == SIZE_MAX ? vocab_find(&t->vocab, &t->others, text, len) : vocab_find(&t->vocab, &t->words, bytes, n);
+        id = n == SIZE_MAX ? vocab_find(&t->vocab, &t->others, text, len)
+                           : vocab_find(&t->vocab, &t->words, bytes, n);
         if (bytes != stack) {
             free(bytes);
         }

@@ -1,11 +1,12 @@
-/* Tokenizers built from a GGUF's metadata alone: byte-level BPE (tokenizer.ggml.model = "gpt2") and SentencePiece BPE
- * ("llama"). A vocabulary-only file works. Immutable after construction and shared by threads; it copies what it needs,
- * so the gguf may be closed.
+/* Tokenizers built from a GGUF's metadata alone: byte-level BPE (tokenizer.ggml.model = "gpt2") and
+ * SentencePiece BPE
+ * ("llama"). A vocabulary-only file works. Immutable after construction and shared by threads; it
+ * copies what it needs, so the gguf may be closed.
  *
- * Ids are int32. Text is bytes: invalid UTF-8 is never an error (byte-level BPE encodes the bytes; SentencePiece falls
- * back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every input without special tokens, if the
- * vocabulary has a token for every byte. Bytes without one become the unknown token, or are left out where there is
- * none. */
+ * Ids are int32. Text is bytes: invalid UTF-8 is never an error (byte-level BPE encodes the bytes;
+ * SentencePiece falls back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every
+ * input without special tokens, if the vocabulary has a token for every byte. Bytes without one
+ * become the unknown token, or are left out where there is none. */
 #ifndef BNT_TOKENIZER_H
 #define BNT_TOKENIZER_H
 
@@ -20,8 +21,9 @@
 struct bnt_tokenizer;
 
 struct bnt_tokenizer_options {
-    /* Override of tokenizer.ggml.pre, e.g. "llama-bpe"; NULL: the file's. Where neither is there, "default" splits the
-     * text, as in other engines, and the warning names what would be better. */
+    /* Override of tokenizer.ggml.pre, e.g. "llama-bpe"; NULL: the file's. Where neither is there,
+     * "default" splits the text, as in other engines, and the warning names what would be better.
+     */
     const char *pre;
     bnt_warn_fn *warn; /* a missing tokenizer.ggml.pre and the like; may be NULL */
     void *warn_ctx;
@@ -36,35 +38,37 @@ void bnt_ids_release(struct bnt_ids *ids);
 enum bnt_status bnt_ids_push(struct bnt_ids *ids, int32_t id, struct bnt_err *err);
 
 enum bnt_encode_flags {
-    /* BOS and EOS as the file's add_bos_token and add_eos_token say; where it says nothing: BOS for SentencePiece and for
-     * the pre-tokenizers of the LLaMA-3 kind, never EOS. */
+    /* BOS and EOS as the file's add_bos_token and add_eos_token say; where it says nothing: BOS for
+     * SentencePiece and for the pre-tokenizers of the LLaMA-3 kind, never EOS. */
     BNT_ENCODE_ADD_SPECIAL = 1,
-    BNT_ENCODE_PARSE_SPECIAL = 2 /* text of control tokens becomes their id; else it is plain text */
+    BNT_ENCODE_PARSE_SPECIAL =
+        2 /* text of control tokens becomes their id; else it is plain text */
 };
 /* Text of user-defined tokens always becomes their id. */
 
-/* opts may be NULL. Errors: FILE with class MISSING_METADATA or TOKENIZER; UNSUPPORTED for an unknown model or
- * pre-tokenizer, which is named together with those that are known. */
+/* opts may be NULL. Errors: FILE with class MISSING_METADATA or TOKENIZER; UNSUPPORTED for an
+ * unknown model or pre-tokenizer, which is named together with those that are known. */
 enum bnt_status bnt_tokenizer_new(const struct gguf *g, const struct bnt_tokenizer_options *opts,
                                   struct bnt_tokenizer **out, struct bnt_err *err);
 void bnt_tokenizer_free(struct bnt_tokenizer *t);
 
 /* Append the ids of text[0..len-1]. Time is O(len log len) on every input. Thread-safe. */
-enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *text, size_t len, unsigned flags,
-                                     struct bnt_ids *out, struct bnt_err *err);
+enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *text, size_t len,
+                                     unsigned flags, struct bnt_ids *out, struct bnt_err *err);
 
-/* Append the bytes of ids to out. special: also show control tokens (else they are skipped). The first SentencePiece
- * word loses its leading space, as the file's add_space_prefix says. Errors: USAGE for an id outside the vocabulary. */
-enum bnt_status bnt_tokenizer_decode(const struct bnt_tokenizer *t, const int32_t *ids, size_t n, bool special,
-                                     struct bnt_buf *out, struct bnt_err *err);
+/* Append the bytes of ids to out. special: also show control tokens (else they are skipped). The
+ * first SentencePiece word loses its leading space, as the file's add_space_prefix says. Errors:
+ * USAGE for an id outside the vocabulary. */
+enum bnt_status bnt_tokenizer_decode(const struct bnt_tokenizer *t, const int32_t *ids, size_t n,
+                                     bool special, struct bnt_buf *out, struct bnt_err *err);
 
 /* Raw bytes of one token as decode would write it in mid-text: appended to out. */
-enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, bool special, struct bnt_buf *out,
-                                    struct bnt_err *err);
+enum bnt_status bnt_tokenizer_piece(const struct bnt_tokenizer *t, int32_t id, bool special,
+                                    struct bnt_buf *out, struct bnt_err *err);
 
-/* Streaming: push ids one by one; only whole UTF-8 sequences come out, the rest is held back (at most 3 bytes).
- * Bytes that can never become valid are passed on unchanged. flush returns what is held.
- * To stream what continues a prompt, set `started`: then the first word keeps its space. */
+/* Streaming: push ids one by one; only whole UTF-8 sequences come out, the rest is held back (at
+ * most 3 bytes). Bytes that can never become valid are passed on unchanged. flush returns what is
+ * held. To stream what continues a prompt, set `started`: then the first word keeps its space. */
 struct bnt_detok {
     const struct bnt_tokenizer *t;
     bool special, started;
@@ -72,7 +76,8 @@ struct bnt_detok {
     unsigned n_held;
 };
 void bnt_detok_init(struct bnt_detok *d, const struct bnt_tokenizer *t, bool special);
-enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *out, struct bnt_err *err);
+enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *out,
+                               struct bnt_err *err);
 enum bnt_status bnt_detok_flush(struct bnt_detok *d, struct bnt_buf *out, struct bnt_err *err);
 
 int32_t bnt_tokenizer_n_vocab(const struct bnt_tokenizer *t);
@@ -82,13 +87,15 @@ int32_t bnt_tokenizer_eos(const struct bnt_tokenizer *t);
 int32_t bnt_tokenizer_eot(const struct bnt_tokenizer *t);
 bool bnt_tokenizer_add_bos(const struct bnt_tokenizer *t);
 bool bnt_tokenizer_add_eos(const struct bnt_tokenizer *t);
-/* True for ids that end an answer: EOS, EOT, and tokens with the usual names (<|eot_id|>, <|im_end|>, <|endoftext|>,
- * <end_of_turn>, <|end|>...), which are control tokens even if the file calls them something else. */
+/* True for ids that end an answer: EOS, EOT, and tokens with the usual names (<|eot_id|>,
+ * <|im_end|>, <|endoftext|>, <end_of_turn>, <|end|>...), which are control tokens even if the file
+ * calls them something else. */
 bool bnt_tokenizer_is_eog(const struct bnt_tokenizer *t, int32_t id);
 bool bnt_tokenizer_is_control(const struct bnt_tokenizer *t, int32_t id);
 /* Id of the token whose vocabulary text is exactly `text`, or -1. */
 int32_t bnt_tokenizer_find(const struct bnt_tokenizer *t, const char *text);
-/* "gpt2" or "llama"; and the pre-tokenizer in force ("llama-bpe", "default"; "" for SentencePiece). */
+/* "gpt2" or "llama"; and the pre-tokenizer in force ("llama-bpe", "default"; "" for SentencePiece).
+ */
 const char *bnt_tokenizer_model(const struct bnt_tokenizer *t);
 const char *bnt_tokenizer_pre(const struct bnt_tokenizer *t);
 

@@ -1,5 +1,6 @@
-/* Builds a tokenizer from metadata. Every array is checked against the number of tokens before it is used; what other
- * engines guess from token names (end markers that the file does not call control tokens) is guessed the same way. */
+/* Builds a tokenizer from metadata. Every array is checked against the number of tokens before it
+ * is used; what other engines guess from token names (end markers that the file does not call
+ * control tokens) is guessed the same way. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,28 +8,57 @@
 
 #include "engine/tokenizer_impl.h"
 
-/* Tokens of these names end an answer, and are control tokens whatever the file says. The first ones, in this order,
- * also name the end of a turn where the file does not. */
+/* Tokens of these names end an answer, and are control tokens whatever the file says. The first
+ * ones, in this order, also name the end of a turn where the file does not. */
 static const char *const end_names[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>",
-    "[EOT]", "<｜end▁of▁sentence｜>", "<end_of_utterance>",
-    "</s>", "<|eom_id|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "[EOS]", "<eos>", "<turn|>",
-    "<|tool_response>", "[e~[",
-    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", /* padding and borders of code, which end it */
-    "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "</s>",
+    "<|eom_id|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]", /* padding and borders of code, which end it */
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
 };
 enum { N_TURN_NAMES = 11 };
 
 /* Control tokens too, though they end nothing. */
 static const char *const control_names[] = {
-    "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>", "▁<PRE>", "<|code_prefix|>", "<|prefix|>",
-    "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<SUF>", "▁<SUF>", "<|code_suffix|>", "<|suffix|>",
-    "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>",
-    "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>",
+    "<|fim_prefix|>",  "<fim-prefix>",    "<fim_prefix>",    "<PRE>",         "▁<PRE>",
+    "<|code_prefix|>", "<|prefix|>",      "<|fim_suffix|>",  "<fim-suffix>",  "<fim_suffix>",
+    "<SUF>",           "▁<SUF>",          "<|code_suffix|>", "<|suffix|>",    "<|fim_middle|>",
+    "<fim-middle>",    "<fim_middle>",    "<MID>",           "▁<MID>",        "<|code_middle|>",
+    "<|middle|>",      "<｜fim▁begin｜>", "<｜fim▁hole｜>",  "<｜fim▁end｜>",
 };
 
 /* Always matched and always shown. */
-static const char *const user_names[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
+static const char *const user_names[] = {"<|channel|>", "<|message|>", "<|start|>",
+                                         "<|constrain|>"};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -59,31 +89,36 @@ static enum bnt_status read_model(struct load *l)
 {
     struct gguf_str model;
     if (!gguf_get_str(l->g, "tokenizer.ggml.model", &model)) {
-        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.model", l->g->path);
+        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.model",
+                         l->g->path);
     }
     l->t->spm = gguf_str_eq(model, "llama");
     if (!l->t->spm && !gguf_str_eq(model, "gpt2")) {
         int shown = model.len > 64 ? 64 : (int)model.len;
-        return bnt_err_set(l->err, BNT_E_UNSUPPORTED, "%s: tokenizer.ggml.model \"%.*s\" is not known here (known: gpt2, llama)",
-                           l->g->path, shown, model.data);
+        return bnt_err_set(
+            l->err, BNT_E_UNSUPPORTED,
+            "%s: tokenizer.ggml.model \"%.*s\" is not known here (known: gpt2, llama)", l->g->path,
+            shown, model.data);
     }
     return BNT_OK;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static enum bnt_status count_tokens(struct load *l)
 {
     struct gguf_iter it;
     if (gguf_find(l->g, "tokenizer.ggml.tokens") == NULL) {
-        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.tokens", l->g->path);
-    }
-    if (!gguf_iter_begin(l->g, "tokenizer.ggml.tokens", GGUF_STR, &it)) {
-        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.tokens is no array of strings",
+        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.tokens",
                          l->g->path);
     }
+    if (!gguf_iter_begin(l->g, "tokenizer.ggml.tokens", GGUF_STR, &it)) {
+        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
+                         "%s: tokenizer.ggml.tokens is no array of strings", l->g->path);
+    }
     if (it.kv->n == 0 || it.kv->n > INT32_MAX / 2) {
-        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.tokens has %llu elements", l->g->path,
+        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
+                         "%s: tokenizer.ggml.tokens has %llu elements", l->g->path,
                          (unsigned long long)it.kv->n);
     }
     l->t->n_vocab = (int32_t)it.kv->n;
@@ -99,12 +134,13 @@ static bool per_token(struct load *l, const char *key, struct gguf_iter *it, enu
     }
     bool number = kv->type == GGUF_ARR && kv->elem_type != GGUF_STR && kv->elem_type != GGUF_ARR;
     if (!number || !gguf_iter_begin(l->g, key, kv->elem_type, it)) {
-        *st = gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is no array of numbers", l->g->path, key);
+        *st = gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is no array of numbers", l->g->path,
+                        key);
         return false;
     }
     if (kv->n != (uint64_t)l->t->n_vocab) {
-        *st = gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s has %llu entries for %d tokens", l->g->path, key,
-                        (unsigned long long)kv->n, l->t->n_vocab);
+        *st = gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s has %llu entries for %d tokens",
+                        l->g->path, key, (unsigned long long)kv->n, l->t->n_vocab);
         return false;
     }
     return true;
@@ -125,8 +161,8 @@ static enum bnt_status read_types(struct load *l)
     int64_t type;
     for (int32_t id = 0; id < l->t->n_vocab; id++) {
         if (!gguf_iter_i64(&it, &type)) {
-            return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.token_type is no array of integers",
-                             l->g->path);
+            return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
+                             "%s: tokenizer.ggml.token_type is no array of integers", l->g->path);
         }
         l->t->type[id] = type < 0 || type >= TOKEN_N_TYPES ? TOKEN_UNDEFINED : (uint8_t)type;
     }
@@ -193,30 +229,34 @@ static enum bnt_status read_scores(struct load *l)
     }
     l->t->score = calloc((size_t)l->t->n_vocab, sizeof(*l->t->score));
     if (l->t->score == NULL) {
-        return bnt_err_nomem(l->err, "the vocabulary", (unsigned long long)l->t->n_vocab * sizeof(float));
+        return bnt_err_nomem(l->err, "the vocabulary",
+                             (unsigned long long)l->t->n_vocab * sizeof(float));
     }
     if (!there) {
-        warn(l, "no tokenizer.ggml.scores: text is merged from left to right", "the file is incomplete: convert it again");
+        warn(l, "no tokenizer.ggml.scores: text is merged from left to right",
+             "the file is incomplete: convert it again");
         return BNT_OK;
     }
     double score;
     for (int32_t id = 0; id < l->t->n_vocab && gguf_iter_f64(&it, &score); id++) {
         if (isnan(score)) {
-            return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: the score of token %d is NaN", l->g->path, id);
+            return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: the score of token %d is NaN",
+                             l->g->path, id);
         }
         l->t->score[id] = (float)score;
     }
     return BNT_OK;
 }
 
-/* ---- pre-tokenizer ----------------------------------------------------------------------------------------------- */
+/* ---- pre-tokenizer --------------------------------------------------------------------------- */
 
 static bool has_token(const struct bnt_tokenizer *t, const char *text, int32_t id)
 {
     return bnt_tokenizer_find(t, text) == id;
 }
 
-/* What a vocabulary was trained with, told by tokens that only it has at these places; NULL: not known. */
+/* What a vocabulary was trained with, told by tokens that only it has at these places; NULL: not
+ * known. */
 static const char *recognise(const struct bnt_tokenizer *t, const char **family)
 {
     if (t->n_vocab == 128256 && has_token(t, "<|begin_of_text|>", 128000)) {
@@ -240,11 +280,13 @@ static void warn_of_missing_pre(const struct load *l)
     char hint[256];
     const char *family;
     const char *better = recognise(l->t, &family);
-    snprintf(what, sizeof(what), "%.120s: no tokenizer.ggml.pre: text is split by \"default\", as other engines do",
+    snprintf(what, sizeof(what),
+             "%.120s: no tokenizer.ggml.pre: text is split by \"default\", as other engines do",
              l->g->path);
     if (better != NULL) {
-        snprintf(hint, sizeof(hint), "the vocabulary is that of %s, which was trained with %s: --pre %s", family, better,
-                 better);
+        snprintf(hint, sizeof(hint),
+                 "the vocabulary is that of %s, which was trained with %s: --pre %s", family,
+                 better, better);
     } else {
         snprintf(hint, sizeof(hint), "if you know what it was trained with, name it: --pre NAME");
     }
@@ -255,8 +297,9 @@ static enum bnt_status unknown_pre(const struct load *l, const char *name, size_
 {
     struct bnt_buf names = BNT_BUF(4096);
     if (pretok_names(&names, NULL) == BNT_OK) {
-        bnt_err_set(l->err, BNT_E_UNSUPPORTED, "%.160s: pre-tokenizer \"%.*s\" is not known here (known: %s)",
-                    l->g->path, len > 48 ? 48 : (int)len, name, bnt_buf_view(&names));
+        bnt_err_set(l->err, BNT_E_UNSUPPORTED,
+                    "%.160s: pre-tokenizer \"%.*s\" is not known here (known: %s)", l->g->path,
+                    len > 48 ? 48 : (int)len, name, bnt_buf_view(&names));
         bnt_err_hint(l->err, "take one that splits alike: --pre NAME");
     }
     bnt_buf_release(&names);
@@ -285,11 +328,12 @@ static enum bnt_status read_merges(struct load *l)
 {
     const struct gguf_kv *kv = gguf_find(l->g, "tokenizer.ggml.merges");
     if (kv == NULL && !(l->t->pre->flags & PRETOK_NO_MERGES)) {
-        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.merges", l->g->path);
+        return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.merges",
+                         l->g->path);
     }
     if (kv != NULL && (kv->type != GGUF_ARR || kv->elem_type != GGUF_STR)) {
-        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: tokenizer.ggml.merges is no array of strings",
-                         l->g->path);
+        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
+                         "%s: tokenizer.ggml.merges is no array of strings", l->g->path);
     }
     size_t n_bad = 0;
     enum bnt_status st = bpe_load_merges(l->t, l->g, &n_bad, l->err);
@@ -297,9 +341,10 @@ static enum bnt_status read_merges(struct load *l)
     return st;
 }
 
-/* ---- special tokens ---------------------------------------------------------------------------------------------- */
+/* ---- special tokens -------------------------------------------------------------------------- */
 
-/* An id from the file into *id, which keeps its value when there is none. All bits set means none. */
+/* An id from the file into *id, which keeps its value when there is none. All bits set means none.
+ */
 static enum bnt_status read_id(struct load *l, const char *key, int32_t *id)
 {
     int64_t value;
@@ -314,8 +359,8 @@ static enum bnt_status read_id(struct load *l, const char *key, int32_t *id)
         return BNT_OK;
     }
     if (value < 0 || value >= l->t->n_vocab) {
-        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is %lld, but there are %d tokens", l->g->path, key,
-                         (long long)value, l->t->n_vocab);
+        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is %lld, but there are %d tokens",
+                         l->g->path, key, (long long)value, l->t->n_vocab);
     }
     *id = (int32_t)value;
     return BNT_OK;
@@ -331,7 +376,8 @@ static void unmark_exceptions(struct bnt_tokenizer *t)
 {
     int32_t end = bnt_tokenizer_find(t, "<|end|>");
     bool calls = bnt_tokenizer_find(t, "<|call|>") >= 0 || bnt_tokenizer_find(t, "<|calls|>") >= 0;
-    bool returns = bnt_tokenizer_find(t, "<|return|>") >= 0 && bnt_tokenizer_find(t, "<|call|>") >= 0;
+    bool returns =
+        bnt_tokenizer_find(t, "<|return|>") >= 0 && bnt_tokenizer_find(t, "<|call|>") >= 0;
     bool flushes = bnt_tokenizer_find(t, "<|flush|>") >= 0 && calls;
     if (end >= 0 && (returns || flushes)) {
         t->type[end] = TOKEN_USER_DEFINED;
@@ -380,8 +426,8 @@ static enum bnt_status read_special(struct load *l)
         const char *key;
         int32_t *id;
     } ids[] = {
-        {"tokenizer.ggml.bos_token_id", &t->bos}, {"tokenizer.ggml.eos_token_id", &t->eos},
-        {"tokenizer.ggml.eot_token_id", &t->eot}, {"tokenizer.ggml.eom_token_id", &eom},
+        {"tokenizer.ggml.bos_token_id", &t->bos},     {"tokenizer.ggml.eos_token_id", &t->eos},
+        {"tokenizer.ggml.eot_token_id", &t->eot},     {"tokenizer.ggml.eom_token_id", &eom},
         {"tokenizer.ggml.unknown_token_id", &t->unk},
     };
     for (size_t i = 0; i < COUNT(ids); i++) {
@@ -412,7 +458,10 @@ static void read_flags(struct load *l)
     gguf_get_bool(l->g, "tokenizer.ggml.add_bos_token", &t->add_bos);
     gguf_get_bool(l->g, "tokenizer.ggml.add_eos_token", &t->add_eos);
     if ((t->add_bos && t->bos < 0) || (t->add_eos && t->eos < 0)) {
-        warn(l, "the file asks for a token at the start or the end of a text without naming it: none is added", NULL);
+        warn(l,
+             "the file asks for a token at the start or the end of a text without naming it: none "
+             "is added",
+             NULL);
     }
     t->add_bos = t->add_bos && t->bos >= 0;
     t->add_eos = t->add_eos && t->eos >= 0;
@@ -421,8 +470,8 @@ static void read_flags(struct load *l)
 /* Vocabularies may do without the rarer control characters and what no UTF-8 text has. */
 static bool is_ordinary(unsigned byte)
 {
-    return byte == '\t' || byte == '\n' || (byte >= 0x20 && byte < 0x7f) || (byte >= 0x80 && byte < 0xc0) ||
-           (byte >= 0xc3 && byte <= 0xf0);
+    return byte == '\t' || byte == '\n' || (byte >= 0x20 && byte < 0x7f) ||
+           (byte >= 0x80 && byte < 0xc0) || (byte >= 0xc3 && byte <= 0xf0);
 }
 
 static void count_lost_bytes(struct load *l)
@@ -431,8 +480,9 @@ static void count_lost_bytes(struct load *l)
     for (unsigned b = 0; b < 256; b++) {
         n += is_ordinary(b) && (l->t->byte_symbol[b] < 0 || l->t->byte_symbol[b] >= l->t->n_vocab);
     }
-    warn_count(l, n, l->t->unk >= 0 ? "bytes have no token and become the unknown one"
-                                    : "bytes have no token and are lost from text");
+    warn_count(l, n,
+               l->t->unk >= 0 ? "bytes have no token and become the unknown one"
+                              : "bytes have no token and are lost from text");
 }
 
 static enum bnt_status load(struct load *l)

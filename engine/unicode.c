@@ -1,15 +1,31 @@
-/* Character classes come from utf8proc, whose tables may be of an older Unicode than the vocabularies were made with;
- * the few characters that matter are added here. ASCII never leaves the small table. */
+/* Character classes come from utf8proc, whose tables may be of an older Unicode than the
+ * vocabularies were made with; the few characters that matter are added here. ASCII never leaves
+ * the small table. */
 #include "engine/unicode.h"
 
 #include <utf8proc.h>
 
 static const uint32_t ascii_class[128] = {
-    ['\t' ... '\r'] = UNI_WS, [' '] = UNI_WS,        ['0' ... '9'] = UNI_N, ['A' ... 'Z'] = UNI_L,
-    ['a' ... 'z'] = UNI_L,    ['!' ... '#'] = UNI_P, ['$'] = UNI_S,         ['%' ... '*'] = UNI_P,
-    ['+'] = UNI_S,            [',' ... '/'] = UNI_P, [':' ... ';'] = UNI_P, ['<' ... '>'] = UNI_S,
-    ['?' ... '@'] = UNI_P,    ['[' ... ']'] = UNI_P, ['^'] = UNI_S,         ['_'] = UNI_P,
-    ['`'] = UNI_S,            ['{'] = UNI_P,         ['|'] = UNI_S,         ['}'] = UNI_P,
+    ['\t' ... '\r'] = UNI_WS,
+    [' '] = UNI_WS,
+    ['0' ... '9'] = UNI_N,
+    ['A' ... 'Z'] = UNI_L,
+    ['a' ... 'z'] = UNI_L,
+    ['!' ... '#'] = UNI_P,
+    ['$'] = UNI_S,
+    ['%' ... '*'] = UNI_P,
+    ['+'] = UNI_S,
+    [',' ... '/'] = UNI_P,
+    [':' ... ';'] = UNI_P,
+    ['<' ... '>'] = UNI_S,
+    ['?' ... '@'] = UNI_P,
+    ['[' ... ']'] = UNI_P,
+    ['^'] = UNI_S,
+    ['_'] = UNI_P,
+    ['`'] = UNI_S,
+    ['{'] = UNI_P,
+    ['|'] = UNI_S,
+    ['}'] = UNI_P,
     ['~'] = UNI_S,
 };
 
@@ -66,8 +82,8 @@ static uint32_t class_of_category(utf8proc_category_t category)
     }
 }
 
-/* The byte whose printable character is cp, or -1: bytes that are printable in Latin-1 stand for themselves, the others
- * follow from U+0100 on in the order of their values. */
+/* The byte whose printable character is cp, or -1: bytes that are printable in Latin-1 stand for
+ * themselves, the others follow from U+0100 on in the order of their values. */
 static int byte_from_alphabet(uint32_t cp)
 {
     if ((cp >= 0x21 && cp <= 0x7e) || (cp >= 0xa1 && cp <= 0xac) || (cp >= 0xae && cp <= 0xff)) {

@@ -1,4 +1,5 @@
-/* Invariants: start has n + 1 entries, ascending, start[n] == len; an index never holds two symbols of the same bytes. */
+/* Invariants: start has n + 1 entries, ascending, start[n] == len; an index never holds two symbols
+ * of the same bytes. */
 #include "engine/vocab.h"
 
 #include <stdlib.h>
@@ -19,8 +20,8 @@ static bool same(const struct vocab *v, uint32_t symbol, const char *bytes, size
 }
 
 /* The slot that holds these bytes, or the free one where they belong. */
-static uint64_t *find_slot(const struct vocab *v, const struct vocab_index *x, const char *bytes, size_t len,
-                           uint64_t h)
+static uint64_t *find_slot(const struct vocab *v, const struct vocab_index *x, const char *bytes,
+                           size_t len, uint64_t h)
 {
     uint64_t i = h & x->mask;
     for (; x->slots[i] != 0; i = (i + 1) & x->mask) {
@@ -77,7 +78,8 @@ enum bnt_status vocab_init(struct vocab *v, uint32_t n, size_t bytes, struct bnt
     v->start = malloc(((size_t)n + 1) * sizeof(*v->start));
     if (v->bytes == NULL || v->start == NULL) {
         vocab_release(v);
-        return bnt_err_nomem(err, "the vocabulary", bytes + (unsigned long long)n * sizeof(*v->start));
+        return bnt_err_nomem(err, "the vocabulary",
+                             bytes + (unsigned long long)n * sizeof(*v->start));
     }
     v->start[0] = 0;
     return BNT_OK;
@@ -97,7 +99,9 @@ enum bnt_status vocab_index_init(struct vocab_index *x, uint64_t n, struct bnt_e
         slots *= 2;
     }
     *x = (struct vocab_index){.slots = calloc(slots, sizeof(*x->slots)), .mask = slots - 1};
-    return x->slots != NULL ? BNT_OK : bnt_err_nomem(err, "the vocabulary's index", slots * sizeof(*x->slots));
+    return x->slots != NULL
+               ? BNT_OK
+               : bnt_err_nomem(err, "the vocabulary's index", slots * sizeof(*x->slots));
 }
 
 void vocab_index_release(struct vocab_index *x)
@@ -140,14 +144,15 @@ enum bnt_status vocab_add(struct vocab *v, size_t len, uint32_t *symbol, struct 
     return BNT_OK;
 }
 
-int32_t vocab_find(const struct vocab *v, const struct vocab_index *x, const char *bytes, size_t len)
+int32_t vocab_find(const struct vocab *v, const struct vocab_index *x, const char *bytes,
+                   size_t len)
 {
     uint64_t slot = *find_slot(v, x, bytes, len, vocab_hash(v, bytes, len));
     return (int32_t)(uint32_t)slot - 1;
 }
 
-enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, uint32_t symbol, bool *twice,
-                                struct bnt_err *err)
+enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, uint32_t symbol,
+                                bool *twice, struct bnt_err *err)
 {
     if (2 * (x->n + 1) > x->mask + 1) {
         enum bnt_status st = grow_index(v, x, err);
@@ -167,8 +172,8 @@ enum bnt_status vocab_index_put(const struct vocab *v, struct vocab_index *x, ui
     return BNT_OK;
 }
 
-enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, struct vocab_word word, uint32_t *symbol,
-                             struct bnt_err *err)
+enum bnt_status vocab_intern(struct vocab *v, struct vocab_index *x, struct vocab_word word,
+                             uint32_t *symbol, struct bnt_err *err)
 {
     uint64_t slot = *find_slot(v, x, word.bytes, word.len, word.hash);
     if (slot != 0) {
