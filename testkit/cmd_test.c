@@ -225,7 +225,7 @@ const struct bnt_cmd bnt_cmd_test = {
         "unrun and --strict was given; 130 interrupted.",
     .examples = "  bnt test --tier fast                      # the bundled model, 5 minutes at most\n"
                 "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"
-                "  bnt test -m my.gguf --filter model/       # what must hold for every model",
+                "  bnt test -m my.gguf --filter any_model   # what must hold for every model",
     .opts = options,
     .opts_size = sizeof(struct test_opts),
     .run = run_command,
