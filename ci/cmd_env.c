@@ -27,6 +27,7 @@ static const struct env_row rows[] = {
     {"TERM", NULL, "no colour and no progress line on a \"dumb\" terminal"},
     {"BNT_TEST_MODEL", NULL, "model of suites that take any; `bnt test -m` sets it"},
     {"BNT_TEST_NETWORK", NULL, "1: suites may use the network"},
+    {"BNT_TEST_SEED", NULL, "seed of random tests, which print the one they drew"},
     {"BNT_SYNTH2B", NULL, "synthetic GGUF of full size, for suites that need it"},
     {"BNT_LLAMA3_VOCAB", NULL, "GGUF of the LLaMA 3 vocabulary, for suites that need it"},
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},

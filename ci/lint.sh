@@ -95,7 +95,7 @@ rule_banned() {
     }
     banned '' 'strcpy|strcat|sprintf|vsprintf|gets|strncpy|strncat' 'writes without a ceiling: use snprintf or bnt_buf'
     banned '' 'strtok|asctime|ctime|localtime|gmtime|rand|srand' 'keeps hidden state: use the _r form, or our generator'
-    banned '' 'atoi|atol|atoll|atof|scanf|fscanf' 'takes any text for a number: use strtoll or strtod and check the end'
+    banned '' 'atoi|atol|atoll|atof|scanf' 'takes any text for a number: use strtoll or strtod and check the end'
     banned '' 'alloca' 'has no failure: use malloc or an arena'
     banned '' 'system|popen' 'runs a shell: use posix_spawn or fork and exec'
     banned '' 'tmpnam|tempnam|mktemp' 'races: use mkstemp or mkdtemp'

@@ -52,10 +52,10 @@ static void detect_caches(struct cpu_features *f)
         if (strcmp(type, "Data") != 0 && strcmp(type, "Unified") != 0) {
             continue;
         }
-        switch (atoi(level)) {
-        case 1: f->l1d = parse_cache_size(size); break;
-        case 2: f->l2 = parse_cache_size(size); break;
-        case 3: f->l3 = parse_cache_size(size); break;
+        switch (level[0]) {
+        case '1': f->l1d = parse_cache_size(size); break;
+        case '2': f->l2 = parse_cache_size(size); break;
+        case '3': f->l3 = parse_cache_size(size); break;
         default: break;
         }
     }

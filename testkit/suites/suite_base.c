@@ -1,5 +1,5 @@
-/* Guards the ground that all else stands on: a buffer that grows past its bound, an error whose cause is overwritten, an
- * option that is accepted with the wrong meaning. */
+/* Guards the ground that all else stands on: a buffer that grows past its bound, an error whose
+ * cause is overwritten, an option that is accepted with the wrong meaning. */
 #include "testkit/suite.h"
 
 #include <errno.h>
@@ -14,7 +14,9 @@
 #include "base/opt.h"
 #include "base/sysinfo.h"
 
-/* ---- buffers ---------------------------------------------------------------------------------------------------- */
+/* ---- buffers
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void buf_grows_and_stays_terminated(void **state)
 {
@@ -70,7 +72,9 @@ static void buf_take_hands_over_and_leaves_an_empty_one(void **state)
     bnt_buf_release(&b);
 }
 
-/* ---- errors ------------------------------------------------------------------------------------------------------ */
+/* ---- errors
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void err_keeps_the_first_and_gathers_context(void **state)
 {
@@ -110,7 +114,10 @@ static void err_converts_errno_once(void **state)
     static const struct {
         int code;
         enum bnt_status status;
-    } cases[] = {{ENOENT, BNT_E_NOT_FOUND}, {ENOSPC, BNT_E_NO_SPACE}, {EDQUOT, BNT_E_NO_SPACE}, {ENOMEM, BNT_E_MEMORY},
+    } cases[] = {{ENOENT, BNT_E_NOT_FOUND},
+                 {ENOSPC, BNT_E_NO_SPACE},
+                 {EDQUOT, BNT_E_NO_SPACE},
+                 {ENOMEM, BNT_E_MEMORY},
                  {EACCES, BNT_E_FAILED}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_err err = {0};
@@ -128,7 +135,9 @@ static void err_converts_errno_once(void **state)
     assert_string_equal(bnt_status_meaning(99), "unknown status");
 }
 
-/* ---- options ----------------------------------------------------------------------------------------------------- */
+/* ---- options
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 struct sample {
     bool flag, other;
@@ -140,23 +149,55 @@ struct sample {
 };
 
 static const struct bnt_opt sample_table[] = {
-    {.kind = BNT_OPT_FLAG, .short_name = 'f', .long_name = "flag", .offset = offsetof(struct sample, flag)},
-    {.kind = BNT_OPT_FLAG, .short_name = 'o', .long_name = "other", .offset = offsetof(struct sample, other), .def = "true"},
+    {.kind = BNT_OPT_FLAG,
+     .short_name = 'f',
+     .long_name = "flag",
+     .offset = offsetof(struct sample, flag)},
+    {.kind = BNT_OPT_FLAG,
+     .short_name = 'o',
+     .long_name = "other",
+     .offset = offsetof(struct sample, other),
+     .def = "true"},
     BNT_OPT_HEAD("A heading"),
-    {.kind = BNT_OPT_STR, .short_name = 'm', .long_name = "model", .arg = "FILE", .offset = offsetof(struct sample, model)},
-    {.kind = BNT_OPT_STR, .long_name = "mode", .offset = offsetof(struct sample, mode), .def = "slow", .choices = "slow|fast"},
-    {.kind = BNT_OPT_INT, .short_name = 'n', .long_name = "count", .arg = "N", .offset = offsetof(struct sample, count),
-     .def = "32", .min = -5, .max = 100},
-    {.kind = BNT_OPT_FLOAT, .long_name = "rate", .arg = "X", .offset = offsetof(struct sample, rate), .max = 1},
-    {.kind = BNT_OPT_SIZE, .long_name = "limit", .arg = "BYTES", .offset = offsetof(struct sample, limit)},
-    {.kind = BNT_OPT_LIST, .long_name = "tag", .arg = "TAG", .offset = offsetof(struct sample, tags)},
+    {.kind = BNT_OPT_STR,
+     .short_name = 'm',
+     .long_name = "model",
+     .arg = "FILE",
+     .offset = offsetof(struct sample, model)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "mode",
+     .offset = offsetof(struct sample, mode),
+     .def = "slow",
+     .choices = "slow|fast"},
+    {.kind = BNT_OPT_INT,
+     .short_name = 'n',
+     .long_name = "count",
+     .arg = "N",
+     .offset = offsetof(struct sample, count),
+     .def = "32",
+     .min = -5,
+     .max = 100},
+    {.kind = BNT_OPT_FLOAT,
+     .long_name = "rate",
+     .arg = "X",
+     .offset = offsetof(struct sample, rate),
+     .max = 1},
+    {.kind = BNT_OPT_SIZE,
+     .long_name = "limit",
+     .arg = "BYTES",
+     .offset = offsetof(struct sample, limit)},
+    {.kind = BNT_OPT_LIST,
+     .long_name = "tag",
+     .arg = "TAG",
+     .offset = offsetof(struct sample, tags)},
     BNT_OPT_END,
 };
 
 enum { MAX_WORDS = 80 };
 
 /* Parse a line of words separated by single spaces. The words live until the next call. */
-static enum bnt_status parse(const char *line, struct sample *out, char **words, int *n_operands, struct bnt_err *err)
+static enum bnt_status parse(const char *line, struct sample *out, char **words, int *n_operands,
+                             struct bnt_err *err)
 {
     static char text[4096];
     snprintf(text, sizeof text, "%s", line);
@@ -177,8 +218,10 @@ static void opt_reads_every_form(void **state)
 {
     (void)state;
     static const char *const same[] = {
-        "-m x.gguf -n 7 --flag --no-other one two", "--model=x.gguf --count=7 one -f two --no-other",
-        "-mx.gguf -n7 -f --no-other one two",       "one --no-other -fm x.gguf two --count 7",
+        "-m x.gguf -n 7 --flag --no-other one two",
+        "--model=x.gguf --count=7 one -f two --no-other",
+        "-mx.gguf -n7 -f --no-other one two",
+        "one --no-other -fm x.gguf two --count 7",
         "-f --no-other -n 7 -m x.gguf -- one two",
     };
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
@@ -204,7 +247,8 @@ static void opt_fills_defaults_lists_and_sizes(void **state)
     struct sample s;
     char *words[MAX_WORDS];
     int n = 0;
-    assert_int_equal(parse("--tag a --limit 1.5G --tag=b --rate 0.25 -", &s, words, &n, NULL), BNT_OK);
+    assert_int_equal(parse("--tag a --limit 1.5G --tag=b --rate 0.25 -", &s, words, &n, NULL),
+                     BNT_OK);
     assert_true(s.other);
     assert_false(s.flag);
     assert_null(s.model);
@@ -273,8 +317,8 @@ static void opt_list_has_an_end(void **state)
 {
     (void)state;
     char line[2048] = "";
-    for (int i = 0; i < BNT_STRS_MAX + 1; i++) {
-        strcat(line, i ? " --tag=t" : "--tag=t");
+    for (int i = 0, len = 0; i < BNT_STRS_MAX + 1; i++) {
+        len += snprintf(line + len, sizeof line - (size_t)len, i ? " --tag=t" : "--tag=t");
     }
     struct sample s;
     struct bnt_err err = {0};
@@ -291,11 +335,23 @@ static void size_units_are_exact(void **state)
         const char *text;
         uint64_t bytes;
     } good[] = {
-        {"0", 0}, {"1", 1}, {"42B", 42}, {"1k", 1000}, {"3K", 3000}, {"1Ki", 1024}, {"2KiB", 2048}, {"5M", 5000000},
-        {"5MB", 5000000}, {"1Mi", 1048576}, {"2.5G", 2500000000u}, {"1Gi", 1073741824u}, {"0.5GiB", 536870912u},
+        {"0", 0},
+        {"1", 1},
+        {"42B", 42},
+        {"1k", 1000},
+        {"3K", 3000},
+        {"1Ki", 1024},
+        {"2KiB", 2048},
+        {"5M", 5000000},
+        {"5MB", 5000000},
+        {"1Mi", 1048576},
+        {"2.5G", 2500000000u},
+        {"1Gi", 1073741824u},
+        {"0.5GiB", 536870912u},
         {"18T", 18000000000000u},
     };
-    static const char *const bad[] = {"", "k", "-1", "1 M", "1m", "1MM", "nan", "inf", "0x10q", " 1", "1e30G", "1.2.3"};
+    static const char *const bad[] = {"",    "k",   "-1",    "1 M", "1m",    "1MM",
+                                      "nan", "inf", "0x10q", " 1",  "1e30G", "1.2.3"};
     uint64_t bytes;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         print_message("size: %s\n", good[i].text);
@@ -325,7 +381,8 @@ static void did_you_mean_is_near_or_nothing(void **state)
     assert_null(bnt_did_you_mean(long_word, names));
 }
 
-/* ---- arena, arithmetic, clock, machine ------------------------------------------------------------------------------ */
+/* ---- arena, arithmetic, clock, machine
+ * ------------------------------------------------------------------------------ */
 
 static void arena_pieces_are_aligned_zeroed_and_bounded(void **state)
 {
@@ -380,7 +437,8 @@ static void clock_can_be_made_to_stand_still(void **state)
     assert_true(bnt_clock_now_ns() >= before);
     bnt_clock_fake(5000);
     assert_int_equal(bnt_clock_now_ns(), 5000);
-    bnt_clock_sleep_ns(3600ull * 1000000000u); /* an hour that takes no time, or this test times out */
+    bnt_clock_sleep_ns(3600ull *
+                       1000000000u); /* an hour that takes no time, or this test times out */
     assert_true(bnt_clock_now_ns() == 5000 + 3600ull * 1000000000u);
 }
 
@@ -396,14 +454,16 @@ static void machine_facts_are_plausible(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "base_buf_grows_and_stays_terminated", .body = buf_grows_and_stays_terminated},
-    {.name = "base_buf_refuses_past_its_bound", .body = buf_refuses_past_its_bound_and_keeps_content},
+    {.name = "base_buf_refuses_past_its_bound",
+     .body = buf_refuses_past_its_bound_and_keeps_content},
     {.name = "base_buf_take_hands_over", .body = buf_take_hands_over_and_leaves_an_empty_one},
     {.name = "base_err_keeps_the_first", .body = err_keeps_the_first_and_gathers_context},
     {.name = "base_err_text_is_cut_never_overrun", .body = err_text_is_cut_never_overrun},
     {.name = "base_err_converts_errno_once", .body = err_converts_errno_once},
     {.name = "base_opt_reads_every_form", .body = opt_reads_every_form},
     {.name = "base_opt_fills_defaults_lists_and_sizes", .body = opt_fills_defaults_lists_and_sizes},
-    {.name = "base_opt_after_double_dash_is_an_operand", .body = opt_after_double_dash_is_an_operand},
+    {.name = "base_opt_after_double_dash_is_an_operand",
+     .body = opt_after_double_dash_is_an_operand},
     {.name = "base_opt_refuses_with_what_to_do", .body = opt_refuses_with_what_to_do},
     {.name = "base_opt_list_has_an_end", .body = opt_list_has_an_end},
     {.name = "base_size_units_are_exact", .body = size_units_are_exact},

@@ -1,6 +1,7 @@
-/* Guards what scripts and people depend on: the words, the streams and the exit codes of `bnt`. Each case is a folder
- * testkit/cli/<case>/ (README.md there): `cmd` is run by sh in an empty folder with $BNT, and what it wrote and its exit
- * code must be what the other files say. BNT_UPDATE_GOLDEN=1 writes those files instead; review the diff. */
+/* Guards what scripts and people depend on: the words, the streams and the exit codes of `bnt`.
+ * Each case is a folder testkit/cli/<case>/ (README.md there): `cmd` is run by sh in an empty
+ * folder with $BNT, and what it wrote and its exit code must be what the other files say.
+ * BNT_UPDATE_GOLDEN=1 writes those files instead; review the diff. */
 #include "testkit/suite.h"
 
 #include <dirent.h>
@@ -14,7 +15,9 @@
 
 enum { FILE_MAX_BYTES = 4 << 20, CASE_TIMEOUT_MS = 60 * 1000 };
 
-/* ---- files of a case ------------------------------------------------------------------------------------------------- */
+/* ---- files of a case
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct golden_case {
     const char *name;
@@ -49,7 +52,9 @@ static void write_part(const struct golden_case *c, const char *part, const char
     assert_int_equal(fclose(f), 0);
 }
 
-/* ---- comparison ------------------------------------------------------------------------------------------------------- */
+/* ---- comparison
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 /* Every occurrence of a path of this machine becomes a name. */
 static char *replace_all(char *text, const char *from, const char *to)
@@ -86,7 +91,8 @@ static char *next_line(char **rest)
     return line;
 }
 
-/* Line by line with fnmatch(3); a pattern line "..." stands for any number of lines. Both texts are taken apart. */
+/* Line by line with fnmatch(3); a pattern line "..." stands for any number of lines. Both texts are
+ * taken apart. */
 static bool matches(char *pattern, char *text)
 {
     while (*pattern) {
@@ -133,7 +139,8 @@ static bool check_stream(const struct golden_case *c, const char *stream, const 
         }
     }
     if (!as_said) {
-        print_message("%s: %s\n-- wanted --\n%s-- got --\n%s-- end --\n", c->name, stream, bnt_buf_view(&want), got);
+        print_message("%s: %s\n-- wanted --\n%s-- got --\n%s-- end --\n", c->name, stream,
+                      bnt_buf_view(&want), got);
     }
     bnt_buf_release(&want);
     return as_said;
@@ -143,7 +150,7 @@ static bool check_exit(const struct golden_case *c, int got)
 {
     struct bnt_buf want = BNT_BUF(64);
     bool given = read_part(c, "exit", &want);
-    bool as_said = got == (given ? atoi(bnt_buf_view(&want)) : 0);
+    bool as_said = got == (given ? strtol(bnt_buf_view(&want), NULL, 10) : 0);
     if (!as_said && getenv("BNT_UPDATE_GOLDEN")) {
         char text[16] = "";
         if (got != 0) {
@@ -153,13 +160,16 @@ static bool check_exit(const struct golden_case *c, int got)
         as_said = true;
     }
     if (!as_said) {
-        print_message("%s: exit wanted %s, got %d\n", c->name, given ? bnt_buf_view(&want) : "0", got);
+        print_message("%s: exit wanted %s, got %d\n", c->name, given ? bnt_buf_view(&want) : "0",
+                      got);
     }
     bnt_buf_release(&want);
     return as_said;
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void run_case(const char *name)
 {
@@ -174,7 +184,8 @@ static void run_case(const char *name)
     setenv("LC_ALL", "C.UTF-8", 1);
     unsetenv("BNT_TEST_MODEL");
     struct suite_output o;
-    suite_run((const char *const[]){"sh", "-eu", script, NULL}, suite_scratch(), CASE_TIMEOUT_MS, &o);
+    suite_run((const char *const[]){"sh", "-eu", script, NULL}, suite_scratch(), CASE_TIMEOUT_MS,
+              &o);
     o.out = without_places(o.out);
     o.err = without_places(o.err);
     bool out_right = check_stream(&c, "stdout", o.out);
@@ -225,9 +236,18 @@ static void pattern_lines_match_as_documented(void **state)
         const char *pattern, *text;
         bool matches;
     } cases[] = {
-        {"", "", true},           {"a\n", "a\n", true},         {"a\n", "b\n", false},        {"a\n", "", false},
-        {"", "a\n", false},       {"a*\n", "abc\n", true},      {"...\n", "", true},          {"...\n", "a\nb\n", true},
-        {"...\nb\n", "a\nb\n", true}, {"...\nb\n", "a\nb\nc\n", false}, {"a\n...\n", "b\n", false}, {"...\nx\n...\n", "a\nx\nb\n", true},
+        {"", "", true},
+        {"a\n", "a\n", true},
+        {"a\n", "b\n", false},
+        {"a\n", "", false},
+        {"", "a\n", false},
+        {"a*\n", "abc\n", true},
+        {"...\n", "", true},
+        {"...\n", "a\nb\n", true},
+        {"...\nb\n", "a\nb\n", true},
+        {"...\nb\n", "a\nb\nc\n", false},
+        {"a\n...\n", "b\n", false},
+        {"...\nx\n...\n", "a\nx\nb\n", true},
         {"a\n...\nz\n", "a\nz\nb\nz\n", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -243,7 +263,11 @@ static void pattern_lines_match_as_documented(void **state)
 static const struct suite_test tests[] = {
     {.name = "cli_pattern_lines_match_as_documented", .body = pattern_lines_match_as_documented},
     {.name = "cli_every_folder_is_listed", .body = every_folder_is_listed, .needs = "source"},
-#define CASE(folder) {.name = "cli_" #folder, .body = case_##folder, .needs = "source", .timeout_ms = CASE_TIMEOUT_MS},
+#define CASE(folder)                                                                               \
+    {.name = "cli_" #folder,                                                                       \
+     .body = case_##folder,                                                                        \
+     .needs = "source",                                                                            \
+     .timeout_ms = CASE_TIMEOUT_MS},
 #include "testkit/cli/cases.def"
 #undef CASE
     {0},

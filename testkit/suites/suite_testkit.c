@@ -1,5 +1,6 @@
-/* Guards the guard: a test that crashes, exits early, hangs, floods or leaks, and is nevertheless counted as passed, or
- * takes others down with it. Runs `bnt-suites --corpus` (corpus.c) and holds each verdict against this table. */
+/* Guards the guard: a test that crashes, exits early, hangs, floods or leaks, and is nevertheless
+ * counted as passed, or takes others down with it. Runs `bnt-suites --corpus` (corpus.c) and holds
+ * each verdict against this table. */
 #include "testkit/suite.h"
 
 #include <ctype.h>
@@ -20,7 +21,8 @@ static bool build_is(const char *config)
     return strcmp(BNT_CONFIG, config) == 0;
 }
 
-/* A sanitizer turns a crash signal into a report and an exit of its own; then the report must be in the output. */
+/* A sanitizer turns a crash signal into a report and an exit of its own; then the report must be in
+ * the output. */
 static bool build_is_sanitized(void)
 {
     return build_is("asan") || build_is("ubsan") || build_is("tsan");
@@ -163,7 +165,8 @@ static void every_corpus_test_is_in_the_table(void **state)
     run_suites((const char *const[]){"--corpus", "--list", NULL}, &o);
     assert_int_equal(o.exit, 0);
     unsigned lines = count(o.out, "\n");
-    assert_int_equal(lines, sizeof verdicts / sizeof verdicts[0] + 1); /* and corpus_leaks_memory, which has its own test */
+    assert_int_equal(lines, sizeof verdicts / sizeof verdicts[0] +
+                                1); /* and corpus_leaks_memory, which has its own test */
     suite_output_release(&o);
 }
 
@@ -171,7 +174,9 @@ static void last_line_counts_what_the_lines_say(void **state)
 {
     (void)state;
     struct suite_output o;
-    run_suites((const char *const[]){"--corpus", "corpus_passes", "corpus_fails", "corpus_skips", "corpus_exits_0", NULL}, &o);
+    run_suites((const char *const[]){"--corpus", "corpus_passes", "corpus_fails", "corpus_skips",
+                                     "corpus_exits_0", NULL},
+               &o);
     assert_int_equal(o.exit, 1);
     assert_non_null(strstr(o.out, "\n1..4\n1 passed, 2 failed, 1 skipped\n"));
     assert_string_equal(strstr(o.out, "\n1 passed") + 1, "1 passed, 2 failed, 1 skipped\n");
@@ -185,9 +190,12 @@ static void exit_codes_tell_what_happened(void **state)
         const char *args[4];
         int exit;
     } cases[] = {
-        {{"--corpus", "--run", "corpus_passes"}, 0},   {{"--corpus", "--run", "corpus_skips"}, 0},
-        {{"--corpus", "--run", "corpus_exits_0"}, 1},  {{"--corpus", "no test has this name"}, BNT_E_NO_TESTS},
-        {{"--run", "corpus_passes"}, BNT_E_NO_TESTS},  {{"--corpus", "--run", "corpus_passe"}, BNT_E_NO_TESTS},
+        {{"--corpus", "--run", "corpus_passes"}, 0},
+        {{"--corpus", "--run", "corpus_skips"}, 0},
+        {{"--corpus", "--run", "corpus_exits_0"}, 1},
+        {{"--corpus", "no test has this name"}, BNT_E_NO_TESTS},
+        {{"--run", "corpus_passes"}, BNT_E_NO_TESTS},
+        {{"--corpus", "--run", "corpus_passe"}, BNT_E_NO_TESTS},
         {{"--corpse"}, BNT_E_USAGE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -217,13 +225,14 @@ static void output_is_bounded_and_keeps_both_ends(void **state)
 static void what_a_test_leaves_is_cleared(void **state)
 {
     (void)state;
-    static const char *const leaky[] = {"corpus_leaks_process_with_pipe", "corpus_hangs_with_grandchild"};
+    static const char *const leaky[] = {"corpus_leaks_process_with_pipe",
+                                        "corpus_hangs_with_grandchild"};
     struct suite_output o;
     for (size_t i = 0; i < 2; i++) {
         run_corpus_test(leaky[i], &o);
         const char *pid = after(o.out, "left behind: ");
         assert_non_null(pid);
-        assert_true(process_is_gone(atoi(pid)));
+        assert_true(process_is_gone((pid_t)strtol(pid, NULL, 10)));
         suite_output_release(&o);
     }
     run_corpus_test("corpus_leaves_files", &o);
@@ -264,8 +273,11 @@ static void interrupt_ends_the_test_and_reports(void **state)
     char *argv[] = {program, corpus, passes, hangs, NULL};
     struct proc p;
     setenv("BNT_CORPUS_ASKED", "1", 1);
-    assert_int_equal(proc_start(&p, &(struct proc_spec){.argv = argv, .timeout_ms = CORPUS_TIMEOUT_MS}, NULL), BNT_OK);
-    while (!strstr(p.capture[PROC_OUT].data ? p.capture[PROC_OUT].data : "", "corpus_passes") && !proc_done(&p)) {
+    assert_int_equal(
+        proc_start(&p, &(struct proc_spec){.argv = argv, .timeout_ms = CORPUS_TIMEOUT_MS}, NULL),
+        BNT_OK);
+    while (!strstr(p.capture[PROC_OUT].data ? p.capture[PROC_OUT].data : "", "corpus_passes") &&
+           !proc_done(&p)) {
         proc_serve(&p, 1, 10);
     }
     assert_false(proc_done(&p));
@@ -283,14 +295,22 @@ static void interrupt_ends_the_test_and_reports(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "testkit_corpus_gets_its_verdicts", .body = corpus_gets_its_verdicts, .timeout_ms = CORPUS_TIMEOUT_MS},
-    {.name = "testkit_every_corpus_test_is_in_the_table", .body = every_corpus_test_is_in_the_table},
+    {.name = "testkit_corpus_gets_its_verdicts",
+     .body = corpus_gets_its_verdicts,
+     .timeout_ms = CORPUS_TIMEOUT_MS},
+    {.name = "testkit_every_corpus_test_is_in_the_table",
+     .body = every_corpus_test_is_in_the_table},
     {.name = "testkit_last_line_counts", .body = last_line_counts_what_the_lines_say},
     {.name = "testkit_exit_codes_tell_what_happened", .body = exit_codes_tell_what_happened},
-    {.name = "testkit_output_is_bounded", .body = output_is_bounded_and_keeps_both_ends, .timeout_ms = 30000},
+    {.name = "testkit_output_is_bounded",
+     .body = output_is_bounded_and_keeps_both_ends,
+     .timeout_ms = 30000},
     {.name = "testkit_what_a_test_leaves_is_cleared", .body = what_a_test_leaves_is_cleared},
-    {.name = "testkit_leak_found_at_exit_fails_the_test", .body = leak_found_at_exit_fails_the_test},
-    {.name = "testkit_interrupt_ends_the_test_and_reports", .body = interrupt_ends_the_test_and_reports, .timeout_ms = 30000},
+    {.name = "testkit_leak_found_at_exit_fails_the_test",
+     .body = leak_found_at_exit_fails_the_test},
+    {.name = "testkit_interrupt_ends_the_test_and_reports",
+     .body = interrupt_ends_the_test_and_reports,
+     .timeout_ms = 30000},
     {0},
 };
 
