@@ -288,16 +288,17 @@ static size_t keep_typical(struct candidate *c, size_t n, double mass)
     return n;
 }
 
+/* p >= min_p * best, said in logits: no exp is needed. */
 static size_t keep_min_p(struct candidate *c, size_t n, double min_p)
 {
-    softmax(c, n, 1.0);
-    double best = 0;
-    for (size_t i = 0; i < n; i++) {
-        best = c[i].p > best ? c[i].p : best;
+    float best = c[0].logit;
+    for (size_t i = 1; i < n; i++) {
+        best = c[i].logit > best ? c[i].logit : best;
     }
+    double threshold = (double)best + fm_log(min_p);
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (c[i].p >= min_p * best) {
+        if ((double)c[i].logit >= threshold) {
             c[kept++] = c[i];
         }
     }
