@@ -122,20 +122,18 @@ static CURLcode set_certificates(const struct transfer *t)
 }
 
 /* Which protocols a transfer may use, at first and after a redirect: never from https to http.
- * Before 7.85 libcurl took a mask, which later headers call deprecated. */
+ * libcurl allows a redirect only what both this option and its own list for redirects allow; that
+ * list holds http and https. Before 7.85 it took a mask, which later headers call deprecated. */
 static CURLcode set_protocols(struct transfer *t)
 {
     const bool https = t->source->kind == SOURCE_HTTPS;
 #if LIBCURL_VERSION_NUM >= 0x075500
-    const CURLoption first = CURLOPT_PROTOCOLS_STR, redirected = CURLOPT_REDIR_PROTOCOLS_STR;
-    const char *const own = https ? "https" : "http", *const both = https ? "https" : "http,https";
+    const char *const allowed = https ? "https" : "http,https";
+    return t->lib->easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, allowed);
 #else
-    const CURLoption first = CURLOPT_PROTOCOLS, redirected = CURLOPT_REDIR_PROTOCOLS;
-    const long own = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP;
-    const long both = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
+    const long allowed = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
+    return t->lib->easy_setopt(t->easy, CURLOPT_PROTOCOLS, allowed);
 #endif
-    CURLcode rc = t->lib->easy_setopt(t->easy, first, own);
-    return rc == CURLE_OK ? t->lib->easy_setopt(t->easy, redirected, both) : rc;
 }
 
 static CURLcode set_options(struct transfer *t)
@@ -160,12 +158,9 @@ static CURLcode set_options(struct transfer *t)
         CURLoption option;
         const void *value;
     } pointers[] = {
-        {CURLOPT_URL, t->source->url},
-        {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
-        {CURLOPT_ERRORBUFFER, t->text},
-        {CURLOPT_WRITEDATA, t},
-        {CURLOPT_HEADERDATA, t},
-        {CURLOPT_XFERINFODATA, t},
+        {CURLOPT_URL, t->source->url},  {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
+        {CURLOPT_ERRORBUFFER, t->text}, {CURLOPT_WRITEDATA, t},
+        {CURLOPT_HEADERDATA, t},        {CURLOPT_XFERINFODATA, t},
     };
     CURLcode rc = set_certificates(t);
     if (rc == CURLE_OK) {

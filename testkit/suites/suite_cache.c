@@ -3,7 +3,6 @@
 #include "testkit/suite.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <signal.h>
@@ -14,7 +13,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,41 +20,14 @@
 #include "cache/commands.h"
 #include "cache/index.h"
 #include "cache/store.h"
+#include "testkit/suites/cache_fixture.h"
 
-/* ---- what the bodies share ---------------------------------------------------------------------
- */
+/* ---- what the bodies share ---- */
 
 #define HEX_A8 "aaaaaaaa"
 #define HEX_56(c) c c c c c c c c c c c c c c
 #define FAKE_1 HEX_A8 HEX_56("1111")
 #define FAKE_2 HEX_A8 HEX_56("2222")
-
-static const char *path_in_scratch(char out[BNT_PATH_MAX], const char *relative)
-{
-    assert_int_equal(bnt_path_format(out, NULL, "%s/%s", suite_scratch(), relative), BNT_OK);
-    return out;
-}
-
-/* The cache of these tests: <scratch>/c. */
-static struct bnt_cache *open_cache(void)
-{
-    char dir[BNT_PATH_MAX];
-    struct bnt_err err = {0};
-    struct bnt_cache *c = NULL;
-    if (bnt_cache_open(path_in_scratch(dir, "c"), &c, &err) != BNT_OK) {
-        fail_msg("%s", err.msg);
-    }
-    return c;
-}
-
-static void digest_of(const char *text, char hex[BNT_SHA256_HEX])
-{
-    struct bnt_sha256 *d;
-    assert_int_equal(bnt_sha256_new(&d, NULL), BNT_OK);
-    assert_int_equal(bnt_sha256_update(d, text, strlen(text), NULL), BNT_OK);
-    assert_int_equal(bnt_sha256_hex(d, hex, NULL), BNT_OK);
-    bnt_sha256_free(d);
-}
 
 static void fill_entry(struct bnt_cache_entry *e, const char *name, const char *text)
 {
@@ -64,7 +35,7 @@ static void fill_entry(struct bnt_cache_entry *e, const char *name, const char *
     snprintf(e->name, sizeof e->name, "%s", name);
     snprintf(e->source, sizeof e->source, "file:///test/%s", name);
     snprintf(e->file_name, sizeof e->file_name, "%s.gguf", name);
-    digest_of(text, e->digest);
+    fixture_digest(text, e->digest);
 }
 
 /* Add `text` under `name`; the status of the first step that fails. */
@@ -97,22 +68,6 @@ static void blob_path(struct bnt_cache *c, const char *key, char path[BNT_PATH_M
     assert_int_equal(bnt_cache_blob_path(c, e.digest, path, NULL), BNT_OK);
 }
 
-static void assert_file_holds(const char *path, const char *text)
-{
-    struct bnt_buf b = BNT_BUF(1 << 20);
-    assert_int_equal(bnt_file_read(path, &b, NULL), BNT_OK);
-    assert_string_equal(bnt_buf_view(&b), text);
-    bnt_buf_release(&b);
-}
-
-static void write_file(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
-
 static enum bnt_cache_health health_of(struct bnt_cache *c, const char *key)
 {
     struct bnt_cache_entry e;
@@ -136,13 +91,12 @@ static void run_and_kill(void (*body)(int), int argument)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* ---- finding -----------------------------------------------------------------------------------
- */
+/* ---- finding ---- */
 
 static void finds_by_name_digest_and_prefix(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "one", "first"), got;
     add(c, "two", "second");
     char prefix[BNT_SHA256_HEX], upper[BNT_SHA256_HEX], path[BNT_PATH_MAX];
@@ -159,7 +113,7 @@ static void finds_by_name_digest_and_prefix(void **state)
         assert_string_equal(got.file_name, "one.gguf");
         assert_int_equal(got.size, 5);
         assert_true(got.fetched_s > 0 && got.verified_s > 0);
-        assert_file_holds(path, "first");
+        fixture_assert_holds(path, "first");
     }
     struct stat sb;
     assert_int_equal(stat(path, &sb), 0);
@@ -172,7 +126,7 @@ static void finds_by_name_digest_and_prefix(void **state)
 static void unknown_name_tells_the_nearest(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e;
     struct bnt_err err = {0};
     char path[BNT_PATH_MAX];
@@ -190,7 +144,7 @@ static void unknown_name_tells_the_nearest(void **state)
 static void ambiguous_prefix_is_refused(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e;
     char path[BNT_PATH_MAX];
     const char *digests[] = {FAKE_1, FAKE_2};
@@ -208,7 +162,7 @@ static void ambiguous_prefix_is_refused(void **state)
 static void two_names_of_one_blob_are_not_ambiguous(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "zebra", "same"), got;
     struct bnt_cache_list list;
     char path[BNT_PATH_MAX];
@@ -226,15 +180,15 @@ static void two_names_of_one_blob_are_not_ambiguous(void **state)
 static void name_moves_and_the_old_blob_stays(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry old = add(c, "m", "old"), got;
     char path[BNT_PATH_MAX];
     add(c, "m", "new");
     assert_int_equal(bnt_cache_lookup(c, "m", &got, path, NULL), BNT_OK);
-    assert_file_holds(path, "new");
+    fixture_assert_holds(path, "new");
     assert_int_equal(bnt_cache_lookup(c, old.digest, &got, path, NULL), BNT_OK);
     assert_string_equal(got.name, "");
-    assert_file_holds(path, "old");
+    fixture_assert_holds(path, "old");
     bnt_cache_close(c);
 }
 
@@ -262,7 +216,7 @@ static void refuses_names_that_look_like_something_else(void **state)
     longest[BNT_CACHE_NAME_MAX - 1] = 'x';
     longest[BNT_CACHE_NAME_MAX] = '\0';
     assert_false(bnt_cache_name_ok(longest));
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e;
     fill_entry(&e, "a/b", "text");
     assert_int_equal(try_add(c, &e, "text"), BNT_E_USAGE);
@@ -273,7 +227,7 @@ static void look_up_does_not_make_the_folder(void **state)
 {
     (void)state;
     char dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e;
     struct bnt_cache_list list;
     assert_int_equal(bnt_cache_lookup(c, "x", &e, path, NULL), BNT_E_NOT_FOUND);
@@ -281,7 +235,7 @@ static void look_up_does_not_make_the_folder(void **state)
     assert_int_equal(list.n, 0);
     bnt_cache_list_release(&list);
     bnt_cache_close(c);
-    assert_int_equal(access(path_in_scratch(dir, "c"), F_OK), -1);
+    assert_int_equal(access(fixture_path(dir, "c"), F_OK), -1);
 }
 
 static void folder_follows_the_environment(void **state)
@@ -316,12 +270,12 @@ static void resolves_what_a_user_types_after_m(void **state)
 {
     (void)state;
     char dir[BNT_PATH_MAX], file[BNT_PATH_MAX], plain[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "cached", "bytes");
     bnt_cache_close(c);
-    assert_int_equal(setenv("BNT_CACHE_DIR", path_in_scratch(dir, "c"), 1), 0);
-    write_file(path_in_scratch(file, "m.gguf"), "GGUF");
-    write_file(path_in_scratch(plain, "plain"), "GGUF");
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c"), 1), 0);
+    fixture_write(fixture_path(file, "m.gguf"), "GGUF");
+    fixture_write(fixture_path(plain, "plain"), "GGUF");
     assert_int_equal(chdir(suite_scratch()), 0);
     const struct {
         const char *name;
@@ -358,8 +312,42 @@ static void resolves_what_a_user_types_after_m(void **state)
     }
 }
 
-/* ---- death and damage --------------------------------------------------------------------------
- */
+/* ---- death and damage ---- */
+
+static void failed_rename_leaves_no_row(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], dir[BNT_PATH_MAX];
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry e, got;
+    bool found = true;
+    fill_entry(&e, "m", "bytes");
+    assert_int_equal(store_blob_path(fixture_path(dir, "c"), e.digest, path, NULL), BNT_OK);
+    assert_int_equal(bnt_mkdirs(path, NULL), BNT_OK); /* a folder where the blob should go */
+    assert_int_equal(try_add(c, &e, "bytes"), BNT_E_FAILED);
+    assert_int_equal(bnt_cache_find_name(c, "m", &got, &found, NULL), BNT_OK);
+    assert_false(found);
+    bnt_cache_close(c);
+}
+
+static void change_of_the_index_excludes_others_from_its_beginning(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct cache_index *ix;
+    sqlite3 *other;
+    bool fresh = false;
+    assert_int_equal(index_open(fixture_path(path, "index.db"), &ix, &fresh, NULL), BNT_OK);
+    assert_true(fresh);
+    assert_int_equal(index_commit(ix, NULL), BNT_OK);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    assert_int_equal(index_begin(ix, NULL), BNT_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_BUSY);
+    index_rollback(ix);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    index_close(ix);
+}
 
 /* Up to `steps` of an addition of "text", as a killed process leaves them. */
 static void part_of_an_addition(int steps)
@@ -367,8 +355,8 @@ static void part_of_an_addition(int steps)
     char dir[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
     struct bnt_cache_temp t;
     uint64_t size = 0;
-    digest_of("text", hex);
-    path_in_scratch(dir, "c");
+    fixture_digest("text", hex);
+    fixture_path(dir, "c");
     assert_int_equal(store_temp_open(dir, &t, NULL), BNT_OK);
     assert_int_equal(bnt_write_all(t.fd, "text", 4, "test", NULL), BNT_OK);
     if (steps >= 1) {
@@ -387,17 +375,17 @@ static void death_at_any_step_leaves_no_half_blob(void **state)
     (void)state;
     char hex[BNT_SHA256_HEX], path[BNT_PATH_MAX], dir[BNT_PATH_MAX];
     struct bnt_cache_entry e;
-    path_in_scratch(dir, "c");
-    digest_of("text", hex);
+    fixture_path(dir, "c");
+    fixture_digest("text", hex);
     for (int steps = 0; steps < 3; steps++) {
         run_and_kill(part_of_an_addition, steps);
-        struct bnt_cache *c = open_cache();
+        struct bnt_cache *c = fixture_cache();
         assert_int_equal(bnt_cache_adopt(c, NULL), BNT_OK);
         assert_int_equal(bnt_cache_lookup(c, hex, &e, path, NULL), BNT_E_NOT_FOUND);
         bnt_cache_close(c);
     }
     run_and_kill(part_of_an_addition, 3);
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     assert_int_equal(bnt_cache_lookup(c, hex, &e, path, NULL), BNT_E_NOT_FOUND);
     assert_int_equal(bnt_cache_adopt(c, NULL), BNT_OK);
     assert_int_equal(bnt_cache_lookup(c, hex, &e, path, NULL), BNT_OK);
@@ -423,8 +411,8 @@ static void sweep_takes_only_what_is_old_and_without_an_owner(void **state)
     (void)state;
     char dir[BNT_PATH_MAX], tmp[BNT_PATH_MAX];
     struct bnt_cache_temp mine;
-    path_in_scratch(dir, "c");
-    path_in_scratch(tmp, "c/tmp");
+    fixture_path(dir, "c");
+    fixture_path(tmp, "c/tmp");
     run_and_kill(part_of_an_addition, 0);
     run_and_kill(part_of_an_addition, 1);
     assert_int_equal(store_temp_open(dir, &mine, NULL), BNT_OK);
@@ -456,7 +444,7 @@ static void verify_finds_every_kind_of_damage(void **state)
     char path[BNT_PATH_MAX];
     struct bnt_cache_entry e;
     struct bnt_err err = {0};
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     add(c, "good", "good bytes");
     add(c, "flipped", "flipped bytes");
     add(c, "short", "short bytes");
@@ -483,14 +471,14 @@ static void adding_again_heals(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     add(c, "m", "precious bytes");
     blob_path(c, "m", path);
     flip_byte(path);
     assert_int_equal(health_of(c, "m"), BNT_CACHE_CORRUPT);
     add(c, "m", "precious bytes");
     assert_int_equal(health_of(c, "m"), BNT_CACHE_OK);
-    assert_file_holds(path, "precious bytes");
+    fixture_assert_holds(path, "precious bytes");
     bnt_cache_close(c);
 }
 
@@ -503,7 +491,7 @@ static int stop_at_once(void *ctx, uint64_t done_bytes)
 static void verify_can_be_interrupted(void **state)
 {
     (void)state;
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "m", "some bytes");
     enum bnt_cache_health h = BNT_CACHE_OK;
     assert_int_equal(bnt_cache_verify(c, &e, stop_at_once, NULL, &h, NULL), BNT_E_INTERRUPTED);
@@ -514,11 +502,11 @@ static void missing_index_is_made_from_the_store(void **state)
 {
     (void)state;
     char index[BNT_PATH_MAX], path[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "m", "bytes"), got;
     bnt_cache_close(c);
-    assert_int_equal(unlink(path_in_scratch(index, "c/index.db")), 0);
-    c = open_cache();
+    assert_int_equal(unlink(fixture_path(index, "c/index.db")), 0);
+    c = fixture_cache();
     assert_int_equal(bnt_cache_lookup(c, "m", &got, path, NULL), BNT_E_NOT_FOUND);
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
     assert_string_equal(got.name, "");
@@ -533,19 +521,19 @@ static void damaged_index_is_told_and_rebuilt(void **state)
     (void)state;
     char index[BNT_PATH_MAX], dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
     struct bnt_err err = {0};
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add(c, "m", "bytes"), got;
     uint64_t blobs = 0;
     bnt_cache_close(c);
-    write_file(path_in_scratch(index, "c/index.db"), "this is not a database, and never was one\n");
-    assert_int_equal(bnt_cache_open(path_in_scratch(dir, "c"), &c, &err), BNT_E_FILE);
+    fixture_write(fixture_path(index, "c/index.db"), "this is not a database, and never was one\n");
+    assert_int_equal(bnt_cache_open(fixture_path(dir, "c"), &c, &err), BNT_E_FILE);
     assert_null(c);
     assert_non_null(strstr(err.msg, "index.db"));
     assert_non_null(strstr(err.hint, "bnt cache rebuild"));
     assert_int_equal(bnt_cache_rebuild(dir, &blobs, NULL), BNT_OK);
     assert_int_equal(blobs, 1);
-    assert_int_equal(access(path_in_scratch(index, "c/index.db.damaged"), F_OK), 0);
-    c = open_cache();
+    assert_int_equal(access(fixture_path(index, "c/index.db.damaged"), F_OK), 0);
+    c = fixture_cache();
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
     bnt_cache_close(c);
 }
@@ -556,7 +544,7 @@ static int sql(const char *statement)
     char index[BNT_PATH_MAX];
     sqlite3 *db;
     sqlite3_stmt *q;
-    assert_int_equal(sqlite3_open(path_in_scratch(index, "c/index.db"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open(fixture_path(index, "c/index.db"), &db), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db, statement, -1, &q, NULL), SQLITE_OK);
     int value = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
     assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
@@ -569,12 +557,12 @@ static void index_of_a_newer_program_is_refused(void **state)
     (void)state;
     char dir[BNT_PATH_MAX];
     struct bnt_err err = {0};
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     add(c, "m", "bytes");
     bnt_cache_close(c);
     assert_int_equal(sql("PRAGMA user_version"), INDEX_SCHEMA);
     sql("PRAGMA user_version = 2");
-    assert_int_equal(bnt_cache_open(path_in_scratch(dir, "c"), &c, &err), BNT_E_UNSUPPORTED);
+    assert_int_equal(bnt_cache_open(fixture_path(dir, "c"), &c, &err), BNT_E_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "schema 2"));
 }
 
@@ -590,14 +578,14 @@ static void read_only_cache_answers(void **state)
 {
     (void)state;
     char dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     add(c, "m", "bytes");
     bnt_cache_close(c);
-    path_in_scratch(dir, "c");
+    fixture_path(dir, "c");
     assert_int_equal(chmod(dir, 0555), 0);
     static const char *const parts[] = {"c/tmp", "c/index.db", "c/index.db-journal"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        assert_int_equal(chmod(path_in_scratch(path, parts[i]), i == 0 ? 0555 : 0444), 0);
+        assert_int_equal(chmod(fixture_path(path, parts[i]), i == 0 ? 0555 : 0444), 0);
     }
     pid_t child = fork();
     assert_true(child >= 0);
@@ -614,19 +602,18 @@ static void read_only_cache_answers(void **state)
     int status = 1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(chmod(dir, 0755), 0); /* or the scratch folder could not be removed */
-    assert_int_equal(chmod(path_in_scratch(path, "c/tmp"), 0755), 0);
+    assert_int_equal(chmod(fixture_path(path, "c/tmp"), 0755), 0);
     assert_int_equal(status, 0);
 }
 
-/* ---- many processes ----------------------------------------------------------------------------
- */
+/* ---- many processes ---- */
 
 enum { WRITERS = 8, BLOBS_EACH = 6 };
 
 /* What writer `w` adds: blobs of its own, and one that all of them add under one name. */
 static void writer(int w)
 {
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     for (int i = 0; i < BLOBS_EACH; i++) {
         char name[64], text[64];
         snprintf(name, sizeof name, "w%d-%d", w, i);
@@ -654,7 +641,7 @@ static void many_writers_lose_nothing(void **state)
         assert_int_equal(waitpid(children[w], &status, 0), children[w]);
         assert_int_equal(status, 0);
     }
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_list list;
     assert_int_equal(bnt_cache_list(c, &list, NULL), BNT_OK);
     assert_int_equal(list.n, WRITERS * BLOBS_EACH + 1);
@@ -665,7 +652,7 @@ static void many_writers_lose_nothing(void **state)
     bnt_cache_list_release(&list);
     bnt_cache_close(c);
     char tmp[BNT_PATH_MAX];
-    assert_int_equal(count_files(path_in_scratch(tmp, "c/tmp")), 0);
+    assert_int_equal(count_files(fixture_path(tmp, "c/tmp")), 0);
 }
 
 enum { KILLS = 60, KILL_AFTER_MAX_US = 12000 };
@@ -673,7 +660,7 @@ enum { KILLS = 60, KILL_AFTER_MAX_US = 12000 };
 /* Adds and adds, until it is killed. */
 static void endless_writer(unsigned seed)
 {
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     for (unsigned i = 0;; i++) {
         char name[64], text[64];
         snprintf(name, sizeof name, "n%u", i % 4);
@@ -684,7 +671,7 @@ static void endless_writer(unsigned seed)
 
 static void assert_every_name_has_its_blob(void)
 {
-    struct bnt_cache *c = open_cache();
+    struct bnt_cache *c = fixture_cache();
     struct bnt_cache_list list;
     assert_int_equal(bnt_cache_list(c, &list, NULL), BNT_OK);
     for (size_t i = 0; i < list.n; i++) {
@@ -729,6 +716,9 @@ static const struct suite_test tests[] = {
     {.name = "cache_folder_follows_the_environment", .body = folder_follows_the_environment},
     {.name = "cache_resolves_what_a_user_types_after_m",
      .body = resolves_what_a_user_types_after_m},
+    {.name = "cache_failed_rename_leaves_no_row", .body = failed_rename_leaves_no_row},
+    {.name = "cache_change_of_the_index_excludes_others_from_its_beginning",
+     .body = change_of_the_index_excludes_others_from_its_beginning},
     {.name = "cache_death_at_any_step_leaves_no_half_blob",
      .body = death_at_any_step_leaves_no_half_blob},
     {.name = "cache_sweep_takes_only_what_is_old_and_without_an_owner",

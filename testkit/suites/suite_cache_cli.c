@@ -11,6 +11,7 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "testkit/suites/cache_fixture.h"
 
 enum { MAX_ARGS = 8 };
 
@@ -57,16 +58,6 @@ static const char *text_of(const json_t *object, const char *key)
     const char *text = json_string_value(json_object_get(object, key));
     assert_non_null(text);
     return text;
-}
-
-static void write_file(const char *relative, const char *text)
-{
-    char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), relative), BNT_OK);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
 }
 
 /* Path of a cached model, as bnt path prints it. */
@@ -163,7 +154,8 @@ static void exit_codes_tell_the_cause(void **state)
     (void)state;
     static const char other_digest[] =
         "0000000000000000000000000000000000000000000000000000000000000000";
-    write_file("m.gguf", "bytes");
+    char file[BNT_PATH_MAX];
+    fixture_write(fixture_path(file, "m.gguf"), "bytes");
     BNT_EXITS(BNT_E_USAGE, "fetch", "-q");
     BNT_EXITS(BNT_E_USAGE, "fetch", "a.gguf", "b.gguf");
     BNT_EXITS(BNT_E_USAGE, "fetch", "http://127.0.0.1:1/m.gguf");
@@ -183,8 +175,8 @@ static void verify_tells_damage_and_how_to_heal_it(void **state)
 {
     (void)state;
     struct suite_output o;
-    char path[BNT_PATH_MAX];
-    write_file("m.gguf", "some bytes");
+    char path[BNT_PATH_MAX], file[BNT_PATH_MAX];
+    fixture_write(fixture_path(file, "m.gguf"), "some bytes");
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "fetch", "bundled:");
     path_of("m", path);

@@ -1,0 +1,19 @@
+/* What the suites of cache and fetch share: files and a cache in the test's scratch folder. A step
+ * that fails fails the test. */
+#ifndef SUITES_CACHE_FIXTURE_H
+#define SUITES_CACHE_FIXTURE_H
+
+#include "cache/bnt_cache.h"
+
+/* Path of `relative` in the scratch folder; returns out. */
+const char *fixture_path(char out[BNT_PATH_MAX], const char *relative);
+void fixture_write(const char *path, const char *text);
+/* The file holds exactly this text. */
+void fixture_assert_holds(const char *path, const char *text);
+void fixture_digest(const char *text, char hex[BNT_SHA256_HEX]);
+/* The cache in <scratch>/c. */
+struct bnt_cache *fixture_cache(void);
+/* That cache has no entry, no blob and no temporary. */
+void fixture_assert_empty(struct bnt_cache *c);
+
+#endif
