@@ -99,7 +99,7 @@ static void report_tables(struct report *r)
 {
     const struct cpu_kernels *const *all = cpu_kernels_all();
     bool chosen = false;
-    for (size_t i = 0; all[i] != NULL && i < MAX_TABLES; i++) {
+    for (size_t i = 0; i < MAX_TABLES && all[i] != NULL; i++) {
         report_table(all[i], chosen, &r->tables[i]);
         chosen = chosen || r->tables[i].state == TABLE_CHOSEN;
         r->self_test_ms += r->tables[i].self_test_ms;
