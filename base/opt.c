@@ -16,7 +16,8 @@ enum {
     NAME_MAX_BYTES = 64,
     HELP_MAX_BYTES = 1 << 20,
     MAX_OPTIONS = 128,
-    HELP_COLUMN = 30
+    HELP_COLUMN = 30,
+    HELP_WIDTH = 96
 };
 
 /* ---- values
@@ -354,10 +355,37 @@ enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc,
 /* ---- help and dispatch
  * ------------------------------------------------------------------------------------------- */
 
+/* Append text with lines broken at blanks; lines but the first begin at `indent`. column: where the
+ * text begins. A newline in the text stands. */
+static enum bnt_status wrap(struct bnt_buf *out, const char *text, size_t column, size_t indent,
+                            struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    while (st == BNT_OK && *text) {
+        size_t word = strcspn(text, " \n");
+        st = bnt_buf_append(out, text, word, err);
+        column += word;
+        text += word;
+        size_t blanks = strspn(text, " ");
+        size_t next = strcspn(text + blanks, " \n");
+        bool newline = *text == '\n' || (*text && column + blanks + next > HELP_WIDTH);
+        if (st == BNT_OK && newline) {
+            st = bnt_buf_printf(out, err, "\n%*s", (int)indent, "");
+            column = indent;
+            text += *text == '\n' ? 1 : blanks;
+        } else if (st == BNT_OK) {
+            st = bnt_buf_append(out, text, blanks, err);
+            column += blanks;
+            text += blanks;
+        }
+    }
+    return st;
+}
+
 static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out,
                                    struct bnt_err *err)
 {
-    char left[96];
+    char left[96], text[512];
     char letter[8] = "    ";
     if (o->kind == BNT_OPT_HEADING) {
         return bnt_buf_printf(out, err, "\n%s:\n", o->help);
@@ -370,15 +398,15 @@ static enum bnt_status help_option(const struct bnt_opt *o, struct bnt_buf *out,
     }
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->long_name, o->arg ? " " : "",
              o->arg ? o->arg : "");
-    enum bnt_status st =
-        strlen(left) < HELP_COLUMN
-            ? bnt_buf_printf(out, err, "%-*s %s", HELP_COLUMN, left, o->help)
-            : bnt_buf_printf(out, err, "%s\n%*s %s", left, HELP_COLUMN, "", o->help);
-    if (st == BNT_OK && o->choices) {
-        st = bnt_buf_printf(out, err, ": %s", o->choices);
-    }
-    if (st == BNT_OK && o->def && o->kind != BNT_OPT_FLAG) {
-        st = bnt_buf_printf(out, err, " [%s]", o->def);
+    bool shows_default = o->def && o->kind != BNT_OPT_FLAG;
+    snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, o->choices ? ": " : "",
+             o->choices ? o->choices : "", shows_default ? " [" : "", shows_default ? o->def : "",
+             shows_default ? "]" : "");
+    enum bnt_status st = strlen(left) < HELP_COLUMN
+                             ? bnt_buf_printf(out, err, "%-*s ", HELP_COLUMN, left)
+                             : bnt_buf_printf(out, err, "%s\n%*s ", left, HELP_COLUMN, "");
+    if (st == BNT_OK) {
+        st = wrap(out, text, HELP_COLUMN + 1, HELP_COLUMN + 1, err);
     }
     return st == BNT_OK ? bnt_buf_putc(out, '\n', err) : st;
 }
@@ -407,7 +435,9 @@ enum bnt_status bnt_cmd_help(const struct bnt_cmd *cmd, const char *prefix, stru
     enum bnt_status st = bnt_buf_printf(out, err, "%s: %s\n\nUsage: %s %s\n", words, cmd->summary,
                                         words, cmd->synopsis ? cmd->synopsis : "");
     if (st == BNT_OK && cmd->description) {
-        st = bnt_buf_printf(out, err, "\n%s\n", cmd->description);
+        st = bnt_buf_putc(out, '\n', err);
+        st = st == BNT_OK ? wrap(out, cmd->description, 0, 0, err) : st;
+        st = st == BNT_OK ? bnt_buf_putc(out, '\n', err) : st;
     }
     if (st == BNT_OK && cmd->subs) {
         st = help_subs(cmd, out, err);
