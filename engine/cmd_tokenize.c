@@ -88,23 +88,31 @@ static enum bnt_status parse_ids(const char *text, struct bnt_ids *out, struct b
     return BNT_OK;
 }
 
+static void print_escaped(unsigned char c)
+{
+    const char *letter = c == '\n' ? "n" : c == '\t' ? "t" : c == '\r' ? "r" : NULL;
+    if (c == '"' || c == '\\') {
+        printf("\\%c", c);
+    } else if (letter != NULL) {
+        printf("\\%s", letter);
+    } else {
+        printf("\\x%02x", c);
+    }
+}
+
+/* In quotes; what would not show, or is no UTF-8, as an escape. */
 static void print_quoted(const struct bnt_buf *piece)
 {
     putchar('"');
-    for (size_t i = 0; i < piece->len; i++) {
-        unsigned char c = (unsigned char)piece->data[i];
-        if (c == '"' || c == '\\') {
-            printf("\\%c", c);
-        } else if (c == '\n') {
-            fputs("\\n", stdout);
-        } else if (c == '\t') {
-            fputs("\\t", stdout);
-        } else if (c == '\r') {
-            fputs("\\r", stdout);
-        } else if (c < 0x20 || c == 0x7f) {
-            printf("\\x%02x", c);
+    for (size_t i = 0; i < piece->len;) {
+        const unsigned char *c = (const unsigned char *)piece->data + i;
+        unsigned n = uni_valid_len(c, piece->len - i);
+        if (n == 0 || *c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\') {
+            print_escaped(*c);
+            i++;
         } else {
-            putchar(c);
+            fwrite(c, 1, n, stdout);
+            i += n;
         }
     }
     putchar('"');

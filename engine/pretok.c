@@ -77,6 +77,7 @@ STEPS(steps_chameleon) = {MATCH(pretok_match_sentinel),
 
 #define LLAMA3_FLAGS (PRETOK_IGNORE_MERGES | PRETOK_ADD_BOS)
 
+/* Rows that split alike stand together. */
 static const struct pretok table[] = {
     {"default", 0, steps_default},
     {"llama-bpe", LLAMA3_FLAGS, steps_llama3},
@@ -219,6 +220,9 @@ const struct pretok *pretok_at(size_t i)
 enum bnt_status pretok_names(struct bnt_buf *out, struct bnt_err *err)
 {
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (i > 0 && table[i].steps == table[i - 1].steps) {
+            continue;
+        }
         enum bnt_status s = bnt_buf_printf(out, err, "%s%s", i == 0 ? "" : ", ", table[i].name);
         if (s != BNT_OK) {
             return s;

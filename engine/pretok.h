@@ -46,7 +46,7 @@ struct pretok {
 const struct pretok *pretok_find(const char *name, size_t len);
 /* Row i of the table; NULL past its end. */
 const struct pretok *pretok_at(size_t i);
-/* All names, separated by ", ". */
+/* One name for each way of splitting, separated by ", ". */
 enum bnt_status pretok_names(struct bnt_buf *out, struct bnt_err *err);
 
 /* Cut c[0..n-1]: ends gets the end of every piece (in characters), ascending; returns how many.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/opt.h"
 #include "engine/tokenizer_impl.h"
 
 /* Tokens of these names end an answer, and are control tokens whatever the file says. The first
@@ -293,17 +294,31 @@ static void warn_of_missing_pre(const struct load *l)
     warn(l, what, hint);
 }
 
-static enum bnt_status unknown_pre(const struct load *l, const char *name, size_t len)
+static enum bnt_status unknown_pre(const struct load *l, struct gguf_str name)
 {
-    struct bnt_buf names = BNT_BUF(4096);
-    if (pretok_names(&names, NULL) == BNT_OK) {
-        bnt_err_set(l->err, BNT_E_UNSUPPORTED,
-                    "%.160s: pre-tokenizer \"%.*s\" is not known here (known: %s)", l->g->path,
-                    len > 48 ? 48 : (int)len, name, bnt_buf_view(&names));
+    enum { MAX_NAMES = 128 };
+    const char *names[MAX_NAMES + 1] = {NULL};
+    for (size_t i = 0; i < MAX_NAMES && pretok_at(i) != NULL; i++) {
+        names[i] = pretok_at(i)->name;
+    }
+    char shown[49];
+    snprintf(shown, sizeof(shown), "%.*s", name.len > 48 ? 48 : (int)name.len, name.data);
+    struct bnt_buf known = BNT_BUF(4096);
+    enum bnt_status st = pretok_names(&known, l->err);
+    if (st == BNT_OK) {
+        st = bnt_err_set(
+            l->err, BNT_E_UNSUPPORTED,
+            "%.160s: pre-tokenizer \"%s\" is not known here (known: %s and their aliases)",
+            l->g->path, shown, bnt_buf_view(&known));
+    }
+    bnt_buf_release(&known);
+    const char *near = bnt_did_you_mean(shown, names);
+    if (near != NULL) {
+        bnt_err_hint(l->err, "did you mean %s? take it with --pre %s", near, near);
+    } else {
         bnt_err_hint(l->err, "take one that splits alike: --pre NAME");
     }
-    bnt_buf_release(&names);
-    return bnt_err_set(l->err, BNT_E_UNSUPPORTED, "%s: unknown pre-tokenizer", l->g->path);
+    return st;
 }
 
 static enum bnt_status choose_pre(struct load *l)
@@ -317,7 +332,7 @@ static enum bnt_status choose_pre(struct load *l)
     }
     l->t->pre = pretok_find(name.data, name.len);
     if (l->t->pre == NULL) {
-        return unknown_pre(l, name.data, name.len);
+        return unknown_pre(l, name);
     }
     l->t->ignore_merges = (l->t->pre->flags & PRETOK_IGNORE_MERGES) != 0;
     l->t->add_bos = (l->t->pre->flags & PRETOK_ADD_BOS) != 0;
