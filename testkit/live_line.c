@@ -16,8 +16,8 @@ static unsigned terminal_columns(int fd)
     return known ? size.ws_col : DEFAULT_COLUMNS;
 }
 
-void live_line_text(const struct bnt_test_run *run, const char *running, uint64_t elapsed_ms, unsigned columns, char *out,
-                    size_t size)
+void live_line_text(const struct bnt_test_run *run, const char *running, uint64_t elapsed_ms,
+                    unsigned columns, char *out, size_t size)
 {
     char bar[BAR_CELLS + 1];
     uint64_t cells = run->budget_ms ? elapsed_ms * BAR_CELLS / run->budget_ms : 0;
@@ -26,9 +26,10 @@ void live_line_text(const struct bnt_test_run *run, const char *running, uint64_
     }
     bar[BAR_CELLS] = '\0';
     struct bnt_test_counts c = bnt_test_count(run, NULL);
-    snprintf(out, size, "%s [%s] %llu of %llu s  %zu/%zu  %zu failed  %s", bnt_test_tier_name(run->tier), bar,
-             (unsigned long long)(elapsed_ms / 1000), (unsigned long long)(run->budget_ms / 1000),
-             c.n - c.of[BNT_TEST_PENDING], c.n, c.of[BNT_TEST_FAILED], running ? running : "");
+    snprintf(out, size, "%s [%s] %llu of %llu s  %zu/%zu  %zu failed  %s",
+             bnt_test_tier_name(run->tier), bar, (unsigned long long)(elapsed_ms / 1000),
+             (unsigned long long)(run->budget_ms / 1000), c.n - c.of[BNT_TEST_PENDING], c.n,
+             c.of[BNT_TEST_FAILED], running ? running : "");
     if (columns > 0 && strlen(out) >= columns) { /* a wrapped line could not be wiped */
         out[columns - 1] = '\0';
     }
@@ -39,7 +40,8 @@ void live_line_begin(struct live_line *line, int fd)
     *line = (struct live_line){.fd = isatty(fd) ? fd : -1};
 }
 
-void live_line_tick(void *ctx, const struct bnt_test_run *run, const char *running, uint64_t elapsed_ms)
+void live_line_tick(void *ctx, const struct bnt_test_run *run, const char *running,
+                    uint64_t elapsed_ms)
 {
     struct live_line *line = ctx;
     uint64_t now = bnt_clock_now_ns();

@@ -1,9 +1,9 @@
 /* Child processes of the testkit. See proc.h.
  *
- * Invariants: while a proc runs, pid > 0 and group == pid; a stream's descriptor is open exactly until its end of file
- * or the child's end. A leaked grandchild that holds a pipe open cannot hang us: the child's own end decides, not the
- * end of its output. There is no SIGCHLD handler: poll wakes on the pipes' end of file, and at the latest after
- * REAP_MS. */
+ * Invariants: while a proc runs, pid > 0 and group == pid; a stream's descriptor is open exactly
+ * until its end of file or the child's end. A leaked grandchild that holds a pipe open cannot hang
+ * us: the child's own end decides, not the end of its output. There is no SIGCHLD handler: poll
+ * wakes on the pipes' end of file, and at the latest after REAP_MS. */
 #include "testkit/proc.h"
 
 #include <errno.h>
@@ -26,8 +26,8 @@ enum {
     FLOOD_BYTES = 16 * 1024 * 1024,
     READ_BYTES = 16 * 1024,
     MAX_PROCS = 256,
-    REAP_MS = 20, /* longest time between two looks at a child that closed none of its pipes */
-    ENDING_MS = 100, /* what a process that its parent killed but did not wait for may take to end */
+    REAP_MS = 20,    /* longest time between two looks at a child that closed none of its pipes */
+    ENDING_MS = 100, /* for a process that its parent killed but did not wait for */
 };
 
 static uint64_t real_now_ns(void)
@@ -127,6 +127,8 @@ static void settle(struct proc *p, int status)
         p->leaked = group_is_alive(p->group);
     }
     kill(-p->group, SIGKILL);
+    (void)group_is_alive(
+        p->group); /* until they are gone, so that the next test starts without them */
     for (int i = 0; i < PROC_STREAMS; i++) {
         drain(p, i);
         close_fd(&p->fd[i]);

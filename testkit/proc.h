@@ -1,5 +1,6 @@
-/* Child processes of the testkit: each leads its own process group, its output is captured within a bound, and it is
- * ended with its whole group at a deadline. Several run side by side and are served by one thread.
+/* Child processes of the testkit: each leads its own process group, its output is captured within a
+ * bound, and it is ended with its whole group at a deadline. Several run side by side and are
+ * served by one thread.
  *
  *     struct proc p;
  *     proc_start(&p, &(struct proc_spec){.argv = argv, .timeout_ms = 5000}, &err);
@@ -7,8 +8,9 @@
  *     ... p.end, p.code, proc_output(&p, PROC_OUT) ...
  *     proc_release(&p);
  *
- * Life: proc_start -> proc_serve until proc_done -> proc_release. proc_release of a running child kills its group.
- * Time here is always the kernel's, never the fake clock of a test: a deadline must hold for a test that froze time. */
+ * Life: proc_start -> proc_serve until proc_done -> proc_release. proc_release of a running child
+ * kills its group. Time here is always the kernel's, never the fake clock of a test: a deadline
+ * must hold for a test that froze time. */
 #ifndef TESTKIT_PROC_H
 #define TESTKIT_PROC_H
 
@@ -19,7 +21,8 @@
 
 #include "base/status.h"
 
-/* Streams that are captured. PROC_REPORT is a pipe of which only a body knows; exec'd programs never see it. */
+/* Streams that are captured. PROC_REPORT is a pipe of which only a body knows; exec'd programs
+ * never see it. */
 enum { PROC_OUT, PROC_ERR, PROC_REPORT, PROC_STREAMS };
 
 enum proc_end {
@@ -36,11 +39,11 @@ struct proc_spec {
     /* what the forked child does instead; its value is the exit status. */
     int (*body)(void *ctx, int report_fd);
     void *ctx;
-    const char *cwd;     /* NULL: this process's */
-    bool merge;          /* standard error goes to PROC_OUT, in the order in which both were written */
-    unsigned timeout_ms; /* 0: none */
-    unsigned grace_ms;   /* SIGTERM first, SIGKILL this much later; 0: SIGKILL at once */
-    size_t keep_bytes;   /* kept per stream, the first and the last halves of it; 0: 128 KiB */
+    const char *cwd; /* NULL: this process's */
+    bool merge;      /* standard error goes to PROC_OUT, in the order in which both were written */
+    unsigned timeout_ms;  /* 0: none */
+    unsigned grace_ms;    /* SIGTERM first, SIGKILL this much later; 0: SIGKILL at once */
+    size_t keep_bytes;    /* kept per stream, the first and the last halves of it; 0: 128 KiB */
     uint64_t flood_bytes; /* written in all before the child is ended; 0: 16 MiB */
 };
 
@@ -63,18 +66,20 @@ struct proc {
     uint64_t term_at_ns, kill_at_ns; /* 0: never */
 };
 
-/* Orphans of our children become our children instead of init's, so that `leaked` tells a process that still runs from
- * one that merely waits to be reaped. For the whole of this process; call once before proc_start. */
+/* Orphans of our children become our children instead of init's, so that `leaked` tells a process
+ * that still runs from one that merely waits to be reaped. For the whole of this process; call once
+ * before proc_start. */
 void proc_adopt_orphans(void);
 
 enum bnt_status proc_start(struct proc *p, const struct proc_spec *spec, struct bnt_err *err);
-/* Read output, hold deadlines, reap; returns as soon as one of n ended, or after wait_ms. Ended ones are skipped. */
+/* Read output, hold deadlines, reap; returns as soon as one of n ended, or after wait_ms. Ended
+ * ones are skipped. */
 void proc_serve(struct proc *procs, size_t n, unsigned wait_ms);
 bool proc_done(const struct proc *p);
 /* End it now (with its grace); proc_done after some more proc_serve. */
 void proc_stop(struct proc *p);
-/* What a stream held, NUL-terminated, with '?' for NUL bytes, and a line that says how many bytes were left out of its
- * middle; the caller frees. NULL: out of memory. */
+/* What a stream held, NUL-terminated, with '?' for NUL bytes, and a line that says how many bytes
+ * were left out of its middle; the caller frees. NULL: out of memory. */
 char *proc_output(const struct proc *p, int stream);
 void proc_release(struct proc *p);
 

@@ -5,7 +5,8 @@
 
 #include "testkit/report_writer.h"
 
-/* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes U+FFFD. */
+/* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes
+ * U+FFFD. */
 static json_t *json_text(const char *text)
 {
     json_t *value = json_string(text);
@@ -27,15 +28,17 @@ static json_t *json_failure(const struct bnt_test_run *run, const struct bnt_tes
 {
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
     (void)bnt_test_rerun(run, t, &rerun, NULL);
-    json_t *o = json_pack("{s:o, s:o}", "rerun", json_text(bnt_buf_view(&rerun)), "output", json_text(report_text(t->output)));
+    json_t *o = json_pack("{s:o, s:o}", "rerun", json_text(bnt_buf_view(&rerun)), "output",
+                          json_text(report_text(t->output)));
     bnt_buf_release(&rerun);
     return o;
 }
 
 static json_t *json_test(const struct bnt_test_run *run, const struct bnt_test *t)
 {
-    json_t *o = json_pack("{s:o, s:o, s:s, s:o}", "name", json_text(t->name), "suite", json_text(t->suite), "tier",
-                          bnt_test_tier_name(t->tier), "needs", json_text(t->needs));
+    json_t *o =
+        json_pack("{s:o, s:o, s:s, s:o}", "name", json_text(t->name), "suite", json_text(t->suite),
+                  "tier", bnt_test_tier_name(t->tier), "needs", json_text(t->needs));
     if (t->outcome == BNT_TEST_PENDING) { /* a listing */
         json_object_set_new(o, "timeout_ms", json_integer(t->timeout_ms));
         return o;
@@ -56,16 +59,17 @@ static json_t *json_test(const struct bnt_test_run *run, const struct bnt_test *
 static json_t *json_counts(const struct bnt_test_run *run)
 {
     struct bnt_test_counts c = bnt_test_count(run, NULL);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "tests", (json_int_t)c.n, "passed", (json_int_t)c.of[BNT_TEST_PASSED],
-                     "failed", (json_int_t)c.of[BNT_TEST_FAILED], "skipped", (json_int_t)c.of[BNT_TEST_SKIPPED], "not_run",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "tests", (json_int_t)c.n, "passed",
+                     (json_int_t)c.of[BNT_TEST_PASSED], "failed", (json_int_t)c.of[BNT_TEST_FAILED],
+                     "skipped", (json_int_t)c.of[BNT_TEST_SKIPPED], "not_run",
                      (json_int_t)c.of[BNT_TEST_NOT_RUN]);
 }
 
 static void set_what_ran(json_t *root, const struct bnt_test_run *run, int exit_code)
 {
     json_object_set_new(root, "model",
-                        json_pack("{s:o, s:s, s:s}", "path", json_text(run->model.path), "digest", run->model.digest, "kind",
-                                  report_text(run->model.kind)));
+                        json_pack("{s:o, s:s, s:s}", "path", json_text(run->model.path), "digest",
+                                  run->model.digest, "kind", report_text(run->model.kind)));
     json_object_set_new(root, "budget_seconds", json_real((double)run->budget_ms / 1e3));
     json_object_set_new(root, "seconds", json_real((double)run->wall_ns / 1e9));
     json_object_set_new(root, "jobs", json_integer(run->n_jobs));
@@ -74,7 +78,8 @@ static void set_what_ran(json_t *root, const struct bnt_test_run *run, int exit_
     json_object_set_new(root, "counts", json_counts(run));
 }
 
-enum bnt_status bnt_test_report_json(const struct bnt_test_run *run, int exit_code, struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status bnt_test_report_json(const struct bnt_test_run *run, int exit_code,
+                                     struct bnt_buf *out, struct bnt_err *err)
 {
     json_t *tests = json_array();
     for (size_t i = 0; i < run->n; i++) {

@@ -1,7 +1,8 @@
-/* JUnit XML of a run: the attributes and elements on which the common readers (GitHub, GitLab, Jenkins) agree.
+/* JUnit XML of a run: the attributes and elements on which the common readers (GitHub, GitLab,
+ * Jenkins) agree.
  *
- * Whatever the tests wrote, the file is well-formed: characters that XML 1.0 forbids, and bytes that are no UTF-8, are
- * written as text, \xHH. */
+ * Whatever the tests wrote, the file is well-formed: characters that XML 1.0 forbids, and bytes
+ * that are no UTF-8, are written as text, \xHH. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,8 @@ static size_t allowed_sequence(const unsigned char *s)
         }
         c = c << 6 | (s[i] & 0x3fu);
     }
-    bool forbidden = c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff;
+    bool forbidden =
+        c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff;
     return forbidden ? 0 : n;
 }
 
@@ -57,7 +59,8 @@ static const char *entity(unsigned char c, bool in_attribute)
     }
 }
 
-static void write_escaped(struct report_writer *w, const char *text, size_t max_bytes, bool in_attribute)
+static void write_escaped(struct report_writer *w, const char *text, size_t max_bytes,
+                          bool in_attribute)
 {
     const unsigned char *s = (const unsigned char *)text;
     for (size_t i = 0; i < max_bytes && s[i];) {
@@ -81,7 +84,8 @@ static void write_attribute(struct report_writer *w, const char *name, const cha
     report_printf(w, "\"");
 }
 
-static void write_failure(struct report_writer *w, const struct bnt_test_run *run, const struct bnt_test *t)
+static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
+                          const struct bnt_test *t)
 {
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
     if (w->status == BNT_OK) {
@@ -101,13 +105,15 @@ static void write_skipped(struct report_writer *w, const struct bnt_test *t)
 {
     char message[512];
     bool not_run = t->outcome == BNT_TEST_NOT_RUN;
-    snprintf(message, sizeof message, "%s%s%s", not_run ? "NOT RUN (" : "", report_text(t->reason), not_run ? ")" : "");
+    snprintf(message, sizeof message, "%s%s%s", not_run ? "NOT RUN (" : "", report_text(t->reason),
+             not_run ? ")" : "");
     report_printf(w, "      <skipped");
     write_attribute(w, "message", message);
     report_printf(w, "/>\n");
 }
 
-static void write_case(struct report_writer *w, const struct bnt_test_run *run, const struct bnt_test *t)
+static void write_case(struct report_writer *w, const struct bnt_test_run *run,
+                       const struct bnt_test *t)
 {
     report_printf(w, "    <testcase");
     write_attribute(w, "name", t->name);
@@ -123,15 +129,19 @@ static void write_case(struct report_writer *w, const struct bnt_test_run *run, 
 
 static void write_counts(struct report_writer *w, const struct bnt_test_counts *c)
 {
-    report_printf(w, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\" time=\"%.3f\"", c->n,
-                  c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED] + c->of[BNT_TEST_NOT_RUN], (double)c->wall_ns / 1e9);
+    report_printf(w, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\" time=\"%.3f\"",
+                  c->n, c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED] + c->of[BNT_TEST_NOT_RUN],
+                  (double)c->wall_ns / 1e9);
 }
 
 static void write_properties(struct report_writer *w, const struct bnt_test_run *run)
 {
     const char *const rows[][2] = {
-        {"tier", bnt_test_tier_name(run->tier)}, {"model", run->model.path}, {"model-kind", run->model.kind},
-        {"version", BNT_VERSION},                {"config", BNT_CONFIG},
+        {"tier", bnt_test_tier_name(run->tier)},
+        {"model", run->model.path},
+        {"model-kind", run->model.kind},
+        {"version", BNT_VERSION},
+        {"config", BNT_CONFIG},
     };
     report_printf(w, "    <properties>\n");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -167,7 +177,8 @@ static void write_suite(struct report_writer *w, const struct bnt_test_run *run,
     report_printf(w, "  </testsuite>\n");
 }
 
-enum bnt_status bnt_test_report_junit(const struct bnt_test_run *run, struct bnt_buf *out, struct bnt_err *err)
+enum bnt_status bnt_test_report_junit(const struct bnt_test_run *run, struct bnt_buf *out,
+                                      struct bnt_err *err)
 {
     struct report_writer w = {out, err, BNT_OK};
     struct bnt_test_counts c = bnt_test_count(run, NULL);

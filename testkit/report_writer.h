@@ -1,5 +1,5 @@
-/* What the reports share: a writer that remembers its first failure, so that a report is written as it reads and checked
- * once at its end. */
+/* What the reports share: a writer that remembers its first failure, so that a report is written as
+ * it reads and checked once at its end. */
 #ifndef TESTKIT_REPORT_WRITER_H
 #define TESTKIT_REPORT_WRITER_H
 

@@ -1,8 +1,8 @@
 /* Collecting and running tests.
  *
- * Invariants of bnt_test_execute: tests start in list order; a test leaves PENDING exactly once; nothing is started
- * after the budget is spent or an interrupt came, and a test that runs then is ended only by the interrupt, never by
- * the budget. */
+ * Invariants of bnt_test_execute: tests start in list order; a test leaves PENDING exactly once;
+ * nothing is started after the budget is spent or an interrupt came, and a test that runs then is
+ * ended only by the interrupt, never by the budget. */
 #include "testkit/bnt_test.h"
 
 #include <stdio.h>
@@ -67,7 +67,7 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
     return status;
 }
 
-/* ---- collecting --------------------------------------------------------------------------------------------------- */
+/* ---- collecting ------------------------------------------------------------------------------ */
 
 static bool tier_from_name(const char *name, enum bnt_test_tier *out)
 {
@@ -101,7 +101,8 @@ static void test_release(struct bnt_test *t)
     free(t->output);
 }
 
-static enum bnt_status add_test(struct bnt_test_run *run, const struct bnt_test *test, struct bnt_err *err)
+static enum bnt_status add_test(struct bnt_test_run *run, const struct bnt_test *test,
+                                struct bnt_err *err)
 {
     size_t bytes = (run->n + 1) * sizeof *run->at;
     struct bnt_test *grown = realloc(run->at, bytes);
@@ -114,11 +115,13 @@ static enum bnt_status add_test(struct bnt_test_run *run, const struct bnt_test 
     t->name = strdup(test->name);
     t->suite = strdup(test->suite);
     t->needs = strdup(test->needs);
-    return t->name && t->suite && t->needs ? BNT_OK : bnt_err_nomem(err, "the list of tests", bytes);
+    return t->name && t->suite && t->needs ? BNT_OK
+                                           : bnt_err_nomem(err, "the list of tests", bytes);
 }
 
 /* One line of `bnt-suites --list`: name, suite, tier, timeout in ms, needs. */
-static enum bnt_status read_listed(struct bnt_test_run *run, char *line, const struct bnt_strs *filters, struct bnt_err *err)
+static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
+                                   const struct bnt_strs *filters, struct bnt_err *err)
 {
     char *rest = NULL;
     char *name = strtok_r(line, "\t", &rest);
@@ -128,7 +131,8 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line, const s
     char *needs = strtok_r(NULL, "\t", &rest);
     struct bnt_test test = {.name = name, .suite = suite, .needs = needs};
     if (!needs || !tier_from_name(tier, &test.tier)) {
-        return bnt_err_set(err, BNT_E_FILE, "%s --list: not a line about a test: %.80s", run->program, line);
+        return bnt_err_set(err, BNT_E_FILE, "%s --list: not a line about a test: %.80s",
+                           run->program, line);
     }
     if (strcmp(needs, "-") == 0) {
         test.needs = needs + 1;
@@ -149,7 +153,8 @@ static enum bnt_status list_program(const char *program, char **list, struct bnt
     char flag[] = "--list";
     char *argv[] = {(char *)(uintptr_t)program, flag, NULL};
     struct proc p;
-    const struct proc_spec spec = {.argv = argv, .timeout_ms = LIST_TIMEOUT_MS, .keep_bytes = LIST_MAX_BYTES};
+    const struct proc_spec spec = {
+        .argv = argv, .timeout_ms = LIST_TIMEOUT_MS, .keep_bytes = LIST_MAX_BYTES};
     enum bnt_status status = proc_run(&p, &spec, err);
     if (status) {
         return status;
@@ -168,8 +173,9 @@ static enum bnt_status list_program(const char *program, char **list, struct bnt
     return status;
 }
 
-enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program, enum bnt_test_tier tier,
-                                 const struct bnt_strs *filters, struct bnt_err *err)
+enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
+                                 enum bnt_test_tier tier, const struct bnt_strs *filters,
+                                 struct bnt_err *err)
 {
     char *list = NULL;
     run->tier = tier;
@@ -183,8 +189,8 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program, 
         status = list_program(program, &list, err);
     }
     char *rest = NULL;
-    for (char *line = status == BNT_OK ? strtok_r(list, "\n", &rest) : NULL; line && status == BNT_OK;
-         line = strtok_r(NULL, "\n", &rest)) {
+    for (char *line = status == BNT_OK ? strtok_r(list, "\n", &rest) : NULL;
+         line && status == BNT_OK; line = strtok_r(NULL, "\n", &rest)) {
         status = read_listed(run, line, filters, err);
     }
     free(list);
@@ -201,7 +207,7 @@ void bnt_test_run_release(struct bnt_test_run *run)
     run->n = 0;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running --------------------------------------------------------------------------------- */
 
 struct runner {
     struct bnt_test_run *run;
@@ -330,10 +336,12 @@ static void serve(struct runner *r)
     }
 }
 
-enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test_options *options, struct bnt_err *err)
+enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test_options *options,
+                                 struct bnt_err *err)
 {
     if (options->n_jobs < 1 || options->n_jobs > BNT_TEST_JOBS_MAX) {
-        return bnt_err_set(err, BNT_E_USAGE, "%d jobs: must be from 1 to %d", options->n_jobs, BNT_TEST_JOBS_MAX);
+        return bnt_err_set(err, BNT_E_USAGE, "%d jobs: must be from 1 to %d", options->n_jobs,
+                           BNT_TEST_JOBS_MAX);
     }
     struct runner *r = calloc(1, sizeof *r);
     if (!r) {

@@ -63,7 +63,8 @@ bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
     struct tap t = {.output = BNT_BUF(4 << 20)};
     char *text = strdup(tap);
     char *rest = NULL;
-    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) {
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest)) {
         read_line(&t, line, test->name);
     }
     bool complete = is_complete(&t, exit_code);

@@ -1,10 +1,12 @@
-/* Pathological tests: each misbehaves in one way, and suite_testkit.c holds the verdict that it must get. */
+/* Pathological tests: each misbehaves in one way, and suite_testkit.c holds the verdict that it
+ * must get. */
 #include "testkit/suites/corpus.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -91,7 +93,9 @@ static unsigned sink_deeper(unsigned depth)
 {
     volatile char frame[4096];
     memset((char *)(uintptr_t)frame, (int)(depth & 0x7f), sizeof frame);
-    return depth == UINT32_MAX ? 0 : sink_deeper(depth + 1) + (unsigned char)frame[depth % sizeof frame];
+    return depth == UINT32_MAX
+               ? 0
+               : sink_deeper(depth + 1) + (unsigned char)frame[depth % sizeof frame];
 }
 
 static void overflows_stack(void **state)
@@ -145,7 +149,8 @@ static void writes_much_then_fails(void **state)
 static void writes_bytes_that_are_no_text(void **state)
 {
     (void)state;
-    static const char bytes[] = "bell \a escape \033[31m, ]]> & <tag> \"quote\", broken \xff\xfe utf-8, \xef\xbf\xbf end\n";
+    static const char bytes[] =
+        "bell \a escape \033[31m, ]]> & <tag> \"quote\", broken \xff\xfe utf-8, \xef\xbf\xbf end\n";
     fwrite(bytes, 1, sizeof bytes - 1, stdout);
     fail();
 }
@@ -167,7 +172,8 @@ static void leaks_process_with_pipe(void **state)
     leave_a_process();
 }
 
-/* A child that was waited for, and one that has ended but was not: nothing runs on, so this is a pass. */
+/* A child that was waited for, and one that has ended but was not: nothing runs on, so this is a
+ * pass. */
 static void ends_its_processes(void **state)
 {
     (void)state;
@@ -193,10 +199,13 @@ static void hangs_with_grandchild(void **state)
 static void leaves_files(void **state)
 {
     (void)state;
-    char line[4200];
-    snprintf(line, sizeof line, "mkdir -p '%s/a/b' && echo x >'%s/a/b/c' && chmod 500 '%s/a'", suite_scratch(),
-             suite_scratch(), suite_scratch());
-    assert_int_equal(system(line), 0);
+    assert_int_equal(chdir(suite_scratch()), 0);
+    assert_int_equal(mkdir("a", 0700), 0);
+    assert_int_equal(mkdir("a/b", 0700), 0);
+    FILE *f = fopen("a/b/c", "w");
+    assert_non_null(f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(chmod("a", 0500), 0);
     printf("scratch: %s\n", suite_scratch());
     fail();
 }
@@ -231,7 +240,10 @@ static const struct suite_test tests[] = {
     {.name = "corpus_overflows_stack", .body = overflows_stack},
     {.name = "corpus_loops", .body = loops, .timeout_ms = 200},
     {.name = "corpus_sleeps_through_sigterm", .body = sleeps_through_sigterm, .timeout_ms = 200},
-    {.name = "corpus_waits_for_a_signal", .body = waits_for_a_signal, .timeout_ms = 60000, .needs = "corpus-asked"},
+    {.name = "corpus_waits_for_a_signal",
+     .body = waits_for_a_signal,
+     .timeout_ms = 60000,
+     .needs = "corpus-asked"},
     {.name = "corpus_writes_without_end", .body = writes_without_end, .timeout_ms = 60000},
     {.name = "corpus_writes_much_then_fails", .body = writes_much_then_fails},
     {.name = "corpus_writes_bytes_that_are_no_text", .body = writes_bytes_that_are_no_text},

@@ -1,4 +1,5 @@
-/* The tests on which the machinery around tests is tested. Never part of a normal run: `bnt-suites --corpus`. */
+/* The tests on which the machinery around tests is tested. Never part of a normal run: `bnt-suites
+ * --corpus`. */
 #ifndef SUITES_CORPUS_H
 #define SUITES_CORPUS_H
 

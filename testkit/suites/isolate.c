@@ -1,10 +1,11 @@
 /* One test in one forked process.
  *
- * A pass needs all of: the body returned to us, cmocka counted no failure, the word "passed" came over the report pipe,
- * the process then ended by itself with status 0, and left no process behind. exit(0) in a body, a leak report at exit
- * or a crash in an atexit handler thus cannot pass. cmocka catches crash signals to go on in the same process; here the
- * process is the test's own, so the handlers that were there before (the default, or a sanitizer's) are put back and
- * the signal or the report shows. */
+ * A pass needs all of: the body returned to us, cmocka counted no failure, the word "passed" came
+ * over the report pipe, the process then ended by itself with status 0, and left no process behind.
+ * exit(0) in a body, a leak report at exit or a crash in an atexit handler thus cannot pass. cmocka
+ * catches crash signals to go on in the same process; here the process is the test's own, so the
+ * handlers that were there before (the default, or a sanitizer's) are put back and the signal or
+ * the report shows. */
 #include "testkit/suites/isolate.h"
 
 #include <ftw.h>
@@ -112,7 +113,8 @@ static void remove_tree(const char *path)
     (void)nftw(path, remove_entry, 16, FTW_PHYS | FTW_DEPTH);
 }
 
-static void run_body(const struct suite_test *test, const volatile sig_atomic_t *stop, struct isolate_result *r)
+static void run_body(const struct suite_test *test, const volatile sig_atomic_t *stop,
+                     struct isolate_result *r)
 {
     struct bnt_err err = {0};
     struct proc p;
@@ -139,7 +141,8 @@ static void run_body(const struct suite_test *test, const volatile sig_atomic_t 
     proc_release(&p);
 }
 
-void isolate_run(const struct suite_test *test, const volatile sig_atomic_t *stop, struct isolate_result *result)
+void isolate_run(const struct suite_test *test, const volatile sig_atomic_t *stop,
+                 struct isolate_result *result)
 {
     *result = (struct isolate_result){.verdict = ISOLATE_FAILED};
     const char *unknown = suite_need_unknown(test->needs);
@@ -169,7 +172,8 @@ void isolate_release(struct isolate_result *result)
     result->output = NULL;
 }
 
-/* Sanitizers and unoptimised code cost 2x to 10x; a deadline is against hangs and must not measure them. */
+/* Sanitizers and unoptimised code cost 2x to 10x; a deadline is against hangs and must not measure
+ * them. */
 unsigned isolate_timeout_ms(const struct suite_test *test)
 {
     unsigned ms = test->timeout_ms ? test->timeout_ms : DEFAULT_TIMEOUT_MS;

@@ -9,8 +9,8 @@
  *     1..3
  *     1 passed, 1 failed, 1 skipped
  *
- * `bnt test` reads these lines (testkit/runner_tap.c). Exit: 0, 1 when a test failed, 2 usage, 4 nothing selected, 130
- * interrupted. */
+ * `bnt test` reads these lines (testkit/runner_tap.c). Exit: 0, 1 when a test failed, 2 usage, 4
+ * nothing selected, 130 interrupted. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,10 +42,13 @@ struct main_opts {
 };
 
 static const struct bnt_opt options[] = {
-    {BNT_OPT_FLAG, 0, "list", NULL, "list tests: name, suite, tier, timeout in ms and needs, separated by tabs",
+    {BNT_OPT_FLAG, 0, "list", NULL,
+     "list tests: name, suite, tier, timeout in ms and needs, separated by tabs",
      offsetof(struct main_opts, list), NULL, 0, 0, NULL},
-    {BNT_OPT_STR, 0, "run", "ID", "run the one test of this name", offsetof(struct main_opts, run), NULL, 0, 0, NULL},
-    {BNT_OPT_FLAG, 0, "corpus", NULL, "only the runner's own pathological tests, most of which must fail",
+    {BNT_OPT_STR, 0, "run", "ID", "run the one test of this name", offsetof(struct main_opts, run),
+     NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "corpus", NULL,
+     "only the runner's own pathological tests, most of which must fail",
      offsetof(struct main_opts, corpus), NULL, 0, 0, NULL},
     BNT_OPT_END,
 };
@@ -76,8 +79,10 @@ static const char *tier_name(enum suite_tier tier)
     return tier == SUITE_FAST ? "fast" : tier == SUITE_INTEGRATION ? "integration" : "full";
 }
 
-/* A filter is part of "suite/name"; a test is selected when any filter matches, or there is none. */
-static bool selected(const struct suite *s, const struct suite_test *t, const char *id, int n, char **filters)
+/* A filter is part of "suite/name"; a test is selected when any filter matches, or there is none.
+ */
+static bool selected(const struct suite *s, const struct suite_test *t, const char *id, int n,
+                     char **filters)
 {
     if (id) {
         return strcmp(t->name, id) == 0;
@@ -113,8 +118,9 @@ static enum bnt_status check_names(const struct suite *const *all)
     for (const struct suite *const *s = all; *s; s++) {
         for (const struct suite_test *t = (*s)->tests; t->name; t++) {
             if (!t->body || seen_before(all, t)) {
-                return bnt_msg_fail(BNT_E_FAILED, "rename it, or give it a body", "test %s of suite %s is %s", t->name,
-                                    (*s)->name, t->body ? "there twice" : "empty");
+                return bnt_msg_fail(BNT_E_FAILED, "rename it, or give it a body",
+                                    "test %s of suite %s is %s", t->name, (*s)->name,
+                                    t->body ? "there twice" : "empty");
             }
             if (strspn(t->name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(t->name)) {
                 return bnt_msg_fail(BNT_E_FAILED, "use a-z, 0-9 and _", "test name %s", t->name);
@@ -124,7 +130,8 @@ static enum bnt_status check_names(const struct suite *const *all)
     return BNT_OK;
 }
 
-/* The test's output, each line behind "# | ": whatever it holds, it is a comment to a reader of TAP. */
+/* The test's output, each line behind "# | ": whatever it holds, it is a comment to a reader of
+ * TAP. */
 static void print_quoted(const char *text)
 {
     while (*text) {
@@ -134,7 +141,8 @@ static void print_quoted(const char *text)
     }
 }
 
-static void print_result(const struct suite_test *t, const struct isolate_result *r, struct tally *tally)
+static void print_result(const struct suite_test *t, const struct isolate_result *r,
+                         struct tally *tally)
 {
     double ms = (double)r->wall_ns / 1e6;
     tally->number++;
@@ -150,7 +158,8 @@ static void print_result(const struct suite_test *t, const struct isolate_result
     case ISOLATE_FAILED:
         tally->failed++;
         printf("not ok %u - %s # time=%.1fms\n# why: %s\n", tally->number, t->name, ms, r->why);
-        printf("# rerun: %s%s --run %s\n", tally->program, tally->corpus ? " --corpus" : "", t->name);
+        printf("# rerun: %s%s --run %s\n", tally->program, tally->corpus ? " --corpus" : "",
+               t->name);
         print_quoted(r->output ? r->output : "");
         break;
     case ISOLATE_STOPPED:
@@ -162,7 +171,8 @@ static void print_result(const struct suite_test *t, const struct isolate_result
 
 static void list_test(const struct suite *s, const struct suite_test *t)
 {
-    printf("%s\t%s\t%s\t%u\t%s\n", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t), t->needs ? t->needs : "-");
+    printf("%s\t%s\t%s\t%u\t%s\n", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
+           t->needs ? t->needs : "-");
 }
 
 static void run_one(const struct suite_test *t, struct tally *tally)
@@ -175,7 +185,8 @@ static void run_one(const struct suite_test *t, struct tally *tally)
 
 static enum bnt_status conclude(const struct tally *t)
 {
-    printf("1..%u\n%u passed, %u failed, %u skipped\n", t->number, t->passed, t->failed, t->skipped);
+    printf("1..%u\n%u passed, %u failed, %u skipped\n", t->number, t->passed, t->failed,
+           t->skipped);
     if (fflush(stdout) != 0) {
         return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
     }
@@ -215,7 +226,8 @@ static const struct bnt_cmd command = {
     .name = "bnt-suites",
     .synopsis = "[--list] [--run ID] [FILTER...]",
     .summary = "run this project's tests, one process each, with TAP on standard output",
-    .description = "FILTER is a part of SUITE/NAME. A test is killed with its process group when its time is over; its "
+    .description = "FILTER is a part of SUITE/NAME. A test is killed with its process group when "
+                   "its time is over; its "
                    "output is shown when it fails. A skip says which need is not met here.",
     .opts = options,
     .opts_size = sizeof(struct main_opts),

@@ -1,5 +1,5 @@
-/* The needs that a test may state, each with the check that decides it here and now. A need that nobody can check does
- * not exist: a word outside this table fails the test that uses it. */
+/* The needs that a test may state, each with the check that decides it here and now. A need that
+ * nobody can check does not exist: a word outside this table fails the test that uses it. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,8 @@ static bool program_in_path(const char *name)
     char file[BNT_PATH_MAX];
     for (const char *at = path ? path : ""; *at;) {
         size_t len = strcspn(at, ":");
-        if (bnt_path_format(file, NULL, "%.*s/%s", (int)len, at, name) == BNT_OK && access(file, X_OK) == 0) {
+        if (bnt_path_format(file, NULL, "%.*s/%s", (int)len, at, name) == BNT_OK &&
+            access(file, X_OK) == 0) {
             return true;
         }
         at += len + (at[len] == ':');
@@ -75,8 +76,9 @@ static bool python_module(const char *module)
     char flag[] = "-c";
     char *argv[] = {python, flag, line, NULL};
     struct proc p;
-    bool met = proc_run(&p, &(struct proc_spec){.argv = argv, .timeout_ms = 20000}, NULL) == BNT_OK &&
-               p.end == PROC_EXITED && p.code == 0;
+    bool met =
+        proc_run(&p, &(struct proc_spec){.argv = argv, .timeout_ms = 20000}, NULL) == BNT_OK &&
+        p.end == PROC_EXITED && p.code == 0;
     proc_release(&p);
     return met;
 }
@@ -85,7 +87,8 @@ static const struct need needs_table[] = {
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
     {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},
-    {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB", "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
+    {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB",
+     "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
     {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},
     {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},

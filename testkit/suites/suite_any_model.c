@@ -1,6 +1,7 @@
-/* What must hold for every model, whatever it was trained on: it runs on $BNT_TEST_MODEL (`bnt test -m`), else on the
- * bundled one. Guards a family, size or tensor type that loads and answers, but not the same answer each time or on each
- * path. Nothing here knows a right answer; recorded answers are in the suites of their models. */
+/* What must hold for every model, whatever it was trained on: it runs on $BNT_TEST_MODEL (`bnt test
+ * -m`), else on the bundled one. Guards a family, size or tensor type that loads and answers, but
+ * not the same answer each time or on each path. Nothing here knows a right answer; recorded
+ * answers are in the suites of their models. */
 #include "testkit/suite.h"
 
 #include <math.h>
@@ -16,7 +17,8 @@ static const char prompt[] = "Once upon a time there was a little girl who lived
 
 struct subject {
     struct bnt_model *model;
-    int32_t ids[PROMPT_IDS]; /* the prompt, cut to what the large models evaluate in seconds on the slowest kernel */
+    int32_t ids[PROMPT_IDS]; /* the prompt, cut to what the large models evaluate in seconds on the
+                                slowest kernel */
     size_t n_vocab;
 };
 
@@ -48,7 +50,8 @@ static void subject_close(struct subject *s)
 
 static struct bnt_session *session_new(const struct subject *s, const char *kernel, int n_threads)
 {
-    const struct bnt_session_options options = {.n_ctx = N_CTX, .kernel = kernel, .n_threads = n_threads};
+    const struct bnt_session_options options = {
+        .n_ctx = N_CTX, .kernel = kernel, .n_threads = n_threads};
     struct bnt_session *session = NULL;
     struct bnt_err err = {0};
     must(bnt_session_new(s->model, &options, &session, &err), &err);
@@ -73,7 +76,8 @@ static float *prompt_logits(const struct subject *s, const char *kernel, int n_t
     return copy;
 }
 
-static void assert_same_bits(const struct subject *s, const float *a, const float *b, const char *what)
+static void assert_same_bits(const struct subject *s, const float *a, const float *b,
+                             const char *what)
 {
     for (size_t i = 0; i < s->n_vocab; i++) {
         if (memcmp(&a[i], &b[i], sizeof a[i]) != 0) {
@@ -88,11 +92,13 @@ static void describes_itself(void **state)
     struct subject s;
     subject_open(&s);
     const struct bnt_model_info *info = bnt_model_info(s.model);
-    print_message("%s: %s %s, %u layers, %u embd, %u ff, %u/%u heads, vocabulary %u, %s\n", suite_model(), info->arch, info->name,
-                  info->n_layer, info->n_embd, info->n_ff, info->n_head, info->n_head_kv, info->n_vocab, info->weights);
+    print_message("%s: %s %s, %u layers, %u embd, %u ff, %u/%u heads, vocabulary %u, %s\n",
+                  suite_model(), info->arch, info->name, info->n_layer, info->n_embd, info->n_ff,
+                  info->n_head, info->n_head_kv, info->n_vocab, info->weights);
     assert_true(info->n_layer > 0 && info->n_embd > 0 && info->n_ff > 0 && info->head_dim > 0);
     assert_true(info->n_head_kv > 0 && info->n_head % info->n_head_kv == 0);
-    assert_true(info->n_ctx_train > 0 && info->rms_eps > 0 && info->rms_eps < 0.1 && info->rope_theta > 1);
+    assert_true(info->n_ctx_train > 0 && info->rms_eps > 0 && info->rms_eps < 0.1 &&
+                info->rope_theta > 1);
     assert_true(info->n_params > 0 && info->file_bytes > info->n_params / 8);
     assert_true((uint32_t)bnt_tokenizer_n_vocab(bnt_model_tokenizer(s.model)) <= info->n_vocab);
     subject_close(&s);
@@ -102,7 +108,11 @@ static void text_comes_back(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "Once upon a time", "It's 3 o'clock, isn't it?", "two  spaces, a tab\tand\nlines\n\n", "1234567890", "Grüße aus Köln",
+        "Once upon a time",
+        "It's 3 o'clock, isn't it?",
+        "two  spaces, a tab\tand\nlines\n\n",
+        "1234567890",
+        "Grüße aus Köln",
     };
     struct subject s;
     subject_open(&s);
@@ -146,7 +156,10 @@ static void every_path_gives_the_same_bits(void **state)
     static const struct {
         const char *kernel, *what;
         int n_threads;
-    } paths[] = {{NULL, "again", 0}, {NULL, "1 thread", 1}, {NULL, "3 threads", 3}, {"ref", "reference kernels", 0}};
+    } paths[] = {{NULL, "again", 0},
+                 {NULL, "1 thread", 1},
+                 {NULL, "3 threads", 3},
+                 {"ref", "reference kernels", 0}};
     struct subject s;
     subject_open(&s);
     float *want = prompt_logits(&s, NULL, 2);
@@ -217,13 +230,25 @@ static void full_context_is_an_error(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "any_model_describes_itself", .body = describes_itself, .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_describes_itself",
+     .body = describes_itself,
+     .timeout_ms = MODEL_TIMEOUT_MS},
     {.name = "any_model_text_comes_back", .body = text_comes_back, .timeout_ms = MODEL_TIMEOUT_MS},
-    {.name = "any_model_logits_are_numbers_that_differ", .body = logits_are_numbers_that_differ, .timeout_ms = MODEL_TIMEOUT_MS},
-    {.name = "any_model_every_path_gives_the_same_bits", .body = every_path_gives_the_same_bits, .timeout_ms = MODEL_TIMEOUT_MS},
-    {.name = "any_model_steps_equal_a_batch", .body = steps_equal_a_batch_and_rewind_forgets, .timeout_ms = MODEL_TIMEOUT_MS},
-    {.name = "any_model_bad_ids_are_refused", .body = ids_outside_the_vocabulary_are_refused, .timeout_ms = MODEL_TIMEOUT_MS},
-    {.name = "any_model_full_context_is_an_error", .body = full_context_is_an_error, .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_logits_are_numbers_that_differ",
+     .body = logits_are_numbers_that_differ,
+     .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_every_path_gives_the_same_bits",
+     .body = every_path_gives_the_same_bits,
+     .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_steps_equal_a_batch",
+     .body = steps_equal_a_batch_and_rewind_forgets,
+     .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_bad_ids_are_refused",
+     .body = ids_outside_the_vocabulary_are_refused,
+     .timeout_ms = MODEL_TIMEOUT_MS},
+    {.name = "any_model_full_context_is_an_error",
+     .body = full_context_is_an_error,
+     .timeout_ms = MODEL_TIMEOUT_MS},
     {0},
 };
 

@@ -1,5 +1,5 @@
-/* Guards what must be whole on disk: a digest that is not SHA-256, a file seen half written, a lock that two processes
- * hold. */
+/* Guards what must be whole on disk: a digest that is not SHA-256, a file seen half written, a lock
+ * that two processes hold. */
 #include "testkit/suite.h"
 
 #include <dirent.h>
@@ -52,7 +52,7 @@ static void assert_content(const char *path, const char *wanted)
     bnt_buf_release(&b);
 }
 
-/* ---- digests ------------------------------------------------------------------------------------------------------ */
+/* ---- digests --------------------------------------------------------------------------------- */
 
 /* The examples of FIPS 180-4's companion document, and the empty message. */
 static const struct {
@@ -64,8 +64,9 @@ static const struct {
     {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
     {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
-    {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu", 1,
-     "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
+    {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnop"
+     "qrsmnopqrstnopqrstu",
+     1, "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
     {"a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
 };
 
@@ -77,7 +78,8 @@ static void digest_of_known_messages(void **state)
         char hex[BNT_SHA256_HEX];
         assert_int_equal(bnt_sha256_new(&d, NULL), BNT_OK);
         for (unsigned k = 0; k < known[i].repeat; k++) {
-            assert_int_equal(bnt_sha256_update(d, known[i].text, strlen(known[i].text), NULL), BNT_OK);
+            assert_int_equal(bnt_sha256_update(d, known[i].text, strlen(known[i].text), NULL),
+                             BNT_OK);
         }
         assert_int_equal(bnt_sha256_hex(d, hex, NULL), BNT_OK);
         assert_string_equal(hex, known[i].hex);
@@ -139,7 +141,7 @@ static void digest_text_is_checked(void **state)
     assert_false(bnt_sha256_is_hex(""));
 }
 
-/* ---- durable files -------------------------------------------------------------------------------------------------- */
+/* ---- durable files --------------------------------------------------------------------------- */
 
 static void durable_file_appears_whole(void **state)
 {
@@ -203,12 +205,13 @@ static void durable_says_where_it_cannot_write(void **state)
     (void)state;
     struct bnt_durable d;
     struct bnt_err err = {0};
-    assert_int_equal(bnt_durable_open(&d, in_scratch("no/such/folder/file"), &err), BNT_E_NOT_FOUND);
+    assert_int_equal(bnt_durable_open(&d, in_scratch("no/such/folder/file"), &err),
+                     BNT_E_NOT_FOUND);
     assert_non_null(strstr(err.msg, "no/such/folder/file"));
     bnt_durable_release(&d);
 }
 
-/* ---- reading, folders, paths ------------------------------------------------------------------------------------------ */
+/* ---- reading, folders, paths ----------------------------------------------------------------- */
 
 static void read_is_bounded(void **state)
 {
@@ -277,9 +280,10 @@ static void path_too_long_is_an_error_never_a_cut(void **state)
     assert_true(err.msg[0] != '\0');
 }
 
-/* ---- locks ------------------------------------------------------------------------------------------------------------ */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
-/* Two processes add 1 to a number in a file, 200 times each. Without the lock some additions would be lost. */
+/* Two processes add 1 to a number in a file, 200 times each. Without the lock some additions would
+ * be lost. */
 static void add_up(const char *lock, const char *counter)
 {
     for (int i = 0; i < 200; i++) {
@@ -333,7 +337,8 @@ static void lock_ends_with_its_process(void **state)
     int status = -1;
     assert_true(wait(&status) > 0);
     assert_int_equal(status, 0);
-    assert_int_equal(bnt_lock_acquire(lock, &fd, NULL), BNT_OK); /* waits forever if the dead still holds it */
+    assert_int_equal(bnt_lock_acquire(lock, &fd, NULL),
+                     BNT_OK); /* waits forever if the dead still holds it */
     int second = open(lock, O_RDWR);
     assert_true(second >= 0);
     assert_int_not_equal(flock(second, LOCK_EX | LOCK_NB), 0);
@@ -345,12 +350,15 @@ static void lock_ends_with_its_process(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "files_digest_of_known_messages", .body = digest_of_known_messages},
-    {.name = "files_digest_of_a_file_can_be_stopped", .body = digest_of_a_file_tells_and_can_be_stopped},
+    {.name = "files_digest_of_a_file_can_be_stopped",
+     .body = digest_of_a_file_tells_and_can_be_stopped},
     {.name = "files_digest_text_is_checked", .body = digest_text_is_checked},
     {.name = "files_durable_appears_whole", .body = durable_file_appears_whole},
     {.name = "files_durable_release_leaves_nothing", .body = durable_release_leaves_nothing},
-    {.name = "files_durable_failed_write_keeps_the_old", .body = durable_failed_write_keeps_the_old_file},
-    {.name = "files_durable_says_where_it_cannot_write", .body = durable_says_where_it_cannot_write},
+    {.name = "files_durable_failed_write_keeps_the_old",
+     .body = durable_failed_write_keeps_the_old_file},
+    {.name = "files_durable_says_where_it_cannot_write",
+     .body = durable_says_where_it_cannot_write},
     {.name = "files_read_is_bounded", .body = read_is_bounded},
     {.name = "files_mapping_shows_the_file", .body = mapping_shows_the_file},
     {.name = "files_folders_are_made_to_any_depth", .body = folders_are_made_to_any_depth},

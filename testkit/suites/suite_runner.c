@@ -1,5 +1,6 @@
-/* Guards `bnt test`: a verdict invented from half an answer, a budget that counts what never ran as passed, a report
- * that a reader cannot parse. The suites programs here are small scripts, so that each answer is exactly known. */
+/* Guards `bnt test`: a verdict invented from half an answer, a budget that counts what never ran as
+ * passed, a report that a reader cannot parse. The suites programs here are small scripts, so that
+ * each answer is exactly known. */
 #include "testkit/suite.h"
 
 #include <fcntl.h>
@@ -19,14 +20,15 @@
 
 enum { REPORT_MAX_BYTES = 16 << 20 };
 
-/* ---- programs that speak as bnt-suites does --------------------------------------------------------------------------- */
+/* ---- programs that speak as bnt-suites does -------------------------------------------------- */
 
 /* Each line: name, what the shell does for --run. Selected by name in the script. */
 struct scripted {
     const char *name, *tier, *shell;
 };
 
-#define SAYS_OK(name) "echo 'ok 1 - " name " # time=1.0ms'; echo 1..1; echo '1 passed, 0 failed, 0 skipped'"
+#define SAYS_OK(name)                                                                              \
+    "echo 'ok 1 - " name " # time=1.0ms'; echo 1..1; echo '1 passed, 0 failed, 0 skipped'"
 
 static const char *write_program(const struct scripted *rows)
 {
@@ -68,7 +70,7 @@ static void execute(struct bnt_test_run *run, const struct bnt_test_options *opt
     assert_int_equal(bnt_test_count(run, NULL).of[BNT_TEST_PENDING], 0);
 }
 
-/* ---- reading a verdict ------------------------------------------------------------------------------------------------ */
+/* ---- reading a verdict ----------------------------------------------------------------------- */
 
 static void verdict_is_read_strictly(void **state)
 {
@@ -84,23 +86,24 @@ static void verdict_is_read_strictly(void **state)
         {"ok 1 - t # SKIP needs: shared (why)\n1..1\n", 0, BNT_TEST_SKIPPED, "needs: shared (why)"},
         {"not ok 1 - t # time=1ms\n# why: killed\n1..1\n", 1, BNT_TEST_FAILED, "killed"},
         {"", 0, BNT_TEST_PENDING, NULL},
-        {"ok 1 - t\n", 0, BNT_TEST_PENDING, NULL},                      /* no plan: it ended too early */
-        {"1..1\n", 0, BNT_TEST_PENDING, NULL},                          /* no result */
-        {"ok 1 - t\n1..1\n", 1, BNT_TEST_PENDING, NULL},                /* the exit code says otherwise */
+        {"ok 1 - t\n", 0, BNT_TEST_PENDING, NULL},       /* no plan: it ended too early */
+        {"1..1\n", 0, BNT_TEST_PENDING, NULL},           /* no result */
+        {"ok 1 - t\n1..1\n", 1, BNT_TEST_PENDING, NULL}, /* the exit code says otherwise */
         {"not ok 1 - t\n# why: x\n1..1\n", 0, BNT_TEST_PENDING, NULL},
         {"ok 1 - t\n1..1\n", 139, BNT_TEST_PENDING, NULL},
-        {"ok 1 - other\n1..1\n", 0, BNT_TEST_PENDING, NULL},            /* another test */
+        {"ok 1 - other\n1..1\n", 0, BNT_TEST_PENDING, NULL}, /* another test */
         {"ok 1 - t_and_more\n1..1\n", 0, BNT_TEST_PENDING, NULL},
-        {"ok 1 - t\nok 2 - t\n1..1\n", 0, BNT_TEST_PENDING, NULL},      /* twice */
+        {"ok 1 - t\nok 2 - t\n1..1\n", 0, BNT_TEST_PENDING, NULL}, /* twice */
         {"ok 1 - t\n1..2\n", 0, BNT_TEST_PENDING, NULL},
-        {"# | ok 1 - t\n1..1\n", 0, BNT_TEST_PENDING, NULL},            /* the test's output is no verdict */
+        {"# | ok 1 - t\n1..1\n", 0, BNT_TEST_PENDING, NULL}, /* the test's output is no verdict */
         {"not ok 1 - t\n# why: x\n# | ok 1 - t\n# | 1..1\n1..1\n", 1, BNT_TEST_FAILED, "x"},
     };
     char name[] = "t";
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test t = {.name = name};
         bool read = runner_tap_read(cases[i].tap, cases[i].exit, &t);
-        print_message("case %zu: %d %s %s\n", i, read, bnt_test_outcome_name(t.outcome), t.reason ? t.reason : "");
+        print_message("case %zu: %d %s %s\n", i, read, bnt_test_outcome_name(t.outcome),
+                      t.reason ? t.reason : "");
         assert_int_equal(read, cases[i].outcome != BNT_TEST_PENDING);
         assert_int_equal(t.outcome, cases[i].outcome);
         if (cases[i].reason) {
@@ -129,7 +132,8 @@ static void program_without_a_verdict_is_a_failure(void **state)
     execute(&run, &(struct bnt_test_options){.n_jobs = 3});
     assert_int_equal(run.n, 5);
     assert_int_equal(run.at[0].outcome, BNT_TEST_PASSED);
-    static const char *const reasons[] = {NULL, "exited with 0", "exited with 1", "SIGSEGV", "exited with 3"};
+    static const char *const reasons[] = {NULL, "exited with 0", "exited with 1", "SIGSEGV",
+                                          "exited with 3"};
     for (size_t i = 1; i < run.n; i++) {
         print_message("%s: %s\n", run.at[i].name, run.at[i].reason);
         assert_int_equal(run.at[i].outcome, BNT_TEST_FAILED);
@@ -145,21 +149,21 @@ static void missing_or_broken_program_is_an_error(void **state)
     (void)state;
     struct bnt_test_run run = {0};
     struct bnt_err err = {0};
-    assert_int_not_equal(bnt_test_collect(&run, "/no/such/program", BNT_TIER_FAST, NULL, &err), BNT_OK);
+    assert_int_not_equal(bnt_test_collect(&run, "/no/such/program", BNT_TIER_FAST, NULL, &err),
+                         BNT_OK);
     assert_non_null(strstr(err.msg, "/no/such/program"));
     bnt_test_run_release(&run);
     struct bnt_err strange = {0};
-    assert_int_equal(bnt_test_collect(&run, "/bin/echo", BNT_TIER_FAST, NULL, &strange), BNT_E_FILE);
+    assert_int_equal(bnt_test_collect(&run, "/bin/echo", BNT_TIER_FAST, NULL, &strange),
+                     BNT_E_FILE);
     bnt_test_run_release(&run);
 }
 
-/* ---- tiers, budget, interrupt -------------------------------------------------------------------------------------------- */
+/* ---- tiers, budget, interrupt ---------------------------------------------------------------- */
 
 static const struct scripted three_tiers[] = {
-    {"a", "fast", SAYS_OK("a")},
-    {"b", "integration", SAYS_OK("b")},
-    {"c", "full", SAYS_OK("c")},
-    {"d", "fast", SAYS_OK("d")},
+    {"a", "fast", SAYS_OK("a")}, {"b", "integration", SAYS_OK("b")},
+    {"c", "full", SAYS_OK("c")}, {"d", "fast", SAYS_OK("d")},
     {NULL, NULL, NULL},
 };
 
@@ -187,19 +191,22 @@ static void filters_are_parts_of_suite_and_name(void **state)
         struct bnt_strs filters;
         size_t n;
     } cases[] = {
-        {{0, {NULL}}, 4}, {{1, {"fake/"}}, 4}, {{1, {"/a"}}, 1}, {{2, {"/a", "/b"}}, 2}, {{1, {"nothing"}}, 0},
+        {{0, {NULL}}, 4},       {{1, {"fake/"}}, 4},   {{1, {"/a"}}, 1},
+        {{2, {"/a", "/b"}}, 2}, {{1, {"nothing"}}, 0},
     };
     const char *program = write_program(three_tiers);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test_run run = {0};
-        assert_int_equal(bnt_test_collect(&run, program, BNT_TIER_FULL, &cases[i].filters, NULL), BNT_OK);
+        assert_int_equal(bnt_test_collect(&run, program, BNT_TIER_FULL, &cases[i].filters, NULL),
+                         BNT_OK);
         assert_int_equal(run.n, cases[i].n);
         bnt_test_run_release(&run);
     }
 }
 
 /* A clock that only this callback moves: a second with each look. */
-static void tick_a_second(void *ctx, const struct bnt_test_run *run, const char *running, uint64_t elapsed_ms)
+static void tick_a_second(void *ctx, const struct bnt_test_run *run, const char *running,
+                          uint64_t elapsed_ms)
 {
     (void)ctx;
     (void)run;
@@ -214,7 +221,8 @@ static void budget_leaves_the_rest_not_run(void **state)
     struct bnt_test_run run;
     collect(&run, write_program(three_tiers), BNT_TIER_FULL);
     bnt_clock_fake(1);
-    execute(&run, &(struct bnt_test_options){.n_jobs = 1, .budget_ms = 1000, .tick = tick_a_second});
+    execute(&run,
+            &(struct bnt_test_options){.n_jobs = 1, .budget_ms = 1000, .tick = tick_a_second});
     assert_int_equal(run.at[0].outcome, BNT_TEST_PASSED); /* it had been started: it may end */
     for (size_t i = 1; i < run.n; i++) {
         assert_int_equal(run.at[i].outcome, BNT_TEST_NOT_RUN);
@@ -230,7 +238,8 @@ static void budget_leaves_the_rest_not_run(void **state)
 
 static volatile sig_atomic_t interrupted;
 
-static void interrupt_when_running(void *ctx, const struct bnt_test_run *run, const char *running, uint64_t elapsed_ms)
+static void interrupt_when_running(void *ctx, const struct bnt_test_run *run, const char *running,
+                                   uint64_t elapsed_ms)
 {
     (void)ctx;
     (void)elapsed_ms;
@@ -250,7 +259,8 @@ static void interrupt_ends_what_runs_and_keeps_what_ran(void **state)
     };
     struct bnt_test_run run;
     collect(&run, write_program(rows), BNT_TIER_FAST);
-    execute(&run, &(struct bnt_test_options){.n_jobs = 1, .interrupted = &interrupted, .tick = interrupt_when_running});
+    execute(&run, &(struct bnt_test_options){
+                      .n_jobs = 1, .interrupted = &interrupted, .tick = interrupt_when_running});
     assert_true(run.interrupted);
     assert_int_equal(run.at[0].outcome, BNT_TEST_PASSED);
     assert_int_equal(run.at[1].outcome, BNT_TEST_NOT_RUN);
@@ -278,7 +288,7 @@ static void jobs_run_side_by_side(void **state)
     bnt_test_run_release(&run);
 }
 
-/* ---- reports ------------------------------------------------------------------------------------------------------------- */
+/* ---- reports --------------------------------------------------------------------------------- */
 
 /* A run with every outcome, and output that no report format likes. */
 static void run_every_outcome(struct bnt_test_run *run)
@@ -287,7 +297,8 @@ static void run_every_outcome(struct bnt_test_run *run)
         {"passes", "fast", SAYS_OK("passes")},
         {"fails", "fast",
          "printf 'not ok 1 - fails # time=1.0ms\\n# why: it said \"<no>\" & left\\n"
-         "# | bell \\007 esc \\033[31m ]]> <tag> & \\377\\376 \\357\\277\\277 \\303\\244\\n1..1\\n'; exit 1"},
+         "# | bell \\007 esc \\033[31m ]]> <tag> & \\377\\376 \\357\\277\\277 "
+         "\\303\\244\\n1..1\\n'; exit 1"},
         {"skips", "fast", "echo 'ok 1 - skips # SKIP needs: shared (no folder)'; echo 1..1"},
         {"late", "fast", SAYS_OK("late")},
         {NULL, NULL, NULL},
@@ -355,7 +366,8 @@ static void json_report_is_one_object(void **state)
     assert_int_equal(json_integer_value(json_object_get(root, "exit")), 1);
     json_t *failed = json_array_get(json_object_get(root, "tests"), 1);
     assert_string_equal(json_string_value(json_object_get(failed, "outcome")), "failed");
-    assert_non_null(strstr(json_string_value(json_object_get(failed, "output")), "<tag> & \xef\xbf\xbd"));
+    assert_non_null(
+        strstr(json_string_value(json_object_get(failed, "output")), "<tag> & \xef\xbf\xbd"));
     json_decref(root);
     bnt_buf_release(&out);
     bnt_test_run_release(&run);
@@ -370,7 +382,9 @@ static void junit_report_is_valid(void **state)
     assert_int_equal(bnt_test_report_junit(&run, &out, NULL), BNT_OK);
     const char *xml = bnt_buf_view(&out);
     assert_non_null(strstr(xml, "tests=\"4\" failures=\"1\" errors=\"0\" skipped=\"2\""));
-    assert_non_null(strstr(xml, "bell \\x07 esc \\x1b[31m ]]&gt; &lt;tag&gt; &amp; \\xff\\xfe \\xef\\xbf\\xbf \xc3\xa4"));
+    assert_non_null(strstr(
+        xml,
+        "bell \\x07 esc \\x1b[31m ]]&gt; &lt;tag&gt; &amp; \\xff\\xfe \\xef\\xbf\\xbf \xc3\xa4"));
     assert_non_null(strstr(xml, "<skipped message=\"NOT RUN (budget)\"/>"));
     char path[BNT_PATH_MAX];
     assert_int_equal(bnt_path_format(path, NULL, "%s/junit.xml", suite_scratch()), BNT_OK);
@@ -380,7 +394,9 @@ static void junit_report_is_valid(void **state)
     assert_int_equal(fclose(f), 0);
     struct suite_output o;
     const char *schema = suite_source("testkit/data/testkit/junit.xsd");
-    suite_run((const char *const[]){"xmllint", "--noout", "--nonet", "--schema", schema, path, NULL}, NULL, 0, &o);
+    suite_run(
+        (const char *const[]){"xmllint", "--noout", "--nonet", "--schema", schema, path, NULL},
+        NULL, 0, &o);
     print_message("%s%s\n%s", o.out, o.err, xml);
     assert_int_equal(o.exit, 0);
     suite_output_release(&o);
@@ -396,7 +412,8 @@ static void live_line_shows_budget_and_fits(void **state)
     run.budget_ms = 300 * 1000;
     char text[512];
     live_line_text(&run, "a_running_test", 150 * 1000, 0, text, sizeof text);
-    assert_string_equal(text, "fast [##########..........] 150 of 300 s  4/4  1 failed  a_running_test");
+    assert_string_equal(text,
+                        "fast [##########..........] 150 of 300 s  4/4  1 failed  a_running_test");
     live_line_text(&run, "a_running_test", 900 * 1000, 40, text, sizeof text);
     assert_string_equal(text, "fast [####################] 900 of 300 ");
     bnt_test_run_release(&run);
@@ -404,17 +421,22 @@ static void live_line_shows_budget_and_fits(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "runner_verdict_is_read_strictly", .body = verdict_is_read_strictly},
-    {.name = "runner_program_without_a_verdict_is_a_failure", .body = program_without_a_verdict_is_a_failure},
+    {.name = "runner_program_without_a_verdict_is_a_failure",
+     .body = program_without_a_verdict_is_a_failure},
     {.name = "runner_missing_program_is_an_error", .body = missing_or_broken_program_is_an_error},
     {.name = "runner_tier_reaches_those_before_it", .body = tier_reaches_those_before_it},
-    {.name = "runner_filters_are_parts_of_suite_and_name", .body = filters_are_parts_of_suite_and_name},
+    {.name = "runner_filters_are_parts_of_suite_and_name",
+     .body = filters_are_parts_of_suite_and_name},
     {.name = "runner_budget_leaves_the_rest_not_run", .body = budget_leaves_the_rest_not_run},
-    {.name = "runner_interrupt_keeps_what_ran", .body = interrupt_ends_what_runs_and_keeps_what_ran},
+    {.name = "runner_interrupt_keeps_what_ran",
+     .body = interrupt_ends_what_runs_and_keeps_what_ran},
     {.name = "runner_jobs_run_side_by_side", .body = jobs_run_side_by_side},
     {.name = "runner_text_report_shows_every_outcome", .body = text_report_shows_every_outcome},
     {.name = "runner_rerun_line_runs_the_failure_again", .body = rerun_line_runs_the_failure_again},
     {.name = "runner_json_report_is_one_object", .body = json_report_is_one_object},
-    {.name = "runner_junit_report_is_valid", .body = junit_report_is_valid, .needs = "xmllint,source"},
+    {.name = "runner_junit_report_is_valid",
+     .body = junit_report_is_valid,
+     .needs = "xmllint,source"},
     {.name = "runner_live_line_shows_budget", .body = live_line_shows_budget_and_fits},
     {0},
 };

@@ -153,7 +153,8 @@ const char *suite_scratch(void)
     return scratch_dir;
 }
 
-void suite_run(const char *const *argv, const char *cwd, unsigned timeout_ms, struct suite_output *result)
+void suite_run(const char *const *argv, const char *cwd, unsigned timeout_ms,
+               struct suite_output *result)
 {
     struct bnt_err err = {0};
     struct proc p;

@@ -5,7 +5,8 @@
 #include "base/file.h"
 #include "base/status.h"
 
-/* A new empty folder under $TMPDIR, which suite_scratch of processes forked from now on names. The caller removes it. */
+/* A new empty folder under $TMPDIR, which suite_scratch of processes forked from now on names. The
+ * caller removes it. */
 enum bnt_status support_make_scratch(char out[BNT_PATH_MAX], struct bnt_err *err);
 /* In the child: lead HOME, TMPDIR and the caches into the scratch folder. */
 void support_enter_test(void);
