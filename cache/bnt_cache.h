@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cache_dir.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/status.h"
@@ -45,10 +46,6 @@ struct bnt_cache_entry {
     int64_t fetched_s;  /* Unix time at which the name was given; 0 without a name */
     int64_t verified_s; /* Unix time at which the content was last hashed */
 };
-
-/* The folder: $BNT_CACHE_DIR, else $XDG_CACHE_HOME/bnt, else ~/.cache/bnt; absolute. Need not
- * exist. */
-enum bnt_status bnt_cache_dir(char out[BNT_PATH_MAX], struct bnt_err *err);
 
 /* Open the cache in `dir` (NULL: bnt_cache_dir). A folder that does not exist is an empty cache and
  * is only made when something is added. When the index is missing, blobs that lie in the store are

@@ -11,7 +11,7 @@
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
 #include "engine/cmd_infer_impl.h"
-#include "engine/digest_sidecar.h"
+#include "engine/file_facts.h"
 #include "engine/quality.h"
 
 #define MAX_JSON_TEXT (4u * BNT_GENERATE_MAX_TEXT)

@@ -13,6 +13,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/fmath.h"
+#include "engine/file_facts.h"
 #include "engine/model.h"
 
 /* Everyday English: any model that answers at all finds it likely. */
@@ -20,7 +21,8 @@ static const char probe_text[] = "Once upon a time, there was a little girl name
 
 #define SENSE 0.75  /* at most: the text makes sense under this packing */
 #define MARGIN 0.15 /* another packing must beat the default by this much */
-enum { MAX_PROBE = 20 };
+#define FACT_KEY "i2s"
+enum { MAX_PROBE = 20, MIN_CANDIDATES = 4 };
 
 struct probe {
     int32_t ids[MAX_PROBE];
@@ -170,50 +172,53 @@ static enum bnt_status best_other(struct bnt_model *m, const struct probe *p, en
     return st;
 }
 
-static void tell(const struct bnt_model_options *opts, const char *hint, const char *fmt, ...)
-    BNT_PRINTF(3, 4);
+/* What a check came to, and how it is remembered: "<layout> <verdict>". */
+enum verdict { SENSIBLE, CONVERTED, UNDECIDED };
+static const char *const verdict_names[] = {"sensible", "converted", "undecided"};
 
-static void tell(const struct bnt_model_options *opts, const char *hint, const char *fmt, ...)
+static void tell(const struct bnt_model *m, const struct bnt_model_options *opts,
+                 enum i2s_layout layout, enum verdict verdict)
 {
     char text[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    if (opts->warn) {
-        opts->warn(opts->warn_ctx, text, hint);
+    if (verdict == SENSIBLE || !opts->warn) {
+        return;
+    }
+    if (verdict == CONVERTED) {
+        snprintf(text, sizeof text,
+                 "%s: I2_S weights are packed %s, not 128/32 (a fixed text makes sense under that "
+                 "packing only): converted on load",
+                 m->gguf->path, i2s_layout_name(layout));
+        opts->warn(opts->warn_ctx, text,
+                   "the file was quantised for another processor; --i2s-layout overrides");
+    } else {
+        snprintf(text, sizeof text,
+                 "%s: plain English makes no sense to this model under any I2_S packing: taken as "
+                 "128/32",
+                 m->gguf->path);
+        opts->warn(opts->warn_ctx, text,
+                   "if the answers are garbage, try --i2s-layout 64/16 or 4-rows, or check the "
+                   "file's digest");
     }
 }
 
-static enum bnt_status decide(struct bnt_model *m, const struct bnt_model_options *opts,
-                              const struct probe *p, enum i2s_layout *layout, struct bnt_err *err)
+static enum bnt_status decide(struct bnt_model *m, const struct probe *p, enum i2s_layout *layout,
+                              enum verdict *verdict, struct bnt_err *err)
 {
     double usual = 0, other = 0;
     enum i2s_layout best = I2S_X86;
     enum bnt_status st = score(m, p, m->info.streamed, &usual, err);
     *layout = I2S_X86;
+    *verdict = SENSIBLE;
     if (st != BNT_OK || usual <= SENSE) {
         return st;
     }
     st = best_other(m, p, &best, &other, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    if (other <= SENSE && other < usual - MARGIN) {
+    *verdict = UNDECIDED;
+    if (st == BNT_OK && other <= SENSE && other < usual - MARGIN) {
         *layout = best;
-        tell(opts, "the file was quantised for another processor; --i2s-layout overrides",
-             "%s: I2_S weights are packed %s, not 128/32 (a fixed text scores %.2f against %.2f): "
-             "converted on load",
-             m->gguf->path, i2s_layout_name(best), other, usual);
-    } else {
-        tell(opts,
-             "if the text is garbage, try --i2s-layout 64/16 or 4-rows, or check the file's digest",
-             "%s: plain English makes no sense to this model under any I2_S packing (128/32 scores "
-             "%.2f, the best other "
-             "%.2f; 1 is a blind guess): taken as 128/32",
-             m->gguf->path, usual, other);
+        *verdict = CONVERTED;
     }
-    return BNT_OK;
+    return st;
 }
 
 enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err)
@@ -229,17 +234,54 @@ enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct 
     return BNT_E_USAGE;
 }
 
+bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
+                enum i2s_layout *layout)
+{
+    struct bnt_file_id id;
+    char value[BNT_FACT_MAX], wanted[BNT_FACT_MAX];
+    if (!bnt_file_identify(m->gguf->path, &id) || !bnt_fact_get(&id, FACT_KEY, value)) {
+        return false;
+    }
+    for (int l = I2S_X86; l <= I2S_ROWS4; l++) {
+        for (int v = SENSIBLE; v <= UNDECIDED; v++) {
+            snprintf(wanted, sizeof wanted, "%s %s", i2s_layout_name((enum i2s_layout)l),
+                     verdict_names[v]);
+            if (strcmp(value, wanted) == 0) {
+                *layout = (enum i2s_layout)l;
+                tell(m, opts, *layout, (enum verdict)v);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void remember(const struct bnt_model *m, enum i2s_layout layout, enum verdict verdict)
+{
+    struct bnt_file_id id;
+    char value[BNT_FACT_MAX];
+    snprintf(value, sizeof value, "%s %s", i2s_layout_name(layout), verdict_names[verdict]);
+    if (bnt_file_identify(m->gguf->path, &id)) {
+        bnt_fact_put(&id, FACT_KEY, value);
+    }
+}
+
 enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts,
                            enum i2s_layout *layout, struct bnt_err *err)
 {
     struct probe p;
+    enum verdict verdict;
     *layout = I2S_X86;
     if (!m->tokenizer) {
         return BNT_OK; /* ids only: nothing to score with */
     }
     enum bnt_status st = probe_init(&p, m, err);
-    if (st == BNT_OK && p.n_unique >= 4) {
-        st = decide(m, opts, &p, layout, err);
+    if (st == BNT_OK && p.n_unique >= MIN_CANDIDATES) {
+        st = decide(m, &p, layout, &verdict, err);
+        if (st == BNT_OK) {
+            remember(m, *layout, verdict);
+            tell(m, opts, *layout, verdict);
+        }
     }
     probe_release(&p);
     return st;

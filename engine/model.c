@@ -390,16 +390,17 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
                                       struct bnt_err *err)
 {
     enum i2s_layout layout = I2S_X86;
-    bool given = opts->i2s_layout && strcmp(opts->i2s_layout, "auto") != 0;
-    enum bnt_status st = given ? i2s_layout_parse(opts->i2s_layout, &layout, err) : BNT_OK;
     bool relevant = has_i2s(m);
+    bool known = opts->i2s_layout && strcmp(opts->i2s_layout, "auto") != 0;
+    enum bnt_status st = known ? i2s_layout_parse(opts->i2s_layout, &layout, err) : BNT_OK;
     if (st == BNT_OK && relevant) {
+        known = known || i2s_recall(m, opts, &layout);
         model_set_i2s_layout(m, layout);
     }
     if (st == BNT_OK) {
         st = make_resident(m, err);
     }
-    if (st == BNT_OK && relevant && !given) {
+    if (st == BNT_OK && relevant && !known) {
         st = i2s_detect(m, opts, &layout, err);
     }
     if (st == BNT_OK && layout != m->i2s_layout) {

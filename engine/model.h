@@ -100,8 +100,11 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout);
 
 /* "128/32", "64/16" or "4-rows". Errors: USAGE. */
 enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err);
-/* Find the packing by scoring a fixed text. The model is ready to run as 128/32, and is so again
- * afterwards. */
+/* The packing that an earlier check of this file found; what it said is said again. */
+bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
+                enum i2s_layout *layout);
+/* Find the packing by scoring a fixed text, and remember it. The model is ready to run as 128/32,
+ * and is so again afterwards. */
 enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts,
                            enum i2s_layout *layout, struct bnt_err *err);
 

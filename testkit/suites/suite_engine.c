@@ -7,10 +7,12 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/sysinfo.h"
 #include "engine/bnt_infer.h"
 #include "engine/cpu/kernels.h"
+#include "engine/file_facts.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
 
@@ -300,6 +302,29 @@ static void foreign_packings_are_found_and_converted(void **state)
     }
 }
 
+/* The check is made once: what it found is taken from then on, and said again. */
+static void a_found_packing_is_remembered(void **state)
+{
+    (void)state;
+    struct es_engine e;
+    struct bnt_file_id id;
+    struct bnt_model_options mo = {.warn = count_warning};
+    const char *path = es_repacked_model(I2S_ARM);
+    bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* the file has settled */
+    for (int i = 0; i < 2; i++) {
+        n_warnings = 0;
+        es_open_with(&e, path, &mo, &(struct bnt_session_options){.n_ctx = 32});
+        assert_string_equal(bnt_model_info(e.model)->i2s_layout, "64/16");
+        assert_int_equal(n_warnings, 1);
+        es_close(&e);
+    }
+    assert_true(bnt_file_identify(path, &id));
+    bnt_fact_put(&id, "i2s", "4-rows converted"); /* believed, so it was not checked again */
+    es_open_with(&e, path, &mo, &(struct bnt_session_options){.n_ctx = 32});
+    assert_string_equal(bnt_model_info(e.model)->i2s_layout, "4-rows");
+    es_close(&e);
+}
+
 static void nonsense_under_every_packing_is_said_aloud(void **state)
 {
     (void)state;
@@ -420,6 +445,7 @@ static const struct suite_test tests[] = {
     {.name = "engine_foreign_i2s_packings_are_found_and_converted",
      .body = foreign_packings_are_found_and_converted,
      .timeout_ms = 60000},
+    {.name = "engine_found_packing_is_remembered", .body = a_found_packing_is_remembered},
     {.name = "engine_nonsense_under_every_packing_is_said_aloud",
      .body = nonsense_under_every_packing_is_said_aloud,
      .timeout_ms = 60000},

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "engine/digest_sidecar.h"
+#include "engine/file_facts.h"
 #include "engine/model_arg.h"
 #include "engine/quality.h"
 #include "engine/stop.h"
@@ -257,6 +257,13 @@ static void date_back(const char *path, time_t mtime)
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
+static bool remembers_digest(const char *path)
+{
+    struct bnt_file_id id;
+    char value[BNT_FACT_MAX];
+    return bnt_file_identify(path, &id) && bnt_fact_get(&id, "sha256", value);
+}
+
 static void digest_is_remembered_only_while_it_holds(void **state)
 {
     (void)state;
@@ -270,7 +277,7 @@ static void digest_is_remembered_only_while_it_holds(void **state)
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
     assert_string_equal(hex, abc);
     assert_true(hashed);
-    assert_false(bnt_digest_sidecar_get(path, hex)); /* too young to be remembered */
+    assert_false(remembers_digest(path)); /* too young to be remembered */
 
     bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* a minute later */
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
@@ -278,12 +285,11 @@ static void digest_is_remembered_only_while_it_holds(void **state)
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
     assert_false(hashed);
     assert_string_equal(hex, abc);
-    assert_true(bnt_digest_sidecar_get(path, hex));
+    assert_true(remembers_digest(path));
 
-    write_file(path,
-               "abd"); /* same size, same inode; even the same time of content cannot hide it */
+    write_file(path, "abd"); /* same size and inode; the time of content cannot hide it either */
     date_back(path, 1000000000);
-    assert_false(bnt_digest_sidecar_get(path, hex));
+    assert_false(remembers_digest(path));
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
     assert_true(hashed);
     assert_string_not_equal(hex, abc);
@@ -301,7 +307,7 @@ static void digest_survives_a_broken_sidecar(void **state)
     bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u);
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, first, &hashed, NULL), BNT_OK);
     assert_int_equal(stat(path, &sb), 0);
-    assert_int_equal(bnt_path_format(sidecar, NULL, "%s/digests/%llx-%llx", suite_scratch(),
+    assert_int_equal(bnt_path_format(sidecar, NULL, "%s/facts/%llx-%llx.sha256", suite_scratch(),
                                      (unsigned long long)sb.st_dev, (unsigned long long)sb.st_ino),
                      BNT_OK);
     struct bnt_buf good = BNT_BUF(4096);
@@ -311,7 +317,7 @@ static void digest_survives_a_broken_sidecar(void **state)
         snprintf(text, sizeof(text), "%.*s", (int)cut, good.data);
         chmod(sidecar, 0644);
         write_file(sidecar, text);
-        assert_false(bnt_digest_sidecar_get(path, hex));
+        assert_false(remembers_digest(path));
     }
     bnt_buf_release(&good);
     assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);

@@ -1,10 +1,7 @@
-/* Where the cache lies, and what may be a name in it. */
-#include "cache/bnt_cache.h"
+/* Folder of the cache: own variable, then the XDG base directory specification. */
+#include "base/cache_dir.h"
 
-#include <ctype.h>
 #include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 static const char *variable(const char *name)
@@ -45,19 +42,4 @@ enum bnt_status bnt_cache_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
         return st;
     }
     return bnt_path_format(out, err, "%s/.cache/bnt", home);
-}
-
-bool bnt_cache_name_ok(const char *name)
-{
-    size_t n = strlen(name);
-    if (n == 0 || n >= BNT_CACHE_NAME_MAX || name[0] == '.' || name[0] == '-') {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)name[i];
-        if (c >= 0x80 || (!isalnum(c) && !strchr("._+-", c))) {
-            return false;
-        }
-    }
-    return n < 5 || strcasecmp(name + n - 5, ".gguf") != 0;
 }

@@ -1,0 +1,128 @@
+/* Facts remembered by a file's identity and times. Owns the folder facts/ of the cache.
+ *
+ * A fact's file is named "<device>-<inode>.<key>", hexadecimal; its one line is
+ *     bnt-fact 1 <size> <mtime ns> <ctime ns> <value>
+ * Writers replace it whole, so readers see an old line or a new one. */
+#include "engine/file_facts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/cache_dir.h"
+#include "base/clock.h"
+#include "base/file.h"
+
+/* Times of a file system may be as coarse as this: a file younger than it could change without a
+ * trace. */
+enum { SETTLE_S = 2, LINE_MAX_BYTES = 256 };
+
+bool bnt_file_identify(const char *path, struct bnt_file_id *id)
+{
+    struct stat sb;
+    if (stat(path, &sb) != 0 || !S_ISREG(sb.st_mode)) {
+        return false;
+    }
+    *id = (struct bnt_file_id){
+        .dev = (uint64_t)sb.st_dev,
+        .ino = (uint64_t)sb.st_ino,
+        .size = (uint64_t)sb.st_size,
+        .mtime_ns = (int64_t)sb.st_mtim.tv_sec * 1000000000 + sb.st_mtim.tv_nsec,
+        .ctime_ns = (int64_t)sb.st_ctim.tv_sec * 1000000000 + sb.st_ctim.tv_nsec,
+    };
+    return true;
+}
+
+static bool same(const struct bnt_file_id *a, const struct bnt_file_id *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+           a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
+}
+
+static bool settled(const struct bnt_file_id *id)
+{
+    int64_t newest_ns = id->mtime_ns > id->ctime_ns ? id->mtime_ns : id->ctime_ns;
+    return newest_ns / 1000000000 + SETTLE_S < bnt_clock_unix_s();
+}
+
+static enum bnt_status folder(char out[BNT_PATH_MAX])
+{
+    char cache[BNT_PATH_MAX];
+    enum bnt_status st = bnt_cache_dir(cache, NULL);
+    return st == BNT_OK ? bnt_path_format(out, NULL, "%s/facts", cache) : st;
+}
+
+static enum bnt_status fact_path(const struct bnt_file_id *id, const char *key,
+                                 char out[BNT_PATH_MAX])
+{
+    char dir[BNT_PATH_MAX];
+    enum bnt_status st = folder(dir);
+    return st == BNT_OK ? bnt_path_format(out, NULL, "%s/%" PRIx64 "-%" PRIx64 ".%s", dir, id->dev,
+                                          id->ino, key)
+                        : st;
+}
+
+/* What the line says before the value. */
+static size_t line_head(const struct bnt_file_id *id, char out[LINE_MAX_BYTES])
+{
+    return (size_t)snprintf(out, LINE_MAX_BYTES, "bnt-fact 1 %" PRIu64 " %" PRId64 " %" PRId64 " ",
+                            id->size, id->mtime_ns, id->ctime_ns);
+}
+
+bool bnt_fact_get(const struct bnt_file_id *id, const char *key, char value[BNT_FACT_MAX])
+{
+    char path[BNT_PATH_MAX], head[LINE_MAX_BYTES];
+    struct bnt_buf line = BNT_BUF(LINE_MAX_BYTES);
+    bool ok = fact_path(id, key, path) == BNT_OK && bnt_file_read(path, &line, NULL) == BNT_OK;
+    size_t n = line_head(id, head);
+    ok = ok && line.len > n + 1 && line.len - n <= BNT_FACT_MAX &&
+         memcmp(line.data, head, n) == 0 && line.data[line.len - 1] == '\n';
+    if (ok) {
+        snprintf(value, BNT_FACT_MAX, "%.*s", (int)(line.len - n - 1), line.data + n);
+    }
+    bnt_buf_release(&line);
+    return ok;
+}
+
+void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *value)
+{
+    char dir[BNT_PATH_MAX], path[BNT_PATH_MAX], line[LINE_MAX_BYTES + BNT_FACT_MAX];
+    struct bnt_durable d;
+    if (!settled(id) || folder(dir) != BNT_OK || fact_path(id, key, path) != BNT_OK ||
+        bnt_mkdirs(dir, NULL) != BNT_OK || bnt_durable_open(&d, path, NULL) != BNT_OK) {
+        return;
+    }
+    size_t n = line_head(id, line);
+    n += (size_t)snprintf(line + n, sizeof line - n, "%s\n", value);
+    if (bnt_durable_write(&d, line, n, NULL) == BNT_OK) {
+        bnt_durable_commit(&d, 0644, NULL);
+    }
+    bnt_durable_release(&d);
+}
+
+enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+                                   char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
+{
+    struct bnt_file_id before, after;
+    char value[BNT_FACT_MAX];
+    *hashed = false;
+    bool known = bnt_file_identify(path, &before);
+    if (known && bnt_fact_get(&before, "sha256", value) && bnt_sha256_is_hex(value)) {
+        memcpy(hex, value, BNT_SHA256_HEX);
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_sha256_file(path, progress, ctx, hex, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    *hashed = true;
+    if (known && bnt_file_identify(path, &after)) {
+        if (!same(&before, &after)) {
+            return bnt_err_set(err, BNT_E_FAILED, "%s: changed while it was hashed", path);
+        }
+        bnt_fact_put(&before, "sha256", hex);
+    }
+    return BNT_OK;
+}
