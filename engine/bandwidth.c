@@ -1,5 +1,6 @@
-/* Read a buffer that no cache holds, again and again, and keep the best pass. The buffer is written first, by the threads
- * that will read it: pages that were never written are all one page of zeros. */
+/* Read a buffer that no cache holds, again and again, and keep the best pass. The buffer is written
+ * first, by the threads that will read it: pages that were never written are all one page of zeros.
+ */
 #include "engine/bandwidth.h"
 
 #include <stdatomic.h>
@@ -13,7 +14,7 @@
 #include "engine/cpu/pool.h"
 
 #define MIN_BYTES (32u << 20)
-#define MAX_BYTES (192u << 20)
+#define MAX_BYTES (160u << 20)
 #define PIECE_BYTES (1u << 20)
 #define BUDGET_NS 200000000u
 enum { MAX_PASSES = 6 };
@@ -52,15 +53,19 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
 /* Several times the last cache, but no more than an eighth of the memory that may be used. */
 static uint64_t buffer_size(void)
 {
-    uint64_t bytes = 4 * cpu_features()->l3;
-    bytes = bytes < 2 * (uint64_t)MIN_BYTES ? 2 * (uint64_t)MIN_BYTES : bytes > MAX_BYTES ? MAX_BYTES : bytes;
+    uint64_t bytes = 3 * cpu_features()->l3;
+    bytes = bytes < 2 * (uint64_t)MIN_BYTES ? 2 * (uint64_t)MIN_BYTES
+            : bytes > MAX_BYTES             ? MAX_BYTES
+                                            : bytes;
     uint64_t limit = bnt_memory_limit() / 8;
     bytes = bytes > limit ? limit : bytes;
     return (bytes < MIN_BYTES ? MIN_BYTES : bytes) / PIECE_BYTES * PIECE_BYTES;
 }
 
-/* GB/s of the best of a few passes over the buffer, in pieces that threads take; alone: the caller reads it all. */
-static double best_pass(struct cpu_pool *pool, struct reading *r, uint64_t bytes, bool alone, uint64_t deadline_ns)
+/* GB/s of the best of a few passes over the buffer, in pieces that threads take; alone: the caller
+ * reads it all. */
+static double best_pass(struct cpu_pool *pool, struct reading *r, uint64_t bytes, bool alone,
+                        uint64_t deadline_ns)
 {
     size_t pieces = (size_t)(bytes / PIECE_BYTES);
     uint64_t best = UINT64_MAX;
@@ -85,18 +90,21 @@ enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct b
     uint64_t start = bnt_clock_now_ns();
     int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
     uint64_t bytes = buffer_size();
-    void *buffer = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *buffer =
+        mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (buffer == MAP_FAILED) {
         return bnt_err_nomem(err, "measuring the memory's speed", bytes);
     }
-    (void)madvise(buffer, (size_t)bytes, MADV_HUGEPAGE); /* saves page faults; without it the result is the same */
+    (void)madvise(buffer, (size_t)bytes,
+                  MADV_HUGEPAGE); /* saves page faults; without it the result is the same */
     struct cpu_pool *pool;
     enum bnt_status st = cpu_pool_new(threads, &pool, err);
     if (st == BNT_OK) {
         struct reading r = {.words = buffer};
         cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
         out->one_gb_per_s = best_pass(pool, &r, bytes, true, start + BUDGET_NS / 2);
-        out->all_gb_per_s = threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
+        out->all_gb_per_s =
+            threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
         out->n_threads = threads;
         out->buffer_bytes = bytes;
         out->elapsed_ns = bnt_clock_now_ns() - start;

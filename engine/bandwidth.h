@@ -10,12 +10,13 @@ struct bandwidth {
     double one_gb_per_s; /* one thread; 10^9 bytes */
     double all_gb_per_s; /* n_threads together */
     int n_threads;
-    uint64_t buffer_bytes; /* what was read; several times the last-level cache where memory allows */
+    uint64_t
+        buffer_bytes; /* what was read; several times the last-level cache where memory allows */
     uint64_t elapsed_ns;   /* what the measurement took, buffer included */
 };
 
-/* The best of a few passes, in under 300 ms: other work on the machine lowers the result. n_threads 0: as many as this
- * process may use. Errors: MEMORY; FAILED when threads cannot be started. */
+/* The best of a few passes, in under 300 ms: other work on the machine lowers the result. n_threads
+ * 0: as many as this process may use. Errors: MEMORY; FAILED when threads cannot be started. */
 enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err);
 
 #endif

@@ -16,7 +16,8 @@ struct devices_opts {
 };
 
 static const struct bnt_opt options[] = {
-    {BNT_OPT_FLAG, 0, "json", NULL, "one JSON value", offsetof(struct devices_opts, json), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "json", NULL, "one JSON value", offsetof(struct devices_opts, json), NULL, 0,
+     0, NULL},
     BNT_OPT_END,
 };
 
@@ -24,7 +25,8 @@ enum { MAX_TABLES = 8 };
 
 enum table_state { TABLE_CHOSEN, TABLE_AVAILABLE, TABLE_MISSING_FEATURE, TABLE_FAILED };
 
-static const char *const state_names[] = {"chosen", "available", "missing feature", "failed self-test"};
+static const char *const state_names[] = {"chosen", "available", "missing feature",
+                                          "failed self-test"};
 
 struct table_report {
     const char *name;
@@ -60,9 +62,16 @@ enum { N_FEATURES = 10 };
 static void list_features(const struct cpu_features *f, struct feature out[N_FEATURES])
 {
     const struct feature all[N_FEATURES] = {
-        {"avx2", f->avx2},         {"f16c", f->f16c},           {"avxvnni", f->avxvnni}, {"avx512f", f->avx512f},
-        {"avx512bw", f->avx512bw}, {"avx512vl", f->avx512vl},   {"avx512vnni", f->avx512vnni},
-        {"neon", f->neon},         {"dotprod", f->dotprod},     {"i8mm", f->i8mm},
+        {"avx2", f->avx2},
+        {"f16c", f->f16c},
+        {"avxvnni", f->avxvnni},
+        {"avx512f", f->avx512f},
+        {"avx512bw", f->avx512bw},
+        {"avx512vl", f->avx512vl},
+        {"avx512vnni", f->avx512vnni},
+        {"neon", f->neon},
+        {"dotprod", f->dotprod},
+        {"i8mm", f->i8mm},
     };
     for (size_t i = 0; i < N_FEATURES; i++) {
         out[i] = all[i];
@@ -88,7 +97,8 @@ static void report_table(const struct cpu_kernels *k, bool chosen_before, struct
         snprintf(t->why, sizeof(t->why), "%s", err.msg);
     } else if (chosen_before) {
         t->state = TABLE_AVAILABLE;
-        snprintf(t->why, sizeof(t->why), "a faster one is used; --kernel %s takes this one", k->name);
+        snprintf(t->why, sizeof(t->why), "a faster one is used; --kernel %s takes this one",
+                 k->name);
     } else {
         t->state = TABLE_CHOSEN;
         snprintf(t->why, sizeof(t->why), "the fastest that runs here and passes its self-test");
@@ -113,7 +123,8 @@ static void report_gpus(struct report *r)
         {"CUDA", "libcuda.so.1", false}, {"ROCm", "libamdhip64.so", false}, {"Metal", NULL, false}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         r->gpus[i] = known[i];
-        void *library = known[i].library != NULL ? dlopen(known[i].library, RTLD_LAZY | RTLD_LOCAL) : NULL;
+        void *library =
+            known[i].library != NULL ? dlopen(known[i].library, RTLD_LAZY | RTLD_LOCAL) : NULL;
         r->gpus[i].driver = library != NULL;
         if (library != NULL) {
             dlclose(library);
@@ -123,14 +134,17 @@ static void report_gpus(struct report *r)
 
 static const char *driver_text(const struct gpu_report *g)
 {
-    return g->library == NULL ? "only on Apple systems" : g->driver ? "driver found" : "no driver found";
+    return g->library == NULL ? "only on Apple systems"
+           : g->driver        ? "driver found"
+                              : "no driver found";
 }
 
 static void print_text(const struct report *r)
 {
     struct feature features[N_FEATURES];
     list_features(r->cpu, features);
-    printf("CPU       %s, %d of %d processors allowed\n", r->cpu->model, r->cores_allowed, r->cores_online);
+    printf("CPU       %s, %d of %d processors allowed\n", r->cpu->model, r->cores_allowed,
+           r->cores_online);
     printf("features ");
     for (size_t i = 0; i < N_FEATURES; i++) {
         if (features[i].present) {
@@ -140,8 +154,10 @@ static void print_text(const struct report *r)
     printf("\ncaches    L1d %llu KiB, L2 %llu KiB, L3 %llu KiB (0: unknown)\n",
            (unsigned long long)r->cpu->l1d / 1024, (unsigned long long)r->cpu->l2 / 1024,
            (unsigned long long)r->cpu->l3 / 1024);
-    printf("memory    %.1f GB may be used; reads %.1f GB/s with 1 thread, %.1f GB/s with %d (measured)\n",
-           (double)r->memory_limit / 1e9, r->memory.one_gb_per_s, r->memory.all_gb_per_s, r->memory.n_threads);
+    printf("memory    %.1f GB may be used; reads %.1f GB/s with 1 thread, %.1f GB/s with %d "
+           "(measured)\n",
+           (double)r->memory_limit / 1e9, r->memory.one_gb_per_s, r->memory.all_gb_per_s,
+           r->memory.n_threads);
     printf("kernels   self-tests took %.1f ms\n", r->self_test_ms);
     for (size_t i = 0; i < r->n_tables; i++) {
         const struct table_report *t = &r->tables[i];
@@ -150,8 +166,9 @@ static void print_text(const struct report *r)
     printf("GPU\n");
     for (size_t i = 0; i < sizeof(r->gpus) / sizeof(r->gpus[0]); i++) {
         const struct gpu_report *g = &r->gpus[i];
-        printf("  %-8snot built; %s%s%s%s\n", g->name, driver_text(g), g->library != NULL ? " (" : "",
-               g->library != NULL ? g->library : "", g->library != NULL ? ")" : "");
+        printf("  %-8snot built; %s%s%s%s\n", g->name, driver_text(g),
+               g->library != NULL ? " (" : "", g->library != NULL ? g->library : "",
+               g->library != NULL ? ")" : "");
     }
 }
 
@@ -163,9 +180,10 @@ static json_t *json_cpu(const struct report *r)
     for (size_t i = 0; i < N_FEATURES; i++) {
         json_object_set_new(flags, features[i].name, json_boolean(features[i].present));
     }
-    return json_pack("{s:s, s:i, s:i, s:o, s:I, s:I, s:I}", "model", r->cpu->model, "processors_allowed",
-                     r->cores_allowed, "processors_online", r->cores_online, "features", flags, "l1d_bytes",
-                     (json_int_t)r->cpu->l1d, "l2_bytes", (json_int_t)r->cpu->l2, "l3_bytes", (json_int_t)r->cpu->l3);
+    return json_pack("{s:s, s:i, s:i, s:o, s:I, s:I, s:I}", "model", r->cpu->model,
+                     "processors_allowed", r->cores_allowed, "processors_online", r->cores_online,
+                     "features", flags, "l1d_bytes", (json_int_t)r->cpu->l1d, "l2_bytes",
+                     (json_int_t)r->cpu->l2, "l3_bytes", (json_int_t)r->cpu->l3);
 }
 
 static json_t *json_tables(const struct report *r)
@@ -173,8 +191,9 @@ static json_t *json_tables(const struct report *r)
     json_t *list = json_array();
     for (size_t i = 0; i < r->n_tables; i++) {
         const struct table_report *t = &r->tables[i];
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:f}", "name", t->name, "state", state_names[t->state],
-                                              "why", t->why, "self_test_ms", t->self_test_ms));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:f}", "name", t->name, "state",
+                                              state_names[t->state], "why", t->why, "self_test_ms",
+                                              t->self_test_ms));
     }
     return list;
 }
@@ -184,19 +203,22 @@ static json_t *json_gpus(const struct report *r)
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof(r->gpus) / sizeof(r->gpus[0]); i++) {
         const struct gpu_report *g = &r->gpus[i];
-        json_array_append_new(list, json_pack("{s:s, s:b, s:s?, s:b}", "name", g->name, "built", 0, "driver_library",
-                                              g->library, "driver_found", g->driver));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:b, s:s?, s:b}", "name", g->name, "built", 0,
+                                        "driver_library", g->library, "driver_found", g->driver));
     }
     return list;
 }
 
 static enum bnt_status print_json(const struct report *r)
 {
-    json_t *memory = json_pack("{s:I, s:f, s:f, s:i, s:I}", "limit_bytes", (json_int_t)r->memory_limit,
-                               "read_gb_per_s_1", r->memory.one_gb_per_s, "read_gb_per_s_all", r->memory.all_gb_per_s,
-                               "threads", r->memory.n_threads, "buffer_bytes", (json_int_t)r->memory.buffer_bytes);
-    json_t *root = json_pack("{s:o, s:o, s:o, s:f, s:o}", "cpu", json_cpu(r), "memory", memory, "kernels",
-                             json_tables(r), "self_test_ms", r->self_test_ms, "gpu", json_gpus(r));
+    json_t *memory = json_pack(
+        "{s:I, s:f, s:f, s:i, s:I}", "limit_bytes", (json_int_t)r->memory_limit, "read_gb_per_s_1",
+        r->memory.one_gb_per_s, "read_gb_per_s_all", r->memory.all_gb_per_s, "threads",
+        r->memory.n_threads, "buffer_bytes", (json_int_t)r->memory.buffer_bytes);
+    json_t *root =
+        json_pack("{s:o, s:o, s:o, s:f, s:o}", "cpu", json_cpu(r), "memory", memory, "kernels",
+                  json_tables(r), "self_test_ms", r->self_test_ms, "gpu", json_gpus(r));
     if (root == NULL || json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0) {
         json_decref(root);
         return bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
@@ -211,7 +233,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     (void)app;
     const struct devices_opts *o = opts;
     if (argc > 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "see bnt devices --help", "unexpected argument %s", argv[0]);
+        return bnt_msg_fail(BNT_E_USAGE, "see bnt devices --help", "unexpected argument %s",
+                            argv[0]);
     }
     struct report r = {
         .cpu = cpu_features(),
@@ -238,8 +261,10 @@ const struct bnt_cmd bnt_cmd_devices = {
     .synopsis = "[--json]",
     .summary = "processors, kernels and GPUs: what is used and why",
     .description =
-        "Shows the processor's features and caches, measures how fast memory is read with one thread and with all (a\n"
-        "decoded token reads every weight once, so this bounds tokens per second), and runs the self-test of every\n"
+        "Shows the processor's features and caches, measures how fast memory is read with one "
+        "thread and with all (a\n"
+        "decoded token reads every weight once, so this bounds tokens per second), and runs the "
+        "self-test of every\n"
         "kernel table that this processor can run. The fastest that passes is what bnt infer uses.",
     .examples = "  bnt devices\n"
                 "  bnt devices --json | jq -r '.kernels[] | select(.state == \"chosen\").name'",

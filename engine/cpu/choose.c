@@ -55,7 +55,8 @@ static enum bnt_status choose_forced(const struct cpu_kernels *const *tables, co
         }
         const char *missing = cpu_kernels_missing(k);
         if (missing != NULL) {
-            bnt_err_set(err, BNT_E_UNSUPPORTED, "kernel %s: this processor lacks %s", name, missing);
+            bnt_err_set(err, BNT_E_UNSUPPORTED, "kernel %s: this processor lacks %s", name,
+                        missing);
             bnt_err_hint(err, "use --kernel auto; bnt devices lists what runs here");
             return BNT_E_UNSUPPORTED;
         }
@@ -87,14 +88,15 @@ enum bnt_status cpu_kernels_choose_from(const struct cpu_kernels *const *tables,
             return BNT_OK;
         }
         size_t len = strlen(out->note);
-        snprintf(out->note + len, sizeof(out->note) - len, "%s%s: not used", len > 0 ? "; " : "", why.msg);
+        snprintf(out->note + len, sizeof(out->note) - len, "%s%s: not used", len > 0 ? "; " : "",
+                 why.msg);
     }
     /* Only out of memory, or on a processor or with a compiler that breaks plain C arithmetic. */
     return bnt_err_set(err, BNT_E_SELF_TEST, "no kernel passes its self-test: %s", out->note);
 }
 
-enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note, size_t size,
-                                   struct bnt_err *err)
+enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note,
+                                   size_t size, struct bnt_err *err)
 {
     struct cpu_choice choice;
     enum bnt_status st = cpu_kernels_choose_from(all_tables, name, &choice, err);

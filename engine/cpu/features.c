@@ -1,5 +1,6 @@
-/* What this processor can do, detected once. x86-64: CPUID and XGETBV (the system must save the wide registers);
- * aarch64: the auxiliary vector. Cache sizes come from sysfs, which knows them on both. */
+/* What this processor can do, detected once. x86-64: CPUID and XGETBV (the system must save the
+ * wide registers); aarch64: the auxiliary vector. Cache sizes come from sysfs, which knows them on
+ * both. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,8 @@ static void detect_model(struct cpu_features *f)
 {
     unsigned words[12] = {0};
     for (unsigned i = 0; i < 3; i++) {
-        if (!__get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3])) {
+        if (!__get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                         &words[4 * i + 3])) {
             break;
         }
     }
@@ -90,7 +92,8 @@ static void detect_model(struct cpu_features *f)
 
 static void detect_isa(struct cpu_features *f)
 {
-    const uint64_t ymm_state = 0x6, zmm_state = 0xe6; /* XCR0: SSE and AVX; these, opmask and both halves of ZMM */
+    const uint64_t ymm_state = 0x6,
+                   zmm_state = 0xe6; /* XCR0: SSE and AVX; these, opmask and both halves of ZMM */
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) {
         return;

@@ -1,5 +1,5 @@
-/* Elementary functions from IEEE basic operations alone. Invariant: no operation whose result is left to the
- * implementation (no libm, no fused multiply-add, no conversion out of range). */
+/* Elementary functions from IEEE basic operations alone. Invariant: no operation whose result is
+ * left to the implementation (no libm, no fused multiply-add, no conversion out of range). */
 #include "engine/cpu/fmath.h"
 
 #include <math.h>
@@ -68,8 +68,19 @@ float fm_expf(float x)
 
 /* 1/k!, k = 2..14. */
 static const double exp_coef[] = {
-    0.5, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800,
-    1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200,
+    0.5,
+    1.0 / 6,
+    1.0 / 24,
+    1.0 / 120,
+    1.0 / 720,
+    1.0 / 5040,
+    1.0 / 40320,
+    1.0 / 362880,
+    1.0 / 3628800,
+    1.0 / 39916800,
+    1.0 / 479001600,
+    1.0 / 6227020800,
+    1.0 / 87178291200,
 };
 
 double fm_exp(double x)

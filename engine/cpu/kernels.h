@@ -1,14 +1,15 @@
-/* CPU kernels: one table per instruction set, each entry with a twin in kernels_ref.c that defines its result.
+/* CPU kernels: one table per instruction set, each entry with a twin in kernels_ref.c that defines
+ * its result.
  *
- * Exactness. Ternary x int8 products are summed in int32: any order gives the same integer. Float stages have one
- * order, so that all tables give equal bits: a reduction over i runs in 16 lanes (lane i % 16, ascending i; lanes that a
- * short tail does not reach are left alone), then lanes are added pairwise: l[j] += l[j+8], then 4, 2, 1. No fused
- * multiply-add anywhere; files are compiled with -ffp-contract=off.
- * Maxima are taken on the bits of |x| as integers, so that a NaN wins and is seen. Which NaN (sign, payload) a result is,
- * is left to the processor; that it is one is not.
+ * Exactness. Ternary x int8 products are summed in int32: any order gives the same integer. Float
+ * stages have one order, so that all tables give equal bits: a reduction over i runs in 16 lanes
+ * (lane i % 16, ascending i; lanes that a short tail does not reach are left alone), then lanes are
+ * added pairwise: l[j] += l[j+8], then 4, 2, 1. No fused multiply-add anywhere; files are compiled
+ * with -ffp-contract=off. Maxima are taken on the bits of |x| as integers, so that a NaN wins and
+ * is seen. Which NaN (sign, payload) a result is, is left to the processor; that it is one is not.
  *
- * All pointers are to non-overlapping memory unless said otherwise; float rows need no alignment; int8 activation rows
- * are 64-byte aligned. */
+ * All pointers are to non-overlapping memory unless said otherwise; float rows need no alignment;
+ * int8 activation rows are 64-byte aligned. */
 #ifndef BNT_CPU_KERNELS_H
 #define BNT_CPU_KERNELS_H
 
@@ -19,8 +20,8 @@
 #include "base/status.h"
 #include "engine/tensor_type.h"
 
-/* Ternary weights: 2-bit codes (weight = code - 1), I2_S 128/32 blocks, each row padded with code 1 to a whole number
- * of blocks. w[r][c] = scale * (code - 1). */
+/* Ternary weights: 2-bit codes (weight = code - 1), I2_S 128/32 blocks, each row padded with code 1
+ * to a whole number of blocks. w[r][c] = scale * (code - 1). */
 struct ternary_weights {
     const uint8_t *codes; /* rows * row_bytes */
     uint64_t rows, cols;
@@ -29,14 +30,15 @@ struct ternary_weights {
 };
 
 /* Activations of n_tok tokens for a ternary product.
- * Row t: q + t*stride, int8, stride = act_stride(cols) bytes. Within it, blocks of 256 activations are interleaved so
- * that 64 loaded weight bytes (two I2_S blocks) meet 64 contiguous activations:
+ * Row t: q + t*stride, int8, stride = act_stride(cols) bytes. Within it, blocks of 256 activations
+ * are interleaved so that 64 loaded weight bytes (two I2_S blocks) meet 64 contiguous activations:
  *     position 256*b + 64*g + p       holds x[256*b + 32*g + p]         p = 0..31, g = 0..3
  *     position 256*b + 64*g + 32 + p  holds x[256*b + 128 + 32*g + p]
  * Positions past cols hold 0. */
 struct act_rows {
     int8_t *q;
-    float *scale;   /* n_tok: absmax/127 (absmax floored at 1e-5): x ~ q * scale. NaN if the row held a NaN */
+    float *scale; /* n_tok: absmax/127 (absmax floored at 1e-5): x ~ q * scale. NaN if the row held
+                     a NaN */
     int32_t *sum;   /* n_tok: sum of q */
     uint64_t stride; /* bytes */
 };
@@ -71,27 +73,32 @@ struct attend_args {
 struct cpu_kernels {
     const char *name; /* "ref", "avx2", "avx512", "neon" */
 
-    /* x[n] -> one act row: scale = max(absmax, 1e-5)/127; q = clamp(round_half_even(x * (127/max(absmax, 1e-5))),
-     * -128, 127), permuted as struct act_rows says. q has act_stride(n) bytes. */
+    /* x[n] -> one act row: scale = max(absmax, 1e-5)/127; q = clamp(round_half_even(x *
+     * (127/max(absmax, 1e-5))), -128, 127), permuted as struct act_rows says. q has act_stride(n)
+     * bytes. */
     void (*quantize_act)(const float *x, size_t n, int8_t *q, float *scale, int32_t *sum);
 
-    /* y[t*y_stride + r] = (float)(sum_c (code-1)*q) * (w.scale * a.scale[t]) for rows r in [row0, row1), t < n_tok. */
-    void (*matmul_ternary)(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t n_tok, float *y, size_t y_stride);
+    /* y[t*y_stride + r] = (float)(sum_c (code-1)*q) * (w.scale * a.scale[t]) for rows r in [row0,
+     * row1), t < n_tok. */
+    void (*matmul_ternary)(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
-    /* y[t*y_stride + r] = dot(row r, x + t*x_stride), canonical 16-lane order, for r in [row0, row1).
-     * scratch: w->cols floats for dequantised rows (types other than F32, F16, BF16). */
-    void (*matmul_float)(const struct float_weights *w, uint64_t row0, uint64_t row1, const float *x, size_t x_stride,
-                         size_t n_tok, float *y, size_t y_stride, float *scratch);
+    /* y[t*y_stride + r] = dot(row r, x + t*x_stride), canonical 16-lane order, for r in [row0,
+     * row1). scratch: w->cols floats for dequantised rows (types other than F32, F16, BF16). */
+    void (*matmul_float)(const struct float_weights *w, uint64_t row0, uint64_t row1,
+                         const float *x, size_t x_stride, size_t n_tok, float *y, size_t y_stride,
+                         float *scratch);
 
     /* y[i] = (x[i] * (1/sqrt(mean(x^2) + eps))) * w[i]; y may be x. */
     void (*rmsnorm)(const float *x, const float *w, float eps, size_t n, float *y);
 
-    /* Rotate n_head heads of head_dim in place; the first n_rot of each head take part. cs: n_rot/2 pairs (cos, sin). */
-    void (*rope)(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot, enum rope_style style, const float *cs);
+    /* Rotate n_head heads of head_dim in place; the first n_rot of each head take part. cs: n_rot/2
+     * pairs (cos, sin). */
+    void (*rope)(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
+                 enum rope_style style, const float *cs);
 
-    /* One query token, one group: scores by canonical dots, softmax (max, exp, 16-lane sum over positions), then
-     * out = sum over positions in ascending order of p*v, divided by the sum. */
+    /* One query token, one group: scores by canonical dots, softmax (max, exp, 16-lane sum over
+     * positions), then out = sum over positions in ascending order of p*v, divided by the sum. */
     void (*attend)(const struct attend_args *a);
 
     /* gate[i] = act(gate[i]) * up[i]; ACT_RELU2: max(g,0)^2. */
@@ -115,14 +122,14 @@ const struct cpu_kernels *const *cpu_kernels_all(void);
 /* NULL when this processor can run it, else the name of the feature that is missing. */
 const char *cpu_kernels_missing(const struct cpu_kernels *k);
 
-/* Compare every entry of k with the reference on small pseudo-random inputs (all tails, all types); under 10 ms.
- * Errors: SELF_TEST naming the entry and the first differing element. */
+/* Compare every entry of k with the reference on small pseudo-random inputs (all tails, all types);
+ * under 10 ms. Errors: SELF_TEST naming the entry and the first differing element. */
 enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err);
 
-/* The table to use. name NULL or "auto": the fastest that this processor runs and that passes its self-test; a demoted
- * one is told in note (size bytes). Otherwise that table. Errors: USAGE (unknown), UNSUPPORTED (feature missing),
- * SELF_TEST (forced). */
-enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note, size_t size,
-                                   struct bnt_err *err);
+/* The table to use. name NULL or "auto": the fastest that this processor runs and that passes its
+ * self-test; a demoted one is told in note (size bytes). Otherwise that table. Errors: USAGE
+ * (unknown), UNSUPPORTED (feature missing), SELF_TEST (forced). */
+enum bnt_status cpu_kernels_choose(const char *name, const struct cpu_kernels **out, char *note,
+                                   size_t size, struct bnt_err *err);
 
 #endif

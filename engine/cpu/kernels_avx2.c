@@ -1,6 +1,6 @@
-/* Kernels for AVX2 with F16C: 16 lanes are two registers. The ternary product multiplies unsigned codes by signed
- * activations into int16 pairs (vpmaddubsw) and widens in time: a pair is at most 2 * 3 * 128 = 768, code 3 included,
- * so 42 of them fit. */
+/* Kernels for AVX2 with F16C: 16 lanes are two registers. The ternary product multiplies unsigned
+ * codes by signed activations into int16 pairs (vpmaddubsw) and widens in time: a pair is at most 2
+ * * 3 * 128 = 768, code 3 included, so 42 of them fit. */
 #include "engine/cpu/tables.h"
 
 #if defined(__x86_64__)
@@ -37,8 +37,14 @@ static V_INLINE vf v_div(vf a, vf b) { return BOTH(vf, _mm256_div_ps, a, b); }
 static V_INLINE vf v_max(vf a, vf b) { return BOTH(vf, _mm256_max_ps, a, b); }
 /* The instruction returns its second operand when either is a NaN. */
 static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
-static V_INLINE vi v_bits(vf a) { return (vi){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
-static V_INLINE vf v_from_bits(vi a) { return (vf){_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+static V_INLINE vi v_bits(vf a)
+{
+    return (vi){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
+}
+static V_INLINE vf v_from_bits(vi a)
+{
+    return (vf){_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
+}
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
@@ -52,8 +58,14 @@ static V_INLINE vi vi_add(vi a, vi b) { return BOTH(vi, _mm256_add_epi32, a, b);
 static V_INLINE vi vi_sub(vi a, vi b) { return BOTH(vi, _mm256_sub_epi32, a, b); }
 static V_INLINE vi vi_and(vi a, vi b) { return BOTH(vi, _mm256_and_si256, a, b); }
 static V_INLINE vi vi_max(vi a, vi b) { return BOTH(vi, _mm256_max_epi32, a, b); }
-static V_INLINE vi vi_half(vi a) { return (vi){_mm256_srai_epi32(a.lo, 1), _mm256_srai_epi32(a.hi, 1)}; }
-static V_INLINE vi vi_exponent(vi a) { return (vi){_mm256_slli_epi32(a.lo, 23), _mm256_slli_epi32(a.hi, 23)}; }
+static V_INLINE vi vi_half(vi a)
+{
+    return (vi){_mm256_srai_epi32(a.lo, 1), _mm256_srai_epi32(a.hi, 1)};
+}
+static V_INLINE vi vi_exponent(vi a)
+{
+    return (vi){_mm256_slli_epi32(a.lo, 23), _mm256_slli_epi32(a.hi, 23)};
+}
 
 static V_INLINE int32_t hsum_epi32(__m256i a)
 {
@@ -79,7 +91,8 @@ static V_INLINE void vi_store_i8(int8_t *p, vi a)
 {
     /* The 256-bit pack works within halves; 0xd8 puts the quarters in order. */
     __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
-    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128((__m128i *)(void *)p, bytes);
 }
 
@@ -90,7 +103,10 @@ static V_INLINE __m256i lanes_below(size_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-static V_INLINE vf v_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static V_INLINE vf v_load(const float *p)
+{
+    return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
 
 static V_INLINE vf v_load_n(const float *p, size_t n)
 {
@@ -148,7 +164,8 @@ static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
 
 static V_INLINE void v_store_f16(uint16_t *p, vf a)
 {
-    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i *)(void *)p,
+                     _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     _mm_storeu_si128((__m128i *)(void *)(p + 8),
                      _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -160,9 +177,18 @@ static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
     memcpy(p, all, n * sizeof(*p));
 }
 
-static V_INLINE vf v_swap_pairs(vf a) { return (vf){_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)}; }
-static V_INLINE vf v_even_lanes(vf a) { return (vf){_mm256_moveldup_ps(a.lo), _mm256_moveldup_ps(a.hi)}; }
-static V_INLINE vf v_odd_lanes(vf a) { return (vf){_mm256_movehdup_ps(a.lo), _mm256_movehdup_ps(a.hi)}; }
+static V_INLINE vf v_swap_pairs(vf a)
+{
+    return (vf){_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+}
+static V_INLINE vf v_even_lanes(vf a)
+{
+    return (vf){_mm256_moveldup_ps(a.lo), _mm256_moveldup_ps(a.hi)};
+}
+static V_INLINE vf v_odd_lanes(vf a)
+{
+    return (vf){_mm256_movehdup_ps(a.lo), _mm256_movehdup_ps(a.hi)};
+}
 
 static V_INLINE float v_hsum(vf a)
 {
@@ -182,7 +208,8 @@ static V_INLINE __m256 fold84(vf a, vf b)
 static V_INLINE __m256 fold2(__m256 a, __m256 b)
 {
     __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
-    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)), _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)),
+                         _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
 }
 
 static V_INLINE void v_sum16(const vf acc[16], float out[16])
@@ -190,7 +217,8 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
     for (int i = 0; i < 4; i += 2) {
         __m256 x = fold2(fold84(acc[i], acc[i + 1]), fold84(acc[4 + i], acc[5 + i]));
         __m256 y = fold2(fold84(acc[8 + i], acc[9 + i]), fold84(acc[12 + i], acc[13 + i]));
-        _mm256_storeu_ps(out + 4 * i, _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88), _mm256_shuffle_ps(x, y, 0xdd)));
+        _mm256_storeu_ps(out + 4 * i, _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88),
+                                                    _mm256_shuffle_ps(x, y, 0xdd)));
     }
 }
 
@@ -202,17 +230,18 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 #define T_ROWS_ONE 4
 #define T_ACCS 8
 
-/* Blocks of 32 bytes before int16 sums are widened: each adds 4 pairs of at most 768. */
-#define WIDEN_BLOCKS 10
+/* Bytes of a row before int16 sums are widened: 32 of them add 4 pairs of at most 768. */
+#define WIDEN_BYTES 320u
 
 /* One block of 128 weights per row against 128 activations per token (32 in each group of 64). */
-static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes, const int8_t *q,
-                                  uint64_t stride, __m256i acc[T_ACCS])
+static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
+                                  const int8_t *q, uint64_t stride, __m256i acc[T_ACCS])
 {
     const __m256i low = _mm256_set1_epi8(3);
     __m256i packed[T_ROWS_ONE];
     for (int r = 0; r < n_row; r++) {
-        packed[r] = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (uint64_t)r * row_bytes));
+        packed[r] =
+            _mm256_loadu_si256((const __m256i *)(const void *)(codes + (uint64_t)r * row_bytes));
     }
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
@@ -221,16 +250,23 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
             code[r] = _mm256_and_si256(_mm256_srli_epi16(packed[r], 6 - 2 * g), low);
         }
         for (int t = 0; t < n_tok; t++) {
-            __m256i act = _mm256_load_si256((const __m256i *)(const void *)(q + (uint64_t)t * stride + 64 * g));
+            __m256i act = _mm256_load_si256(
+                (const __m256i *)(const void *)(q + (uint64_t)t * stride + 64 * g));
             for (int r = 0; r < n_row; r++) {
-                acc[n_tok * r + t] = _mm256_add_epi16(acc[n_tok * r + t], _mm256_maddubs_epi16(code[r], act));
+                __m256i sum =
+                    _mm256_add_epi16(acc[n_tok * r + t], _mm256_maddubs_epi16(code[r], act));
+                /* Opaque, so that sums are not rearranged into a tree that does not fit the
+                 * registers. */
+                __asm__("" : "+x"(sum));
+                acc[n_tok * r + t] = sum;
             }
         }
     }
 }
 
-static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
-                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
+                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
+                                  size_t y_stride)
 {
     const __m256i ones = _mm256_set1_epi16(1);
     const uint8_t *codes = w->codes + row * w->row_bytes;
@@ -239,20 +275,26 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
     for (int i = 0; i < n_row * n_tok; i++) {
         wide[i] = _mm256_setzero_si256();
     }
-    uint64_t n_block = w->row_bytes / 32;
-    for (uint64_t b = 0; b < n_block;) {
-        uint64_t end = n_block - b > WIDEN_BLOCKS ? b + WIDEN_BLOCKS : n_block;
+    uint64_t row_bytes = w->row_bytes;
+    for (uint64_t b = 0; b < row_bytes;) {
+        uint64_t end = row_bytes - b > WIDEN_BYTES ? b + WIDEN_BYTES : row_bytes;
         __m256i acc[T_ACCS];
         for (int i = 0; i < n_row * n_tok; i++) {
             acc[i] = _mm256_setzero_si256();
         }
-        for (; b < end; b++) {
-            for (int i = 0; n_tok == 1 && n_row > 1 && i < n_row / 2; i++) {
-                /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
-                uint64_t at = (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
+        for (; b + 64 <= end; b += 64) {
+            for (int i = 0; t0 == 0 && n_row > 1 && i < n_row; i++) {
+                /* As in the float product: line by line beyond the tile, which is one stretch of
+                 * memory. */
+                uint64_t at = (uint64_t)n_row * (row_bytes + b) + 64 * (uint64_t)i + PREFETCH_BYTES;
                 __builtin_prefetch(codes + at, 0, 2);
             }
-            ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, q + 256 * (b / 2) + 32 * (b % 2), a->stride, acc);
+            ternary_step(n_row, n_tok, codes + b, row_bytes, q + 4 * b, a->stride, acc);
+            ternary_step(n_row, n_tok, codes + b + 32, row_bytes, q + 4 * b + 32, a->stride, acc);
+        }
+        if (b < end) {
+            ternary_step(n_row, n_tok, codes + b, row_bytes, q + 4 * b, a->stride, acc);
+            b = end;
         }
         for (int i = 0; i < n_row * n_tok; i++) {
             wide[i] = _mm256_add_epi32(wide[i], _mm256_madd_epi16(acc[i], ones));
@@ -262,13 +304,14 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
         float scale = w->scale * a->scale[t0 + (size_t)t];
         int32_t minus = a->sum[t0 + (size_t)t];
         for (int r = 0; r < n_row; r++) {
-            y[(size_t)t * y_stride + (size_t)r] = (float)(hsum_epi32(wide[n_tok * r + t]) - minus) * scale;
+            y[(size_t)t * y_stride + (size_t)r] =
+                (float)(hsum_epi32(wide[n_tok * r + t]) - minus) * scale;
         }
     }
 }
 
-static void ternary_tokens(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t t, float *y, size_t y_stride)
+static void ternary_tokens(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t t, float *y, size_t y_stride)
 {
     uint64_t r = row0;
     for (; r + T_ROWS <= row1; r += T_ROWS) {
@@ -279,8 +322,8 @@ static void ternary_tokens(const struct ternary_weights *w, uint64_t row0, uint6
     }
 }
 
-static void ternary_token(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                          size_t t, float *y, size_t y_stride)
+static void ternary_token(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                          const struct act_rows *a, size_t t, float *y, size_t y_stride)
 {
     uint64_t r = row0;
     for (; r + T_ROWS_ONE <= row1; r += T_ROWS_ONE) {
@@ -294,8 +337,8 @@ static void ternary_token(const struct ternary_weights *w, uint64_t row0, uint64
 /* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
 #define CODE_BLOCK_BYTES (128u * 1024)
 
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t n_tok, float *y, size_t y_stride)
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS_ONE + 1) * T_ROWS_ONE;
     for (uint64_t r = row0; r < row1; r += block_rows) {

@@ -1,5 +1,6 @@
-/* Kernels for AVX-512 with VNNI. The ternary product multiplies unsigned 2-bit codes by signed activations
- * (vpdpbusd, exact in int32) and takes the sum of the activations away: sum (code-1)*q = sum code*q - sum q. */
+/* Kernels for AVX-512 with VNNI. The ternary product multiplies unsigned 2-bit codes by signed
+ * activations (vpdpbusd, exact in int32) and takes the sum of the activations away: sum (code-1)*q
+ * = sum code*q - sum q. */
 #include "engine/cpu/tables.h"
 
 #if defined(__x86_64__)
@@ -124,8 +125,8 @@ static V_INLINE float v_hsum(vf a)
     return _mm_cvtss_f32(_mm_add_ss(w2, _mm_shuffle_ps(w2, w2, 1)));
 }
 
-/* Four steps of a transposed reduction: each adds halves of two vectors and lays the sums side by side. The pairs that
- * meet are those of the canonical order: lanes 8 apart, then 4, 2, 1. */
+/* Four steps of a transposed reduction: each adds halves of two vectors and lays the sums side by
+ * side. The pairs that meet are those of the canonical order: lanes 8 apart, then 4, 2, 1. */
 
 static V_INLINE vf fold8(vf a, vf b)
 {
@@ -140,7 +141,8 @@ static V_INLINE vf fold4(vf a, vf b)
 static V_INLINE vf fold2(vf a, vf b)
 {
     __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
-    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
 }
 
 static V_INLINE vf fold1(vf a, vf b)
@@ -173,16 +175,18 @@ static V_INLINE vi vi_sum16(const vi acc[16])
         vi cd = vi_add(_mm512_shuffle_i32x4(c, d, 0x44), _mm512_shuffle_i32x4(c, d, 0xee));
         quad[j] = vi_add(_mm512_shuffle_i32x4(ab, cd, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd));
     }
-    vi lo = vi_add(_mm512_unpacklo_epi64(quad[0], quad[1]), _mm512_unpackhi_epi64(quad[0], quad[1]));
-    vi hi = vi_add(_mm512_unpacklo_epi64(quad[2], quad[3]), _mm512_unpackhi_epi64(quad[2], quad[3]));
+    vi lo =
+        vi_add(_mm512_unpacklo_epi64(quad[0], quad[1]), _mm512_unpackhi_epi64(quad[0], quad[1]));
+    vi hi =
+        vi_add(_mm512_unpacklo_epi64(quad[2], quad[3]), _mm512_unpackhi_epi64(quad[2], quad[3]));
     vf even = _mm512_shuffle_ps(v_from_bits(lo), v_from_bits(hi), 0x88);
     vf odd = _mm512_shuffle_ps(v_from_bits(lo), v_from_bits(hi), 0xdd);
     return vi_add(v_bits(even), v_bits(odd));
 }
 
 /* 64 bytes of codes per row (two blocks of 128 weights) against 256 activations per token. */
-static V_INLINE void ternary_step(int n_row, int n_tok, vi packed[T_ROWS], const int8_t *q, uint64_t stride,
-                                  vi acc[T_ROWS * T_TOKS])
+static V_INLINE void ternary_step(int n_row, int n_tok, vi packed[T_ROWS], const int8_t *q,
+                                  uint64_t stride, vi acc[T_ROWS * T_TOKS])
 {
     const vi low = _mm512_set1_epi8(3);
 #pragma GCC unroll 4
@@ -200,9 +204,11 @@ static V_INLINE void ternary_step(int n_row, int n_tok, vi packed[T_ROWS], const
     }
 }
 
-/* n_row rows from `codes` on, n_tok tokens from token t0 on; y points at the tile's first result. */
-static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
-                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+/* n_row rows from `codes` on, n_tok tokens from token t0 on; y points at the tile's first result.
+ */
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
+                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
+                                  size_t y_stride)
 {
     vi acc[T_ROWS * T_TOKS], packed[T_ROWS];
     for (int r = 0; r < n_row; r++) {
@@ -215,16 +221,20 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
     uint64_t b = 0, row_bytes = w->row_bytes;
     for (; b + 64 <= row_bytes; b += 64) {
         for (int r = 0; r < n_row; r++) {
-            if (n_row > 1 && n_tok == 1) {
-                /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
-                __builtin_prefetch(codes + (uint64_t)n_row * (row_bytes + b) + 64 * (uint64_t)r + PREFETCH_BYTES, 0, 2);
+            if (n_row > 1 && t0 == 0) {
+                /* As in the float product: line by line beyond the tile, which is one stretch of
+                 * memory. */
+                __builtin_prefetch(codes + (uint64_t)n_row * (row_bytes + b) + 64 * (uint64_t)r +
+                                       PREFETCH_BYTES,
+                                   0, 2);
             }
             packed[r] = _mm512_loadu_si512(codes + (uint64_t)r * row_bytes + b);
         }
         ternary_step(n_row, n_tok, packed, q + 4 * b, a->stride, acc);
     }
     if (b < row_bytes) {
-        /* An odd block: the codes may end with the mapping, so only 32 bytes are read. Activations there are 0. */
+        /* An odd block: the codes may end with the mapping, so only 32 bytes are read. Activations
+         * there are 0. */
         for (int r = 0; r < n_row; r++) {
             const void *half = codes + (uint64_t)r * row_bytes + b;
             packed[r] = _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)half));
@@ -253,8 +263,8 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
 /* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
 #define CODE_BLOCK_BYTES (256u * 1024)
 
-static void ternary_block(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                          size_t n_tok, float *y, size_t y_stride)
+static void ternary_block(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                          const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     size_t t = 0;
     for (; t + T_TOKS <= n_tok; t += T_TOKS) {
@@ -277,8 +287,8 @@ static void ternary_block(const struct ternary_weights *w, uint64_t row0, uint64
     }
 }
 
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t n_tok, float *y, size_t y_stride)
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     uint64_t block_rows = CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS * T_ROWS + T_ROWS;
     for (uint64_t r = row0; r < row1; r += block_rows) {

@@ -1,5 +1,6 @@
-/* Kernels for aarch64 with the dot-product extension (sdot, exact in int32): 16 lanes are four registers. The ternary
- * product multiplies codes by activations and takes the sum of the activations away, as on x86. */
+/* Kernels for aarch64 with the dot-product extension (sdot, exact in int32): 16 lanes are four
+ * registers. The ternary product multiplies codes by activations and takes the sum of the
+ * activations away, as on x86. */
 #include "engine/cpu/tables.h"
 
 #if defined(__aarch64__)
@@ -26,8 +27,9 @@ typedef struct {
 #define PREFETCH_BYTES 8192
 
 /* The same instruction on all four registers. */
-#define FOUR(type, op, a, b)                                                                                           \
-    ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]), op((a).r[3], (b).r[3])}})
+#define FOUR(type, op, a, b)                                                                       \
+    ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]),               \
+             op((a).r[3], (b).r[3])}})
 #define FOUR1(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
 #define SAME(type, value) ((type){{(value), (value), (value), (value)}})
 
@@ -61,12 +63,14 @@ static V_INLINE vi vi_max(vi a, vi b) { return FOUR(vi, vmaxq_s32, a, b); }
 
 static V_INLINE vi vi_half(vi a)
 {
-    return (vi){{vshrq_n_s32(a.r[0], 1), vshrq_n_s32(a.r[1], 1), vshrq_n_s32(a.r[2], 1), vshrq_n_s32(a.r[3], 1)}};
+    return (vi){{vshrq_n_s32(a.r[0], 1), vshrq_n_s32(a.r[1], 1), vshrq_n_s32(a.r[2], 1),
+                 vshrq_n_s32(a.r[3], 1)}};
 }
 
 static V_INLINE vi vi_exponent(vi a)
 {
-    return (vi){{vshlq_n_s32(a.r[0], 23), vshlq_n_s32(a.r[1], 23), vshlq_n_s32(a.r[2], 23), vshlq_n_s32(a.r[3], 23)}};
+    return (vi){{vshlq_n_s32(a.r[0], 23), vshlq_n_s32(a.r[1], 23), vshlq_n_s32(a.r[2], 23),
+                 vshlq_n_s32(a.r[3], 23)}};
 }
 
 static V_INLINE int32_t vi_hsum(vi a)
@@ -172,7 +176,8 @@ static V_INLINE float32x4_t fold84(vf a)
 static V_INLINE float32x4_t fold2(float32x4_t a, float32x4_t b)
 {
     float64x2_t x = vreinterpretq_f64_f32(a), y = vreinterpretq_f64_f32(b);
-    return vaddq_f32(vreinterpretq_f32_f64(vtrn1q_f64(x, y)), vreinterpretq_f32_f64(vtrn2q_f64(x, y)));
+    return vaddq_f32(vreinterpretq_f32_f64(vtrn1q_f64(x, y)),
+                     vreinterpretq_f32_f64(vtrn2q_f64(x, y)));
 }
 
 static V_INLINE float v_hsum(vf a)
@@ -193,13 +198,14 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 
 #include "engine/cpu/float_kernels.inc"
 
-/* Register tile of the ternary product: 16 accumulators, 4 packed, 4 unpacked, 1 activation of 32 registers. */
+/* Register tile of the ternary product: 16 accumulators, 4 packed, 4 unpacked, 1 activation of 32
+ * registers. */
 #define T_ROWS 4
 #define T_TOKS 4
 
 /* 16 bytes of codes per row, half a block, against 64 activations per token. */
-static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes, const int8_t *q,
-                                  uint64_t stride, int32x4_t acc[T_ROWS * T_TOKS])
+static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
+                                  const int8_t *q, uint64_t stride, int32x4_t acc[T_ROWS * T_TOKS])
 {
     const uint8x16_t low = vdupq_n_u8(3);
     uint8x16_t packed[T_ROWS];
@@ -223,8 +229,9 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
     }
 }
 
-static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w, uint64_t row,
-                                  const struct act_rows *a, size_t t0, float *y, size_t y_stride)
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
+                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
+                                  size_t y_stride)
 {
     int32x4_t acc[T_ROWS * T_TOKS];
     for (int r = 0; r < n_row; r++) {
@@ -235,9 +242,11 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
     const uint8_t *codes = w->codes + row * w->row_bytes;
     const int8_t *q = a->q + t0 * a->stride;
     for (uint64_t b = 0; b < w->row_bytes / 32; b++) {
-        for (int i = 0; n_tok == 1 && n_row > 1 && i < n_row / 2; i++) {
-            /* As in the float product: line by line beyond the tile, which is one stretch of memory. */
-            uint64_t at = (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
+        for (int i = 0; t0 == 0 && n_row > 1 && i < n_row / 2; i++) {
+            /* As in the float product: line by line beyond the tile, which is one stretch of
+             * memory. */
+            uint64_t at =
+                (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
             __builtin_prefetch(codes + at, 0, 2);
         }
         const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
@@ -248,14 +257,16 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
         float scale = w->scale * a->scale[t0 + (size_t)t];
         int32_t minus = a->sum[t0 + (size_t)t];
         for (int r = 0; r < n_row; r++) {
-            y[(size_t)t * y_stride + (size_t)r] = (float)(vaddvq_s32(acc[T_TOKS * r + t]) - minus) * scale;
+            y[(size_t)t * y_stride + (size_t)r] =
+                (float)(vaddvq_s32(acc[T_TOKS * r + t]) - minus) * scale;
         }
     }
 }
 
 /* Rows [row0, row1) for n_tok tokens, 1 or T_TOKS, from token t on. */
-static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0, uint64_t row1,
-                                  const struct act_rows *a, size_t t, float *y, size_t y_stride)
+static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0,
+                                  uint64_t row1, const struct act_rows *a, size_t t, float *y,
+                                  size_t y_stride)
 {
     uint64_t r = row0;
     for (; r + T_ROWS <= row1; r += T_ROWS) {
@@ -269,8 +280,8 @@ static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, ui
 /* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
 #define CODE_BLOCK_BYTES (128u * 1024)
 
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t n_tok, float *y, size_t y_stride)
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS + 1) * T_ROWS;
     for (uint64_t r = row0; r < row1; r += block_rows) {

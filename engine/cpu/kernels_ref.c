@@ -1,5 +1,6 @@
-/* The reference kernels: plain C whose results define what every other table must return, bit for bit. They follow
- * kernels.h to the letter and favour being read over speed; they also run where no other table can. */
+/* The reference kernels: plain C whose results define what every other table must return, bit for
+ * bit. They follow kernels.h to the letter and favour being read over speed; they also run where no
+ * other table can. */
 #include "engine/cpu/kernels.h"
 
 #include <math.h>
@@ -100,7 +101,8 @@ static void quantize_act(const float *x, size_t n, int8_t *q, float *scale, int3
     *sum = 0;
     float absmax = float_of(max_bits);
     if (!isfinite(absmax)) {
-        /* No code stands for such a row: zeros times a non-finite scale make every product NaN, which is seen. */
+        /* No code stands for such a row: zeros times a non-finite scale make every product NaN,
+         * which is seen. */
         *scale = absmax;
         return;
     }
@@ -125,26 +127,28 @@ static int32_t dot_codes(const uint8_t *codes, const int8_t *q, uint64_t n_block
         const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
         for (int p = 0; p < 32; p++) {
             int byte = block[p];
-            total += (byte >> 6) * act[p] + (byte >> 4 & 3) * act[64 + p] + (byte >> 2 & 3) * act[128 + p] +
-                     (byte & 3) * act[192 + p];
+            total += (byte >> 6) * act[p] + (byte >> 4 & 3) * act[64 + p] +
+                     (byte >> 2 & 3) * act[128 + p] + (byte & 3) * act[192 + p];
         }
     }
     return total;
 }
 
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                           size_t n_tok, float *y, size_t y_stride)
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     for (uint64_t r = row0; r < row1; r++) {
         for (size_t t = 0; t < n_tok; t++) {
-            int32_t total = dot_codes(w->codes + r * w->row_bytes, a->q + t * a->stride, w->row_bytes / 32);
+            int32_t total =
+                dot_codes(w->codes + r * w->row_bytes, a->q + t * a->stride, w->row_bytes / 32);
             y[t * y_stride + r] = (float)(total - a->sum[t]) * (w->scale * a->scale[t]);
         }
     }
 }
 
-static void matmul_float(const struct float_weights *w, uint64_t row0, uint64_t row1, const float *x, size_t x_stride,
-                         size_t n_tok, float *y, size_t y_stride, float *scratch)
+static void matmul_float(const struct float_weights *w, uint64_t row0, uint64_t row1,
+                         const float *x, size_t x_stride, size_t n_tok, float *y, size_t y_stride,
+                         float *scratch)
 {
     bool direct = w->type == TENSOR_F32 || w->type == TENSOR_F16 || w->type == TENSOR_BF16;
     for (uint64_t r = row0; r < row1; r++) {
@@ -154,7 +158,8 @@ static void matmul_float(const struct float_weights *w, uint64_t row0, uint64_t 
         }
         for (size_t t = 0; t < n_tok; t++) {
             const float *xt = x + t * x_stride;
-            y[t * y_stride + r] = direct ? dot_typed(w->type, row, xt, w->cols) : dot(scratch, xt, w->cols);
+            y[t * y_stride + r] =
+                direct ? dot_typed(w->type, row, xt, w->cols) : dot(scratch, xt, w->cols);
         }
     }
 }
@@ -168,7 +173,8 @@ static void rmsnorm(const float *x, const float *w, float eps, size_t n, float *
     }
 }
 
-static void rope(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot, enum rope_style style, const float *cs)
+static void rope(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
+                 enum rope_style style, const float *cs)
 {
     for (uint32_t h = 0; h < n_head; h++) {
         float *head = x + (size_t)h * head_dim;

@@ -1,17 +1,22 @@
 /* The thread pool.
  *
- * One 64-bit word, `state`, holds the job's number (high half) and the next piece to take (low half). A piece is taken by
- * raising that word by one with a compare-and-swap, which fails if the job has changed meanwhile.
+ * One 64-bit word, `state`, holds the job's number (high half) and the next piece to take (low
+ * half). A piece is taken by raising that word by one with a compare-and-swap, which fails if the
+ * job has changed meanwhile.
  *
  * Invariants:
- *   - the job's fields (fn, ctx, n, chunk, n_pieces) change only while state is CLOSED, and state is closed before the
- *     first of them changes; so a thread whose swap succeeded read the fields of that very job, and its piece keeps
- *     the job alive, since run() returns only when all pieces are done;
- *   - threads that sleep or are late are never waited for: a pool of more threads than processors does not crawl;
- *   - `parked` is raised before the last look at `state`, and `state` is opened before the look at `parked`, both
- *     sequentially consistent: a wake-up cannot be lost. The same holds for `caller_waits` and `n_done`.
+ *   - the job's fields (fn, ctx, n, chunk, n_pieces) change only while state is CLOSED, and state
+ * is closed before the first of them changes; so a thread whose swap succeeded read the fields of
+ * that very job, and its piece keeps the job alive, since run() returns only when all pieces are
+ * done;
+ *   - threads that sleep or are late are never waited for: a pool of more threads than processors
+ * does not crawl;
+ *   - `parked` is raised before the last look at `state`, and `state` is opened before the look at
+ * `parked`, both sequentially consistent: a wake-up cannot be lost. The same holds for
+ * `caller_waits` and `n_done`.
  *
- * Job numbers are 32 bits; a thread would have to sleep between two instructions for 2^31 jobs to mistake one. */
+ * Job numbers are 32 bits; a thread would have to sleep between two instructions for 2^31 jobs to
+ * mistake one. */
 #include "engine/cpu/pool.h"
 
 #include <pthread.h>
@@ -24,7 +29,8 @@
 #include "base/sysinfo.h"
 
 #define CLOSED UINT32_MAX
-/* Rounds of spinning before a thread parks: tens of microseconds, longer than the serial work between two jobs. */
+/* Rounds of spinning before a thread parks: tens of microseconds, longer than the serial work
+ * between two jobs. */
 #define SPIN_ROUNDS 4000
 #define MAX_THREADS 1024
 
@@ -64,7 +70,8 @@ static void relax(void)
 #endif
 }
 
-/* Take and run pieces of the present job until none is left. Returns false when there was none to take. */
+/* Take and run pieces of the present job until none is left. Returns false when there was none to
+ * take. */
 static bool work_on_job(struct cpu_pool *p, int thread)
 {
     bool any = false;
@@ -140,14 +147,16 @@ static int start_worker(struct worker *w)
 enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err)
 {
     if (n_threads < 1 || n_threads > MAX_THREADS) {
-        return bnt_err_set(err, BNT_E_USAGE, "number of threads must be 1 to %d, not %d", MAX_THREADS, n_threads);
+        return bnt_err_set(err, BNT_E_USAGE, "number of threads must be 1 to %d, not %d",
+                           MAX_THREADS, n_threads);
     }
     struct cpu_pool *p = aligned_alloc(_Alignof(struct cpu_pool), sizeof(*p));
     struct worker *workers = calloc((size_t)n_threads, sizeof(*workers));
     if (p == NULL || workers == NULL) {
         free(p);
         free(workers);
-        return bnt_err_nomem(err, "a thread pool", sizeof(*p) + (size_t)n_threads * sizeof(*workers));
+        return bnt_err_nomem(err, "a thread pool",
+                             sizeof(*p) + (size_t)n_threads * sizeof(*workers));
     }
     memset(p, 0, sizeof(*p));
     p->workers = workers;
@@ -163,7 +172,8 @@ enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_er
         int rc = start_worker(&workers[i]);
         if (rc != 0) {
             cpu_pool_free(p);
-            return bnt_err_set(err, BNT_E_FAILED, "cannot start thread %d of %d: %s", i + 2, n_threads, strerror(rc));
+            return bnt_err_set(err, BNT_E_FAILED, "cannot start thread %d of %d: %s", i + 2,
+                               n_threads, strerror(rc));
         }
         p->n_started++;
     }

@@ -14,9 +14,10 @@ enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_er
 void cpu_pool_free(struct cpu_pool *p);
 int cpu_pool_n_threads(const struct cpu_pool *p);
 
-/* Call fn(ctx, begin, end, thread) over pieces of [0, n) until all is done; pieces are at most `chunk` long and are taken
- * by whoever is free, the caller included; thread in [0, n_threads) names private scratch. Returns when all pieces are
- * done. Which thread runs which piece is not fixed: results must not depend on it. */
+/* Call fn(ctx, begin, end, thread) over pieces of [0, n) until all is done; pieces are at most
+ * `chunk` long and are taken by whoever is free, the caller included; thread in [0, n_threads)
+ * names private scratch. Returns when all pieces are done. Which thread runs which piece is not
+ * fixed: results must not depend on it. */
 typedef void cpu_pool_fn(void *ctx, size_t begin, size_t end, int thread);
 void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx);
 

@@ -1,5 +1,6 @@
-/* A table of kernels against the reference, on small pseudo-random inputs: every entry, short and odd lengths, special
- * values. Inputs come from one fixed seed, so a failure repeats. A NaN equals a NaN; all else must agree bit for bit. */
+/* A table of kernels against the reference, on small pseudo-random inputs: every entry, short and
+ * odd lengths, special values. Inputs come from one fixed seed, so a failure repeats. A NaN equals
+ * a NaN; all else must agree bit for bit. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,8 +67,9 @@ static void fill_bytes(struct check *c, uint8_t *bytes, size_t n)
 
 /* Values at which vector and scalar code are most likely to part. */
 static const float special[] = {
-    0.0f, -0.0f, 1e-45f, -1e-40f, 1.17549435e-38f, 5.9e-8f, 2.98e-8f, 6.1e-5f, 0.5f, 1.5f, -2.5f, 65504.0f, 65519.9f,
-    65520.0f, -1e6f, 3.4e38f, 87.3f, -87.4f, 88.8f, -88.7f, 104.0f, 1.00048828f, 1.00146484f, INFINITY, -INFINITY, NAN,
+    0.0f,  -0.0f,  1e-45f,   -1e-40f,     1.17549435e-38f, 5.9e-8f,  2.98e-8f,  6.1e-5f, 0.5f,
+    1.5f,  -2.5f,  65504.0f, 65519.9f,    65520.0f,        -1e6f,    3.4e38f,   87.3f,   -87.4f,
+    88.8f, -88.7f, 104.0f,   1.00048828f, 1.00146484f,     INFINITY, -INFINITY, NAN,
 };
 
 static void fill_special(struct check *c, float *x, size_t n)
@@ -77,16 +79,18 @@ static void fill_special(struct check *c, float *x, size_t n)
     }
 }
 
-static bool differs(struct check *c, const char *entry, const char *detail, size_t index, double got, double want)
+static bool differs(struct check *c, const char *entry, const char *detail, size_t index,
+                    double got, double want)
 {
-    bnt_err_set(c->err, BNT_E_SELF_TEST, "kernel %s: %s (%s) differs from the reference at element %zu: %.9g, not %.9g",
+    bnt_err_set(c->err, BNT_E_SELF_TEST,
+                "kernel %s: %s (%s) differs from the reference at element %zu: %.9g, not %.9g",
                 c->k->name, entry, detail, index, got, want);
     bnt_err_hint(c->err, "--kernel auto takes the fastest that agrees; bnt devices shows them all");
     return false;
 }
 
-static bool same_floats(struct check *c, const char *entry, const char *detail, const float *got, const float *want,
-                        size_t n)
+static bool same_floats(struct check *c, const char *entry, const char *detail, const float *got,
+                        const float *want, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         bool both_nan = isnan(got[i]) && isnan(want[i]);
@@ -117,7 +121,8 @@ static bool check_quantize_row(struct check *c, size_t n, const char *kind)
 
 static bool check_quantize_act(struct check *c)
 {
-    static const size_t lengths[] = {1, 15, 16, 17, 31, 32, 33, 100, 127, 128, 130, 255, 256, 257, 400, 700};
+    static const size_t lengths[] = {1,   15,  16,  17,  31,  32,  33,  100,
+                                     127, 128, 130, 255, 256, 257, 400, 700};
     for (size_t i = 0; i < COUNT(lengths); i++) {
         size_t n = lengths[i];
         fill(c, c->x, n);
@@ -147,20 +152,30 @@ static bool check_quantize_act(struct check *c)
 
 static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, size_t n_tok)
 {
-    struct ternary_weights w = {
-        .codes = c->bytes, .rows = rows, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.37f};
-    struct act_rows a = {.q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(cols)};
+    struct ternary_weights w = {.codes = c->bytes,
+                                .rows = rows,
+                                .cols = cols,
+                                .row_bytes = ternary_row_bytes(cols),
+                                .scale = 0.37f};
+    struct act_rows a = {
+        .q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(cols)};
     for (size_t t = 0; t < n_tok; t++) {
         fill(c, c->x, cols);
         cpu_kernels_ref.quantize_act(c->x, cols, a.q + t * a.stride, &a.scale[t], &a.sum[t]);
     }
     fill_bytes(c, c->bytes, w.row_bytes * rows);
+    if (n_tok % 4 == 3) {
+        /* The largest sums: code 3, which no writer writes, against the end of the range. */
+        memset(c->bytes, 0xff, w.row_bytes * rows);
+        memset(a.q, n_tok == 3 ? 127 : -128, n_tok * a.stride);
+    }
     memset(c->y, 0, sizeof(c->y));
     uint64_t row0 = rows > 4 ? 1 : 0;
     cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, c->y[0], MAX_ROWS + 1);
     c->k->matmul_ternary(&w, row0, rows, &a, n_tok, c->y[1], MAX_ROWS + 1);
     char detail[80];
-    snprintf(detail, sizeof(detail), "%u rows of %u, %u tokens", (unsigned)rows, (unsigned)cols, (unsigned)n_tok);
+    snprintf(detail, sizeof(detail), "%u rows of %u, %u tokens", (unsigned)rows, (unsigned)cols,
+             (unsigned)n_tok);
     return same_floats(c, "matmul_ternary", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
 }
 
@@ -179,7 +194,8 @@ static bool check_matmul_ternary(struct check *c)
 }
 
 /* Weights of the type: small random values where bytes are values, else random bytes. */
-static void fill_weights(struct check *c, enum tensor_type type, uint64_t n_values, uint64_t n_bytes)
+static void fill_weights(struct check *c, enum tensor_type type, uint64_t n_values,
+                         uint64_t n_bytes)
 {
     for (uint64_t i = 0; i < n_values; i++) {
         float f = next_float(c);
@@ -197,19 +213,21 @@ static void fill_weights(struct check *c, enum tensor_type type, uint64_t n_valu
     }
 }
 
-static bool check_float_shape(struct check *c, enum tensor_type type, uint64_t cols, uint64_t rows, size_t n_tok)
+static bool check_float_shape(struct check *c, enum tensor_type type, uint64_t cols, uint64_t rows,
+                              size_t n_tok)
 {
     const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
     uint64_t row_bytes = cols / info->block_weights * info->block_bytes;
-    struct float_weights w = {.type = type, .data = c->bytes, .rows = rows, .cols = cols, .row_bytes = row_bytes};
+    struct float_weights w = {
+        .type = type, .data = c->bytes, .rows = rows, .cols = cols, .row_bytes = row_bytes};
     fill_weights(c, type, rows * cols, rows * row_bytes);
     fill(c, c->x, n_tok * cols);
     memset(c->y, 0, sizeof(c->y));
     cpu_kernels_ref.matmul_float(&w, 0, rows, c->x, cols, n_tok, c->y[0], MAX_ROWS + 1, c->scratch);
     c->k->matmul_float(&w, 0, rows, c->x, cols, n_tok, c->y[1], MAX_ROWS + 1, c->scratch);
     char detail[96];
-    snprintf(detail, sizeof(detail), "%s, %u rows of %u, %u tokens", info->name, (unsigned)rows, (unsigned)cols,
-             (unsigned)n_tok);
+    snprintf(detail, sizeof(detail), "%s, %u rows of %u, %u tokens", info->name, (unsigned)rows,
+             (unsigned)cols, (unsigned)n_tok);
     return same_floats(c, "matmul_float", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
 }
 
@@ -225,7 +243,8 @@ static bool check_matmul_float(struct check *c)
         bool direct = tensor_type_info((uint32_t)types[i])->block_weights == 1;
         for (size_t j = direct ? 0 : COUNT(cols) - 1; j < COUNT(cols); j++) {
             for (size_t n_tok = 1; n_tok <= (direct ? 6u : 2u); n_tok++) {
-                if (!check_float_shape(c, types[i], cols[j], rows[(i + j + n_tok) % COUNT(rows)], n_tok)) {
+                if (!check_float_shape(c, types[i], cols[j], rows[(i + j + n_tok) % COUNT(rows)],
+                                       n_tok)) {
                     return false;
                 }
             }
@@ -264,7 +283,8 @@ static bool check_rope(struct check *c)
         uint32_t head_dim = dims[i / 2][0], n_rot = dims[i / 2][1];
         enum rope_style style = i % 2 == 0 ? ROPE_NORM : ROPE_NEOX;
         char detail[48];
-        snprintf(detail, sizeof(detail), "%s, %u of %u", i % 2 == 0 ? "pairs" : "halves", n_rot, head_dim);
+        snprintf(detail, sizeof(detail), "%s, %u of %u", i % 2 == 0 ? "pairs" : "halves", n_rot,
+                 head_dim);
         fill(c, c->w, n_rot);
         fill(c, c->y[0], 3 * head_dim);
         memcpy(c->y[1], c->y[0], 3 * head_dim * sizeof(float));
@@ -277,11 +297,19 @@ static bool check_rope(struct check *c)
     return true;
 }
 
-static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_group, uint32_t n_kv, bool f16)
+static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_group, uint32_t n_kv,
+                               bool f16)
 {
-    struct attend_args a = {
-        .q = c->x, .n_head_group = n_group, .head_dim = head_dim, .k = c->kv[0], .v = c->kv[1], .kv_stride = head_dim,
-        .n_kv = n_kv, .scale = 0.25f, .kv_f16 = f16, .scores = c->scores};
+    struct attend_args a = {.q = c->x,
+                            .n_head_group = n_group,
+                            .head_dim = head_dim,
+                            .k = c->kv[0],
+                            .v = c->kv[1],
+                            .kv_stride = head_dim,
+                            .n_kv = n_kv,
+                            .scale = 0.25f,
+                            .kv_f16 = f16,
+                            .scores = c->scores};
     fill(c, c->x, n_group * head_dim);
     fill(c, c->kv[0], n_kv * head_dim);
     fill(c, c->kv[1], n_kv * head_dim);
@@ -298,7 +326,8 @@ static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_gr
     a.out = c->x;
     c->k->attend(&a);
     char detail[80];
-    snprintf(detail, sizeof(detail), "%s, %u heads of %u, %u positions", f16 ? "F16" : "F32", n_group, head_dim, n_kv);
+    snprintf(detail, sizeof(detail), "%s, %u heads of %u, %u positions", f16 ? "F16" : "F32",
+             n_group, head_dim, n_kv);
     return same_floats(c, "attend", detail, c->x, c->y[0], n_group * head_dim);
 }
 

@@ -1,4 +1,5 @@
-/* The tables that this build has, for choose.c, self_test.c and tests. A table of another architecture is not compiled. */
+/* The tables that this build has, for choose.c, self_test.c and tests. A table of another
+ * architecture is not compiled. */
 #ifndef BNT_CPU_TABLES_H
 #define BNT_CPU_TABLES_H
 
@@ -13,7 +14,8 @@ extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct cpu_kernels cpu_kernels_neon;
 #endif
 
-/* cpu_kernels_choose among given tables (NULL-terminated, fastest first): what it does, open to tests. */
+/* cpu_kernels_choose among given tables (NULL-terminated, fastest first): what it does, open to
+ * tests. */
 struct cpu_choice {
     const struct cpu_kernels *kernels;
     char note[512]; /* why faster ones are not used, "" if there is nothing to say */

@@ -1,10 +1,9 @@
-/* Guards the CPU kernels: a table whose results differ from another's by a bit, a tail that reads past its rows, a batch
- * that differs from steps, a self-test that would not notice, a pool that loses or repeats a piece. */
+/* Guards the CPU kernels: a table whose results differ from another's by a bit, a tail that reads
+ * past its rows, a batch that differs from steps, a self-test that would not notice, a pool that
+ * loses or repeats a piece. */
 #include "testkit/suite.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/bandwidth.h"
 #include "engine/cpu/fmath.h"
 #include "engine/cpu/pool.h"
 #include "engine/cpu/tables.h"
@@ -41,7 +39,8 @@ static float next_float(void)
     return ldexpf((float)(int32_t)(next_u64() >> 40) / 8388608.0f - 1.0f, (int)between(0, 12) - 8);
 }
 
-/* ---- Memory that ends where a page without access begins: a read or write past the end is a fault. */
+/* ---- Memory that ends where a page without access begins: a read or write past the end is a
+ * fault. */
 
 #define PAGE ((size_t)4096)
 
@@ -73,16 +72,19 @@ static void drop_floats(float *p, size_t n)
 /* wild: also NaN, infinities, subnormals and zeros. */
 static float *random_floats(size_t n, bool wild)
 {
-    static const float special[] = {NAN, INFINITY, -INFINITY, 1e-45f, -1e-39f, 0.0f, -0.0f, 3e38f, 1e-30f, 88.0f, -103.0f};
+    static const float special[] = {NAN,   INFINITY, -INFINITY, 1e-45f, -1e-39f, 0.0f,
+                                    -0.0f, 3e38f,    1e-30f,    88.0f,  -103.0f};
     float *x = guarded_floats(n);
     for (size_t i = 0; i < n; i++) {
-        x[i] = wild && between(0, 9) == 0 ? special[between(0, sizeof(special) / sizeof(*special) - 1)] : next_float();
+        x[i] = wild && between(0, 9) == 0
+                   ? special[between(0, sizeof(special) / sizeof(*special) - 1)]
+                   : next_float();
     }
     return x;
 }
 
-static void assert_same(const struct cpu_kernels *k, uint64_t number, const char *what, const float *got,
-                        const float *want, size_t n)
+static void assert_same(const struct cpu_kernels *k, uint64_t number, const char *what,
+                        const float *got, const float *want, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (memcmp(&got[i], &want[i], sizeof(float)) != 0 && !(isnan(got[i]) && isnan(want[i]))) {
@@ -93,7 +95,8 @@ static void assert_same(const struct cpu_kernels *k, uint64_t number, const char
 }
 
 /* Call body for every table that runs here, the reference too, and every case. */
-static void for_all_tables(void (*body)(const struct cpu_kernels *k, uint64_t number), uint64_t cases)
+static void for_all_tables(void (*body)(const struct cpu_kernels *k, uint64_t number),
+                           uint64_t cases)
 {
     const struct cpu_kernels *const *all = cpu_kernels_all();
     for (size_t i = 0; all[i] != NULL; i++) {
@@ -157,12 +160,15 @@ static void ternary_case(const struct cpu_kernels *k, uint64_t number)
     uint64_t row_bytes = ternary_row_bytes(cols);
     uint8_t *codes = guarded(rows * row_bytes);
     for (uint64_t i = 0; i < rows * row_bytes; i++) {
-        codes[i] = number % 4 == 0 ? 0xff : (uint8_t)(next_u64() >> 32); /* 0xff: code 3, which no writer writes */
+        codes[i] = number % 4 == 0
+                       ? 0xff
+                       : (uint8_t)(next_u64() >> 32); /* 0xff: code 3, which no writer writes */
     }
     if (number % 4 == 0) {
         memset(a.q, number % 8 == 0 ? 127 : -128, n_tok * a.stride); /* the largest sums */
     }
-    struct ternary_weights w = {.codes = codes, .rows = rows, .cols = cols, .row_bytes = row_bytes, .scale = next_float()};
+    struct ternary_weights w = {
+        .codes = codes, .rows = rows, .cols = cols, .row_bytes = row_bytes, .scale = next_float()};
     float *got = guarded_floats(n_out), *want = guarded_floats(n_out);
     uint64_t row0 = between(0, rows - 1);
     cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, want, rows);
@@ -191,14 +197,16 @@ static struct float_weights random_weights(enum tensor_type type, uint64_t cols,
         /* Bytes of up to 0x3f: halves below 2, floats too; one case in four takes anything. */
         data[i] = (uint8_t)(next_u64() >> 32) & (cols % 4 == 0 ? 0xff : 0x3f);
     }
-    return (struct float_weights){.type = type, .data = data, .rows = rows, .cols = n, .row_bytes = row_bytes};
+    return (struct float_weights){
+        .type = type, .data = data, .rows = rows, .cols = n, .row_bytes = row_bytes};
 }
 
 static void float_case(const struct cpu_kernels *k, uint64_t number)
 {
     uint64_t rows = between(1, 13);
     size_t n_tok = (size_t)between(1, 9), n_out = n_tok * rows;
-    struct float_weights w = random_weights(float_types[number % N_FLOAT_TYPES], between(1, 700), rows);
+    struct float_weights w =
+        random_weights(float_types[number % N_FLOAT_TYPES], between(1, 700), rows);
     float *x = random_floats(n_tok * w.cols, number % 7 == 0), *scratch = guarded_floats(w.cols);
     float *got = guarded_floats(n_out), *want = guarded_floats(n_out);
     uint64_t row0 = between(0, rows - 1);
@@ -264,8 +272,8 @@ static void store_f16_case(const struct cpu_kernels *k, uint64_t number)
     for (size_t i = 0; i < n; i++) {
         uint16_t want = f32_to_f16(x[i]);
         if (got[i] != want && !(isnan(x[i]) && isnan(f16_to_f32(got[i])))) {
-            fail_msg("%s store_f16, case %llu: %a is %04x, not %04x", k->name, (unsigned long long)number, (double)x[i],
-                     got[i], want);
+            fail_msg("%s store_f16, case %llu: %a is %04x, not %04x", k->name,
+                     (unsigned long long)number, (double)x[i], got[i], want);
         }
     }
     drop_floats(x, n);
@@ -274,9 +282,11 @@ static void store_f16_case(const struct cpu_kernels *k, uint64_t number)
 
 static void rope_case(const struct cpu_kernels *k, uint64_t number)
 {
-    uint32_t n_head = (uint32_t)between(1, 5), dim = 2 * (uint32_t)between(1, 80), n_rot = 2 * (uint32_t)between(1, dim / 2);
+    uint32_t n_head = (uint32_t)between(1, 5), dim = 2 * (uint32_t)between(1, 80),
+             n_rot = 2 * (uint32_t)between(1, dim / 2);
     size_t n = (size_t)n_head * dim;
-    float *x = random_floats(n, number % 4 == 0), *cs = random_floats(n_rot, false), *want = guarded_floats(n);
+    float *x = random_floats(n, number % 4 == 0), *cs = random_floats(n_rot, false),
+          *want = guarded_floats(n);
     memcpy(want, x, n * sizeof(float));
     enum rope_style style = number % 2 == 0 ? ROPE_NORM : ROPE_NEOX;
     cpu_kernels_ref.rope(want, n_head, dim, n_rot, style, cs);
@@ -303,9 +313,14 @@ static void *random_cache(bool f16, size_t elements)
 static void attend_case(const struct cpu_kernels *k, uint64_t number)
 {
     bool f16 = number % 2 == 0;
-    uint32_t group = (uint32_t)between(1, 9), dim = number % 5 == 0 ? 128 : (uint32_t)between(1, 140);
-    struct attend_args a = {.n_head_group = group, .head_dim = dim, .kv_stride = dim + between(0, 1) * 24, .kv_f16 = f16,
-                            .n_kv = (uint32_t)between(1, 200), .scale = 0.2f};
+    uint32_t group = (uint32_t)between(1, 9),
+             dim = number % 5 == 0 ? 128 : (uint32_t)between(1, 140);
+    struct attend_args a = {.n_head_group = group,
+                            .head_dim = dim,
+                            .kv_stride = dim + between(0, 1) * 24,
+                            .kv_f16 = f16,
+                            .n_kv = (uint32_t)between(1, 200),
+                            .scale = 0.2f};
     size_t n = (size_t)group * dim, elements = (size_t)(a.n_kv - 1) * a.kv_stride + dim;
     size_t cache_bytes = elements * (f16 ? sizeof(uint16_t) : sizeof(float));
     float *q = random_floats(n, number % 9 == 0), *want = guarded_floats(n);
@@ -338,7 +353,8 @@ static void tables_agree(void **state)
     for_all_tables(attend_case, CASES);
 }
 
-/* ---- The reference against arithmetic in double, so that tables do not agree on something wrong. */
+/* ---- The reference against arithmetic in double, so that tables do not agree on something wrong.
+ */
 
 /* A packed matrix of known weights and its product with known integers. */
 static void reference_ternary_is_exact(void **state)
@@ -361,7 +377,8 @@ static void reference_ternary_is_exact(void **state)
     uint8_t codes[ROWS * 96];
     assert_int_equal(ternary_row_bytes(COLS), 96);
     ternary_pack(w, ROWS, COLS, codes);
-    struct ternary_weights tw = {.codes = codes, .rows = ROWS, .cols = COLS, .row_bytes = 96, .scale = 0.5f};
+    struct ternary_weights tw = {
+        .codes = codes, .rows = ROWS, .cols = COLS, .row_bytes = 96, .scale = 0.5f};
     cpu_kernels_ref.matmul_ternary(&tw, 0, ROWS, &a, 1, y, ROWS);
     for (int r = 0; r < ROWS; r++) {
         int want = 0;
@@ -372,17 +389,27 @@ static void reference_ternary_is_exact(void **state)
     }
 }
 
-/* Float sums of n terms may be off by n roundings of the largest partial sum; the sizes here stay far below 1e-4. */
+/* Float sums of n terms may be off by n roundings of the largest partial sum; the sizes here stay
+ * far below 1e-4. */
 static const double float_tolerance = 1e-4;
 
 static void reference_attend_is_softmax(void **state)
 {
     (void)state;
     enum { DIM = 20, N_KV = 33 };
-    float *q = random_floats(DIM, false), *keys = random_floats(DIM * N_KV, false), *values = random_floats(DIM * N_KV, false);
+    float *q = random_floats(DIM, false), *keys = random_floats(DIM * N_KV, false),
+          *values = random_floats(DIM * N_KV, false);
     float scores[N_KV], out[DIM];
-    struct attend_args a = {.q = q, .n_head_group = 1, .head_dim = DIM, .k = keys, .v = values, .kv_stride = DIM,
-                            .n_kv = N_KV, .scale = 0.3f, .scores = scores, .out = out};
+    struct attend_args a = {.q = q,
+                            .n_head_group = 1,
+                            .head_dim = DIM,
+                            .k = keys,
+                            .v = values,
+                            .kv_stride = DIM,
+                            .n_kv = N_KV,
+                            .scale = 0.3f,
+                            .scores = scores,
+                            .out = out};
     cpu_kernels_ref.attend(&a);
     double weight[N_KV], sum = 0;
     for (int p = 0; p < N_KV; p++) {
@@ -419,8 +446,10 @@ static void reference_norm_and_activations(void **state)
     for (int i = 0; i < N; i++) {
         double xi = (double)x[i], wi = (double)w[i];
         assert_true(fabs((double)y[i] - xi / sqrt(mean + 1e-5) * wi) < float_tolerance);
-        assert_true(fabs((double)silu[i] - xi / (1 + exp(-xi)) * wi) < float_tolerance * fmax(1, fabs(xi * wi)));
-        assert_true(fabs((double)relu2[i] - (xi > 0 ? xi * xi : 0) * wi) < float_tolerance * fmax(1, fabs(xi * xi * wi)));
+        assert_true(fabs((double)silu[i] - xi / (1 + exp(-xi)) * wi) <
+                    float_tolerance * fmax(1, fabs(xi * wi)));
+        assert_true(fabs((double)relu2[i] - (xi > 0 ? xi * xi : 0) * wi) <
+                    float_tolerance * fmax(1, fabs(xi * xi * wi)));
     }
 }
 
@@ -440,7 +469,8 @@ static void quantising_marks_bad_rows(void **state)
     assert_true(isinf(scale) && sum == 0 && q[1] == 0); /* 0 * infinity is NaN: seen downstream */
 }
 
-/* The bounds that fmath.h states, against the 64-bit mantissa of long double (or the 113 of aarch64). */
+/* The bounds that fmath.h states, against the 64-bit mantissa of long double (or the 113 of
+ * aarch64). */
 static void fmath_keeps_its_bounds(void **state)
 {
     (void)state;
@@ -450,12 +480,14 @@ static void fmath_keeps_its_bounds(void **state)
         float f = (float)(u * 174);
         fm_sincos(angle, &s, &c);
         assert_true(fabsl((long double)fm_exp(e) / expl((long double)e) - 1) < 1e-15L);
-        assert_true(fabsl((long double)fm_log(l) - logl((long double)l)) <= 1e-15L * fabsl(logl((long double)l)));
+        assert_true(fabsl((long double)fm_log(l) - logl((long double)l)) <=
+                    1e-15L * fabsl(logl((long double)l)));
         assert_true(fabsl((long double)s - sinl((long double)angle)) < 4e-16L);
         assert_true(fabsl((long double)c - cosl((long double)angle)) < 4e-16L);
         assert_true(fabsl((long double)fm_expf(f) / expl((long double)f) - 1) < 2e-7L);
     }
-    assert_true(isnan(fm_expf(NAN)) && fm_expf(-90) == 0.0f && isinf(fm_expf(89)) && isnan(fm_log(-1)));
+    assert_true(isnan(fm_expf(NAN)) && fm_expf(-90) == 0.0f && isinf(fm_expf(89)) &&
+                isnan(fm_log(-1)));
     assert_true(fm_log(0) == -(double)INFINITY && fm_exp(-800) == 0.0 && isinf(fm_exp(800)));
 }
 
@@ -466,7 +498,8 @@ static void batch_case(const struct cpu_kernels *k, uint64_t number)
     uint64_t cols = between(1, 900), rows = between(1, 20);
     size_t n_tok = (size_t)between(2, 19), n_out = n_tok * rows;
     struct act_rows a = random_acts(cols, n_tok);
-    struct ternary_weights w = {.rows = rows, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.1f};
+    struct ternary_weights w = {
+        .rows = rows, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.1f};
     uint8_t *codes = guarded(rows * w.row_bytes);
     for (uint64_t i = 0; i < rows * w.row_bytes; i++) {
         codes[i] = (uint8_t)(next_u64() >> 32);
@@ -508,8 +541,8 @@ static void wrong_quantize(const float *x, size_t n, int8_t *q, float *scale, in
     q[act_stride(n) - 1] = n % 32 == 1 ? 1 : q[act_stride(n) - 1]; /* padding is not zero */
 }
 
-static void wrong_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1, const struct act_rows *a,
-                          size_t n_tok, float *y, size_t y_stride)
+static void wrong_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                          const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     struct ternary_weights short_by_a_block = *w;
     cpu_kernels_ref.matmul_ternary(w, row0, row1, a, n_tok, y, y_stride);
@@ -519,8 +552,8 @@ static void wrong_ternary(const struct ternary_weights *w, uint64_t row0, uint64
     }
 }
 
-static void wrong_float(const struct float_weights *w, uint64_t row0, uint64_t row1, const float *x, size_t x_stride,
-                        size_t n_tok, float *y, size_t y_stride, float *scratch)
+static void wrong_float(const struct float_weights *w, uint64_t row0, uint64_t row1, const float *x,
+                        size_t x_stride, size_t n_tok, float *y, size_t y_stride, float *scratch)
 {
     cpu_kernels_ref.matmul_float(w, row0, row1, x, x_stride, n_tok, y, y_stride, scratch);
     if (w->type == TENSOR_BF16 && w->cols % 16 != 0 && n_tok == 3) {
@@ -535,8 +568,8 @@ static void wrong_rmsnorm(const float *x, const float *w, float eps, size_t n, f
     y[0] = n == 33 && x != y ? nextafterf(first, 0) : y[0];
 }
 
-static void wrong_rope(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot, enum rope_style style,
-                       const float *cs)
+static void wrong_rope(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
+                       enum rope_style style, const float *cs)
 {
     cpu_kernels_ref.rope(x, n_head, head_dim, style == ROPE_NEOX ? n_rot : n_rot - 2, style, cs);
 }
@@ -573,8 +606,9 @@ static void self_test_finds_a_fault_in_every_entry(void **state)
 {
     (void)state;
     struct cpu_kernels broken[9];
-    static const char *const entries[9] = {"quantize_act", "matmul_ternary", "matmul_float", "rmsnorm", "rope",
-                                           "attend", "act_mul", "add", "store_f16"};
+    static const char *const entries[9] = {
+        "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",  "rope",
+        "attend",       "act_mul",        "add",          "store_f16"};
     for (int i = 0; i < 9; i++) {
         broken[i] = cpu_kernels_ref;
         broken[i].name = "broken";
@@ -603,7 +637,9 @@ static void a_failing_table_is_demoted_and_named(void **state)
     struct cpu_kernels broken = cpu_kernels_ref;
     broken.name = "fastest";
     broken.add = wrong_add;
-    const struct cpu_kernels *const tables[] = {&broken, &cpu_kernels_ref, NULL}, *const only[] = {&broken, NULL};
+    const struct cpu_kernels *const tables[] = {&broken, &cpu_kernels_ref, NULL}, *const only[] = {
+                                                                                      &broken,
+                                                                                      NULL};
     struct cpu_choice choice = {0};
     struct bnt_err err = {0};
     assert_int_equal(cpu_kernels_choose_from(tables, NULL, &choice, &err), BNT_OK);
@@ -638,60 +674,14 @@ static void every_table_of_this_build_passes(void **state)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
     assert_ptr_equal(chosen, first);
     assert_string_equal(note, "");
-    double ms = (double)(end.tv_sec - start.tv_sec) * 1e3 + (double)(end.tv_nsec - start.tv_nsec) / 1e6;
+    double ms =
+        (double)(end.tv_sec - start.tv_sec) * 1e3 + (double)(end.tv_nsec - start.tv_nsec) / 1e6;
     if (strcmp(BNT_CONFIG, "release") == 0 && ms > 50) {
         fail_msg("the self-test at start took %.1f ms of processor time", ms);
     }
 }
 
-/* ---- The pool. */
-
-enum { POOL_ITEMS = 1000 };
-
-struct pool_job {
-    _Atomic int seen[POOL_ITEMS];
-    _Atomic bool bad;
-    size_t n, chunk;
-    int n_threads;
-};
-
-static void mark_items(void *ctx, size_t begin, size_t end, int thread)
-{
-    struct pool_job *job = ctx;
-    if (begin >= end || end > job->n || end - begin > job->chunk || thread < 0 || thread >= job->n_threads) {
-        atomic_store(&job->bad, true);
-    }
-    for (size_t i = begin; i < end; i++) {
-        atomic_fetch_add(&job->seen[i], 1);
-    }
-}
-
-static void pool_runs_every_piece_once(void **state)
-{
-    (void)state;
-    static const int threads[] = {1, 2, 5};
-    for (size_t i = 0; i < sizeof(threads) / sizeof(*threads); i++) {
-        struct cpu_pool *pool;
-        assert_int_equal(cpu_pool_new(threads[i], &pool, NULL), BNT_OK);
-        assert_int_equal(cpu_pool_n_threads(pool), threads[i]);
-        static struct pool_job job;
-        for (int round = 0; round < 3000; round++) {
-            memset(&job, 0, sizeof(job));
-            job.n = (size_t)between(0, POOL_ITEMS);
-            job.chunk = (size_t)between(1, 200);
-            job.n_threads = threads[i];
-            cpu_pool_run(pool, job.n, job.chunk, mark_items, &job);
-            assert_false(atomic_load(&job.bad));
-            for (size_t j = 0; j < job.n; j++) {
-                assert_int_equal(atomic_load(&job.seen[j]), 1);
-            }
-            if (round % 1000 == 0) {
-                usleep(2000); /* long enough for workers to park: the next job must wake them */
-            }
-        }
-        cpu_pool_free(pool);
-    }
-}
+/* ---- Threads. */
 
 struct matmul_job {
     const struct cpu_kernels *k;
@@ -713,7 +703,8 @@ static void thread_case(const struct cpu_kernels *k, uint64_t number)
     static const int threads[] = {2, 5};
     enum { ROWS = 203, COLS = 700, TOKS = 6 };
     struct act_rows a = random_acts(COLS, TOKS);
-    struct ternary_weights w = {.rows = ROWS, .cols = COLS, .row_bytes = ternary_row_bytes(COLS), .scale = 0.1f};
+    struct ternary_weights w = {
+        .rows = ROWS, .cols = COLS, .row_bytes = ternary_row_bytes(COLS), .scale = 0.1f};
     uint8_t *codes = guarded(ROWS * w.row_bytes);
     for (uint64_t i = 0; i < ROWS * w.row_bytes; i++) {
         codes[i] = (uint8_t)(next_u64() >> 32);
@@ -740,43 +731,22 @@ static void threads_do_not_change_results(void **state)
     for_all_tables(thread_case, 6);
 }
 
-static void pool_refuses_absurd_numbers(void **state)
-{
-    (void)state;
-    struct cpu_pool *pool;
-    struct bnt_err err = {0};
-    assert_int_equal(cpu_pool_new(0, &pool, &err), BNT_E_USAGE);
-    assert_int_equal(cpu_pool_new(1 << 20, &pool, NULL), BNT_E_USAGE);
-}
-
-/* ---- Bandwidth. */
-
-static void bandwidth_is_plausible(void **state)
-{
-    (void)state;
-    struct bandwidth b = {0};
-    assert_int_equal(bandwidth_measure(2, &b, NULL), BNT_OK);
-    /* From a slow machine under a sanitizer to several times the fastest socket. */
-    assert_true(b.one_gb_per_s > 0.05 && b.one_gb_per_s < 5000);
-    assert_true(b.all_gb_per_s > 0.05 && b.all_gb_per_s < 5000);
-    assert_true(b.n_threads == 2 && b.buffer_bytes >= 32u << 20 && b.elapsed_ns > 0);
-}
-
 static const struct suite_test tests[] = {
-    {.name = "kernels_agree_bit_for_bit_within_their_buffers", .body = tables_agree, .timeout_ms = 60000},
+    {.name = "kernels_agree_bit_for_bit_within_their_buffers",
+     .body = tables_agree,
+     .timeout_ms = 60000},
     {.name = "kernels_reference_ternary_product_is_exact", .body = reference_ternary_is_exact},
     {.name = "kernels_reference_attention_is_softmax", .body = reference_attend_is_softmax},
     {.name = "kernels_reference_norm_and_activations", .body = reference_norm_and_activations},
     {.name = "kernels_quantising_marks_nan_and_infinity", .body = quantising_marks_bad_rows},
     {.name = "kernels_fmath_keeps_its_bounds", .body = fmath_keeps_its_bounds},
     {.name = "kernels_batch_equals_steps", .body = batch_equals_steps, .timeout_ms = 30000},
-    {.name = "kernels_self_test_finds_a_fault_in_every_entry", .body = self_test_finds_a_fault_in_every_entry},
-    {.name = "kernels_failing_table_is_demoted_and_named", .body = a_failing_table_is_demoted_and_named},
+    {.name = "kernels_self_test_finds_a_fault_in_every_entry",
+     .body = self_test_finds_a_fault_in_every_entry},
+    {.name = "kernels_failing_table_is_demoted_and_named",
+     .body = a_failing_table_is_demoted_and_named},
     {.name = "kernels_all_of_this_build_pass_in_time", .body = every_table_of_this_build_passes},
-    {.name = "kernels_pool_runs_every_piece_once", .body = pool_runs_every_piece_once, .timeout_ms = 30000},
     {.name = "kernels_threads_do_not_change_results", .body = threads_do_not_change_results},
-    {.name = "kernels_pool_refuses_absurd_numbers", .body = pool_refuses_absurd_numbers},
-    {.name = "kernels_bandwidth_is_plausible", .body = bandwidth_is_plausible},
     {0},
 };
 const struct suite suite_kernels = {"kernels", tests};

@@ -1,6 +1,6 @@
-/* Prints one line per kernel entry: its name and a checksum of its results on seeded inputs. Every table that this
- * processor runs must agree, else the exit code is 1. Two processors are compared by comparing what they print:
- * `make check-neon` does so for x86-64 and for aarch64 under qemu.
+/* Prints one line per kernel entry: its name and a checksum of its results on seeded inputs. Every
+ * table that this processor runs must agree, else the exit code is 1. Two processors are compared
+ * by comparing what they print: `make check-neon` does so for x86-64 and for aarch64 under qemu.
  *
  * Larger inputs than the self-test at start, and also the plain functions of fmath.h. */
 #include <inttypes.h>
@@ -87,8 +87,11 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
 {
     for (uint64_t cols = 1; cols <= COLS; cols += 63) {
         size_t n_tok = 1 + cols % TOKS;
-        struct ternary_weights tw = {
-            .codes = bytes, .rows = ROWS, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.0173f};
+        struct ternary_weights tw = {.codes = bytes,
+                                     .rows = ROWS,
+                                     .cols = cols,
+                                     .row_bytes = ternary_row_bytes(cols),
+                                     .scale = 0.0173f};
         struct act_rows a = {.q = q, .scale = scale, .sum = sum, .stride = act_stride(cols)};
         for (size_t t = 0; t < n_tok; t++) {
             fill(x, cols);
@@ -104,7 +107,8 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
 
 static void run_matmul_float(const struct cpu_kernels *k)
 {
-    static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q6_K, TENSOR_TQ2_0};
+    static const enum tensor_type types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16,
+                                             TENSOR_Q8_0, TENSOR_Q6_K, TENSOR_TQ2_0};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         const struct tensor_type_info *info = tensor_type_info((uint32_t)types[i]);
         for (uint64_t cols = 256; cols <= 1280; cols += 256) {
@@ -161,9 +165,17 @@ static void run_attend(const struct cpu_kernels *k)
             values[j] = f32_to_f16(next_float());
         }
         fill(x, group * dim);
-        struct attend_args a = {
-            .q = x, .n_head_group = group, .head_dim = dim, .k = keys, .v = values, .kv_stride = dim, .kv_f16 = true,
-            .n_kv = n_kv, .scale = 0.11f, .scores = scores, .out = y};
+        struct attend_args a = {.q = x,
+                                .n_head_group = group,
+                                .head_dim = dim,
+                                .k = keys,
+                                .v = values,
+                                .kv_stride = dim,
+                                .kv_f16 = true,
+                                .n_kv = n_kv,
+                                .scale = 0.11f,
+                                .scores = scores,
+                                .out = y};
         k->attend(&a);
         mix_floats(y, group * dim);
     }
@@ -229,9 +241,15 @@ int main(void)
         const char *name;
         void (*run)(const struct cpu_kernels *k);
     } entries[] = {
-        {"quantize_act", run_quantize_act}, {"matmul_ternary", run_matmul_ternary}, {"matmul_float", run_matmul_float},
-        {"rmsnorm", run_rmsnorm},           {"rope", run_rope},                     {"attend", run_attend},
-        {"act_mul", run_act_mul},           {"add", run_add},                       {"store_f16", run_store_f16},
+        {"quantize_act", run_quantize_act},
+        {"matmul_ternary", run_matmul_ternary},
+        {"matmul_float", run_matmul_float},
+        {"rmsnorm", run_rmsnorm},
+        {"rope", run_rope},
+        {"attend", run_attend},
+        {"act_mul", run_act_mul},
+        {"add", run_add},
+        {"store_f16", run_store_f16},
         {"fmath", run_fmath},
     };
     int failed = 0;
@@ -249,7 +267,8 @@ int main(void)
             entries[i].run(all[j]);
             first = first == 0 ? hash : first;
             if (hash != first) {
-                fprintf(stderr, "%s: %s differs from the table before it\n", entries[i].name, all[j]->name);
+                fprintf(stderr, "%s: %s differs from the table before it\n", entries[i].name,
+                        all[j]->name);
                 failed = 1;
             }
             fprintf(stderr, "%-15s %-8s %016" PRIx64 "\n", entries[i].name, all[j]->name, hash);
