@@ -1,5 +1,5 @@
-/* Guards the thread pool: a piece that is lost or runs twice, a wake-up that is missed, more threads
- * than processors; and the measurement of memory that runs on it. */
+/* Guards the thread pool: a piece that is lost or runs twice, a wake-up that is missed, more
+ * threads than processors; and the measurement of memory that runs on it. */
 #include "testkit/suite.h"
 
 #include <stdatomic.h>
