@@ -1,5 +1,4 @@
-/* The server's side of TLS, for http_server.c. libssl is opened at run time, since bnt itself never
- * serves TLS outside of tests. */
+/* The server's side of TLS, for http_server.c. */
 #ifndef BNT_MOCK_TLS_SERVER_H
 #define BNT_MOCK_TLS_SERVER_H
 
