@@ -144,9 +144,6 @@ static enum bnt_status generate(struct history *h, const struct bnt_ids *all,
     if (st == BNT_OK) {
         st = infer_write_stdout(NULL, "\n", 1, err);
     }
-    if (st != BNT_OK) { /* what remains evaluated must be what `held` says */
-        bnt_session_rewind(in->session, common, NULL);
-    }
     return st;
 }
 
@@ -214,7 +211,7 @@ static char *read_line(char **line, size_t *cap)
     return *line;
 }
 
-/* A failure that ends only the turn. */
+/* A failure that ends only the turn: it comes before anything is evaluated (bnt_generate). */
 static bool turn_may_fail(enum bnt_status st)
 {
     return st == BNT_E_USAGE;

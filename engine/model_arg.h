@@ -25,18 +25,26 @@ struct bnt_model_arg {
     bool real_model, allow_mock;
 };
 
-#define BNT_MODEL_ARG_ROWS(type, member)                                                         \
-    {.kind = BNT_OPT_STR, .short_name = 'm', .long_name = "model", .arg = "FILE",                \
-     .help = "model: a GGUF file, a cached name or bundled: (the default)",                      \
-     .offset = offsetof(type, member.name)},                                                     \
-    {.kind = BNT_OPT_STR, .long_name = "model-path", .arg = "FILE",                              \
-     .offset = offsetof(type, member.name)},                                                     \
-    {.kind = BNT_OPT_FLAG, .long_name = "real-model",                                            \
-     .help = "only a real model will do (the default)",                                          \
-     .offset = offsetof(type, member.real_model)},                                               \
-    {.kind = BNT_OPT_FLAG, .long_name = "allow-mock",                                            \
-     .help = "take a mock too: with a warning, and exit code 24 for success",                    \
-     .offset = offsetof(type, member.allow_mock)}
+#define BNT_MODEL_ARG_ROWS(type, member)                                                           \
+    {.kind = BNT_OPT_STR,                                                                          \
+     .short_name = 'm',                                                                            \
+     .long_name = "model",                                                                         \
+     .arg = "FILE",                                                                                \
+     .help = "model: a GGUF file, a cached name or bundled: (the default)",                        \
+     .offset = offsetof(type, member.name)},                                                       \
+        {.kind = BNT_OPT_STR,                                                                      \
+         .long_name = "model-path",                                                                \
+         .arg = "FILE",                                                                            \
+         .offset = offsetof(type, member.name)},                                                   \
+        {.kind = BNT_OPT_FLAG,                                                                     \
+         .long_name = "real-model",                                                                \
+         .help = "only a real model will do (the default)",                                        \
+         .offset = offsetof(type, member.real_model)},                                             \
+    {                                                                                              \
+        .kind = BNT_OPT_FLAG, .long_name = "allow-mock",                                           \
+        .help = "take a mock too: with a warning, and exit code 24 for success",                   \
+        .offset = offsetof(type, member.allow_mock)                                                \
+    }
 
 /* The model that arg means. *mock: it is none that was trained (kind other than "real"), and that
  * was allowed: the command warns with bnt_model_arg_warn. Errors: USAGE (both flags), NOT_FOUND (no

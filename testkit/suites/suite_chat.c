@@ -106,6 +106,37 @@ static const struct {
      BNT_CHAT_CHATML, false, false, false, ""},
 };
 
+/* One spelling: what Jinja with trim_blocks and lstrip_blocks puts out between tags stays. */
+static const struct {
+    const char *jinja, *normal;
+} spellings[] = {
+    {"a {{ x }} b", "a {{x}} b"},
+    {"{{ x }}\n{{ y }}", "{{x}}\n{{y}}"},
+    {"{% if x %}\n  text\n{% endif %}\nend", "{%ifx%}  text\n{%endif%}end"},
+    {"  {% if x %}  y\n\t{% endif %}", "{%ifx%}  y\n{%endif%}"},
+    {"a {% if x %}b", "a {%ifx%}b"}, /* blanks are dropped only from the beginning of a line */
+    {"a  {{- x -}}  b", "a{{x}}b"},
+    {"a\n{%- if x -%}\n\n b", "a{%ifx%}b"},
+    {"{{ \"it's\" + 'a\\nb' }}", "{{'it\\'s'+'a\nb'}}"},
+    {"{{ m.role }}{{ 1.5 }}", "{{m['role']}}{{1.5}}"},
+    {"a{# m.role {{ #}\nb", "ab"},
+    {"{{ '}}' }}", "{{'}}'}}"},
+    {"{{ 'open", "{{'open'}}"},
+    {"{", "{"},
+};
+
+static void templates_are_brought_into_one_spelling(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(*spellings); i++) {
+        struct bnt_buf out = BNT_BUF(1000);
+        const char *jinja = spellings[i].jinja;
+        assert_int_equal(chat_normalise(jinja, strlen(jinja), &out, NULL), BNT_OK);
+        assert_string_equal(bnt_buf_view(&out), spellings[i].normal);
+        bnt_buf_release(&out);
+    }
+}
+
 static void known_templates_are_recognised(void **state)
 {
     (void)state;
@@ -595,6 +626,8 @@ static void corpus_is_harmless(void **state)
 }
 
 static const struct suite_test tests[] = {
+    {.name = "chat_templates_are_brought_into_one_spelling",
+     .body = templates_are_brought_into_one_spelling},
     {.name = "chat_known_templates_are_recognised", .body = known_templates_are_recognised},
     {.name = "chat_near_misses_are_refused_by_name", .body = near_misses_are_refused_by_name},
     {.name = "chat_unknown_template_cannot_steer_the_terminal",

@@ -304,6 +304,11 @@ static void stops_end_the_answer_before_them(void **state)
     struct infer_result text = INFER("-p", "Once upon a time", "-n", "40", "--stop", "girl named");
     struct infer_result id =
         INFER("-p", "Once upon a time", "-n", "40", "--json", "--stop-id", "427");
+    /* The beginning of a stop string that never comes is text. */
+    struct infer_result held =
+        INFER("-p", "Once upon a time", "-n", "6", "--json", "--stop", "girl without");
+    assert_string_equal(js_text(held.json, "text"), ", there was a little girl");
+    infer_drop(&held);
     infer_expect(&stop, BNT_OK);
     assert_string_equal(js_text(stop.json, "text"), ", there was a little ");
     assert_string_equal(js_text(stop.json, "finish_reason"), "stop");

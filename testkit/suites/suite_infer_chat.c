@@ -94,6 +94,26 @@ static void conversation_equals_one_long_prompt(void **state)
     infer_drop(&whole);
 }
 
+/* A stop string leaves ids in the cache that the conversation does not hold: they must go. */
+static void conversation_forgets_what_a_stop_string_cut(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"--chat", "--chat-template", "bitnet", "-n",
+                                          "12",     "--stop",          " want",  NULL};
+    struct infer_result talk = infer_run("Tom saw a dog.\nThe dog ran.\n", options);
+    struct infer_result first = infer_run("Tom saw a dog.\n", options);
+    assert_string_equal(first.out, "Zoom, \"I\n");
+    struct infer_result whole =
+        INFER("-p",
+              "User: Tom saw a dog.<|eot_id|>Assistant: Zoom, \"I<|eot_id|>User: The dog ran."
+              "<|eot_id|>Assistant: ",
+              "-n", "12", "--stop", " want");
+    assert_string_equal(talk.out + strlen(first.out), whole.out);
+    infer_drop(&talk);
+    infer_drop(&first);
+    infer_drop(&whole);
+}
+
 /* A turn that does not fit is refused and leaves the conversation as it was. */
 static void conversation_survives_a_turn_too_long(void **state)
 {
@@ -123,6 +143,8 @@ static const struct suite_test tests[] = {
      .body = conversation_has_a_history_until_reset},
     {.name = "infer_conversation_equals_one_long_prompt",
      .body = conversation_equals_one_long_prompt},
+    {.name = "infer_conversation_forgets_what_a_stop_string_cut",
+     .body = conversation_forgets_what_a_stop_string_cut},
     {.name = "infer_conversation_survives_a_turn_too_long",
      .body = conversation_survives_a_turn_too_long},
     {0},

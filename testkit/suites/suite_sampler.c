@@ -387,12 +387,12 @@ static int by_rank(const void *a, const void *b)
                                 : (x->id > y->id) - (x->id < y->id);
 }
 
-/* Many ties: logits are cut to few values. */
-static struct ranked *make_ranked(float *logits, uint64_t seed)
+/* Many ties: logits are cut to so many values. */
+static struct ranked *make_ranked(float *logits, int levels, uint64_t seed)
 {
     struct ranked *r = malloc(BIG_VOCAB * sizeof(*r));
     for (int32_t i = 0; i < BIG_VOCAB; i++) {
-        logits[i] = (float)((int)(noise(&seed) * 4000)) / 256;
+        logits[i] = (float)((int)(noise(&seed) * levels)) * (16.0f / (float)levels);
         r[i] = (struct ranked){logits[i], i};
     }
     qsort(r, BIG_VOCAB, sizeof(*r), by_rank);
@@ -403,7 +403,7 @@ static void n_best_equal_a_full_sort(void **state)
 {
     (void)state;
     float *logits = malloc(BIG_VOCAB * sizeof(*logits));
-    struct ranked *r = make_ranked(logits, 3);
+    struct ranked *r = make_ranked(logits, 4096, 3);
     long double sum = 0;
     for (int32_t i = 0; i < BIG_VOCAB; i++) {
         sum += expl((long double)logits[i]);
@@ -429,7 +429,7 @@ static void top_k_equals_a_full_sort(void **state)
     (void)state;
     enum { K = 7 };
     float *logits = malloc(BIG_VOCAB * sizeof(*logits));
-    struct ranked *r = make_ranked(logits, 4);
+    struct ranked *r = make_ranked(logits, 65536, 4);
     struct bnt_sampler_params p = bnt_sampler_defaults();
     p.temperature = 1e6; /* all that are kept are as good as equal */
     p.top_k = K;
