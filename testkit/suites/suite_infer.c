@@ -526,6 +526,46 @@ static void limits_and_names_are_passed_on(void **state)
     infer_fails(INFER("-m", "/no/such.gguf", "-p", "Once"), BNT_E_NOT_FOUND, "/no/such.gguf");
 }
 
+/* ---- Nothing is allocated per token: a long answer takes as many calls as a short one. */
+
+static uint64_t allocations_of(struct es_engine *e, uint32_t n)
+{
+    static const int32_t prompt[] = {2045, 394, 401, 258, 372};
+    struct bnt_sampler_params p = bnt_sampler_defaults();
+    struct bnt_sampler *sampler = NULL;
+    struct bnt_generate_params gp = {.max_tokens = n, .n_logprobs = 3, .check_logits = true};
+    struct bnt_generation g;
+    bnt_generation_init(&g);
+    p.temperature = 0.5;
+    p.frequency_penalty = 0.1;
+    assert_int_equal(bnt_sampler_new(&p, 2048, &sampler, NULL), BNT_OK);
+    assert_int_equal(bnt_session_rewind(e->session, 0, NULL), BNT_OK);
+    uint64_t before = es_allocations();
+    assert_int_equal(
+        bnt_generate(e->session, bnt_model_tokenizer(e->model), sampler, prompt, 5, &gp, &g, NULL),
+        BNT_OK);
+    uint64_t calls = es_allocations() - before;
+    assert_int_equal(g.ids.n, n);
+    bnt_generation_release(&g);
+    bnt_sampler_free(sampler);
+    return calls;
+}
+
+static void generating_allocates_nothing_per_token(void **state)
+{
+    (void)state;
+    if (!es_counts_allocations()) {
+        skip();
+    }
+    struct es_engine e;
+    struct bnt_session_options so = {0};
+    es_open(&e, suite_bundled_model(), &so);
+    uint64_t few = allocations_of(&e, 10);
+    assert_in_range(few, 1, 30);
+    assert_int_equal(allocations_of(&e, 60), few);
+    es_close(&e);
+}
+
 /* ---- Interruption. */
 
 static enum bnt_status interrupt_after_some_text(void *ctx, const char *bytes, size_t n,
@@ -607,6 +647,8 @@ static const struct suite_test tests[] = {
     {.name = "infer_broken_logits_are_a_failure", .body = broken_logits_are_a_failure},
     {.name = "infer_mocks_are_marked", .body = mocks_are_marked},
     {.name = "infer_limits_and_names_are_passed_on", .body = limits_and_names_are_passed_on},
+    {.name = "infer_generating_allocates_nothing_per_token",
+     .body = generating_allocates_nothing_per_token},
     {.name = "infer_interruption_keeps_what_was_produced",
      .body = interruption_keeps_what_was_produced},
     {.name = "infer_interrupted_command_says_so", .body = interrupted_command_says_so},
