@@ -248,13 +248,17 @@ static char *repeat(const char *unit, size_t n)
 
 static double encode_seconds(const struct bnt_tokenizer *t, const char *text, size_t n)
 {
-    struct bnt_ids ids = {0};
-    double start = cpu_seconds();
-    assert_int_equal(bnt_tokenizer_encode(t, text, n, BNT_ENCODE_PARSE_SPECIAL, &ids, NULL),
-                     BNT_OK);
-    double taken = cpu_seconds() - start;
-    bnt_ids_release(&ids);
-    return taken;
+    double best = 1e9;
+    for (int i = 0; i < 2; i++) { /* the second run finds its memory mapped */
+        struct bnt_ids ids = {0};
+        double start = cpu_seconds();
+        assert_int_equal(bnt_tokenizer_encode(t, text, n, BNT_ENCODE_PARSE_SPECIAL, &ids, NULL),
+                         BNT_OK);
+        double taken = cpu_seconds() - start;
+        best = taken < best ? taken : best;
+        bnt_ids_release(&ids);
+    }
+    return best;
 }
 
 /* Four times the length may take ten times as long (n log n and cold caches give five or six, a
@@ -264,9 +268,7 @@ static void expect_no_square(const struct bnt_tokenizer *t, const char *what, si
     for (size_t i = 0; i < sizeof(repeated) / sizeof(repeated[0]); i++) {
         char *text = repeat(repeated[i], 4 * n);
         double quarter = encode_seconds(t, text, n);
-        double again = encode_seconds(t, text, n);
         double whole = encode_seconds(t, text, 4 * n);
-        quarter = again < quarter ? again : quarter;
         if (whole > 10 * quarter && whole > 0.05) {
             fail_msg("%s on %zu bytes of \"%s\": %.3f s, on a quarter of them %.3f s", what, 4 * n,
                      repeated[i], whole, quarter);
