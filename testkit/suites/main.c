@@ -72,6 +72,7 @@ static void catch_signals(void)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that left must not cost us the clean-up */
 }
 
 static const char *tier_name(enum suite_tier tier)
@@ -166,7 +167,9 @@ static void print_result(const struct suite_test *t, const struct isolate_result
         tally->number--;
         break;
     }
-    fflush(stdout);
+    if (fflush(stdout) != 0) {
+        stop = SIGPIPE; /* nobody reads the rest */
+    }
 }
 
 static void list_test(const struct suite *s, const struct suite_test *t)
