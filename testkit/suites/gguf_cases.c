@@ -406,6 +406,16 @@ static void tensor_cut(struct gguf_bytes *g)
     one_tensor(g, 0, 127);
 }
 
+/* Over the next tensor and past the end: that the file is cut is the news. */
+static void tensor_cut_over_next(struct gguf_bytes *g)
+{
+    head(g, 2);
+    gb_tensor(g, "large", 1000, 1000, TYPE_F32, 0);
+    gb_tensor(g, "next", 8, 4, TYPE_F32, 128);
+    gb_pad(g, 32);
+    gb_zeros(g, 256);
+}
+
 static void tensor_beyond_end(struct gguf_bytes *g)
 {
     one_tensor(g, 1 << 20, 128);
@@ -659,6 +669,7 @@ const struct gguf_case gguf_cases[] = {
     {"alignment_text", alignment_text, GGUF_FAULT_ALIGNMENT, "general.alignment"},
     {"tensor_unaligned", tensor_unaligned, GGUF_FAULT_ALIGNMENT, "tensor w: offset 4"},
     {"tensor_cut", tensor_cut, GGUF_FAULT_SIZE, "(1 bytes missing)"},
+    {"tensor_cut_over_next", tensor_cut_over_next, GGUF_FAULT_SIZE, "(3999744 bytes missing)"},
     {"tensor_beyond_end", tensor_beyond_end, GGUF_FAULT_SIZE, "tensor w: starts at byte"},
     {"tensor_offset_wraps", tensor_offset_wraps, GGUF_FAULT_SIZE, "tensor w: starts at byte"},
     {"no_data_at_all", no_data_at_all, GGUF_FAULT_SIZE, "tensor w: needs 128 bytes"},

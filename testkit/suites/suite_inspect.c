@@ -222,6 +222,42 @@ static void values_of_every_type_are_shown(void **state)
     }
 }
 
+/* 0.1f needs one digit to be told from its neighbours, the odd one needs nine. */
+static void scales_and_floats_are_shown_exactly(void **state)
+{
+    (void)state;
+    struct gguf_bytes g;
+    char path[BNT_PATH_MAX];
+    const float odd = 1.00000012f;
+    gb_init(&g, false);
+    gb_head(&g, 3, 1, 2);
+    gb_key(&g, "tenth", GGUF_F32);
+    gb_f32(&g, 0.1f);
+    gb_key(&g, "odd", GGUF_F32);
+    gb_f32(&g, odd);
+    gb_tensor(&g, "w", 128, 1, TENSOR_I2_S, 0);
+    gb_pad(&g, 32);
+    gb_zeros(&g, 32);
+    gb_f32(&g, odd);
+    gb_zeros(&g, 28);
+    write_case(path, "scale.gguf", &g);
+    gb_release(&g);
+    const char *const text[] = {path, "--tensors", "--metadata", NULL};
+    const char *const json[] = {path, "--json", NULL};
+    struct bnt_buf out;
+    inspect(text, BNT_OK, &out);
+    assert_has(&out, "f32    0.1\n");
+    assert_has(&out, "f32    1.00000012\n");
+    assert_has(&out, "  1.00000012\n");
+    bnt_buf_release(&out);
+    json_t *root = inspect_json(json, BNT_OK);
+    json_t *scale = json_object_get(json_array_get(json_object_get(root, "tensors"), 0), "scale");
+    assert_true((float)json_real_value(scale) == odd);
+    json_t *tenth = json_object_get(at(root, "metadata", "tenth"), "value");
+    assert_true(json_real_value(tenth) == 0.1);
+    json_decref(root);
+}
+
 /* ---- hostile text ---------------------------------------------------------------------------- */
 
 static void text_of_the_file_cannot_drive_the_terminal(void **state)
@@ -324,6 +360,8 @@ static const struct suite_test tests[] = {
      .body = long_arrays_are_whole_only_when_asked},
     {.name = "inspect_the_summary_names_what_matters", .body = the_summary_names_what_matters},
     {.name = "inspect_values_of_every_type_are_shown", .body = values_of_every_type_are_shown},
+    {.name = "inspect_scales_and_floats_are_shown_exactly",
+     .body = scales_and_floats_are_shown_exactly},
     {.name = "inspect_text_of_the_file_cannot_drive_the_terminal",
      .body = text_of_the_file_cannot_drive_the_terminal},
     {.name = "inspect_every_refusal_is_json_with_its_class",

@@ -386,7 +386,7 @@ static void tiles_of_known_models_decode(void **state)
 static void assert_refused(const struct ternary_source *src, enum gguf_fault fault,
                            const char *says)
 {
-    int8_t codes[64 * 256];
+    int8_t codes[64 * 512];
     float scale;
     struct bnt_err err = {0};
     assert_true(src->rows * src->cols <= sizeof codes);
@@ -462,6 +462,34 @@ static void shapes_and_tiles_that_do_not_divide_are_refused(void **state)
                                    .cols = 64,
                                    .layout = I2S_ROWS4};
     assert_refused(&rows4, GGUF_FAULT_DIMENSIONS, "4-rows");
+}
+
+/* TL2: row tiles that do not divide, triples that leave no whole tile of pairs, and pairs that
+ * would reach past the scale. */
+static void tl2_tiles_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t rows, cols;
+        struct tl_tiles tiles;
+    } cases[] = {
+        {96, 128, {64, 96, 32}}, {96, 128, {32, 24, 32}},  {96, 128, {32, 100, 32}},
+        {96, 128, {32, 96, 64}}, {96, 128, {0, 96, 32}},   {96, 128, {32, 0, 32}},
+        {96, 128, {48, 96, 32}}, {32, 736, {32, 384, 32}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t ne[4] = {cases[i].cols, cases[i].rows, 1, 1}, size;
+        assert_true(tensor_size(TENSOR_TL2, ne, &size));
+        uint8_t *data = test_calloc(1, size);
+        struct ternary_source src = {.type = TENSOR_TL2,
+                                     .data = data,
+                                     .size = size,
+                                     .rows = cases[i].rows,
+                                     .cols = cases[i].cols,
+                                     .tiles = cases[i].tiles};
+        assert_refused(&src, GGUF_FAULT_DIMENSIONS, "do not divide");
+        test_free(data);
+    }
 }
 
 /* ---- TQ blocks have a scale each ------------------------------------------------------------- */
@@ -663,6 +691,8 @@ static const struct suite_test tests[] = {
     {.name = "tensor_absurd_scales_are_refused", .body = absurd_scales_are_refused},
     {.name = "tensor_shapes_and_tiles_that_do_not_divide_are_refused",
      .body = shapes_and_tiles_that_do_not_divide_are_refused},
+    {.name = "tensor_tl2_tiles_that_do_not_fit_are_refused",
+     .body = tl2_tiles_that_do_not_fit_are_refused},
     {.name = "tensor_tq_with_one_scale_decodes_and_others_do_not",
      .body = tq_with_one_scale_decodes_and_others_do_not},
     {.name = "tensor_tq_vectors_with_many_scales_are_left_to_floats",
