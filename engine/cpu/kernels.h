@@ -20,11 +20,14 @@
 #include "base/status.h"
 #include "engine/tensor_type.h"
 
+/* With more columns than this a sum of hostile codes (3) and activations (-128) leaves int32. */
+#define TERNARY_MAX_COLS (1u << 22)
+
 /* Ternary weights: 2-bit codes (weight = code - 1), I2_S 128/32 blocks, each row padded with code 1
  * to a whole number of blocks. w[r][c] = scale * (code - 1). */
 struct ternary_weights {
     const uint8_t *codes; /* rows * row_bytes */
-    uint64_t rows, cols;
+    uint64_t rows, cols;  /* cols <= TERNARY_MAX_COLS */
     uint64_t row_bytes;   /* ternary_row_bytes(cols) */
     float scale;
 };

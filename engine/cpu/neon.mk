@@ -1,21 +1,22 @@
-# The NEON kernels on an x86 machine: a small static program with the kernels alone, built for both architectures; the
-# checksums that it prints must be the same natively and under qemu-user.
+# The kernels on processors that this machine has not: a small static program with the kernels
+# alone; the checksums that it prints must be the same natively and under qemu-user.
 
 CROSS ?= aarch64-linux-gnu-
 QEMU  ?= qemu-aarch64
 
-SRC_neon := engine/cpu/check/check_main.c \
-            $(addprefix engine/cpu/,choose.c features.c fmath.c self_test.c kernels_ref.c kernels_avx2.c \
-                                    kernels_avx512.c kernels_neon.c) \
-            $(addprefix engine/,dequant.c ternary.c ternary_tl.c tensor_type.c gguf_fault.c) base/status.c
+SRC_neon := engine/cpu/check/check_main.c base/status.c \
+            $(addprefix engine/cpu/,choose.c features.c fmath.c self_test.c kernels_ref.c \
+                                    kernels_avx2.c kernels_avx512.c kernels_neon.c) \
+            $(addprefix engine/,dequant.c ternary.c ternary_tl.c tensor_type.c gguf_fault.c)
 
 NEON := $(B)/neon
 $(NEON)/engine/cpu/%_neon.o: ISA_neon := -march=armv8.2-a+dotprod+fp16
 $(NEON)/%.o: %.c
 	@mkdir -p $(@D)
-	@command -v $(CROSS)gcc >/dev/null || \
-	    { echo 'check-neon needs $(CROSS)gcc: install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user' >&2; exit 1; }
-	$(CROSS)gcc $(CPPFLAGS) $(filter-out $(SAN_$(CONFIG)),$(CFLAGS)) $(ISA_neon) -MMD -MP -c -o $@ $<
+	@command -v $(CROSS)gcc >/dev/null || { echo 'check-neon needs $(CROSS)gcc: install' \
+	    'gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user' >&2; exit 1; }
+	$(CROSS)gcc $(CPPFLAGS) $(filter-out $(SAN_$(CONFIG)),$(CFLAGS)) $(ISA_neon) -MMD -MP -c \
+	    -o $@ $<
 
 $(NEON)/check-aarch64: $(patsubst %.c,$(NEON)/%.o,$(SRC_neon))
 	$(CROSS)gcc -static -o $@ $^ -lm
@@ -24,9 +25,19 @@ $(NEON)/check-native: $(call obj,$(SRC_neon))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lm
 
-.PHONY: check-neon
-check-neon: $(NEON)/check-native $(NEON)/check-aarch64 ## compare the kernels of x86-64 and aarch64 (qemu-user)
-	$(NEON)/check-native > $(NEON)/native.txt
-	$(QEMU) $(NEON)/check-aarch64 > $(NEON)/aarch64.txt
+.PHONY: check-neon check-baseline
+check-neon: $(NEON)/check-native $(NEON)/check-aarch64 ## x86-64 and aarch64 kernels (qemu-user)
+	$(NEON)/check-native >$(NEON)/native.txt
+	$(QEMU) $(NEON)/check-aarch64 >$(NEON)/aarch64.txt
 	diff $(NEON)/native.txt $(NEON)/aarch64.txt
 	@echo 'check-neon: all checksums are equal'
+
+# Nehalem has no AVX2 (the reference runs), Haswell no AVX-512.
+check-baseline: $(NEON)/check-native ## kernels on older x86-64 processors (qemu-user)
+	$(NEON)/check-native >$(NEON)/native.txt
+	for cpu in Nehalem Haswell; do \
+	    qemu-x86_64 -cpu $$cpu $(NEON)/check-native >$(NEON)/$$cpu.txt 2>$(NEON)/$$cpu.log \
+	        && diff $(NEON)/native.txt $(NEON)/$$cpu.txt \
+	        && grep 'not run' $(NEON)/$$cpu.log | sort -u || exit 1; \
+	done
+	@echo 'check-baseline: all checksums are equal'
