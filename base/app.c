@@ -26,8 +26,9 @@ enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
     char exe[BNT_PATH_MAX];
     st = bnt_exe_dir(exe, err);
     for (size_t i = 0; st == BNT_OK && i < sizeof places / sizeof places[0]; i++) {
-        st = bnt_path_format(out, err, "%s/%s/%s", exe, places[i], BUNDLED_NAME);
-        if (st == BNT_OK && access(out, R_OK) == 0) {
+        char place[BNT_PATH_MAX];
+        st = bnt_path_format(place, err, "%s/%s/%s", exe, places[i], BUNDLED_NAME);
+        if (st == BNT_OK && access(place, R_OK) == 0 && realpath(place, out)) {
             return BNT_OK;
         }
     }

@@ -90,7 +90,10 @@ static enum bnt_status set_float(const struct bnt_opt *o, const char *text, doub
 
 static bool is_choice(const char *choices, const char *text)
 {
-    size_t n = strlen(text);
+    size_t n = strcspn(text, "|");
+    if (text[n] == '|') {
+        return false;
+    }
     for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
         if (n > 0 && strncmp(p, text, n) == 0 && (p[n] == '|' || p[n] == '\0')) {
             return true;

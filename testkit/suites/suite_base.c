@@ -279,6 +279,7 @@ static void opt_refuses_with_what_to_do(void **state)
         {"--xyzzy", "unknown option --xyzzy", "--help"},
         {"-z", "unknown option -z", "--help"},
         {"--model", "--model needs a value", ""},
+        {"--mode slow|fast", "must be one of slow|fast", ""},
         {"-n", "--count needs a value", ""},
         {"--flag=yes", "--flag takes no value", ""},
         {"--no-model", "unknown option --no-model", ""},
