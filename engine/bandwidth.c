@@ -50,7 +50,8 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
     atomic_fetch_add(&r->sum, sum);
 }
 
-/* Several times the last cache (at three times, hits still show), but no more than an eighth of the memory that may be used. */
+/* Several times the last cache (at three times, hits still show), but no more than an eighth of the
+ * memory that may be used. */
 static uint64_t buffer_size(void)
 {
     uint64_t bytes = 5 * cpu_features()->l3;
