@@ -1,8 +1,9 @@
 /* A pool of threads that spin briefly, then park. One caller at a time.
  *
- * More threads than processors is no disaster: such a pool parks at once, wakes no more threads than
- * there are processors, and never waits for a thread that has no piece. Workers block all signals. A
- * child of fork() has no workers: make a pool after forking, and do not touch the parent's. */
+ * More threads than processors is no disaster: such a pool parks at once, wakes no more threads
+ * than there are processors, and never waits for a thread that has no piece. Workers block all
+ * signals. A child of fork() has no workers: make a pool after forking, and do not touch the
+ * parent's. */
 #ifndef BNT_POOL_H
 #define BNT_POOL_H
 
