@@ -1,15 +1,15 @@
 /* The HTTP server of tests: one request per connection, one thread per connection.
  *
  * The accept thread owns the listening socket; a connection's thread owns its socket and closes it.
- * `lock` guards the table of open sockets, the counters and the last request. stop() shuts all
- * sockets down, which wakes every thread from whatever it waits for, and waits until none is left.
+ * `lock` guards the table of open sockets, the counters and the log. stop() shuts all sockets down,
+ * which wakes every thread from whatever it waits for, and waits until none is left. What an answer
+ * is made of is in http_reply.c.
  */
 #include "mock/bnt_mock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "mock/http_reply.h"
 #include "mock/tls_server.h"
 
 enum { HEAD_MAX_BYTES = 16384, MAX_CONNECTIONS = 256, CLIENT_TIMEOUT_S = 30 };
@@ -33,43 +34,21 @@ struct bnt_mock_server {
     pthread_cond_t all_gone;
     int open_fds[MAX_CONNECTIONS];
     size_t n_open, n_requests;
+    uint64_t body_bytes;
+    size_t *played; /* per route: steps that were taken */
     bool stopping;
+    char *log[BNT_MOCK_LOG_MAX]; /* heads; NULL from n_requests on */
     char last_request[HEAD_MAX_BYTES];
 };
 
-struct connection {
-    struct bnt_mock_server *server;
-    int fd;
-    struct tls_conn *tls;
-};
-
-/* ---- bytes ---- */
-
-static ssize_t conn_read(struct connection *c, void *bytes, size_t n)
-{
-    return c->tls ? tls_read(c->tls, bytes, n) : recv(c->fd, bytes, n, 0);
-}
-
-static bool conn_write(struct connection *c, const void *bytes, size_t n)
-{
-    const char *p = bytes;
-    while (n > 0) {
-        ssize_t w = c->tls ? tls_write(c->tls, p, n) : send(c->fd, p, n, MSG_NOSIGNAL);
-        if (w <= 0) {
-            return false;
-        }
-        p += w;
-        n -= (size_t)w;
-    }
-    return true;
-}
+/* ---- requests ---- */
 
 /* The head of a request as a string; false when the client left before its end. */
-static bool read_head(struct connection *c, char head[HEAD_MAX_BYTES])
+static bool read_head(struct reply_conn *c, char head[HEAD_MAX_BYTES])
 {
     size_t n = 0;
     while (n < HEAD_MAX_BYTES - 1) {
-        ssize_t got = conn_read(c, head + n, HEAD_MAX_BYTES - 1 - n);
+        ssize_t got = reply_read(c, head + n, HEAD_MAX_BYTES - 1 - n);
         if (got <= 0) {
             return false;
         }
@@ -81,8 +60,6 @@ static bool read_head(struct connection *c, char head[HEAD_MAX_BYTES])
     }
     return false;
 }
-
-/* ---- answers ---- */
 
 /* The route for "GET /path HTTP/1.1"; an unknown path leads to a 404 without a body. */
 static const struct bnt_mock_route *find_route(const struct bnt_mock_server *s, const char *head)
@@ -102,68 +79,49 @@ static const struct bnt_mock_route *find_route(const struct bnt_mock_server *s, 
     return &not_found;
 }
 
-/* Wait until the client gives up, or stop() ends the connection. */
-static void stall(struct connection *c)
+/* Note a request, and take the step that is due. */
+static void note_request(struct bnt_mock_server *s, const struct bnt_mock_route *r,
+                         const char *head, struct bnt_mock_step *step)
 {
-    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
-    while (poll(&p, 1, -1) < 0 && errno == EINTR) {
+    pthread_mutex_lock(&s->lock);
+    if (s->n_requests < BNT_MOCK_LOG_MAX) {
+        s->log[s->n_requests] = strdup(head);
     }
-}
-
-/* Make close() send a reset: bytes that were written are on their way, nothing more follows. */
-static void arm_reset(struct connection *c)
-{
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-}
-
-/* Returns whether the connection should end with TLS's goodbye. */
-static bool answer(struct connection *c, const struct bnt_mock_route *r)
-{
-    char head[2048];
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d Mock\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
-                     r->status, r->body_bytes, r->headers ? r->headers : "");
-    if (n < 0 || n >= (int)sizeof head || !conn_write(c, head, (size_t)n)) {
-        return false;
+    s->n_requests++;
+    snprintf(s->last_request, sizeof s->last_request, "%s", head);
+    *step = (struct bnt_mock_step){.status = r->status, .fault = r->fault, .fault_at = r->fault_at};
+    if (r->steps) {
+        size_t *played = &s->played[r - s->routes];
+        *step = r->steps[*played];
+        *played += r->steps[*played + 1].status != 0;
     }
-    size_t body_bytes = r->body_bytes;
-    if (r->fault != BNT_MOCK_NO_FAULT && r->fault_at < body_bytes) {
-        body_bytes = r->fault_at;
-    }
-    if (!conn_write(c, r->body, body_bytes)) {
-        return false;
-    }
-    if (r->fault == BNT_MOCK_STALL) {
-        stall(c);
-    } else if (r->fault == BNT_MOCK_RESET) {
-        arm_reset(c);
-    }
-    return r->fault == BNT_MOCK_NO_FAULT;
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- connections ---- */
 
-static void serve(struct connection *c)
+static void serve(struct bnt_mock_server *s, int fd)
 {
-    struct bnt_mock_server *s = c->server;
     char head[HEAD_MAX_BYTES];
+    struct reply_conn c = {.fd = fd};
     if (s->tls) {
-        c->tls = tls_accept(s->tls, c->fd);
-        if (!c->tls) {
+        c.tls = tls_accept(s->tls, fd);
+        if (!c.tls) {
             return;
         }
     }
     bool clean = false;
-    if (read_head(c, head)) {
+    if (read_head(&c, head)) {
+        const struct bnt_mock_route *r = find_route(s, head);
+        struct bnt_mock_step step;
+        note_request(s, r, head, &step);
+        clean = reply_send(&c, r, &step, head);
         pthread_mutex_lock(&s->lock);
-        s->n_requests++;
-        memcpy(s->last_request, head, sizeof head);
+        s->body_bytes += c.body_bytes;
         pthread_mutex_unlock(&s->lock);
-        clean = answer(c, find_route(s, head));
     }
-    if (c->tls) {
-        tls_close(c->tls, clean);
+    if (c.tls) {
+        tls_close(c.tls, clean);
     }
 }
 
@@ -194,12 +152,18 @@ static void leave(struct bnt_mock_server *s, int fd)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* A connection on its way to its thread, which frees it. */
+struct accepted {
+    struct bnt_mock_server *server;
+    int fd;
+};
+
 static void *connection_main(void *arg)
 {
-    struct connection *c = arg;
-    serve(c);
-    leave(c->server, c->fd);
-    free(c);
+    struct accepted *a = arg;
+    serve(a->server, a->fd);
+    leave(a->server, a->fd);
+    free(a);
     return NULL;
 }
 
@@ -212,13 +176,13 @@ static void start_connection(struct bnt_mock_server *s, int fd)
         close(fd);
         return;
     }
-    struct connection *c = calloc(1, sizeof *c);
+    struct accepted *a = calloc(1, sizeof *a);
     pthread_t thread;
-    if (c) {
-        *c = (struct connection){.server = s, .fd = fd};
+    if (a) {
+        *a = (struct accepted){.server = s, .fd = fd};
     }
-    if (!c || pthread_create(&thread, NULL, connection_main, c) != 0) {
-        free(c);
+    if (!a || pthread_create(&thread, NULL, connection_main, a) != 0) {
+        free(a);
         leave(s, fd);
         return;
     }
@@ -274,6 +238,10 @@ static void release(struct bnt_mock_server *s)
         close(s->listen_fd);
     }
     tls_server_free(s->tls);
+    for (size_t i = 0; i < BNT_MOCK_LOG_MAX; i++) {
+        free(s->log[i]);
+    }
+    free(s->played);
     pthread_cond_destroy(&s->all_gone);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -290,9 +258,18 @@ enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
     }
     s->routes = routes;
     s->listen_fd = -1;
+    size_t n_routes = 0;
+    while (routes[n_routes].path) {
+        n_routes++;
+    }
+    s->played = calloc(n_routes + 1, sizeof *s->played);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->all_gone, NULL);
-    enum bnt_status st = certificate_path ? tls_server_new(certificate_path, &s->tls, err) : BNT_OK;
+    enum bnt_status st =
+        s->played ? BNT_OK : bnt_err_nomem(err, "mock server", n_routes * sizeof *s->played);
+    if (st == BNT_OK && certificate_path) {
+        st = tls_server_new(certificate_path, &s->tls, err);
+    }
     if (st == BNT_OK) {
         st = listen_on_loopback(s, err);
     }
@@ -346,4 +323,20 @@ void bnt_mock_server_last_request(struct bnt_mock_server *s, char *out, size_t s
     pthread_mutex_lock(&s->lock);
     snprintf(out, size, "%s", s->last_request);
     pthread_mutex_unlock(&s->lock);
+}
+
+void bnt_mock_server_request(struct bnt_mock_server *s, size_t k, char *out, size_t size)
+{
+    pthread_mutex_lock(&s->lock);
+    const char *head = k < BNT_MOCK_LOG_MAX ? s->log[k] : NULL;
+    snprintf(out, size, "%s", head ? head : "");
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t bnt_mock_server_body_bytes(struct bnt_mock_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t n = s->body_bytes;
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
