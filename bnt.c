@@ -49,8 +49,7 @@ static const struct bnt_opt global_options[] = {
     BNT_OPT_END,
 };
 
-/* ---- bnt help, bnt completion
- * ------------------------------------------------------------------------------------ */
+/* ---- bnt help, bnt completion ---- */
 
 struct help_opts {
     bool man;
@@ -146,9 +145,7 @@ static enum bnt_status run_completion(struct bnt_app *app, const void *opts, int
                       &err);
 }
 
-/* ---- main
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- main ---- */
 
 static enum bnt_status print_version(void)
 {

@@ -20,9 +20,7 @@ enum {
     HELP_WIDTH = 96
 };
 
-/* ---- values
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err)
 {
@@ -140,9 +138,7 @@ static enum bnt_status set_value(const struct bnt_opt *o, void *opts, const char
     }
 }
 
-/* ---- look-up
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- look-up ---- */
 
 static size_t edit_distance(const char *a, const char *b)
 {
@@ -232,9 +228,7 @@ static enum bnt_status unknown_option(const struct bnt_opt *table, const char *a
     return BNT_E_USAGE;
 }
 
-/* ---- parsing
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- parsing ---- */
 
 struct parser {
     const struct bnt_opt *table;
@@ -355,8 +349,7 @@ enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc,
     return st;
 }
 
-/* ---- help and dispatch
- * ------------------------------------------------------------------------------------------- */
+/* ---- help and dispatch ---- */
 
 /* Append text with lines broken at blanks; lines but the first begin at `indent`. column: where the
  * text begins. A newline in the text stands. */

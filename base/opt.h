@@ -76,8 +76,8 @@ struct bnt_cmd {
 enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
                             int argc, char **argv);
 
-/* Parse only: fills opts (zeroed by the caller; defaults first) and moves operands to argv[0..*n_operands-1]; sets
- * *help when --help was seen. */
+/* Parse only: fills opts (zeroed by the caller; defaults first) and moves operands to
+ * argv[0..*n_operands-1]; sets *help when --help was seen. */
 enum bnt_status bnt_opt_parse(const struct bnt_opt *table, void *opts, int argc, char **argv,
                               int *n_operands, bool *help, struct bnt_err *err);
 

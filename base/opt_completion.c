@@ -19,7 +19,7 @@ enum { WORDS_MAX_BYTES = 4096, LITERAL_MAX_BYTES = 128 };
 #define KIND_FILE "@file"
 #define KIND_DIR "@dir"
 
-/* ---- what completes to what ------------------------------------------------------------------ */
+/* ---- what completes to what ---- */
 
 /* "a|b|c" as "a b c"; cut at the ceiling, which no table comes near. */
 static void split_choices(const char *choices, char *words, size_t size)
@@ -96,7 +96,7 @@ static void operand_kind(const struct bnt_cmd *cmd, const struct bnt_cmd *const 
     }
 }
 
-/* ---- bash ------------------------------------------------------------------------------------ */
+/* ---- bash ---- */
 
 /* The part that needs no table. `--name=value` arrives as three words, since '=' breaks words in
  * readline. */
@@ -204,7 +204,7 @@ static void bash_script(struct opt_text *t, const struct bnt_cmd *const *command
     OPT_TEXT(t, "    esac\n}\n%s", bash_engine);
 }
 
-/* ---- zsh ------------------------------------------------------------------------------------- */
+/* ---- zsh ---- */
 
 /* Text inside single quotes and, there, inside the brackets or the colons of an _arguments
  * specification. */

@@ -7,7 +7,7 @@
 
 static const struct arch table[] = {
     {"bitnet-b1.58", ACT_RELU2, ROPE_NEOX, true, false, "BitNet b1.58, squared ReLU"},
-    {"bitnet-25", ACT_RELU2, ROPE_NEOX, true, false, "BitNet b1.58, squared ReLU, earlier conversion"},
+    {"bitnet-25", ACT_RELU2, ROPE_NEOX, true, false, "BitNet b1.58, earlier conversion"},
     {"bitnet", ACT_SILU, ROPE_NEOX, true, false, "BitNet b1.58, SiLU"},
     {"llama", ACT_SILU, ROPE_NORM, false, false, "LLaMA, Falcon3-1.58, Llama3-8B-1.58"},
     {"qwen2", ACT_SILU, ROPE_NEOX, false, true, "Qwen2"},

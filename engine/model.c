@@ -13,8 +13,7 @@
 
 enum { KEY_BYTES = 160 };
 
-/* ---- hyper-parameters
- * -------------------------------------------------------------------------------------------- */
+/* ---- hyper-parameters ---- */
 
 static enum bnt_status key_u32(const struct bnt_model *m, const char *suffix, uint32_t max,
                                const uint32_t *fallback, uint32_t *out, struct bnt_err *err)
@@ -129,9 +128,7 @@ static enum bnt_status read_hyper_parameters(struct bnt_model *m, struct bnt_err
     return st;
 }
 
-/* ---- tensors
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- tensors ---- */
 
 /* Rows of the embedding are the vocabulary; everything that quotes the vocabulary must agree. */
 static enum bnt_status read_vocabulary_size(struct bnt_model *m, struct bnt_err *err)
@@ -288,9 +285,7 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
     m->info.i2s_layout = i2s_layout_name(layout);
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- memory ---- */
 
 /* Bytes of all weights once they are resident, mapped ones included. */
 static uint64_t resident_bytes(const struct bnt_model *m)
@@ -411,9 +406,7 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
     return st;
 }
 
-/* ---- open, close
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- open, close ---- */
 
 static enum bnt_status describe(struct bnt_model *m, struct bnt_err *err)
 {

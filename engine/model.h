@@ -22,7 +22,7 @@
 #include "engine/tensor_type.h"
 
 #define MODEL_MAX_LAYERS 1024u
-#define MODEL_MAX_DIM (1u << 24)
+#define MODEL_MAX_DIM TERNARY_MAX_COLS
 
 /* One matrix: rows outputs, cols inputs. */
 struct weight {

@@ -53,18 +53,15 @@ static enum bnt_status encode_fragments(const struct bnt_tokenizer *t, const cha
                                         struct bnt_ids *out, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
-    bool after_special = true;
     for (size_t i = 0; i < f->n && st == BNT_OK; i++) {
         const struct fragment *part = &f->at[i];
         if (part->id >= 0) {
             st = bnt_ids_push(out, part->id, err);
-        } else if (t->spm) {
-            bool prefix = after_special && t->add_space_prefix;
-            st = spm_encode(t, s, text + part->at, part->len, prefix, out, err);
+        } else if (t->spm) { /* text stands at the start or after a special token: a word begins */
+            st = spm_encode(t, s, text + part->at, part->len, t->add_space_prefix, out, err);
         } else {
             st = bpe_encode(t, s, text + part->at, part->len, out, err);
         }
-        after_special = part->id >= 0;
     }
     return st;
 }

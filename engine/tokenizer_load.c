@@ -104,7 +104,7 @@ static enum bnt_status read_model(struct load *l)
     return BNT_OK;
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------- */
+/* ---- tokens ---- */
 
 static enum bnt_status count_tokens(struct load *l)
 {
@@ -249,7 +249,7 @@ static enum bnt_status read_scores(struct load *l)
     return BNT_OK;
 }
 
-/* ---- pre-tokenizer --------------------------------------------------------------------------- */
+/* ---- pre-tokenizer ---- */
 
 static bool has_token(const struct bnt_tokenizer *t, const char *text, int32_t id)
 {
@@ -356,7 +356,7 @@ static enum bnt_status read_merges(struct load *l)
     return st;
 }
 
-/* ---- special tokens -------------------------------------------------------------------------- */
+/* ---- special tokens ---- */
 
 /* An id from the file into *id, which keeps its value when there is none. All bits set means none.
  */

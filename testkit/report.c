@@ -9,7 +9,7 @@ static double seconds(uint64_t ns)
     return (double)ns / 1e9;
 }
 
-/* ---- rerun ----------------------------------------------------------------------------------- */
+/* ---- rerun ---- */
 
 static void write_quoted(struct report_writer *w, const char *word)
 {
@@ -46,7 +46,7 @@ enum bnt_status bnt_test_rerun(const struct bnt_test_run *run, const struct bnt_
     return w.status;
 }
 
-/* ---- the table ------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 /* The distinct reasons for which tests of a suite were skipped, without their details, such as
  * "needs: shared". */
@@ -99,7 +99,7 @@ static void write_table(struct report_writer *w, const struct bnt_test_run *run)
     report_printf(w, "\n");
 }
 
-/* ---- failures -------------------------------------------------------------------------------- */
+/* ---- failures ---- */
 
 /* Indented, so that a test's output cannot be taken for the report's. */
 static void write_output(struct report_writer *w, const char *text)

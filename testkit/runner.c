@@ -67,7 +67,7 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
     return status;
 }
 
-/* ---- collecting ------------------------------------------------------------------------------ */
+/* ---- collecting ---- */
 
 static bool tier_from_name(const char *name, enum bnt_test_tier *out)
 {
@@ -207,7 +207,7 @@ void bnt_test_run_release(struct bnt_test_run *run)
     run->n = 0;
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 struct runner {
     struct bnt_test_run *run;

@@ -9,8 +9,7 @@
 
 enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096, MAX_THREADS = 256 };
 
-/* ---- configuration and memory
- * ------------------------------------------------------------------------------------ */
+/* ---- configuration and memory ---- */
 
 static uint32_t u32_or(uint32_t value, uint32_t fallback)
 {
@@ -111,9 +110,7 @@ uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_
            (uint64_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
 }
 
-/* ---- streaming
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- streaming ---- */
 
 /* Point b->now at layer il, reading its weights when nothing stays in memory. */
 static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bnt_err *err)
@@ -138,8 +135,7 @@ static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bn
     return BNT_OK;
 }
 
-/* ---- embedding, layers
- * ------------------------------------------------------------------------------------------- */
+/* ---- embedding, layers ---- */
 
 static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct bnt_err *err)
 {
@@ -174,9 +170,7 @@ static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_
     return st;
 }
 
-/* ---- head
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- head ---- */
 
 struct head_task {
     struct backend_cpu *b;
@@ -243,9 +237,7 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return BNT_OK;
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 static void free_cpu(struct backend *base)
 {

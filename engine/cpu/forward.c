@@ -3,8 +3,8 @@
  * which piece is not fixed and does not matter: every element of a result is computed by one thread
  * in one order.
  *
- *     x ─ norm ─ quantise ─ q,k,v ─ rotate, store ─ attend ─ [sub-norm] ─ quantise ─ wo ─ + x
- *     x ─ norm ─ quantise ─ gate,up ─ act·mul ─ [sub-norm] ─ quantise ─ down ─ + x
+ *     x: norm, quantise, q k v, rotate and store, attend, [sub-norm], quantise, wo, + x
+ *     x: norm, quantise, gate and up, act * mul, [sub-norm], quantise, down, + x
  */
 #include <string.h>
 
@@ -32,9 +32,7 @@ static size_t token_chunk(const struct backend_cpu *b)
                           ((uint32_t)b->base.config.n_threads * 2);
 }
 
-/* ---- products
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- products ---- */
 
 struct linear_task {
     struct backend_cpu *b;
@@ -126,8 +124,7 @@ static void run_linear(struct linear_task *t)
     cpu_pool_run(b->pool, rows, cpu_chunk(b, rows, macs), t->gated ? gated_piece : linear_piece, t);
 }
 
-/* ---- steps over tokens
- * ------------------------------------------------------------------------------------------- */
+/* ---- steps over tokens ---- */
 
 struct norm_task {
     struct backend_cpu *b;
@@ -208,9 +205,7 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
-/* ---- attention
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- attention ---- */
 
 /* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the
  * query. */
@@ -250,9 +245,7 @@ static void attend(struct backend_cpu *b, struct layer_task *t)
     cpu_pool_run(b->pool, pieces, macs < SERIAL_MACS ? pieces : 1, attend_pieces, t);
 }
 
-/* ---- a layer
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- a layer ---- */
 
 static void attention_block(struct backend_cpu *b, uint32_t il)
 {

@@ -8,9 +8,7 @@
 #include "base/file.h"
 #include "testkit/suite.h"
 
-/* ---- engine
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- engine ---- */
 
 void es_ok(enum bnt_status st, const struct bnt_err *err)
 {
@@ -76,9 +74,7 @@ float *es_eval_rows(struct bnt_session *s, const int32_t *ids, size_t n)
     return r.at;
 }
 
-/* ---- allocations
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- allocations ---- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OWNED_BY_SANITIZER 1
@@ -131,8 +127,7 @@ uint64_t es_allocations(void)
     return atomic_load(&n_allocations);
 }
 
-/* ---- variants of the bundled file
- * ------------------------------------------------------------------------------------ */
+/* ---- variants of the bundled file ---- */
 
 enum { MODEL_MAX_BYTES = 8 << 20 };
 

@@ -16,7 +16,7 @@ enum {
 enum { TYPE_I2_S = 36, TYPE_TL1 = 38, TYPE_39 = 39, TYPE_IQ2_BN = 135 };
 enum { TL2_BYTES_64x192 = 3296, MXFP4_BYTES_64x192 = 64 * 192 / 32 * 17 };
 
-/* ---- parts ----------------------------------------------------------------------------------- */
+/* ---- parts ---- */
 
 /* Head of a file with one key, the architecture. */
 static void head(struct gguf_bytes *g, uint64_t n_tensors)
@@ -64,7 +64,7 @@ static void nested_arrays(struct gguf_bytes *g, unsigned depth)
     gb_u32(g, 77);
 }
 
-/* ---- sound files ----------------------------------------------------------------------------- */
+/* ---- sound files ---- */
 
 static void put_every_value_type(struct gguf_bytes *g)
 {
@@ -281,7 +281,7 @@ static void sound_tl2_by_file_type(struct gguf_bytes *g)
     gb_zeros(g, TL2_BYTES_64x192 + 320);
 }
 
-/* ---- header ---------------------------------------------------------------------------------- */
+/* ---- header ---- */
 
 static void empty_file(struct gguf_bytes *g)
 {
@@ -339,7 +339,7 @@ static void ends_in_tensor(struct gguf_bytes *g)
     gb_u64(g, 8);
 }
 
-/* ---- version --------------------------------------------------------------------------------- */
+/* ---- version ---- */
 
 static void version_0(struct gguf_bytes *g)
 {
@@ -365,7 +365,7 @@ static void version_4(struct gguf_bytes *g)
     gb_head(g, 4, 0, 0);
 }
 
-/* ---- alignment ------------------------------------------------------------------------------- */
+/* ---- alignment ---- */
 
 static void alignment_of(struct gguf_bytes *g, uint32_t alignment)
 {
@@ -399,7 +399,7 @@ static void tensor_unaligned(struct gguf_bytes *g)
     one_tensor(g, 4, 160);
 }
 
-/* ---- size ------------------------------------------------------------------------------------ */
+/* ---- size ---- */
 
 static void tensor_cut(struct gguf_bytes *g)
 {
@@ -432,7 +432,7 @@ static void no_data_at_all(struct gguf_bytes *g)
     gb_tensor(g, "w", 8, 4, TYPE_F32, 0);
 }
 
-/* ---- bounds ---------------------------------------------------------------------------------- */
+/* ---- bounds ---- */
 
 static void too_many_tensors(struct gguf_bytes *g)
 {
@@ -516,7 +516,7 @@ static void tensors_coincide(struct gguf_bytes *g)
     two_tensors(g, 32, 32);
 }
 
-/* ---- unsupported types ----------------------------------------------------------------------- */
+/* ---- unsupported types ---- */
 
 static void value_type_13(struct gguf_bytes *g)
 {
@@ -563,7 +563,7 @@ static void tensor_39_undecided(struct gguf_bytes *g)
     gb_zeros(g, MXFP4_BYTES_64x192 + 320);
 }
 
-/* ---- corrupt --------------------------------------------------------------------------------- */
+/* ---- corrupt ---- */
 
 static void duplicate_key(struct gguf_bytes *g)
 {
@@ -611,7 +611,7 @@ static void boolean_in_array_2(struct gguf_bytes *g)
     gb_raw(g, "\1\0\2", 3);
 }
 
-/* ---- dimensions ------------------------------------------------------------------------------ */
+/* ---- dimensions ---- */
 
 static void dimension_0(struct gguf_bytes *g)
 {

@@ -14,7 +14,7 @@
 #include "base/opt.h"
 #include "base/sysinfo.h"
 
-/* ---- buffers --------------------------------------------------------------------------------- */
+/* ---- buffers ---- */
 
 static void buf_grows_and_stays_terminated(void **state)
 {
@@ -70,7 +70,7 @@ static void buf_take_hands_over_and_leaves_an_empty_one(void **state)
     bnt_buf_release(&b);
 }
 
-/* ---- errors ---------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 static void err_keeps_the_first_and_gathers_context(void **state)
 {
@@ -131,7 +131,7 @@ static void err_converts_errno_once(void **state)
     assert_string_equal(bnt_status_meaning(99), "unknown status");
 }
 
-/* ---- options --------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 struct sample {
     bool flag, other;
@@ -376,7 +376,7 @@ static void did_you_mean_is_near_or_nothing(void **state)
     assert_null(bnt_did_you_mean(long_word, names));
 }
 
-/* ---- arena, arithmetic, clock, machine ------------------------------------------------------- */
+/* ---- arena, arithmetic, clock, machine ---- */
 
 static void arena_pieces_are_aligned_zeroed_and_bounded(void **state)
 {

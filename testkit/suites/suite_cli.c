@@ -15,7 +15,7 @@
 
 enum { FILE_MAX_BYTES = 4 << 20, CASE_TIMEOUT_MS = 60 * 1000 };
 
-/* ---- files of a case ------------------------------------------------------------------------- */
+/* ---- files of a case ---- */
 
 struct golden_case {
     const char *name;
@@ -50,7 +50,7 @@ static void write_part(const struct golden_case *c, const char *part, const char
     assert_int_equal(fclose(f), 0);
 }
 
-/* ---- comparison ------------------------------------------------------------------------------ */
+/* ---- comparison ---- */
 
 /* Every occurrence of a path of this machine becomes a name. */
 static char *replace_all(char *text, const char *from, const char *to)
@@ -163,7 +163,7 @@ static bool check_exit(const struct golden_case *c, int got)
     return as_said;
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static void run_case(const char *name)
 {

@@ -21,9 +21,7 @@ static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280,
                                 258,  386, 427, 391, 332, 46, 325, 430};
 enum { STORY = sizeof story / sizeof story[0] };
 
-/* ---- equality
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- equality ---- */
 
 struct variant {
     const char *kernel;
@@ -116,9 +114,7 @@ static void streamed_layers_give_equal_bits(void **state)
     equal_to_plain(suite_bundled_model(), v, 2);
 }
 
-/* ---- positions
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- positions ---- */
 
 static void rewind_forgets_and_overflow_is_refused(void **state)
 {
@@ -208,9 +204,7 @@ static void a_token_allocates_nothing(void **state)
     es_close(&e);
 }
 
-/* ---- memory
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- memory ---- */
 
 static void a_limit_that_cannot_hold_is_refused_with_need_and_have(void **state)
 {
@@ -257,9 +251,7 @@ static void two_billion_parameters_peak_below_2_2_gigabytes(void **state)
     es_close(&e);
 }
 
-/* ---- packings of I2_S
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- packings of I2_S ---- */
 
 static int n_warnings;
 static char last_warning[512];
@@ -338,9 +330,7 @@ static void nonsense_under_every_packing_is_said_aloud(void **state)
     es_close(&e);
 }
 
-/* ---- refusals
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- refusals ---- */
 
 static void what_is_missing_is_named(void **state)
 {
@@ -389,9 +379,7 @@ static void an_unknown_architecture_is_named_with_those_that_are_known(void **st
     assert_non_null(strstr(err.msg, "bitnet-b1.58"));
 }
 
-/* ---- perplexity
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- perplexity ---- */
 
 /* golden/tinystories-bitnet.json: float64 reference, chunks of 512 that begin with BOS. */
 static void perplexity_equals_the_recorded_value(void **state)

@@ -52,7 +52,7 @@ static void assert_content(const char *path, const char *wanted)
     bnt_buf_release(&b);
 }
 
-/* ---- digests --------------------------------------------------------------------------------- */
+/* ---- digests ---- */
 
 /* The examples of FIPS 180-4's companion document, and the empty message. */
 static const struct {
@@ -141,7 +141,7 @@ static void digest_text_is_checked(void **state)
     assert_false(bnt_sha256_is_hex(""));
 }
 
-/* ---- durable files --------------------------------------------------------------------------- */
+/* ---- durable files ---- */
 
 static void durable_file_appears_whole(void **state)
 {
@@ -211,7 +211,7 @@ static void durable_says_where_it_cannot_write(void **state)
     bnt_durable_release(&d);
 }
 
-/* ---- reading, folders, paths ----------------------------------------------------------------- */
+/* ---- reading, folders, paths ---- */
 
 static void read_is_bounded(void **state)
 {
@@ -280,7 +280,7 @@ static void path_too_long_is_an_error_never_a_cut(void **state)
     assert_true(err.msg[0] != '\0');
 }
 
-/* ---- locks ----------------------------------------------------------------------------------- */
+/* ---- locks ---- */
 
 /* Two processes add 1 to a number in a file, 200 times each. Without the lock some additions would
  * be lost. */

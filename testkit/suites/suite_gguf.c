@@ -28,7 +28,7 @@ enum { SLOWED = 1 };
 enum { SLOWED = 1 };
 #endif
 
-/* ---- helpers --------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 static void write_file(char path[BNT_PATH_MAX], const char *name, const void *bytes, size_t n)
 {
@@ -49,7 +49,7 @@ static struct gguf *open_ok(const char *path, enum gguf_mode mode)
     return g;
 }
 
-/* ---- refusals -------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static void check_refusal(const struct gguf_case *c, enum bnt_status st, const struct bnt_err *err)
 {
@@ -169,7 +169,7 @@ static void every_changed_byte_is_survived(void **state)
     gb_release(&bytes);
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static void check_integers(const struct gguf *g)
 {
@@ -285,7 +285,7 @@ static void values_read_alike_in_both_byte_orders_and_versions(void **state)
     assert_int_equal(seen, 4);
 }
 
-/* ---- big-endian tensors ---------------------------------------------------------------------- */
+/* ---- big-endian tensors ---- */
 
 /* Where the types keep their numbers, written down here anew: pairs of offset and width in a block,
  * 0 width ends. */
@@ -405,7 +405,7 @@ static void big_endian_tails_come_in_host_order(void **state)
     }
 }
 
-/* ---- mapped and streamed --------------------------------------------------------------------- */
+/* ---- mapped and streamed ---- */
 
 static void assert_same_str(struct gguf_str a, struct gguf_str b)
 {
@@ -578,7 +578,7 @@ static void reads_outside_a_tensor_are_refused(void **state)
     gguf_close(g);
 }
 
-/* ---- many of everything ---------------------------------------------------------------------- */
+/* ---- many of everything ---- */
 
 static void look_ups_stay_fast_at_the_ceiling(void **state)
 {

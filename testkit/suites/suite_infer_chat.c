@@ -103,11 +103,9 @@ static void conversation_forgets_what_a_stop_string_cut(void **state)
     struct infer_result talk = infer_run("Tom saw a dog.\nThe dog ran.\n", options);
     struct infer_result first = infer_run("Tom saw a dog.\n", options);
     assert_string_equal(first.out, "Zoom, \"I\n");
-    struct infer_result whole =
-        INFER("-p",
-              "User: Tom saw a dog.<|eot_id|>Assistant: Zoom, \"I<|eot_id|>User: The dog ran."
-              "<|eot_id|>Assistant: ",
-              "-n", "12", "--stop", " want");
+    static const char rendered[] = "User: Tom saw a dog.<|eot_id|>Assistant: Zoom, \"I<|eot_id|>"
+                                   "User: The dog ran.<|eot_id|>Assistant: ";
+    struct infer_result whole = INFER("-p", rendered, "-n", "12", "--stop", " want");
     assert_string_equal(talk.out + strlen(first.out), whole.out);
     infer_drop(&talk);
     infer_drop(&first);

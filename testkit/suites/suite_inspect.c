@@ -15,7 +15,7 @@
 
 enum { OUTPUT_MAX_BYTES = 16 << 20, MAX_ARGS = 8 };
 
-/* ---- running the command in this process ----------------------------------------------------- */
+/* ---- running the command in this process ---- */
 
 /* A name is a path, and a file whose name begins with "mock" is one. */
 static enum bnt_status resolve_path(const struct bnt_app *app, const char *name,
@@ -95,7 +95,7 @@ static json_t *at(json_t *root, const char *section, const char *key)
     return v;
 }
 
-/* ---- facts ----------------------------------------------------------------------------------- */
+/* ---- facts ---- */
 
 static void json_holds_the_facts_of_the_bundled_model(void **state)
 {
@@ -258,7 +258,7 @@ static void scales_and_floats_are_shown_exactly(void **state)
     json_decref(root);
 }
 
-/* ---- hostile text ---------------------------------------------------------------------------- */
+/* ---- hostile text ---- */
 
 static void text_of_the_file_cannot_drive_the_terminal(void **state)
 {
@@ -290,7 +290,7 @@ static void text_of_the_file_cannot_drive_the_terminal(void **state)
     json_decref(inspect_json(json, BNT_OK));
 }
 
-/* ---- refusals -------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static void every_refusal_is_json_with_its_class(void **state)
 {

@@ -20,7 +20,7 @@
 
 enum { REPORT_MAX_BYTES = 16 << 20 };
 
-/* ---- programs that speak as bnt-suites does -------------------------------------------------- */
+/* ---- programs that speak as bnt-suites does ---- */
 
 /* Each line: name, what the shell does for --run. Selected by name in the script. */
 struct scripted {
@@ -70,7 +70,7 @@ static void execute(struct bnt_test_run *run, const struct bnt_test_options *opt
     assert_int_equal(bnt_test_count(run, NULL).of[BNT_TEST_PENDING], 0);
 }
 
-/* ---- reading a verdict ----------------------------------------------------------------------- */
+/* ---- reading a verdict ---- */
 
 static void verdict_is_read_strictly(void **state)
 {
@@ -159,7 +159,7 @@ static void missing_or_broken_program_is_an_error(void **state)
     bnt_test_run_release(&run);
 }
 
-/* ---- tiers, budget, interrupt ---------------------------------------------------------------- */
+/* ---- tiers, budget, interrupt ---- */
 
 static const struct scripted three_tiers[] = {
     {"a", "fast", SAYS_OK("a")}, {"b", "integration", SAYS_OK("b")},
@@ -288,7 +288,7 @@ static void jobs_run_side_by_side(void **state)
     bnt_test_run_release(&run);
 }
 
-/* ---- reports --------------------------------------------------------------------------------- */
+/* ---- reports ---- */
 
 /* A run with every outcome, and output that no report format likes. */
 static void run_every_outcome(struct bnt_test_run *run)

@@ -14,7 +14,7 @@
 
 enum { VEC_MAX_BYTES = 1 << 20 };
 
-/* ---- recorded vectors (format: testkit/data/dequant/README.md) ------------------------------- */
+/* ---- recorded vectors (format: testkit/data/dequant/README.md) ---- */
 
 struct vec_case {
     uint64_t cols, rows;
@@ -183,7 +183,7 @@ static void codes_equal_recorded_bits(void **state)
     each_case("TL2", check_codes, NULL);
 }
 
-/* ---- packing and unpacking what was packed --------------------------------------------------- */
+/* ---- packing and unpacking what was packed ---- */
 
 /* xorshift: the sequence is part of the tests. */
 static uint64_t next_random(uint64_t *state)
@@ -257,7 +257,7 @@ static void i2s_blocks_may_span_rows(void **state)
     }
 }
 
-/* ---- TL1 and TL2 at the sizes of real models, against the definition of their order ---------- */
+/* ---- TL1 and TL2 at the sizes of real models, against the definition of their order ---- */
 
 /* Write weight pair (a, b) of TL1 where the format's loops put it: an independent, slow statement
  * of the order. */
@@ -381,7 +381,7 @@ static void tiles_of_known_models_decode(void **state)
     assert_false(tl_tiles_known(TENSOR_I2_S, 4096, 4096, &none));
 }
 
-/* ---- what no quantiser writes ---------------------------------------------------------------- */
+/* ---- what no quantiser writes ---- */
 
 static void assert_refused(const struct ternary_source *src, enum gguf_fault fault,
                            const char *says)
@@ -492,7 +492,7 @@ static void tl2_tiles_that_do_not_fit_are_refused(void **state)
     }
 }
 
-/* ---- TQ blocks have a scale each ------------------------------------------------------------- */
+/* ---- TQ blocks have a scale each ---- */
 
 static void put_tq2_block(uint8_t *block, float scale, uint8_t codes)
 {
@@ -579,7 +579,7 @@ static void tq1_codes_agree_with_its_floats(void **state)
     }
 }
 
-/* ---- half precision, against the definition -------------------------------------------------- */
+/* ---- half precision, against the definition ---- */
 
 static void every_half_converts_exactly_and_back(void **state)
 {
@@ -619,7 +619,7 @@ static void floats_round_to_the_nearest_half(void **state)
     }
 }
 
-/* ---- the table ------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static void sizes_overflow_safely(void **state)
 {

@@ -19,7 +19,7 @@
 
 enum { CONTROL = 3, USER = 4 };
 
-/* ---- special tokens -------------------------------------------------------------------------- */
+/* ---- special tokens ---- */
 
 static const struct tv_token chat_tokens[] = {
     {"<s>", CONTROL, 0}, {"</s>", CONTROL, 0}, {"<|x|>", CONTROL, 0}, {"<|x|>>", CONTROL, 0},
@@ -94,6 +94,7 @@ static void start_and_end_tokens_as_the_file_says(void **state)
     spec.add_bos = spec.add_eos = 1;
     t = tv_small(&spec, NULL);
     EXPECT(t, "a", ADD, ID_S, 'a', ID_END);
+    EXPECT(t, "a", PLAIN, 'a');
     bnt_tokenizer_free(t);
     spec.add_bos = spec.add_eos = -1;
     t = tv_small(&spec, "llama-bpe");
@@ -132,17 +133,17 @@ static void end_markers_are_known_by_name(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- merges ---------------------------------------------------------------------------------- */
+/* ---- merges ---- */
 
 static const struct tv_token merge_tokens[] = {
     {"ab", 0, 0}, {"bc", 0, 0}, {"abc", 0, 0}, {"xyz", 0, 0}, {"\xc4\xa0\xc4\xa0", 0, 0},
     {"aa", 0, 0}, {NULL, 0, 0},
 };
 enum { ID_AB = 256, ID_BC, ID_ABC, ID_XYZ, ID_2SPACES, ID_AA };
-/* "xy" merges without being a token; "a a" stands twice, and the first rank counts; one entry is no
+/* "xy" merges without being a token; "b c" stands twice, and the first rank counts; one entry is no
  * pair. */
 static const char *const merges[] = {
-    "b c", "a bc", "a b", "\xc4\xa0 \xc4\xa0", "x y", "a a", "nothing", "a a", NULL,
+    "b c", "a bc", "a b", "\xc4\xa0 \xc4\xa0", "x y", "a a", "nothing", "b c", NULL,
 };
 static const struct tv_spec merging = {
     .model = "gpt2", .pre = "gpt-2", .bytes = true, .tokens = merge_tokens, .merges = merges};
@@ -185,7 +186,7 @@ static void bytes_without_a_token_are_left_out_with_a_warning(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- pre-tokenizer of a file that names none ------------------------------------------------- */
+/* ---- pre-tokenizer of a file that names none ---- */
 
 /* As many tokens as LLaMA 3 has, with its first special token in its place; all other texts are
  * numbers. */
@@ -243,7 +244,7 @@ static void llama3_without_pre_splits_by_default(void **state)
     tv_close();
 }
 
-/* ---- SentencePiece --------------------------------------------------------------------------- */
+/* ---- SentencePiece ---- */
 
 #define BLANK "\xe2\x96\x81"
 static const struct tv_token spm_tokens[] = {
@@ -281,6 +282,21 @@ static void best_score_merges_first(void **state)
     EXPECT(t, "aabab", PLAIN, SPM_AA, SPM_BA, SPM_B);
     EXPECT(t, "a  b", PLAIN, SPM_A, SPM_2BLANKS, SPM_B);
     EXPECT(t, "bbb", PLAIN, SPM_BB, SPM_B);
+    bnt_tokenizer_free(t);
+}
+
+static void tokens_may_reach_across_spaces(void **state)
+{
+    (void)state;
+    static const struct tv_token tokens[] = {
+        {"a", 0, -1},       {"b", 0, -2},       {BLANK, 0, -3},
+        {"b" BLANK, 0, -4}, {BLANK "a", 0, -5}, {NULL, 0, 0},
+    };
+    struct tv_spec spec = {
+        .model = "llama", .bytes = true, .tokens = tokens, .add_space_prefix = -1};
+    struct bnt_tokenizer *t = tv_small(&spec, NULL);
+    EXPECT(t, "b a", PLAIN, 256 + 3, 256);
+    EXPECT(t, "a a", PLAIN, 256, 256 + 4);
     bnt_tokenizer_free(t);
 }
 
@@ -324,7 +340,7 @@ static void space_prefix_goes_in_front_and_comes_off_again(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- files that do not add up ---------------------------------------------------------------- */
+/* ---- files that do not add up ---- */
 
 static void expect_refused(const struct gguf *g, const char *pre, enum bnt_status status, int fault,
                            const char *says)
@@ -410,6 +426,7 @@ static const struct suite_test tests[] = {
      .needs = "shared",
      .timeout_ms = 30000},
     {.name = "tokenizer_best_score_merges_first", .body = best_score_merges_first},
+    {.name = "tokenizer_tokens_may_reach_across_spaces", .body = tokens_may_reach_across_spaces},
     {.name = "tokenizer_unknown_characters_fall_back_to_bytes",
      .body = unknown_characters_fall_back_to_bytes},
     {.name = "tokenizer_space_prefix_goes_in_front_and_comes_off_again",

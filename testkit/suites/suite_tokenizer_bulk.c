@@ -28,7 +28,7 @@ static double cpu_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* ---- random text ----------------------------------------------------------------------------- */
+/* ---- random text ---- */
 
 /* splitmix64 */
 static uint64_t next_random(uint64_t *state)
@@ -208,7 +208,7 @@ static void streams_pass_broken_bytes_on(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- length ---------------------------------------------------------------------------------- */
+/* ---- length ---- */
 
 static const char *const repeated[] = {
     "a",
@@ -323,7 +323,7 @@ static void long_sentencepiece_texts_take_no_square_of_time(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- speed ----------------------------------------------------------------------------------- */
+/* ---- speed ---- */
 
 /* What is promised; measured: some 20 MB/s, and 50 ms to be ready. */
 static void english_goes_at_5_megabytes_per_second(void **state)
@@ -350,7 +350,7 @@ static void english_goes_at_5_megabytes_per_second(void **state)
     bnt_buf_release(&text);
 }
 
-/* ---- threads --------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 struct shared_work {
     const struct bnt_tokenizer *t;
@@ -392,7 +392,7 @@ static void one_tokenizer_serves_many_threads(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- found by fuzzing ------------------------------------------------------------------------ */
+/* ---- found by fuzzing ---- */
 
 static void kept_fuzzer_inputs_do_no_harm(void **state)
 {

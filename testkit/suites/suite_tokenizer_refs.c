@@ -44,7 +44,7 @@ static void expect(const struct bnt_tokenizer *t, const json_t *text, unsigned f
     free(want);
 }
 
-/* ---- without a vocabulary -------------------------------------------------------------------- */
+/* ---- without a vocabulary ---- */
 
 static const char *const splits[] = {
     "afmoe",
@@ -178,7 +178,7 @@ static void bundled_vocabulary_gives_recorded_ids(void **state)
     bnt_tokenizer_free(t);
 }
 
-/* ---- with vocabularies from the shared folder ------------------------------------------------ */
+/* ---- with vocabularies from the shared folder ---- */
 
 /* The LLaMA-3 vocabulary is made anew from its ranks; the others are files. */
 static struct bnt_tokenizer *open_vocab(const char *vocab, const char *pre)
@@ -285,7 +285,7 @@ static void broken_text_keeps_its_bytes(void **state)
     json_decref(root);
 }
 
-/* ---- published pairs of texts and ids -------------------------------------------------------- */
+/* ---- published pairs of texts and ids ---- */
 
 static const struct {
     const char *vocab, *file, *pre;

@@ -37,7 +37,7 @@ unsigned tv_byte_char(unsigned byte, char out[3])
     return cp < 0x80 ? 1 : 2;
 }
 
-/* ---- small files ----------------------------------------------------------------------------- */
+/* ---- small files ---- */
 
 static size_t count_tokens(const struct tv_spec *s)
 {
@@ -171,7 +171,7 @@ void tv_close(void)
     gb_release(&file_bytes);
 }
 
-/* ---- tokenizers ------------------------------------------------------------------------------ */
+/* ---- tokenizers ---- */
 
 static void collect_warning(void *ctx, const char *what, const char *hint)
 {
@@ -216,7 +216,7 @@ struct bnt_tokenizer *tv_open(const char *path, const char *pre)
     return t;
 }
 
-/* ---- LLaMA 3 --------------------------------------------------------------------------------- */
+/* ---- LLaMA 3 ---- */
 
 static int base64_digit(char c)
 {
@@ -377,7 +377,7 @@ const struct gguf *tv_llama3_file(void)
     return open_bytes();
 }
 
-/* ---- expectations ---------------------------------------------------------------------------- */
+/* ---- expectations ---- */
 
 static void show_ids(const int32_t *ids, size_t n, char *out, size_t size)
 {
