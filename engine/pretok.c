@@ -6,8 +6,10 @@
 #include "engine/pretok_scan.h"
 
 /* clang-format off */
-#define RUN(...) {.match = pretok_match_run, .rule = &(const struct pretok_run){__VA_ARGS__}}
-#define WORDS(...) {.match = pretok_match_words, .rule = &(const struct pretok_words){__VA_ARGS__}}
+#define RUN(...) \
+    {.match = pretok_match_run, .rule = &(const struct pretok_run){__VA_ARGS__}, .cut = NULL}
+#define WORDS(...) \
+    {.match = pretok_match_words, .rule = &(const struct pretok_words){__VA_ARGS__}, .cut = NULL}
 #define MATCH(fn) {.match = fn}
 #define CUT(fn) {.cut = fn}
 #define IN_SET(set) {.match = pretok_match_set, .rule = &(set)}
