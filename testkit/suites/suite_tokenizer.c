@@ -163,6 +163,21 @@ static void lowest_rank_then_leftmost_merges(void **state)
     bnt_tokenizer_free(t);
 }
 
+/* A control token is spelt with blanks as they are: merges make the token in the byte alphabet. */
+static void merges_make_words_not_look_alikes(void **state)
+{
+    (void)state;
+    static const struct tv_token tokens[] = {
+        {"ab", 0, 0}, {"  ", CONTROL, 0}, {"\xc4\xa0\xc4\xa0", 0, 0}, {NULL, 0, 0}};
+    static const char *const pairs[] = {"a b", "\xc4\xa0 \xc4\xa0", NULL};
+    struct tv_spec spec = {
+        .model = "gpt2", .pre = "gpt-2", .bytes = true, .tokens = tokens, .merges = pairs};
+    struct bnt_tokenizer *t = tv_small(&spec, NULL);
+    EXPECT(t, "x   y", PLAIN, 'x', 258, ' ', 'y');
+    EXPECT(t, "x   y", PARSE, 'x', 257, ' ', 'y');
+    bnt_tokenizer_free(t);
+}
+
 static void whole_pieces_ignore_merges_where_the_family_does(void **state)
 {
     (void)state;
@@ -415,6 +430,8 @@ static const struct suite_test tests[] = {
     {.name = "tokenizer_end_markers_are_known_by_name", .body = end_markers_are_known_by_name},
     {.name = "tokenizer_lowest_rank_then_leftmost_merges",
      .body = lowest_rank_then_leftmost_merges},
+    {.name = "tokenizer_merges_make_words_not_look_alikes",
+     .body = merges_make_words_not_look_alikes},
     {.name = "tokenizer_whole_pieces_ignore_merges_where_the_family_does",
      .body = whole_pieces_ignore_merges_where_the_family_does},
     {.name = "tokenizer_bytes_without_a_token_are_left_out_with_a_warning",
