@@ -31,6 +31,8 @@
 #define BNT_CACHE_TAG_MAX 256
 #define BNT_CACHE_FILE_MAX 256
 #define BNT_CACHE_PREFIX_MIN 8 /* digits of a digest that may stand for it */
+#define BNT_CACHE_USE_STEP_S                                                                       \
+    3600 /* a use is noted when the last note is older, so that hits rarely write */
 
 struct bnt_cache;
 
@@ -45,6 +47,8 @@ struct bnt_cache_entry {
     char file_name[BNT_CACHE_FILE_MAX]; /* what the file was called there */
     int64_t fetched_s;  /* Unix time at which the name was given; 0 without a name */
     int64_t verified_s; /* Unix time at which the content was last hashed */
+    int64_t used_s;     /* Unix time of the last look-up, at most BNT_CACHE_USE_STEP_S behind it */
+    bool pinned;        /* never removed by a collection */
 };
 
 /* Open the cache in `dir` (NULL: bnt_cache_dir). A folder that does not exist is an empty cache and
@@ -126,5 +130,78 @@ enum bnt_cache_health {
 enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                  bnt_digest_progress_fn *progress, void *ctx,
                                  enum bnt_cache_health *health, struct bnt_err *err);
+
+/* Say that this process uses a blob: until release, or the end of the process, no collection or
+ * removal takes it. Also across exec and threads, but not for a child after its parent has
+ * released. Locks are advice: cache/lease.c says what happens where they do not work (nothing bad).
+ * Errors: NOT_FOUND. */
+struct bnt_cache_lease {
+    int fd; /* -1 when none */
+};
+enum bnt_status bnt_cache_lease_take(struct bnt_cache *c, const char *digest,
+                                     struct bnt_cache_lease *l, struct bnt_err *err);
+void bnt_cache_lease_release(struct bnt_cache_lease *l);
+
+/* Keep a blob from collections, or let it go again; *out is its entry. */
+enum bnt_status bnt_cache_pin(struct bnt_cache *c, const char *key, bool pinned,
+                              struct bnt_cache_entry *out, struct bnt_err *err);
+/* Remove a name, and its blob when that was the last one; a digest removes the blob with all its
+ * names. *out is what the key led to. Errors: NOT_FOUND; FAILED when the blob is pinned or leased.
+ */
+enum bnt_status bnt_cache_remove(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                                 bool *blob_removed, struct bnt_err *err);
+
+/* Collection: remove what is not needed any more, least recently used first. gc.c has the order of
+ * the rules. */
+struct bnt_cache_gc_opts {
+    uint64_t max_bytes;      /* of all blobs together; 0: no limit */
+    uint64_t min_free_bytes; /* of the disk; 0: no limit */
+    int64_t max_age_s;       /* since the last use; 0: no limit */
+    int64_t unnamed_age_s;   /* the same for blobs without a name; 0: BNT_CACHE_UNNAMED_AGE_S */
+    uint64_t keep_latest;    /* blobs used last that stay in any case */
+    bool dry_run;            /* only tell */
+    /* Whether a digest must stay, for instance since a lock file names it; NULL: none. */
+    bool (*keep)(void *ctx, const char *digest);
+    void *ctx;
+};
+#define BNT_CACHE_UNNAMED_AGE_S (7 * 24 * 3600)
+
+#define BNT_CACHE_GC_TABLE(X)                                                                      \
+    X(BNT_GC_KEPT, false, "kept")                                                                  \
+    X(BNT_GC_KEPT_PINNED, false, "pinned")                                                         \
+    X(BNT_GC_KEPT_LEASED, false, "in use")                                                         \
+    X(BNT_GC_KEPT_LISTED, false, "lock file")                                                      \
+    X(BNT_GC_KEPT_LATEST, false, "latest")                                                         \
+    X(BNT_GC_UNNAMED, true, "no name")                                                             \
+    X(BNT_GC_AGE, true, "age")                                                                     \
+    X(BNT_GC_SIZE, true, "size")                                                                   \
+    X(BNT_GC_FREE, true, "free space")
+enum bnt_cache_gc_verdict {
+#define BNT_CACHE_GC_ROW(identifier, removes, words) identifier,
+    BNT_CACHE_GC_TABLE(BNT_CACHE_GC_ROW)
+#undef BNT_CACHE_GC_ROW
+};
+bool bnt_cache_gc_removes(enum bnt_cache_gc_verdict v);
+const char *bnt_cache_gc_words(enum bnt_cache_gc_verdict v); /* static */
+
+struct bnt_cache_gc_row {
+    struct bnt_cache_entry entry; /* of the blob's first name */
+    uint64_t n_names;
+    uint64_t stored; /* bytes on disk; 0 when the file is gone */
+    enum bnt_cache_gc_verdict verdict;
+};
+struct bnt_cache_gc_report {
+    struct bnt_cache_gc_row *at; /* one per blob, least recently used first */
+    size_t n;
+    uint64_t bytes_before, bytes_removed, n_removed;
+    bool unmet; /* what must stay is more than a limit allows */
+};
+/* Errors leave a report of what was done so far. */
+enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts *opts,
+                             struct bnt_cache_gc_report *out, struct bnt_err *err);
+void bnt_cache_gc_report_release(struct bnt_cache_gc_report *r);
+/* Bytes that this user can still write on the disk of the cache. */
+enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
+                                     struct bnt_err *err);
 
 #endif

@@ -12,13 +12,8 @@
 
 #include "base/clock.h"
 #include "base/opt.h"
-#include "cache/index.h"
+#include "cache/cache_impl.h"
 #include "cache/store.h"
-
-struct bnt_cache {
-    char dir[BNT_PATH_MAX];
-    struct cache_index *index; /* NULL while the folder does not exist: an empty cache */
-};
 
 /* Counts and lists what store_walk finds. */
 struct adoption {
@@ -30,7 +25,7 @@ static enum bnt_status adopt_blob(void *ctx, const char *digest, uint64_t size, 
 {
     struct adoption *a = ctx;
     a->blobs++;
-    return index_note_blob(a->index, digest, size, err);
+    return index_note_blob(a->index, digest, size, bnt_clock_unix_s(), err);
 }
 
 /* Open the index; when it is new, list what the store already has in the same transaction. */
@@ -138,6 +133,15 @@ enum bnt_status bnt_cache_find_name(struct bnt_cache *c, const char *name,
     return c->index ? index_find_name(c->index, name, out, found, err) : BNT_OK;
 }
 
+/* Note that a blob was asked for, rarely enough that a hit stays a read. */
+static void note_use(struct bnt_cache *c, struct bnt_cache_entry *e)
+{
+    int64_t now_s = bnt_clock_unix_s();
+    if (now_s - e->used_s >= BNT_CACHE_USE_STEP_S) {
+        index_note_use(c->index, e->digest, now_s);
+    }
+}
+
 enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has,
                               struct bnt_err *err)
 {
@@ -150,6 +154,9 @@ enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has
         st = store_stat(c->dir, digest, &in_store, &size, err);
     }
     *has = st == BNT_OK && n > 0 && in_store && size == e.size;
+    if (*has) {
+        note_use(c, &e);
+    }
     return st;
 }
 
@@ -219,12 +226,6 @@ enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_
     return st != BNT_OK || n_found == 1 ? st : unknown_key(c, key, err);
 }
 
-/* How an error calls the entry. */
-static const char *label(const struct bnt_cache_entry *e)
-{
-    return e->name[0] ? e->name : e->digest;
-}
-
 enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
                                  char path[BNT_PATH_MAX], struct bnt_err *err)
 {
@@ -238,11 +239,16 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
         st = store_stat(c->dir, out->digest, &in_store, &size, err);
     }
     if (st == BNT_OK && !in_store) {
-        st = bnt_err_set(err, BNT_E_NOT_FOUND,
-                         "cache: %s is in the index, but its file is gone: %s", label(out), path);
+        st =
+            bnt_err_set(err, BNT_E_NOT_FOUND, "cache: %s is in the index, but its file is gone: %s",
+                        cache_label(out), path);
     } else if (st == BNT_OK && size != out->size) {
         st = bnt_err_set(err, BNT_E_DIGEST, "cache: %s is corrupt: %s has %llu bytes, not %llu",
-                         label(out), path, (unsigned long long)size, (unsigned long long)out->size);
+                         cache_label(out), path, (unsigned long long)size,
+                         (unsigned long long)out->size);
+    }
+    if (st == BNT_OK) {
+        note_use(c, out);
     }
     if (st == BNT_E_NOT_FOUND || st == BNT_E_DIGEST) {
         bnt_err_hint(err, "run: bnt fetch --force %.200s", out->source[0] ? out->source : "SOURCE");
@@ -261,19 +267,25 @@ enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *
 void bnt_cache_temp_release(struct bnt_cache_temp *t)
 {
     if (t->fd >= 0) {
-        unlink(t->path); /* before close: the lock covers the removal */
+        if (t->path[0]) {
+            unlink(t->path); /* before close: the lock covers the removal */
+        }
         close(t->fd);
         t->fd = -1;
     }
 }
 
-/* The row of a blob that is durable in the store, and its name. */
-static enum bnt_status index_entry(struct bnt_cache *c, const struct bnt_cache_entry *e,
-                                   struct bnt_err *err)
+/* In one transaction: show the blob of a temporary (NULL: the store has it already), its row and
+ * its name. The rename is inside, so that a removal never sees a blob whose row is on its way. */
+static enum bnt_status enter(struct bnt_cache *c, struct bnt_cache_temp *t,
+                             const struct bnt_cache_entry *e, struct bnt_err *err)
 {
     enum bnt_status st = index_begin(c->index, err);
+    if (st == BNT_OK && t) {
+        st = store_publish(c->dir, t, e->digest, err);
+    }
     if (st == BNT_OK) {
-        st = index_put_blob(c->index, e->digest, e->size, e->verified_s, err);
+        st = index_put_blob(c->index, e->digest, e->size, e->verified_s, e->used_s, err);
     }
     if (st == BNT_OK && e->name[0]) {
         st = index_put_name(c->index, e, err);
@@ -316,12 +328,12 @@ enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
             ensure_index(c, err); /* before publish: a cache that cannot index should not fill up */
     }
     if (st == BNT_OK) {
-        st = store_publish(c->dir, t, entry->digest, err);
+        entry->used_s = entry->verified_s = bnt_clock_unix_s();
+        entry->fetched_s = entry->name[0] ? entry->verified_s : 0;
+        st = enter(c, t, entry, err);
     }
     if (st == BNT_OK) {
-        entry->verified_s = bnt_clock_unix_s();
-        entry->fetched_s = entry->name[0] ? entry->verified_s : 0;
-        st = index_entry(c, entry, err);
+        bnt_cache_temp_release(t); /* and with it the lock that kept collections away */
     }
     return st;
 }
@@ -341,8 +353,8 @@ enum bnt_status bnt_cache_set_name(struct bnt_cache *c, struct bnt_cache_entry *
     if (st == BNT_OK) {
         entry->size = have.size;
         entry->verified_s = have.verified_s;
-        entry->fetched_s = bnt_clock_unix_s();
-        st = index_entry(c, entry, err);
+        entry->used_s = entry->fetched_s = bnt_clock_unix_s();
+        st = enter(c, NULL, entry, err);
     }
     return st;
 }

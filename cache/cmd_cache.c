@@ -11,6 +11,7 @@
 #include "base/msg.h"
 #include "base/opt.h"
 #include "cache/bnt_cache.h"
+#include "cache/cmd_cache_impl.h"
 #include "cache/commands.h"
 
 struct cache_opts {
@@ -27,8 +28,7 @@ static const struct bnt_opt json_options[] = {
 
 /* ---- shared by the sub-commands ---- */
 
-/* Print a JSON value and drop it. */
-static enum bnt_status print_json(json_t *value)
+enum bnt_status cmd_cache_print_json(json_t *value)
 {
     int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2)) : -1;
     putchar('\n');
@@ -36,8 +36,7 @@ static enum bnt_status print_json(json_t *value)
     return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
 }
 
-/* The text, or JSON null for "". */
-static json_t *text_or_null(const char *text)
+json_t *cmd_cache_text_or_null(const char *text)
 {
     return text[0] ? json_string(text) : json_null();
 }
@@ -53,14 +52,15 @@ static json_t *entry_json(const struct bnt_cache *cache, const struct bnt_cache_
     if (bnt_cache_blob_path(cache, e->digest, path, NULL) != BNT_OK) {
         path[0] = '\0';
     }
-    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:s}", "name", text_or_null(e->name),
-                     "digest", e->digest, "size", (json_int_t)e->size, "source",
-                     text_or_null(e->source), "file_name", text_or_null(e->file_name), "fetched_s",
-                     time_or_null(e->fetched_s), "verified_s", time_or_null(e->verified_s), "path",
-                     path);
+    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "name",
+                     cmd_cache_text_or_null(e->name), "digest", e->digest, "size",
+                     (json_int_t)e->size, "source", cmd_cache_text_or_null(e->source), "file_name",
+                     cmd_cache_text_or_null(e->file_name), "fetched_s", time_or_null(e->fetched_s),
+                     "verified_s", time_or_null(e->verified_s), "used_s", time_or_null(e->used_s),
+                     "pinned", (int)e->pinned, "path", path);
 }
 
-static const char *shown_name(const struct bnt_cache_entry *e)
+const char *cmd_cache_shown_name(const struct bnt_cache_entry *e)
 {
     return e->name[0] ? e->name : "-";
 }
@@ -72,7 +72,7 @@ static void print_table(const struct bnt_cache_list *list)
     int width = (int)strlen("NAME");
     uint64_t total = 0;
     for (size_t i = 0; i < list->n; i++) {
-        int n = (int)strlen(shown_name(&list->at[i]));
+        int n = (int)strlen(cmd_cache_shown_name(&list->at[i]));
         width = n > width ? n : width;
         bool repeated = i > 0 && strcmp(list->at[i].digest, list->at[i - 1].digest) == 0;
         total += repeated ? 0 : list->at[i].size;
@@ -86,7 +86,7 @@ static void print_table(const struct bnt_cache_list *list)
         if (e->fetched_s && gmtime_r(&t, &tm)) {
             strftime(day, sizeof day, "%Y-%m-%d", &tm);
         }
-        printf("%-*s  %.12s  %9.1f MB  %-10s  %s\n", width, shown_name(e), e->digest,
+        printf("%-*s  %.12s  %9.1f MB  %-10s  %s\n", width, cmd_cache_shown_name(e), e->digest,
                (double)e->size / 1e6, day, e->source[0] ? e->source : "-");
     }
     bnt_msg_verbose("%zu rows, %.1f MB", list->n, (double)total / 1e6);
@@ -108,10 +108,10 @@ static enum bnt_status print_list(const struct bnt_cache *cache, const struct bn
     for (size_t i = 0; i < list->n; i++) {
         if (json_array_append_new(array, entry_json(cache, &list->at[i])) != 0) {
             json_decref(array);
-            return print_json(NULL);
+            return cmd_cache_print_json(NULL);
         }
     }
-    return print_json(array);
+    return cmd_cache_print_json(array);
 }
 
 static enum bnt_status run_ls(struct bnt_app *app, const void *opts, int argc, char **argv)
@@ -198,8 +198,8 @@ static enum bnt_status verify_one(struct verify_run *run, struct bnt_cache_entry
     }
     if (run->entries) {
         json_t *row =
-            json_pack("{s:o, s:s, s:I, s:s}", "name", text_or_null(e->name), "digest", e->digest,
-                      "size", (json_int_t)e->size, "health", health_name(health));
+            json_pack("{s:o, s:s, s:I, s:s}", "name", cmd_cache_text_or_null(e->name), "digest",
+                      e->digest, "size", (json_int_t)e->size, "health", health_name(health));
         if (json_array_append_new(run->entries, row) != 0) {
             return bnt_err_nomem(err, "the JSON answer", 0);
         }
@@ -247,9 +247,9 @@ static enum bnt_status verify_report(struct verify_run *run, const struct bnt_ca
 {
     size_t problems = run->n_missing + run->n_corrupt;
     if (run->entries) {
-        enum bnt_status st =
-            print_json(json_pack("{s:I, s:I, s:O}", "checked", (json_int_t)list->n, "problems",
-                                 (json_int_t)problems, "entries", run->entries));
+        enum bnt_status st = cmd_cache_print_json(
+            json_pack("{s:I, s:I, s:O}", "checked", (json_int_t)list->n, "problems",
+                      (json_int_t)problems, "entries", run->entries));
         if (st != BNT_OK) {
             return st;
         }
@@ -350,12 +350,13 @@ static const struct bnt_cmd cmd_dir = {
     .run = run_dir,
 };
 
-static const struct bnt_cmd *const sub_commands[] = {&cmd_ls, &cmd_verify, &cmd_rebuild, &cmd_dir,
-                                                     NULL};
+static const struct bnt_cmd *const sub_commands[] = {
+    &cmd_ls,          &cmd_cache_stats, &cmd_verify,  &cmd_cache_gc, &cmd_cache_rm, &cmd_cache_pin,
+    &cmd_cache_unpin, &cmd_cache_key,   &cmd_rebuild, &cmd_dir,      NULL};
 
 const struct bnt_cmd bnt_cmd_cache = {
     .name = "cache",
-    .synopsis = "ls|verify|rebuild|dir",
-    .summary = "what is in the cache, and whether it is sound",
+    .synopsis = "ls|stats|verify|gc|rm|pin|unpin|key|rebuild|dir",
+    .summary = "what is in the cache, whether it is sound, and what may go",
     .subs = sub_commands,
 };

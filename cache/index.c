@@ -15,6 +15,7 @@
  * with the journal itself and needs no sync of the folder. */
 #include "cache/index.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -24,7 +25,9 @@ static const char schema[] =
     "CREATE TABLE blob("
     "  digest TEXT PRIMARY KEY CHECK(length(digest) = 64),"
     "  size INTEGER NOT NULL,"
-    "  verified_s INTEGER NOT NULL" /* 0: never hashed since it was found */
+    "  verified_s INTEGER NOT NULL," /* 0: never hashed since it was found */
+    "  used_s INTEGER NOT NULL DEFAULT 0,"
+    "  pinned INTEGER NOT NULL DEFAULT 0"
     ") STRICT, WITHOUT ROWID;"
     "CREATE TABLE name("
     "  name TEXT PRIMARY KEY,"
@@ -35,17 +38,31 @@ static const char schema[] =
     "  fetched_s INTEGER NOT NULL"
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX name_by_digest ON name(digest);"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 2;";
+
+/* From schema N+1 to N+2, so that every older index is one loop away. The columns of schema 2 have
+ * the order and the defaults that ALTER TABLE gives them. */
+static const char *const migrations[] = {
+    "ALTER TABLE blob ADD COLUMN used_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE blob SET used_s = max(verified_s,"
+    " coalesce((SELECT max(fetched_s) FROM name n WHERE n.digest = blob.digest), 0));"
+    "PRAGMA user_version = 2;",
+};
+static_assert(sizeof migrations / sizeof migrations[0] == INDEX_SCHEMA - 1,
+              "one migration for every schema but the first");
 
 /* The columns that read_entry expects. */
 #define ENTRY_COLUMNS                                                                              \
     "coalesce(n.name, ''), b.digest, b.size, coalesce(n.source, ''), coalesce(n.source_tag, ''),"  \
-    " coalesce(n.file_name, ''), coalesce(n.fetched_s, 0), b.verified_s"
+    " coalesce(n.file_name, ''), coalesce(n.fetched_s, 0), b.verified_s,"                          \
+    " b.used_s, b.pinned"
 
 struct cache_index {
     sqlite3 *db;
     char path[BNT_PATH_MAX];
     bool in_transaction;
+    bool is_copy; /* in memory: of an older index that cannot be written */
 };
 
 /* The border: SQLite's code becomes ours here and nowhere else. */
@@ -157,6 +174,49 @@ static enum bnt_status make_schema(struct cache_index *ix, bool *fresh, struct b
     return st;
 }
 
+/* Bring an older index up to date; another process may be doing the same. */
+static enum bnt_status migrate(struct cache_index *ix, struct bnt_err *err)
+{
+    int version = 0;
+    enum bnt_status st = index_begin(ix, err);
+    if (st == BNT_OK) {
+        st = read_version(ix, &version, err);
+    }
+    for (; st == BNT_OK && version < INDEX_SCHEMA; version++) {
+        st = exec(ix, migrations[version - 1], "bring it up to date", err);
+    }
+    if (st == BNT_OK) {
+        st = index_commit(ix, err);
+    }
+    if (st != BNT_OK) {
+        index_rollback(ix);
+    }
+    return st;
+}
+
+/* An older index that cannot be written is brought up to date in memory, so that a cache that is
+ * mounted read-only still answers. */
+static enum bnt_status copy_to_memory(struct cache_index *ix, struct bnt_err *err)
+{
+    sqlite3 *memory = NULL;
+    if (sqlite3_open(":memory:", &memory) != SQLITE_OK) {
+        sqlite3_close(memory);
+        return bnt_err_set(err, BNT_E_MEMORY, "cache index %s: no memory for a copy", ix->path);
+    }
+    sqlite3_backup *backup = sqlite3_backup_init(memory, "main", ix->db, "main");
+    int rc = backup ? sqlite3_backup_step(backup, -1) : SQLITE_ERROR;
+    sqlite3_backup_finish(backup);
+    if (rc != SQLITE_DONE) {
+        enum bnt_status st = index_error(ix, "copy it", err);
+        sqlite3_close(memory);
+        return st;
+    }
+    sqlite3_close(ix->db);
+    ix->db = memory;
+    ix->is_copy = true;
+    return BNT_OK;
+}
+
 enum bnt_status index_open(const char *path, struct cache_index **out, bool *fresh,
                            struct bnt_err *err)
 {
@@ -186,6 +246,11 @@ enum bnt_status index_open(const char *path, struct cache_index **out, bool *fre
     }
     if (st == BNT_OK && version == 0) {
         st = make_schema(ix, fresh, err);
+    } else if (st == BNT_OK && version < INDEX_SCHEMA) {
+        st = index_is_readonly(ix) ? copy_to_memory(ix, err) : BNT_OK;
+        if (st == BNT_OK) {
+            st = migrate(ix, err);
+        }
     }
     if (st != BNT_OK) {
         index_close(ix);
@@ -205,7 +270,7 @@ void index_close(struct cache_index *ix)
 
 bool index_is_readonly(struct cache_index *ix)
 {
-    return sqlite3_db_readonly(ix->db, "main") != 0;
+    return ix->is_copy || sqlite3_db_readonly(ix->db, "main") != 0;
 }
 
 enum bnt_status index_begin(struct cache_index *ix, struct bnt_err *err)
@@ -232,13 +297,14 @@ void index_rollback(struct cache_index *ix)
 }
 
 enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                               int64_t verified_s, struct bnt_err *err)
+                               int64_t verified_s, int64_t used_s, struct bnt_err *err)
 {
     sqlite3_stmt *q;
     enum bnt_status st =
         prepare(ix,
-                "INSERT INTO blob(digest, size, verified_s) VALUES(?1, ?2, ?3)"
-                " ON CONFLICT(digest) DO UPDATE SET size = ?2, verified_s = max(verified_s, ?3)",
+                "INSERT INTO blob(digest, size, verified_s, used_s) VALUES(?1, ?2, ?3, ?4)"
+                " ON CONFLICT(digest) DO UPDATE SET size = ?2, verified_s = max(verified_s, ?3),"
+                " used_s = max(used_s, ?4)",
                 &q, err);
     if (st != BNT_OK) {
         return st;
@@ -246,22 +312,25 @@ enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint6
     bind_text(q, 1, digest);
     sqlite3_bind_int64(q, 2, (sqlite3_int64)size);
     sqlite3_bind_int64(q, 3, verified_s);
+    sqlite3_bind_int64(q, 4, used_s);
     return run(ix, q, "add a blob", err);
 }
 
 enum bnt_status index_note_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                                struct bnt_err *err)
+                                int64_t used_s, struct bnt_err *err)
 {
     sqlite3_stmt *q;
-    enum bnt_status st = prepare(ix,
-                                 "INSERT INTO blob(digest, size, verified_s) VALUES(?1, ?2, 0)"
-                                 " ON CONFLICT(digest) DO NOTHING",
-                                 &q, err);
+    enum bnt_status st =
+        prepare(ix,
+                "INSERT INTO blob(digest, size, verified_s, used_s) VALUES(?1, ?2, 0, ?3)"
+                " ON CONFLICT(digest) DO NOTHING",
+                &q, err);
     if (st != BNT_OK) {
         return st;
     }
     bind_text(q, 1, digest);
     sqlite3_bind_int64(q, 2, (sqlite3_int64)size);
+    sqlite3_bind_int64(q, 3, used_s);
     return run(ix, q, "add a blob", err);
 }
 
@@ -303,6 +372,76 @@ enum bnt_status index_set_verified(struct cache_index *ix, const char *digest, i
     return run(ix, q, "note a check", err);
 }
 
+void index_note_use(struct cache_index *ix, const char *digest, int64_t used_s)
+{
+    sqlite3_stmt *q;
+    if (index_is_readonly(ix) ||
+        prepare(ix, "UPDATE blob SET used_s = ?2 WHERE digest = ?1 AND used_s < ?2", &q, NULL) !=
+            BNT_OK) {
+        return;
+    }
+    sqlite3_busy_timeout(ix->db, 0);
+    bind_text(q, 1, digest);
+    sqlite3_bind_int64(q, 2, used_s);
+    (void)run(ix, q, "note a use", NULL); /* the next look-up tries again */
+    sqlite3_busy_timeout(ix->db, INDEX_BUSY_MS);
+}
+
+enum bnt_status index_set_pinned(struct cache_index *ix, const char *digest, bool pinned,
+                                 struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix, "UPDATE blob SET pinned = ?2 WHERE digest = ?1", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, digest);
+    sqlite3_bind_int(q, 2, pinned);
+    return run(ix, q, "change a pin", err);
+}
+
+/* A statement with one text parameter and no rows. */
+static enum bnt_status run_with_text(struct cache_index *ix, const char *sql, const char *text,
+                                     struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix, sql, &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, text);
+    return run(ix, q, "remove a model", err);
+}
+
+enum bnt_status index_remove_blob(struct cache_index *ix, const char *digest, struct bnt_err *err)
+{
+    enum bnt_status st = run_with_text(ix, "DELETE FROM name WHERE digest = ?1", digest, err);
+    return st == BNT_OK ? run_with_text(ix, "DELETE FROM blob WHERE digest = ?1", digest, err) : st;
+}
+
+enum bnt_status index_remove_name(struct cache_index *ix, const char *name, struct bnt_err *err)
+{
+    return run_with_text(ix, "DELETE FROM name WHERE name = ?1", name, err);
+}
+
+enum bnt_status index_count_names(struct cache_index *ix, const char *digest, uint64_t *n,
+                                  struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = prepare(ix, "SELECT count(*) FROM name WHERE digest = ?1", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bind_text(q, 1, digest);
+    if (sqlite3_step(q) == SQLITE_ROW) {
+        *n = (uint64_t)sqlite3_column_int64(q, 0);
+    } else {
+        st = index_error(ix, "count names", err);
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
 /* A column into a fixed array. Longer text than we ever write means that the file is damaged. */
 static enum bnt_status read_text(struct cache_index *ix, sqlite3_stmt *q, int column, char *out,
                                  size_t size, struct bnt_err *err)
@@ -340,6 +479,8 @@ static enum bnt_status read_entry(struct cache_index *ix, sqlite3_stmt *q,
     e->size = (uint64_t)sqlite3_column_int64(q, 2);
     e->fetched_s = sqlite3_column_int64(q, 6);
     e->verified_s = sqlite3_column_int64(q, 7);
+    e->used_s = sqlite3_column_int64(q, 8);
+    e->pinned = sqlite3_column_int(q, 9) != 0;
     return st;
 }
 

@@ -4,7 +4,7 @@
 
 #include "cache/bnt_cache.h"
 
-#define INDEX_SCHEMA 1 /* PRAGMA user_version */
+#define INDEX_SCHEMA 2 /* PRAGMA user_version */
 #define INDEX_BUSY_MS                                                                              \
     30000 /* how long to wait for other processes; each holds the lock for milliseconds */
 
@@ -25,16 +25,27 @@ void index_rollback(struct cache_index *ix);
 /* Note a blob that was just put into the store; an existing row is brought up to date. Inside a
  * transaction. */
 enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                               int64_t verified_s, struct bnt_err *err);
+                               int64_t verified_s, int64_t used_s, struct bnt_err *err);
 /* Note a blob that was found in the store; an existing row stays, since it knows the size that the
  * blob should have. Inside a transaction. */
 enum bnt_status index_note_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                                struct bnt_err *err);
+                                int64_t used_s, struct bnt_err *err);
 /* Give entry->name to entry->digest, taking it from whatever had it. Inside a transaction. */
 enum bnt_status index_put_name(struct cache_index *ix, const struct bnt_cache_entry *entry,
                                struct bnt_err *err);
 enum bnt_status index_set_verified(struct cache_index *ix, const char *digest, int64_t verified_s,
                                    struct bnt_err *err);
+
+/* Note a use, unless another process holds the index right now or it cannot be written: a hit never
+ * waits. */
+void index_note_use(struct cache_index *ix, const char *digest, int64_t used_s);
+enum bnt_status index_set_pinned(struct cache_index *ix, const char *digest, bool pinned,
+                                 struct bnt_err *err);
+/* The row of a blob and its names; fine when there is none. Inside a transaction. */
+enum bnt_status index_remove_blob(struct cache_index *ix, const char *digest, struct bnt_err *err);
+enum bnt_status index_remove_name(struct cache_index *ix, const char *name, struct bnt_err *err);
+enum bnt_status index_count_names(struct cache_index *ix, const char *digest, uint64_t *n,
+                                  struct bnt_err *err);
 
 enum bnt_status index_find_name(struct cache_index *ix, const char *name,
                                 struct bnt_cache_entry *out, bool *found, struct bnt_err *err);

@@ -42,11 +42,16 @@ static enum bnt_status resolve_cached(const char *name, struct bnt_model_ref *ou
 {
     struct bnt_cache *cache;
     struct bnt_cache_entry entry;
+    struct bnt_cache_lease lease;
     enum bnt_status st = bnt_cache_open(NULL, &cache, err);
     if (st != BNT_OK) {
         return st;
     }
     st = bnt_cache_lookup(cache, name, &entry, out->path, err);
+    if (st == BNT_OK) {
+        /* Never released: the command works with the model until its process ends. */
+        st = bnt_cache_lease_take(cache, entry.digest, &lease, err);
+    }
     if (st == BNT_OK) {
         memcpy(out->digest, entry.digest, sizeof out->digest);
     }

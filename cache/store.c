@@ -144,8 +144,7 @@ enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const c
     if (rename(t->path, path) != 0) {
         return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
     }
-    close(t->fd);
-    t->fd = -1;
+    t->path[0] = '\0';
     st = bnt_path_format(path, err, "%s/" BLOBS "/%.2s", dir, digest);
     return st == BNT_OK ? bnt_dir_sync(path, err) : st;
 }

@@ -22,7 +22,9 @@ enum bnt_status store_temp_sweep(const char *dir, int64_t now_s, struct bnt_err 
 enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struct bnt_err *err);
 /* Step 2: the folder of the blob, durable. */
 enum bnt_status store_make_folder(const char *dir, const char *digest, struct bnt_err *err);
-/* Step 3: the rename that shows the blob, durable. The temporary is closed. */
+/* Step 3: the rename that shows the blob, durable. The temporary has no path any more; its file
+ * stays open and locked until bnt_cache_temp_release, so that no collection takes the blob before
+ * its row is in the index. */
 enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const char *digest,
                               struct bnt_err *err);
 

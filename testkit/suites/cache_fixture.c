@@ -2,8 +2,11 @@
 #include "testkit/suites/cache_fixture.h"
 
 #include <errno.h>
+#include <linux/capability.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "testkit/suite.h"
@@ -50,6 +53,34 @@ struct bnt_cache *fixture_cache(void)
     return c;
 }
 
+struct bnt_cache_entry fixture_add(struct bnt_cache *c, const char *name, const char *text)
+{
+    struct bnt_cache_entry e = {0};
+    struct bnt_cache_temp t;
+    snprintf(e.name, sizeof e.name, "%s", name);
+    snprintf(e.source, sizeof e.source, "file:///test/%s", name);
+    snprintf(e.file_name, sizeof e.file_name, "%s.gguf", name);
+    fixture_digest(text, e.digest);
+    assert_int_equal(bnt_cache_temp_open(c, &t, NULL), BNT_OK);
+    assert_int_equal(bnt_write_all(t.fd, text, strlen(text), "test", NULL), BNT_OK);
+    assert_int_equal(bnt_cache_add(c, &t, &e, NULL), BNT_OK);
+    bnt_cache_temp_release(&t);
+    return e;
+}
+
+int fixture_sql(const char *statement)
+{
+    char index[BNT_PATH_MAX];
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(fixture_path(index, "c/index.db"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, statement, -1, &q, NULL), SQLITE_OK);
+    int value = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
+    assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return value;
+}
+
 void fixture_assert_empty(struct bnt_cache *c)
 {
     char tmp[BNT_PATH_MAX];
@@ -61,4 +92,11 @@ void fixture_assert_empty(struct bnt_cache *c)
     if (rmdir(fixture_path(tmp, "c/tmp")) != 0) { /* fails when there is anything in it */
         assert_int_equal(errno, ENOENT);
     }
+}
+
+bool fixture_drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+    return syscall(SYS_capset, &header, none) == 0;
 }

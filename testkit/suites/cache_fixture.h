@@ -13,7 +13,15 @@ void fixture_assert_holds(const char *path, const char *text);
 void fixture_digest(const char *text, char hex[BNT_SHA256_HEX]);
 /* The cache in <scratch>/c. */
 struct bnt_cache *fixture_cache(void);
+/* Add `text` under `name` ("": none), as if it came from file:///test/<name>. */
+struct bnt_cache_entry fixture_add(struct bnt_cache *c, const char *name, const char *text);
+/* One statement on the index of that cache, past our own code. Returns the first column of the
+ * first row. */
+int fixture_sql(const char *statement);
 /* That cache has no entry, no blob and no temporary. */
 void fixture_assert_empty(struct bnt_cache *c);
+/* Root may write anywhere, but not without its capabilities. For a forked child: there is no way
+ * back. */
+bool fixture_drop_capabilities(void);
 
 #endif

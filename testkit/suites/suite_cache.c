@@ -4,14 +4,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -538,20 +536,6 @@ static void damaged_index_is_told_and_rebuilt(void **state)
     bnt_cache_close(c);
 }
 
-/* One statement on the index, past our own code. Returns the first column of the first row. */
-static int sql(const char *statement)
-{
-    char index[BNT_PATH_MAX];
-    sqlite3 *db;
-    sqlite3_stmt *q;
-    assert_int_equal(sqlite3_open(fixture_path(index, "c/index.db"), &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, statement, -1, &q, NULL), SQLITE_OK);
-    int value = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
-    assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    return value;
-}
-
 static void index_of_a_newer_program_is_refused(void **state)
 {
     (void)state;
@@ -560,18 +544,10 @@ static void index_of_a_newer_program_is_refused(void **state)
     struct bnt_cache *c = fixture_cache();
     add(c, "m", "bytes");
     bnt_cache_close(c);
-    assert_int_equal(sql("PRAGMA user_version"), INDEX_SCHEMA);
-    sql("PRAGMA user_version = 2");
+    assert_int_equal(fixture_sql("PRAGMA user_version"), INDEX_SCHEMA);
+    fixture_sql("PRAGMA user_version = 99");
     assert_int_equal(bnt_cache_open(fixture_path(dir, "c"), &c, &err), BNT_E_UNSUPPORTED);
-    assert_non_null(strstr(err.msg, "schema 2"));
-}
-
-/* Root may write anywhere, but not without its capabilities. */
-static bool drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {{0}};
-    return syscall(SYS_capset, &header, none) == 0;
+    assert_non_null(strstr(err.msg, "schema 99"));
 }
 
 static void read_only_cache_answers(void **state)
@@ -590,7 +566,7 @@ static void read_only_cache_answers(void **state)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        bool ok = drop_capabilities() && bnt_cache_open(dir, &c, NULL) == BNT_OK;
+        bool ok = fixture_drop_capabilities() && bnt_cache_open(dir, &c, NULL) == BNT_OK;
         struct bnt_cache_entry e;
         enum bnt_cache_health h = BNT_CACHE_CORRUPT;
         ok = ok && bnt_cache_lookup(c, "m", &e, path, NULL) == BNT_OK &&
@@ -700,7 +676,7 @@ static void survives_kill_during_any_write(void **state)
     }
     assert_every_name_has_its_blob();
     assert_int_equal(
-        sql("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+        fixture_sql("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
 }
 
 static const struct suite_test tests[] = {

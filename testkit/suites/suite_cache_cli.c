@@ -223,6 +223,90 @@ static void rebuild_keeps_the_models(void **state)
     BNT_EXITS(BNT_OK, "path", "tinystories-bitnet");
 }
 
+static void pin_rm_and_gc_say_what_they_did(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char file[BNT_PATH_MAX];
+    fixture_write(fixture_path(file, "m.gguf"), "some bytes");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    BNT_EXITS(BNT_OK, "fetch", "bundled:");
+    BNT_EXITS(BNT_E_USAGE, "cache", "rm");
+    BNT_EXITS(BNT_E_NOT_FOUND, "cache", "pin", "absent");
+    BNT_EXITS(BNT_OK, "cache", "pin", "m");
+    BNT_EXITS(BNT_E_FAILED, "cache", "rm", "m");
+    BNT_EXITS(BNT_E_USAGE, "cache", "gc", "--max-age", "7");
+    BNT(&o, "cache", "gc", "--max-size", "1", "--json");
+    assert_int_equal(o.exit, 0);
+    json_t *report = json_of(&o);
+    assert_int_equal(json_integer_value(json_object_get(report, "removed")), 1);
+    assert_int_equal(json_integer_value(json_object_get(report, "bytes_kept")), 10);
+    assert_true(json_is_true(json_object_get(report, "unmet")));
+    assert_int_equal(json_array_size(json_object_get(report, "models")), 2);
+    json_decref(report);
+    suite_output_release(&o);
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "tinystories-bitnet");
+    BNT_EXITS(BNT_OK, "path", "m");
+    BNT(&o, "cache", "stats", "--json");
+    json_t *stats = json_of(&o);
+    assert_int_equal(json_integer_value(json_object_get(stats, "models")), 1);
+    assert_int_equal(json_integer_value(json_object_get(stats, "bytes")), 10);
+    assert_int_equal(json_integer_value(json_object_get(stats, "pinned_bytes")), 10);
+    json_decref(stats);
+    suite_output_release(&o);
+    BNT_EXITS(BNT_OK, "cache", "unpin", "m");
+    BNT_EXITS(BNT_OK, "cache", "rm", "m");
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
+}
+
+static void gc_keeps_what_the_lock_file_names(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char file[BNT_PATH_MAX], hex[BNT_SHA256_HEX], text[256];
+    fixture_digest("some bytes", hex);
+    snprintf(text, sizeof text, "{\"files\": [{\"sha256\": \"%s\"}]}\n", hex);
+    fixture_write(fixture_path(file, "bnt.lock"), text);
+    fixture_write(fixture_path(file, "m.gguf"), "some bytes");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    BNT(&o, "cache", "gc", "--max-size", "1");
+    assert_int_equal(o.exit, 0);
+    assert_non_null(strstr(o.out, "lock file"));
+    assert_non_null(strstr(o.err, "more than the limits allow"));
+    suite_output_release(&o);
+    BNT_EXITS(BNT_OK, "path", "m");
+    BNT_EXITS(BNT_E_NOT_FOUND, "cache", "gc", "--lock", "absent.lock");
+    assert_int_equal(unlink(fixture_path(file, "bnt.lock")), 0);
+    BNT_EXITS(BNT_OK, "cache", "gc", "--max-size", "1");
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
+}
+
+/* The key of a lock file is that of the models it leads to, whatever else the file says. */
+static void key_follows_the_content(void **state)
+{
+    (void)state;
+    struct suite_output by_lock, by_name, other;
+    char file[BNT_PATH_MAX], a[BNT_SHA256_HEX], b[BNT_SHA256_HEX], text[512];
+    fixture_digest("some bytes", a);
+    fixture_digest("other bytes", b);
+    fixture_write(fixture_path(file, "m.gguf"), "some bytes");
+    fixture_write(fixture_path(file, "n.gguf"), "other bytes");
+    BNT_EXITS(BNT_E_NOT_FOUND, "cache", "key");
+    snprintf(text, sizeof text, "{\"x\": \"%s\", \"again\": \"%s\", \"y\": \"%s\"}\n", b, b, a);
+    fixture_write(fixture_path(file, "bnt.lock"), text);
+    BNT(&by_lock, "cache", "key");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    BNT_EXITS(BNT_OK, "fetch", "n.gguf");
+    BNT(&by_name, "cache", "key", "m", "n");
+    BNT(&other, "cache", "key", "m");
+    assert_int_equal(by_lock.exit, 0);
+    assert_string_equal(by_lock.out, by_name.out);
+    assert_string_not_equal(by_lock.out, other.out);
+    suite_output_release(&by_lock);
+    suite_output_release(&by_name);
+    suite_output_release(&other);
+}
+
 static const struct suite_test tests[] = {
     {.name = "cache_cli_fetch_prints_the_path_and_path_finds_it",
      .body = fetch_prints_the_path_and_path_finds_it},
@@ -233,6 +317,10 @@ static const struct suite_test tests[] = {
     {.name = "cache_cli_verify_tells_damage_and_how_to_heal_it",
      .body = verify_tells_damage_and_how_to_heal_it},
     {.name = "cache_cli_rebuild_keeps_the_models", .body = rebuild_keeps_the_models},
+    {.name = "cache_cli_pin_rm_and_gc_say_what_they_did", .body = pin_rm_and_gc_say_what_they_did},
+    {.name = "cache_cli_gc_keeps_what_the_lock_file_names",
+     .body = gc_keeps_what_the_lock_file_names},
+    {.name = "cache_cli_key_follows_the_content", .body = key_follows_the_content},
     {0},
 };
 const struct suite suite_cache_cli = {"cache_cli", tests};

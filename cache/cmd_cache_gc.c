@@ -1,0 +1,293 @@
+/* `bnt cache gc|rm|pin|unpin`: what goes and what stays. */
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/msg.h"
+#include "base/opt.h"
+#include "cache/bnt_cache.h"
+#include "cache/cmd_cache_impl.h"
+#include "cache/digest_list.h"
+
+#define LOCK_FILE "bnt.lock"
+
+/* ---- rm, pin, unpin ---- */
+
+static enum bnt_status open_for_names(int argc, struct bnt_cache **cache)
+{
+    struct bnt_err err = {0};
+    if (argc == 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "bnt cache ls shows names and digests",
+                            "which model? at least one name or digest");
+    }
+    return bnt_cache_open(NULL, cache, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+}
+
+static enum bnt_status run_rm(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    enum bnt_status st = open_for_names(argc, &cache);
+    for (int i = 0; st == BNT_OK && i < argc; i++) {
+        struct bnt_cache_entry e;
+        bool blob = false;
+        st = bnt_cache_remove(cache, argv[i], &e, &blob, &err);
+        if (st != BNT_OK) {
+            st = bnt_msg_error(&err);
+        } else if (blob) {
+            bnt_msg_note("%s removed: %.1f MB", argv[i], (double)e.size / 1e6);
+        } else {
+            bnt_msg_note("%s is no name any more; its content has others", argv[i]);
+        }
+    }
+    bnt_cache_close(cache);
+    return st;
+}
+
+const struct bnt_cmd cmd_cache_rm = {
+    .name = "rm",
+    .synopsis = "NAME...",
+    .summary = "remove models",
+    .description = "A name goes, and the content with it when no other name is left. A digest\n"
+                   "removes the content with all its names. A pinned model and one that a\n"
+                   "process uses stay: exit code 1.",
+    .examples = "  bnt cache rm bitnet-2b",
+    .run = run_rm,
+};
+
+static enum bnt_status set_pins(int argc, char **argv, bool pinned)
+{
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    enum bnt_status st = open_for_names(argc, &cache);
+    for (int i = 0; st == BNT_OK && i < argc; i++) {
+        struct bnt_cache_entry e;
+        if (bnt_cache_pin(cache, argv[i], pinned, &e, &err) != BNT_OK) {
+            st = bnt_msg_error(&err);
+        }
+    }
+    bnt_cache_close(cache);
+    return st;
+}
+
+static enum bnt_status run_pin(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    return set_pins(argc, argv, true);
+}
+
+static enum bnt_status run_unpin(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    return set_pins(argc, argv, false);
+}
+
+const struct bnt_cmd cmd_cache_pin = {
+    .name = "pin",
+    .synopsis = "NAME...",
+    .summary = "keep models from bnt cache gc and rm",
+    .description = "The pin is on the content: it stays where it is when the name moves on.",
+    .run = run_pin,
+};
+
+const struct bnt_cmd cmd_cache_unpin = {
+    .name = "unpin",
+    .synopsis = "NAME...",
+    .summary = "let bnt cache gc and rm have them again",
+    .run = run_unpin,
+};
+
+/* ---- gc ---- */
+
+struct gc_cmd_opts {
+    uint64_t max_size, min_free;
+    int64_t keep_latest;
+    const char *max_age, *lock;
+    bool dry_run, json;
+};
+
+static const struct bnt_opt gc_options[] = {
+    {.kind = BNT_OPT_SIZE,
+     .long_name = "max-size",
+     .arg = "SIZE",
+     .help = "remove until all models together have at most this (k M G Ki Mi Gi)",
+     .offset = offsetof(struct gc_cmd_opts, max_size)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "max-age",
+     .arg = "AGE",
+     .help = "remove what was not used for this long: 90s, 30m, 12h, 7d",
+     .offset = offsetof(struct gc_cmd_opts, max_age)},
+    {.kind = BNT_OPT_SIZE,
+     .long_name = "min-free",
+     .arg = "SIZE",
+     .help = "remove until the disk has this much free",
+     .offset = offsetof(struct gc_cmd_opts, min_free)},
+    {.kind = BNT_OPT_INT,
+     .long_name = "keep-latest",
+     .arg = "N",
+     .help = "the N models used last stay in any case",
+     .offset = offsetof(struct gc_cmd_opts, keep_latest),
+     .min = 0,
+     .max = 1e9},
+    {.kind = BNT_OPT_STR,
+     .long_name = "lock",
+     .arg = "FILE",
+     .help = "digests that this file names stay [" LOCK_FILE " of this folder, if there is one]",
+     .offset = offsetof(struct gc_cmd_opts, lock)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "dry-run",
+     .help = "only tell what would go",
+     .offset = offsetof(struct gc_cmd_opts, dry_run)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "json",
+     .help = "one JSON value on standard output",
+     .offset = offsetof(struct gc_cmd_opts, json)},
+    BNT_OPT_END,
+};
+
+/* "7d" in seconds. */
+static enum bnt_status parse_age(const char *text, int64_t *age_s)
+{
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char *end = NULL;
+    uint64_t n = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+    for (size_t i = 0; end && i < sizeof units / sizeof units[0]; i++) {
+        uint64_t seconds;
+        if (*end == units[i].unit && end[1] == '\0' && n > 0 &&
+            bnt_mul_u64(n, units[i].seconds, &seconds) && seconds <= INT64_MAX) {
+            *age_s = (int64_t)seconds;
+            return BNT_OK;
+        }
+    }
+    return bnt_msg_fail(BNT_E_USAGE, "write a number and s, m, h or d: 7d",
+                        "--max-age: '%.40s' is not an age", text);
+}
+
+static bool is_listed(void *ctx, const char *digest)
+{
+    return digest_list_has(ctx, digest);
+}
+
+static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < r->n; i++) {
+        const struct bnt_cache_gc_row *row = &r->at[i];
+        json_t *value = json_pack(
+            "{s:o, s:s, s:I, s:I, s:b, s:s}", "name", cmd_cache_text_or_null(row->entry.name),
+            "digest", row->entry.digest, "size", (json_int_t)row->stored, "used_s",
+            (json_int_t)row->entry.used_s, "removed", (int)bnt_cache_gc_removes(row->verdict),
+            "reason", bnt_cache_gc_words(row->verdict));
+        if (json_array_append_new(rows, value) != 0) {
+            json_decref(rows);
+            return NULL;
+        }
+    }
+    return json_pack("{s:b, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
+                     (json_int_t)r->n_removed, "bytes_removed", (json_int_t)r->bytes_removed,
+                     "bytes_kept", (json_int_t)(r->bytes_before - r->bytes_removed), "unmet",
+                     (int)r->unmet, "models", rows);
+}
+
+static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct gc_cmd_opts *o)
+{
+    if (o->json) {
+        enum bnt_status st = cmd_cache_print_json(gc_json(r, o->dry_run));
+        if (st != BNT_OK) {
+            return st;
+        }
+    } else {
+        for (size_t i = 0; i < r->n; i++) {
+            const struct bnt_cache_gc_row *row = &r->at[i];
+            bool goes = bnt_cache_gc_removes(row->verdict);
+            printf("%-7s  %-10s  %.12s  %9.1f MB  %s\n", goes ? "removed" : "kept",
+                   bnt_cache_gc_words(row->verdict), row->entry.digest, (double)row->stored / 1e6,
+                   cmd_cache_shown_name(&row->entry));
+        }
+        printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed,
+               o->dry_run ? "would be " : "", (double)r->bytes_removed / 1e6,
+               (double)(r->bytes_before - r->bytes_removed) / 1e6);
+    }
+    if (r->unmet) {
+        bnt_msg_warn("the report says why: pinned, in use, lock file, latest",
+                     "cache: what must stay is more than the limits allow");
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_gc_opts *gc,
+                                  struct digest_list *listed)
+{
+    struct bnt_err err = {0};
+    const char *lock = o->lock ? o->lock : access(LOCK_FILE, F_OK) == 0 ? LOCK_FILE : NULL;
+    *gc = (struct bnt_cache_gc_opts){.max_bytes = o->max_size,
+                                     .min_free_bytes = o->min_free,
+                                     .keep_latest = (uint64_t)o->keep_latest,
+                                     .dry_run = o->dry_run};
+    if (o->max_age && parse_age(o->max_age, &gc->max_age_s) != BNT_OK) {
+        return BNT_E_USAGE;
+    }
+    if (lock && digest_list_read(listed, lock, &err) != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    if (lock) {
+        digest_list_sort(listed);
+        gc->keep = is_listed;
+        gc->ctx = listed;
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    const struct gc_cmd_opts *o = opts;
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    struct bnt_cache_gc_opts gc;
+    struct bnt_cache_gc_report report = {0};
+    struct digest_list listed = {0};
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "bnt cache rm removes one model", "unexpected operand: %s",
+                            argv[0]);
+    }
+    enum bnt_status st = gc_prepare(o, &gc, &listed);
+    if (st == BNT_OK && (bnt_cache_open(NULL, &cache, &err) != BNT_OK ||
+                         bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK)) {
+        st = bnt_msg_error(&err);
+    }
+    if (st == BNT_OK) {
+        st = gc_tell(&report, o);
+    }
+    bnt_cache_gc_report_release(&report);
+    digest_list_release(&listed);
+    bnt_cache_close(cache);
+    return st;
+}
+
+const struct bnt_cmd cmd_cache_gc = {
+    .name = "gc",
+    .synopsis = "[OPTIONS]",
+    .summary = "remove what is not needed any more",
+    .description =
+        "Least recently used models go first, by age, then by size, then for free space. What\n"
+        "is pinned, what a process uses and what the lock file names stays, and the report\n"
+        "says so. Without limits only content that has had no name and no use for 7 days and\n"
+        "what dead processes left behind goes.",
+    .examples = "  bnt cache gc --max-size 5G --dry-run    # what would go\n"
+                "  bnt cache gc --max-age 7d               # not used for a week\n"
+                "  bnt cache gc --min-free 10G --keep-latest 2",
+    .opts = gc_options,
+    .opts_size = sizeof(struct gc_cmd_opts),
+    .run = run_gc,
+};

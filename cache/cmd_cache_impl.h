@@ -1,0 +1,20 @@
+/* Shared by the files of `bnt cache`. */
+#ifndef BNT_CACHE_CMD_IMPL_H
+#define BNT_CACHE_CMD_IMPL_H
+
+#include <jansson.h>
+
+#include "base/opt.h"
+#include "cache/bnt_cache.h"
+
+extern const struct bnt_cmd cmd_cache_rm, cmd_cache_pin, cmd_cache_unpin, cmd_cache_gc,
+    cmd_cache_stats, cmd_cache_key;
+
+/* Print a JSON value (NULL: it could not be made) and drop it. */
+enum bnt_status cmd_cache_print_json(json_t *value);
+/* The text, or JSON null for "". */
+json_t *cmd_cache_text_or_null(const char *text);
+/* The name, or "-". */
+const char *cmd_cache_shown_name(const struct bnt_cache_entry *e);
+
+#endif

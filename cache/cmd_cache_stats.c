@@ -1,0 +1,207 @@
+/* `bnt cache stats|key`: the cache in numbers, and a key for the cache of a CI service. */
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/msg.h"
+#include "base/opt.h"
+#include "cache/bnt_cache.h"
+#include "cache/cmd_cache_impl.h"
+#include "cache/digest_list.h"
+
+#define LOCK_FILE "bnt.lock"
+
+/* ---- stats ---- */
+
+struct stats_opts {
+    bool json;
+};
+
+static const struct bnt_opt stats_options[] = {
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "json",
+     .help = "one JSON value on standard output",
+     .offset = offsetof(struct stats_opts, json)},
+    BNT_OPT_END,
+};
+
+struct stats {
+    uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, missing;
+    uint64_t free_bytes;
+    int64_t oldest_use_s; /* 0: none */
+};
+
+/* A collection that may not remove anything knows all the numbers. */
+static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, struct bnt_err *err)
+{
+    struct bnt_cache_gc_opts look = {.dry_run = true, .keep_latest = UINT64_MAX};
+    struct bnt_cache_gc_report r;
+    enum bnt_status st = bnt_cache_gc(cache, &look, &r, err);
+    for (size_t i = 0; st == BNT_OK && i < r.n; i++) {
+        const struct bnt_cache_gc_row *row = &r.at[i];
+        s->models++;
+        s->names += row->n_names;
+        s->bytes += row->stored;
+        s->unnamed_bytes += row->n_names == 0 ? row->stored : 0;
+        s->pinned_bytes += row->verdict == BNT_GC_KEPT_PINNED ? row->stored : 0;
+        s->leased_bytes += row->verdict == BNT_GC_KEPT_LEASED ? row->stored : 0;
+        s->missing += row->stored == 0;
+    }
+    if (st == BNT_OK && r.n > 0) {
+        s->oldest_use_s = r.at[0].entry.used_s;
+    }
+    bnt_cache_gc_report_release(&r);
+    if (st == BNT_OK && access(bnt_cache_folder(cache), F_OK) == 0) {
+        st = bnt_cache_free_bytes(cache, &s->free_bytes, err);
+    }
+    return st;
+}
+
+static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    const struct stats_opts *o = opts;
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    struct stats s = {0};
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache stats [--json]",
+                            "unexpected operand: %s", argv[0]);
+    }
+    enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
+    if (st == BNT_OK) {
+        st = gather_stats(cache, &s, &err);
+    }
+    bnt_cache_close(cache);
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    const struct {
+        const char *key, *words;
+        uint64_t value;
+        bool bytes;
+    } rows[] = {
+        {"models", "models", s.models, false},
+        {"names", "names", s.names, false},
+        {"missing", "files that are gone", s.missing, false},
+        {"bytes", "on disk", s.bytes, true},
+        {"unnamed_bytes", "  without a name", s.unnamed_bytes, true},
+        {"pinned_bytes", "  pinned", s.pinned_bytes, true},
+        {"leased_bytes", "  in use", s.leased_bytes, true},
+        {"free_bytes", "free on the disk", s.free_bytes, true},
+        {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
+    };
+    json_t *object = o->json ? json_object() : NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (o->json) {
+            (void)json_object_set_new(object, rows[i].key, json_integer((json_int_t)rows[i].value));
+        } else if (rows[i].bytes) {
+            printf("%-22s  %12.1f MB\n", rows[i].words, (double)rows[i].value / 1e6);
+        } else {
+            printf("%-22s  %12" PRIu64 "\n", rows[i].words, rows[i].value);
+        }
+    }
+    return o->json ? cmd_cache_print_json(object) : BNT_OK;
+}
+
+const struct bnt_cmd cmd_cache_stats = {
+    .name = "stats",
+    .synopsis = "[--json]",
+    .summary = "the cache in numbers",
+    .opts = stats_options,
+    .opts_size = sizeof(struct stats_opts),
+    .run = run_stats,
+};
+
+/* ---- key ---- */
+
+struct key_opts {
+    const char *lock;
+};
+
+static const struct bnt_opt key_options[] = {
+    {.kind = BNT_OPT_STR,
+     .long_name = "lock",
+     .arg = "FILE",
+     .help = "the file that names the digests [" LOCK_FILE "]",
+     .offset = offsetof(struct key_opts, lock)},
+    BNT_OPT_END,
+};
+
+/* What decides the key: the digests of the named models; without names, those of the lock file. */
+static enum bnt_status key_digests(const struct key_opts *o, int argc, char **argv,
+                                   struct digest_list *list, struct bnt_err *err)
+{
+    struct bnt_cache *cache = NULL;
+    struct bnt_cache_entry e;
+    if (argc == 0) {
+        enum bnt_status st = digest_list_read(list, o->lock ? o->lock : LOCK_FILE, err);
+        if (st == BNT_E_NOT_FOUND) {
+            bnt_err_hint(err, "give the lock file with --lock, or names: bnt cache key NAME...");
+        }
+        if (st == BNT_OK && list->n == 0) {
+            st = bnt_err_set(err, BNT_E_FILE, "%s names no digest", o->lock ? o->lock : LOCK_FILE);
+        }
+        return st;
+    }
+    enum bnt_status st = bnt_cache_open(NULL, &cache, err);
+    for (int i = 0; st == BNT_OK && i < argc; i++) {
+        st = bnt_cache_find(cache, argv[i], &e, err);
+        if (st == BNT_OK) {
+            st = digest_list_add(list, e.digest, err);
+        }
+    }
+    bnt_cache_close(cache);
+    return st;
+}
+
+static enum bnt_status hash_list(const struct digest_list *list, char hex[BNT_SHA256_HEX],
+                                 struct bnt_err *err)
+{
+    struct bnt_sha256 *d = NULL;
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    for (size_t i = 0; st == BNT_OK && i < list->n; i++) {
+        st = bnt_sha256_update(d, list->at[i], BNT_SHA256_HEX, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(d, hex, err);
+    }
+    bnt_sha256_free(d);
+    return st;
+}
+
+static enum bnt_status run_key(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    struct bnt_err err = {0};
+    struct digest_list list = {0};
+    char hex[BNT_SHA256_HEX];
+    enum bnt_status st = key_digests(opts, argc, argv, &list, &err);
+    if (st == BNT_OK) {
+        digest_list_sort(&list);
+        st = hash_list(&list, hex, &err);
+    }
+    if (st == BNT_OK) {
+        printf("bnt-1-%.20s\n", hex); /* 1: the layout of the cache folder */
+    } else {
+        st = bnt_msg_error(&err);
+    }
+    digest_list_release(&list);
+    return st;
+}
+
+const struct bnt_cmd cmd_cache_key = {
+    .name = "key",
+    .synopsis = "[--lock FILE] [NAME...]",
+    .summary = "a key for the cache of a CI service",
+    .description = "Equal for equal content, whatever its order and names: of the models that are\n"
+                   "named, or of every sha256 digest in the lock file, so that a job knows the\n"
+                   "key before it has the models.",
+    .examples = "  bnt cache key                 # of bnt.lock\n"
+                "  bnt cache key bitnet-2b       # of a model in the cache",
+    .opts = key_options,
+    .opts_size = sizeof(struct key_opts),
+    .run = run_key,
+};

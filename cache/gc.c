@@ -1,0 +1,244 @@
+/* Collection.
+ *
+ * The plan is made on a list, least recently used blob first; the rules in their order, each of
+ * which only sees what the ones before have left:
+ *
+ *   1. pinned, leased, listed (a lock file names it), latest: stays, whatever follows
+ *   2. without a name and unused for unnamed_age_s            -> no name
+ *   3. unused for max_age_s                                   -> age
+ *   4. while all that stay have more than max_bytes together  -> size
+ *   5. while the disk has less than min_free_bytes free       -> free space
+ *
+ * Leases are looked at before the plan, so that another blob goes where a used one cannot, and
+ * again at each removal (remove.c), where a process may have been faster. A dry run stops after the
+ * plan.
+ */
+#include "cache/gc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "cache/cache_impl.h"
+#include "cache/store.h"
+
+static const struct {
+    bool removes;
+    const char *words;
+} verdicts[] = {
+#define BNT_CACHE_GC_ROW(identifier, removes, words) {removes, words},
+    BNT_CACHE_GC_TABLE(BNT_CACHE_GC_ROW)
+#undef BNT_CACHE_GC_ROW
+};
+
+bool bnt_cache_gc_removes(enum bnt_cache_gc_verdict v)
+{
+    return verdicts[v].removes;
+}
+
+const char *bnt_cache_gc_words(enum bnt_cache_gc_verdict v)
+{
+    return verdicts[v].words;
+}
+
+/* ---- the plan ---- */
+
+static int by_last_use(const void *a, const void *b)
+{
+    const struct bnt_cache_gc_row *x = a, *y = b;
+    if (x->entry.used_s != y->entry.used_s) {
+        return x->entry.used_s < y->entry.used_s ? -1 : 1;
+    }
+    return strcmp(x->entry.digest, y->entry.digest);
+}
+
+static uint64_t bytes_kept(const struct bnt_cache_gc_report *r)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        sum += bnt_cache_gc_removes(r->at[i].verdict) ? 0 : r->at[i].stored;
+    }
+    return sum;
+}
+
+static void plan_by_age(struct bnt_cache_gc_report *r, const struct bnt_cache_gc_opts *o,
+                        int64_t now_s)
+{
+    int64_t unnamed_s = o->unnamed_age_s ? o->unnamed_age_s : BNT_CACHE_UNNAMED_AGE_S;
+    for (size_t i = 0; i < r->n; i++) {
+        struct bnt_cache_gc_row *row = &r->at[i];
+        int64_t age_s = now_s - row->entry.used_s;
+        if (row->verdict != BNT_GC_KEPT) {
+            continue;
+        }
+        if (row->n_names == 0 && age_s > unnamed_s) {
+            row->verdict = BNT_GC_UNNAMED;
+        } else if (o->max_age_s && age_s > o->max_age_s) {
+            row->verdict = BNT_GC_AGE;
+        }
+    }
+}
+
+/* Take the least recently used until `excess` bytes are gone; true when that could be done. */
+static bool plan_excess(struct bnt_cache_gc_report *r, uint64_t excess,
+                        enum bnt_cache_gc_verdict verdict)
+{
+    for (size_t i = 0; excess > 0 && i < r->n; i++) {
+        struct bnt_cache_gc_row *row = &r->at[i];
+        if (row->verdict == BNT_GC_KEPT && row->stored > 0) {
+            row->verdict = verdict;
+            excess -= row->stored < excess ? row->stored : excess;
+        }
+    }
+    return excess == 0;
+}
+
+void gc_plan(struct bnt_cache_gc_report *r, const struct bnt_cache_gc_opts *o, int64_t now_s,
+             uint64_t free_bytes)
+{
+    if (r->n > 1) {
+        qsort(r->at, r->n, sizeof *r->at, by_last_use);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        bool latest = r->n - i <= o->keep_latest;
+        if (latest && r->at[i].verdict == BNT_GC_KEPT) {
+            r->at[i].verdict = BNT_GC_KEPT_LATEST;
+        }
+    }
+    r->bytes_before = bytes_kept(r);
+    plan_by_age(r, o, now_s);
+    uint64_t kept = bytes_kept(r);
+    if (o->max_bytes && kept > o->max_bytes) {
+        r->unmet |= !plan_excess(r, kept - o->max_bytes, BNT_GC_SIZE);
+    }
+    uint64_t free_then = free_bytes + (r->bytes_before - bytes_kept(r));
+    if (o->min_free_bytes > free_then) {
+        r->unmet |= !plan_excess(r, o->min_free_bytes - free_then, BNT_GC_FREE);
+    }
+}
+
+/* ---- the cache ---- */
+
+enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
+                                     struct bnt_err *err)
+{
+    struct statvfs vfs;
+    if (statvfs(c->dir, &vfs) != 0) {
+        return bnt_err_errno(err, "cache: cannot tell the free space of %s", c->dir);
+    }
+    return bnt_mul_u64(vfs.f_bavail, vfs.f_frsize, bytes)
+               ? BNT_OK
+               : bnt_err_set(err, BNT_E_FAILED, "cache: the free space of %s has no bounds",
+                             c->dir);
+}
+
+/* What the store has of a blob, and whether somebody uses it. */
+static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row *row,
+                                    const struct bnt_cache_gc_opts *o, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    bool found = false;
+    int fd = -1;
+    enum lease_state state = LEASE_NO_BLOB;
+    enum bnt_status st = store_stat(c->dir, row->entry.digest, &found, &row->stored, err);
+    if (st == BNT_OK) {
+        st = store_blob_path(c->dir, row->entry.digest, path, err);
+    }
+    if (st == BNT_OK) {
+        st = lease_claim(path, &state, &fd, err);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    row->verdict = row->entry.pinned                               ? BNT_GC_KEPT_PINNED
+                   : state == LEASE_TAKEN                          ? BNT_GC_KEPT_LEASED
+                   : o->keep && o->keep(o->ctx, row->entry.digest) ? BNT_GC_KEPT_LISTED
+                                                                   : BNT_GC_KEPT;
+    return st;
+}
+
+/* One row per blob, of a list that has one per name. */
+static enum bnt_status gather(struct bnt_cache *c, const struct bnt_cache_gc_opts *o,
+                              struct bnt_cache_gc_report *r, struct bnt_err *err)
+{
+    struct bnt_cache_list list;
+    enum bnt_status st = bnt_cache_list(c, &list, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    r->at = calloc(list.n + 1, sizeof *r->at);
+    if (!r->at) {
+        st = bnt_err_nomem(err, "plan of the collection", (list.n + 1) * sizeof *r->at);
+    }
+    for (size_t i = 0; st == BNT_OK && i < list.n; i++) {
+        size_t k = 0;
+        while (k < r->n && strcmp(r->at[k].entry.digest, list.at[i].digest) != 0) {
+            k++;
+        }
+        r->at[k].n_names += list.at[i].name[0] != '\0';
+        if (k == r->n) {
+            r->at[r->n++].entry = list.at[i];
+            st = look_at_blob(c, &r->at[k], o, err);
+        }
+    }
+    bnt_cache_list_release(&list);
+    return st;
+}
+
+static enum bnt_status carry_out(struct bnt_cache *c, struct bnt_cache_gc_report *r, bool dry_run,
+                                 struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < r->n; i++) {
+        struct bnt_cache_gc_row *row = &r->at[i];
+        enum lease_state state = LEASE_FREE;
+        if (!bnt_cache_gc_removes(row->verdict)) {
+            continue;
+        }
+        if (!dry_run) {
+            st = cache_remove_blob(c, row->entry.digest, &state, err);
+        }
+        if (st == BNT_OK && state == LEASE_TAKEN) {
+            row->verdict = BNT_GC_KEPT_LEASED;
+        } else if (st == BNT_OK) {
+            r->bytes_removed += row->stored;
+            r->n_removed++;
+        }
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts *opts,
+                             struct bnt_cache_gc_report *out, struct bnt_err *err)
+{
+    uint64_t free_bytes = 0;
+    int64_t now_s = bnt_clock_unix_s();
+    *out = (struct bnt_cache_gc_report){0};
+    if (!c->index) {
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_cache_free_bytes(c, &free_bytes, err);
+    if (st == BNT_OK && !opts->dry_run) {
+        st = store_temp_sweep(c->dir, now_s, err);
+    }
+    if (st == BNT_OK && !opts->dry_run) {
+        st = bnt_cache_adopt(c, err); /* or what has no row would never go */
+    }
+    if (st == BNT_OK) {
+        st = gather(c, opts, out, err);
+    }
+    if (st == BNT_OK) {
+        gc_plan(out, opts, now_s, free_bytes);
+        st = carry_out(c, out, opts->dry_run, err);
+    }
+    return st;
+}
+
+void bnt_cache_gc_report_release(struct bnt_cache_gc_report *r)
+{
+    free(r->at);
+    *r = (struct bnt_cache_gc_report){0};
+}
