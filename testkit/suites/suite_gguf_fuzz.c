@@ -87,8 +87,11 @@ static void fuzz_corpus_is_survived(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "gguf_fuzz_seeds_are_the_cases", .body = fuzz_seeds_are_the_cases},
-    {.name = "gguf_fuzz_corpus_is_survived", .body = fuzz_corpus_is_survived, .timeout_ms = 120000},
+    {.name = "gguf_fuzz_seeds_are_the_cases", .body = fuzz_seeds_are_the_cases, .needs = "source"},
+    {.name = "gguf_fuzz_corpus_is_survived",
+     .body = fuzz_corpus_is_survived,
+     .needs = "source",
+     .timeout_ms = 120000},
     {0},
 };
 const struct suite suite_gguf_fuzz = {"gguf_fuzz", tests};

@@ -676,8 +676,12 @@ static void types_are_known_by_name(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "tensor_rows_equal_recorded_bits", .body = rows_equal_recorded_bits},
-    {.name = "tensor_codes_equal_recorded_bits", .body = codes_equal_recorded_bits},
+    {.name = "tensor_rows_equal_recorded_bits",
+     .body = rows_equal_recorded_bits,
+     .needs = "source"},
+    {.name = "tensor_codes_equal_recorded_bits",
+     .body = codes_equal_recorded_bits,
+     .needs = "source"},
     {.name = "tensor_packed_rows_decode_to_the_same_codes",
      .body = packed_rows_decode_to_the_same_codes},
     {.name = "tensor_packing_pads_a_row_with_zero_weights",
@@ -696,7 +700,8 @@ static const struct suite_test tests[] = {
     {.name = "tensor_tq_with_one_scale_decodes_and_others_do_not",
      .body = tq_with_one_scale_decodes_and_others_do_not},
     {.name = "tensor_tq_vectors_with_many_scales_are_left_to_floats",
-     .body = tq_vectors_with_many_scales_are_left_to_floats},
+     .body = tq_vectors_with_many_scales_are_left_to_floats,
+     .needs = "source"},
     {.name = "tensor_tq1_codes_agree_with_its_floats", .body = tq1_codes_agree_with_its_floats},
     {.name = "tensor_every_half_converts_exactly_and_back",
      .body = every_half_converts_exactly_and_back},

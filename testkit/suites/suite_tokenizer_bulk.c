@@ -446,6 +446,7 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {.name = "tokenizer_kept_fuzzer_inputs_do_no_harm",
      .body = kept_fuzzer_inputs_do_no_harm,
+     .needs = "source",
      .timeout_ms = 60000},
     {0},
 };

@@ -352,11 +352,14 @@ static void published_pairs_agree(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "tokenizer_pieces_are_those_of_the_reference",
-     .body = pieces_are_those_of_the_reference},
+     .body = pieces_are_those_of_the_reference,
+     .needs = "source"},
     {.name = "tokenizer_defaults_are_those_of_the_reference",
-     .body = defaults_are_those_of_the_reference},
+     .body = defaults_are_those_of_the_reference,
+     .needs = "source"},
     {.name = "tokenizer_bundled_vocabulary_gives_recorded_ids",
-     .body = bundled_vocabulary_gives_recorded_ids},
+     .body = bundled_vocabulary_gives_recorded_ids,
+     .needs = "source"},
     {.name = "tokenizer_vocabularies_give_recorded_ids",
      .body = vocabularies_give_recorded_ids,
      .needs = "shared",
