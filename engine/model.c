@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/sysinfo.h"
 #include "engine/backend.h"
 
@@ -457,7 +458,9 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         st = plan_memory(m, opts, err);
     }
     if (st == BNT_OK) {
+        uint64_t t0 = bnt_clock_now_ns();
         st = settle_weights(m, opts, err);
+        m->info.pack_ns = bnt_clock_now_ns() - t0;
     }
     return st == BNT_OK ? describe(m, err) : st;
 }
