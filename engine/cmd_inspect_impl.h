@@ -11,7 +11,7 @@
 
 #define INSPECT_MAX_TYPES 32 /* more than there are tensor types */
 #define INSPECT_N_SPECIAL 5
-#define INSPECT_NUMBER_TEXT 32 /* bytes */
+#define INSPECT_NUMBER_TEXT 40 /* bytes */
 
 /* All tensors of one type. */
 struct inspect_type {
