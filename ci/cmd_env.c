@@ -29,6 +29,7 @@ static const struct env_row rows[] = {
     {"BNT_TEST_NETWORK", NULL, "1: suites may use the network"},
     {"BNT_TEST_SEED", NULL, "seed of random tests, which print the one they drew"},
     {"BNT_SYNTH2B", NULL, "synthetic GGUF of full size, for suites that need it"},
+    {"BNT_OFFICIAL_2B", NULL, "the official 2B4T GGUF, for suites with its recorded answers"},
     {"BNT_LLAMA3_VOCAB", NULL, "GGUF of the LLaMA 3 vocabulary, for suites that need it"},
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
     {"PATH", NULL, "where suites look for the programs they need"},

@@ -87,6 +87,8 @@ static const struct need needs_table[] = {
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
     {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},
+    {"official2b", file_in_variable, "BNT_OFFICIAL_2B",
+     "set BNT_OFFICIAL_2B to ggml-model-i2_s.gguf of microsoft/bitnet-b1.58-2B-4T-gguf"},
     {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB",
      "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},

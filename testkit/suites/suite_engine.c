@@ -429,6 +429,7 @@ static const struct suite_test tests[] = {
     {.name = "engine_2b_peak_below_2_2_gigabytes",
      .body = two_billion_parameters_peak_below_2_2_gigabytes,
      .needs = "synth2b",
+     .tier = SUITE_FULL,
      .timeout_ms = 600000},
     {.name = "engine_foreign_i2s_packings_are_found_and_converted",
      .body = foreign_packings_are_found_and_converted,

@@ -353,7 +353,7 @@ static void tables_agree(void **state)
     for_all_tables(attend_case, CASES);
 }
 
-/* ---- The reference against arithmetic in double: tables must not agree on something wrong. ---- */
+/* ---- The reference against arithmetic in double, lest all tables agree on an error. ---- */
 
 /* A packed matrix of known weights and its product with known integers. */
 static void reference_ternary_is_exact(void **state)
