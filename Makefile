@@ -54,9 +54,10 @@ LDFLAGS  += $(SAN_$(CONFIG))
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3
+LIBS_FETCH  := -lyaml
 LIBS_MOCK   := -lssl
 LIBS_TEST   := -lcmocka
-LIBS_ALL    := $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
+LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
 
 # ---- sources ----------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ struct bnt_fetch_opts {
     const char *sha256; /* NULL, or the digest that the content must have, in either case */
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */
+    bool move_name;     /* let the name move to another source, without fetching what is there */
+    bool nameless;      /* the name only finds what is there; what comes gets none */
     uint32_t connect_timeout_ms; /* 0: 20 s */
     uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the transfer */
     const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */

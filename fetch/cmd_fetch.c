@@ -1,41 +1,63 @@
-/* `bnt fetch`: bring a model into the cache and say where it lies. */
+/* `bnt fetch`: bring models into the cache and say where they lie: sources, or models of a
+ * manifest.
+ */
 #include <jansson.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/app.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/commands.h"
+#include "fetch/project.h"
 
 struct fetch_cmd_opts {
-    const char *name, *sha256;
-    bool offline, force, json, quiet;
+    const char *name, *sha256, *manifest, *group;
+    bool locked, frozen, offline, force, json, quiet;
 };
 
 static const struct bnt_opt options[] = {
     {.kind = BNT_OPT_STR,
      .long_name = "name",
      .arg = "NAME",
-     .help = "what to call it [the file's name without .gguf]",
+     .help = "what to call a SOURCE [the file's name without .gguf]",
      .offset = offsetof(struct fetch_cmd_opts, name)},
     {.kind = BNT_OPT_STR,
      .long_name = "sha256",
      .arg = "HEX",
-     .help = "the digest that the file must have",
+     .help = "the digest that a SOURCE must have",
      .offset = offsetof(struct fetch_cmd_opts, sha256)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "manifest",
+     .arg = "FILE",
+     .help = "the manifest [bnt.yml in this folder or the nearest above]",
+     .offset = offsetof(struct fetch_cmd_opts, manifest)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "group",
+     .arg = "GROUP",
+     .help = "the models of the manifest that are in this group",
+     .offset = offsetof(struct fetch_cmd_opts, group)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "locked",
+     .help = "bnt.lock must be up to date; exit code 20 when it is not",
+     .offset = offsetof(struct fetch_cmd_opts, locked)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "offline",
      .help = "use no network; what is not in the cache is exit code 15",
      .offset = offsetof(struct fetch_cmd_opts, offline)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "frozen",
+     .help = "--locked and --offline",
+     .offset = offsetof(struct fetch_cmd_opts, frozen)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "force",
      .help = "fetch again, and let the name move to this source",
      .offset = offsetof(struct fetch_cmd_opts, force)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "json",
-     .help = "one JSON value on standard output",
+     .help = "one JSON value on standard output: of one SOURCE an object, else a list",
      .offset = offsetof(struct fetch_cmd_opts, json)},
     {.kind = BNT_OPT_FLAG,
      .short_name = 'q',
@@ -45,6 +67,16 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
+/* One run. */
+struct fetching {
+    const struct fetch_cmd_opts *o;
+    struct project_opts opts;
+    struct project project;
+    bool have_project;
+    json_t *results; /* of --json */
+    struct bnt_progress progress;
+};
+
 static void show_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 {
     struct bnt_progress *p = ctx;
@@ -52,82 +84,251 @@ static void show_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
     bnt_progress_update(p, done_bytes);
 }
 
-static enum bnt_status print_json(const struct bnt_fetch_result *r)
+/* ---- what is printed ---- */
+
+static enum bnt_status keep_json(struct fetching *f, const struct bnt_fetch_result *r)
 {
     const struct bnt_cache_entry *e = &r->entry;
     json_t *value =
         json_pack("{s:s, s:s, s:s, s:I, s:s, s:b}", "name", e->name, "path", r->path, "digest",
                   e->digest, "size", (json_int_t)e->size, "source", e->source, "hit", (int)r->hit);
-    int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2)) : -1;
-    putchar('\n');
-    json_decref(value);
-    return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+    return json_array_append_new(f->results, value) == 0
+               ? BNT_OK
+               : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
 }
 
-static enum bnt_status report(const struct fetch_cmd_opts *o, const struct bnt_fetch_result *r)
+static enum bnt_status report(struct fetching *f, const struct bnt_fetch_result *r)
 {
     const struct bnt_cache_entry *e = &r->entry;
-    if (!o->quiet && r->hit) {
+    if (!f->o->quiet && r->hit) {
         bnt_msg_note("%s is in the cache already, from %s", e->name, e->source);
-    } else if (!o->quiet) {
+    } else if (!f->o->quiet) {
         bnt_msg_note("%s: %.1f MB from %s, sha256 %.12s", e->name, (double)e->size / 1e6, e->source,
                      e->digest);
     }
-    if (o->json) {
-        return print_json(r);
+    if (f->o->json) {
+        return keep_json(f, r);
     }
     puts(r->path);
     return BNT_OK;
 }
 
+/* The one result alone, or all in a list. */
+static enum bnt_status print_json(const struct fetching *f, bool alone)
+{
+    const json_t *value = alone ? json_array_get(f->results, 0) : f->results;
+    int rc = json_dumpf(value, stdout, JSON_INDENT(2));
+    putchar('\n');
+    return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+}
+
+/* ---- sources and models ---- */
+
+static enum bnt_status bring_source(struct fetching *f, const char *source)
+{
+    struct bnt_err err = {0};
+    struct bnt_fetch_result result;
+    if (f->o->locked || f->o->frozen) {
+        return bnt_msg_fail(BNT_E_USAGE, "a SOURCE is held to its content by --sha256 HEX",
+                            "--locked and --frozen are for models of a manifest; '%.80s' is none",
+                            source);
+    }
+    bnt_progress_begin(&f->progress, "fetching", 0, true);
+    enum bnt_status st = bnt_fetch(f->opts.cache, source, &f->opts.fetch, &result, &err);
+    bnt_progress_end(&f->progress);
+    return st == BNT_OK ? report(f, &result) : bnt_msg_error(&err);
+}
+
+/* Bring the lock's entry up to date, or under --locked find that it is. */
+static enum bnt_status settle_lock(struct fetching *f, const struct manifest_model *model,
+                                   struct bnt_err *err)
+{
+    if (f->o->locked || f->o->frozen) {
+        return project_check(&f->project, model, err);
+    }
+    bnt_progress_begin(&f->progress, model->name, 0, true);
+    enum bnt_status st = project_lock(&f->project, model, false, &f->opts, err);
+    bnt_progress_end(&f->progress);
+    return st == BNT_OK ? lockfile_write(&f->project.lock, err) : st;
+}
+
+static enum bnt_status bring_model(struct fetching *f, const struct manifest_model *model)
+{
+    struct bnt_err err = {0};
+    enum bnt_status st = settle_lock(f, model, &err);
+    for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
+        struct bnt_fetch_result result;
+        bnt_progress_begin(&f->progress, model->files[i].cache_name, 0, true);
+        st = project_fetch(&f->project, model, i, &f->opts, &result, &err);
+        bnt_progress_end(&f->progress);
+        if (st == BNT_OK) {
+            st = report(f, &result);
+        }
+    }
+    return st == BNT_OK || err.status == BNT_OK ? st : bnt_msg_error(&err);
+}
+
+static enum bnt_status bring_all(struct fetching *f)
+{
+    const struct manifest *m = &f->project.manifest;
+    struct bnt_err err = {0};
+    size_t chosen = 0;
+    enum bnt_status st = BNT_OK;
+    if (f->o->locked || f->o->frozen) {
+        st = project_check(&f->project, NULL, &err);
+    } else {
+        lockfile_prune(&f->project.lock, m);
+        st = lockfile_write(&f->project.lock, &err);
+    }
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    for (size_t i = 0; st == BNT_OK && i < m->n_models; i++) {
+        if (!f->o->group || manifest_in_group(&m->models[i], f->o->group)) {
+            chosen++;
+            st = bring_model(f, &m->models[i]);
+        }
+    }
+    if (st == BNT_OK && chosen == 0 && f->o->group) {
+        return bnt_msg_fail(BNT_E_NOT_FOUND, "groups are written below a model: groups: [NAME]",
+                            "no model of %s is in the group '%s'", m->shown, f->o->group);
+    }
+    return st;
+}
+
+/* ---- operands ---- */
+
+static enum bnt_status open_project(struct fetching *f)
+{
+    struct bnt_err err = {0};
+    if (f->have_project) {
+        return BNT_OK;
+    }
+    f->have_project = project_open(&f->project, f->o->manifest, &err) == BNT_OK;
+    return f->have_project ? BNT_OK : bnt_msg_error(&err);
+}
+
+/* Whether an operand is to be looked up in a manifest: it could be a name, and there is one. */
+static bool ask_manifest(const struct fetching *f, const char *operand)
+{
+    char path[BNT_PATH_MAX];
+    bool found = f->o->manifest != NULL || f->have_project;
+    if (bnt_cache_name_ok(operand) && !found) {
+        (void)manifest_find(path, &found, NULL);
+    }
+    return bnt_cache_name_ok(operand) && found;
+}
+
+static enum bnt_status bring_operand(struct fetching *f, const char *operand)
+{
+    struct bnt_err err = {0};
+    const struct manifest_model *model;
+    if (!ask_manifest(f, operand)) {
+        return bring_source(f, operand);
+    }
+    enum bnt_status st = open_project(f);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (project_model(&f->project, operand, &model, &err) == BNT_OK) {
+        return bring_model(f, model);
+    }
+    return access(operand, F_OK) == 0 ? bring_source(f, operand) : bnt_msg_error(&err);
+}
+
+static enum bnt_status check_usage(const struct fetch_cmd_opts *o, int argc)
+{
+    if (argc != 1 && (o->name || o->sha256)) {
+        return bnt_msg_fail(BNT_E_USAGE, "for example: bnt fetch m.gguf --name m",
+                            "--name and --sha256 belong to one SOURCE");
+    }
+    if (argc > 0 && o->group) {
+        return bnt_msg_fail(BNT_E_USAGE,
+                            "write either: bnt fetch --group GROUP, or: bnt fetch NAME",
+                            "--group and operands do not go together");
+    }
+    return BNT_OK;
+}
+
+/* No operand: the whole manifest. */
+static enum bnt_status bring_manifest(struct fetching *f)
+{
+    char path[BNT_PATH_MAX];
+    bool found = f->o->manifest != NULL;
+    struct bnt_err err = {0};
+    if (!found && manifest_find(path, &found, &err) != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    if (!found) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt fetch SOURCE, for example: bnt fetch bundled:",
+                            "no source is given, and there is no %s here or above", MANIFEST_FILE);
+    }
+    enum bnt_status st = open_project(f);
+    return st == BNT_OK ? bring_all(f) : st;
+}
+
 static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     const struct fetch_cmd_opts *o = opts;
+    struct fetching f = {.o = o, .opts = {.warn = bnt_msg_warn_fn}};
     struct bnt_err err = {0};
-    struct bnt_progress progress;
-    struct bnt_fetch_result result;
-    struct bnt_cache *cache;
-    if (argc != 1) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt fetch SOURCE, for example: bnt fetch bundled:",
-                            "one source is needed, %d given", argc);
+    enum bnt_status st = check_usage(o, argc);
+    if (st != BNT_OK) {
+        return st;
     }
-    struct bnt_fetch_opts fetch = {
+    f.opts.fetch = (struct bnt_fetch_opts){
         .name = o->name,
         .sha256 = o->sha256,
-        .offline = o->offline,
+        .offline = o->offline || o->frozen,
         .force = o->force,
         .interrupted = app->interrupted,
         .progress = o->quiet ? NULL : show_progress,
-        .ctx = &progress,
+        .ctx = &f.progress,
     };
-    if (bnt_cache_open(NULL, &cache, &err) != BNT_OK) {
+    if (bnt_cache_open(NULL, &f.opts.cache, &err) != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    bnt_progress_begin(&progress, "fetching", 0, true);
-    enum bnt_status st = bnt_fetch(cache, argv[0], &fetch, &result, &err);
-    bnt_progress_end(&progress);
-    bnt_cache_close(cache);
-    return st == BNT_OK ? report(o, &result) : bnt_msg_error(&err);
+    f.results = json_array();
+    st = argc == 0 ? bring_manifest(&f) : BNT_OK;
+    for (int i = 0; st == BNT_OK && i < argc; i++) {
+        st = bring_operand(&f, argv[i]);
+    }
+    if (st == BNT_OK && o->json) {
+        st = print_json(&f, argc == 1 && !f.have_project);
+    }
+    json_decref(f.results);
+    if (f.have_project) {
+        project_release(&f.project);
+    }
+    bnt_cache_close(f.opts.cache);
+    return st;
 }
 
 const struct bnt_cmd bnt_cmd_fetch = {
     .name = "fetch",
-    .synopsis = "[OPTIONS] SOURCE",
-    .summary = "bring a model into the cache",
+    .synopsis = "[OPTIONS] [NAME|SOURCE]...",
+    .summary = "bring models into the cache",
     .description =
+        "Without an operand: every model of the manifest bnt.yml, or of one --group of it.\n"
+        "NAME is a model of the manifest. What bnt.lock says of a model is what comes, or\n"
+        "nothing; a model that is new in the manifest is added to it, unless --locked.\n"
+        "\n"
         "SOURCE is bundled: (the model that comes with bnt), a path, file:///PATH,\n"
         "https://HOST/PATH, or http://HOST/PATH together with --sha256. The bytes are hashed\n"
         "while they arrive and enter the cache only when they are whole and the digest is\n"
-        "right. The path of the file is printed on standard output.\n"
+        "right. The path of each file is printed on standard output.\n"
         "\n"
         "A name that is in the cache already, from the same source, is answered without the\n"
         "network. A local file is read again when its size or time has changed, a remote one\n"
         "with --force.\n"
         "\n"
         "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
-        "13 digest differs, 14 network, 15 offline and not in the cache. SSL_CERT_FILE,\n"
-        "SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and ~/.netrc are honoured.",
-    .examples = "  bnt fetch bundled:                            # the bundled model, as "
+        "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"
+        "to date. SSL_CERT_FILE, SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and\n"
+        "~/.netrc are honoured.",
+    .examples = "  bnt fetch --locked                            # in CI: what bnt.lock says\n"
+                "  bnt fetch --group nightly                     # some models of bnt.yml\n"
+                "  bnt fetch bundled:                            # the bundled model, as "
                 "tinystories-bitnet\n"
                 "  bnt fetch ./ggml-model-i2_s.gguf --name 2b    # a file that is already here\n"
                 "  bnt fetch https://example.org/m.gguf          # as m\n"

@@ -120,6 +120,22 @@ static bool row_answers(const struct fetch *f, const struct bnt_cache_entry *row
            (f->expected[0] == '\0' || strcmp(row->digest, f->expected) == 0);
 }
 
+/* The cache has the expected content: give it the name that was asked for. */
+static enum bnt_status take_blob(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    struct bnt_cache_entry row;
+    memcpy(e->digest, f->expected, sizeof e->digest);
+    enum bnt_status st = BNT_OK;
+    if (!f->opts->nameless) {
+        st = bnt_cache_set_name(f->cache, e, err);
+    } else if ((st = bnt_cache_find(f->cache, e->digest, &row, err)) == BNT_OK) {
+        e->size = row.size;
+    }
+    f->result->hit = st == BNT_OK;
+    return st;
+}
+
 static enum bnt_status name_taken(const struct bnt_cache_entry *row, struct bnt_err *err)
 {
     enum bnt_status st = bnt_err_set(
@@ -148,15 +164,10 @@ static enum bnt_status try_cache(struct fetch *f, struct bnt_err *err)
     }
     bool other =
         found && strcmp(row.source, e->source) != 0 && strcmp(row.digest, f->expected) != 0;
-    if (st == BNT_OK && other) {
+    if (st == BNT_OK && other && !f->opts->move_name && !f->opts->nameless) {
         return name_taken(&row, err);
     }
-    if (st == BNT_OK && have) {
-        memcpy(e->digest, f->expected, sizeof e->digest);
-        st = bnt_cache_set_name(f->cache, e, err);
-        f->result->hit = st == BNT_OK;
-    }
-    return st;
+    return st == BNT_OK && have ? take_blob(f, err) : st;
 }
 
 /* ---- bytes ---- */
@@ -241,6 +252,9 @@ static enum bnt_status transfer(struct fetch *f, struct bnt_err *err)
     }
     if (st == BNT_OK) {
         st = check_digest(f, &sink, err);
+    }
+    if (st == BNT_OK && f->opts->nameless) {
+        e->name[0] = '\0';
     }
     if (st == BNT_OK) {
         st = bnt_cache_add(f->cache, &temp, e, err);

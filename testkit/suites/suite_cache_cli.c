@@ -157,7 +157,7 @@ static void exit_codes_tell_the_cause(void **state)
     char file[BNT_PATH_MAX];
     fixture_write(fixture_path(file, "m.gguf"), "bytes");
     BNT_EXITS(BNT_E_USAGE, "fetch", "-q");
-    BNT_EXITS(BNT_E_USAGE, "fetch", "a.gguf", "b.gguf");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "m.gguf", "m.gguf", "--name", "x");
     BNT_EXITS(BNT_E_USAGE, "fetch", "http://127.0.0.1:1/m.gguf");
     BNT_EXITS(BNT_E_USAGE, "fetch", "m.gguf", "--name", "a/b");
     BNT_EXITS(BNT_E_NOT_FOUND, "fetch", "absent.gguf");

@@ -1,0 +1,71 @@
+/* The lock file: bnt.lock beside the manifest, which says exactly which bytes a project uses. bnt
+ * writes it, people commit and review it: JSON, sorted, one file of a model per line.
+ *
+ *     {
+ *       "schema": 1,
+ *       "models": {
+ *         "bitnet-2b": {
+ *           "source": "https://example.org/bitnet/ggml-model-i2_s.gguf",
+ *           "files": [
+ *             {"path": "ggml-model-i2_s.gguf", "size": 1187801280, "sha256": "42...", "mirrors":
+ * []}
+ *           ]
+ *         }
+ *       }
+ *     }
+ *
+ * It holds no secret: the query of a URL is recorded as digits of its digest. A lock that lies
+ * costs bandwidth, never correctness: content is always compared with its digest. */
+#ifndef BNT_FETCH_LOCKFILE_H
+#define BNT_FETCH_LOCKFILE_H
+
+#include <jansson.h>
+
+#include "fetch/manifest.h"
+
+#define LOCKFILE_FILE "bnt.lock"
+#define LOCKFILE_SCHEMA 1
+#define LOCKFILE_MAX_BYTES (8u << 20)
+
+struct lockfile {
+    char path[BNT_PATH_MAX];
+    bool exists;    /* there was a file */
+    bool changed;   /* since it was read */
+    json_t *models; /* name → entry; owned */
+};
+
+/* What is locked of one file; texts are borrowed from the lock file. */
+struct lock_file {
+    const char *path, *sha256;
+    uint64_t size; /* bytes */
+};
+
+/* Read the lock file in `dir`; none is an empty one. Errors: FILE with "bnt.lock:line: what",
+ * UNSUPPORTED a newer schema. */
+enum bnt_status lockfile_read(struct lockfile *l, const char *dir, struct bnt_err *err);
+/* Durably, when it changed. */
+enum bnt_status lockfile_write(struct lockfile *l, struct bnt_err *err);
+void lockfile_release(struct lockfile *l);
+
+/* The entry of a model, or NULL. Valid until the entry is put or dropped. */
+const json_t *lockfile_entry(const struct lockfile *l, const char *name);
+size_t lockfile_n_files(const json_t *entry);
+struct lock_file lockfile_file(const json_t *entry, size_t i);
+
+/* Whether the entry is no longer what the manifest asks for; `why` says in what, "" when it is. */
+enum bnt_status lockfile_drift(const struct lockfile *l, const struct manifest_model *model,
+                               char why[256], struct bnt_err *err);
+
+/* An entry for the model without its files. Owned by the caller until lockfile_put. */
+enum bnt_status lockfile_entry_new(const struct manifest_model *model, json_t **out,
+                                   struct bnt_err *err);
+/* Add file `i` of the model to a new entry. */
+enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *model, size_t i,
+                                   const struct lock_file *file, struct bnt_err *err);
+/* Set the model's entry; takes it, also on failure. */
+enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry,
+                             struct bnt_err *err);
+/* Drop entries of models that the manifest does not have. */
+void lockfile_prune(struct lockfile *l, const struct manifest *m);
+
+#endif

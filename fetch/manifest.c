@@ -1,0 +1,535 @@
+/* The table of keys is the language: what is not in it is an error. A value that can only be judged
+ * by opening the source (does the file exist, what is its digest) is judged later. */
+#include "fetch/manifest.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/opt.h"
+
+struct reader {
+    struct manifest *m;
+    struct manifest_model *model;
+    bool has_files; /* the model names its files itself */
+    struct bnt_err *err;
+};
+
+typedef enum bnt_status read_fn(struct reader *r, const struct yaml_node *n, void *into);
+
+struct key {
+    const char *name;
+    read_fn *read;
+};
+
+/* ---- errors and plain values ---- */
+
+static enum bnt_status bad(struct reader *r, unsigned line, unsigned column, const char *fmt, ...)
+    BNT_PRINTF(4, 5);
+
+static enum bnt_status bad(struct reader *r, unsigned line, unsigned column, const char *fmt, ...)
+{
+    char what[400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return bnt_err_set(r->err, BNT_E_FILE, "%.200s:%u:%u: %s", r->m->shown, line, column, what);
+}
+
+/* What messages call a value: its key, or what it is an item of. */
+static const char *label(const struct yaml_node *n)
+{
+    return n->key ? n->key : "an item";
+}
+
+static enum bnt_status want(struct reader *r, const struct yaml_node *n, enum yaml_tree_kind kind)
+{
+    if (yaml_is_null(n)) {
+        return bad(r, n->line, n->column, "%.80s has no value", label(n));
+    }
+    if (n->kind == kind) {
+        return BNT_OK;
+    }
+    struct yaml_node wanted = {.kind = kind};
+    return bad(r, n->line, n->column, "%.80s is a %s, not a %s", label(n), yaml_kind_name(n),
+               yaml_kind_name(&wanted));
+}
+
+static enum bnt_status read_text(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_text *out = into;
+    enum bnt_status st = want(r, n, TREE_TEXT);
+    if (st == BNT_OK && n->text[0] == '\0') {
+        st = bad(r, n->line, n->column, "%.80s is empty", label(n));
+    }
+    if (st == BNT_OK) {
+        *out = (struct manifest_text){n->text, n->line, n->column};
+    }
+    return st;
+}
+
+static size_t count(const struct yaml_node *n)
+{
+    size_t k = 0;
+    for (n = n->first; n; n = n->next) {
+        k++;
+    }
+    return k;
+}
+
+static void *room(struct reader *r, size_t n, size_t bytes)
+{
+    return bnt_arena_alloc(&r->m->tree.arena, (n ? n : 1) * bytes);
+}
+
+static enum bnt_status read_texts(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_texts *out = into;
+    enum bnt_status st = want(r, n, TREE_LIST);
+    if (st != BNT_OK) {
+        return st;
+    }
+    size_t k = 0;
+    struct manifest_text *at = room(r, count(n), sizeof *at);
+    if (!at) {
+        return bnt_err_nomem(r->err, r->m->shown, 0);
+    }
+    for (const struct yaml_node *item = n->first; st == BNT_OK && item; item = item->next) {
+        st = read_text(r, item, &at[k++]);
+    }
+    *out = (struct manifest_texts){at, k};
+    return st;
+}
+
+static enum bnt_status read_sha256(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_file *f = into;
+    struct manifest_text text;
+    enum bnt_status st = read_text(r, n, &text);
+    if (st == BNT_OK && !bnt_sha256_is_hex(text.at)) {
+        st = bad(r, n->line, n->column, "'%.80s' is not a sha256 digest", text.at);
+        bnt_err_hint(r->err, "a digest is 64 hex digits, as sha256sum prints them");
+    }
+    for (size_t i = 0; st == BNT_OK && i < BNT_SHA256_HEX; i++) {
+        f->sha256[i] = (char)tolower((unsigned char)text.at[i]);
+    }
+    return st;
+}
+
+static enum bnt_status read_size(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_file *f = into;
+    struct manifest_text text;
+    char *end;
+    enum bnt_status st = read_text(r, n, &text);
+    if (st != BNT_OK) {
+        return st;
+    }
+    errno = 0;
+    f->size = strtoull(text.at, &end, 10);
+    f->has_size = true;
+    if (!isdigit((unsigned char)text.at[0]) || *end || errno || f->size == 0 ||
+        f->size > INT64_MAX) {
+        return bad(r, n->line, n->column, "size '%.40s' is not a number of bytes", text.at);
+    }
+    return BNT_OK;
+}
+
+/* ---- maps ---- */
+
+/* Hand every member of a map to its key's reader. */
+static enum bnt_status read_map(struct reader *r, const struct yaml_node *n, const struct key *keys,
+                                void *const *into)
+{
+    enum { MAX_KEYS = 16 };
+    const char *names[MAX_KEYS] = {NULL};
+    enum bnt_status st = want(r, n, TREE_MAP);
+    for (size_t i = 0; keys[i].name && i + 1 < MAX_KEYS; i++) {
+        names[i] = keys[i].name;
+    }
+    for (const struct yaml_node *member = n->first; st == BNT_OK && member; member = member->next) {
+        size_t i = 0;
+        while (keys[i].name && strcmp(keys[i].name, member->key) != 0) {
+            i++;
+        }
+        if (keys[i].name) {
+            st = keys[i].read(r, member, into[i]);
+            continue;
+        }
+        const char *near = bnt_did_you_mean(member->key, names);
+        st = bad(r, member->key_line, member->key_column, "unknown key '%.80s'", member->key);
+        if (near) {
+            bnt_err_hint(r->err, "did you mean '%s'?", near);
+        } else {
+            bnt_err_hint(r->err, "the keys are listed in docs/manifest.md");
+        }
+    }
+    return st;
+}
+
+/* ---- files ---- */
+
+/* A path below the source: no way up or out. */
+static bool path_stays_below(const char *path)
+{
+    if (path[0] == '/' || strchr(path, '\\')) {
+        return false;
+    }
+    for (const char *part = path;;) {
+        size_t n = strcspn(part, "/");
+        if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && memcmp(part, "..", 2) == 0)) {
+            return false;
+        }
+        if (!part[n]) {
+            return true;
+        }
+        part += n + 1;
+    }
+}
+
+static enum bnt_status read_file_path(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_file *f = into;
+    enum bnt_status st = read_text(r, n, &f->path);
+    if (st == BNT_OK && !path_stays_below(n->text)) {
+        st = bad(r, n->line, n->column, "'%.200s' does not lie below the source", n->text);
+        bnt_err_hint(r->err, "write a path without '.', '..' and a '/' at either end");
+    }
+    return st;
+}
+
+/* An item of `files`: a path, or a map with the path and what is known of the file. */
+static enum bnt_status read_file(struct reader *r, const struct yaml_node *n,
+                                 struct manifest_file *f)
+{
+    static const struct key keys[] = {
+        {"path", read_file_path}, {"sha256", read_sha256}, {"size", read_size}, {NULL, NULL}};
+    if (n->kind == TREE_TEXT) {
+        return read_file_path(r, n, f);
+    }
+    void *const into[] = {f, f, f};
+    enum bnt_status st = read_map(r, n, keys, into);
+    if (st == BNT_OK && !f->path.at) {
+        st = bad(r, n->line, n->column, "a file without a path");
+    }
+    return st;
+}
+
+static enum bnt_status read_files(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_model *model = into;
+    enum bnt_status st = want(r, n, TREE_LIST);
+    if (st != BNT_OK) {
+        return st;
+    }
+    struct manifest_file *given = room(r, count(n), sizeof *given);
+    if (!given) {
+        return bnt_err_nomem(r->err, r->m->shown, 0);
+    }
+    size_t k = 0;
+    for (const struct yaml_node *item = n->first; st == BNT_OK && item; item = item->next) {
+        given[k] = (struct manifest_file){0};
+        st = read_file(r, item, &given[k++]);
+    }
+    if (st == BNT_OK && k == 0) {
+        st = bad(r, n->line, n->column, "files is empty");
+    }
+    model->files = given;
+    model->n_files = k;
+    r->has_files = true;
+    return st;
+}
+
+/* ---- models ---- */
+
+static enum bnt_status name_files(struct reader *r)
+{
+    struct manifest_model *model = r->model;
+    for (size_t i = 0; i < model->n_files; i++) {
+        struct manifest_file *f = &model->files[i];
+        int n = snprintf(f->cache_name, sizeof f->cache_name, "%s%s%s", model->name, i ? "." : "",
+                         i ? f->path.at : "");
+        for (char *p = f->cache_name + strlen(model->name); *p; p++) {
+            *p = (char)(isalnum((unsigned char)*p) || strchr("._+-", *p) ? *p : '-');
+        }
+        size_t len = strlen(f->cache_name);
+        if (i && len > 5 && strcmp(f->cache_name + len - 5, ".gguf") == 0) {
+            f->cache_name[len - 5] = '\0';
+        }
+        if (n >= (int)sizeof f->cache_name || !bnt_cache_name_ok(f->cache_name)) {
+            return bad(r, f->path.line, f->path.column, "'%.200s' makes no name for the cache",
+                       f->path.at);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(model->files[k].cache_name, f->cache_name) == 0) {
+                return bad(r, f->path.line, f->path.column,
+                           "'%.200s' and '%.100s' would both be called %.120s in the cache",
+                           f->path.at, model->files[k].path.at, f->cache_name);
+            }
+        }
+    }
+    return BNT_OK;
+}
+
+/* `sha256` and `size` of a model are those of its only file. */
+static enum bnt_status settle_files(struct reader *r, const struct manifest_file *alone)
+{
+    struct manifest_model *model = r->model;
+    if (!r->has_files) {
+        model->files = room(r, 1, sizeof *model->files);
+        if (!model->files) {
+            return bnt_err_nomem(r->err, r->m->shown, 0);
+        }
+        model->files[0] = *alone;
+        model->n_files = 1;
+    } else if (alone->sha256[0] || alone->has_size) {
+        enum bnt_status st =
+            bad(r, model->line, 3, "%s has files, and a sha256 or size beside them", model->name);
+        bnt_err_hint(r->err, "write - {path: FILE, sha256: HEX, size: BYTES} below files");
+        return st;
+    }
+    return name_files(r);
+}
+
+/* A source that stands for a folder cannot have a query or be the bundled model. */
+static enum bnt_status check_source(struct reader *r, const struct manifest_text *t)
+{
+    if (r->has_files &&
+        (strncmp(t->at, "bundled:", 8) == 0 || (strstr(t->at, "://") && strpbrk(t->at, "?#")))) {
+        return bad(r, t->line, t->column, "%.200s is not a folder that could hold files", t->at);
+    }
+    if (strlen(t->at) >= BNT_CACHE_SOURCE_MAX) {
+        return bad(r, t->line, t->column, "the source is too long");
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
+{
+    static const struct key keys[] = {
+        {"source", read_text},  {"mirrors", read_texts},
+        {"files", read_files},  {"sha256", read_sha256},
+        {"size", read_size},    {"license", read_text},
+        {"groups", read_texts}, {NULL, NULL},
+    };
+    struct manifest_model *model = r->model;
+    struct manifest_file alone = {0};
+    r->has_files = false;
+    if (!bnt_cache_name_ok(n->key)) {
+        enum bnt_status st =
+            bad(r, n->key_line, n->key_column, "'%.80s' cannot be the name of a model", n->key);
+        bnt_err_hint(r->err, "up to %d letters, digits and . _ + - , not ending in .gguf",
+                     BNT_CACHE_NAME_MAX - 1);
+        return st;
+    }
+    snprintf(model->name, sizeof model->name, "%s", n->key);
+    model->line = n->key_line;
+    void *const into[] = {&model->source, &model->mirrors, model,         &alone,
+                          &alone,         &model->license, &model->groups};
+    enum bnt_status st = read_map(r, n, keys, into);
+    if (st == BNT_OK && !model->source.at) {
+        st = bad(r, n->key_line, n->key_column, "%s has no source", model->name);
+    }
+    if (st == BNT_OK) {
+        st = check_source(r, &model->source);
+    }
+    for (size_t i = 0; st == BNT_OK && i < model->mirrors.n; i++) {
+        st = check_source(r, &model->mirrors.at[i]);
+    }
+    return st == BNT_OK ? settle_files(r, &alone) : st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct manifest_model *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+/* Names of files of one model may be names of other models. */
+static enum bnt_status check_names(struct reader *r)
+{
+    struct manifest *m = r->m;
+    for (size_t i = 0; i < m->n_models; i++) {
+        for (size_t k = 1; k < m->models[i].n_files; k++) {
+            const struct manifest_file *f = &m->models[i].files[k];
+            if (manifest_model(m, f->cache_name)) {
+                return bad(r, f->path.line, f->path.column,
+                           "this file would be called %s in the cache, as another model is",
+                           f->cache_name);
+            }
+        }
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status read_models(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest *m = into;
+    enum bnt_status st = want(r, n, TREE_MAP);
+    if (st != BNT_OK) {
+        return st;
+    }
+    m->models = room(r, count(n), sizeof *m->models);
+    if (!m->models) {
+        return bnt_err_nomem(r->err, m->shown, 0);
+    }
+    for (const struct yaml_node *member = n->first; st == BNT_OK && member; member = member->next) {
+        r->model = &m->models[m->n_models++];
+        *r->model = (struct manifest_model){0};
+        st = read_model(r, member);
+    }
+    if (st == BNT_OK) {
+        qsort(m->models, m->n_models, sizeof *m->models, by_name);
+        st = check_names(r);
+    }
+    return st;
+}
+
+/* ---- the file ---- */
+
+enum bnt_status manifest_find(char path[BNT_PATH_MAX], bool *found, struct bnt_err *err)
+{
+    char dir[BNT_PATH_MAX];
+    *found = false;
+    if (!getcwd(dir, sizeof dir)) {
+        return bnt_err_errno(err, "the working folder");
+    }
+    for (;;) {
+        enum bnt_status st = bnt_path_format(path, err, "%s/%s", dir, MANIFEST_FILE);
+        if (st != BNT_OK || access(path, F_OK) == 0) {
+            *found = st == BNT_OK;
+            return st;
+        }
+        char *slash = strrchr(dir, '/');
+        if (!slash) {
+            return BNT_OK;
+        }
+        *slash = '\0';
+    }
+}
+
+static enum bnt_status set_places(struct manifest *m, const char *path, struct bnt_err *err)
+{
+    if (!realpath(path, m->path)) {
+        enum bnt_status st = bnt_err_errno(err, "manifest %s", path);
+        bnt_err_hint(err, "a manifest is called %s and lists models: docs/manifest.md",
+                     MANIFEST_FILE);
+        return st;
+    }
+    enum bnt_status st = bnt_path_format(m->dir, err, "%s", m->path);
+    *strrchr(m->dir, '/') = '\0';
+    const char *last = strrchr(path, '/');
+    return st == BNT_OK ? bnt_path_format(m->shown, err, "%s", last ? last + 1 : path) : st;
+}
+
+enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_err *err)
+{
+    static const struct key keys[] = {{"models", read_models}, {NULL, NULL}};
+    struct reader r = {.m = m, .err = err};
+    *m = (struct manifest){0};
+    enum bnt_status st = set_places(m, path, err);
+    if (st == BNT_OK) {
+        st = yaml_tree_read(&m->tree, m->path, m->shown, err);
+    }
+    if (st == BNT_OK) {
+        static const struct yaml_node nothing = {
+            .kind = TREE_MAP, .text = "", .line = 1, .column = 1};
+        const struct yaml_node *root = m->tree.root ? m->tree.root : &nothing;
+        void *const into[] = {m};
+        st = read_map(&r, root, keys, into);
+        if (st == BNT_OK && !m->models) {
+            st = bad(&r, root->line, root->column, "no models");
+            bnt_err_hint(err, "begin with a line 'models:'");
+        }
+    }
+    if (st != BNT_OK) {
+        manifest_release(m);
+    }
+    return st;
+}
+
+void manifest_release(struct manifest *m)
+{
+    yaml_tree_release(&m->tree);
+    m->models = NULL;
+    m->n_models = 0;
+}
+
+const struct manifest_model *manifest_model(const struct manifest *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_models; i++) {
+        if (strcmp(m->models[i].name, name) == 0) {
+            return &m->models[i];
+        }
+    }
+    return NULL;
+}
+
+bool manifest_in_group(const struct manifest_model *model, const char *group)
+{
+    for (size_t i = 0; i < model->groups.n; i++) {
+        if (strcmp(model->groups.at[i].at, group) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Append a path to a URL. */
+static bool append_escaped(char *out, size_t n, const char *path)
+{
+    for (; *path; path++) {
+        unsigned char c = (unsigned char)*path;
+        bool plain = c < 0x80 && (isalnum(c) || strchr("/-._~", c));
+        if (n + 4 > BNT_CACHE_SOURCE_MAX) {
+            return false;
+        }
+        n += (size_t)snprintf(out + n, BNT_CACHE_SOURCE_MAX - n, plain ? "%c" : "%%%02X", c);
+    }
+    return true;
+}
+
+/* The place of file `i` at a source or mirror, `prefix` before it. */
+static enum bnt_status join(const char *prefix, const struct manifest_model *model, size_t i,
+                            const struct manifest_text *from, char out[BNT_CACHE_SOURCE_MAX],
+                            struct bnt_err *err)
+{
+    const char *path = model->files[i].path.at;
+    const bool url = strstr(from->at, "://") != NULL;
+    size_t n = strlen(from->at);
+    while (path && n > 1 && from->at[n - 1] == '/') {
+        n--;
+    }
+    int len = snprintf(out, BNT_CACHE_SOURCE_MAX, "%s%.*s%s%s", prefix, (int)n, from->at,
+                       path ? "/" : "", path && !url ? path : "");
+    bool fits = len < BNT_CACHE_SOURCE_MAX;
+    if (fits && path && url) {
+        fits = append_escaped(out, (size_t)len, path);
+    }
+    return fits ? BNT_OK : bnt_err_set(err, BNT_E_USAGE, "the source %.200s is too long", from->at);
+}
+
+enum bnt_status manifest_place(const struct manifest_model *model, size_t i,
+                               const struct manifest_text *mirror, char out[BNT_CACHE_SOURCE_MAX],
+                               struct bnt_err *err)
+{
+    return join("", model, i, mirror ? mirror : &model->source, out, err);
+}
+
+enum bnt_status manifest_source(const struct manifest *m, const struct manifest_model *model,
+                                size_t i, const struct manifest_text *mirror,
+                                char out[BNT_CACHE_SOURCE_MAX], struct bnt_err *err)
+{
+    const struct manifest_text *from = mirror ? mirror : &model->source;
+    char prefix[BNT_PATH_MAX] = "";
+    enum bnt_status st = BNT_OK;
+    if (!strstr(from->at, "://") && strncmp(from->at, "bundled:", 8) != 0 && from->at[0] != '/') {
+        st = bnt_path_format(prefix, err, "%s/", m->dir);
+    }
+    return st == BNT_OK ? join(prefix, model, i, from, out, err) : st;
+}

@@ -1,0 +1,246 @@
+/* Locking learns digests, fetching uses them. A mirror is only asked for content whose digest is
+ * known: whoever runs it does not decide what a project uses. */
+#include "fetch/project.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/opt.h"
+
+enum bnt_status project_open(struct project *p, const char *path, struct bnt_err *err)
+{
+    char found_path[BNT_PATH_MAX];
+    bool found = true;
+    enum bnt_status st = BNT_OK;
+    *p = (struct project){0};
+    if (!path) {
+        st = manifest_find(found_path, &found, err);
+        path = found_path;
+    }
+    if (st == BNT_OK && !found) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "no %s in this folder or one above it",
+                         MANIFEST_FILE);
+        bnt_err_hint(err, "write one (docs/manifest.md), or name it with --manifest FILE");
+    }
+    if (st == BNT_OK) {
+        st = manifest_read(&p->manifest, path, err);
+    }
+    if (st == BNT_OK) {
+        st = lockfile_read(&p->lock, p->manifest.dir, err);
+    }
+    if (st != BNT_OK) {
+        project_release(p);
+    }
+    return st;
+}
+
+void project_release(struct project *p)
+{
+    lockfile_release(&p->lock);
+    manifest_release(&p->manifest);
+}
+
+enum bnt_status project_model(const struct project *p, const char *name,
+                              const struct manifest_model **out, struct bnt_err *err)
+{
+    const struct manifest *m = &p->manifest;
+    *out = manifest_model(m, name);
+    if (*out) {
+        return BNT_OK;
+    }
+    enum bnt_status st =
+        bnt_err_set(err, BNT_E_NOT_FOUND, "%s has no model '%.80s'", m->shown, name);
+    const char **names = calloc(m->n_models + 1, sizeof *names);
+    for (size_t i = 0; names && i < m->n_models; i++) {
+        names[i] = m->models[i].name;
+    }
+    const char *near = names ? bnt_did_you_mean(name, names) : NULL;
+    if (near) {
+        bnt_err_hint(err, "did you mean '%s'?", near);
+    }
+    free(names);
+    return st;
+}
+
+/* ---- drift ---- */
+
+static enum bnt_status drifted(const char *name, const char *why, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_err_set(err, BNT_E_LOCK_DRIFT, "%s is not up to date: %s: %s",
+                                     LOCKFILE_FILE, name, why);
+    bnt_err_hint(err, "run: bnt lock, look at the difference, and commit it");
+    return st;
+}
+
+static enum bnt_status check_model(const struct project *p, const struct manifest_model *model,
+                                   struct bnt_err *err)
+{
+    char why[256];
+    enum bnt_status st = lockfile_drift(&p->lock, model, why, err);
+    return st == BNT_OK && why[0] ? drifted(model->name, why, err) : st;
+}
+
+enum bnt_status project_check(const struct project *p, const struct manifest_model *model,
+                              struct bnt_err *err)
+{
+    const char *name;
+    json_t *entry;
+    if (model) {
+        return check_model(p, model, err);
+    }
+    for (size_t i = 0; i < p->manifest.n_models; i++) {
+        enum bnt_status st = check_model(p, &p->manifest.models[i], err);
+        if (st != BNT_OK) {
+            return st;
+        }
+    }
+    json_object_foreach(p->lock.models, name, entry)
+    {
+        if (!manifest_model(&p->manifest, name)) {
+            return drifted(name, "the manifest has no such model", err);
+        }
+    }
+    return BNT_OK;
+}
+
+/* ---- bytes ---- */
+
+/* File `i` of a model, and how to get it. */
+struct wanted {
+    const struct project *p;
+    const struct manifest_model *model;
+    size_t i;
+    const struct project_opts *opts;
+};
+
+/* Where in the manifest a source is written, in front of what went wrong with it. */
+static enum bnt_status at_line(const struct project *p, const struct manifest_text *t,
+                               struct bnt_err *err)
+{
+    return bnt_err_context(err, "%.200s:%u", p->manifest.shown, t->line);
+}
+
+/* Failures after which another place may do better. */
+static bool mirror_may_help(enum bnt_status st)
+{
+    switch (st) {
+    case BNT_E_FAILED:
+    case BNT_E_FILE:
+    case BNT_E_NOT_FOUND:
+    case BNT_E_AUTH:
+    case BNT_E_RATE_LIMIT:
+    case BNT_E_DIGEST:
+    case BNT_E_NETWORK:
+    case BNT_E_OFFLINE:
+    case BNT_E_CIRCUIT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_text *mirror,
+                                  const struct bnt_fetch_opts *fetch, struct bnt_fetch_result *out,
+                                  struct bnt_err *err)
+{
+    char source[BNT_CACHE_SOURCE_MAX];
+    enum bnt_status st = manifest_source(&w->p->manifest, w->model, w->i, mirror, source, err);
+    if (st == BNT_OK) {
+        st = bnt_fetch(w->opts->cache, source, fetch, out, err);
+    }
+    return st == BNT_OK ? st : at_line(w->p, mirror ? mirror : &w->model->source, err);
+}
+
+/* From the source, then from the mirrors in order. The error is that of the source. */
+static enum bnt_status fetch_any(const struct wanted *w, const struct bnt_fetch_opts *fetch,
+                                 struct bnt_fetch_result *out, struct bnt_err *err)
+{
+    const struct manifest_texts *mirrors = &w->model->mirrors;
+    struct bnt_err first = {0};
+    enum bnt_status st = fetch_from(w, NULL, fetch, out, &first);
+    size_t n_mirrors = fetch->sha256 && mirror_may_help(st) ? mirrors->n : 0;
+    for (size_t k = 0; st != BNT_OK && k < n_mirrors; k++) {
+        struct bnt_err other = {0};
+        enum bnt_status again = fetch_from(w, &mirrors->at[k], fetch, out, &other);
+        if (again == BNT_OK && w->opts->warn) {
+            w->opts->warn(w->opts->warn_ctx, first.msg, "a mirror had it");
+        }
+        if (again == BNT_OK || again == BNT_E_INTERRUPTED || again == BNT_E_NO_SPACE) {
+            st = again;
+            first = again == BNT_OK ? first : other;
+            break;
+        }
+    }
+    if (st != BNT_OK && err && err->status == BNT_OK) {
+        *err = first;
+    }
+    return st;
+}
+
+static enum bnt_status lock_file(const struct wanted *w, bool refresh, json_t *entry,
+                                 struct bnt_err *err)
+{
+    const struct manifest_file *f = &w->model->files[w->i];
+    struct bnt_fetch_opts fetch = w->opts->fetch;
+    struct bnt_fetch_result got;
+    if (f->sha256[0] && f->has_size) {
+        const struct lock_file known = {.sha256 = f->sha256, .size = f->size};
+        return lockfile_entry_add(entry, w->model, w->i, &known, err);
+    }
+    fetch.name = f->cache_name;
+    fetch.sha256 = f->sha256[0] ? f->sha256 : NULL;
+    fetch.nameless = true;
+    fetch.force = refresh && !f->sha256[0];
+    enum bnt_status st = fetch_any(w, &fetch, &got, err);
+    if (st == BNT_OK && f->has_size && got.entry.size != f->size) {
+        bnt_err_set(err, BNT_E_DIGEST, "%s has %llu bytes, not %llu", f->cache_name,
+                    (unsigned long long)got.entry.size, (unsigned long long)f->size);
+        return at_line(w->p, &w->model->source, err);
+    }
+    const struct lock_file learned = {.sha256 = got.entry.digest, .size = got.entry.size};
+    return st == BNT_OK ? lockfile_entry_add(entry, w->model, w->i, &learned, err) : st;
+}
+
+enum bnt_status project_lock(struct project *p, const struct manifest_model *model, bool refresh,
+                             const struct project_opts *opts, struct bnt_err *err)
+{
+    char why[256];
+    json_t *entry = NULL;
+    enum bnt_status st = lockfile_drift(&p->lock, model, why, err);
+    if (st != BNT_OK || (!why[0] && !refresh)) {
+        return st == BNT_OK ? st : at_line(p, &model->source, err);
+    }
+    st = lockfile_entry_new(model, &entry, err);
+    for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
+        st = lock_file(&(struct wanted){p, model, i, opts}, refresh, entry, err);
+    }
+    if (st != BNT_OK) {
+        json_decref(entry);
+        return st;
+    }
+    return lockfile_put(&p->lock, model->name, entry, err);
+}
+
+enum bnt_status project_fetch(const struct project *p, const struct manifest_model *model, size_t i,
+                              const struct project_opts *opts, struct bnt_fetch_result *out,
+                              struct bnt_err *err)
+{
+    const struct lock_file locked = lockfile_file(lockfile_entry(&p->lock, model->name), i);
+    struct bnt_fetch_opts fetch = opts->fetch;
+    fetch.name = model->files[i].cache_name;
+    fetch.sha256 = locked.sha256;
+    fetch.move_name = true;
+    enum bnt_status st = fetch_any(&(struct wanted){p, model, i, opts}, &fetch, out, err);
+    if (st == BNT_E_DIGEST && err) {
+        err->hint[0] = '\0';
+        bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);
+    }
+    if (st == BNT_OK && out->entry.size != locked.size) {
+        st = bnt_err_set(err, BNT_E_FILE, "%s says that %s has %llu bytes; it has %llu",
+                         LOCKFILE_FILE, fetch.name, (unsigned long long)locked.size,
+                         (unsigned long long)out->entry.size);
+        bnt_err_hint(err, "make it again: bnt lock");
+    }
+    return st;
+}

@@ -1,0 +1,344 @@
+/* Guards bnt.lock and what is done by it: content that differs from what was locked, a lock that no
+ * longer fits the manifest and is used nevertheless, a mirror that decides what a project uses, a
+ * secret in a file that is committed. */
+#include "testkit/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fetch/project.h"
+#include "mock/bnt_mock.h"
+#include "testkit/suites/cache_fixture.h"
+
+enum { MAX_ARGS = 6 };
+
+/* Run bnt in the scratch folder and expect the exit code; what it wrote on stderr is returned,
+ * valid until the next call. */
+static const char *bnt(int exit, const char *const *words)
+{
+    static char said[4096];
+    struct suite_output o;
+    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
+    for (size_t n = 0; words[n]; n++) {
+        assert_true(n < MAX_ARGS);
+        argv[n + 1] = words[n];
+    }
+    suite_run(argv, suite_scratch(), 0, &o);
+    if (o.exit != exit) {
+        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o.exit, exit, o.out, o.err);
+    }
+    snprintf(said, sizeof said, "%s", o.err);
+    suite_output_release(&o);
+    return said;
+}
+#define BNT(exit, ...) bnt((exit), (const char *const[]){__VA_ARGS__, NULL})
+
+static void write_file(const char *name, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    fixture_write(fixture_path(path, name), text);
+}
+
+/* The lock file's text, which the caller frees. */
+static char *lock_text(void)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf b = BNT_BUF(1 << 20);
+    assert_int_equal(bnt_file_read(fixture_path(path, LOCKFILE_FILE), &b, NULL), BNT_OK);
+    return bnt_buf_take(&b);
+}
+
+static void assert_lock_has(const char *text, bool has)
+{
+    char *lock = lock_text();
+    if ((strstr(lock, text) != NULL) != has) {
+        fail_msg("%s%s in %s", text, has ? " is not" : "", lock);
+    }
+    free(lock);
+}
+
+/* The name leads to this content. */
+static void assert_named(const char *name, const char *text)
+{
+    struct bnt_cache *cache;
+    struct bnt_cache_entry e;
+    char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_cache_open(NULL, &cache, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_lookup(cache, name, &e, path, NULL), BNT_OK);
+    bnt_cache_close(cache);
+    fixture_assert_holds(path, text);
+}
+
+static const char manifest_ab[] = "models:\n  b:\n    source: b.gguf\n    groups: [ci]\n"
+                                  "  a:\n    source: .\n    files: [a.gguf, sub.json]\n";
+
+static void make_ab(void)
+{
+    write_file("a.gguf", "aa");
+    write_file("b.gguf", "bb");
+    write_file("sub.json", "{}");
+    write_file(MANIFEST_FILE, manifest_ab);
+}
+
+/* ---- what the file is ---- */
+
+static void lock_is_sorted_one_line_per_file_and_stable(void **state)
+{
+    (void)state;
+    char aa[BNT_SHA256_HEX], bb[BNT_SHA256_HEX], sub[BNT_SHA256_HEX], want[1024];
+    make_ab();
+    fixture_digest("aa", aa);
+    fixture_digest("bb", bb);
+    fixture_digest("{}", sub);
+    snprintf(want, sizeof want,
+             "{\n  \"schema\": 1,\n  \"models\": {\n    \"a\": {\n      \"source\": \".\",\n"
+             "      \"files\": [\n"
+             "        {\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []},\n"
+             "        {\"path\": \"sub.json\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []}\n"
+             "      ]\n    },\n    \"b\": {\n      \"source\": \"b.gguf\",\n      \"files\": [\n"
+             "        {\"path\": \"b.gguf\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []}\n"
+             "      ]\n    }\n  }\n}\n",
+             aa, sub, bb);
+    for (int i = 0; i < 2; i++) {
+        BNT(0, "lock");
+        char *lock = lock_text();
+        assert_string_equal(lock, want);
+        free(lock);
+    }
+    BNT(0, "update", "--check");
+}
+
+static void broken_lock_is_named_with_its_line(void **state)
+{
+    (void)state;
+    static const char head[] = "{\n  \"schema\": 1,\n  \"models\": {\n    \"b\": {\n"
+                               "      \"source\": \"b.gguf\",\n      \"files\": [\n";
+    static const char good[] =
+        "{\"path\": \"b\", \"size\": 2, \"sha256\": "
+        "\"4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162\","
+        " \"mirrors\": []}";
+    static const struct {
+        const char *file; /* second in the list of files */
+        const char *where;
+    } cases[] = {
+        {"{\"path\": \"b\", \"size\": 2, \"sha256\": \"42\", \"mirrors\": []}", "bnt.lock:8: b: "},
+        {"{\"path\": \"b\", \"size\": 2}", "bnt.lock:8: b: "},
+        {"{\"path\": \"b\", \"size\": 2, \"url\": \"x\"}", "bnt.lock:8: b: "},
+        {"{\"path\": \"b\", \"path\": \"b\"}", "bnt.lock:8:"},
+        {"{\"path\": \"b\" \"size\"}", "bnt.lock:8:"},
+        {"<<<<<<< ours", "bnt.lock:8: a mark"},
+        {"=======", "bnt.lock:8: a mark"},
+        {">>>>>>> theirs", "bnt.lock:8: a mark"},
+    };
+    make_ab();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "%s%s,\n%s\n]}}}\n", head, good, cases[i].file);
+        write_file(LOCKFILE_FILE, text);
+        const char *said = BNT(5, "fetch", "--locked");
+        if (!strstr(said, cases[i].where)) {
+            fail_msg("%s: %s", cases[i].file, said);
+        }
+    }
+    write_file(LOCKFILE_FILE, "{\"schema\": 2, \"models\": {}}");
+    BNT(9, "fetch");
+    write_file(LOCKFILE_FILE, "{\"models\": {}}");
+    BNT(5, "fetch");
+    write_file(LOCKFILE_FILE, "[]");
+    BNT(5, "lock");
+}
+
+/* ---- drift ---- */
+
+static void locked_refuses_every_drift(void **state)
+{
+    (void)state;
+    char digest[BNT_SHA256_HEX], text[512];
+    fixture_digest("other", digest);
+    const char *tails[] = {"    mirrors: [x]\n", "    size: 3\n", NULL, ""};
+    make_ab();
+    BNT(20, "fetch", "--locked");
+    BNT(20, "fetch", "--frozen", "b");
+    BNT(0, "fetch");
+    BNT(0, "fetch", "--frozen");
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, "models:\n  b:\n    source: b.gguf\n%s%s%s",
+                 tails[i] ? tails[i] : "    sha256: ", tails[i] ? "" : digest,
+                 tails[i] ? "" : "\n");
+        write_file(MANIFEST_FILE, text); /* the last one lacks a model that is locked */
+        BNT(20, "fetch", "--locked");
+        BNT(tails[i] && !tails[i][0] ? 0 : 20, "fetch", "--locked", "b");
+    }
+    write_file(MANIFEST_FILE, "models:\n  b:\n    source: a.gguf\n");
+    assert_non_null(strstr(BNT(20, "fetch", "--locked", "b"), "its source is another"));
+    BNT(0, "lock");
+    assert_lock_has("\"a\"", false);
+    BNT(0, "fetch", "--locked");
+    assert_named("b", "aa");
+}
+
+static void changed_source_is_not_what_was_locked(void **state)
+{
+    (void)state;
+    make_ab();
+    BNT(0, "lock");
+    write_file("b.gguf", "changed");
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path((char[BNT_PATH_MAX]){0}, "empty"), 1), 0);
+    const char *said = BNT(13, "fetch", "--locked", "b");
+    assert_non_null(strstr(said, "bnt.yml:3: "));
+    assert_non_null(strstr(said, "bnt update b"));
+    BNT(20, "update", "--check");
+    assert_lock_has("\"size\": 7", false);
+    BNT(0, "update", "b");
+    assert_lock_has("\"size\": 7", true);
+    BNT(0, "fetch", "--locked", "b");
+    assert_named("b", "changed");
+}
+
+static void lock_keeps_what_fits_and_learns_what_is_new(void **state)
+{
+    (void)state;
+    make_ab();
+    BNT(0, "fetch");
+    write_file("b.gguf", "changed"); /* and nobody asked for an update */
+    write_file(MANIFEST_FILE, "models:\n  b:\n    source: b.gguf\n  c:\n    source: a.gguf\n");
+    BNT(0, "fetch", "c");
+    assert_lock_has("\"size\": 7", false);
+    assert_named("c", "aa");
+    BNT(0, "lock");
+    assert_lock_has("\"size\": 7", false);
+    assert_named("b", "bb");
+}
+
+/* ---- operands ---- */
+
+static void groups_names_and_sources_choose(void **state)
+{
+    (void)state;
+    make_ab();
+    BNT(0, "fetch", "--group", "ci");
+    assert_named("b", "bb");
+    BNT(8, "path", "a");
+    BNT(8, "fetch", "--group", "nightly");
+    assert_non_null(strstr(BNT(8, "fetch", "bb"), "did you mean 'b'?"));
+    BNT(0, "fetch", "a", "./b.gguf");
+    assert_named("a.sub.json", "{}");
+    BNT(2, "fetch", "a", "--name", "x", "b");
+    BNT(2, "fetch", "a", "--group", "ci");
+    BNT(2, "fetch", "--locked", "./a.gguf");
+    BNT(2, "lock", "a");
+    BNT(8, "update", "c");
+    BNT(8, "lock", "--manifest", "absent.yml");
+}
+
+/* A name belongs to whoever's manifest is fetched: bytes stay, the name moves. */
+static void name_follows_the_manifest(void **state)
+{
+    (void)state;
+    make_ab();
+    BNT(0, "fetch", "./a.gguf", "--name", "b");
+    BNT(0, "fetch", "b");
+    assert_named("b", "bb");
+}
+
+/* ---- mirrors and the network ---- */
+
+static const char body[] = "the bytes of a model";
+static const struct bnt_mock_route routes[] = {
+    {.path = "/m.gguf?sig=s3cr3t", .status = 200, .body = body, .body_bytes = sizeof body - 1},
+    {.path = "/m.gguf", .status = 200, .body = body, .body_bytes = sizeof body - 1},
+    {.path = "/bad/m.gguf", .status = 200, .body = "other bytes", .body_bytes = 11},
+    {0},
+};
+
+static struct bnt_mock_server *start(void)
+{
+    char certificate[BNT_PATH_MAX];
+    struct bnt_mock_server *s = NULL;
+    fixture_path(certificate, "certificate.pem");
+    assert_int_equal(bnt_mock_server_start(routes, certificate, &s, NULL), BNT_OK);
+    assert_int_equal(unsetenv("CURL_CA_BUNDLE"), 0);
+    assert_int_equal(setenv("SSL_CERT_FILE", certificate, 1), 0);
+    return s;
+}
+
+static void mirror_helps_only_under_a_digest(void **state)
+{
+    (void)state;
+    char text[1024], digest[BNT_SHA256_HEX];
+    struct bnt_mock_server *s = start();
+    const char *url = bnt_mock_server_url(s);
+    fixture_digest(body, digest);
+    snprintf(text, sizeof text,
+             "models:\n  m:\n    source: %s/absent.gguf\n    mirrors: [%s/bad/m.gguf, "
+             "%s/m.gguf]\n",
+             url, url, url);
+    write_file(MANIFEST_FILE, text);
+    BNT(8, "fetch"); /* nobody knows what it should be */
+    assert_int_equal(bnt_mock_server_requests(s), 1);
+    snprintf(text + strlen(text), sizeof text - strlen(text), "    sha256: %s\n", digest);
+    write_file(MANIFEST_FILE, text);
+    assert_non_null(strstr(BNT(0, "fetch"), "a mirror had it"));
+    assert_named("m", body);
+    BNT(0, "fetch", "--frozen");
+    bnt_mock_server_stop(s);
+}
+
+static void lock_holds_no_signature(void **state)
+{
+    (void)state;
+    char text[512];
+    struct bnt_mock_server *s = start();
+    const char *url = bnt_mock_server_url(s);
+    snprintf(text, sizeof text,
+             "models:\n  m:\n    source: %s/m.gguf?sig=s3cr3t\n    mirrors: [%s/x?k=s3cr3t]\n", url,
+             url);
+    write_file(MANIFEST_FILE, text);
+    BNT(0, "fetch");
+    assert_lock_has("s3cr3t", false);
+    assert_lock_has("/m.gguf?query-", true);
+    BNT(0, "fetch", "--frozen");
+    snprintf(text, sizeof text, "models:\n  m:\n    source: https://me:s3cr3t@h/m\n");
+    write_file(MANIFEST_FILE, text);
+    assert_null(strstr(BNT(2, "fetch"), "s3cr3t"));
+    assert_lock_has("s3cr3t", false);
+    bnt_mock_server_stop(s);
+}
+
+static void known_digest_and_size_lock_without_the_network(void **state)
+{
+    (void)state;
+    char text[512], digest[BNT_SHA256_HEX];
+    fixture_digest(body, digest);
+    snprintf(
+        text, sizeof text,
+        "models:\n  m:\n    source: https://127.0.0.1:1/m.gguf\n    sha256: %s\n    size: 20\n",
+        digest);
+    write_file(MANIFEST_FILE, text);
+    BNT(0, "lock", "--offline");
+    assert_lock_has(digest, true);
+    BNT(15, "fetch", "--frozen");
+    BNT(15, "fetch", "--offline", "m");
+    BNT(14, "fetch", "--locked");
+}
+
+static const struct suite_test tests[] = {
+    {.name = "lockfile_is_sorted_one_line_per_file_and_stable",
+     .body = lock_is_sorted_one_line_per_file_and_stable},
+    {.name = "lockfile_broken_is_named_with_its_line", .body = broken_lock_is_named_with_its_line},
+    {.name = "lockfile_locked_refuses_every_drift", .body = locked_refuses_every_drift},
+    {.name = "lockfile_changed_source_is_not_what_was_locked",
+     .body = changed_source_is_not_what_was_locked},
+    {.name = "lockfile_keeps_what_fits_and_learns_what_is_new",
+     .body = lock_keeps_what_fits_and_learns_what_is_new},
+    {.name = "lockfile_groups_names_and_sources_choose", .body = groups_names_and_sources_choose},
+    {.name = "lockfile_name_follows_the_manifest", .body = name_follows_the_manifest},
+    {.name = "lockfile_mirror_helps_only_under_a_digest", .body = mirror_helps_only_under_a_digest},
+    {.name = "lockfile_holds_no_signature", .body = lock_holds_no_signature},
+    {.name = "lockfile_known_digest_and_size_lock_without_the_network",
+     .body = known_digest_and_size_lock_without_the_network},
+    {0},
+};
+const struct suite suite_lockfile = {"lockfile", tests};
