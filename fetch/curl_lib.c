@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LIBRARY "libcurl.so.4"
@@ -41,6 +42,12 @@ static const char *fill(void *handle)
     return NULL;
 }
 
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value && value[0] ? value : NULL;
+}
+
 enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
 {
     if (!loaded) {
@@ -60,4 +67,19 @@ enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
     }
     *out = &lib;
     return BNT_OK;
+}
+
+CURLcode curl_lib_set_certificates(const struct curl_lib *l, CURL *easy)
+{
+    const char *file = variable("CURL_CA_BUNDLE");
+    const char *dir = variable("SSL_CERT_DIR");
+    file = file ? file : variable("SSL_CERT_FILE");
+    CURLcode rc = CURLE_OK;
+    if (file) {
+        rc = l->easy_setopt(easy, CURLOPT_CAINFO, file);
+    }
+    if (rc == CURLE_OK && dir) {
+        rc = l->easy_setopt(easy, CURLOPT_CAPATH, dir);
+    }
+    return rc;
 }

@@ -21,4 +21,8 @@ struct curl_lib {
  * main thread. Errors: UNSUPPORTED with the package to install. */
 enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err);
 
+/* Where certificates of authorities are: CURL_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR. libcurl
+ * itself, unlike the curl program, does not look at the environment. */
+CURLcode curl_lib_set_certificates(const struct curl_lib *l, CURL *easy);
+
 #endif

@@ -98,29 +98,6 @@ static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_t
     return sink_poll(t->sink, &t->failed) != BNT_OK;
 }
 
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
-/* Where certificates of authorities are: libcurl itself, unlike the curl program, does not look at
- * the environment. */
-static CURLcode set_certificates(const struct transfer *t)
-{
-    const char *file = variable("CURL_CA_BUNDLE");
-    const char *dir = variable("SSL_CERT_DIR");
-    file = file ? file : variable("SSL_CERT_FILE");
-    CURLcode rc = CURLE_OK;
-    if (file) {
-        rc = t->lib->easy_setopt(t->easy, CURLOPT_CAINFO, file);
-    }
-    if (rc == CURLE_OK && dir) {
-        rc = t->lib->easy_setopt(t->easy, CURLOPT_CAPATH, dir);
-    }
-    return rc;
-}
-
 /* Which protocols a transfer may use, at first and after a redirect: never from https to http.
  * libcurl allows a redirect only what both this option and its own list for redirects allow; that
  * list holds http and https. Before 7.85 it took a mask, which later headers call deprecated. */
@@ -162,7 +139,7 @@ static CURLcode set_options(struct transfer *t)
         {CURLOPT_ERRORBUFFER, t->text}, {CURLOPT_WRITEDATA, t},
         {CURLOPT_HEADERDATA, t},        {CURLOPT_XFERINFODATA, t},
     };
-    CURLcode rc = set_certificates(t);
+    CURLcode rc = curl_lib_set_certificates(t->lib, t->easy);
     if (rc == CURLE_OK) {
         rc = set_protocols(t);
     }
