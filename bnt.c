@@ -222,6 +222,7 @@ int main(int argc, char **argv)
         .globals = global_options,
         .interrupted = &interrupted,
         .resolve_model = cache_resolve_model,
+        .source = &fetch_source,
     };
     enum bnt_status st = dispatch(&app, argc, argv);
     if (fflush(stdout) != 0 && st == BNT_OK) {

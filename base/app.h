@@ -5,6 +5,8 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "base/digest.h"
 #include "base/file.h"
@@ -19,6 +21,18 @@ struct bnt_model_ref {
     const char *kind;            /* "real", "tiny" or "scripted"; static */
 };
 
+/* Ranges of the bytes that a model came from: how cache/ reaches sources and the network without
+ * knowing either. fetch/ fills it. */
+struct bnt_source {
+    /* Begin to read a source, spelled as the index records it. Errors: UNSUPPORTED when ranges of
+     * this kind of source cannot be read; otherwise as bnt_fetch. */
+    enum bnt_status (*open)(const char *source, void **reader, struct bnt_err *err);
+    /* Exactly n bytes; an end before that is an error. */
+    enum bnt_status (*read)(void *reader, uint64_t offset, void *out, size_t n,
+                            struct bnt_err *err);
+    void (*close)(void *reader); /* NULL is fine */
+};
+
 struct bnt_app {
     const struct bnt_cmd *const
         *commands; /* NULL-terminated: for help, completion and the man page */
@@ -30,6 +44,8 @@ struct bnt_app {
      * Never touches the network. Errors: NOT_FOUND with the nearest names and what to type. */
     enum bnt_status (*resolve_model)(const struct bnt_app *app, const char *name,
                                      struct bnt_model_ref *out, struct bnt_err *err);
+
+    const struct bnt_source *source; /* for repairs */
 };
 
 /* Path of the bundled model: $BNT_MODELS_DIR, then beside the executable (build tree), then

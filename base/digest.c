@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 1 << 20, RAW_BYTES = 32 };
+enum { READ_BYTES = 1 << 20, RAW_BYTES = BNT_SHA256_BYTES };
 
 struct bnt_sha256 {
     EVP_MD_CTX *ctx;
@@ -38,13 +38,23 @@ enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_
     return BNT_OK;
 }
 
-enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTES],
+                               struct bnt_err *err)
 {
-    static const char digits[] = "0123456789abcdef";
-    unsigned char raw[RAW_BYTES];
     unsigned n = 0;
     if (EVP_DigestFinal_ex(d->ctx, raw, &n) != 1 || n != RAW_BYTES) {
         return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 final failed");
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t raw[RAW_BYTES];
+    enum bnt_status st = bnt_sha256_raw(d, raw, err);
+    if (st != BNT_OK) {
+        return st;
     }
     for (unsigned i = 0; i < RAW_BYTES; i++) {
         hex[2 * i] = digits[raw[i] >> 4];

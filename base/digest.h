@@ -10,6 +10,8 @@
 
 #define BNT_SHA256_HEX 65 /* 64 lower-case hex digits and the terminator */
 
+#define BNT_SHA256_BYTES 32
+
 struct bnt_sha256; /* one running digest; single-threaded */
 
 enum bnt_status bnt_sha256_new(struct bnt_sha256 **out, struct bnt_err *err);
@@ -17,6 +19,9 @@ enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_
                                   struct bnt_err *err);
 /* Finish into lower-case hex. The digest can only be freed afterwards. */
 enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err);
+/* The same as 32 bytes. */
+enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTES],
+                               struct bnt_err *err);
 void bnt_sha256_free(struct bnt_sha256 *d); /* NULL is fine */
 
 /* Called now and then with the bytes done so far; a non-zero return stops with BNT_E_INTERRUPTED.

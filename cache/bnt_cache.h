@@ -88,8 +88,11 @@ bool bnt_cache_name_ok(const char *name);
 /* Where new bytes go until they are verified: write to fd, then bnt_cache_add or release. A
  * temporary whose process died is removed by a later one. */
 struct bnt_cache_temp {
-    int fd; /* -1 when closed */
-    char path[BNT_PATH_MAX];
+    int fd;                  /* -1 when closed */
+    char path[BNT_PATH_MAX]; /* "" when it has become a blob */
+    /* NULL, or a tree of bnt_chunk_tree_new that the writer feeds with every byte in order; it
+     * belongs to the temporary. Without one, bnt_cache_add reads the file again to make it. */
+    struct bnt_chunk_tree *tree;
 };
 enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *t,
                                     struct bnt_err *err);
@@ -130,6 +133,40 @@ enum bnt_cache_health {
 enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                  bnt_digest_progress_fn *progress, void *ctx,
                                  enum bnt_cache_health *health, struct bnt_err *err);
+
+/* Digests of the 4 MiB chunks of a blob, kept beside the store: damage is told by offset and healed
+ * by chunks. The root is one digest for all of them (cache/tree.c). */
+#define BNT_CACHE_CHUNK_BYTES ((size_t)4 << 20)
+struct bnt_chunk_tree;
+enum bnt_status bnt_chunk_tree_new(struct bnt_chunk_tree **out, struct bnt_err *err);
+enum bnt_status bnt_chunk_tree_update(struct bnt_chunk_tree *t, const void *bytes, size_t n,
+                                      struct bnt_err *err);
+/* Only after the last update. */
+enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA256_HEX],
+                                    struct bnt_err *err);
+void bnt_chunk_tree_free(struct bnt_chunk_tree *t); /* NULL is fine */
+/* Of a blob that is in the cache; hex is "" when its tree is not known, which a verification
+ * heals. */
+enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest,
+                                    char hex[BNT_SHA256_HEX], struct bnt_err *err);
+
+/* Which chunks of a blob are not what they were. */
+struct bnt_cache_damage {
+    bool has_tree; /* false: the chunks are not known one by one, and the rest says nothing */
+    uint64_t *bad; /* offsets of bad chunks, ascending */
+    size_t n_bad, n_chunks;
+    uint64_t bad_bytes; /* what a repair has to read from the source */
+};
+enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cache_entry *entry,
+                                      struct bnt_cache_damage *out, struct bnt_err *err);
+void bnt_cache_damage_release(struct bnt_cache_damage *d);
+/* Replace the blob of an entry, reading only its bad chunks, from entry->source. Mappings of the
+ * damaged file keep its bytes. Errors: DIGEST when the source has other content by now,
+ * UNSUPPORTED without a tree or a source, and those of the source. */
+struct bnt_source;
+enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_entry *entry,
+                                 const struct bnt_cache_damage *damage,
+                                 const struct bnt_source *source, struct bnt_err *err);
 
 /* Say that this process uses a blob: until release, or the end of the process, no collection or
  * removal takes it. Also across exec and threads, but not for a child after its parent has

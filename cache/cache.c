@@ -14,6 +14,7 @@
 #include "base/opt.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tree.h"
 
 /* Counts and lists what store_walk finds. */
 struct adoption {
@@ -250,7 +251,9 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
     if (st == BNT_OK) {
         note_use(c, out);
     }
-    if (st == BNT_E_NOT_FOUND || st == BNT_E_DIGEST) {
+    if (st == BNT_E_DIGEST) {
+        bnt_err_hint(err, "run: bnt cache verify --repair %.200s", key);
+    } else if (st == BNT_E_NOT_FOUND) {
         bnt_err_hint(err, "run: bnt fetch --force %.200s", out->source[0] ? out->source : "SOURCE");
     }
     return st;
@@ -259,7 +262,7 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
 enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *t,
                                     struct bnt_err *err)
 {
-    t->fd = -1;
+    *t = (struct bnt_cache_temp){.fd = -1};
     enum bnt_status st = store_temp_sweep(c->dir, bnt_clock_unix_s(), err);
     return st == BNT_OK ? store_temp_open(c->dir, t, err) : st;
 }
@@ -273,6 +276,8 @@ void bnt_cache_temp_release(struct bnt_cache_temp *t)
         close(t->fd);
         t->fd = -1;
     }
+    bnt_chunk_tree_free(t->tree);
+    t->tree = NULL;
 }
 
 /* In one transaction: show the blob of a temporary (NULL: the store has it already), its row and
@@ -313,6 +318,28 @@ static enum bnt_status check_name(const char *name, struct bnt_err *err)
     return st;
 }
 
+/* Keep the tree of a temporary. The blob may be damaged already when one is there: the new one is
+ * of the bytes that were hashed. */
+static enum bnt_status keep_tree(struct bnt_cache *c, struct bnt_cache_temp *t, const char *digest,
+                                 struct bnt_err *err)
+{
+    enum bnt_status st = t->tree ? BNT_OK : tree_of_file(t->path, &t->tree, err);
+    return st == BNT_OK ? tree_store(c->dir, digest, t->tree, err) : st;
+}
+
+enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest,
+                                    char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    struct bnt_chunk_tree *t = NULL;
+    hex[0] = '\0';
+    enum bnt_status st = tree_load(c->dir, digest, &t, err);
+    if (st == BNT_OK && t) {
+        st = bnt_chunk_tree_root(t, hex, err);
+    }
+    bnt_chunk_tree_free(t);
+    return st;
+}
+
 enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
                               struct bnt_cache_entry *entry, struct bnt_err *err)
 {
@@ -326,6 +353,9 @@ enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
     if (st == BNT_OK) {
         st =
             ensure_index(c, err); /* before publish: a cache that cannot index should not fill up */
+    }
+    if (st == BNT_OK) {
+        st = keep_tree(c, t, entry->digest, err);
     }
     if (st == BNT_OK) {
         entry->used_s = entry->verified_s = bnt_clock_unix_s();
@@ -390,6 +420,20 @@ void bnt_cache_list_release(struct bnt_cache_list *l)
     *l = (struct bnt_cache_list){0};
 }
 
+/* Make the tree of a sound blob that has none. Whatever fails, the blob stays sound, and the next
+ * verification tries again. */
+static void note_tree(struct bnt_cache *c, const struct bnt_cache_entry *e, const char *path)
+{
+    struct bnt_chunk_tree *t = NULL;
+    if (index_is_readonly(c->index) || tree_load(c->dir, e->digest, &t, NULL) != BNT_OK) {
+        return;
+    }
+    if (!t && tree_of_file(path, &t, NULL) == BNT_OK) {
+        (void)tree_store(c->dir, e->digest, t, NULL);
+    }
+    bnt_chunk_tree_free(t);
+}
+
 enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                  bnt_digest_progress_fn *progress, void *ctx,
                                  enum bnt_cache_health *health, struct bnt_err *err)
@@ -413,6 +457,7 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
     }
     *health = strcmp(hex, entry->digest) == 0 ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
     if (*health == BNT_CACHE_OK) {
+        note_tree(c, entry, path);
         entry->verified_s = bnt_clock_unix_s();
         st = index_set_verified(c->index, entry->digest, entry->verified_s, err);
     }

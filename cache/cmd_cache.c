@@ -146,153 +146,6 @@ static const struct bnt_cmd cmd_ls = {
     .run = run_ls,
 };
 
-/* ---- verify ---- */
-
-struct verify_run {
-    struct bnt_app *app;
-    struct bnt_cache *cache;
-    struct bnt_progress progress;
-    uint64_t before; /* bytes of the blobs that are done */
-    size_t n_missing, n_corrupt;
-    json_t *entries; /* NULL without --json */
-};
-
-static const char *health_name(enum bnt_cache_health health)
-{
-    static const char *const names[] = {"ok", "missing", "size", "corrupt"};
-    return names[health];
-}
-
-static int verify_progress(void *ctx, uint64_t done_bytes)
-{
-    struct verify_run *run = ctx;
-    bnt_progress_update(&run->progress, run->before + done_bytes);
-    return *run->app->interrupted != 0;
-}
-
-static void tell_problem(const struct bnt_cache_entry *e, enum bnt_cache_health health)
-{
-    static const char *const problems[] = {"", "its file is gone", "its size differs",
-                                           "sha256 differs"};
-    char hint[256];
-    snprintf(hint, sizeof hint, "run: bnt fetch --force %.150s",
-             e->source[0] ? e->source : "SOURCE");
-    bnt_msg_warn(hint, "cache: %s is %s: %s", e->name[0] ? e->name : e->digest,
-                 health == BNT_CACHE_MISSING ? "missing" : "corrupt", problems[health]);
-}
-
-static enum bnt_status verify_one(struct verify_run *run, struct bnt_cache_entry *e,
-                                  struct bnt_err *err)
-{
-    enum bnt_cache_health health = BNT_CACHE_OK;
-    enum bnt_status st = bnt_cache_verify(run->cache, e, verify_progress, run, &health, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    run->before += e->size;
-    run->n_missing += health == BNT_CACHE_MISSING;
-    run->n_corrupt += health == BNT_CACHE_SIZE_DIFFERS || health == BNT_CACHE_CORRUPT;
-    if (health != BNT_CACHE_OK) {
-        bnt_progress_end(&run->progress);
-        tell_problem(e, health);
-    }
-    if (run->entries) {
-        json_t *row =
-            json_pack("{s:o, s:s, s:I, s:s}", "name", cmd_cache_text_or_null(e->name), "digest",
-                      e->digest, "size", (json_int_t)e->size, "health", health_name(health));
-        if (json_array_append_new(run->entries, row) != 0) {
-            return bnt_err_nomem(err, "the JSON answer", 0);
-        }
-    }
-    return BNT_OK;
-}
-
-/* The entries that were asked for, in the order of the question; all of them without a question. */
-static enum bnt_status select_entries(struct bnt_cache *cache, struct bnt_cache_list *list,
-                                      int argc, char **argv, struct bnt_err *err)
-{
-    if (argc == 0) {
-        enum bnt_status st = bnt_cache_adopt(cache, err);
-        return st == BNT_OK ? bnt_cache_list(cache, list, err) : st;
-    }
-    list->at = calloc((size_t)argc, sizeof *list->at);
-    if (!list->at) {
-        return bnt_err_nomem(err, "list of models", (size_t)argc * sizeof *list->at);
-    }
-    enum bnt_status st = BNT_OK;
-    for (int a = 0; st == BNT_OK && a < argc; a++) {
-        st = bnt_cache_find(cache, argv[a], &list->at[list->n++], err);
-    }
-    return st;
-}
-
-static enum bnt_status verify_list(struct verify_run *run, struct bnt_cache_list *list,
-                                   struct bnt_err *err)
-{
-    uint64_t total = 0;
-    for (size_t i = 0; i < list->n; i++) {
-        total += list->at[i].size;
-    }
-    bnt_progress_begin(&run->progress, "verifying", total, true);
-    enum bnt_status st = BNT_OK;
-    for (size_t i = 0; st == BNT_OK && i < list->n; i++) {
-        st = verify_one(run, &list->at[i], err);
-    }
-    bnt_progress_end(&run->progress);
-    return st;
-}
-
-/* The outcome in words or JSON, and the exit code. */
-static enum bnt_status verify_report(struct verify_run *run, const struct bnt_cache_list *list)
-{
-    size_t problems = run->n_missing + run->n_corrupt;
-    if (run->entries) {
-        enum bnt_status st = cmd_cache_print_json(
-            json_pack("{s:I, s:I, s:O}", "checked", (json_int_t)list->n, "problems",
-                      (json_int_t)problems, "entries", run->entries));
-        if (st != BNT_OK) {
-            return st;
-        }
-    } else {
-        printf("%zu checked, %zu ok, %zu corrupt, %zu missing\n", list->n, list->n - problems,
-               run->n_corrupt, run->n_missing);
-    }
-    return run->n_corrupt ? BNT_E_DIGEST : run->n_missing ? BNT_E_NOT_FOUND : BNT_OK;
-}
-
-static enum bnt_status run_verify(struct bnt_app *app, const void *opts, int argc, char **argv)
-{
-    const struct cache_opts *o = opts;
-    struct bnt_err err = {0};
-    struct verify_run run = {.app = app, .entries = o->json ? json_array() : NULL};
-    struct bnt_cache_list list = {0};
-    enum bnt_status st = bnt_cache_open(NULL, &run.cache, &err);
-    if (st == BNT_OK) {
-        st = select_entries(run.cache, &list, argc, argv, &err);
-    }
-    if (st == BNT_OK) {
-        st = verify_list(&run, &list, &err);
-    }
-    st = st == BNT_OK ? verify_report(&run, &list) : bnt_msg_error(&err);
-    json_decref(run.entries);
-    bnt_cache_list_release(&list);
-    bnt_cache_close(run.cache);
-    return st;
-}
-
-static const struct bnt_cmd cmd_verify = {
-    .name = "verify",
-    .synopsis = "[--json] [NAME...]",
-    .summary = "hash models again and compare with their digests",
-    .description = "Reads every byte of the named models, or of all. Exit code 13 when one is\n"
-                   "corrupt, 8 when one is missing.",
-    .opts = json_options,
-    .opts_size = sizeof(struct cache_opts),
-    .examples = "  bnt cache verify              # everything\n"
-                "  bnt cache verify bitnet-2b    # one model",
-    .run = run_verify,
-};
-
 /* ---- rebuild and dir ---- */
 
 static enum bnt_status run_rebuild(struct bnt_app *app, const void *opts, int argc, char **argv)
@@ -350,9 +203,17 @@ static const struct bnt_cmd cmd_dir = {
     .run = run_dir,
 };
 
-static const struct bnt_cmd *const sub_commands[] = {
-    &cmd_ls,          &cmd_cache_stats, &cmd_verify,  &cmd_cache_gc, &cmd_cache_rm, &cmd_cache_pin,
-    &cmd_cache_unpin, &cmd_cache_key,   &cmd_rebuild, &cmd_dir,      NULL};
+static const struct bnt_cmd *const sub_commands[] = {&cmd_ls,
+                                                     &cmd_cache_stats,
+                                                     &cmd_cache_verify,
+                                                     &cmd_cache_gc,
+                                                     &cmd_cache_rm,
+                                                     &cmd_cache_pin,
+                                                     &cmd_cache_unpin,
+                                                     &cmd_cache_key,
+                                                     &cmd_rebuild,
+                                                     &cmd_dir,
+                                                     NULL};
 
 const struct bnt_cmd bnt_cmd_cache = {
     .name = "cache",

@@ -16,6 +16,7 @@
 
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tree.h"
 
 static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, struct bnt_err *err)
 {
@@ -32,15 +33,18 @@ static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, stru
     return st;
 }
 
-static enum bnt_status unlink_claimed(struct bnt_cache *c, const char *path, int fd,
-                                      struct bnt_err *err)
+static enum bnt_status unlink_claimed(struct bnt_cache *c, const char *digest, const char *path,
+                                      int fd, struct bnt_err *err)
 {
     enum bnt_status st = index_begin(c->index, err);
     if (st != BNT_OK) {
         return st;
     }
-    if (lease_same_file(path, fd) && unlink(path) != 0 && errno != ENOENT) {
-        st = bnt_err_errno(err, "cache: cannot remove %s", path);
+    if (lease_same_file(path, fd)) {
+        tree_remove(c->dir, digest);
+        if (unlink(path) != 0 && errno != ENOENT) {
+            st = bnt_err_errno(err, "cache: cannot remove %s", path);
+        }
     }
     index_rollback(c->index); /* nothing was written: only the turn was needed */
     return st;
@@ -59,7 +63,7 @@ enum bnt_status cache_remove_blob(struct bnt_cache *c, const char *digest, enum 
         st = delete_rows(c, digest, err);
     }
     if (st == BNT_OK && *state == LEASE_FREE) {
-        st = unlink_claimed(c, path, fd, err);
+        st = unlink_claimed(c, digest, path, fd, err);
     }
     if (fd >= 0) {
         close(fd);

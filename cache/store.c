@@ -41,7 +41,7 @@ enum bnt_status store_blob_path(const char *dir, const char *digest, char out[BN
 
 enum bnt_status store_temp_open(const char *dir, struct bnt_cache_temp *t, struct bnt_err *err)
 {
-    t->fd = -1;
+    *t = (struct bnt_cache_temp){.fd = -1};
     enum bnt_status st = bnt_path_format(t->path, err, "%s/tmp", dir);
     if (st == BNT_OK) {
         st = bnt_mkdirs(t->path, err);

@@ -2,9 +2,13 @@
 #ifndef BNT_FETCH_COMMANDS_H
 #define BNT_FETCH_COMMANDS_H
 
+#include "base/app.h"
 #include "base/opt.h"
 
 extern const struct bnt_cmd bnt_cmd_fetch;
+
+/* bnt_app's source: ranges of bundled: and file:// sources. */
+extern const struct bnt_source fetch_source;
 extern const struct bnt_cmd bnt_cmd_lock;
 extern const struct bnt_cmd bnt_cmd_update;
 
