@@ -300,10 +300,11 @@ static uint64_t resident_bytes(const struct bnt_model *m)
     return sum;
 }
 
-/* What is held besides weights and sessions: metadata, vocabulary, norms, the program itself. */
+/* What is held besides weights and sessions: metadata, vocabulary, norms, the program itself, and
+ * mapped pages between their copying and their release. */
 static uint64_t fixed_bytes(const struct bnt_model *m)
 {
-    return m->gguf->data_offset * 3 + m->norms_size * sizeof(float) + (16u << 20);
+    return m->gguf->data_offset * 3 + m->norms_size * sizeof(float) + (32u << 20);
 }
 
 uint64_t bnt_model_memory_need(const struct bnt_model *m, const struct bnt_session_options *opts)
@@ -357,7 +358,6 @@ static void release_weights(struct bnt_model *m)
     }
     weight_release(&m->head);
     weight_release(&m->embd);
-    m->packed_bytes = 0;
 }
 
 /* Nothing to do when weights are streamed. */

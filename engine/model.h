@@ -58,7 +58,6 @@ struct bnt_model {
     enum i2s_layout i2s_layout;
     float attn_scale;              /* 1/sqrt(head_dim) */
     uint64_t memory_limit;         /* bytes */
-    uint64_t packed_bytes;         /* of weights made on load */
     char *name;                    /* general.name */
     float *norms;                  /* owner of all norms and biases */
     size_t norms_used, norms_size; /* floats */

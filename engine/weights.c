@@ -197,12 +197,16 @@ static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *
 enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
                             uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err)
 {
-    if (!w->native) {
-        return load_packed(m, w, row0, row1, dst, scratch, err);
+    enum bnt_status st =
+        w->native ? gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
+                                     (row1 - row0) * w->row_bytes, dst, err)
+                  : load_packed(m, w, row0, row1, dst, scratch, err);
+    if (st == BNT_OK && w->native && w->ternary) {
+        st = read_i2s_scale(m, w, err);
     }
-    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
-                                          (row1 - row0) * w->row_bytes, dst, err);
-    return st == BNT_OK && w->ternary ? read_i2s_scale(m, w, err) : st;
+    /* What was copied is not read again soon: its mapped pages must not count as ours. */
+    gguf_tensor_release(m->gguf, w->tensor);
+    return st;
 }
 
 enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, struct bnt_err *err)
@@ -224,8 +228,6 @@ enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, stru
     free(scratch);
     if (st == BNT_OK) {
         w->data = w->owned;
-        m->packed_bytes += bytes;
-        gguf_tensor_release(m->gguf, w->tensor);
     }
     return st;
 }

@@ -232,6 +232,22 @@ static void two_billion_parameters_run_within_one_gigabyte(void **state)
     es_close(&e);
 }
 
+/* The same by --memory-limit, where the file can be mapped: what is mapped counts too. */
+static void two_billion_parameters_stay_below_a_memory_limit(void **state)
+{
+    (void)state;
+    struct es_engine e;
+    struct bnt_session_options so = {.n_ctx = 256, .n_threads = 2};
+    struct bnt_model_options mo = {.memory_limit = 300u << 20, .i2s_layout = "128/32"};
+    es_open_with(&e, getenv("BNT_SYNTH2B"), &mo, &so);
+    assert_true(bnt_model_info(e.model)->streamed);
+    const int32_t ids[] = {128000, 9906, 1917};
+    es_greedy(&e, ids, 3);
+    assert_true(bnt_model_memory_need(e.model, &so) <= mo.memory_limit);
+    assert_in_range(bnt_peak_rss(), 1, mo.memory_limit);
+    es_close(&e);
+}
+
 static void two_billion_parameters_peak_below_2_2_gigabytes(void **state)
 {
     (void)state;
@@ -424,6 +440,10 @@ static const struct suite_test tests[] = {
      .body = a_limit_that_cannot_hold_is_refused_with_need_and_have},
     {.name = "engine_2b_runs_within_1_gigabyte",
      .body = two_billion_parameters_run_within_one_gigabyte,
+     .needs = "synth2b",
+     .timeout_ms = 120000},
+    {.name = "engine_2b_stays_below_a_memory_limit",
+     .body = two_billion_parameters_stay_below_a_memory_limit,
      .needs = "synth2b",
      .timeout_ms = 120000},
     {.name = "engine_2b_peak_below_2_2_gigabytes",
