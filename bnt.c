@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/app.h"
 #include "base/msg.h"
@@ -166,6 +167,17 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
+/* A page of a mapped file that is no longer there: somebody cut the file short. Results of this run
+ * are lost, so it ends, saying why; only calls that are safe in a handler. */
+static void on_bus_error(int number)
+{
+    (void)number;
+    static const char text[] = "error: a model file was cut short while it was in use\n"
+                               "  hint: replace models by rename, as bnt fetch does\n";
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_FILE);
+}
+
 /* The first SIGINT or SIGTERM asks for a clean stop; the second one kills, since the handler is
  * gone by then. */
 static void catch_signals(void)
@@ -174,6 +186,8 @@ static void catch_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_bus_error;
+    sigaction(SIGBUS, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
