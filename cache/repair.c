@@ -1,9 +1,9 @@
 /* Damage by chunk, and its repair.
  *
  *   whole digest differs ─► leaves compared ─► bad chunks known
- *                                                   │
- *   temporary: the good chunks of the blob, the bad ones from the source, each held against its
- * leaf │ whole digest of the temporary is the name ─► bnt_cache_add replaces the blob by rename
+ *   ─► temporary: the good chunks of the blob, the bad ones from the source, each held against
+ *      its leaf
+ *   ─► whole digest of the temporary is the name ─► bnt_cache_add replaces the blob by rename
  *
  * Nobody's mapping changes, a death anywhere leaves the damaged blob and a temporary, and a source
  * that has other content by now is noticed at the first chunk. */
@@ -210,6 +210,8 @@ static enum bnt_status run_repair(struct repair *r, const struct bnt_cache_entry
     bnt_cache_temp_release(&temp);
     r->source->close(r->reader);
     free(r->chunk);
+    r->temp = NULL;
+    r->chunk = NULL;
     return st;
 }
 

@@ -16,6 +16,7 @@ struct env_row {
     const char *name;
     const char *library; /* who reads it; NULL: bnt itself */
     const char *meaning;
+    bool secret; /* shown as stars */
 };
 
 static const struct env_row rows[] = {
@@ -36,6 +37,12 @@ static const struct env_row rows[] = {
     {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
     {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
+    {"HF_ENDPOINT", NULL, "the model hub of hf:// sources (https://huggingface.co)"},
+    {"HF_TOKEN", NULL, "token for the hub", true},
+    {"HF_TOKEN_PATH", NULL, "file with the token, without HF_TOKEN"},
+    {"HF_HOME", NULL, "the token is in token, the hub's cache in hub/ below it"},
+    {"HF_HUB_CACHE", NULL, "cache of the hub's own tools, which is looked at before a download"},
+    {"HF_HUB_OFFLINE", NULL, "1: the hub is not asked"},
     {"http_proxy", "libcurl", "proxy for http://"},
     {"HTTPS_PROXY", "libcurl", "proxy for https:// (also in lower case)"},
     {"ALL_PROXY", "libcurl", "proxy for both (also in lower case)"},
@@ -64,13 +71,17 @@ static const char *reader(const struct env_row *row)
     return row->library ? row->library : "bnt";
 }
 
-/* The value, with the user and password of a proxy's address hidden, since this is pasted into bug
- * reports. NULL: unset. */
-static char *shown_value(const char *name, char out[VALUE_MAX_BYTES])
+/* The value, with a token, and the user and password of a proxy's address hidden, since this is
+ * pasted into bug reports. NULL: unset. */
+static char *shown_value(const struct env_row *row, char out[VALUE_MAX_BYTES])
 {
-    const char *value = getenv(name);
+    const char *value = getenv(row->name);
     if (!value) {
         return NULL;
+    }
+    if (row->secret) {
+        snprintf(out, VALUE_MAX_BYTES, "***");
+        return out;
     }
     const char *scheme = strstr(value, "://");
     const char *host = scheme ? scheme + 3 : value;
@@ -102,7 +113,7 @@ static enum bnt_status print_json(void)
     json_t *array = json_array();
     for (size_t i = 0; i < N_ROWS; i++) {
         json_t *row = json_pack("{s:s, s:o, s:s, s:s}", "name", rows[i].name, "value",
-                                json_value(shown_value(rows[i].name, value)), "meaning",
+                                json_value(shown_value(&rows[i], value)), "meaning",
                                 rows[i].meaning, "read_by", reader(&rows[i]));
         json_array_append_new(array, row);
     }
@@ -116,7 +127,7 @@ static void print_table(void)
 {
     char value[VALUE_MAX_BYTES];
     for (size_t i = 0; i < N_ROWS; i++) {
-        const char *shown = shown_value(rows[i].name, value);
+        const char *shown = shown_value(&rows[i], value);
         printf("%-17s %s%s\n    %s; read by %s\n", rows[i].name, shown ? "= " : "(unset)",
                shown ? shown : "", rows[i].meaning, reader(&rows[i]));
     }
