@@ -11,22 +11,63 @@
 enum { KEY_BYTES = 128 };
 #define PI 3.14159265358979323846
 
-static double key_f64(const struct gguf *g, const char *arch, const char *suffix, double fallback)
+/* Metadata "<arch>.rope.*" besides what struct rope keeps. */
+struct rope_keys {
+    double n_rot, factor, n_ctx_orig, beta_fast, beta_slow, attn_factor;
+};
+
+/* A whole number or a float; *value stays as it is where the key is absent. */
+static enum bnt_status key_number(const struct gguf *g, const char *arch, const char *suffix,
+                                  double *value, struct bnt_err *err)
 {
     char key[KEY_BYTES];
+    uint64_t whole;
     double v;
     snprintf(key, sizeof key, "%s.rope.%s", arch, suffix);
-    return gguf_get_f64(g, key, &v) && isfinite(v) ? v : fallback;
+    if (!gguf_find(g, key)) {
+        return BNT_OK;
+    }
+    if (gguf_get_u64(g, key, &whole)) {
+        v = (double)whole;
+    } else if (!gguf_get_f64(g, key, &v) || !isfinite(v)) {
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is no number", g->path, key);
+    }
+    *value = v;
+    return BNT_OK;
+}
+
+static enum bnt_status read_keys(const struct gguf *g, const char *arch, struct rope *r,
+                                 struct rope_keys *k, struct bnt_err *err)
+{
+    const struct {
+        const char *suffix;
+        double *value;
+    } rows[] = {
+        {"dimension_count", &k->n_rot},
+        {"freq_base", &r->theta},
+        {"scale_linear", &k->factor}, /* the older key: the newer one overrides */
+        {"scaling.factor", &k->factor},
+        {"scaling.original_context_length", &k->n_ctx_orig},
+        {"scaling.yarn_beta_fast", &k->beta_fast},
+        {"scaling.yarn_beta_slow", &k->beta_slow},
+        {"scaling.attn_factor", &k->attn_factor},
+    };
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < sizeof rows / sizeof rows[0]; i++) {
+        st = key_number(g, arch, rows[i].suffix, rows[i].value, err);
+    }
+    return st;
 }
 
 /* YaRN, section 3.2: which pairs are interpolated, as a ramp between the dimensions whose
- * wavelength makes beta_fast and beta_slow turns within the original context. */
-static double yarn_ramp(const struct rope *r, double n_ctx_orig, uint32_t pair,
-                        const double beta[2])
+ * wavelength makes beta_fast and beta_slow turns within the original context. 1: keep the pair,
+ * 0: interpolate it. */
+static double yarn_ramp(const struct rope *r, const struct rope_keys *k, uint32_t pair)
 {
+    const double beta[2] = {k->beta_fast, k->beta_slow};
     double dim[2];
     for (int i = 0; i < 2; i++) {
-        dim[i] = r->n_rot * fm_log(n_ctx_orig / (beta[i] * 2 * PI)) / (2 * fm_log(r->theta));
+        dim[i] = r->n_rot * fm_log(k->n_ctx_orig / (beta[i] * 2 * PI)) / (2 * fm_log(r->theta));
     }
     double low = floor(dim[0]) > 0 ? floor(dim[0]) : 0;
     double high = ceil(dim[1]) < r->n_rot - 1 ? ceil(dim[1]) : r->n_rot - 1;
@@ -34,51 +75,47 @@ static double yarn_ramp(const struct rope *r, double n_ctx_orig, uint32_t pair,
     return 1 - (y < 0 ? 0 : y > 1 ? 1 : y);
 }
 
-static void apply_yarn(struct rope *r, const struct gguf *g, const char *arch, double factor,
-                       uint32_t n_ctx_train)
+static enum bnt_status apply_yarn(struct rope *r, const struct rope_keys *k, const char *path,
+                                  struct bnt_err *err)
 {
-    double n_ctx_orig = key_f64(g, arch, "scaling.original_context_length", n_ctx_train);
-    double beta[2] = {key_f64(g, arch, "scaling.yarn_beta_fast", 32),
-                      key_f64(g, arch, "scaling.yarn_beta_slow", 1)};
-    for (uint32_t i = 0; i < r->n_rot / 2; i++) {
-        double mix = yarn_ramp(r, n_ctx_orig, i, beta); /* 1: keep, 0: interpolate */
-        r->freq[i] = r->freq[i] / factor * (1 - mix) + r->freq[i] * mix;
+    if (!(k->n_ctx_orig > 0 && k->beta_fast > 0 && k->beta_slow > 0)) {
+        return gguf_fail(err, GGUF_FAULT_BOUNDS,
+                         "%s: yarn with an original context of %g and betas of %g and %g", path,
+                         k->n_ctx_orig, k->beta_fast, k->beta_slow);
     }
-    r->attn_scale = key_f64(g, arch, "scaling.attn_factor", 1) * (1 + 0.1 * fm_log(factor));
+    for (uint32_t i = 0; i < r->n_rot / 2; i++) {
+        double mix = yarn_ramp(r, k, i);
+        r->freq[i] = r->freq[i] / k->factor * (1 - mix) + r->freq[i] * mix;
+    }
+    r->attn_scale = k->attn_factor * (1 + 0.1 * fm_log(k->factor));
+    return BNT_OK;
 }
 
 static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const char *arch,
-                                     uint32_t n_ctx_train, struct bnt_err *err)
+                                     const struct rope_keys *k, struct bnt_err *err)
 {
     char key[KEY_BYTES];
-    struct gguf_str type;
-    double factor = key_f64(g, arch, "scaling.factor", 0);
+    struct gguf_str type = {"linear", 6}; /* what a factor without a type means */
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
-    if (!gguf_get_str(g, key, &type)) {
-        factor = key_f64(g, arch, "scale_linear", factor); /* the older key */
-        type = (struct gguf_str){"linear", 6};
+    gguf_get_str(g, key, &type);
+    bool linear = gguf_str_eq(type, "linear"), yarn = gguf_str_eq(type, "yarn");
+    if (!linear && !yarn && !gguf_str_eq(type, "none")) {
+        bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: rope scaling '%.*s' is not known here", g->path,
+                    type.len > 64 ? 64 : (int)type.len, type.data);
+        bnt_err_hint(err, "none, linear, yarn and rope_freqs are");
+        return BNT_E_UNSUPPORTED;
     }
-    if (gguf_str_eq(type, "none") || factor == 0 || factor == 1) {
-        return BNT_OK;
-    }
-    if (factor < 0) {
+    if (k->factor < 0) {
         return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.scaling.factor is %g", g->path, arch,
-                         factor);
+                         k->factor);
     }
-    if (gguf_str_eq(type, "linear")) {
-        for (uint32_t i = 0; i < r->n_rot / 2; i++) {
-            r->freq[i] /= factor;
-        }
+    if (k->factor == 0 || k->factor == 1) {
         return BNT_OK;
     }
-    if (gguf_str_eq(type, "yarn")) {
-        apply_yarn(r, g, arch, factor, n_ctx_train);
-        return BNT_OK;
+    for (uint32_t i = 0; linear && i < r->n_rot / 2; i++) {
+        r->freq[i] /= k->factor;
     }
-    bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: rope scaling '%.*s' is not known here", g->path,
-                (int)type.len, type.data);
-    bnt_err_hint(err, "none, linear, yarn and rope_freqs are");
-    return BNT_E_UNSUPPORTED;
+    return yarn ? apply_yarn(r, k, g->path, err) : BNT_OK;
 }
 
 static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struct bnt_err *err)
@@ -112,18 +149,26 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struc
 enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
                           uint32_t n_ctx_train, struct bnt_err *err)
 {
-    double n_rot = key_f64(g, arch, "dimension_count", head_dim);
-    *r = (struct rope){.theta = key_f64(g, arch, "freq_base", 10000.0), .attn_scale = 1};
-    if (n_rot < 2 || n_rot > head_dim || n_rot != floor(n_rot) || (uint32_t)n_rot % 2 != 0) {
+    struct rope_keys k = {.n_rot = head_dim,
+                          .n_ctx_orig = n_ctx_train,
+                          .beta_fast = 32,
+                          .beta_slow = 1,
+                          .attn_factor = 1};
+    *r = (struct rope){.theta = 10000.0, .attn_scale = 1};
+    enum bnt_status st = read_keys(g, arch, r, &k, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (k.n_rot < 2 || k.n_rot > head_dim || fmod(k.n_rot, 2) != 0) {
         return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
-                         "%s: %s.rope.dimension_count is %g, head size is %u", g->path, arch, n_rot,
-                         head_dim);
+                         "%s: %s.rope.dimension_count is %g, head size is %u", g->path, arch,
+                         k.n_rot, head_dim);
     }
     if (!(r->theta > 1)) {
         return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.freq_base is %g", g->path, arch,
                          r->theta);
     }
-    r->n_rot = (uint32_t)n_rot;
+    r->n_rot = (uint32_t)k.n_rot;
     r->freq = calloc(r->n_rot / 2, sizeof *r->freq);
     if (!r->freq) {
         return bnt_err_nomem(err, "rope frequencies", r->n_rot);
@@ -131,8 +176,8 @@ enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
         r->freq[i] = fm_exp(-2.0 * i / r->n_rot * fm_log(r->theta));
     }
-    enum bnt_status st = apply_factors(r, g, err);
-    return st == BNT_OK ? apply_scaling(r, g, arch, n_ctx_train, err) : st;
+    st = apply_factors(r, g, err);
+    return st == BNT_OK ? apply_scaling(r, g, arch, &k, err) : st;
 }
 
 void rope_release(struct rope *r)
