@@ -16,7 +16,6 @@ struct env_row {
     const char *name;
     const char *library; /* who reads it; NULL: bnt itself */
     const char *meaning;
-    bool secret; /* shown as stars */
 };
 
 static const struct env_row rows[] = {
@@ -38,7 +37,7 @@ static const struct env_row rows[] = {
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
     {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
     {"HF_ENDPOINT", NULL, "the model hub of hf:// sources (https://huggingface.co)"},
-    {"HF_TOKEN", NULL, "token for the hub", true},
+    {"HF_TOKEN", NULL, "token for the hub, shown as ***"},
     {"HF_TOKEN_PATH", NULL, "file with the token, without HF_TOKEN"},
     {"HF_HOME", NULL, "the token is in token, the hub's cache in hub/ below it"},
     {"HF_HUB_CACHE", NULL, "cache of the hub's own tools, which is looked at before a download"},
@@ -71,6 +70,19 @@ static const char *reader(const struct env_row *row)
     return row->library ? row->library : "bnt";
 }
 
+/* Names of tokens and keys. */
+static bool is_secret(const char *name)
+{
+    static const char *const ends[] = {"_TOKEN", "_SECRET_ACCESS_KEY"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        size_t n = strlen(name), k = strlen(ends[i]);
+        if (n > k && strcmp(name + n - k, ends[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The value, with a token, and the user and password of a proxy's address hidden, since this is
  * pasted into bug reports. NULL: unset. */
 static char *shown_value(const struct env_row *row, char out[VALUE_MAX_BYTES])
@@ -79,7 +91,7 @@ static char *shown_value(const struct env_row *row, char out[VALUE_MAX_BYTES])
     if (!value) {
         return NULL;
     }
-    if (row->secret) {
+    if (is_secret(row->name)) {
         snprintf(out, VALUE_MAX_BYTES, "***");
         return out;
     }
