@@ -7,7 +7,9 @@
  *     http://           http://example.org/m.gguf     network and a digest: anybody may change it
  *
  * Bytes are hashed while they are written to a temporary of the cache, and enter it only when they
- * are complete and the digest is the expected one. Whatever fails leaves the cache as it was.
+ * are complete and the digest is the expected one. Whatever fails leaves the cache as it was; what
+ * came over the network is kept beside it, and the next fetch goes on from there
+ * (docs/transfer.md). While one process fetches a file, others that want it wait.
  *
  * Environment for https and http: SSL_CERT_FILE, SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables
  * (https_proxy, HTTPS_PROXY, http_proxy, all_proxy, no_proxy...) and ~/.netrc. */
@@ -34,7 +36,9 @@ struct bnt_fetch_opts {
     bool move_name;     /* let the name move to another source, without fetching what is there */
     bool nameless;      /* the name only finds what is there; what comes gets none */
     uint32_t connect_timeout_ms; /* 0: 20 s */
-    uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the transfer */
+    uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the request */
+    uint32_t max_attempts; /* 0: 5 failures of a server in a row, without progress, are the end */
+    uint32_t max_wait_s; /* 0: 300 s of waiting in all, for servers that fail or ask for a pause */
     const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
     bnt_fetch_progress_fn *progress;          /* may be NULL */
     void *ctx;
@@ -49,9 +53,9 @@ struct bnt_fetch_result {
 
 /* Errors by cause: USAGE a source or name that cannot be, or a name that another source has;
  * DIGEST; OFFLINE; AUTH 401, 403, 407; NOT_FOUND 404, 410, no such file; RATE_LIMIT 429; NETWORK
- * time-out, DNS, refused, reset, TLS, a body that ends early, a refused redirect, 408 and 5xx;
- * NO_SPACE; INTERRUPTED; UNSUPPORTED a scheme that is not known, or no libcurl; FAILED any other
- * answer. */
+ * time-out, DNS, refused, reset, TLS, a body that ends early, a refused redirect, 408 and 5xx,
+ * after all attempts; CIRCUIT the server failed too often lately and was not asked; NO_SPACE;
+ * INTERRUPTED; UNSUPPORTED a scheme that is not known, or no libcurl; FAILED any other answer. */
 enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err);

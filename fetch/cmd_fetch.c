@@ -322,10 +322,13 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "network. A local file is read again when its size or time has changed, a remote one\n"
         "with --force.\n"
         "\n"
+        "What may pass is tried again, and what has arrived is kept: the next attempt, or the\n"
+        "next process, goes on where it ended.\n"
+        "\n"
         "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
         "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"
-        "to date. SSL_CERT_FILE, SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and\n"
-        "~/.netrc are honoured.",
+        "to date, 21 the server failed too often lately (bnt mirror status). SSL_CERT_FILE,\n"
+        "SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and ~/.netrc are honoured.",
     .examples = "  bnt fetch --locked                            # in CI: what bnt.lock says\n"
                 "  bnt fetch --group nightly                     # some models of bnt.yml\n"
                 "  bnt fetch bundled:                            # the bundled model, as "

@@ -5,7 +5,7 @@
 #include "base/app.h"
 #include "base/opt.h"
 
-extern const struct bnt_cmd bnt_cmd_fetch;
+extern const struct bnt_cmd bnt_cmd_fetch, bnt_cmd_mirror;
 
 /* bnt_app's source: ranges of bundled: and file:// sources. */
 extern const struct bnt_source fetch_source;

@@ -27,10 +27,22 @@ static const char *fill(void *handle)
         const char *name;
         void *slot;
     } symbols[] = {
-        {"curl_global_init", &lib.global_init},     {"curl_easy_init", &lib.easy_init},
-        {"curl_easy_setopt", &lib.easy_setopt},     {"curl_easy_perform", &lib.easy_perform},
-        {"curl_easy_getinfo", &lib.easy_getinfo},   {"curl_easy_cleanup", &lib.easy_cleanup},
+        {"curl_global_init", &lib.global_init},
+        {"curl_easy_init", &lib.easy_init},
+        {"curl_easy_setopt", &lib.easy_setopt},
+        {"curl_easy_perform", &lib.easy_perform},
+        {"curl_easy_getinfo", &lib.easy_getinfo},
+        {"curl_easy_cleanup", &lib.easy_cleanup},
         {"curl_easy_strerror", &lib.easy_strerror},
+        {"curl_multi_init", &lib.multi_init},
+        {"curl_multi_add_handle", &lib.multi_add_handle},
+        {"curl_multi_remove_handle", &lib.multi_remove_handle},
+        {"curl_multi_perform", &lib.multi_perform},
+        {"curl_multi_poll", &lib.multi_poll},
+        {"curl_multi_info_read", &lib.multi_info_read},
+        {"curl_multi_cleanup", &lib.multi_cleanup},
+        {"curl_slist_append", &lib.slist_append},
+        {"curl_slist_free_all", &lib.slist_free_all},
     };
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
         void *address = dlsym(handle, symbols[i].name);

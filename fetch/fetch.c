@@ -11,9 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fetch/http.h"
+#include "fetch/part.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
+#include "fetch/transfer.h"
 
 #define COPY_BYTES (1u << 20)
 
@@ -220,23 +221,28 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
 }
 
 /* Compare what came with what was expected. */
-static enum bnt_status check_digest(struct fetch *f, struct sink *sink, struct bnt_err *err)
+static enum bnt_status check_digest(const struct fetch *f, struct bnt_err *err)
 {
-    char *digest = f->result->entry.digest;
-    if (sink->done == 0) {
-        return bnt_err_set(err, BNT_E_FILE, "%.300s is empty", f->source.shown);
+    const char *digest = f->result->entry.digest;
+    if (!f->expected[0] || strcmp(digest, f->expected) == 0) {
+        return BNT_OK;
     }
-    enum bnt_status st = sink_digest(sink, digest, err);
-    if (st == BNT_OK && f->expected[0] && strcmp(digest, f->expected) != 0) {
-        st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s", f->source.shown,
-                         digest, f->expected);
-        bnt_err_hint(err, "the file at the source is not the one that was meant; nothing was kept");
-    }
+    enum bnt_status st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s",
+                                     f->source.shown, digest, f->expected);
+    bnt_err_hint(err, "the file at the source is not the one that was meant; nothing was kept");
     return st;
 }
 
-/* Bring the bytes and put them into the cache. */
-static enum bnt_status transfer(struct fetch *f, struct bnt_err *err)
+static enum bnt_status publish(struct fetch *f, struct bnt_cache_temp *temp, struct bnt_err *err)
+{
+    if (f->opts->nameless) {
+        f->result->entry.name[0] = '\0';
+    }
+    return bnt_cache_add(f->cache, temp, &f->result->entry, err);
+}
+
+/* A file of this machine: copied into a temporary, then put into the cache. */
+static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
 {
     struct bnt_cache_entry *e = &f->result->entry;
     struct bnt_cache_temp temp;
@@ -247,20 +253,100 @@ static enum bnt_status transfer(struct fetch *f, struct bnt_err *err)
     }
     st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
     if (st == BNT_OK) {
-        st = source_is_remote(&f->source) ? http_get(&f->source, &sink, e->source_tag, err)
-                                          : copy_file(f, &sink, err);
+        st = copy_file(f, &sink, err);
+    }
+    if (st == BNT_OK && sink.done == 0) {
+        st = bnt_err_set(err, BNT_E_FILE, "%.300s is empty", f->source.shown);
     }
     if (st == BNT_OK) {
-        st = check_digest(f, &sink, err);
-    }
-    if (st == BNT_OK && f->opts->nameless) {
-        e->name[0] = '\0';
+        st = sink_digest(&sink, e->digest, err);
     }
     if (st == BNT_OK) {
-        st = bnt_cache_add(f->cache, &temp, e, err);
+        st = check_digest(f, err);
+    }
+    if (st == BNT_OK) {
+        st = publish(f, &temp, err);
     }
     sink_release(&sink);
     bnt_cache_temp_release(&temp);
+    return st;
+}
+
+/* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
+ * been spoilt by the transfer before. */
+static enum bnt_status download_once(struct fetch *f, const char *key, bool *again,
+                                     struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    struct transfer_result result;
+    struct part part;
+    const struct transfer_spec spec = {.cache_dir = bnt_cache_folder(f->cache),
+                                       .sources = &f->source,
+                                       .n_sources = 1,
+                                       .digest = f->expected,
+                                       .opts = f->opts};
+    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !*again, &part, err);
+    *again = false;
+    if (st != BNT_OK) {
+        return st;
+    }
+    bool resumed = part.resumed;
+    st = transfer_run(&spec, &part, &result, err);
+    if (st != BNT_OK) {
+        part_keep(&part);
+        return st;
+    }
+    memcpy(e->digest, result.digest, sizeof e->digest);
+    memcpy(e->source_tag, result.etag, sizeof e->source_tag);
+    if (resumed && f->expected[0] && strcmp(e->digest, f->expected) != 0) {
+        *again = true;
+    } else {
+        st = check_digest(f, err);
+        if (st == BNT_OK) {
+            st = publish(f, &part.file, err);
+        }
+    }
+    part_drop(&part);
+    return st;
+}
+
+/* Another process may have brought it while we waited; it may also have made the cache, which a
+ * handle that is older than the folder does not see. */
+static enum bnt_status look_again(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache *own = f->cache;
+    enum bnt_status st = bnt_cache_open(bnt_cache_folder(own), &f->cache, err);
+    if (st == BNT_OK) {
+        st = try_cache(f, err);
+        bnt_cache_close(f->cache);
+    }
+    f->cache = own;
+    return st;
+}
+
+/* A file of another machine. While one process brings it, others wait, and find it in the cache. */
+static enum bnt_status download(struct fetch *f, struct bnt_err *err)
+{
+    char key[PART_KEY_MAX];
+    struct part_lock lock;
+    bool again = false;
+    enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
+    if (st == BNT_OK) {
+        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts->interrupted, &lock, err);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (!f->opts->force) {
+        st = look_again(f, err);
+    }
+    if (st == BNT_OK && !f->result->hit) {
+        st = download_once(f, key, &again, err);
+    }
+    if (st == BNT_OK && again) {
+        st = download_once(f, key, &again, err);
+    }
+    part_lock_release(&lock);
     return st;
 }
 
@@ -288,7 +374,7 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
     if (st == BNT_OK && !out->hit) {
         st = check_offline(&f, err);
         if (st == BNT_OK) {
-            st = transfer(&f, err);
+            st = source_is_remote(&f.source) ? download(&f, err) : copy(&f, err);
         }
     }
     return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;

@@ -1,54 +1,83 @@
-/* A transfer by libcurl's easy interface. What may go wrong is turned into our statuses here and
- * nowhere else.
+/* A request by libcurl. What may go wrong is turned into our statuses here and nowhere else, and so
+ * is the question whether it may go better next time.
  *
- * A redirect may not leave https, and there are at most MAX_REDIRECTS of them. Only 200 is an
- * answer; of every other one the body is not even received. */
+ * A redirect may not leave https, and there are at most MAX_REDIRECTS of them; a login or a token
+ * is for the origin of the source alone, and libcurl drops it when a redirect leads elsewhere. Only
+ * 200 and 206 are answers; of every other one the body is not even received.
+ *
+ * Transient are failures of the way (resolve, connect, send, receive, time-out, an end before the
+ * end) and 408, 425, 429, 500, 502, 503 and 504: the same request may succeed later. What the
+ * server means (401, 403, 404...) and what is wrong on this side (a certificate that is not
+ * trusted, a URL) stays as it is, however often it is asked. HTTP/1.1 is spoken, since several
+ * connections over one multiplexed one would be none. */
 #include "fetch/http.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "fetch/curl_lib.h"
+#include "base/clock.h"
+#include "fetch/backoff.h"
 
 #define MAX_REDIRECTS 8L
 #define CONNECT_TIMEOUT_MS 20000
 #define STALL_TIMEOUT_S 30
 #define BUFFER_BYTES (512L * 1024)
+#define VALIDATOR_AGE_S 60 /* a Last-Modified younger than this may stand for two contents */
 
-struct transfer {
-    const struct curl_lib *lib;
-    CURL *easy;
-    const struct source *source;
-    struct sink *sink;
-    char *etag;
-    long retry_after_s;    /* -1: not said */
-    struct bnt_err failed; /* of the sink, from within a callback */
-    char text[CURL_ERROR_SIZE];
-};
-
-static long response_code(const struct transfer *t)
+static long response_code(const struct http_exchange *x)
 {
     long code = 0;
-    (void)t->lib->easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
+    (void)x->lib->easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &code);
     return code;
+}
+
+/* 206 is an answer only to who asked for a range. */
+static bool is_answer(const struct http_exchange *x, long code)
+{
+    return code == 200 || (code == 206 && x->range[0]);
+}
+
+/* Complete the head, now that all its lines were seen. */
+static void finish_head(struct http_exchange *x)
+{
+    struct http_head *h = &x->head;
+    int64_t modified_s;
+    h->code = response_code(x);
+    if (h->code == 200) {
+        curl_off_t length = -1;
+        (void)x->lib->easy_getinfo(x->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        h->total = length > 0 ? (uint64_t)length : 0;
+    }
+    if (h->etag[0]) {
+        memcpy(h->validator, h->etag, sizeof h->validator);
+    } else if (x->date_s && backoff_http_date(x->last_modified, &modified_s) &&
+               x->date_s - modified_s >= VALIDATOR_AGE_S) {
+        snprintf(h->validator, sizeof h->validator, "%s", x->last_modified);
+    }
 }
 
 static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
 {
-    struct transfer *t = ctx;
+    struct http_exchange *x = ctx;
+    const struct http_request *r = &x->request;
     (void)one; /* always 1 */
-    if (response_code(t) != 200) {
+    if (!is_answer(x, response_code(x))) {
         return 0;
     }
-    if (t->sink->total == 0) {
-        curl_off_t length = -1;
-        (void)t->lib->easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-        t->sink->total = length > 0 ? (uint64_t)length : 0;
+    enum bnt_status st = BNT_OK;
+    if (!x->head_seen) {
+        x->head_seen = true;
+        finish_head(x);
+        st = r->on_head(r->ctx, &x->head, &x->failed);
     }
-    return sink_write(t->sink, bytes, n, &t->failed) == BNT_OK ? n : 0;
+    if (st == BNT_OK) {
+        st = r->on_body(r->ctx, bytes, n, &x->failed);
+    }
+    return st == BNT_OK ? n : 0;
 }
 
 /* The value of a header line, trimmed into `value`, when it is the header of that name. */
@@ -73,49 +102,112 @@ static bool header_value(const char *line, size_t n, const char *name, char *val
     return true;
 }
 
-static size_t on_header(char *line, size_t one, size_t n, void *ctx)
+/* "bytes BEGIN-LAST/TOTAL"; anything else, "*" included, leaves range_begin at its maximum. */
+static void read_content_range(struct http_head *h, const char *value)
 {
-    struct transfer *t = ctx;
-    char value[BNT_CACHE_TAG_MAX];
-    (void)one;
-    if (n >= 5 && memcmp(line, "HTTP/", 5) == 0) { /* another answer: after a redirect or a proxy */
-        t->etag[0] = '\0';
-        t->retry_after_s = -1;
-    } else if (header_value(line, n, "etag", value, sizeof value) && value[0] == '"') {
-        memcpy(t->etag, value, sizeof value);
-    } else if (header_value(line, n, "retry-after", value, sizeof value) &&
-               isdigit((unsigned char)value[0])) {
-        t->retry_after_s = strtol(value, NULL, 10);
+    char *end;
+    if (strncasecmp(value, "bytes ", 6) != 0 || !isdigit((unsigned char)value[6])) {
+        return;
     }
-    return n;
+    uint64_t begin = strtoull(value + 6, &end, 10);
+    if (*end != '-' || !isdigit((unsigned char)end[1])) {
+        return;
+    }
+    uint64_t last = strtoull(end + 1, &end, 10);
+    if (*end != '/' || !isdigit((unsigned char)end[1])) {
+        return;
+    }
+    uint64_t total = strtoull(end + 1, &end, 10);
+    if (*end == '\0' && begin <= last && last < total) {
+        h->range_begin = begin;
+        h->total = total;
+    }
 }
 
-/* libcurl calls this at least once a second, also while nothing arrives. */
-static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_total, curl_off_t up)
+static void start_head(struct http_exchange *x)
 {
-    struct transfer *t = ctx;
-    (void)total, (void)done, (void)up_total, (void)up;
-    return sink_poll(t->sink, &t->failed) != BNT_OK;
+    x->head = (struct http_head){.range_begin = UINT64_MAX, .wait_s = -1};
+    x->last_modified[0] = '\0';
+    x->date_s = 0;
+}
+
+static void read_header(struct http_exchange *x, const char *line, size_t n)
+{
+    static const char *const waits[] = {"retry-after", "ratelimit", "ratelimit-reset",
+                                        "x-ratelimit-reset"}; /* the earlier wins */
+    struct http_head *h = &x->head;
+    char value[BNT_CACHE_TAG_MAX];
+    if (header_value(line, n, "etag", value, sizeof value) && value[0] == '"') {
+        memcpy(h->etag, value, sizeof value);
+    } else if (header_value(line, n, "content-range", value, sizeof value)) {
+        read_content_range(h, value);
+    } else if (header_value(line, n, "last-modified", x->last_modified, sizeof x->last_modified)) {
+        return;
+    } else if (header_value(line, n, "date", value, sizeof value)) {
+        (void)backoff_http_date(value, &x->date_s);
+    } else {
+        for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++) {
+            if (header_value(line, n, waits[i], value, sizeof value) && (h->wait_s < 0 || i == 0)) {
+                int64_t now_s = x->date_s ? x->date_s : bnt_clock_unix_s();
+                h->wait_s = backoff_header_wait_s(waits[i], value, now_s);
+            }
+        }
+    }
+}
+
+static size_t on_header(char *line, size_t one, size_t n, void *ctx)
+{
+    struct http_exchange *x = ctx;
+    (void)one;
+    if (n >= 5 && memcmp(line, "HTTP/", 5) == 0) { /* another answer: after a redirect or a proxy */
+        start_head(x);
+    } else {
+        read_header(x, line, n);
+    }
+    return n;
 }
 
 /* Which protocols a transfer may use, at first and after a redirect: never from https to http.
  * libcurl allows a redirect only what both this option and its own list for redirects allow; that
  * list holds http and https. Before 7.85 it took a mask, which later headers call deprecated. */
-static CURLcode set_protocols(struct transfer *t)
+static CURLcode set_protocols(struct http_exchange *x)
 {
-    const bool https = t->source->kind == SOURCE_HTTPS;
+    const bool https = x->request.source->kind == SOURCE_HTTPS;
 #if LIBCURL_VERSION_NUM >= 0x075500
     const char *const allowed = https ? "https" : "http,https";
-    return t->lib->easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, allowed);
+    return x->lib->easy_setopt(x->easy, CURLOPT_PROTOCOLS_STR, allowed);
 #else
     const long allowed = https ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
-    return t->lib->easy_setopt(t->easy, CURLOPT_PROTOCOLS, allowed);
+    return x->lib->easy_setopt(x->easy, CURLOPT_PROTOCOLS, allowed);
 #endif
 }
 
-static CURLcode set_options(struct transfer *t)
+static CURLcode set_range(struct http_exchange *x)
 {
-    const struct bnt_fetch_opts *o = t->sink->opts;
+    const struct http_request *r = &x->request;
+    char line[BNT_CACHE_TAG_MAX + 16];
+    CURLcode rc = CURLE_OK;
+    if (r->begin == 0 && r->end == HTTP_TO_THE_END) {
+        return rc;
+    }
+    if (r->end == HTTP_TO_THE_END) {
+        snprintf(x->range, sizeof x->range, "%" PRIu64 "-", r->begin);
+    } else {
+        snprintf(x->range, sizeof x->range, "%" PRIu64 "-%" PRIu64, r->begin, r->end - 1);
+    }
+    rc = x->lib->easy_setopt(x->easy, CURLOPT_RANGE, x->range);
+    if (rc == CURLE_OK && r->if_range && r->if_range[0]) {
+        snprintf(line, sizeof line, "If-Range: %s", r->if_range);
+        x->headers = x->lib->slist_append(NULL, line);
+        rc = x->headers ? x->lib->easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers)
+                        : CURLE_OUT_OF_MEMORY;
+    }
+    return rc;
+}
+
+static CURLcode set_options(struct http_exchange *x)
+{
+    const struct bnt_fetch_opts *o = x->request.opts;
     const struct {
         CURLoption option;
         long value;
@@ -128,44 +220,51 @@ static CURLcode set_options(struct transfer *t)
         {CURLOPT_LOW_SPEED_LIMIT, BNT_FETCH_STALL_BYTES_S},
         {CURLOPT_LOW_SPEED_TIME, o->stall_timeout_s ? (long)o->stall_timeout_s : STALL_TIMEOUT_S},
         {CURLOPT_BUFFERSIZE, BUFFER_BYTES},
-        {CURLOPT_NOPROGRESS, 0},
+        {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
         {CURLOPT_NETRC, CURL_NETRC_OPTIONAL},
     };
     const struct {
         CURLoption option;
         const void *value;
     } pointers[] = {
-        {CURLOPT_URL, t->source->url},  {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
-        {CURLOPT_ERRORBUFFER, t->text}, {CURLOPT_WRITEDATA, t},
-        {CURLOPT_HEADERDATA, t},        {CURLOPT_XFERINFODATA, t},
+        {CURLOPT_URL, x->request.source->url},
+        {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
+        {CURLOPT_ERRORBUFFER, x->text},
+        {CURLOPT_WRITEDATA, x},
+        {CURLOPT_HEADERDATA, x},
+        {CURLOPT_PRIVATE, x},
     };
-    CURLcode rc = curl_lib_set_certificates(t->lib, t->easy);
+    CURLcode rc = curl_lib_set_certificates(x->lib, x->easy);
     if (rc == CURLE_OK) {
-        rc = set_protocols(t);
+        rc = set_protocols(x);
     }
     for (size_t i = 0; rc == CURLE_OK && i < sizeof longs / sizeof longs[0]; i++) {
-        rc = t->lib->easy_setopt(t->easy, longs[i].option, longs[i].value);
+        rc = x->lib->easy_setopt(x->easy, longs[i].option, longs[i].value);
     }
     for (size_t i = 0; rc == CURLE_OK && i < sizeof pointers / sizeof pointers[0]; i++) {
-        rc = t->lib->easy_setopt(t->easy, pointers[i].option, pointers[i].value);
+        rc = x->lib->easy_setopt(x->easy, pointers[i].option, pointers[i].value);
     }
     if (rc == CURLE_OK) {
-        rc = t->lib->easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_MAX_RECV_SPEED_LARGE,
+                                 (curl_off_t)x->request.limit_bytes_s);
     }
     if (rc == CURLE_OK) {
-        rc = t->lib->easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_WRITEFUNCTION, on_body);
     }
-    return rc == CURLE_OK ? t->lib->easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_tick) : rc;
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_HEADERFUNCTION, on_header);
+    }
+    return rc == CURLE_OK ? set_range(x) : rc;
 }
 
 /* A transfer that did not come to an answer. */
-static enum bnt_status curl_error(const struct transfer *t, CURLcode rc, struct bnt_err *err)
+static enum bnt_status curl_error(const struct http_exchange *x, CURLcode rc, struct bnt_err *err)
 {
-    if (t->failed.status != BNT_OK) {
+    if (x->failed.status != BNT_OK) {
         if (err && err->status == BNT_OK) {
-            *err = t->failed;
+            *err = x->failed;
         }
-        return t->failed.status;
+        return x->failed.status;
     }
     const char *hint = "the network or the server failed; try again, or fetch from another place";
     enum bnt_status st = BNT_E_NETWORK;
@@ -200,13 +299,13 @@ static enum bnt_status curl_error(const struct transfer *t, CURLcode rc, struct 
         err->domain = "curl";
         err->foreign = (int)rc;
     }
-    bnt_err_set(err, st, "%.300s: %s", t->source->shown,
-                t->text[0] ? t->text : t->lib->easy_strerror(rc));
+    bnt_err_set(err, st, "%.300s: %s", x->request.source->shown,
+                x->text[0] ? x->text : x->lib->easy_strerror(rc));
     bnt_err_hint(err, "%s", hint);
     return st;
 }
 
-static enum bnt_status status_of_code(long code)
+enum bnt_status http_status_of_code(long code)
 {
     switch (code) {
     case 401:
@@ -225,17 +324,18 @@ static enum bnt_status status_of_code(long code)
     }
 }
 
-/* An answer other than 200. */
-static enum bnt_status code_error(const struct transfer *t, long code, struct bnt_err *err)
+/* An answer other than 200 and 206. */
+static enum bnt_status code_error(const struct http_exchange *x, long code, struct bnt_err *err)
 {
-    enum bnt_status st = status_of_code(code);
-    bnt_err_set(err, st, "%.300s: the server answered %ld", t->source->shown, code);
+    enum bnt_status st = http_status_of_code(code);
+    bnt_err_set(err, st, "%.300s: the server answered %ld", x->request.source->shown, code);
     if (st == BNT_E_AUTH) {
         bnt_err_hint(err, "the server wants a login that has access; put it into ~/.netrc");
     } else if (st == BNT_E_NOT_FOUND) {
         bnt_err_hint(err, "check the spelling of the URL");
-    } else if (st == BNT_E_RATE_LIMIT && t->retry_after_s >= 0) {
-        bnt_err_hint(err, "too many requests; the server asks to wait %ld s", t->retry_after_s);
+    } else if (st == BNT_E_RATE_LIMIT && x->head.wait_s >= 0) {
+        bnt_err_hint(err, "too many requests; the server asks to wait %lld s",
+                     (long long)x->head.wait_s);
     } else if (st == BNT_E_RATE_LIMIT) {
         bnt_err_hint(err, "too many requests; wait, then try again");
     } else if (st == BNT_E_NETWORK) {
@@ -244,30 +344,82 @@ static enum bnt_status code_error(const struct transfer *t, long code, struct bn
     return st;
 }
 
-enum bnt_status http_get(const struct source *source, struct sink *sink,
-                         char etag[BNT_CACHE_TAG_MAX], struct bnt_err *err)
+static bool code_is_transient(long code)
 {
-    struct transfer t = {.source = source, .sink = sink, .etag = etag, .retry_after_s = -1};
-    etag[0] = '\0';
-    enum bnt_status st = curl_lib_load(&t.lib, err);
-    if (st != BNT_OK) {
-        return st;
+    static const long codes[] = {408, 425, 429, 500, 502, 503, 504};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (code == codes[i]) {
+            return true;
+        }
     }
-    t.easy = t.lib->easy_init();
-    if (!t.easy) {
+    return false;
+}
+
+static bool curl_is_transient(CURLcode rc)
+{
+    switch (rc) {
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum bnt_status http_begin(struct http_exchange *x, const struct curl_lib *lib,
+                           const struct http_request *request, struct bnt_err *err)
+{
+    *x = (struct http_exchange){.lib = lib, .request = *request};
+    start_head(x);
+    x->easy = lib->easy_init();
+    if (!x->easy) {
         return bnt_err_nomem(err, "the transfer", 0);
     }
-    CURLcode rc = set_options(&t);
-    if (rc == CURLE_OK) {
-        rc = t.lib->easy_perform(t.easy);
-    }
-    long code = response_code(&t);
+    CURLcode rc = set_options(x);
+    return rc == CURLE_OK ? BNT_OK : curl_error(x, rc, err);
+}
+
+struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_err *err)
+{
+    struct http_outcome o = {.status = BNT_OK};
+    long code = response_code(x), redirects = 0;
+    curl_off_t first_us = 0;
+    (void)x->lib->easy_getinfo(x->easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    (void)x->lib->easy_getinfo(x->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_us);
+    o.redirected = redirects > 0;
+    o.slow = first_us > HTTP_SLOW_MS * 1000;
     bool answered = rc == CURLE_OK || rc == CURLE_WRITE_ERROR || code >= 400;
-    if (t.failed.status == BNT_OK && answered && code != 200) {
-        st = code_error(&t, code, err);
+    if (x->failed.status == BNT_OK && answered && !is_answer(x, code)) {
+        o.status = code_error(x, code, err);
+        o.transient = code_is_transient(code);
+        x->head.code = code;
     } else if (rc != CURLE_OK) {
-        st = curl_error(&t, rc, err);
+        o.status = curl_error(x, rc, err);
+        o.transient = x->failed.status == BNT_OK && curl_is_transient(rc);
+    } else if (!x->head_seen) { /* a body of no bytes */
+        x->head_seen = true;
+        finish_head(x);
+        o.status = x->request.on_head(x->request.ctx, &x->head, err);
     }
-    t.lib->easy_cleanup(t.easy);
-    return st;
+    return o;
+}
+
+void http_release(struct http_exchange *x)
+{
+    if (x->easy) {
+        x->lib->easy_cleanup(x->easy);
+        x->easy = NULL;
+    }
+    if (x->headers) {
+        x->lib->slist_free_all(x->headers);
+        x->headers = NULL;
+    }
 }

@@ -1,13 +1,68 @@
-/* One transfer over https or http. */
+/* One request over https or http, as a part of a libcurl multi handle. transfer.c drives it. */
 #ifndef BNT_FETCH_HTTP_H
 #define BNT_FETCH_HTTP_H
 
-#include "fetch/sink.h"
+#include "fetch/bnt_fetch.h"
+#include "fetch/curl_lib.h"
 #include "fetch/source.h"
 
-/* GET the source into the sink. `etag` receives the strong ETag of the answer, or "". Errors as
- * bnt_fetch says. */
-enum bnt_status http_get(const struct source *source, struct sink *sink,
-                         char etag[BNT_CACHE_TAG_MAX], struct bnt_err *err);
+#define HTTP_TO_THE_END UINT64_MAX
+
+/* What the head of an answer says. */
+struct http_head {
+    long code;
+    char etag[BNT_CACHE_TAG_MAX];      /* the strong ETag, or "" */
+    char validator[BNT_CACHE_TAG_MAX]; /* for If-Range: the strong ETag, else a Last-Modified that
+                                          is old enough to be trusted, or "" */
+    uint64_t total;                    /* bytes of the whole file; 0 while unknown */
+    uint64_t range_begin; /* 206: first byte; UINT64_MAX without a Content-Range that makes sense */
+    int64_t wait_s;       /* what the server asks to wait; -1: nothing */
+};
+
+struct http_request {
+    const struct source *source;
+    uint64_t begin, end;    /* bytes wanted; without a Range when 0 and HTTP_TO_THE_END */
+    const char *if_range;   /* NULL or "": none */
+    uint64_t limit_bytes_s; /* 0: none */
+    const struct bnt_fetch_opts *opts;
+    /* Called once, before the first byte of the body of a 200 or 206, and then for the bytes. A
+     * status other than OK ends the request with that error. */
+    enum bnt_status (*on_head)(void *ctx, const struct http_head *head, struct bnt_err *err);
+    enum bnt_status (*on_body)(void *ctx, const char *bytes, size_t n, struct bnt_err *err);
+    void *ctx;
+};
+
+struct http_exchange {
+    const struct curl_lib *lib;
+    CURL *easy; /* NULL when there is none */
+    struct curl_slist *headers;
+    struct http_request request;
+    struct http_head head;
+    bool head_seen;        /* on_head was called */
+    struct bnt_err failed; /* of the callbacks */
+    int64_t date_s;        /* the server's Date; 0: not said */
+    char last_modified[64];
+    char range[64];
+    char text[CURL_ERROR_SIZE];
+};
+
+/* How it ended. */
+struct http_outcome {
+    enum bnt_status status; /* as bnt_fetch says */
+    bool transient;         /* the same request may succeed later */
+    bool redirected;        /* the answer came from where a redirect led */
+    bool slow;              /* the first byte took longer than HTTP_SLOW_MS */
+};
+#define HTTP_SLOW_MS 5000
+
+/* Make the request ready to be added to a multi handle. `x` must not move until release. */
+enum bnt_status http_begin(struct http_exchange *x, const struct curl_lib *lib,
+                           const struct http_request *request, struct bnt_err *err);
+/* What libcurl's result and the answer mean; err is set when status is not OK. */
+struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_err *err);
+void http_release(struct http_exchange *x);
+
+/* The status that the code of an answer stands for, when it is not a success. */
+enum bnt_status http_status_of_code(long code);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "fetch/bnt_fetch.h"
 #include "mock/bnt_mock.h"
 #include "testkit/suites/cache_fixture.h"
@@ -238,13 +239,14 @@ static void answers_map_to_causes(void **state)
             routes[i].headers = "Retry-After: 17\r\n";
         }
     }
+    bnt_clock_fake(1000000000000); /* the pause after the 429 holds for the cases after it */
     struct bnt_mock_server *s = start_https(routes);
     struct bnt_cache *c = fixture_cache();
     for (size_t i = 0; i < CASES; i++) {
         struct bnt_fetch_result r;
         struct bnt_err err = {0};
-        enum bnt_status st =
-            bnt_fetch(c, url_of(s, paths[i]), &(struct bnt_fetch_opts){0}, &r, &err);
+        enum bnt_status st = bnt_fetch(c, url_of(s, paths[i]),
+                                       &(struct bnt_fetch_opts){.max_attempts = 1}, &r, &err);
         if (st != cases[i].status || !strstr(err.msg, paths[i] + 1)) {
             fail_msg("%d gave status %d: %s", cases[i].code, st, err.msg);
         }
@@ -292,7 +294,7 @@ static void broken_transfers_are_network_errors_and_keep_nothing(void **state)
     fixture_digest(body, hex);
     struct bnt_mock_server *servers[] = {start_http(routes), start_https(routes)};
     struct bnt_cache *c = fixture_cache();
-    const struct bnt_fetch_opts o = {.sha256 = hex, .stall_timeout_s = 1};
+    const struct bnt_fetch_opts o = {.sha256 = hex, .stall_timeout_s = 1, .max_attempts = 1};
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; routes[i].path; i++) {
             struct bnt_fetch_result r;
@@ -317,6 +319,7 @@ static void refused_connection_is_a_network_error(void **state)
     struct bnt_mock_server *s = start_https(none);
     snprintf(url, sizeof url, "%s", url_of(s, "/m.gguf"));
     bnt_mock_server_stop(s); /* nobody listens on its port now */
+    bnt_clock_fake(1000000000000);
     struct bnt_fetch_result r;
     struct bnt_cache *c = fixture_cache();
     assert_int_equal(get(c, url, &r), BNT_E_NETWORK);

@@ -1,0 +1,468 @@
+/* The circuit breaker, one circuit per scheme, host and port.
+ *
+ * Invariants:
+ *   1. Every decision is one immediate transaction over net.db, so processes see one order of them;
+ *      no decision is kept in memory.
+ *   2. While open_until_s lies ahead, nobody is let through, except to the last mirror.
+ *   3. When half open, one probe at most is under way: probe_until_s lies ahead while it is. A
+ * probe whose process died is forgotten after BREAKER_PROBE_S.
+ *   4. Only what a server did counts: answers such as 404 or 403 are good ones, an interrupt or a
+ *      full disk here is no outcome at all.
+ *   5. net.db is advice. Losing it costs requests; it is not synced to disk, and replaced when it
+ *      cannot be read.
+ *
+ *                 at least BREAKER_CALLS_MIN calls in the window, and
+ *                 half of them failed or 80 % of them slow (breaker_report)
+ *        CLOSED ----------------------------------------------------------> OPEN <-+
+ *          ^                                                                 |     |
+ *          |                                   open_until_s passed,          |     | probe failed:
+ *          |                                   one is let through            |     | twice as long
+ *          |                                   (breaker_ask)                 v     |
+ *          +-------------------------------------------------------------- HALF ---+
+ *                 probe was good: the window is emptied (breaker_report)   OPEN
+ *
+ * A pause that a server asked for (cool_until_s) is apart from that: it holds in every state and
+ * for every process, and the last mirror is no exception. */
+#include "fetch/breaker.h"
+
+#include <ctype.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define BUSY_MS 10000
+#define RATE_WEIGHT 4 /* the latest rate counts 1/4 */
+
+struct breaker {
+    sqlite3 *db;
+};
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS origin(name TEXT PRIMARY KEY, state INTEGER NOT NULL DEFAULT 0,"
+    " open_until_s INTEGER NOT NULL DEFAULT 0, probe_until_s INTEGER NOT NULL DEFAULT 0,"
+    " closed_s INTEGER NOT NULL DEFAULT 0, ejections INTEGER NOT NULL DEFAULT 0,"
+    " cool_until_s INTEGER NOT NULL DEFAULT 0, rate INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS bucket(name TEXT NOT NULL, at_s INTEGER NOT NULL,"
+    " calls INTEGER NOT NULL, failed INTEGER NOT NULL, slow INTEGER NOT NULL,"
+    " PRIMARY KEY(name, at_s)) WITHOUT ROWID;";
+
+/* A row as it lies in the table. */
+struct circuit {
+    int64_t state, open_until_s, probe_until_s, closed_s, ejections, cool_until_s, rate;
+};
+
+/* ---- SQLite ---- */
+
+static enum bnt_status db_error(const struct breaker *b, struct bnt_err *err)
+{
+    int rc = sqlite3_errcode(b->db);
+    if (err && err->status == BNT_OK) {
+        err->domain = "sqlite";
+        err->foreign = rc;
+    }
+    return bnt_err_set(err, rc == SQLITE_FULL ? BNT_E_NO_SPACE : BNT_E_FAILED, "net.db: %s",
+                       sqlite3_errmsg(b->db));
+}
+
+/* Run a statement with one text and up to five numbers; `row` receives up to n_row columns of the
+ * first row, *found says whether there was one. Both may be NULL. */
+struct query {
+    const char *sql, *name;
+    int64_t in[8];
+    int n_in;
+    int64_t *row;
+    int n_row;
+    bool *found;
+};
+
+static enum bnt_status run(struct breaker *b, const struct query *q, struct bnt_err *err)
+{
+    sqlite3_stmt *s = NULL;
+    int rc = sqlite3_prepare_v2(b->db, q->sql, -1, &s, NULL);
+    if (rc == SQLITE_OK && q->name) {
+        rc = sqlite3_bind_text(s, 1, q->name, -1, SQLITE_STATIC);
+    }
+    for (int i = 0; rc == SQLITE_OK && i < q->n_in; i++) {
+        rc = sqlite3_bind_int64(s, i + 1 + (q->name != NULL), q->in[i]);
+    }
+    rc = rc == SQLITE_OK ? sqlite3_step(s) : rc;
+    bool got = rc == SQLITE_ROW;
+    for (int i = 0; got && i < q->n_row; i++) {
+        q->row[i] = sqlite3_column_int64(s, i);
+    }
+    if (q->found) {
+        *q->found = got;
+    }
+    enum bnt_status st = got || rc == SQLITE_DONE ? BNT_OK : db_error(b, err);
+    sqlite3_finalize(s);
+    return st;
+}
+
+static enum bnt_status exec(struct breaker *b, const char *sql, struct bnt_err *err)
+{
+    return sqlite3_exec(b->db, sql, NULL, NULL, NULL) == SQLITE_OK ? BNT_OK : db_error(b, err);
+}
+
+/* End a transaction as `st` says. */
+static enum bnt_status finish(struct breaker *b, enum bnt_status st, struct bnt_err *err)
+{
+    if (st == BNT_OK) {
+        st = exec(b, "COMMIT", err);
+    }
+    if (st != BNT_OK) {
+        (void)sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return st;
+}
+
+static enum bnt_status load(struct breaker *b, const char *origin, struct circuit *c,
+                            struct bnt_err *err)
+{
+    int64_t row[7] = {0};
+    const struct query q = {
+        .sql = "SELECT state, open_until_s, probe_until_s, closed_s, ejections, cool_until_s, rate"
+               " FROM origin WHERE name = ?1",
+        .name = origin,
+        .row = row,
+        .n_row = 7,
+    };
+    enum bnt_status st = run(b, &q, err);
+    *c = (struct circuit){row[0], row[1], row[2], row[3], row[4], row[5], row[6]};
+    return st;
+}
+
+static enum bnt_status save(struct breaker *b, const char *origin, const struct circuit *c,
+                            struct bnt_err *err)
+{
+    const struct query q = {
+        .sql = "INSERT OR REPLACE INTO origin(name, state, open_until_s, probe_until_s, closed_s,"
+               " ejections, cool_until_s, rate) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        .name = origin,
+        .in = {c->state, c->open_until_s, c->probe_until_s, c->closed_s, c->ejections,
+               c->cool_until_s, c->rate},
+        .n_in = 7,
+    };
+    return run(b, &q, err);
+}
+
+/* Sums over the window: calls, failed, slow. */
+static enum bnt_status sums(struct breaker *b, const char *origin, int64_t now_s, int64_t out[3],
+                            struct bnt_err *err)
+{
+    const struct query q = {
+        .sql = "SELECT total(calls), total(failed), total(slow) FROM bucket"
+               " WHERE name = ?1 AND at_s > ?2 AND at_s <= ?3",
+        .name = origin,
+        .in = {now_s - BREAKER_WINDOW_S, now_s},
+        .n_in = 2,
+        .row = out,
+        .n_row = 3,
+    };
+    return run(b, &q, err);
+}
+
+/* ---- open ---- */
+
+static enum bnt_status try_open(struct breaker *b, const char *path, struct bnt_err *err)
+{
+    if (sqlite3_open_v2(path, &b->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
+        SQLITE_OK) {
+        return db_error(b, err);
+    }
+    sqlite3_busy_timeout(b->db, BUSY_MS);
+    enum bnt_status st = exec(b, "PRAGMA synchronous = OFF", err);
+    if (st == BNT_OK) {
+        st = exec(b, "BEGIN IMMEDIATE", err);
+    }
+    return st == BNT_OK ? finish(b, exec(b, schema, err), err) : st;
+}
+
+static bool damaged(const struct breaker *b)
+{
+    int rc = sqlite3_errcode(b->db);
+    return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
+}
+
+enum bnt_status breaker_open(const char *cache_dir, struct breaker **out, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_err first = {0};
+    *out = NULL;
+    struct breaker *b = calloc(1, sizeof *b);
+    if (!b) {
+        return bnt_err_nomem(err, "breaker", sizeof *b);
+    }
+    enum bnt_status st = bnt_path_format(path, err, "%s/net.db", cache_dir);
+    if (st == BNT_OK) {
+        st = try_open(b, path, &first);
+        if (st != BNT_OK && damaged(b)) {
+            sqlite3_close(b->db);
+            b->db = NULL;
+            (void)unlink(path);
+            st = try_open(b, path, err);
+        } else if (st != BNT_OK && err && err->status == BNT_OK) {
+            *err = first;
+        }
+    }
+    if (st != BNT_OK) {
+        breaker_close(b);
+        return st;
+    }
+    *out = b;
+    return BNT_OK;
+}
+
+void breaker_close(struct breaker *b)
+{
+    if (b) {
+        sqlite3_close(b->db);
+        free(b);
+    }
+}
+
+enum bnt_status breaker_origin(const char *url, char out[BREAKER_ORIGIN_MAX], struct bnt_err *err)
+{
+    const char *rest = strstr(url, "://");
+    size_t n = rest ? (size_t)(rest - url) + 3 : 0;
+    size_t host = rest ? strcspn(rest + 3, "/?#") : 0;
+    bool https = strncasecmp(url, "https:", 6) == 0;
+    const char *end = url + n + host, *port = end;
+    while (port > url + n && isdigit((unsigned char)port[-1])) {
+        port--;
+    }
+    bool has_port = port < end && port > url + n && port[-1] == ':';
+    int len = snprintf(out, BREAKER_ORIGIN_MAX, "%.*s%s", (int)(n + host), url,
+                       has_port ? ""
+                       : https  ? ":443"
+                                : ":80");
+    if (host == 0 || len >= BREAKER_ORIGIN_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "the source is not a URL of a server");
+    }
+    for (char *p = out; *p; p++) {
+        *p = (char)tolower((unsigned char)*p);
+    }
+    return BNT_OK;
+}
+
+/* ---- decisions ---- */
+
+enum bnt_status breaker_ask(struct breaker *b, const char *origin, bool last,
+                            struct breaker_permit *out, struct bnt_err *err)
+{
+    struct circuit c;
+    int64_t now_s = bnt_clock_unix_s();
+    *out = (struct breaker_permit){.go = true};
+    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = load(b, origin, &c, err);
+    if (c.cool_until_s > now_s) {
+        *out = (struct breaker_permit){.wait_s = c.cool_until_s - now_s, .cooling = true};
+    } else if (c.state != BREAKER_CLOSED && !last) {
+        int64_t until_s = c.open_until_s > now_s ? c.open_until_s : c.probe_until_s;
+        if (until_s > now_s) {
+            *out = (struct breaker_permit){.wait_s = until_s - now_s};
+        }
+    }
+    if (st == BNT_OK && out->go && c.state != BREAKER_CLOSED) {
+        c.state = BREAKER_HALF_OPEN;
+        c.probe_until_s = now_s + BREAKER_PROBE_S;
+        st = save(b, origin, &c, err);
+    }
+    return finish(b, st, err);
+}
+
+static void open_circuit(struct circuit *c, int64_t now_s)
+{
+    int64_t length_s = BREAKER_OPEN_S;
+    if (c->state == BREAKER_CLOSED && now_s - c->closed_s > BREAKER_FORGIVE_S) {
+        c->ejections = 0;
+    }
+    for (int64_t i = 0; i < c->ejections && length_s < BREAKER_OPEN_MAX_S; i++) {
+        length_s *= 2;
+    }
+    c->state = BREAKER_OPEN;
+    c->open_until_s = now_s + (length_s < BREAKER_OPEN_MAX_S ? length_s : BREAKER_OPEN_MAX_S);
+    c->probe_until_s = 0;
+    c->ejections++;
+}
+
+static enum bnt_status empty_window(struct breaker *b, const char *origin, struct bnt_err *err)
+{
+    const struct query q = {.sql = "DELETE FROM bucket WHERE name = ?1", .name = origin};
+    return run(b, &q, err);
+}
+
+/* Count an outcome in its bucket, and forget buckets that left the window. */
+static enum bnt_status count(struct breaker *b, const char *origin, int64_t now_s,
+                             enum breaker_outcome outcome, struct bnt_err *err)
+{
+    const struct query add = {
+        .sql = "INSERT INTO bucket(name, at_s, calls, failed, slow) VALUES(?1, ?2, 1, ?3, ?4)"
+               " ON CONFLICT(name, at_s) DO UPDATE SET calls = calls + 1,"
+               " failed = failed + excluded.failed, slow = slow + excluded.slow",
+        .name = origin,
+        .in = {now_s - now_s % BREAKER_BUCKET_S, outcome == BREAKER_FAILED,
+               outcome == BREAKER_SLOW},
+        .n_in = 3,
+    };
+    const struct query forget = {
+        .sql = "DELETE FROM bucket WHERE name = ?1 AND (at_s <= ?2 OR at_s > ?3)",
+        .name = origin,
+        .in = {now_s - BREAKER_WINDOW_S, now_s},
+        .n_in = 2,
+    };
+    enum bnt_status st = run(b, &add, err);
+    return st == BNT_OK ? run(b, &forget, err) : st;
+}
+
+static enum bnt_status judge(struct breaker *b, const char *origin, int64_t now_s,
+                             enum breaker_outcome outcome, struct circuit *c, struct bnt_err *err)
+{
+    int64_t n[3] = {0};
+    enum bnt_status st = count(b, origin, now_s, outcome, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (c->state == BREAKER_OPEN) {
+        return BNT_OK; /* of a request that began before it opened */
+    }
+    if (c->state == BREAKER_HALF_OPEN && outcome == BREAKER_GOOD) {
+        c->state = BREAKER_CLOSED;
+        c->closed_s = now_s;
+        c->open_until_s = c->probe_until_s = 0;
+        return empty_window(b, origin, err);
+    }
+    if (c->state == BREAKER_HALF_OPEN) {
+        open_circuit(c, now_s);
+        return BNT_OK;
+    }
+    st = sums(b, origin, now_s, n, err);
+    if (n[0] >= BREAKER_CALLS_MIN && (n[1] * 100 >= n[0] * BREAKER_FAILED_PERCENT ||
+                                      n[2] * 100 >= n[0] * BREAKER_SLOW_PERCENT)) {
+        open_circuit(c, now_s);
+    }
+    return st;
+}
+
+enum bnt_status breaker_report(struct breaker *b, const char *origin, enum breaker_outcome outcome,
+                               uint64_t rate_bytes_s, struct bnt_err *err)
+{
+    struct circuit c;
+    int64_t now_s = bnt_clock_unix_s();
+    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = load(b, origin, &c, err);
+    if (st == BNT_OK) {
+        st = judge(b, origin, now_s, outcome, &c, err);
+    }
+    if (rate_bytes_s > 0 && rate_bytes_s < INT64_MAX / RATE_WEIGHT) {
+        int64_t rate = (int64_t)rate_bytes_s;
+        c.rate = c.rate ? c.rate + (rate - c.rate) / RATE_WEIGHT : rate;
+    }
+    if (st == BNT_OK) {
+        st = save(b, origin, &c, err);
+    }
+    return finish(b, st, err);
+}
+
+enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait_s,
+                             struct bnt_err *err)
+{
+    struct circuit c;
+    int64_t until_s = bnt_clock_unix_s() + wait_s;
+    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = load(b, origin, &c, err);
+    if (st == BNT_OK && until_s > c.cool_until_s) {
+        c.cool_until_s = until_s;
+        st = save(b, origin, &c, err);
+    }
+    return finish(b, st, err);
+}
+
+/* ---- views ---- */
+
+enum bnt_status breaker_look(struct breaker *b, const char *origin, struct breaker_row *out,
+                             struct bnt_err *err)
+{
+    struct circuit c;
+    int64_t n[3] = {0}, now_s = bnt_clock_unix_s();
+    *out = (struct breaker_row){.calls = 0};
+    snprintf(out->origin, sizeof out->origin, "%s", origin);
+    enum bnt_status st = load(b, origin, &c, err);
+    if (st == BNT_OK) {
+        st = sums(b, origin, now_s, n, err);
+    }
+    out->state = (enum breaker_state)c.state;
+    if (c.state == BREAKER_OPEN && c.open_until_s <= now_s) {
+        out->state = BREAKER_HALF_OPEN; /* the next one to ask is the probe */
+    }
+    out->calls = n[0];
+    out->failed = n[1];
+    out->slow = n[2];
+    out->ejections = c.ejections;
+    out->open_s = c.state != BREAKER_CLOSED && c.open_until_s > now_s ? c.open_until_s - now_s : 0;
+    out->cool_s = c.cool_until_s > now_s ? c.cool_until_s - now_s : 0;
+    out->rate_bytes_s = c.rate > 0 ? (uint64_t)c.rate : 0;
+    return st;
+}
+
+enum bnt_status breaker_list(struct breaker *b, struct breaker_row **rows, size_t *n,
+                             struct bnt_err *err)
+{
+    sqlite3_stmt *s = NULL;
+    int64_t count_rows = 0;
+    *n = 0;
+    *rows = NULL;
+    const struct query how_many = {
+        .sql = "SELECT min(count(*), 10000) FROM origin", .row = &count_rows, .n_row = 1};
+    enum bnt_status st = run(b, &how_many, err);
+    struct breaker_row *list = calloc((size_t)count_rows + 1, sizeof *list);
+    if (!list) {
+        return bnt_err_nomem(err, "list of servers", (unsigned long long)count_rows * sizeof *list);
+    }
+    if (st == BNT_OK && sqlite3_prepare_v2(b->db, "SELECT name FROM origin ORDER BY name", -1, &s,
+                                           NULL) != SQLITE_OK) {
+        st = db_error(b, err);
+    }
+    while (st == BNT_OK && *n < (size_t)count_rows && sqlite3_step(s) == SQLITE_ROW) {
+        st = breaker_look(b, (const char *)sqlite3_column_text(s, 0), &list[*n], err);
+        *n += st == BNT_OK;
+    }
+    sqlite3_finalize(s);
+    if (st != BNT_OK) {
+        free(list);
+        *n = 0;
+        return st;
+    }
+    *rows = list;
+    return BNT_OK;
+}
+
+enum bnt_status breaker_reset(struct breaker *b, const char *origin, struct bnt_err *err)
+{
+    const struct query buckets = {.sql = "DELETE FROM bucket WHERE ?1 = '' OR name = ?1",
+                                  .name = origin ? origin : ""};
+    const struct query origins = {.sql = "DELETE FROM origin WHERE ?1 = '' OR name = ?1",
+                                  .name = origin ? origin : ""};
+    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = run(b, &buckets, err);
+    if (st == BNT_OK) {
+        st = run(b, &origins, err);
+    }
+    return finish(b, st, err);
+}

@@ -1,0 +1,550 @@
+/* Parts: <cache>/part/<key>.<owner>.state and <cache>/part/<key>.<random>.data
+ *
+ * Invariants:
+ *   1. A data file has one writer for all its life, or one after the other. The state file names
+ * its owner in its own name, so owning is a rename, which only one process can win: no lock has to
+ *      work for that.
+ *   2. A part is taken up in place only from an owner that is known to be gone: "free", or a
+ * process of this boot and this pid namespace that does not live any more. What another machine or
+ * an earlier boot left is copied instead, so that a writer that still lives there does no harm.
+ *   3. Every byte is written once: at the beginning of a hole, which then shrinks (data first, then
+ *      the record). The record may claim less than is there, never more.
+ *   4. 3 survives a kill, since the kernel keeps what was written. After a power cut it holds for
+ *      the second record, which is written only after the data before it was synced.
+ *   5. All bytes of a part are of one content: whoever learns that the content at the source is
+ *      another one restarts, with a new data file. Whoever publishes a part has hashed it, every
+ *      byte at the time of its writing or later.
+ *
+ *            part_open                part_write ... part_write              bnt_cache_add,
+ * part_drop nothing ----------> <me>.state ------------------------------> no holes
+ * ------------------------> blob ^   |  ^ | part_open     |   |  | | part_keep          SIGKILL at
+ * any point leaves <dead>.state; (a rename, or a copy)|   |  | v                    part_open of
+ * the next one takes it up |   |  free.state |   v <dead>.state
+ *
+ * The lock <key>.lock orders live processes: while one transfers, the others wait, then find the
+ * model in the cache. Where locks lie, each of them makes a part of its own: bandwidth, not
+ * correctness. */
+#include "fetch/part.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fetch/backoff.h"
+
+#define MAGIC "bntpart1"
+#define DURABLE_AT 4096 /* offset of the second record in the state file */
+#define SYNC_BYTES (256u << 20)
+#define COPY_BYTES (1u << 20)
+#define POLL_NS 50000000u
+#define FREE_OWNER "free"
+
+enum { OWNER_MAX = 64 };
+
+static_assert(sizeof(struct part_record) <= DURABLE_AT, "the records do not overlap");
+
+/* ---- owners ---- */
+
+/* Digits that are the same for processes that can see each other's pids: boot and namespace. */
+static void world(char out[17])
+{
+    char text[256] = "", ns[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, text, sizeof text - 1);
+        text[n > 0 ? n : 0] = '\0';
+        close(fd);
+    }
+    ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof ns - 1);
+    ns[n > 0 ? n : 0] = '\0';
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char *p = text; *p; p++) {
+        hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+    }
+    for (const char *p = ns; *p; p++) {
+        hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+    }
+    snprintf(out, 17, "%016" PRIx64, hash);
+}
+
+/* When a process began, in ticks since boot: a pid alone may have been given to another one. 0: no
+ * such process. */
+static unsigned long long start_of(long pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    char *p = strrchr(text, ')'); /* the name before it may hold anything */
+    for (int field = 2; p && field < 22; field++) {
+        p = strchr(p + 1, ' ');
+    }
+    return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+/* World, pid, start, and bits that tell two parts of one process apart. */
+static void own_name(char out[OWNER_MAX])
+{
+    char here[17];
+    world(here);
+    snprintf(out, OWNER_MAX, "%s-%ld-%llu-%04x", here, (long)getpid(), start_of((long)getpid()),
+             (unsigned)(backoff_random() & 0xffff));
+}
+
+enum owner { OWNER_GONE, OWNER_ALIVE, OWNER_ELSEWHERE };
+
+static enum owner owner_state(const char *owner)
+{
+    char here[17];
+    world(here);
+    if (strcmp(owner, FREE_OWNER) == 0) {
+        return OWNER_GONE;
+    }
+    if (strncmp(owner, here, 16) != 0 || owner[16] != '-') {
+        return OWNER_ELSEWHERE;
+    }
+    char *end;
+    long pid = strtol(owner + 17, &end, 10);
+    unsigned long long start = *end == '-' ? strtoull(end + 1, NULL, 10) : 0;
+    unsigned long long now = start_of(pid);
+    return now != 0 && now == start ? OWNER_ALIVE : OWNER_GONE;
+}
+
+/* ---- keys and the lock ---- */
+
+enum bnt_status part_key(const char *digest, const char *source, char key[PART_KEY_MAX],
+                         struct bnt_err *err)
+{
+    char hex[BNT_SHA256_HEX];
+    if (digest[0]) {
+        snprintf(key, PART_KEY_MAX, "%.32s", digest);
+        return BNT_OK;
+    }
+    struct bnt_sha256 *d;
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    if (st == BNT_OK) {
+        st = bnt_sha256_update(d, source, strlen(source), err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(d, hex, err);
+    }
+    if (st == BNT_OK) {
+        snprintf(key, PART_KEY_MAX, "s%.31s", hex); /* no digest begins with s */
+    }
+    bnt_sha256_free(d);
+    return st;
+}
+
+static enum bnt_status make_folder(const char *cache_dir, char out[BNT_PATH_MAX],
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = bnt_path_format(out, err, "%s/part", cache_dir);
+    if (st == BNT_OK) {
+        st = bnt_mkdirs(out, err);
+    }
+    if (st != BNT_OK) {
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be written");
+    }
+    return st;
+}
+
+/* Whether the file that we have locked is still the one of that name: its last holder removes it.
+ */
+static bool still_there(const struct part_lock *l)
+{
+    struct stat ours, now;
+    return fstat(l->fd, &ours) == 0 && stat(l->path, &now) == 0 && ours.st_ino == now.st_ino &&
+           ours.st_dev == now.st_dev;
+}
+
+enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
+                               const volatile sig_atomic_t *interrupted, struct part_lock *lock,
+                               struct bnt_err *err)
+{
+    char dir[BNT_PATH_MAX];
+    lock->fd = -1;
+    enum bnt_status st = make_folder(cache_dir, dir, err);
+    if (st == BNT_OK) {
+        st = bnt_path_format(lock->path, err, "%s/%s.lock", dir, key);
+    }
+    while (st == BNT_OK) {
+        lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (lock->fd < 0) {
+            return bnt_err_errno(err, "cannot open %s", lock->path);
+        }
+        while (flock(lock->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+            if (interrupted && *interrupted) {
+                part_lock_release(lock);
+                return bnt_err_set(err, BNT_E_INTERRUPTED,
+                                   "interrupted while another process fetches the same file");
+            }
+            bnt_clock_sleep_ns(POLL_NS);
+        }
+        if (still_there(lock)) { /* also where locks do not work: then nobody waits */
+            break;
+        }
+        close(lock->fd);
+        lock->fd = -1;
+    }
+    return st;
+}
+
+void part_lock_release(struct part_lock *lock)
+{
+    if (lock->fd >= 0) {
+        close(lock->fd);
+        lock->fd = -1;
+    }
+}
+
+/* ---- records ---- */
+
+static enum bnt_status write_at(const struct part *p, const void *bytes, size_t n, off_t at,
+                                struct bnt_err *err)
+{
+    const char *from = bytes;
+    while (n > 0) {
+        ssize_t w = pwrite(p->state_fd, from, n, at);
+        if (w < 0 && errno != EINTR) {
+            return bnt_err_errno(err, "cannot write %s", p->state_path);
+        }
+        if (w > 0) {
+            from += w;
+            at += w;
+            n -= (size_t)w;
+        }
+    }
+    return BNT_OK;
+}
+
+enum bnt_status part_save(struct part *p, struct bnt_err *err)
+{
+    return write_at(p, &p->record, sizeof p->record, 0, err);
+}
+
+/* Bring the bytes to disk, then the record that names them. */
+static enum bnt_status sync_part(struct part *p, struct bnt_err *err)
+{
+    p->unsynced_bytes = 0;
+    if (fdatasync(p->file.fd) != 0) {
+        return bnt_err_errno(err, "cannot bring %s to disk", p->file.path);
+    }
+    enum bnt_status st = write_at(p, &p->record, sizeof p->record, DURABLE_AT, err);
+    if (st == BNT_OK && fdatasync(p->state_fd) != 0) {
+        st = bnt_err_errno(err, "cannot bring %s to disk", p->state_path);
+    }
+    return st;
+}
+
+/* Numbers from a file are hostile, too. */
+static bool record_ok(const struct part_record *r, const char *key, uint64_t data_bytes)
+{
+    size_t k = strlen(key);
+    if (memcmp(r->magic, MAGIC, sizeof r->magic) != 0 ||
+        !memchr(r->validator, '\0', sizeof r->validator) ||
+        !memchr(r->data_name, '\0', sizeof r->data_name) || strchr(r->data_name, '/') ||
+        strncmp(r->data_name, key, k) != 0 || r->data_name[k] != '.') {
+        return false;
+    }
+    uint64_t front = r->total ? r->total : PART_NO_END;
+    for (size_t i = 0; i < PART_HOLES; i++) {
+        const struct part_hole *h = &r->holes[i];
+        bool end_ok = h->end == PART_NO_END ? r->total == 0 : h->end <= r->total;
+        if (h->begin > h->end || (h->begin < h->end && !end_ok)) {
+            return false;
+        }
+        front = h->begin < h->end && h->begin < front ? h->begin : front;
+    }
+    return front <= data_bytes;
+}
+
+static bool read_record(int fd, off_t at, struct part_record *r)
+{
+    return pread(fd, r, sizeof *r, at) == (ssize_t)sizeof *r;
+}
+
+uint64_t part_front(const struct part *p)
+{
+    uint64_t front = p->record.total ? p->record.total : PART_NO_END;
+    for (size_t i = 0; i < PART_HOLES; i++) {
+        const struct part_hole *h = &p->record.holes[i];
+        front = h->begin < h->end && h->begin < front ? h->begin : front;
+    }
+    return front;
+}
+
+uint64_t part_done_bytes(const struct part *p)
+{
+    if (p->record.total == 0) {
+        return part_front(p);
+    }
+    uint64_t done = p->record.total;
+    for (size_t i = 0; i < PART_HOLES; i++) {
+        done -= p->record.holes[i].end - p->record.holes[i].begin;
+    }
+    return done;
+}
+
+bool part_complete(const struct part *p)
+{
+    return p->record.total > 0 && part_front(p) == p->record.total;
+}
+
+/* ---- open ---- */
+
+/* A data file and a record with one hole. */
+static enum bnt_status make_data(struct part *p, uint64_t total, const char *validator,
+                                 struct bnt_err *err)
+{
+    enum bnt_status st = bnt_path_format(p->file.path, err, "%s/%s.XXXXXX.data", p->dir, p->key);
+    if (st != BNT_OK) {
+        return st;
+    }
+    p->file.fd = mkostemps(p->file.path, 5, O_CLOEXEC);
+    if (p->file.fd < 0) {
+        st = bnt_err_errno(err, "cannot make a file in %s", p->dir);
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be written");
+        return st;
+    }
+    p->record = (struct part_record){.total = total};
+    memcpy(p->record.magic, MAGIC, sizeof p->record.magic);
+    snprintf(p->record.validator, sizeof p->record.validator, "%s", validator);
+    snprintf(p->record.data_name, sizeof p->record.data_name, "%s", strrchr(p->file.path, '/') + 1);
+    p->record.holes[0].end = total ? total : PART_NO_END;
+    p->unsynced_bytes = 0;
+    return BNT_OK;
+}
+
+static enum bnt_status make_state(struct part *p, struct bnt_err *err)
+{
+    p->state_fd = open(p->state_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (p->state_fd < 0) {
+        return bnt_err_errno(err, "cannot make %s", p->state_path);
+    }
+    return part_save(p, err);
+}
+
+/* The bytes before the first hole, from a part that must be left alone, into a new one. */
+static enum bnt_status copy_front(struct part *p, const struct part_record *from, int fd,
+                                  struct bnt_err *err)
+{
+    enum bnt_status st = make_data(p, from->total, from->validator, err);
+    char *block = malloc(COPY_BYTES);
+    if (!block) {
+        return bnt_err_nomem(err, "copy buffer", COPY_BYTES);
+    }
+    struct part source = {.record = *from};
+    uint64_t front = part_front(&source), at = 0;
+    while (st == BNT_OK && at < front) {
+        size_t n = front - at < COPY_BYTES ? (size_t)(front - at) : COPY_BYTES;
+        ssize_t got = pread(fd, block, n, (off_t)at);
+        if (got <= 0) {
+            break; /* what is missing is fetched */
+        }
+        st = bnt_write_all(p->file.fd, block, (size_t)got, p->file.path, err);
+        at += (uint64_t)got;
+    }
+    free(block);
+    p->record.holes[0].begin = at;
+    return st;
+}
+
+/* Take up the part of a dead owner in place. False: another process was faster, or it is damaged.
+ */
+static bool take(struct part *p, const char *state_name)
+{
+    char from[BNT_PATH_MAX];
+    struct stat sb;
+    if (bnt_path_format(from, NULL, "%s/%s", p->dir, state_name) != BNT_OK ||
+        rename(from, p->state_path) != 0) {
+        return false;
+    }
+    p->state_fd = open(p->state_path, O_RDWR | O_CLOEXEC);
+    bool ok = p->state_fd >= 0 && read_record(p->state_fd, 0, &p->record) &&
+              memchr(p->record.data_name, '\0', sizeof p->record.data_name) &&
+              bnt_path_format(p->file.path, NULL, "%s/%s", p->dir, p->record.data_name) == BNT_OK;
+    if (ok) {
+        p->file.fd = open(p->file.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        ok = p->file.fd >= 0 && fstat(p->file.fd, &sb) == 0 && S_ISREG(sb.st_mode) &&
+             record_ok(&p->record, p->key, (uint64_t)sb.st_size);
+    }
+    if (!ok) {
+        part_drop(p);
+    }
+    return ok;
+}
+
+/* Copy what another boot or machine left. */
+static enum bnt_status take_copy(struct part *p, const char *state_name, bool *taken,
+                                 struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct part_record r;
+    struct stat sb;
+    enum bnt_status st = bnt_path_format(path, err, "%s/%s", p->dir, state_name);
+    int state = st == BNT_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1, data = -1;
+    if (state >= 0 && read_record(state, DURABLE_AT, &r) &&
+        memchr(r.data_name, '\0', sizeof r.data_name) &&
+        bnt_path_format(path, NULL, "%s/%s", p->dir, r.data_name) == BNT_OK) {
+        data = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    }
+    if (data >= 0 && fstat(data, &sb) == 0 && record_ok(&r, p->key, (uint64_t)sb.st_size)) {
+        st = copy_front(p, &r, data, err);
+        st = st == BNT_OK ? make_state(p, err) : st;
+        *taken = st == BNT_OK;
+    }
+    if (data >= 0) {
+        close(data);
+    }
+    if (state >= 0) {
+        close(state);
+    }
+    return st;
+}
+
+/* Look for a state file of the key; remove files that are too old for anybody. */
+static enum bnt_status look_around(struct part *p, bool may_resume, bool *taken,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    int64_t now_s = (int64_t)time(NULL); /* file times are real even where the clock is a fake */
+    size_t k = strlen(p->key);
+    DIR *d = opendir(p->dir);
+    if (!d) {
+        return bnt_err_errno(err, "cannot list %s", p->dir);
+    }
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        struct stat sb;
+        char owner[OWNER_MAX] = "";
+        size_t n = strlen(e->d_name);
+        if (fstatat(dirfd(d), e->d_name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode) &&
+            now_s - sb.st_mtime > PART_AGE_S) {
+            (void)unlinkat(dirfd(d), e->d_name, 0);
+            continue;
+        }
+        if (*taken || !may_resume || n <= k + 7 || n - k - 7 >= OWNER_MAX ||
+            strncmp(e->d_name, p->key, k) != 0 || e->d_name[k] != '.' ||
+            strcmp(e->d_name + n - 6, ".state") != 0) {
+            continue;
+        }
+        memcpy(owner, e->d_name + k + 1, n - k - 7);
+        enum owner state = owner_state(owner);
+        if (state == OWNER_GONE) {
+            *taken = take(p, e->d_name);
+        } else if (state == OWNER_ELSEWHERE) {
+            st = take_copy(p, e->d_name, taken, err);
+        }
+    }
+    closedir(d);
+    return st;
+}
+
+enum bnt_status part_open(const char *cache_dir, const char *key, bool may_resume, struct part *p,
+                          struct bnt_err *err)
+{
+    char owner[OWNER_MAX];
+    bool taken = false;
+    *p = (struct part){.file = {.fd = -1}, .state_fd = -1};
+    snprintf(p->key, sizeof p->key, "%s", key);
+    own_name(owner);
+    enum bnt_status st = make_folder(cache_dir, p->dir, err);
+    if (st == BNT_OK) {
+        st = bnt_path_format(p->state_path, err, "%s/%s.%s.state", p->dir, key, owner);
+    }
+    if (st == BNT_OK) {
+        st = look_around(p, may_resume, &taken, err);
+    }
+    p->resumed = taken && part_done_bytes(p) > 0;
+    if (st == BNT_OK && !taken) {
+        st = make_data(p, 0, "", err);
+        st = st == BNT_OK ? make_state(p, err) : st;
+    }
+    if (st != BNT_OK) {
+        part_drop(p);
+    }
+    return st;
+}
+
+enum bnt_status part_restart(struct part *p, uint64_t total, const char *validator,
+                             struct bnt_err *err)
+{
+    char kept[BNT_CACHE_TAG_MAX];
+    snprintf(kept, sizeof kept, "%s", validator); /* it may lie in the record */
+    bnt_cache_temp_release(&p->file);
+    p->resumed = false;
+    enum bnt_status st = make_data(p, total, kept, err);
+    return st == BNT_OK ? part_save(p, err) : st;
+}
+
+enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n,
+                           struct bnt_err *err)
+{
+    struct part_hole *h = &p->record.holes[i];
+    const char *from = bytes;
+    size_t left = n;
+    while (left > 0) {
+        ssize_t w = pwrite(p->file.fd, from, left, (off_t)(h->begin + (n - left)));
+        if (w < 0 && errno != EINTR) {
+            enum bnt_status st = bnt_err_errno(err, "cannot write %s", p->file.path);
+            if (st == BNT_E_NO_SPACE) {
+                bnt_err_hint(err, "free some space, or set BNT_CACHE_DIR to another disk");
+            }
+            return st;
+        }
+        if (w > 0) {
+            from += w;
+            left -= (size_t)w;
+        }
+    }
+    h->begin += n;
+    p->unsynced_bytes += n;
+    off_t at = (off_t)(offsetof(struct part_record, holes) + i * sizeof *h);
+    enum bnt_status st = write_at(p, h, sizeof *h, at, err);
+    return st == BNT_OK && p->unsynced_bytes >= SYNC_BYTES ? sync_part(p, err) : st;
+}
+
+/* ---- the end ---- */
+
+void part_keep(struct part *p)
+{
+    char to[BNT_PATH_MAX];
+    if (p->file.fd < 0 || p->state_fd < 0 || part_done_bytes(p) == 0) {
+        part_drop(p);
+        return;
+    }
+    /* What fails here costs a later transfer some bytes, nothing else. */
+    (void)sync_part(p, NULL);
+    close(p->file.fd);
+    close(p->state_fd);
+    p->file.fd = p->state_fd = -1;
+    if (bnt_path_format(to, NULL, "%s/%s." FREE_OWNER ".state", p->dir, p->key) == BNT_OK) {
+        (void)rename(p->state_path, to);
+    }
+}
+
+void part_drop(struct part *p)
+{
+    if (p->file.fd >= 0) {
+        bnt_cache_temp_release(&p->file);
+    }
+    if (p->state_fd >= 0) {
+        close(p->state_fd);
+        p->state_fd = -1;
+        (void)unlink(p->state_path);
+    }
+}

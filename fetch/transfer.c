@@ -1,0 +1,714 @@
+/* From sources to a part without holes.
+ *
+ * Invariants:
+ *   1. A connection fills one hole of the part from its beginning. It writes what lies in the hole
+ *      when the bytes come, so a hole may shrink from either side meanwhile: its end when another
+ *      connection takes half of it over, its beginning when two fill the same one.
+ *   2. Bytes of two answers stand in one file only when they are of one content: the validator of
+ *      the first was sent as If-Range with the request for the second, or the digest of the whole
+ * is known beforehand. Otherwise the part restarts.
+ *   3. Every 206 says where its bytes belong, and is not believed unless that is what was asked
+ * for.
+ *   4. Bytes are hashed in their order in the file, as far as they are there without a gap.
+ *   5. A request that failed is repeated only when it may succeed later (http.c), not before the
+ *      wait that its server is owed is over, and not for ever (MAX_ATTEMPTS in a row without
+ *      progress, RETRIES_MAX in all, max_wait_s of waiting).
+ *
+ * A round: fill() gives every idle connection a mirror and a hole; pump() moves bytes and ends what
+ * is done or broken; when no connection is left, wait() sleeps until the first mirror is due. */
+#include "fetch/transfer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fetch/backoff.h"
+#include "fetch/breaker.h"
+#include "fetch/http.h"
+
+#define MAX_ATTEMPTS 5
+#define MAX_WAIT_S 300
+#define RETRIES_MAX 64
+#define PROGRESS_BYTES (1u << 20) /* a request that brought so much was no failure in a row */
+#define POLL_MS 100
+#define SLICE_NS 100000000u /* of a wait, after which an interrupt is seen */
+#define HASH_BLOCK_BYTES (1u << 20)
+#define HASH_ROUND_BYTES (16u << 20) /* between two looks at the connections */
+#define NS_PER_S 1000000000u
+
+struct mirror {
+    const struct source *source;
+    char origin[BREAKER_ORIGIN_MAX];
+    char validator[BNT_CACHE_TAG_MAX], etag[BNT_CACHE_TAG_MAX]; /* of its latest answer, or "" */
+    unsigned failures;                                          /* in a row */
+    uint64_t not_before_ns;
+    bool dead;           /* not asked again in this transfer */
+    bool no_ranges;      /* it ignores ranges, or answers them wrongly */
+    bool resolved_again; /* a redirect led to a place that refused, once */
+};
+
+enum refusal { NOT_REFUSED, REFUSED_FOR_LATER };
+
+struct conn {
+    struct transfer *t;
+    struct http_exchange x;
+    struct mirror *mirror; /* NULL while idle */
+    size_t hole;
+    uint64_t pos;   /* of the next byte that comes */
+    uint64_t begin; /* of the request */
+    uint64_t got_bytes, began_ns;
+    bool done;            /* the hole is full: what still comes is not wanted */
+    enum refusal refused; /* the head was not believed; the same mirror may do better */
+    char if_range[BNT_CACHE_TAG_MAX];
+};
+
+struct transfer {
+    const struct transfer_spec *spec;
+    const struct curl_lib *lib;
+    CURLM *multi;
+    struct part *part;
+    struct breaker *breaker;
+    struct transfer_result *result;
+    struct bnt_sha256 *hash;
+    uint64_t hashed;
+    char *block; /* HASH_BLOCK_BYTES */
+    struct mirror mirrors[TRANSFER_SOURCES_MAX];
+    struct conn conns[TRANSFER_CONNECTIONS_MAX];
+    size_t n_mirrors, n_conns, n_active;
+    unsigned retries;
+    uint64_t waited_ns;
+    struct bnt_err last;  /* why the mirror that died last did */
+    struct bnt_err fatal; /* what no other mirror can help */
+};
+
+/* ---- the hash ---- */
+
+static enum bnt_status rewind_hash(struct transfer *t, struct bnt_err *err)
+{
+    bnt_sha256_free(t->hash);
+    t->hash = NULL;
+    t->hashed = 0;
+    return bnt_sha256_new(&t->hash, err);
+}
+
+/* Hash what is there without a gap, up to `most` bytes, from the file. */
+static enum bnt_status catch_up(struct transfer *t, uint64_t most, struct bnt_err *err)
+{
+    uint64_t end = part_front(t->part);
+    enum bnt_status st = BNT_OK;
+    end = end - t->hashed > most ? t->hashed + most : end;
+    while (st == BNT_OK && t->hashed < end) {
+        size_t n =
+            end - t->hashed < HASH_BLOCK_BYTES ? (size_t)(end - t->hashed) : HASH_BLOCK_BYTES;
+        ssize_t got = pread(t->part->file.fd, t->block, n, (off_t)t->hashed);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            errno = got < 0 ? errno : EIO;
+            return bnt_err_errno(err, "cannot read %s", t->part->file.path);
+        }
+        st = bnt_sha256_update(t->hash, t->block, (size_t)got, err);
+        t->hashed += (uint64_t)got;
+    }
+    return st;
+}
+
+/* ---- mirrors ---- */
+
+static size_t usable_mirrors(const struct transfer *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        n += !t->mirrors[i].dead;
+    }
+    return n;
+}
+
+static size_t active_on(const struct transfer *t, const struct mirror *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_conns; i++) {
+        n += t->conns[i].mirror == m;
+    }
+    return n;
+}
+
+static void give_up(struct transfer *t, struct mirror *m, const struct bnt_err *why)
+{
+    m->dead = true;
+    t->last = *why;
+}
+
+static uint64_t wait_budget_ns(const struct transfer *t)
+{
+    uint32_t most_s = t->spec->opts->max_wait_s ? t->spec->opts->max_wait_s : MAX_WAIT_S;
+    uint64_t most_ns = (uint64_t)most_s * NS_PER_S;
+    return most_ns > t->waited_ns ? most_ns - t->waited_ns : 0;
+}
+
+/* Leave a mirror alone for so long, or for good when that is more than the transfer may wait. */
+static void postpone(struct transfer *t, struct mirror *m, uint64_t wait_ns,
+                     const struct bnt_err *why)
+{
+    if (wait_ns > wait_budget_ns(t)) {
+        give_up(t, m, why);
+    } else {
+        m->not_before_ns = bnt_clock_now_ns() + wait_ns;
+    }
+}
+
+/* Ask the breaker; false when the mirror must wait or is out. */
+static bool permitted(struct transfer *t, struct mirror *m, struct bnt_err *err)
+{
+    struct breaker_permit permit;
+    struct bnt_err why = {0};
+    bool last = t->spec->n_sources > 1 && usable_mirrors(t) == 1;
+    if (breaker_ask(t->breaker, m->origin, last, &permit, err) != BNT_OK || permit.go) {
+        return permit.go;
+    }
+    if (permit.cooling) {
+        bnt_err_set(&why, BNT_E_RATE_LIMIT, "%.300s: the server asked for a pause of %lld more s",
+                    m->source->shown, (long long)permit.wait_s);
+        bnt_err_hint(&why, "wait, or fetch from another place");
+        postpone(t, m, (uint64_t)permit.wait_s * NS_PER_S, &why);
+    } else if (active_on(t, m) > 0) { /* the probe is ours */
+        m->not_before_ns = bnt_clock_now_ns() + NS_PER_S;
+    } else {
+        bnt_err_set(&why, BNT_E_CIRCUIT,
+                    "%.300s: the server failed too often and is left alone for %lld more s",
+                    m->source->shown, (long long)permit.wait_s);
+        bnt_err_hint(&why, "see: bnt mirror status; fetch from another place, or wait");
+        give_up(t, m, &why);
+    }
+    return false;
+}
+
+/* The mirror for the next connection: the one with the fewest of them, the healthier first. */
+static struct mirror *pick_mirror(struct transfer *t)
+{
+    struct mirror *best = NULL;
+    uint64_t now_ns = bnt_clock_now_ns();
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        struct mirror *m = &t->mirrors[i];
+        bool ready = !m->dead && m->not_before_ns <= now_ns && (!m->no_ranges || t->n_active == 0);
+        if (!ready) {
+            continue;
+        }
+        if (!best || (best->no_ranges && !m->no_ranges) ||
+            (best->no_ranges == m->no_ranges && active_on(t, m) < active_on(t, best))) {
+            best = m;
+        }
+    }
+    return best;
+}
+
+/* ---- holes ---- */
+
+static size_t conns_on(const struct transfer *t, size_t hole)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_conns; i++) {
+        n += t->conns[i].mirror && t->conns[i].hole == hole;
+    }
+    return n;
+}
+
+/* The first hole that nobody fills; PART_HOLES when there is none. */
+static size_t free_hole(const struct transfer *t)
+{
+    size_t best = PART_HOLES;
+    const struct part_hole *h = t->part->record.holes;
+    for (size_t i = 0; i < PART_HOLES; i++) {
+        bool waits = h[i].begin < h[i].end && conns_on(t, i) == 0;
+        if (waits && (best == PART_HOLES || h[i].begin < h[best].begin)) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* ---- answers ---- */
+
+static void stop(struct conn *c)
+{
+    struct transfer *t = c->t;
+    (void)t->lib->multi_remove_handle(t->multi, c->x.easy);
+    http_release(&c->x);
+    c->mirror = NULL;
+    t->n_active--;
+}
+
+/* The content is another one than that of the part: begin anew with this answer. */
+static enum bnt_status restart(struct conn *c, const struct http_head *head, struct bnt_err *err)
+{
+    struct transfer *t = c->t;
+    for (size_t i = 0; i < t->n_conns; i++) {
+        if (&t->conns[i] != c && t->conns[i].mirror) {
+            t->conns[i].done = true; /* ended by pump(); not now, libcurl is in a callback */
+            t->conns[i].hole = PART_HOLES;
+        }
+    }
+    enum bnt_status st = part_restart(t->part, head->total, head->validator, err);
+    c->hole = 0;
+    return st == BNT_OK ? rewind_hash(t, err) : st;
+}
+
+/* An answer that its server should not have given; asked without ranges it may do better. */
+static enum bnt_status disbelieve(struct conn *c, const char *what, struct bnt_err *err)
+{
+    c->refused = REFUSED_FOR_LATER;
+    c->mirror->no_ranges = true;
+    enum bnt_status st =
+        bnt_err_set(err, BNT_E_NETWORK, "%.300s: %s", c->mirror->source->shown, what);
+    bnt_err_hint(err, "the server is in trouble; fetch from another place");
+    return st;
+}
+
+/* Note what the whole file is, at the first answer. */
+static enum bnt_status learn(struct conn *c, const struct http_head *head, struct bnt_err *err)
+{
+    struct part_record *r = &c->t->part->record;
+    if (r->total == 0 && head->total > 0) {
+        r->total = head->total;
+        for (size_t i = 0; i < PART_HOLES; i++) {
+            r->holes[i].end = r->holes[i].end == PART_NO_END ? head->total : r->holes[i].end;
+        }
+    }
+    memcpy(r->validator, head->validator, sizeof r->validator);
+    return part_save(c->t->part, err);
+}
+
+static enum bnt_status partial_head(struct conn *c, const struct http_head *head,
+                                    struct bnt_err *err)
+{
+    const struct part_record *r = &c->t->part->record;
+    if (head->range_begin != c->pos) {
+        return disbelieve(c, "the answer to a range is for another range", err);
+    }
+    if ((r->total > 0 && head->total != r->total) || head->total < r->holes[c->hole].begin) {
+        return disbelieve(c, "the size of the file changed during the transfer", err);
+    }
+    if (c->if_range[0] && head->validator[0] && strcmp(c->if_range, head->validator) != 0) {
+        return disbelieve(c, "the file changed, and the server sent a range of the new one", err);
+    }
+    return learn(c, head, err);
+}
+
+static enum bnt_status whole_head(struct conn *c, const struct http_head *head, struct bnt_err *err)
+{
+    struct transfer *t = c->t;
+    const struct part_record *r = &t->part->record;
+    bool fresh = part_done_bytes(t->part) == 0 && t->n_active == 1 &&
+                 (r->total == 0 || head->total == 0 || r->total == head->total);
+    c->mirror->no_ranges = c->mirror->no_ranges || c->x.range[0];
+    c->pos = 0;
+    if (fresh) {
+        return learn(c, head, err);
+    }
+    return restart(c, head, err);
+}
+
+static enum bnt_status on_head(void *ctx, const struct http_head *head, struct bnt_err *err)
+{
+    struct conn *c = ctx;
+    struct mirror *m = c->mirror;
+    if (c->done) {
+        return BNT_OK;
+    }
+    memcpy(m->validator, head->validator, sizeof m->validator);
+    memcpy(m->etag, head->etag, sizeof m->etag);
+    return head->code == 206 ? partial_head(c, head, err) : whole_head(c, head, err);
+}
+
+/* Write what of the bytes lies in the hole, and hash it when it is next. */
+static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
+{
+    struct conn *c = ctx;
+    struct transfer *t = c->t;
+    t->result->received_bytes += n;
+    c->got_bytes += n;
+    if (c->done) {
+        return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
+    }
+    const struct part_hole *h = &t->part->record.holes[c->hole];
+    uint64_t low = c->pos > h->begin ? c->pos : h->begin, high = c->pos + n;
+    high = high < h->end ? high : h->end;
+    enum bnt_status st = BNT_OK;
+    if (low < high) {
+        const char *from = bytes + (low - c->pos);
+        size_t len = (size_t)(high - low);
+        st = part_write(t->part, c->hole, from, len, err);
+        if (st == BNT_OK && t->hashed == low && part_front(t->part) >= high) {
+            st = bnt_sha256_update(t->hash, from, len, err);
+            t->hashed = high;
+        }
+    }
+    c->pos += n;
+    c->done = st == BNT_OK && h->begin >= h->end;
+    return st;
+}
+
+/* ---- connections ---- */
+
+/* Whether the part may go on from where it is, with this mirror. */
+static bool may_go_on(const struct transfer *t, const struct mirror *m)
+{
+    return !m->no_ranges && (t->spec->digest[0] || t->part->record.validator[0]);
+}
+
+static void fill_request(struct conn *c, struct http_request *r)
+{
+    struct transfer *t = c->t;
+    const struct part_hole *h = &t->part->record.holes[c->hole];
+    const char *known = t->spec->digest[0] ? c->mirror->validator : t->part->record.validator;
+    snprintf(c->if_range, sizeof c->if_range, "%s", known);
+    *r = (struct http_request){
+        .source = c->mirror->source,
+        .begin = h->begin,
+        .end = h->end == t->part->record.total ? HTTP_TO_THE_END : h->end,
+        .if_range = c->if_range,
+        .opts = t->spec->opts,
+        .on_head = on_head,
+        .on_body = on_body,
+        .ctx = c,
+    };
+}
+
+static enum bnt_status start(struct conn *c, struct mirror *m, size_t hole, struct bnt_err *err)
+{
+    struct transfer *t = c->t;
+    struct http_request request;
+    enum bnt_status st = BNT_OK;
+    if (part_done_bytes(t->part) > 0 && !may_go_on(t, m)) {
+        st = part_restart(t->part, 0, "", err);
+        st = st == BNT_OK ? rewind_hash(t, err) : st;
+        hole = 0;
+    }
+    *c = (struct conn){.t = t, .mirror = m, .hole = hole, .began_ns = bnt_clock_now_ns()};
+    c->begin = c->pos = t->part->record.holes[hole].begin;
+    fill_request(c, &request);
+    if (st == BNT_OK) {
+        st = http_begin(&c->x, t->lib, &request, err);
+    }
+    if (st == BNT_OK && t->lib->multi_add_handle(t->multi, c->x.easy) != CURLM_OK) {
+        st = bnt_err_nomem(err, "the transfer", 0);
+    }
+    if (st != BNT_OK) {
+        http_release(&c->x);
+        c->mirror = NULL;
+        return st;
+    }
+    t->n_active++;
+    t->result->requests++;
+    return BNT_OK;
+}
+
+/* Give idle connections something to do. */
+static enum bnt_status fill(struct transfer *t, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < t->n_conns; i++) {
+        size_t hole = free_hole(t);
+        if (t->conns[i].mirror || hole == PART_HOLES) {
+            continue;
+        }
+        struct mirror *m = pick_mirror(t);
+        struct bnt_err failed = {0};
+        if (m && permitted(t, m, &failed)) {
+            st = start(&t->conns[i], m, hole, err);
+        } else if (failed.status != BNT_OK) {
+            *err = failed;
+            st = failed.status;
+        }
+    }
+    return st;
+}
+
+/* ---- ends ---- */
+
+static void report(struct transfer *t, const struct conn *c, enum breaker_outcome outcome)
+{
+    uint64_t took_ns = bnt_clock_now_ns() - c->began_ns, rate = 0;
+    if (c->got_bytes >= PROGRESS_BYTES && took_ns > 0) {
+        rate = (uint64_t)((double)c->got_bytes * 1e9 / (double)took_ns);
+    }
+    (void)breaker_report(t->breaker, c->mirror->origin, outcome, rate, &t->fatal);
+}
+
+/* What a failure means for its mirror. */
+static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err *why)
+{
+    struct transfer *t = c->t;
+    struct mirror *m = c->mirror;
+    const struct http_head *head = &c->x.head;
+    uint32_t most = t->spec->opts->max_attempts ? t->spec->opts->max_attempts : MAX_ATTEMPTS;
+    bool transient = o.transient || c->refused == REFUSED_FOR_LATER;
+    bool expired = o.status == BNT_E_AUTH && o.redirected && !m->resolved_again;
+    m->resolved_again = m->resolved_again || expired;
+    if (head->code == 416) { /* the file is shorter now than it was */
+        m->no_ranges = transient = true;
+    }
+    m->failures = c->got_bytes >= PROGRESS_BYTES ? 1 : m->failures + 1;
+    t->retries++;
+    bool asked = (head->code == 429 || head->code == 503) && head->wait_s >= 0;
+    if (asked && head->wait_s > 0) {
+        (void)breaker_cool(t->breaker, m->origin, head->wait_s, &t->fatal);
+    }
+    if ((!transient && !expired) || m->failures >= most || t->retries >= RETRIES_MAX) {
+        give_up(t, m, why);
+    } else if (asked) {
+        postpone(t, m, (uint64_t)head->wait_s * NS_PER_S, why);
+    } else if (!expired) {
+        postpone(t, m, backoff_wait_ns(m->failures, backoff_random()), why);
+    }
+}
+
+/* A file of unknown length ends where its answer does. */
+static void end_of_file(struct conn *c)
+{
+    struct transfer *t = c->t;
+    struct part_record *r = &t->part->record;
+    struct part_hole *h = &r->holes[c->hole];
+    if (h->begin == 0) {
+        bnt_err_set(&t->fatal, BNT_E_FILE, "%.300s is empty", c->mirror->source->shown);
+        return;
+    }
+    r->total = h->end = h->begin;
+    if (part_save(t->part, &t->fatal) == BNT_OK) {
+        c->done = true;
+    }
+}
+
+/* A request ended, well or not. */
+static void finish(struct conn *c, CURLcode rc)
+{
+    struct transfer *t = c->t;
+    struct bnt_err why = {0};
+    struct http_outcome o = {.status = BNT_OK};
+    if (!c->done) {
+        o = http_end(&c->x, rc, &why);
+        if (o.status == BNT_OK && t->part->record.total == 0) {
+            end_of_file(c);
+        }
+    }
+    if (c->done || o.status == BNT_OK) {
+        /* Fewer bytes than the hole has are fine, as long as there were some. */
+        report(t, c, o.slow ? BREAKER_SLOW : BREAKER_GOOD);
+        c->mirror->failures = c->got_bytes > 0 ? 0 : c->mirror->failures;
+    } else if (c->x.failed.status != BNT_OK && c->refused == NOT_REFUSED) {
+        t->fatal = t->fatal.status == BNT_OK ? why : t->fatal; /* ours: a full disk... */
+    } else {
+        bool server = o.transient && o.status != BNT_E_RATE_LIMIT;
+        report(t, c, server ? BREAKER_FAILED : BREAKER_GOOD);
+        count_failure(c, o, &why);
+    }
+    stop(c);
+}
+
+/* ---- rounds ---- */
+
+static void show_progress(const struct transfer *t)
+{
+    const struct bnt_fetch_opts *o = t->spec->opts;
+    if (o->progress && (t->n_active > 0 || part_complete(t->part))) {
+        uint64_t done = part_done_bytes(t->part);
+        if (done > 0) {
+            o->progress(o->ctx, done, t->part->record.total);
+        }
+    }
+}
+
+/* Move bytes, and end the requests that are over. */
+static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
+{
+    int running = 0, left = 0;
+    if (t->lib->multi_perform(t->multi, &running) != CURLM_OK) {
+        return bnt_err_nomem(err, "the transfer", 0);
+    }
+    for (CURLMsg *m; (m = t->lib->multi_info_read(t->multi, &left));) {
+        char *private = NULL;
+        CURLcode rc = m->data.result;
+        (void)t->lib->easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &private);
+        for (size_t i = 0; i < t->n_conns; i++) {
+            if (t->conns[i].mirror && (char *)&t->conns[i].x == private) {
+                finish(&t->conns[i], rc);
+            }
+        }
+    }
+    for (size_t i = 0; i < t->n_conns; i++) {
+        if (t->conns[i].mirror && t->conns[i].done) {
+            finish(&t->conns[i], CURLE_OK);
+        }
+    }
+    show_progress(t);
+    enum bnt_status st = catch_up(t, HASH_ROUND_BYTES, err);
+    bool behind = t->hashed < part_front(t->part);
+    if (st == BNT_OK && t->n_active > 0) {
+        (void)t->lib->multi_poll(t->multi, NULL, 0, behind ? 0 : POLL_MS, NULL);
+    }
+    return st;
+}
+
+static enum bnt_status check_interrupt(const struct transfer *t, struct bnt_err *err)
+{
+    const struct bnt_fetch_opts *o = t->spec->opts;
+    if (o->interrupted && *o->interrupted) {
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted after %llu bytes",
+                           (unsigned long long)part_done_bytes(t->part));
+    }
+    return BNT_OK;
+}
+
+/* Sleep until a mirror is due. */
+static enum bnt_status wait_for_mirror(struct transfer *t, struct bnt_err *err)
+{
+    uint64_t due_ns = UINT64_MAX, now_ns = bnt_clock_now_ns();
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        const struct mirror *m = &t->mirrors[i];
+        due_ns = !m->dead && m->not_before_ns < due_ns ? m->not_before_ns : due_ns;
+    }
+    enum bnt_status st = BNT_OK;
+    while (st == BNT_OK && now_ns < due_ns) {
+        uint64_t slice_ns = due_ns - now_ns < SLICE_NS ? due_ns - now_ns : SLICE_NS;
+        bnt_clock_sleep_ns(slice_ns);
+        t->waited_ns += slice_ns;
+        now_ns = bnt_clock_now_ns();
+        st = check_interrupt(t, err);
+    }
+    return st;
+}
+
+static enum bnt_status out_of_mirrors(const struct transfer *t, struct bnt_err *err)
+{
+    if (err && err->status == BNT_OK) {
+        *err = t->last;
+    }
+    return t->last.status;
+}
+
+static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    while (st == BNT_OK && !part_complete(t->part)) {
+        st = check_interrupt(t, err);
+        if (st == BNT_OK) {
+            st = fill(t, err);
+        }
+        if (st != BNT_OK) {
+            break;
+        }
+        if (t->n_active > 0) {
+            st = pump(t, err);
+        } else if (usable_mirrors(t) > 0) {
+            st = wait_for_mirror(t, err);
+        } else {
+            st = out_of_mirrors(t, err);
+        }
+        if (st == BNT_OK && t->fatal.status != BNT_OK) {
+            st = t->fatal.status;
+            if (err) {
+                *err = t->fatal;
+            }
+        }
+    }
+    while (st == BNT_OK && t->hashed < t->part->record.total) {
+        st = check_interrupt(t, err);
+        st = st == BNT_OK ? catch_up(t, HASH_ROUND_BYTES, err) : st;
+    }
+    return st;
+}
+
+/* ---- begin and end ---- */
+
+static enum bnt_status set_mirrors(struct transfer *t, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    t->n_mirrors = t->spec->n_sources;
+    for (size_t i = 0; st == BNT_OK && i < t->n_mirrors; i++) {
+        t->mirrors[i].source = &t->spec->sources[i];
+        st = breaker_origin(t->spec->sources[i].url, t->mirrors[i].origin, err);
+    }
+    return st;
+}
+
+static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
+{
+    enum bnt_status st = curl_lib_load(&t->lib, err);
+    if (st == BNT_OK) {
+        st = breaker_open(t->spec->cache_dir, &t->breaker, err);
+    }
+    if (st == BNT_OK) {
+        st = set_mirrors(t, err);
+    }
+    if (st == BNT_OK) {
+        st = rewind_hash(t, err);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    t->multi = t->lib->multi_init();
+    t->block = malloc(HASH_BLOCK_BYTES);
+    t->n_conns = 1;
+    for (size_t i = 0; i < t->n_conns; i++) {
+        t->conns[i].t = t;
+    }
+    return t->multi && t->block ? BNT_OK : bnt_err_nomem(err, "the transfer", HASH_BLOCK_BYTES);
+}
+
+static void release(struct transfer *t)
+{
+    for (size_t i = 0; i < t->n_conns; i++) {
+        if (t->conns[i].mirror) {
+            stop(&t->conns[i]);
+        }
+    }
+    if (t->multi) {
+        (void)t->lib->multi_cleanup(t->multi);
+    }
+    breaker_close(t->breaker);
+    bnt_sha256_free(t->hash);
+    free(t->block);
+    free(t);
+}
+
+/* The strong ETag of what the first source has. */
+static void set_etag(const struct transfer *t, char etag[BNT_CACHE_TAG_MAX])
+{
+    const char *validator = t->part->record.validator;
+    etag[0] = '\0';
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        if (t->mirrors[i].source == t->spec->sources) {
+            memcpy(etag, t->mirrors[i].etag, BNT_CACHE_TAG_MAX);
+        }
+    }
+    if (t->result->requests == 0 && !t->spec->digest[0] && validator[0] == '"') {
+        memcpy(etag, validator, BNT_CACHE_TAG_MAX); /* all of it was there already */
+    }
+}
+
+enum bnt_status transfer_run(const struct transfer_spec *spec, struct part *part,
+                             struct transfer_result *out, struct bnt_err *err)
+{
+    *out = (struct transfer_result){.requests = 0};
+    struct transfer *t = calloc(1, sizeof *t); /* too large for a stack */
+    if (!t) {
+        return bnt_err_nomem(err, "the transfer", sizeof *t);
+    }
+    t->spec = spec;
+    t->part = part;
+    t->result = out;
+    enum bnt_status st = begin(t, err);
+    if (st == BNT_OK) {
+        st = drive(t, err);
+    }
+    if (st == BNT_OK) {
+        set_etag(t, out->etag);
+        st = bnt_sha256_hex(t->hash, out->digest, err);
+    }
+    release(t);
+    return st;
+}

@@ -1,0 +1,31 @@
+/* Bring the bytes of one file over the network into a part. transfer.c begins with how. */
+#ifndef BNT_FETCH_TRANSFER_H
+#define BNT_FETCH_TRANSFER_H
+
+#include "fetch/bnt_fetch.h"
+#include "fetch/part.h"
+#include "fetch/source.h"
+
+#define TRANSFER_SOURCES_MAX 16
+#define TRANSFER_CONNECTIONS_MAX 16
+
+struct transfer_spec {
+    const char *cache_dir;
+    const struct source *sources; /* the first is the one that was asked for */
+    size_t n_sources;             /* more than one only with a digest */
+    const char *digest;           /* that the bytes must have, or "" */
+    const struct bnt_fetch_opts *opts;
+};
+
+struct transfer_result {
+    char digest[BNT_SHA256_HEX];  /* of what is in the part now */
+    char etag[BNT_CACHE_TAG_MAX]; /* the strong ETag of the first source, or "" */
+    uint64_t received_bytes;      /* of bodies, also of those that were of no use */
+    unsigned requests;
+};
+
+/* Fill the holes of the part. Errors as bnt_fetch says; then the part holds what came. */
+enum bnt_status transfer_run(const struct transfer_spec *spec, struct part *part,
+                             struct transfer_result *out, struct bnt_err *err);
+
+#endif

@@ -1,0 +1,248 @@
+/* Guards what is kept of a transfer: bytes that are lost when a process is killed, a file that is
+ * fetched by many processes at once, a part that two processes write. */
+#include "testkit/suite.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fetch/part.h"
+#include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/transfer_fixture.h"
+
+enum { FILE_BYTES = 8 << 20, KILLS = 12, PROCESSES = 16 };
+
+/* ---- what the bodies share ---- */
+
+/* `bnt fetch URL --sha256 HEX` as a process of its own, quiet. */
+static pid_t spawn_fetch(const char *url, const char *hex)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        (void)dup2(null, 0);
+        (void)dup2(null, 1);
+        (void)dup2(null, 2);
+        execl(suite_bnt(), "bnt", "fetch", url, "--sha256", hex, "--name", "m", (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static int exit_of(pid_t pid)
+{
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void enter_cache(void)
+{
+    char dir[BNT_PATH_MAX];
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c"), 1), 0);
+}
+
+/* Files in <scratch>/c/part whose names end so. */
+static size_t count_parts(const char *ending)
+{
+    char path[BNT_PATH_MAX];
+    size_t n = 0;
+    DIR *d = opendir(fixture_path(path, "c/part"));
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+        size_t len = strlen(e->d_name), k = strlen(ending);
+        n += len > k && strcmp(e->d_name + len - k, ending) == 0;
+    }
+    if (d) {
+        closedir(d);
+    }
+    return n;
+}
+
+/* ---- processes ---- */
+
+static void killed_fetches_lose_next_to_nothing(void **state)
+{
+    (void)state;
+    char hex[BNT_SHA256_HEX], url[300];
+    const char *bytes = transfer_bytes(FILE_BYTES, 3);
+    transfer_digest(bytes, FILE_BYTES, hex);
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
+                                             .status = 200,
+                                             .body = bytes,
+                                             .body_bytes = FILE_BYTES,
+                                             .etag = "\"v1\"",
+                                             .rate_bytes_s = 4 << 20},
+                                            {0}};
+    struct bnt_mock_server *s = transfer_server(routes);
+    snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
+    enter_cache();
+    uint64_t seed = 42;
+    for (size_t i = 0; i < KILLS; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        pid_t pid = spawn_fetch(url, hex);
+        bnt_clock_sleep_ns(30000000 + (seed >> 33) % 120000000); /* the process runs in real time */
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        (void)exit_of(pid);
+    }
+    assert_int_equal(exit_of(spawn_fetch(url, hex)), 0);
+    struct bnt_fetch_result r;
+    struct bnt_cache *c = fixture_cache();
+    assert_int_equal(bnt_fetch(c, url, &(struct bnt_fetch_opts){.sha256 = hex}, &r, NULL), BNT_OK);
+    assert_true(r.hit);
+    transfer_assert_blob(&r, bytes, FILE_BYTES);
+    bnt_cache_close(c);
+    /* What lay in the sockets of a killed process is lost, what it had received is not. */
+    uint64_t served = bnt_mock_server_body_bytes(s);
+    if (served > FILE_BYTES + FILE_BYTES / 20) {
+        fail_msg("%llu bytes were served for %d", (unsigned long long)served, FILE_BYTES);
+    }
+    assert_true(bnt_mock_server_requests(s) > 3); /* kills did hit the transfer */
+    assert_int_equal(count_parts(".data"), 0);
+    assert_int_equal(count_parts(".state"), 0);
+    bnt_mock_server_stop(s);
+}
+
+static void many_processes_fetch_once(void **state)
+{
+    (void)state;
+    char hex[BNT_SHA256_HEX], url[300];
+    pid_t pids[PROCESSES];
+    const char *bytes = transfer_bytes(FILE_BYTES, 4);
+    transfer_digest(bytes, FILE_BYTES, hex);
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
+                                             .status = 200,
+                                             .body = bytes,
+                                             .body_bytes = FILE_BYTES,
+                                             .etag = "\"v1\"",
+                                             .rate_bytes_s = 16 << 20},
+                                            {0}};
+    struct bnt_mock_server *s = transfer_server(routes);
+    snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
+    enter_cache();
+    for (size_t i = 0; i < PROCESSES; i++) {
+        pids[i] = spawn_fetch(url, hex);
+    }
+    for (size_t i = 0; i < PROCESSES; i++) {
+        assert_int_equal(exit_of(pids[i]), 0);
+    }
+    assert_int_equal(bnt_mock_server_requests(s), 1);
+    assert_int_equal(bnt_mock_server_body_bytes(s), FILE_BYTES);
+    bnt_mock_server_stop(s);
+}
+
+/* ---- parts ---- */
+
+static void open_part(struct part *p)
+{
+    char dir[BNT_PATH_MAX];
+    struct bnt_err err = {0};
+    if (part_open(fixture_path(dir, "c"), "k", true, p, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+static void write_some(struct part *p, const char *text)
+{
+    assert_int_equal(part_write(p, 0, text, strlen(text), NULL), BNT_OK);
+}
+
+/* Locks that answer success without locking look like this: two owners at once. */
+static void part_of_a_living_owner_is_left_alone(void **state)
+{
+    (void)state;
+    struct part a, b, c;
+    open_part(&a);
+    write_some(&a, "abc");
+    open_part(&b);
+    assert_false(b.resumed);
+    write_some(&b, "xyz12");
+    assert_int_equal(part_front(&a), 3);
+    write_some(&a, "def");
+    fixture_assert_holds(a.file.path, "abcdef");
+    fixture_assert_holds(b.file.path, "xyz12");
+    part_keep(&a);
+    open_part(&c);
+    assert_true(c.resumed);
+    assert_int_equal(part_front(&c), 6);
+    fixture_assert_holds(c.file.path, "abcdef");
+    part_drop(&b);
+    part_drop(&c);
+    assert_int_equal(count_parts(".data"), 0);
+    assert_int_equal(count_parts(".state"), 0);
+}
+
+static void part_from_elsewhere_is_copied(void **state)
+{
+    (void)state;
+    struct part a, b;
+    char to[BNT_PATH_MAX];
+    open_part(&a);
+    write_some(&a, "abc");
+    part_keep(&a); /* brings it to disk, so that the second record holds */
+    open_part(&a);
+    write_some(&a, "not on disk");
+    fixture_path(to, "c/part/k.0123456789abcdef-1-1.state"); /* another boot or machine */
+    assert_int_equal(rename(a.state_path, to), 0);
+    open_part(&b);
+    assert_true(b.resumed);
+    fixture_assert_holds(b.file.path, "abc");
+    assert_string_not_equal(a.file.path, b.file.path);
+    write_some(&b, "x");
+    fixture_assert_holds(a.file.path, "abcnot on disk");
+    part_drop(&a);
+    part_drop(&b);
+}
+
+static void damaged_state_is_not_believed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        size_t at;
+        uint64_t value;
+    } cases[] = {
+        {"magic", offsetof(struct part_record, magic), 0},
+        {"a front beyond the file", offsetof(struct part_record, holes), 4},
+        {"an end beyond the total", offsetof(struct part_record, total), 2},
+        {"a hole that ends before it begins", offsetof(struct part_record, holes) + 8, 1},
+        {"another file", offsetof(struct part_record, data_name), 0x2f2e2e},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct part p;
+        open_part(&p);
+        assert_false(p.resumed);
+        write_some(&p, "abc");
+        assert_int_equal(pwrite(p.state_fd, &cases[i].value, 8, (off_t)cases[i].at), 8);
+        char from[BNT_PATH_MAX], to[BNT_PATH_MAX];
+        snprintf(from, sizeof from, "%s", p.state_path);
+        assert_int_equal(rename(from, fixture_path(to, "c/part/k.free.state")), 0);
+        struct part next;
+        open_part(&next);
+        if (next.resumed || part_front(&next) != 0) {
+            fail_msg("%s: believed", cases[i].what);
+        }
+        part_drop(&next);
+        part_drop(&p);
+    }
+}
+
+static const struct suite_test tests[] = {
+    {.name = "part_killed_fetches_lose_next_to_nothing",
+     .body = killed_fetches_lose_next_to_nothing,
+     .timeout_ms = 30000},
+    {.name = "part_many_processes_fetch_once",
+     .body = many_processes_fetch_once,
+     .timeout_ms = 30000},
+    {.name = "part_of_a_living_owner_is_left_alone", .body = part_of_a_living_owner_is_left_alone},
+    {.name = "part_from_elsewhere_is_copied", .body = part_from_elsewhere_is_copied},
+    {.name = "part_with_a_damaged_state_is_not_believed", .body = damaged_state_is_not_believed},
+    {0},
+};
+const struct suite suite_part = {"part", tests};
