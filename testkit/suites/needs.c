@@ -83,7 +83,15 @@ static bool python_module(const char *module)
     return met;
 }
 
+/* Times mean something, and long computations end soon. */
+static bool release_build(const char *arg)
+{
+    (void)arg;
+    return strcmp(BNT_CONFIG, "release") == 0;
+}
+
 static const struct need needs_table[] = {
+    {"release-build", release_build, NULL, "this is a " BNT_CONFIG " build"},
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
     {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},

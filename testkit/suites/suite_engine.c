@@ -463,7 +463,7 @@ static const struct suite_test tests[] = {
      .body = an_unknown_architecture_is_named_with_those_that_are_known},
     {.name = "engine_perplexity_equals_the_recorded_value",
      .body = perplexity_equals_the_recorded_value,
-     .needs = "shared",
+     .needs = "shared,release-build",
      .timeout_ms = 120000},
     {0},
 };

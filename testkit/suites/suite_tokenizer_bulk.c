@@ -14,13 +14,6 @@
 #include "engine/fuzz/exercise_tokenizer.inc"
 #include "testkit/suites/tokenizer_vocabs.h"
 
-/* Sanitizers and debug builds make everything several times slower; a speed only has a meaning
- * without them. */
-static bool is_release(void)
-{
-    return strcmp(BNT_CONFIG, "release") == 0;
-}
-
 static double cpu_seconds(void)
 {
     struct timespec now;
@@ -281,7 +274,7 @@ static void long_texts_take_no_square_of_time(void **state)
 {
     (void)state;
     struct bnt_tokenizer *t = tv_open(suite_bundled_model(), NULL);
-    expect_no_square(t, "bundled", is_release() ? 1u << 18 : 1u << 15);
+    expect_no_square(t, "bundled", 1u << 18);
     bnt_tokenizer_free(t);
 }
 
@@ -294,7 +287,7 @@ static void every_pretokenizer_takes_no_square_of_time(void **state)
     for (size_t row = 0; pretok_at(row) != NULL; row++) {
         if (pretok_at(row)->steps != last) {
             struct bnt_tokenizer *t = tv_new(g, pretok_at(row)->name);
-            expect_no_square(t, pretok_at(row)->name, is_release() ? 1u << 14 : 1u << 12);
+            expect_no_square(t, pretok_at(row)->name, 1u << 14);
             bnt_tokenizer_free(t);
         }
         last = pretok_at(row)->steps;
@@ -319,7 +312,7 @@ static void long_sentencepiece_texts_take_no_square_of_time(void **state)
     };
     const struct tv_spec spec = {.model = "llama", .bytes = true, .tokens = tokens};
     struct bnt_tokenizer *t = tv_small(&spec, NULL);
-    expect_no_square(t, "llama", is_release() ? 1u << 17 : 1u << 14);
+    expect_no_square(t, "llama", 1u << 17);
     bnt_tokenizer_free(t);
 }
 
@@ -342,7 +335,7 @@ static void english_goes_at_5_megabytes_per_second(void **state)
     }
     double rate = (double)text.len / best * 1e-6;
     print_message("LLaMA-3 vocabulary: ready in %.0f ms, %.1f MB/s\n", load * 1e3, rate);
-    if (is_release() && (rate < 5 || load > 0.25)) {
+    if (rate < 5 || load > 0.25) {
         fail_msg("%.1f MB/s, should be 5; ready in %.3f s, should be 0.25", rate, load);
     }
     bnt_tokenizer_free(t);
@@ -430,16 +423,19 @@ static const struct suite_test tests[] = {
     {.name = "tokenizer_streams_pass_broken_bytes_on", .body = streams_pass_broken_bytes_on},
     {.name = "tokenizer_long_texts_take_no_square_of_time",
      .body = long_texts_take_no_square_of_time,
+     .needs = "release-build",
      .timeout_ms = 120000},
     {.name = "tokenizer_every_pretokenizer_takes_no_square_of_time",
      .body = every_pretokenizer_takes_no_square_of_time,
+     .needs = "release-build",
      .timeout_ms = 120000},
     {.name = "tokenizer_long_sentencepiece_texts_take_no_square_of_time",
      .body = long_sentencepiece_texts_take_no_square_of_time,
+     .needs = "release-build",
      .timeout_ms = 120000},
     {.name = "tokenizer_english_goes_at_5_megabytes_per_second",
      .body = english_goes_at_5_megabytes_per_second,
-     .needs = "shared",
+     .needs = "shared,release-build",
      .timeout_ms = 60000},
     {.name = "tokenizer_one_tokenizer_serves_many_threads",
      .body = one_tokenizer_serves_many_threads,
