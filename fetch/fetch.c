@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fetch/hub.h"
 #include "fetch/part.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
@@ -350,6 +351,26 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
+/* Ask the hub which content a source of it is; the cache may have that already. */
+static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
+{
+    struct hub_facts facts;
+    bool have = false, told = f->expected[0] != '\0';
+    if (!f->source.hub.repo[0]) {
+        return BNT_OK;
+    }
+    enum bnt_status st = hub_settle(&f->source, f->opts, f->expected, &facts, err);
+    if (st == BNT_OK && facts.file[0]) {
+        const char *slash = strrchr(facts.file, '/');
+        snprintf(f->result->entry.file_name, sizeof f->result->entry.file_name, "%.255s",
+                 slash ? slash + 1 : facts.file);
+    }
+    if (st == BNT_OK && !told && f->expected[0] && !f->opts->force) {
+        st = bnt_cache_has(f->cache, f->expected, &have, err);
+    }
+    return st == BNT_OK && have ? take_blob(f, err) : st;
+}
+
 static enum bnt_status check_offline(const struct fetch *f, struct bnt_err *err)
 {
     if (!f->opts->offline || !source_is_remote(&f->source)) {
@@ -370,6 +391,9 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
     enum bnt_status st = prepare(&f, source, err);
     if (st == BNT_OK && !opts->force) {
         st = try_cache(&f, err);
+    }
+    if (st == BNT_OK && !out->hit) {
+        st = settle(&f, err);
     }
     if (st == BNT_OK && !out->hit) {
         st = check_offline(&f, err);

@@ -182,6 +182,21 @@ static CURLcode set_protocols(struct http_exchange *x)
 #endif
 }
 
+/* A token goes to the origin of the source alone: libcurl drops it at a redirect to another scheme,
+ * host or port. A login of ~/.netrc does not replace it. */
+static CURLcode set_token(struct http_exchange *x)
+{
+    const char *token = x->request.source->token;
+    if (!token[0]) {
+        return CURLE_OK;
+    }
+    CURLcode rc = x->lib->easy_setopt(x->easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+    }
+    return rc == CURLE_OK ? x->lib->easy_setopt(x->easy, CURLOPT_XOAUTH2_BEARER, token) : rc;
+}
+
 static CURLcode set_range(struct http_exchange *x)
 {
     const struct http_request *r = &x->request;
@@ -243,6 +258,9 @@ static CURLcode set_options(struct http_exchange *x)
     }
     for (size_t i = 0; rc == CURLE_OK && i < sizeof pointers / sizeof pointers[0]; i++) {
         rc = x->lib->easy_setopt(x->easy, pointers[i].option, pointers[i].value);
+    }
+    if (rc == CURLE_OK) {
+        rc = set_token(x);
     }
     if (rc == CURLE_OK) {
         rc = x->lib->easy_setopt(x->easy, CURLOPT_MAX_RECV_SPEED_LARGE,

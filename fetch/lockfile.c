@@ -132,8 +132,13 @@ static enum bnt_status check_entry(struct reader *r, const json_t *entry)
     size_t i;
     json_t *file;
     const json_t *files = json_object_get(entry, "files");
-    if (!json_is_object(entry) || !only_keys(entry, ",source,files,")) {
-        return bad(r, "a model has source and files, and nothing else");
+    if (!json_is_object(entry) || !only_keys(entry, ",source,revision,files,")) {
+        return bad(r, "a model has source, revision and files, and nothing else");
+    }
+    const char *revision = lockfile_revision(entry);
+    if (json_object_get(entry, "revision") &&
+        (!revision || revision[strspn(revision, "0123456789abcdef")] || strlen(revision) < 40)) {
+        return bad(r, "revision is not a commit");
     }
     if (!json_is_string(json_object_get(entry, "source"))) {
         return bad(r, "no source");
@@ -254,6 +259,9 @@ static enum bnt_status put_entry(struct bnt_buf *b, const char *name, const json
     if (st == BNT_OK) {
         st = put_json(b, json_object_get(entry, "source"), err);
     }
+    if (st == BNT_OK && lockfile_revision(entry)) {
+        st = bnt_buf_printf(b, err, ",\n      \"revision\": \"%s\"", lockfile_revision(entry));
+    }
     if (st == BNT_OK) {
         st = bnt_buf_puts(b, ",\n      \"files\": [\n", err);
     }
@@ -331,6 +339,11 @@ size_t lockfile_n_files(const json_t *entry)
     return json_array_size(json_object_get(entry, "files"));
 }
 
+const char *lockfile_revision(const json_t *entry)
+{
+    return json_string_value(json_object_get(entry, "revision"));
+}
+
 struct lock_file lockfile_file(const json_t *entry, size_t i)
 {
     const json_t *file = json_array_get(json_object_get(entry, "files"), i);
@@ -376,21 +389,26 @@ static enum bnt_status file_mirrors(const struct manifest_model *model, size_t i
     return st;
 }
 
-/* What file `i` is called: the path that the manifest gives, else the last part of the source. */
+/* What file `i` is called: the path that the manifest gives, else that in the hub's repository,
+ * else the last part of the source. "" when the hub's listing decides, so that only the lock knows.
+ */
 static void file_path(const struct manifest_model *model, size_t i, char out[BNT_CACHE_SOURCE_MAX])
 {
-    const char *from = model->files[i].path.at ? model->files[i].path.at : model->source.at;
-    size_t n = model->files[i].path.at ? strlen(from) : strcspn(from, "?#");
-    const char *begin = from;
-    for (const char *p = from; !model->files[i].path.at && p < from + n; p++) {
-        begin = *p == '/' ? p + 1 : begin;
+    const char *from = model->source.at;
+    struct source s;
+    if (model->files[i].path.at) {
+        snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", model->files[i].path.at);
+    } else if (strncmp(from, "bundled:", 8) == 0) {
+        snprintf(out, BNT_CACHE_SOURCE_MAX, "%s.gguf", BNT_FETCH_BUNDLED_NAME);
+    } else if (strncmp(from, "hf://", 5) == 0 && source_parse(from, &s, NULL) == BNT_OK) {
+        snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", s.hub.file);
+    } else {
+        size_t n = strcspn(from, "?#"), begin = n;
+        while (begin > 0 && from[begin - 1] != '/') {
+            begin--;
+        }
+        snprintf(out, BNT_CACHE_SOURCE_MAX, "%.*s", (int)(n - begin), from + begin);
     }
-    if (strcmp(begin, "bundled:") == 0) {
-        begin = BNT_FETCH_BUNDLED_NAME ".gguf";
-        from = begin;
-        n = strlen(begin);
-    }
-    snprintf(out, BNT_CACHE_SOURCE_MAX, "%.*s", (int)(from + n - begin), begin);
 }
 
 static enum bnt_status file_drift(const json_t *locked, const struct manifest_model *model,
@@ -401,7 +419,7 @@ static enum bnt_status file_drift(const json_t *locked, const struct manifest_mo
     char path[BNT_CACHE_SOURCE_MAX];
     json_t *mirrors = NULL;
     file_path(model, i, path);
-    if (strcmp(path, json_string_value(json_object_get(locked, "path"))) != 0) {
+    if (path[0] && strcmp(path, json_string_value(json_object_get(locked, "path"))) != 0) {
         snprintf(why, 256, "its files are others");
     } else if (f->sha256[0] && strcmp(f->sha256, sha256) != 0) {
         snprintf(why, 256, "sha256 of %.150s is another", path);
@@ -452,6 +470,13 @@ enum bnt_status lockfile_entry_new(const struct manifest_model *model, json_t **
     return st;
 }
 
+enum bnt_status lockfile_entry_revision(json_t *entry, const char *commit, struct bnt_err *err)
+{
+    return json_object_set_new(entry, "revision", json_string(commit)) == 0
+               ? BNT_OK
+               : bnt_err_nomem(err, LOCKFILE_FILE, 0);
+}
+
 enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *model, size_t i,
                                    const struct lock_file *file, struct bnt_err *err)
 {
@@ -462,7 +487,11 @@ enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *m
         json_decref(mirrors);
         return st;
     }
-    file_path(model, i, path);
+    if (file->path) {
+        snprintf(path, sizeof path, "%s", file->path);
+    } else {
+        file_path(model, i, path);
+    }
     json_t *value = json_pack("{s:s, s:I, s:s, s:o}", "path", path, "size", (json_int_t)file->size,
                               "sha256", file->sha256, "mirrors", mirrors);
     return json_array_append_new(json_object_get(entry, "files"), value) == 0

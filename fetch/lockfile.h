@@ -14,7 +14,8 @@
  *       }
  *     }
  *
- * It holds no secret: the query of a URL is recorded as digits of its digest. A lock that lies
+ * A model of the hub has "revision" after its source: the commit that its revision was. It holds no
+ * secret: the query of a URL is recorded as digits of its digest. A lock that lies
  * costs bandwidth, never correctness: content is always compared with its digest. */
 #ifndef BNT_FETCH_LOCKFILE_H
 #define BNT_FETCH_LOCKFILE_H
@@ -36,7 +37,8 @@ struct lockfile {
 
 /* What is locked of one file; texts are borrowed from the lock file. */
 struct lock_file {
-    const char *path, *sha256;
+    const char *path; /* NULL in an entry that is made: as the manifest says */
+    const char *sha256;
     uint64_t size; /* bytes */
 };
 
@@ -56,9 +58,13 @@ struct lock_file lockfile_file(const json_t *entry, size_t i);
 enum bnt_status lockfile_drift(const struct lockfile *l, const struct manifest_model *model,
                                char why[256], struct bnt_err *err);
 
-/* An entry for the model without its files. Owned by the caller until lockfile_put. */
+/* The commit of an entry, or NULL. */
+const char *lockfile_revision(const json_t *entry);
+
+/* An entry for the model without its files and revision. Owned by the caller until lockfile_put. */
 enum bnt_status lockfile_entry_new(const struct manifest_model *model, json_t **out,
                                    struct bnt_err *err);
+enum bnt_status lockfile_entry_revision(json_t *entry, const char *commit, struct bnt_err *err);
 /* Add file `i` of the model to a new entry. */
 enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *model, size_t i,
                                    const struct lock_file *file, struct bnt_err *err);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/opt.h"
+#include "fetch/url_text.h"
 
 struct reader {
     struct manifest *m;
@@ -309,13 +310,38 @@ static enum bnt_status check_source(struct reader *r, const struct manifest_text
     return BNT_OK;
 }
 
+/* hf://org/repo and a revision become hf://org/repo@REVISION. */
+static enum bnt_status insert_revision(struct reader *r, const struct manifest_text *revision)
+{
+    enum { ESCAPED_MAX = 512 };
+    struct manifest_text *source = &r->model->source;
+    const char *repo = strncmp(source->at, "hf://", 5) == 0 ? source->at + 5 : NULL;
+    const char *slash = repo ? strchr(repo, '/') : NULL;
+    if (!slash) {
+        return bad(r, revision->line, revision->column,
+                   "revision belongs to sources of the hub, hf://ORG/REPO");
+    }
+    const char *end = slash + 1 + strcspn(slash + 1, "/:@");
+    if (*end == '@') {
+        return bad(r, revision->line, revision->column, "the source has a revision already");
+    }
+    char escaped[ESCAPED_MAX] = "";
+    size_t size = strlen(source->at) + sizeof escaped + 2;
+    char *text = room(r, 1, size);
+    if (!text || !url_append(escaped, sizeof escaped, 0, revision->at, "")) {
+        return bad(r, revision->line, revision->column, "the revision is too long");
+    }
+    snprintf(text, size, "%.*s@%s%s", (int)(end - source->at), source->at, escaped, end);
+    source->at = text;
+    return BNT_OK;
+}
+
 static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
 {
     static const struct key keys[] = {
-        {"source", read_text},  {"mirrors", read_texts},
-        {"files", read_files},  {"sha256", read_sha256},
-        {"size", read_size},    {"license", read_text},
-        {"groups", read_texts}, {NULL, NULL},
+        {"source", read_text},   {"mirrors", read_texts}, {"files", read_files},
+        {"sha256", read_sha256}, {"size", read_size},     {"license", read_text},
+        {"groups", read_texts},  {"revision", read_text}, {NULL, NULL},
     };
     struct manifest_model *model = r->model;
     struct manifest_file alone = {0};
@@ -329,11 +355,15 @@ static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
     }
     snprintf(model->name, sizeof model->name, "%s", n->key);
     model->line = n->key_line;
-    void *const into[] = {&model->source, &model->mirrors, model,         &alone,
-                          &alone,         &model->license, &model->groups};
+    struct manifest_text revision = {0};
+    void *const into[] = {&model->source, &model->mirrors, model,          &alone,
+                          &alone,         &model->license, &model->groups, &revision};
     enum bnt_status st = read_map(r, n, keys, into);
     if (st == BNT_OK && !model->source.at) {
         st = bad(r, n->key_line, n->key_column, "%s has no source", model->name);
+    }
+    if (st == BNT_OK && revision.at) {
+        st = insert_revision(r, &revision);
     }
     if (st == BNT_OK) {
         st = check_source(r, &model->source);
@@ -480,20 +510,6 @@ bool manifest_in_group(const struct manifest_model *model, const char *group)
     return false;
 }
 
-/* Append a path to a URL. */
-static bool append_escaped(char *out, size_t n, const char *path)
-{
-    for (; *path; path++) {
-        unsigned char c = (unsigned char)*path;
-        bool plain = c < 0x80 && (isalnum(c) || strchr("/-._~", c));
-        if (n + 4 > BNT_CACHE_SOURCE_MAX) {
-            return false;
-        }
-        n += (size_t)snprintf(out + n, BNT_CACHE_SOURCE_MAX - n, plain ? "%c" : "%%%02X", c);
-    }
-    return true;
-}
-
 /* The place of file `i` at a source or mirror, `prefix` before it. */
 static enum bnt_status join(const char *prefix, const struct manifest_model *model, size_t i,
                             const struct manifest_text *from, char out[BNT_CACHE_SOURCE_MAX],
@@ -509,7 +525,7 @@ static enum bnt_status join(const char *prefix, const struct manifest_model *mod
                        path ? "/" : "", path && !url ? path : "");
     bool fits = len < BNT_CACHE_SOURCE_MAX;
     if (fits && path && url) {
-        fits = append_escaped(out, (size_t)len, path);
+        fits = url_append(out, BNT_CACHE_SOURCE_MAX, (size_t)len, path, "/");
     }
     return fits ? BNT_OK : bnt_err_set(err, BNT_E_USAGE, "the source %.200s is too long", from->at);
 }

@@ -8,6 +8,9 @@
  *         size: 1187801280
  *         license: mit
  *         groups: [ci, nightly]
+ *       from-the-hub:
+ *         source: hf://org/repo/model.gguf
+ *         revision: main                      # branch, tag or commit; the lock file has the commit
  *       with-tokenizer:
  *         source: ./models                    # a folder, from the manifest's; with files below it
  *         files: [model.gguf, tokenizer.json]
@@ -49,7 +52,7 @@ struct manifest_file {
 struct manifest_model {
     char name[BNT_CACHE_NAME_MAX];
     unsigned line;
-    struct manifest_text source;
+    struct manifest_text source; /* with the revision, when there is one: hf://org/repo@REVISION */
     struct manifest_texts mirrors;
     struct manifest_file *files; /* at least one */
     size_t n_files;

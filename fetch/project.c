@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/opt.h"
+#include "fetch/hub.h"
+#include "fetch/source.h"
 
 enum bnt_status project_open(struct project *p, const char *path, struct bnt_err *err)
 {
@@ -112,6 +114,9 @@ struct wanted {
     const struct manifest_model *model;
     size_t i;
     const struct project_opts *opts;
+    const char *commit;     /* of the hub, which its source is held to; NULL: none */
+    const char *path;       /* of the file in its repository, when a commit is given */
+    struct hub_facts facts; /* what the hub says, while locking */
 };
 
 /* Where in the manifest a source is written, in front of what went wrong with it. */
@@ -140,12 +145,32 @@ static bool mirror_may_help(enum bnt_status st)
     }
 }
 
+/* The source of the hub at the commit: bytes of a branch may change between two requests. */
+static enum bnt_status pin(const struct wanted *w, char source[BNT_CACHE_SOURCE_MAX],
+                           struct bnt_err *err)
+{
+    struct source s;
+    enum bnt_status st = source_parse(source, &s, err);
+    if (st != BNT_OK || !s.hub.repo[0]) {
+        return st;
+    }
+    snprintf(s.hub.rev, sizeof s.hub.rev, "%s", w->commit);
+    if (w->path) {
+        snprintf(s.hub.file, sizeof s.hub.file, "%s", w->path);
+    }
+    s.hub.quant[0] = '\0';
+    return hub_show(&s.hub, source, err);
+}
+
 static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_text *mirror,
                                   const struct bnt_fetch_opts *fetch, struct bnt_fetch_result *out,
                                   struct bnt_err *err)
 {
     char source[BNT_CACHE_SOURCE_MAX];
     enum bnt_status st = manifest_source(&w->p->manifest, w->model, w->i, mirror, source, err);
+    if (st == BNT_OK && !mirror && w->commit) {
+        st = pin(w, source, err);
+    }
     if (st == BNT_OK) {
         st = bnt_fetch(w->opts->cache, source, fetch, out, err);
     }
@@ -178,27 +203,76 @@ static enum bnt_status fetch_any(const struct wanted *w, const struct bnt_fetch_
     return st;
 }
 
-static enum bnt_status lock_file(const struct wanted *w, bool refresh, json_t *entry,
-                                 struct bnt_err *err)
+/* What the hub says of the file, when its source is the hub: the commit goes into the entry and
+ * holds the files after it, too. */
+static enum bnt_status ask_hub(struct wanted *w, json_t *entry, struct bnt_err *err)
+{
+    struct hub_facts *facts = &w->facts;
+    char text[BNT_CACHE_SOURCE_MAX];
+    struct source s;
+    if (strncmp(w->model->source.at, "hf://", 5) != 0) {
+        return BNT_OK;
+    }
+    enum bnt_status st = manifest_place(w->model, w->i, NULL, text, err);
+    st = st == BNT_OK ? source_parse(text, &s, err) : st;
+    if (st == BNT_OK && lockfile_revision(entry)) {
+        snprintf(s.hub.rev, sizeof s.hub.rev, "%s", lockfile_revision(entry));
+    }
+    st = st == BNT_OK ? hub_ask(&s.hub, &w->opts->fetch, facts, err) : st;
+    if (st == BNT_OK && facts->commit[0] && !lockfile_revision(entry)) {
+        st = lockfile_entry_revision(entry, facts->commit, err);
+    }
+    w->commit = st == BNT_OK ? lockfile_revision(entry) : NULL;
+    w->path = facts->file;
+    return st == BNT_OK ? st : at_line(w->p, &w->model->source, err);
+}
+
+/* What the manifest and the hub say, compared. */
+static enum bnt_status check_facts(const struct wanted *w, struct bnt_err *err)
+{
+    const struct hub_facts *facts = &w->facts;
+    const struct manifest_file *f = &w->model->files[w->i];
+    const bool sha256_differs =
+        f->sha256[0] && facts->sha256[0] && strcmp(f->sha256, facts->sha256) != 0;
+    if (!sha256_differs && (!f->has_size || !facts->size || f->size == facts->size)) {
+        return BNT_OK;
+    }
+    bnt_err_set(err, BNT_E_DIGEST,
+                "%s: the hub has another file than the manifest says: %s, %llu "
+                "bytes",
+                f->cache_name, facts->sha256, (unsigned long long)facts->size);
+    return at_line(w->p, &w->model->source, err);
+}
+
+static enum bnt_status lock_file(struct wanted *w, bool refresh, json_t *entry, struct bnt_err *err)
 {
     const struct manifest_file *f = &w->model->files[w->i];
     struct bnt_fetch_opts fetch = w->opts->fetch;
     struct bnt_fetch_result got;
-    if (f->sha256[0] && f->has_size) {
+    const struct hub_facts *facts = &w->facts;
+    if (f->sha256[0] && f->has_size && strncmp(w->model->source.at, "hf://", 5) != 0) {
         const struct lock_file known = {.sha256 = f->sha256, .size = f->size};
         return lockfile_entry_add(entry, w->model, w->i, &known, err);
+    }
+    enum bnt_status st = ask_hub(w, entry, err);
+    st = st == BNT_OK ? check_facts(w, err) : st;
+    const char *path = facts->file[0] && !f->path.at ? facts->file : NULL;
+    if (st != BNT_OK || (facts->sha256[0] && facts->size)) {
+        const struct lock_file told = {.path = path, .sha256 = facts->sha256, .size = facts->size};
+        return st == BNT_OK ? lockfile_entry_add(entry, w->model, w->i, &told, err) : st;
     }
     fetch.name = f->cache_name;
     fetch.sha256 = f->sha256[0] ? f->sha256 : NULL;
     fetch.nameless = true;
     fetch.force = refresh && !f->sha256[0];
-    enum bnt_status st = fetch_any(w, &fetch, &got, err);
+    st = fetch_any(w, &fetch, &got, err);
     if (st == BNT_OK && f->has_size && got.entry.size != f->size) {
         bnt_err_set(err, BNT_E_DIGEST, "%s has %llu bytes, not %llu", f->cache_name,
                     (unsigned long long)got.entry.size, (unsigned long long)f->size);
         return at_line(w->p, &w->model->source, err);
     }
-    const struct lock_file learned = {.sha256 = got.entry.digest, .size = got.entry.size};
+    const struct lock_file learned = {
+        .path = path, .sha256 = got.entry.digest, .size = got.entry.size};
     return st == BNT_OK ? lockfile_entry_add(entry, w->model, w->i, &learned, err) : st;
 }
 
@@ -213,7 +287,8 @@ enum bnt_status project_lock(struct project *p, const struct manifest_model *mod
     }
     st = lockfile_entry_new(model, &entry, err);
     for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
-        st = lock_file(&(struct wanted){p, model, i, opts}, refresh, entry, err);
+        struct wanted w = {.p = p, .model = model, .i = i, .opts = opts};
+        st = lock_file(&w, refresh, entry, err);
     }
     if (st != BNT_OK) {
         json_decref(entry);
@@ -226,12 +301,19 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
                               const struct project_opts *opts, struct bnt_fetch_result *out,
                               struct bnt_err *err)
 {
-    const struct lock_file locked = lockfile_file(lockfile_entry(&p->lock, model->name), i);
+    const json_t *entry = lockfile_entry(&p->lock, model->name);
+    const struct lock_file locked = lockfile_file(entry, i);
+    const struct wanted w = {.p = p,
+                             .model = model,
+                             .i = i,
+                             .opts = opts,
+                             .commit = lockfile_revision(entry),
+                             .path = model->files[i].path.at ? NULL : locked.path};
     struct bnt_fetch_opts fetch = opts->fetch;
     fetch.name = model->files[i].cache_name;
     fetch.sha256 = locked.sha256;
     fetch.move_name = true;
-    enum bnt_status st = fetch_any(&(struct wanted){p, model, i, opts}, &fetch, out, err);
+    enum bnt_status st = fetch_any(&w, &fetch, out, err);
     if (st == BNT_E_DIGEST && err) {
         err->hint[0] = '\0';
         bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);

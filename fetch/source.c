@@ -9,9 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/app.h"
 #include "fetch/bnt_fetch.h"
+#include "fetch/hub.h"
+#include "fetch/url_text.h"
 
 static_assert(PATH_MAX <= BNT_PATH_MAX, "realpath writes up to PATH_MAX bytes");
 
@@ -22,47 +25,13 @@ static const char *after_scheme(const char *text, const char *scheme)
     return strncasecmp(text, scheme, n) == 0 ? text + n : NULL;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'         ? c - '0'
-           : isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10
-                                        : -1;
-}
-
-/* Undo %XX in place. A %00 or a broken escape is refused. */
-static bool percent_decode(char *s)
-{
-    char *to = s;
-    for (const char *from = s; *from; from++) {
-        if (*from != '%') {
-            *to++ = *from;
-            continue;
-        }
-        int hi = hex_digit(from[1]);
-        int lo = hi < 0 ? -1 : hex_digit(from[2]);
-        if (lo < 0 || (hi == 0 && lo == 0)) {
-            return false;
-        }
-        *to++ = (char)(hi * 16 + lo);
-        from += 2;
-    }
-    *to = '\0';
-    return true;
-}
-
 /* "file://" and the path, with %XX for what a URL does not hold as such. */
 static enum bnt_status show_file(struct source *s, struct bnt_err *err)
 {
     size_t n = (size_t)snprintf(s->shown, sizeof s->shown, "file://");
-    for (const char *p = s->path; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        bool plain = c < 0x80 && (isalnum(c) || strchr("/-._~+=@,:", c));
-        if (n + 4 > sizeof s->shown) {
-            return bnt_err_set(err, BNT_E_USAGE, "the path of the source is too long");
-        }
-        n += (size_t)snprintf(s->shown + n, sizeof s->shown - n, plain ? "%c" : "%%%02X", c);
-    }
-    return BNT_OK;
+    return url_append(s->shown, sizeof s->shown, n, s->path, "/+=@,:")
+               ? BNT_OK
+               : bnt_err_set(err, BNT_E_USAGE, "the path of the source is too long");
 }
 
 /* Name and file name from the last part of a path. */
@@ -124,7 +93,7 @@ static enum bnt_status parse_file_url(const char *text, const char *rest, struct
         return st;
     }
     enum bnt_status st = bnt_path_format(path, err, "%s", rest);
-    if (st == BNT_OK && !percent_decode(path)) {
+    if (st == BNT_OK && !url_decode(path)) {
         st = bnt_err_set(err, BNT_E_USAGE, "source %s: a %% is not followed by two hex digits",
                          text);
     }
@@ -185,10 +154,29 @@ static enum bnt_status parse_url(const char *text, const char *rest, enum source
     const char *path_end = path_begin + strcspn(path_begin, "?");
     enum bnt_status st =
         bnt_path_format(path, err, "%.*s", (int)(path_end - path_begin), path_begin);
-    if (st == BNT_OK && percent_decode(path)) {
+    if (st == BNT_OK && url_decode(path)) {
         set_names(s, path);
     }
     return st == BNT_OK ? show_url(s, path_end, err) : st;
+}
+
+static enum bnt_status parse_hub(const char *rest, struct source *s, struct bnt_err *err)
+{
+    enum bnt_status st = hub_parse(rest, &s->hub, err);
+    if (st == BNT_OK) {
+        st = hub_show(&s->hub, s->shown, err);
+    }
+    if (st == BNT_OK) {
+        st = hub_url(&s->hub, s->url, err);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    char label[sizeof s->hub.repo + sizeof s->hub.quant + 2];
+    snprintf(label, sizeof label, "%s%s%s", s->hub.repo, s->hub.quant[0] ? "-" : "", s->hub.quant);
+    set_names(s, s->hub.file[0] ? s->hub.file : label);
+    s->kind = after_scheme(s->url, "http://") ? SOURCE_HTTP : SOURCE_HTTPS;
+    return BNT_OK;
 }
 
 /* A word and "://": somebody meant a URL, not a path. */
@@ -217,13 +205,18 @@ enum bnt_status source_parse(const char *text, struct source *out, struct bnt_er
     if ((rest = after_scheme(text, "http://"))) {
         return parse_url(text, rest, SOURCE_HTTP, out, err);
     }
+    if ((rest = after_scheme(text, "hf://"))) {
+        return parse_hub(rest, out, err);
+    }
     if (has_scheme(text)) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_UNSUPPORTED, "sources of the kind %.*s:// are not known",
                         (int)strcspn(text, ":"), text);
         bnt_err_hint(err,
-                     "known are bundled:, file://, https://, http:// (with --sha256), and paths");
+                     "known are bundled:, file://, hf://, https://, http:// (with --sha256), and "
+                     "paths");
         return st;
     }
-    return parse_path(text, out, err);
+    return hub_is_repository(text) && access(text, F_OK) != 0 ? parse_hub(text, out, err)
+                                                              : parse_path(text, out, err);
 }

@@ -4,7 +4,19 @@
 
 #include "cache/bnt_cache.h"
 
+#define SOURCE_URL_MAX 8192 /* a signed URL may hold a session token */
+#define SOURCE_TOKEN_MAX 512
+
+/* How the bytes come. */
 enum source_kind { SOURCE_BUNDLED, SOURCE_FILE, SOURCE_HTTPS, SOURCE_HTTP };
+
+/* A file, or files to choose from, of a repository of the model hub: fetch/hub.h. */
+struct hub_ref {
+    char repo[200]; /* "org/name"; "" when the source is none */
+    char rev[128];  /* branch, tag or commit, decoded; "" is the main branch */
+    char file[512]; /* path in the repository, decoded; "" while it is to be chosen */
+    char quant[64]; /* word of the name of the file to choose; "" */
+};
 
 struct source {
     enum source_kind kind;
@@ -12,10 +24,12 @@ struct source {
      * replaced by the first digits of its digest, so that equal sources are equal and no secret is
      * kept. */
     char shown[BNT_CACHE_SOURCE_MAX];
-    char url[BNT_CACHE_SOURCE_MAX];     /* https and http: what is asked for */
+    char url[SOURCE_URL_MAX];           /* https and http: what is asked for */
     char path[BNT_PATH_MAX];            /* bundled and file: absolute, without symbolic links */
     char file_name[BNT_CACHE_FILE_MAX]; /* last part of the path, decoded */
     char name[BNT_CACHE_NAME_MAX];      /* name made from it; "" when none can be */
+    char token[SOURCE_TOKEN_MAX];       /* for the origin of url alone; "": none */
+    struct hub_ref hub;
 };
 
 /* Parse; of a file it must exist. Errors: USAGE, UNSUPPORTED for an unknown scheme, NOT_FOUND. */

@@ -10,7 +10,7 @@
 #include "base/file.h"
 
 /* Per node: itself, its text, its key, and what the owner of the tree makes of it. */
-#define NODE_BYTES 768
+#define NODE_BYTES 1536
 #define ARENA_BYTES ((size_t)YAML_TREE_MAX_NODES * NODE_BYTES + 2 * YAML_TREE_MAX_BYTES)
 
 struct reading {

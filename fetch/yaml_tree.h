@@ -27,7 +27,7 @@ struct yaml_node {
 };
 
 struct yaml_tree {
-    struct bnt_arena arena;       /* has room for 512 bytes more per node, for the caller */
+    struct bnt_arena arena;       /* has room for 1 KiB more per node, for the caller */
     const struct yaml_node *root; /* NULL: the file holds nothing */
 };
 

@@ -1,0 +1,166 @@
+/* One request by libcurl's easy interface into memory. */
+#include "fetch/ask.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "fetch/curl_lib.h"
+#include "fetch/http.h"
+
+#define CONNECT_TIMEOUT_MS 20000
+#define TOTAL_TIMEOUT_S 60L
+
+struct asking {
+    struct ask *a;
+    const struct curl_lib *lib;
+    CURL *easy;
+    struct bnt_err failed; /* from within a callback */
+    char text[CURL_ERROR_SIZE];
+};
+
+static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
+{
+    struct asking *q = ctx;
+    (void)one; /* always 1 */
+    return bnt_buf_append(&q->a->body, bytes, n, &q->failed) == BNT_OK ? n : 0;
+}
+
+static size_t on_header(char *line, size_t one, size_t n, void *ctx)
+{
+    struct asking *q = ctx;
+    (void)one;
+    for (size_t i = 0; i < q->a->n_headers; i++) {
+        struct ask_header *h = &q->a->headers[i];
+        size_t k = strlen(h->name);
+        if (n <= k || line[k] != ':' || strncasecmp(line, h->name, k) != 0) {
+            continue;
+        }
+        const char *begin = line + k + 1, *end = line + n;
+        while (begin < end && isspace((unsigned char)*begin)) {
+            begin++;
+        }
+        while (end > begin && isspace((unsigned char)end[-1])) {
+            end--;
+        }
+        if ((size_t)(end - begin) < sizeof h->value) {
+            memcpy(h->value, begin, (size_t)(end - begin));
+            h->value[end - begin] = '\0';
+        }
+    }
+    return n;
+}
+
+static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_total, curl_off_t up)
+{
+    const struct asking *q = ctx;
+    (void)total, (void)done, (void)up_total, (void)up;
+    return q->a->opts->interrupted && *q->a->opts->interrupted;
+}
+
+static CURLcode set_values(struct asking *q)
+{
+    const struct bnt_fetch_opts *o = q->a->opts;
+    const bool token = q->a->token && q->a->token[0];
+    const struct {
+        CURLoption option;
+        long value;
+    } longs[] = {
+        {CURLOPT_NOSIGNAL, 1},
+        {CURLOPT_NOBODY, q->a->head},
+        {CURLOPT_CONNECTTIMEOUT_MS,
+         o->connect_timeout_ms ? (long)o->connect_timeout_ms : CONNECT_TIMEOUT_MS},
+        {CURLOPT_TIMEOUT, TOTAL_TIMEOUT_S},
+        {CURLOPT_NOPROGRESS, 0},
+        {CURLOPT_NETRC, token ? CURL_NETRC_IGNORED : CURL_NETRC_OPTIONAL},
+    };
+    const struct {
+        CURLoption option;
+        const void *value;
+    } pointers[] = {
+        {CURLOPT_URL, q->a->url},       {CURLOPT_USERAGENT, "bnt/" BNT_VERSION},
+        {CURLOPT_ERRORBUFFER, q->text}, {CURLOPT_WRITEDATA, q},
+        {CURLOPT_HEADERDATA, q},        {CURLOPT_XFERINFODATA, q},
+    };
+    CURLcode rc = curl_lib_set_certificates(q->lib, q->easy);
+    for (size_t i = 0; rc == CURLE_OK && i < sizeof longs / sizeof longs[0]; i++) {
+        rc = q->lib->easy_setopt(q->easy, longs[i].option, longs[i].value);
+    }
+    for (size_t i = 0; rc == CURLE_OK && i < sizeof pointers / sizeof pointers[0]; i++) {
+        rc = q->lib->easy_setopt(q->easy, pointers[i].option, pointers[i].value);
+    }
+    if (rc == CURLE_OK && token) {
+        rc = q->lib->easy_setopt(q->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+    }
+    if (rc == CURLE_OK && token) {
+        rc = q->lib->easy_setopt(q->easy, CURLOPT_XOAUTH2_BEARER, q->a->token);
+    }
+    return rc;
+}
+
+static CURLcode set_callbacks(struct asking *q)
+{
+    CURLcode rc = q->lib->easy_setopt(q->easy, CURLOPT_WRITEFUNCTION, on_body);
+    if (rc == CURLE_OK) {
+        rc = q->lib->easy_setopt(q->easy, CURLOPT_HEADERFUNCTION, on_header);
+    }
+    return rc == CURLE_OK ? q->lib->easy_setopt(q->easy, CURLOPT_XFERINFOFUNCTION, on_tick) : rc;
+}
+
+static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt_err *err)
+{
+    if (rc == CURLE_ABORTED_BY_CALLBACK) {
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
+    }
+    if (q->failed.status != BNT_OK) {
+        return bnt_err_set(err, BNT_E_NETWORK, "%.300s: the answer is too large", q->a->shown);
+    }
+    if (err && err->status == BNT_OK) {
+        err->domain = "curl";
+        err->foreign = (int)rc;
+    }
+    enum bnt_status st = bnt_err_set(err, BNT_E_NETWORK, "%.300s: %s", q->a->shown,
+                                     q->text[0] ? q->text : q->lib->easy_strerror(rc));
+    bnt_err_hint(err, "the network or the server failed; try again, or fetch from another place");
+    return st;
+}
+
+enum bnt_status ask(struct ask *a, struct bnt_err *err)
+{
+    struct asking q = {.a = a};
+    bnt_buf_init(&a->body, ASK_BODY_MAX_BYTES);
+    for (size_t i = 0; i < a->n_headers; i++) {
+        a->headers[i].value[0] = '\0';
+    }
+    enum bnt_status st = curl_lib_load(&q.lib, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    q.easy = q.lib->easy_init();
+    if (!q.easy) {
+        return bnt_err_nomem(err, "the request", 0);
+    }
+    CURLcode rc = set_values(&q);
+    rc = rc == CURLE_OK ? set_callbacks(&q) : rc;
+    rc = rc == CURLE_OK ? q.lib->easy_perform(q.easy) : rc;
+    if (rc == CURLE_OK) {
+        (void)q.lib->easy_getinfo(q.easy, CURLINFO_RESPONSE_CODE, &a->code);
+    } else {
+        st = no_answer(&q, rc, err);
+    }
+    q.lib->easy_cleanup(q.easy);
+    return st;
+}
+
+enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err)
+{
+    enum bnt_status st = http_status_of_code(a->code);
+    bnt_err_set(err, st, "%.300s: the server answered %ld", a->shown, a->code);
+    if (st == BNT_E_RATE_LIMIT) {
+        bnt_err_hint(err, "too many requests; wait, then try again");
+    } else if (st == BNT_E_NETWORK) {
+        bnt_err_hint(err, "the server is in trouble; try again later");
+    }
+    return st;
+}

@@ -1,0 +1,37 @@
+/* A question to a server that is not a download: what is behind this URL, what is in this folder?
+ * The answer is small and kept in memory. Redirects are not followed: the caller looks. */
+#ifndef BNT_FETCH_ASK_H
+#define BNT_FETCH_ASK_H
+
+#include "base/buf.h"
+#include "fetch/bnt_fetch.h"
+
+#define ASK_BODY_MAX_BYTES (8u << 20)
+#define ASK_VALUE_MAX 2048 /* of a header */
+#define ASK_HEADERS_MAX 8
+
+/* A header of the answer that is wanted: lower-case name, and where the value goes; "" when it does
+ * not come. */
+struct ask_header {
+    const char *name;
+    char value[ASK_VALUE_MAX];
+};
+
+struct ask {
+    const char *url;
+    const char *shown; /* what errors call it: no secrets */
+    const char *token; /* NULL, or sent as Authorization: Bearer */
+    bool head;         /* HEAD: no body */
+    const struct bnt_fetch_opts *opts;
+    struct ask_header *headers; /* n_headers of them */
+    size_t n_headers;
+    struct bnt_buf body; /* of the answer; the caller releases it */
+    long code;           /* of the answer */
+};
+
+/* OK whenever there is an answer, whatever its code. Errors: as bnt_fetch says of the network. */
+enum bnt_status ask(struct ask *a, struct bnt_err *err);
+/* The status that a code other than a success stands for, as an error with a hint. */
+enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err);
+
+#endif
