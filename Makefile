@@ -53,7 +53,7 @@ LDFLAGS  += $(SAN_$(CONFIG))
 # libcurl is opened at run time by fetch/, so that no other command pays for loading it.
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
-LIBS_CACHE  := -lsqlite3
+LIBS_CACHE  := -lsqlite3 -lzstd
 LIBS_FETCH  := -lyaml
 LIBS_MOCK   := -lssl
 LIBS_TEST   := -lcmocka

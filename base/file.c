@@ -14,6 +14,40 @@
 
 enum { READ_STEP = 1 << 16 };
 
+/* ---- the seam of tests ---- */
+
+static bnt_file_fault_fn *fault_fn;
+
+void bnt_file_fault(bnt_file_fault_fn *fn)
+{
+    fault_fn = fn;
+}
+
+/* True when the step fails by order of a test; errno is set. */
+static bool faulty(enum bnt_file_step step, size_t *n)
+{
+    int code = fault_fn ? fault_fn(step, n) : 0;
+    if (code != 0) {
+        errno = code;
+    }
+    return code != 0;
+}
+
+int bnt_file_rename(const char *from, const char *to)
+{
+    return faulty(BNT_FILE_RENAME, NULL) ? -1 : rename(from, to);
+}
+
+int bnt_file_sync(int fd)
+{
+    return faulty(BNT_FILE_SYNC, NULL) ? -1 : fsync(fd);
+}
+
+int bnt_file_unlink(const char *path)
+{
+    return faulty(BNT_FILE_UNLINK, NULL) ? -1 : unlink(path);
+}
+
 enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, const char *fmt, ...)
 {
     va_list ap;
@@ -98,7 +132,8 @@ enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *w
 {
     const char *p = bytes;
     while (n > 0) {
-        ssize_t w = write(fd, p, n);
+        size_t part = n;
+        ssize_t w = faulty(BNT_FILE_WRITE, &part) ? -1 : write(fd, p, part);
         if (w < 0 && errno == EINTR) {
             continue;
         }
@@ -107,6 +142,26 @@ enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *w
         }
         p += w;
         n -= (size_t)w;
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t offset,
+                               const char *what, struct bnt_err *err)
+{
+    const char *p = bytes;
+    while (n > 0) {
+        size_t part = n;
+        ssize_t w = faulty(BNT_FILE_WRITE, &part) ? -1 : pwrite(fd, p, part, (off_t)offset);
+        if (w < 0 && errno == EINTR) {
+            continue;
+        }
+        if (w < 0) {
+            return bnt_err_errno(err, "cannot write %s", what);
+        }
+        p += w;
+        n -= (size_t)w;
+        offset += (uint64_t)w;
     }
     return BNT_OK;
 }
@@ -154,7 +209,7 @@ enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err)
         return bnt_err_errno(err, "cannot open folder %s", path);
     }
     enum bnt_status st = BNT_OK;
-    if (fsync(fd) != 0 && errno != EINVAL) { /* EINVAL: a file system without folder sync */
+    if (bnt_file_sync(fd) != 0 && errno != EINVAL) { /* EINVAL: a file system without folder sync */
         st = bnt_err_errno(err, "cannot sync folder %s", path);
     }
     close(fd);
@@ -168,10 +223,10 @@ enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct 
     if (st != BNT_OK) {
         return st;
     }
-    if (fchmod(d->fd, (mode_t)mode) != 0 || fsync(d->fd) != 0) {
+    if (fchmod(d->fd, (mode_t)mode) != 0 || bnt_file_sync(d->fd) != 0) {
         return bnt_err_errno(err, "cannot sync %s", d->target);
     }
-    if (rename(d->temp, d->target) != 0) {
+    if (bnt_file_rename(d->temp, d->target) != 0) {
         return bnt_err_errno(err, "cannot rename to %s", d->target);
     }
     close(d->fd);

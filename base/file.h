@@ -40,6 +40,23 @@ enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err);
 enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *what,
                               struct bnt_err *err);
 
+/* The same at an offset, by pwrite(2). */
+enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t offset,
+                               const char *what, struct bnt_err *err);
+
+/* rename(2), fsync(2) and unlink(2), through the seam below: what must survive a death goes through
+ * these and the writers above. */
+int bnt_file_rename(const char *from, const char *to);
+int bnt_file_sync(int fd);
+int bnt_file_unlink(const char *path);
+
+/* For tests: called before each such step; a result other than 0 is the errno with which it fails.
+ * A write may be cut short by lowering *n (NULL for the other steps). NULL takes it away. Set while
+ * no other thread writes. */
+enum bnt_file_step { BNT_FILE_WRITE, BNT_FILE_SYNC, BNT_FILE_RENAME, BNT_FILE_UNLINK };
+typedef int bnt_file_fault_fn(enum bnt_file_step step, size_t *n);
+void bnt_file_fault(bnt_file_fault_fn *fn);
+
 /* A read-only mapping of a whole regular file. */
 struct bnt_mapping {
     const uint8_t *data; /* NULL for an empty file */

@@ -65,8 +65,8 @@ enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_e
 
 /* What a name, a whole digest or at least BNT_CACHE_PREFIX_MIN digits of one lead to, and the
  * blob's path. Names win. Errors: NOT_FOUND with the nearest names, also when the store has lost
- * the blob; USAGE for an ambiguous prefix; DIGEST when the blob has not the size it entered with.
- */
+ * the blob; USAGE for an ambiguous prefix; DIGEST when the blob has not the size it entered with. A
+ * compressed blob is expanded first. */
 enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
                                  char path[BNT_PATH_MAX], struct bnt_err *err);
 /* The same from the index alone, without a look at the store. */
@@ -188,11 +188,25 @@ enum bnt_status bnt_cache_pin(struct bnt_cache *c, const char *key, bool pinned,
 enum bnt_status bnt_cache_remove(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
                                  bool *blob_removed, struct bnt_err *err);
 
+/* Compress a blob that nobody uses: its hot file goes when the compressed copy was proven to become
+ * the same bytes. The next look-up makes it hot again, at about a gigabyte per second. */
+struct bnt_cache_demotion {
+    uint64_t before_bytes, after_bytes; /* on disk; after_bytes 0: nothing was tried */
+    bool moved; /* false: in use, compressed already, or less than a twentieth would be saved */
+    bool in_use;
+};
+enum bnt_status bnt_cache_demote(struct bnt_cache *c, const struct bnt_cache_entry *entry,
+                                 struct bnt_cache_demotion *out, struct bnt_err *err);
+/* Where a blob is and what it takes on disk; stored 0: it is gone. */
+enum bnt_status bnt_cache_tier(struct bnt_cache *c, const char *digest, bool *warm,
+                               uint64_t *stored_bytes, struct bnt_err *err);
+
 /* Collection: remove what is not needed any more, least recently used first. gc.c has the order of
  * the rules. */
 struct bnt_cache_gc_opts {
     uint64_t max_bytes;      /* of all blobs together; 0: no limit */
     uint64_t min_free_bytes; /* of the disk; 0: no limit */
+    int64_t demote_after_s;  /* compress what was not used for this long and stays; 0: nothing */
     int64_t max_age_s;       /* since the last use; 0: no limit */
     int64_t unnamed_age_s;   /* the same for blobs without a name; 0: BNT_CACHE_UNNAMED_AGE_S */
     uint64_t keep_latest;    /* blobs used last that stay in any case */
@@ -209,6 +223,7 @@ struct bnt_cache_gc_opts {
     X(BNT_GC_KEPT_LEASED, false, "in use")                                                         \
     X(BNT_GC_KEPT_LISTED, false, "lock file")                                                      \
     X(BNT_GC_KEPT_LATEST, false, "latest")                                                         \
+    X(BNT_GC_KEPT_WARM, false, "compressed")                                                       \
     X(BNT_GC_UNNAMED, true, "no name")                                                             \
     X(BNT_GC_AGE, true, "age")                                                                     \
     X(BNT_GC_SIZE, true, "size")                                                                   \
@@ -224,14 +239,16 @@ const char *bnt_cache_gc_words(enum bnt_cache_gc_verdict v); /* static */
 struct bnt_cache_gc_row {
     struct bnt_cache_entry entry; /* of the blob's first name */
     uint64_t n_names;
-    uint64_t stored; /* bytes on disk; 0 when the file is gone */
+    uint64_t stored; /* bytes on disk before the collection; 0 when the file is gone */
+    bool warm;       /* compressed before or by the collection */
     enum bnt_cache_gc_verdict verdict;
 };
 struct bnt_cache_gc_report {
     struct bnt_cache_gc_row *at; /* one per blob, least recently used first */
     size_t n;
     uint64_t bytes_before, bytes_removed, n_removed;
-    bool unmet; /* what must stay is more than a limit allows */
+    uint64_t n_demoted, bytes_saved; /* compressed by this collection */
+    bool unmet;                      /* what must stay is more than a limit allows */
 };
 /* Errors leave a report of what was done so far. */
 enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts *opts,

@@ -14,12 +14,14 @@
 #include "base/opt.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tier.h"
 #include "cache/tree.h"
 
 /* Counts and lists what store_walk finds. */
 struct adoption {
     struct cache_index *index;
     uint64_t blobs;
+    const char *dir;
 };
 
 static enum bnt_status adopt_blob(void *ctx, const char *digest, uint64_t size, struct bnt_err *err)
@@ -27,6 +29,23 @@ static enum bnt_status adopt_blob(void *ctx, const char *digest, uint64_t size, 
     struct adoption *a = ctx;
     a->blobs++;
     return index_note_blob(a->index, digest, size, bnt_clock_unix_s(), err);
+}
+
+/* A blob that is hot and warm is counted once: the hot ones come first and have their rows. */
+static enum bnt_status adopt_warm(void *ctx, const char *digest, uint64_t size, struct bnt_err *err)
+{
+    struct adoption *a = ctx;
+    bool hot = false;
+    uint64_t hot_size;
+    enum bnt_status st = store_stat(a->dir, digest, &hot, &hot_size, err);
+    return st != BNT_OK || hot ? st : adopt_blob(ctx, digest, size, err);
+}
+
+static enum bnt_status adopt_all(const char *dir, struct adoption *a, struct bnt_err *err)
+{
+    a->dir = dir;
+    enum bnt_status st = store_walk(dir, adopt_blob, a, err);
+    return st == BNT_OK ? tier_walk(dir, adopt_warm, a, err) : st;
 }
 
 /* Open the index; when it is new, list what the store already has in the same transaction. */
@@ -39,8 +58,8 @@ static enum bnt_status open_index(struct bnt_cache *c, uint64_t *blobs, struct b
         st = index_open(path, &c->index, &fresh, err);
     }
     if (st == BNT_OK && fresh) {
-        struct adoption a = {c->index, 0};
-        st = store_walk(c->dir, adopt_blob, &a, err);
+        struct adoption a = {.index = c->index};
+        st = adopt_all(c->dir, &a, err);
         if (st == BNT_OK) {
             st = index_commit(c->index, err);
         }
@@ -143,6 +162,26 @@ static void note_use(struct bnt_cache *c, struct bnt_cache_entry *e)
     }
 }
 
+/* The size of a blob in the hot tier, after bringing it there when only its warm copy is. */
+static enum bnt_status stat_hot(struct bnt_cache *c, const char *digest, bool *found,
+                                uint64_t *size, struct bnt_err *err)
+{
+    bool warm = false;
+    uint64_t stored;
+    enum bnt_status st = store_stat(c->dir, digest, found, size, err);
+    if (st != BNT_OK || *found) {
+        return st;
+    }
+    st = tier_stat(c->dir, digest, &warm, &stored, err);
+    if (st == BNT_OK && warm) {
+        st = tier_promote(c, digest, err);
+        if (st == BNT_OK) {
+            st = store_stat(c->dir, digest, found, size, err);
+        }
+    }
+    return st;
+}
+
 enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has,
                               struct bnt_err *err)
 {
@@ -152,7 +191,7 @@ enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has
     uint64_t size = 0;
     enum bnt_status st = c->index ? index_find_digest(c->index, digest, &e, &n, err) : BNT_OK;
     if (st == BNT_OK && n > 0) {
-        st = store_stat(c->dir, digest, &in_store, &size, err);
+        st = stat_hot(c, digest, &in_store, &size, err);
     }
     *has = st == BNT_OK && n > 0 && in_store && size == e.size;
     if (*has) {
@@ -237,7 +276,7 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
         st = store_blob_path(c->dir, out->digest, path, err);
     }
     if (st == BNT_OK) {
-        st = store_stat(c->dir, out->digest, &in_store, &size, err);
+        st = stat_hot(c, out->digest, &in_store, &size, err);
     }
     if (st == BNT_OK && !in_store) {
         st =
@@ -323,7 +362,15 @@ static enum bnt_status check_name(const char *name, struct bnt_err *err)
 static enum bnt_status keep_tree(struct bnt_cache *c, struct bnt_cache_temp *t, const char *digest,
                                  struct bnt_err *err)
 {
-    enum bnt_status st = t->tree ? BNT_OK : tree_of_file(t->path, &t->tree, err);
+    struct bnt_chunk_tree *kept = NULL;
+    enum bnt_status st = t->tree ? BNT_OK : tree_load(c->dir, digest, &kept, err);
+    if (kept) { /* of the same content, or it would have another name */
+        bnt_chunk_tree_free(kept);
+        return st;
+    }
+    if (st == BNT_OK && !t->tree) {
+        st = tree_of_file(t->path, &t->tree, err);
+    }
     return st == BNT_OK ? tree_store(c->dir, digest, t->tree, err) : st;
 }
 
@@ -363,7 +410,8 @@ enum bnt_status bnt_cache_add(struct bnt_cache *c, struct bnt_cache_temp *t,
         st = enter(c, t, entry, err);
     }
     if (st == BNT_OK) {
-        bnt_cache_temp_release(t); /* and with it the lock that kept collections away */
+        tier_drop(c->dir, entry->digest); /* a warm copy is of no use beside it */
+        bnt_cache_temp_release(t);        /* and with it the lock that kept collections away */
     }
     return st;
 }
@@ -394,10 +442,10 @@ enum bnt_status bnt_cache_adopt(struct bnt_cache *c, struct bnt_err *err)
     if (!c->index || index_is_readonly(c->index)) {
         return BNT_OK;
     }
-    struct adoption a = {c->index, 0};
+    struct adoption a = {.index = c->index};
     enum bnt_status st = index_begin(c->index, err);
     if (st == BNT_OK) {
-        st = store_walk(c->dir, adopt_blob, &a, err);
+        st = adopt_all(c->dir, &a, err);
     }
     if (st == BNT_OK) {
         st = index_commit(c->index, err);
@@ -434,14 +482,29 @@ static void note_tree(struct bnt_cache *c, const struct bnt_cache_entry *e, cons
     bnt_chunk_tree_free(t);
 }
 
+static enum bnt_status note_verified(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                     struct bnt_err *err)
+{
+    entry->verified_s = bnt_clock_unix_s();
+    return index_set_verified(c->index, entry->digest, entry->verified_s, err);
+}
+
 enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
                                  bnt_digest_progress_fn *progress, void *ctx,
                                  enum bnt_cache_health *health, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
-    bool in_store = false;
-    uint64_t size = 0;
+    bool in_store = false, warm = false, same = false;
+    uint64_t size = 0, stored = 0;
     enum bnt_status st = store_stat(c->dir, entry->digest, &in_store, &size, err);
+    if (st == BNT_OK && !in_store) {
+        st = tier_stat(c->dir, entry->digest, &warm, &stored, err);
+    }
+    if (st == BNT_OK && warm) {
+        st = tier_check(c->dir, entry->digest, &same, err);
+        *health = same ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
+        return st == BNT_OK && same ? note_verified(c, entry, err) : st;
+    }
     if (st == BNT_OK && (!in_store || size != entry->size)) {
         *health = in_store ? BNT_CACHE_SIZE_DIFFERS : BNT_CACHE_MISSING;
         return BNT_OK;
@@ -458,8 +521,7 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
     *health = strcmp(hex, entry->digest) == 0 ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
     if (*health == BNT_CACHE_OK) {
         note_tree(c, entry, path);
-        entry->verified_s = bnt_clock_unix_s();
-        st = index_set_verified(c->index, entry->digest, entry->verified_s, err);
+        st = note_verified(c, entry, err);
     }
     return st;
 }

@@ -36,4 +36,8 @@ bool lease_same_file(const char *path, int fd);
 enum bnt_status cache_remove_blob(struct bnt_cache *c, const char *digest, enum lease_state *state,
                                   struct bnt_err *err);
 
+/* Remove the hot file of a blob that has a warm copy; rows and names stay. */
+enum bnt_status cache_drop_hot(struct bnt_cache *c, const char *digest, enum lease_state *state,
+                               struct bnt_err *err);
+
 #endif

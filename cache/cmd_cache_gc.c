@@ -89,6 +89,49 @@ static enum bnt_status run_unpin(struct bnt_app *app, const void *opts, int argc
     return set_pins(argc, argv, false);
 }
 
+/* ---- demote ---- */
+
+static enum bnt_status run_demote(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    (void)app;
+    (void)opts;
+    struct bnt_err err = {0};
+    struct bnt_cache *cache = NULL;
+    enum bnt_status st = open_for_names(argc, &cache);
+    for (int i = 0; st == BNT_OK && i < argc; i++) {
+        struct bnt_cache_entry e;
+        struct bnt_cache_demotion d;
+        st = bnt_cache_find(cache, argv[i], &e, &err);
+        if (st == BNT_OK) {
+            st = bnt_cache_demote(cache, &e, &d, &err);
+        }
+        if (st != BNT_OK) {
+            st = bnt_msg_error(&err);
+        } else if (d.in_use) {
+            st = bnt_msg_fail(BNT_E_FAILED, "end the program that has it open, then try again",
+                              "cache: %s is in use by a process", argv[i]);
+        } else if (d.moved) {
+            bnt_msg_note("%s: %.1f MB became %.1f MB (%.1f %% less)", argv[i],
+                         (double)d.before_bytes / 1e6, (double)d.after_bytes / 1e6,
+                         100.0 - 100.0 * (double)d.after_bytes / (double)d.before_bytes);
+        } else {
+            bnt_msg_note("%s stays as it is: %s", argv[i],
+                         d.after_bytes ? "compression saves too little" : "it is compressed");
+        }
+    }
+    bnt_cache_close(cache);
+    return st;
+}
+
+const struct bnt_cmd cmd_cache_demote = {
+    .name = "demote",
+    .synopsis = "NAME...",
+    .summary = "compress models that are not needed now",
+    .description = "The compressed copy is proven to become the same bytes before the file goes.\n"
+                   "The next use expands it again. A model that a process uses stays: exit code 1.",
+    .run = run_demote,
+};
+
 const struct bnt_cmd cmd_cache_pin = {
     .name = "pin",
     .synopsis = "NAME...",
@@ -109,7 +152,7 @@ const struct bnt_cmd cmd_cache_unpin = {
 struct gc_cmd_opts {
     uint64_t max_size, min_free;
     int64_t keep_latest;
-    const char *max_age, *lock;
+    const char *max_age, *demote_after, *lock;
     bool dry_run, json;
 };
 
@@ -124,6 +167,11 @@ static const struct bnt_opt gc_options[] = {
      .arg = "AGE",
      .help = "remove what was not used for this long: 90s, 30m, 12h, 7d",
      .offset = offsetof(struct gc_cmd_opts, max_age)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "demote-after",
+     .arg = "AGE",
+     .help = "compress what stays and was not used for this long",
+     .offset = offsetof(struct gc_cmd_opts, demote_after)},
     {.kind = BNT_OPT_SIZE,
      .long_name = "min-free",
      .arg = "SIZE",
@@ -153,7 +201,7 @@ static const struct bnt_opt gc_options[] = {
 };
 
 /* "7d" in seconds. */
-static enum bnt_status parse_age(const char *text, int64_t *age_s)
+static enum bnt_status parse_age(const char *option, const char *text, int64_t *age_s)
 {
     static const struct {
         char unit;
@@ -170,7 +218,7 @@ static enum bnt_status parse_age(const char *text, int64_t *age_s)
         }
     }
     return bnt_msg_fail(BNT_E_USAGE, "write a number and s, m, h or d: 7d",
-                        "--max-age: '%.40s' is not an age", text);
+                        "%s: '%.40s' is not an age", option, text);
 }
 
 static bool is_listed(void *ctx, const char *digest)
@@ -193,10 +241,11 @@ static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
             return NULL;
         }
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
                      (json_int_t)r->n_removed, "bytes_removed", (json_int_t)r->bytes_removed,
-                     "bytes_kept", (json_int_t)(r->bytes_before - r->bytes_removed), "unmet",
-                     (int)r->unmet, "models", rows);
+                     "bytes_kept",
+                     (json_int_t)(r->bytes_before - r->bytes_removed - r->bytes_saved), "demoted",
+                     (json_int_t)r->n_demoted, "unmet", (int)r->unmet, "models", rows);
 }
 
 static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct gc_cmd_opts *o)
@@ -214,9 +263,14 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
                    bnt_cache_gc_words(row->verdict), row->entry.digest, (double)row->stored / 1e6,
                    cmd_cache_shown_name(&row->entry));
         }
-        printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed,
-               o->dry_run ? "would be " : "", (double)r->bytes_removed / 1e6,
-               (double)(r->bytes_before - r->bytes_removed) / 1e6);
+        const char *would = o->dry_run ? "would be " : "";
+        if (r->n_demoted > 0) {
+            printf("%" PRIu64 " %scompressed, %.1f MB\n", r->n_demoted, would,
+                   (double)r->bytes_saved / 1e6);
+        }
+        printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed, would,
+               (double)r->bytes_removed / 1e6,
+               (double)(r->bytes_before - r->bytes_removed - r->bytes_saved) / 1e6);
     }
     if (r->unmet) {
         bnt_msg_warn("the report says why: pinned, in use, lock file, latest",
@@ -234,7 +288,9 @@ static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_
                                      .min_free_bytes = o->min_free,
                                      .keep_latest = (uint64_t)o->keep_latest,
                                      .dry_run = o->dry_run};
-    if (o->max_age && parse_age(o->max_age, &gc->max_age_s) != BNT_OK) {
+    if ((o->max_age && parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK) ||
+        (o->demote_after &&
+         parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK)) {
         return BNT_E_USAGE;
     }
     if (lock && digest_list_read(listed, lock, &err) != BNT_OK) {

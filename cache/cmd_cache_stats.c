@@ -28,7 +28,7 @@ static const struct bnt_opt stats_options[] = {
 };
 
 struct stats {
-    uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, missing;
+    uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, warm_bytes, missing;
     uint64_t free_bytes;
     int64_t oldest_use_s; /* 0: none */
 };
@@ -47,6 +47,7 @@ static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, st
         s->unnamed_bytes += row->n_names == 0 ? row->stored : 0;
         s->pinned_bytes += row->verdict == BNT_GC_KEPT_PINNED ? row->stored : 0;
         s->leased_bytes += row->verdict == BNT_GC_KEPT_LEASED ? row->stored : 0;
+        s->warm_bytes += row->warm ? row->stored : 0;
         s->missing += row->stored == 0;
     }
     if (st == BNT_OK && r.n > 0) {
@@ -90,6 +91,7 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
         {"unnamed_bytes", "  without a name", s.unnamed_bytes, true},
         {"pinned_bytes", "  pinned", s.pinned_bytes, true},
         {"leased_bytes", "  in use", s.leased_bytes, true},
+        {"warm_bytes", "  compressed", s.warm_bytes, true},
         {"free_bytes", "free on the disk", s.free_bytes, true},
         {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
     };

@@ -9,6 +9,9 @@
  *   4. while all that stay have more than max_bytes together  -> size
  *   5. while the disk has less than min_free_bytes free       -> free space
  *
+ * What stays and is hot, is not pinned, in use, listed or latest, and was not used for
+ * demote_after_s is then compressed.
+ *
  * Leases are looked at before the plan, so that another blob goes where a used one cannot, and
  * again at each removal (remove.c), where a process may have been faster. A dry run stops after the
  * plan.
@@ -24,6 +27,7 @@
 #include "base/clock.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tier.h"
 
 static const struct {
     bool removes;
@@ -140,18 +144,21 @@ static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row
                                     const struct bnt_cache_gc_opts *o, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX];
-    bool found = false;
     int fd = -1;
     enum lease_state state = LEASE_NO_BLOB;
-    enum bnt_status st = store_stat(c->dir, row->entry.digest, &found, &row->stored, err);
+    enum bnt_status st = bnt_cache_tier(c, row->entry.digest, &row->warm, &row->stored, err);
     if (st == BNT_OK) {
-        st = store_blob_path(c->dir, row->entry.digest, path, err);
+        st = row->warm ? tier_warm_path(c->dir, row->entry.digest, path, err)
+                       : store_blob_path(c->dir, row->entry.digest, path, err);
     }
     if (st == BNT_OK) {
         st = lease_claim(path, &state, &fd, err);
     }
     if (fd >= 0) {
         close(fd);
+    }
+    if (!row->warm && row->stored > 0 && !o->dry_run && state == LEASE_FREE) {
+        tier_drop(c->dir, row->entry.digest); /* what a death between two tiers has left */
     }
     row->verdict = row->entry.pinned                               ? BNT_GC_KEPT_PINNED
                    : state == LEASE_TAKEN                          ? BNT_GC_KEPT_LEASED
@@ -211,6 +218,35 @@ static enum bnt_status carry_out(struct bnt_cache *c, struct bnt_cache_gc_report
     return st;
 }
 
+/* Compress what stays and has not been used for long. A dry run cannot know what that would save.
+ */
+static enum bnt_status demote_old(struct bnt_cache *c, struct bnt_cache_gc_report *r,
+                                  const struct bnt_cache_gc_opts *o, int64_t now_s,
+                                  struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; o->demote_after_s && st == BNT_OK && i < r->n; i++) {
+        struct bnt_cache_gc_row *row = &r->at[i];
+        struct bnt_cache_demotion d = {0};
+        if (row->verdict != BNT_GC_KEPT || row->warm || row->stored == 0 ||
+            now_s - row->entry.used_s <= o->demote_after_s) {
+            continue;
+        }
+        if (!o->dry_run) {
+            st = bnt_cache_demote(c, &row->entry, &d, err);
+        }
+        if (d.moved || o->dry_run) {
+            row->verdict = BNT_GC_KEPT_WARM;
+            row->warm = true;
+            r->n_demoted++;
+            r->bytes_saved += d.moved ? d.before_bytes - d.after_bytes : 0;
+        } else if (d.in_use) {
+            row->verdict = BNT_GC_KEPT_LEASED;
+        }
+    }
+    return st;
+}
+
 enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts *opts,
                              struct bnt_cache_gc_report *out, struct bnt_err *err)
 {
@@ -233,6 +269,9 @@ enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts
     if (st == BNT_OK) {
         gc_plan(out, opts, now_s, free_bytes);
         st = carry_out(c, out, opts->dry_run, err);
+    }
+    if (st == BNT_OK) {
+        st = demote_old(c, out, opts, now_s, err);
     }
     return st;
 }

@@ -16,6 +16,7 @@
 
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tier.h"
 #include "cache/tree.h"
 
 static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, struct bnt_err *err)
@@ -33,20 +34,36 @@ static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, stru
     return st;
 }
 
-static enum bnt_status unlink_claimed(struct bnt_cache *c, const char *digest, const char *path,
-                                      int fd, struct bnt_err *err)
+/* Unlink a claimed file in a turn of the index, unless another one has taken its place. */
+static enum bnt_status unlink_claimed(struct bnt_cache *c, const char *path, int fd, bool *gone,
+                                      struct bnt_err *err)
 {
     enum bnt_status st = index_begin(c->index, err);
     if (st != BNT_OK) {
         return st;
     }
-    if (lease_same_file(path, fd)) {
-        tree_remove(c->dir, digest);
-        if (unlink(path) != 0 && errno != ENOENT) {
-            st = bnt_err_errno(err, "cache: cannot remove %s", path);
-        }
+    *gone = lease_same_file(path, fd);
+    if (*gone && bnt_file_unlink(path) != 0 && errno != ENOENT) {
+        st = bnt_err_errno(err, "cache: cannot remove %s", path);
     }
     index_rollback(c->index); /* nothing was written: only the turn was needed */
+    return st;
+}
+
+/* Claim what there is of a blob: the hot file, else the warm one. */
+static enum bnt_status claim_blob(struct bnt_cache *c, const char *digest, char path[BNT_PATH_MAX],
+                                  enum lease_state *state, int *fd, struct bnt_err *err)
+{
+    enum bnt_status st = store_blob_path(c->dir, digest, path, err);
+    if (st == BNT_OK) {
+        st = lease_claim(path, state, fd, err);
+    }
+    if (st == BNT_OK && *state == LEASE_NO_BLOB) {
+        st = tier_warm_path(c->dir, digest, path, err);
+        if (st == BNT_OK) {
+            st = lease_claim(path, state, fd, err);
+        }
+    }
     return st;
 }
 
@@ -54,16 +71,38 @@ enum bnt_status cache_remove_blob(struct bnt_cache *c, const char *digest, enum 
                                   struct bnt_err *err)
 {
     char path[BNT_PATH_MAX];
+    bool gone = false;
+    int fd = -1;
+    enum bnt_status st = claim_blob(c, digest, path, state, &fd, err);
+    if (st == BNT_OK && *state != LEASE_TAKEN) {
+        st = delete_rows(c, digest, err);
+    }
+    if (st == BNT_OK && *state == LEASE_FREE) {
+        st = unlink_claimed(c, path, fd, &gone, err);
+    }
+    if (st == BNT_OK && gone) {
+        tier_drop(c->dir, digest);
+        tree_remove(c->dir, digest);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return st;
+}
+
+enum bnt_status cache_drop_hot(struct bnt_cache *c, const char *digest, enum lease_state *state,
+                               struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    bool gone = false;
     int fd = -1;
     enum bnt_status st = store_blob_path(c->dir, digest, path, err);
     if (st == BNT_OK) {
         st = lease_claim(path, state, &fd, err);
     }
-    if (st == BNT_OK && *state != LEASE_TAKEN) {
-        st = delete_rows(c, digest, err);
-    }
     if (st == BNT_OK && *state == LEASE_FREE) {
-        st = unlink_claimed(c, digest, path, fd, err);
+        st = unlink_claimed(c, path, fd, &gone, err);
+        *state = gone ? LEASE_FREE : LEASE_TAKEN; /* somebody has just added it again */
     }
     if (fd >= 0) {
         close(fd);

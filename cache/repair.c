@@ -18,6 +18,7 @@
 #include "base/app.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
+#include "cache/tier.h"
 #include "cache/tree.h"
 
 /* ---- finding ---- */
@@ -72,24 +73,38 @@ static enum bnt_status find_bad(int fd, const char *path, const struct bnt_chunk
     return st;
 }
 
+/* The damaged bytes: the hot file, else what can be read of the warm copy; -1 when neither is
+ * there.
+ */
+static enum bnt_status open_damaged(struct bnt_cache *c, const char *digest, int *fd,
+                                    struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    *fd = -1;
+    enum bnt_status st = store_blob_path(c->dir, digest, path, err);
+    if (st == BNT_OK) {
+        *fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    return st == BNT_OK && *fd < 0 ? tier_salvage(c, digest, fd, err) : st;
+}
+
 enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                       struct bnt_cache_damage *out, struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX];
     struct bnt_chunk_tree *t = NULL;
+    int fd = -1;
     *out = (struct bnt_cache_damage){0};
-    enum bnt_status st = store_blob_path(c->dir, entry->digest, path, err);
-    if (st == BNT_OK) {
-        st = tree_load(c->dir, entry->digest, &t, err);
-    }
+    enum bnt_status st = tree_load(c->dir, entry->digest, &t, err);
     if (st == BNT_OK && t && tree_size(t) == entry->size) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
         out->has_tree = true;
         out->n_chunks = tree_leaves(t);
-        st = find_bad(fd, path, t, out, err);
-        if (fd >= 0) {
-            close(fd);
+        st = open_damaged(c, entry->digest, &fd, err);
+        if (st == BNT_OK) {
+            st = find_bad(fd, "the damaged model", t, out, err);
         }
+    }
+    if (fd >= 0) {
+        close(fd);
     }
     bnt_chunk_tree_free(t);
     return st;
@@ -219,26 +234,22 @@ enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_ent
                                  const struct bnt_cache_damage *damage,
                                  const struct bnt_source *source, struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX];
     struct bnt_chunk_tree *t = NULL;
+    int from = -1;
     enum bnt_status st = tree_load(c->dir, entry->digest, &t, err);
     if (st == BNT_OK && (!t || !entry->source[0])) {
         st = bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: %s", cache_label(entry),
                          t ? "no source is known" : "there is no chunk tree of it");
     }
     if (st == BNT_OK) {
-        st = store_blob_path(c->dir, entry->digest, path, err);
+        st = open_damaged(c, entry->digest, &from, err);
     }
     if (st == BNT_OK) {
-        struct repair r = {.c = c,
-                           .tree = t,
-                           .damage = damage,
-                           .source = source,
-                           .from = open(path, O_RDONLY | O_CLOEXEC)};
+        struct repair r = {.c = c, .tree = t, .damage = damage, .source = source, .from = from};
         st = run_repair(&r, entry, err);
-        if (r.from >= 0) {
-            close(r.from);
-        }
+    }
+    if (from >= 0) {
+        close(from);
     }
     bnt_chunk_tree_free(t);
     if (st != BNT_OK && st != BNT_E_INTERRUPTED) {

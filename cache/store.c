@@ -107,7 +107,7 @@ enum bnt_status store_temp_sweep(const char *dir, int64_t now_s, struct bnt_err 
 enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struct bnt_err *err)
 {
     struct stat sb;
-    if (fchmod(t->fd, 0444) != 0 || fsync(t->fd) != 0 || fstat(t->fd, &sb) != 0) {
+    if (fchmod(t->fd, 0444) != 0 || bnt_file_sync(t->fd) != 0 || fstat(t->fd, &sb) != 0) {
         return bnt_err_errno(err, "cache: cannot bring %s to disk", t->path);
     }
     *size = (uint64_t)sb.st_size;
@@ -141,7 +141,7 @@ enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const c
     if (st != BNT_OK) {
         return st;
     }
-    if (rename(t->path, path) != 0) {
+    if (bnt_file_rename(t->path, path) != 0) {
         return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
     }
     t->path[0] = '\0';
@@ -170,27 +170,56 @@ enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uin
     return BNT_OK;
 }
 
-/* The blobs of one two-digit folder; anything with another name is not ours and is left alone. */
-static enum bnt_status walk_folder(const char *dir, const char *folder, store_visit_fn *fn,
-                                   void *ctx, struct bnt_err *err)
+/* The digest that a file is named by, without the suffix; false when it is not ours. */
+static bool digest_of_name(const char *name, const char *folder, const char *suffix,
+                           char hex[BNT_SHA256_HEX])
 {
-    char path[BNT_PATH_MAX];
-    enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS "/%s", dir, folder);
-    if (st != BNT_OK) {
-        return st;
+    size_t n = strlen(name);
+    if (n != BNT_SHA256_HEX - 1 + strlen(suffix) ||
+        strcmp(name + BNT_SHA256_HEX - 1, suffix) != 0 || strncmp(name, folder, 2) != 0) {
+        return false;
     }
+    memcpy(hex, name, BNT_SHA256_HEX - 1);
+    hex[BNT_SHA256_HEX - 1] = '\0';
+    return bnt_sha256_is_hex(hex);
+}
+
+/* The files of one two-digit folder; anything with another name is not ours and is left alone. */
+static enum bnt_status walk_folder(const char *path, const char *folder, const char *suffix,
+                                   store_visit_fn *fn, void *ctx, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
     DIR *d = opendir(path);
     if (!d) {
-        return bnt_err_errno(err, "cache: cannot list %s", path);
+        return errno == ENOTDIR ? BNT_OK : bnt_err_errno(err, "cache: cannot list %s", path);
     }
     for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
-        bool found = false;
-        uint64_t size = 0;
-        if (bnt_sha256_is_hex(e->d_name) && strncmp(e->d_name, folder, 2) == 0) {
-            st = store_stat(dir, e->d_name, &found, &size, err);
+        char hex[BNT_SHA256_HEX];
+        struct stat sb;
+        if (digest_of_name(e->d_name, folder, suffix, hex) &&
+            fstatat(dirfd(d), e->d_name, &sb, 0) == 0 && S_ISREG(sb.st_mode)) {
+            st = fn(ctx, hex, (uint64_t)sb.st_size, err);
         }
-        if (st == BNT_OK && found) {
-            st = fn(ctx, e->d_name, size, err);
+    }
+    closedir(d);
+    return st;
+}
+
+enum bnt_status store_walk_below(const char *root, const char *suffix, store_visit_fn *fn,
+                                 void *ctx, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = BNT_OK;
+    DIR *d = opendir(root);
+    if (!d) {
+        return errno == ENOENT ? BNT_OK : bnt_err_errno(err, "cache: cannot list %s", root);
+    }
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        if (strlen(e->d_name) == 2 && e->d_name[0] != '.') {
+            st = bnt_path_format(path, err, "%s/%s", root, e->d_name);
+            if (st == BNT_OK) {
+                st = walk_folder(path, e->d_name, suffix, fn, ctx, err);
+            }
         }
     }
     closedir(d);
@@ -201,18 +230,5 @@ enum bnt_status store_walk(const char *dir, store_visit_fn *fn, void *ctx, struc
 {
     char path[BNT_PATH_MAX];
     enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS, dir);
-    if (st != BNT_OK) {
-        return st;
-    }
-    DIR *d = opendir(path);
-    if (!d) {
-        return errno == ENOENT ? BNT_OK : bnt_err_errno(err, "cache: cannot list %s", path);
-    }
-    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
-        if (strlen(e->d_name) == 2 && e->d_name[0] != '.') {
-            st = walk_folder(dir, e->d_name, fn, ctx, err);
-        }
-    }
-    closedir(d);
-    return st;
+    return st == BNT_OK ? store_walk_below(path, "", fn, ctx, err) : st;
 }

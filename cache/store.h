@@ -35,6 +35,10 @@ enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uin
 /* Call fn for every blob. fn's failure ends the walk and is returned. */
 typedef enum bnt_status store_visit_fn(void *ctx, const char *digest, uint64_t size,
                                        struct bnt_err *err);
+/* The same for files named by digest and suffix in the two-digit folders of `root`; size is that of
+ * the file. */
+enum bnt_status store_walk_below(const char *root, const char *suffix, store_visit_fn *fn,
+                                 void *ctx, struct bnt_err *err);
 enum bnt_status store_walk(const char *dir, store_visit_fn *fn, void *ctx, struct bnt_err *err);
 
 #endif

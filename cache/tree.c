@@ -259,7 +259,7 @@ enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk
     if (st == BNT_OK) {
         st = bnt_write_all(temp.fd, t->leaf, t->n * RAW, temp.path, err);
     }
-    if (st == BNT_OK && rename(temp.path, path) != 0) {
+    if (st == BNT_OK && bnt_file_rename(temp.path, path) != 0) {
         st = bnt_err_errno(err, "cache: cannot rename %s to %s", temp.path, path);
     } else if (st == BNT_OK) {
         temp.path[0] = '\0';

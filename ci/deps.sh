@@ -22,6 +22,7 @@ build libsqlite3-dev        <sqlite3.h>
 build libssl-dev            <openssl/evp.h>
 build libutf8proc-dev       <utf8proc.h>
 build libyaml-dev           <yaml.h>
+build libzstd-dev           <zstd.h>
 build make                  make
 test  libcmocka-dev         <stdarg.h>,<setjmp.h>,<stdint.h>,<cmocka.h>
 test  libxml2-utils         xmllint
