@@ -238,7 +238,8 @@ int main(int argc, char **argv)
         .source = &fetch_source,
     };
     enum bnt_status st = dispatch(&app, argc, argv);
-    if (fflush(stdout) != 0 && st == BNT_OK) {
+    bool lost = ferror(stdout) != 0; /* a long text is written before the end, in parts */
+    if ((fflush(stdout) != 0 || lost) && st == BNT_OK) {
         st = bnt_msg_fail(BNT_E_FAILED, NULL, "standard output cannot be written");
     }
     return (int)st;

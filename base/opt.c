@@ -51,7 +51,7 @@ enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err
 
 static enum bnt_status out_of_range(const struct bnt_opt *o, const char *text, struct bnt_err *err)
 {
-    return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be from %g to %g", o->long_name, text,
+    return bnt_err_set(err, BNT_E_USAGE, "--%s %s: must be from %.15g to %.15g", o->long_name, text,
                        o->min, o->max);
 }
 

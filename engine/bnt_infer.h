@@ -66,6 +66,7 @@ const struct gguf *bnt_model_gguf(const struct bnt_model *m);
 const struct bnt_tokenizer *bnt_model_tokenizer(const struct bnt_model *m);
 
 enum bnt_kv_type { BNT_KV_F16, BNT_KV_F32 };
+enum { BNT_MAX_THREADS = 256 }; /* of a session; more are not started */
 
 struct bnt_session_options {
     uint32_t n_ctx;   /* positions; 0: the trained context, at most 4096 */

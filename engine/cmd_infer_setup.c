@@ -177,6 +177,11 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err)
                                          strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
                                      .interrupted = in->app->interrupted};
     st = open_model(in, &so, err);
+    if (st == BNT_OK && so.n_ctx > bnt_model_info(in->model)->n_ctx_train) {
+        bnt_msg_warn("answers lose their thread past that",
+                     "--ctx %u: this model was trained with %u positions", so.n_ctx,
+                     bnt_model_info(in->model)->n_ctx_train);
+    }
     if (st == BNT_OK) {
         st = detect_chat(in, err);
     }

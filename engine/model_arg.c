@@ -11,6 +11,9 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
     if (arg->real_model && arg->allow_mock) {
         return bnt_err_set(err, BNT_E_USAGE, "--real-model and --allow-mock contradict each other");
     }
+    if (arg->name != NULL && arg->name[0] == '\0') { /* -m "$MODEL" where MODEL is not set */
+        return bnt_err_set(err, BNT_E_USAGE, "--model: the name is empty");
+    }
     enum bnt_status st = app->resolve_model(app, arg->name, ref, err);
     if (st != BNT_OK) {
         return st;

@@ -96,10 +96,11 @@ static enum bnt_status read_model(struct load *l)
     l->t->spm = gguf_str_eq(model, "llama");
     if (!l->t->spm && !gguf_str_eq(model, "gpt2")) {
         int shown = model.len > 64 ? 64 : (int)model.len;
-        return bnt_err_set(
-            l->err, BNT_E_UNSUPPORTED,
-            "%s: tokenizer.ggml.model \"%.*s\" is not known here (known: gpt2, llama)", l->g->path,
-            shown, model.data);
+        bnt_err_set(l->err, BNT_E_UNSUPPORTED,
+                    "%s: tokenizer.ggml.model \"%.*s\" is not known here (known: gpt2, llama)",
+                    l->g->path, shown, model.data);
+        bnt_err_hint(l->err, "take a model with a vocabulary of GPT-2 or LLaMA kind");
+        return BNT_E_UNSUPPORTED;
     }
     return BNT_OK;
 }

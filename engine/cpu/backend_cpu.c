@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/sysinfo.h"
 
-enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096, MAX_THREADS = 256 };
+enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096 };
 
 /* ---- configuration and memory ---- */
 
@@ -30,7 +30,7 @@ struct backend_config backend_config_of(const struct bnt_model *m,
     };
     c.n_batch = c.n_batch > MAX_BATCH ? MAX_BATCH : c.n_batch;
     c.n_batch = c.n_batch > c.n_ctx ? c.n_ctx : c.n_batch;
-    c.n_threads = c.n_threads > MAX_THREADS ? MAX_THREADS : c.n_threads;
+    c.n_threads = c.n_threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : c.n_threads;
     return c;
 }
 
