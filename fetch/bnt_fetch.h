@@ -5,6 +5,7 @@
  *     file://, a path   file:///models/m.gguf, m.gguf nothing
  *     https://          https://example.org/m.gguf    network
  *     http://           http://example.org/m.gguf     network and a digest: anybody may change it
+ *     s3://             s3://bucket/m.gguf            network; see fetch/s3.h
  *     hf://, org/repo   hf://org/repo/m.gguf          network; see fetch/hub.h
  *
  * Bytes are hashed while they are written to a temporary of the cache, and enter it only when they

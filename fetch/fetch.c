@@ -13,6 +13,7 @@
 
 #include "fetch/hub.h"
 #include "fetch/part.h"
+#include "fetch/s3.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
 #include "fetch/transfer.h"
@@ -351,13 +352,14 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
-/* Ask the hub which content a source of it is; the cache may have that already. */
+/* What is known only now: the signature of a request to S3, and which content a source of the hub
+ * is, which the cache may have already. */
 static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
 {
     struct hub_facts facts;
     bool have = false, told = f->expected[0] != '\0';
     if (!f->source.hub.repo[0]) {
-        return BNT_OK;
+        return f->source.s3 && !f->opts->offline ? s3_settle(&f->source, err) : BNT_OK;
     }
     enum bnt_status st = hub_settle(&f->source, f->opts, f->expected, &facts, err);
     if (st == BNT_OK && facts.file[0]) {

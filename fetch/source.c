@@ -14,6 +14,7 @@
 #include "base/app.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/hub.h"
+#include "fetch/s3.h"
 #include "fetch/url_text.h"
 
 static_assert(PATH_MAX <= BNT_PATH_MAX, "realpath writes up to PATH_MAX bytes");
@@ -179,6 +180,19 @@ static enum bnt_status parse_hub(const char *rest, struct source *s, struct bnt_
     return BNT_OK;
 }
 
+static enum bnt_status parse_s3(const char *rest, struct source *s, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = s3_parse(rest, s, err);
+    if (st == BNT_OK) {
+        st = bnt_path_format(path, err, "%s", s->shown);
+    }
+    if (st == BNT_OK && url_decode(path)) {
+        set_names(s, path);
+    }
+    return st;
+}
+
 /* A word and "://": somebody meant a URL, not a path. */
 static bool has_scheme(const char *text)
 {
@@ -208,13 +222,17 @@ enum bnt_status source_parse(const char *text, struct source *out, struct bnt_er
     if ((rest = after_scheme(text, "hf://"))) {
         return parse_hub(rest, out, err);
     }
+    if ((rest = after_scheme(text, "s3://"))) {
+        return parse_s3(rest, out, err);
+    }
     if (has_scheme(text)) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_UNSUPPORTED, "sources of the kind %.*s:// are not known",
                         (int)strcspn(text, ":"), text);
-        bnt_err_hint(err,
-                     "known are bundled:, file://, hf://, https://, http:// (with --sha256), and "
-                     "paths");
+        bnt_err_hint(
+            err,
+            "known are bundled:, file://, hf://, s3://, https://, http:// (with --sha256), and "
+            "paths");
         return st;
     }
     return hub_is_repository(text) && access(text, F_OK) != 0 ? parse_hub(text, out, err)

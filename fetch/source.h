@@ -30,6 +30,7 @@ struct source {
     char name[BNT_CACHE_NAME_MAX];      /* name made from it; "" when none can be */
     char token[SOURCE_TOKEN_MAX];       /* for the origin of url alone; "": none */
     struct hub_ref hub;
+    bool s3; /* the URL is signed before a transfer */
 };
 
 /* Parse; of a file it must exist. Errors: USAGE, UNSUPPORTED for an unknown scheme, NOT_FOUND. */
