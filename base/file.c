@@ -98,6 +98,9 @@ static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, st
     for (;;) {
         char chunk[READ_STEP];
         ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR && fd == STDIN_FILENO) { /* nobody may ever write there */
+            return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while reading %s", path);
+        }
         if (n < 0 && errno == EINTR) {
             continue;
         }

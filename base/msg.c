@@ -9,6 +9,7 @@
 #include "base/clock.h"
 
 #define REDRAW_NS 100000000ull
+enum { TEXT_BYTES = 8192 }; /* of a message; two paths fit */
 
 static enum bnt_msg_level current_level = BNT_MSG_NORMAL;
 static enum bnt_color color_mode = BNT_COLOR_AUTO;
@@ -34,17 +35,34 @@ bool bnt_msg_colored(int fd)
     return isatty(fd) && !(no_color && no_color[0]) && !(term && strcmp(term, "dumb") == 0);
 }
 
+/* Text may quote what a hostile file says: nothing in it commands the terminal. */
+static void put_harmless(const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < ' ' || c == 0x7f) {
+            fprintf(stderr, "\\x%02x", c);
+        } else {
+            fputc(c, stderr);
+        }
+    }
+}
+
 __attribute__((format(printf, 4, 0))) static void
 print(const char *word, const char *color, const char *hint, const char *fmt, va_list ap)
 {
+    char text[TEXT_BYTES];
     bool colored = bnt_msg_colored(STDERR_FILENO);
+    vsnprintf(text, sizeof text, fmt, ap);
     fflush(stdout); /* keep the order of what the user sees */
     flockfile(stderr);
     fprintf(stderr, "%s%s:%s ", colored ? color : "", word, colored ? "\033[0m" : "");
-    vfprintf(stderr, fmt, ap);
+    put_harmless(text);
     fputc('\n', stderr);
     if (hint && hint[0]) {
-        fprintf(stderr, "  hint: %s\n", hint);
+        fputs("  hint: ", stderr);
+        put_harmless(hint);
+        fputc('\n', stderr);
     }
     funlockfile(stderr);
 }

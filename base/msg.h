@@ -1,6 +1,6 @@
 /* What the user reads: messages and progress on stderr. Only commands call this; libraries return a
  * bnt_err or call a bnt_warn_fn. Colour follows NO_COLOR, --color and whether stderr is a terminal.
- */
+ * Control characters in a message are shown as \xNN. */
 #ifndef BNT_MSG_H
 #define BNT_MSG_H
 
