@@ -17,8 +17,8 @@ enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, con
 /* mkdir -p with mode 0777 & ~umask. */
 enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 
-/* The whole file appended to buf (whose max bounds it); "-" is standard input, whose reading a caught
- * signal ends with INTERRUPTED. */
+/* The whole file appended to buf (whose max bounds it); "-" is standard input, whose reading a
+ * caught signal ends with INTERRUPTED. */
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
 /* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =
