@@ -39,13 +39,21 @@ struct bnt_fetch_opts {
     bool nameless;      /* the name only finds what is there; what comes gets none */
     uint32_t connect_timeout_ms; /* 0: 20 s */
     uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the request */
-    uint32_t max_attempts; /* 0: 5 failures of a server in a row, without progress, are the end */
+    /* Other URLs (https, http) of the same content; they need sha256. All are used at once, as far
+     * as there are connections, and each stands in for those that fail. At most
+     * BNT_FETCH_MIRRORS_MAX. */
+    const char *const *mirrors;
+    size_t n_mirrors;
+    uint32_t connections;   /* 0: 4; at most 16 */
+    uint64_t limit_bytes_s; /* 0: none; of all connections together */
+    uint32_t max_attempts;  /* 0: 5 failures of a server in a row, without progress, are the end */
     uint32_t max_wait_s; /* 0: 300 s of waiting in all, for servers that fail or ask for a pause */
     const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
     bnt_fetch_progress_fn *progress;          /* may be NULL */
     void *ctx;
 };
 #define BNT_FETCH_STALL_BYTES_S 1024
+#define BNT_FETCH_MIRRORS_MAX 15
 
 struct bnt_fetch_result {
     struct bnt_cache_entry entry;

@@ -15,6 +15,9 @@
 
 struct fetch_cmd_opts {
     const char *name, *sha256, *manifest, *group;
+    struct bnt_strs mirrors;
+    int64_t connections;
+    uint64_t limit_bytes_s;
     bool locked, frozen, offline, force, json, quiet;
 };
 
@@ -55,6 +58,24 @@ static const struct bnt_opt options[] = {
      .long_name = "force",
      .help = "fetch again, and let the name move to this source",
      .offset = offsetof(struct fetch_cmd_opts, force)},
+    {.kind = BNT_OPT_LIST,
+     .long_name = "mirror",
+     .arg = "URL",
+     .help = "another place of the one SOURCE; needs --sha256 (may be given many times)",
+     .offset = offsetof(struct fetch_cmd_opts, mirrors)},
+    {.kind = BNT_OPT_INT,
+     .long_name = "connections",
+     .arg = "N",
+     .help = "at most so many at a time",
+     .offset = offsetof(struct fetch_cmd_opts, connections),
+     .def = "4",
+     .min = 1,
+     .max = 16},
+    {.kind = BNT_OPT_SIZE,
+     .long_name = "limit-rate",
+     .arg = "BYTES",
+     .help = "per second and file, all connections together [no limit]",
+     .offset = offsetof(struct fetch_cmd_opts, limit_bytes_s)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "json",
      .help = "one JSON value on standard output: of one SOURCE an object, else a list",
@@ -231,6 +252,10 @@ static enum bnt_status bring_operand(struct fetching *f, const char *operand)
         return st;
     }
     if (project_model(&f->project, operand, &model, &err) == BNT_OK) {
+        if (f->o->mirrors.n > 0) {
+            return bnt_msg_fail(BNT_E_USAGE, "write them into the manifest, as mirrors",
+                                "--mirror belongs to a SOURCE; %.80s is a NAME", operand);
+        }
         return bring_model(f, model);
     }
     return access(operand, F_OK) == 0 ? bring_source(f, operand) : bnt_msg_error(&err);
@@ -241,6 +266,10 @@ static enum bnt_status check_usage(const struct fetch_cmd_opts *o, int argc)
     if (argc != 1 && (o->name || o->sha256)) {
         return bnt_msg_fail(BNT_E_USAGE, "for example: bnt fetch m.gguf --name m",
                             "--name and --sha256 belong to one SOURCE");
+    }
+    if (o->mirrors.n > 0 && !o->sha256) {
+        return bnt_msg_fail(BNT_E_USAGE, "give the digest that all of them have: --sha256 HEX",
+                            "--mirror needs --sha256: nothing else says that it is the same file");
     }
     if (argc > 0 && o->group) {
         return bnt_msg_fail(BNT_E_USAGE,
@@ -281,6 +310,10 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
         .sha256 = o->sha256,
         .offline = o->offline || o->frozen,
         .force = o->force,
+        .mirrors = o->mirrors.at,
+        .n_mirrors = o->mirrors.n,
+        .connections = (uint32_t)o->connections,
+        .limit_bytes_s = o->limit_bytes_s,
         .interrupted = app->interrupted,
         .progress = o->quiet ? NULL : show_progress,
         .ctx = &f.progress,
@@ -324,7 +357,8 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "with --force.\n"
         "\n"
         "What may pass is tried again, and what has arrived is kept: the next attempt, or the\n"
-        "next process, goes on where it ended.\n"
+        "next process, goes on where it ended. Mirrors are used together, the healthy ones\n"
+        "first, and stand in for each other.\n"
         "\n"
         "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
         "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"
@@ -338,6 +372,7 @@ const struct bnt_cmd bnt_cmd_fetch = {
                 "  bnt fetch ./ggml-model-i2_s.gguf --name 2b    # a file that is already here\n"
                 "  bnt fetch https://example.org/m.gguf          # as m\n"
                 "  bnt fetch https://example.org/m.gguf --sha256 $DIGEST   # this content or none\n"
+                "  bnt fetch https://a.org/m.gguf --sha256 $DIGEST --mirror https://b.org/m.gguf\n"
                 "  bnt infer -m 2b -p Hello                      # every command takes the name",
     .opts = options,
     .opts_size = sizeof(struct fetch_cmd_opts),

@@ -20,6 +20,11 @@
 
 #define COPY_BYTES (1u << 20)
 
+struct sources {
+    struct source *at;
+    size_t n;
+};
+
 /* One call of bnt_fetch. */
 struct fetch {
     struct bnt_cache *cache;
@@ -35,6 +40,12 @@ struct fetch {
 static enum bnt_status set_expected(struct fetch *f, struct bnt_err *err)
 {
     const char *hex = f->opts->sha256;
+    if (!hex && f->opts->n_mirrors > 0) {
+        enum bnt_status st = bnt_err_set(
+            err, BNT_E_USAGE, "mirrors need a digest: nothing else says that they have the same");
+        bnt_err_hint(err, "give the digest that the file must have: --sha256 HEX");
+        return st;
+    }
     if (!hex) {
         if (f->source.kind != SOURCE_HTTP) {
             return BNT_OK;
@@ -276,15 +287,15 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
 
 /* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
  * been spoilt by the transfer before. */
-static enum bnt_status download_once(struct fetch *f, const char *key, bool *again,
-                                     struct bnt_err *err)
+static enum bnt_status download_once(struct fetch *f, const char *key, const struct sources *from,
+                                     bool *again, struct bnt_err *err)
 {
     struct bnt_cache_entry *e = &f->result->entry;
     struct transfer_result result;
     struct part part;
     const struct transfer_spec spec = {.cache_dir = bnt_cache_folder(f->cache),
-                                       .sources = &f->source,
-                                       .n_sources = 1,
+                                       .sources = from->at,
+                                       .n_sources = from->n,
                                        .digest = f->expected,
                                        .opts = f->opts};
     enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !*again, &part, err);
@@ -312,6 +323,56 @@ static enum bnt_status download_once(struct fetch *f, const char *key, bool *aga
     return st;
 }
 
+/* The source and its mirrors. `out->at` is for free(). */
+static enum bnt_status list_sources(const struct fetch *f, struct sources *out, struct bnt_err *err)
+{
+    const struct bnt_fetch_opts *o = f->opts;
+    enum bnt_status st = BNT_OK;
+    if (o->n_mirrors > BNT_FETCH_MIRRORS_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "at most %d mirrors", BNT_FETCH_MIRRORS_MAX);
+    }
+    out->at = calloc(o->n_mirrors + 1, sizeof *out->at);
+    if (!out->at) {
+        return bnt_err_nomem(err, "list of mirrors", o->n_mirrors * sizeof *out->at);
+    }
+    out->at[0] = f->source;
+    out->n = 1 + o->n_mirrors;
+    for (size_t i = 0; st == BNT_OK && i < o->n_mirrors; i++) {
+        st = source_parse(o->mirrors[i], &out->at[i + 1], err);
+        if (st == BNT_OK && !source_is_remote(&out->at[i + 1])) {
+            st = bnt_err_set(err, BNT_E_USAGE, "%.300s: a mirror is an https or http URL",
+                             out->at[i + 1].shown);
+        }
+    }
+    return st;
+}
+
+/* From all places at once; when one of them spoilt it, from each alone. */
+static enum bnt_status bring(struct fetch *f, const char *key, struct bnt_err *err)
+{
+    struct sources all = {NULL, 0};
+    struct bnt_err why = {0};
+    bool again = false;
+    enum bnt_status st = list_sources(f, &all, &why);
+    if (st == BNT_OK) {
+        st = download_once(f, key, &all, &again, &why);
+    }
+    if (st == BNT_OK && again) {
+        st = download_once(f, key, &all, &again, &why);
+    }
+    for (size_t i = 0; st == BNT_E_DIGEST && all.n > 1 && i < all.n; i++) {
+        const struct sources one = {&all.at[i], 1};
+        why = (struct bnt_err){0};
+        again = true;
+        st = download_once(f, key, &one, &again, &why);
+    }
+    if (st != BNT_OK && err && err->status == BNT_OK) {
+        *err = why;
+    }
+    free(all.at);
+    return st;
+}
+
 /* Another process may have brought it while we waited; it may also have made the cache, which a
  * handle that is older than the folder does not see. */
 static enum bnt_status look_again(struct fetch *f, struct bnt_err *err)
@@ -331,7 +392,6 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
 {
     char key[PART_KEY_MAX];
     struct part_lock lock;
-    bool again = false;
     enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
     if (st == BNT_OK) {
         st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts->interrupted, &lock, err);
@@ -343,10 +403,7 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
         st = look_again(f, err);
     }
     if (st == BNT_OK && !f->result->hit) {
-        st = download_once(f, key, &again, err);
-    }
-    if (st == BNT_OK && again) {
-        st = download_once(f, key, &again, err);
+        st = bring(f, key, err);
     }
     part_lock_release(&lock);
     return st;

@@ -26,6 +26,7 @@
 #define CONNECT_TIMEOUT_MS 20000
 #define STALL_TIMEOUT_S 30
 #define BUFFER_BYTES (512L * 1024)
+#define LIMITED_BUFFER_BYTES (16L * 1024) /* libcurl reads up to a hundred before it returns */
 #define VALIDATOR_AGE_S 60 /* a Last-Modified younger than this may stand for two contents */
 
 static long response_code(const struct http_exchange *x)
@@ -235,7 +236,7 @@ static CURLcode set_options(struct http_exchange *x)
          o->connect_timeout_ms ? (long)o->connect_timeout_ms : CONNECT_TIMEOUT_MS},
         {CURLOPT_LOW_SPEED_LIMIT, BNT_FETCH_STALL_BYTES_S},
         {CURLOPT_LOW_SPEED_TIME, o->stall_timeout_s ? (long)o->stall_timeout_s : STALL_TIMEOUT_S},
-        {CURLOPT_BUFFERSIZE, BUFFER_BYTES},
+        {CURLOPT_BUFFERSIZE, o->limit_bytes_s ? LIMITED_BUFFER_BYTES : BUFFER_BYTES},
         {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
         {CURLOPT_NETRC, CURL_NETRC_OPTIONAL},
     };
@@ -262,10 +263,6 @@ static CURLcode set_options(struct http_exchange *x)
     }
     if (rc == CURLE_OK) {
         rc = set_token(x);
-    }
-    if (rc == CURLE_OK) {
-        rc = x->lib->easy_setopt(x->easy, CURLOPT_MAX_RECV_SPEED_LARGE,
-                                 (curl_off_t)x->request.limit_bytes_s);
     }
     if (rc == CURLE_OK) {
         rc = x->lib->easy_setopt(x->easy, CURLOPT_WRITEFUNCTION, on_body);

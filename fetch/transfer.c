@@ -26,8 +26,7 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
-#include "fetch/breaker.h"
-#include "fetch/http.h"
+#include "fetch/transfer_impl.h"
 
 #define MAX_ATTEMPTS 5
 #define MAX_WAIT_S 300
@@ -37,52 +36,8 @@
 #define SLICE_NS 100000000u /* of a wait, after which an interrupt is seen */
 #define HASH_BLOCK_BYTES (1u << 20)
 #define HASH_ROUND_BYTES (16u << 20) /* between two looks at the connections */
-#define NS_PER_S 1000000000u
-
-struct mirror {
-    const struct source *source;
-    char origin[BREAKER_ORIGIN_MAX];
-    char validator[BNT_CACHE_TAG_MAX], etag[BNT_CACHE_TAG_MAX]; /* of its latest answer, or "" */
-    unsigned failures;                                          /* in a row */
-    uint64_t not_before_ns;
-    bool dead;           /* not asked again in this transfer */
-    bool no_ranges;      /* it ignores ranges, or answers them wrongly */
-    bool resolved_again; /* a redirect led to a place that refused, once */
-};
-
-enum refusal { NOT_REFUSED, REFUSED_FOR_LATER };
-
-struct conn {
-    struct transfer *t;
-    struct http_exchange x;
-    struct mirror *mirror; /* NULL while idle */
-    size_t hole;
-    uint64_t pos;   /* of the next byte that comes */
-    uint64_t begin; /* of the request */
-    uint64_t got_bytes, began_ns;
-    bool done;            /* the hole is full: what still comes is not wanted */
-    enum refusal refused; /* the head was not believed; the same mirror may do better */
-    char if_range[BNT_CACHE_TAG_MAX];
-};
-
-struct transfer {
-    const struct transfer_spec *spec;
-    const struct curl_lib *lib;
-    CURLM *multi;
-    struct part *part;
-    struct breaker *breaker;
-    struct transfer_result *result;
-    struct bnt_sha256 *hash;
-    uint64_t hashed;
-    char *block; /* HASH_BLOCK_BYTES */
-    struct mirror mirrors[TRANSFER_SOURCES_MAX];
-    struct conn conns[TRANSFER_CONNECTIONS_MAX];
-    size_t n_mirrors, n_conns, n_active;
-    unsigned retries;
-    uint64_t waited_ns;
-    struct bnt_err last;  /* why the mirror that died last did */
-    struct bnt_err fatal; /* what no other mirror can help */
-};
+#define CONNECTIONS 4
+#define FIRST_BYTES (8u << 20) /* of the first request, when more connections are to follow it */
 
 /* ---- the hash ---- */
 
@@ -187,45 +142,35 @@ static bool permitted(struct transfer *t, struct mirror *m, struct bnt_err *err)
     return false;
 }
 
-/* The mirror for the next connection: the one with the fewest of them, the healthier first. */
-static struct mirror *pick_mirror(struct transfer *t)
+/* Whether another mirror than `m` is left that answers ranges. */
+static bool other_has_ranges(const struct transfer *t, const struct mirror *m)
+{
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        const struct mirror *o = &t->mirrors[i];
+        if (o != m && !o->dead && !o->no_ranges) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The mirror for the next connection: the one with the fewest of them, the healthier first; not
+ * `avoid`, when there is another one. A mirror without ranges could only begin anew, so it is left
+ * alone as long as others are better. */
+static struct mirror *pick_mirror(struct transfer *t, const struct mirror *avoid)
 {
     struct mirror *best = NULL;
     uint64_t now_ns = bnt_clock_now_ns();
     for (size_t i = 0; i < t->n_mirrors; i++) {
         struct mirror *m = &t->mirrors[i];
-        bool ready = !m->dead && m->not_before_ns <= now_ns && (!m->no_ranges || t->n_active == 0);
-        if (!ready) {
+        bool ready = !m->dead && m->not_before_ns <= now_ns;
+        bool whole = m->no_ranges &&
+                     (t->n_active > 0 || (part_done_bytes(t->part) > 0 && other_has_ranges(t, m)));
+        if (!ready || whole) {
             continue;
         }
-        if (!best || (best->no_ranges && !m->no_ranges) ||
-            (best->no_ranges == m->no_ranges && active_on(t, m) < active_on(t, best))) {
+        if (!best || best == avoid || (m != avoid && active_on(t, m) < active_on(t, best))) {
             best = m;
-        }
-    }
-    return best;
-}
-
-/* ---- holes ---- */
-
-static size_t conns_on(const struct transfer *t, size_t hole)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < t->n_conns; i++) {
-        n += t->conns[i].mirror && t->conns[i].hole == hole;
-    }
-    return n;
-}
-
-/* The first hole that nobody fills; PART_HOLES when there is none. */
-static size_t free_hole(const struct transfer *t)
-{
-    size_t best = PART_HOLES;
-    const struct part_hole *h = t->part->record.holes;
-    for (size_t i = 0; i < PART_HOLES; i++) {
-        bool waits = h[i].begin < h[i].end && conns_on(t, i) == 0;
-        if (waits && (best == PART_HOLES || h[i].begin < h[best].begin)) {
-            best = i;
         }
     }
     return best;
@@ -295,7 +240,15 @@ static enum bnt_status partial_head(struct conn *c, const struct http_head *head
     if (c->if_range[0] && head->validator[0] && strcmp(c->if_range, head->validator) != 0) {
         return disbelieve(c, "the file changed, and the server sent a range of the new one", err);
     }
-    return learn(c, head, err);
+    enum bnt_status st = learn(c, head, err);
+    c->mirror->ranges_seen = true;
+    if (!c->t->spec->digest[0] && !head->validator[0]) {
+        c->mirror->no_ranges = true; /* nothing would say that the next range belongs to this one */
+    }
+    if (st == BNT_OK && c->want_end < r->holes[c->hole].end) {
+        (void)transfer_cut(c->t, c->hole, c->want_end, &c->t->fatal);
+    }
+    return st;
 }
 
 static enum bnt_status whole_head(struct conn *c, const struct http_head *head, struct bnt_err *err)
@@ -304,7 +257,12 @@ static enum bnt_status whole_head(struct conn *c, const struct http_head *head, 
     const struct part_record *r = &t->part->record;
     bool fresh = part_done_bytes(t->part) == 0 && t->n_active == 1 &&
                  (r->total == 0 || head->total == 0 || r->total == head->total);
-    c->mirror->no_ranges = c->mirror->no_ranges || c->x.range[0];
+    bool changed = c->if_range[0] && head->validator[0] && strcmp(c->if_range, head->validator);
+    if (!fresh && c->x.range[0] &&
+        (t->n_mirrors > 1 ? other_has_ranges(t, c->mirror) : t->n_active > 1 && !changed)) {
+        return disbelieve(c, "the server ignored a range", err);
+    }
+    c->mirror->no_ranges = c->mirror->no_ranges || (c->x.range[0] && !changed);
     c->pos = 0;
     if (fresh) {
         return learn(c, head, err);
@@ -335,6 +293,9 @@ static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bn
         return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
     }
     const struct part_hole *h = &t->part->record.holes[c->hole];
+    if (c->pos > h->begin) {
+        return bnt_err_set(err, BNT_E_INTERNAL, "a range would leave a gap before it");
+    }
     uint64_t low = c->pos > h->begin ? c->pos : h->begin, high = c->pos + n;
     high = high < h->end ? high : h->end;
     enum bnt_status st = BNT_OK;
@@ -366,10 +327,15 @@ static void fill_request(struct conn *c, struct http_request *r)
     const struct part_hole *h = &t->part->record.holes[c->hole];
     const char *known = t->spec->digest[0] ? c->mirror->validator : t->part->record.validator;
     snprintf(c->if_range, sizeof c->if_range, "%s", known);
+    uint64_t end = h->end == t->part->record.total ? HTTP_TO_THE_END : h->end;
+    c->want_end = h->end;
+    if (h->end == PART_NO_END && h->begin == 0 && t->n_conns > 1 && !c->mirror->no_ranges) {
+        end = c->want_end = FIRST_BYTES;
+    }
     *r = (struct http_request){
         .source = c->mirror->source,
         .begin = h->begin,
-        .end = h->end == t->part->record.total ? HTTP_TO_THE_END : h->end,
+        .end = end,
         .if_range = c->if_range,
         .opts = t->spec->opts,
         .on_head = on_head,
@@ -389,7 +355,7 @@ static enum bnt_status start(struct conn *c, struct mirror *m, size_t hole, stru
         hole = 0;
     }
     *c = (struct conn){.t = t, .mirror = m, .hole = hole, .began_ns = bnt_clock_now_ns()};
-    c->begin = c->pos = t->part->record.holes[hole].begin;
+    c->pos = t->part->record.holes[hole].begin;
     fill_request(c, &request);
     if (st == BNT_OK) {
         st = http_begin(&c->x, t->lib, &request, err);
@@ -412,17 +378,14 @@ static enum bnt_status fill(struct transfer *t, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < t->n_conns; i++) {
-        size_t hole = free_hole(t);
-        if (t->conns[i].mirror || hole == PART_HOLES) {
+        const struct mirror *avoid = NULL;
+        if (t->conns[i].mirror || !pick_mirror(t, NULL)) {
             continue;
         }
-        struct mirror *m = pick_mirror(t);
-        struct bnt_err failed = {0};
-        if (m && permitted(t, m, &failed)) {
+        size_t hole = transfer_next_hole(t, &avoid, &t->fatal);
+        struct mirror *m = hole < PART_HOLES ? pick_mirror(t, avoid) : NULL;
+        if (m && permitted(t, m, &t->fatal)) {
             st = start(&t->conns[i], m, hole, err);
-        } else if (failed.status != BNT_OK) {
-            *err = failed;
-            st = failed.status;
         }
     }
     return st;
@@ -522,10 +485,29 @@ static void show_progress(const struct transfer *t)
     }
 }
 
+/* When the bytes of so far came faster than they may, wait a little: what is not read fills the
+ * sockets, and the servers wait, too. libcurl's own limit is per connection. */
+static bool too_fast(const struct transfer *t)
+{
+    uint64_t limit = t->spec->opts->limit_bytes_s;
+    if (limit == 0) {
+        return false;
+    }
+    double due_s = (double)t->result->received_bytes / (double)limit;
+    double ahead_s = due_s - (double)(bnt_clock_now_ns() - t->began_ns) * 1e-9;
+    if (ahead_s > 0) {
+        bnt_clock_sleep_ns(ahead_s < 0.1 ? (uint64_t)(ahead_s * 1e9) + 1 : SLICE_NS);
+    }
+    return ahead_s > 0.1;
+}
+
 /* Move bytes, and end the requests that are over. */
 static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
 {
     int running = 0, left = 0;
+    if (too_fast(t)) {
+        return BNT_OK;
+    }
     if (t->lib->multi_perform(t->multi, &running) != CURLM_OK) {
         return bnt_err_nomem(err, "the transfer", 0);
     }
@@ -540,7 +522,10 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
         }
     }
     for (size_t i = 0; i < t->n_conns; i++) {
-        if (t->conns[i].mirror && t->conns[i].done) {
+        struct conn *c = &t->conns[i];
+        const struct part_hole *h = c->hole < PART_HOLES ? &t->part->record.holes[c->hole] : NULL;
+        c->done = c->done || (c->mirror && h && h->begin >= h->end); /* another one was faster */
+        if (c->mirror && c->done) {
             finish(&t->conns[i], CURLE_OK);
         }
     }
@@ -624,15 +609,41 @@ static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
 
 /* ---- begin and end ---- */
 
+/* How unhealthy: 0 is best. A rate counts only by factors of four, so that chance does not sort. */
+static int64_t illness(const struct breaker_row *r)
+{
+    int64_t failed = r->calls ? r->failed * 100 / r->calls : 0, slowness = 0;
+    for (uint64_t rate = r->rate_bytes_s; rate > 0 && rate < UINT64_C(1) << 40; rate *= 4) {
+        slowness++;
+    }
+    bool away = r->state == BREAKER_OPEN || r->cool_s > 0;
+    return (away ? 10000 : 0) + (failed >= 20 ? failed * 10 : 0) + slowness;
+}
+
+/* The mirrors in order of health, equal ones as they were given. */
 static enum bnt_status set_mirrors(struct transfer *t, struct bnt_err *err)
 {
-    enum bnt_status st = BNT_OK;
-    t->n_mirrors = t->spec->n_sources;
-    for (size_t i = 0; st == BNT_OK && i < t->n_mirrors; i++) {
-        t->mirrors[i].source = &t->spec->sources[i];
-        st = breaker_origin(t->spec->sources[i].url, t->mirrors[i].origin, err);
+    int64_t ill[TRANSFER_SOURCES_MAX];
+    for (size_t i = 0; i < t->spec->n_sources; i++) {
+        struct breaker_row row;
+        struct mirror m = {.source = &t->spec->sources[i]};
+        enum bnt_status st = breaker_origin(m.source->url, m.origin, err);
+        if (st == BNT_OK) {
+            st = breaker_look(t->breaker, m.origin, &row, err);
+        }
+        if (st != BNT_OK) {
+            return st;
+        }
+        size_t at = i;
+        for (; at > 0 && ill[at - 1] > illness(&row); at--) {
+            t->mirrors[at] = t->mirrors[at - 1];
+            ill[at] = ill[at - 1];
+        }
+        t->mirrors[at] = m;
+        ill[at] = illness(&row);
+        t->n_mirrors++;
     }
-    return st;
+    return BNT_OK;
 }
 
 static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
@@ -652,7 +663,9 @@ static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
     }
     t->multi = t->lib->multi_init();
     t->block = malloc(HASH_BLOCK_BYTES);
-    t->n_conns = 1;
+    t->began_ns = bnt_clock_now_ns();
+    t->n_conns = t->spec->opts->connections ? t->spec->opts->connections : CONNECTIONS;
+    t->n_conns = t->n_conns < TRANSFER_CONNECTIONS_MAX ? t->n_conns : TRANSFER_CONNECTIONS_MAX;
     for (size_t i = 0; i < t->n_conns; i++) {
         t->conns[i].t = t;
     }

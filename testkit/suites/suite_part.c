@@ -21,7 +21,7 @@ enum { FILE_BYTES = 8 << 20, KILLS = 12, PROCESSES = 16 };
 /* ---- what the bodies share ---- */
 
 /* `bnt fetch URL --sha256 HEX` as a process of its own, quiet. */
-static pid_t spawn_fetch(const char *url, const char *hex)
+static pid_t spawn_fetch(const char *url, const char *hex, const char *connections)
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
@@ -30,7 +30,8 @@ static pid_t spawn_fetch(const char *url, const char *hex)
         (void)dup2(null, 0);
         (void)dup2(null, 1);
         (void)dup2(null, 2);
-        execl(suite_bnt(), "bnt", "fetch", url, "--sha256", hex, "--name", "m", (char *)NULL);
+        execl(suite_bnt(), "bnt", "fetch", url, "--sha256", hex, "--name", "m", "--connections",
+              connections, (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -67,9 +68,9 @@ static size_t count_parts(const char *ending)
 
 /* ---- processes ---- */
 
-static void killed_fetches_lose_next_to_nothing(void **state)
+/* *served: bytes of the server; the file has FILE_BYTES. */
+static void kill_and_finish(const char *connections, uint64_t *served)
 {
-    (void)state;
     char hex[BNT_SHA256_HEX], url[300];
     const char *bytes = transfer_bytes(FILE_BYTES, 3);
     transfer_digest(bytes, FILE_BYTES, hex);
@@ -86,27 +87,43 @@ static void killed_fetches_lose_next_to_nothing(void **state)
     uint64_t seed = 42;
     for (size_t i = 0; i < KILLS; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        pid_t pid = spawn_fetch(url, hex);
+        pid_t pid = spawn_fetch(url, hex, connections);
         bnt_clock_sleep_ns(30000000 + (seed >> 33) % 120000000); /* the process runs in real time */
         assert_int_equal(kill(pid, SIGKILL), 0);
         (void)exit_of(pid);
     }
-    assert_int_equal(exit_of(spawn_fetch(url, hex)), 0);
+    assert_int_equal(exit_of(spawn_fetch(url, hex, connections)), 0);
     struct bnt_fetch_result r;
     struct bnt_cache *c = fixture_cache();
     assert_int_equal(bnt_fetch(c, url, &(struct bnt_fetch_opts){.sha256 = hex}, &r, NULL), BNT_OK);
     assert_true(r.hit);
     transfer_assert_blob(&r, bytes, FILE_BYTES);
     bnt_cache_close(c);
-    /* What lay in the sockets of a killed process is lost, what it had received is not. */
-    uint64_t served = bnt_mock_server_body_bytes(s);
-    if (served > FILE_BYTES + FILE_BYTES / 20) {
-        fail_msg("%llu bytes were served for %d", (unsigned long long)served, FILE_BYTES);
-    }
+    *served = bnt_mock_server_body_bytes(s);
     assert_true(bnt_mock_server_requests(s) > 3); /* kills did hit the transfer */
     assert_int_equal(count_parts(".data"), 0);
     assert_int_equal(count_parts(".state"), 0);
     bnt_mock_server_stop(s);
+}
+
+/* What lay in the sockets of a killed process is lost, what it had received is not. */
+static void killed_fetches_lose_next_to_nothing(void **state)
+{
+    (void)state;
+    uint64_t served;
+    kill_and_finish("1", &served);
+    if (served > FILE_BYTES + FILE_BYTES / 20) {
+        fail_msg("%llu bytes were served for %d", (unsigned long long)served, FILE_BYTES);
+    }
+}
+
+/* Several connections have more in their sockets, and holes in many places. */
+static void killed_fetches_of_many_connections_finish(void **state)
+{
+    (void)state;
+    uint64_t served;
+    kill_and_finish("8", &served);
+    assert_true(served < 2 * FILE_BYTES);
 }
 
 static void many_processes_fetch_once(void **state)
@@ -127,7 +144,7 @@ static void many_processes_fetch_once(void **state)
     snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
     enter_cache();
     for (size_t i = 0; i < PROCESSES; i++) {
-        pids[i] = spawn_fetch(url, hex);
+        pids[i] = spawn_fetch(url, hex, "1");
     }
     for (size_t i = 0; i < PROCESSES; i++) {
         assert_int_equal(exit_of(pids[i]), 0);
@@ -236,6 +253,9 @@ static void damaged_state_is_not_believed(void **state)
 static const struct suite_test tests[] = {
     {.name = "part_killed_fetches_lose_next_to_nothing",
      .body = killed_fetches_lose_next_to_nothing,
+     .timeout_ms = 30000},
+    {.name = "part_killed_fetches_of_many_connections_finish",
+     .body = killed_fetches_of_many_connections_finish,
      .timeout_ms = 30000},
     {.name = "part_many_processes_fetch_once",
      .body = many_processes_fetch_once,

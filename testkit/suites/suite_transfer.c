@@ -95,7 +95,7 @@ static void play(const struct fault *f)
     double waited_s;
     char name[64];
     snprintf(name, sizeof name, "n%p", (const void *)f); /* each case is a model of its own */
-    const struct bnt_fetch_opts o = {.stall_timeout_s = 1, .name = name};
+    const struct bnt_fetch_opts o = {.stall_timeout_s = 1, .name = name, .connections = 1};
     enum bnt_status st = transfer_fetch(s, "/m.gguf", &o, &r, &waited_s, &err);
     size_t requests = bnt_mock_server_requests(s);
     if (st != f->status || requests != f->requests || waited_s < f->least_s ||
@@ -413,7 +413,7 @@ static void spoilt_part_is_fetched_again(void **state)
         {0}};
     struct bnt_mock_server *s = transfer_server(bad), *t = transfer_server(good);
     struct bnt_fetch_result r;
-    const struct bnt_fetch_opts o = {.sha256 = hex, .max_attempts = 1};
+    const struct bnt_fetch_opts o = {.sha256 = hex, .max_attempts = 1, .connections = 1};
     assert_int_equal(transfer_fetch(s, "/m", &o, &r, NULL, NULL), BNT_E_NETWORK);
     assert_int_equal(transfer_fetch(t, "/m", &o, &r, NULL, NULL), BNT_OK);
     transfer_assert_blob(&r, old_bytes, FILE_BYTES);

@@ -1,0 +1,67 @@
+/* What the files of a transfer share: transfer.c (rounds, answers, failures) and transfer_holes.c
+ * (who fills what). */
+#ifndef BNT_FETCH_TRANSFER_IMPL_H
+#define BNT_FETCH_TRANSFER_IMPL_H
+
+#include "fetch/breaker.h"
+#include "fetch/http.h"
+#include "fetch/transfer.h"
+
+#define NS_PER_S 1000000000u
+
+struct mirror {
+    const struct source *source;
+    char origin[BREAKER_ORIGIN_MAX];
+    char validator[BNT_CACHE_TAG_MAX], etag[BNT_CACHE_TAG_MAX]; /* of its latest answer, or "" */
+    unsigned failures;                                          /* in a row */
+    uint64_t not_before_ns;
+    bool dead;           /* not asked again in this transfer */
+    bool no_ranges;      /* it ignores ranges, or answers them wrongly */
+    bool ranges_seen;    /* it answered one rightly */
+    bool resolved_again; /* a redirect led to a place that refused, once */
+};
+
+enum refusal { NOT_REFUSED, REFUSED_FOR_LATER };
+
+struct conn {
+    struct transfer *t;
+    struct http_exchange x;
+    struct mirror *mirror; /* NULL while idle */
+    size_t hole;
+    uint64_t pos;      /* of the next byte that comes */
+    uint64_t want_end; /* of the request; the hole may be longer while its end is unknown */
+    uint64_t got_bytes, began_ns;
+    bool done;            /* the hole is full: what still comes is not wanted */
+    enum refusal refused; /* the head was not believed; the same mirror may do better */
+    char if_range[BNT_CACHE_TAG_MAX];
+};
+
+struct transfer {
+    const struct transfer_spec *spec;
+    const struct curl_lib *lib;
+    CURLM *multi;
+    struct part *part;
+    struct breaker *breaker;
+    struct transfer_result *result;
+    struct bnt_sha256 *hash;
+    uint64_t hashed;
+    char *block; /* HASH_BLOCK_BYTES */
+    struct mirror mirrors[TRANSFER_SOURCES_MAX];
+    struct conn conns[TRANSFER_CONNECTIONS_MAX];
+    size_t n_mirrors, n_conns, n_active;
+    unsigned retries;
+    uint64_t began_ns, waited_ns;
+    struct bnt_err last;  /* why the mirror that died last did */
+    struct bnt_err fatal; /* what no other mirror can help */
+};
+
+/* Whether several connections may fill the part: its size is known, and what they bring belongs
+ * together. */
+bool transfer_may_split(const struct transfer *t);
+/* Cut a hole in two at `at`; the number of the second half, or PART_HOLES when there is no room. */
+size_t transfer_cut(struct transfer *t, size_t hole, uint64_t at, struct bnt_err *err);
+/* What an idle connection should fill; PART_HOLES: nothing. *avoid: the mirror that is too slow at
+ * it, or NULL. */
+size_t transfer_next_hole(struct transfer *t, const struct mirror **avoid, struct bnt_err *err);
+
+#endif
