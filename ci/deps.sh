@@ -16,6 +16,7 @@ packages() {
 build ca-certificates       -
 build gcc                   gcc
 build libc6-dev             <stdio.h>
+build libarchive-dev        <archive.h>
 build libcurl4-openssl-dev  <curl/curl.h>
 build libjansson-dev        <jansson.h>
 build libsqlite3-dev        <sqlite3.h>

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/app.h"
@@ -12,9 +13,10 @@
 #include "fetch/bnt_fetch.h"
 #include "fetch/commands.h"
 #include "fetch/project.h"
+#include "fetch/unpack.h"
 
 struct fetch_cmd_opts {
-    const char *name, *sha256, *manifest, *group;
+    const char *name, *sha256, *manifest, *group, *unpack;
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
@@ -42,6 +44,11 @@ static const struct bnt_opt options[] = {
      .arg = "GROUP",
      .help = "the models of the manifest that are in this group",
      .offset = offsetof(struct fetch_cmd_opts, group)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "unpack",
+     .arg = "DIR",
+     .help = "unpack the archive that is fetched into the new folder DIR, and print that",
+     .offset = offsetof(struct fetch_cmd_opts, unpack)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "locked",
      .help = "bnt.lock must be up to date; exit code 20 when it is not",
@@ -95,6 +102,7 @@ struct fetching {
     struct project project;
     bool have_project;
     json_t *results; /* of --json */
+    const volatile sig_atomic_t *interrupted;
     struct bnt_progress progress;
 };
 
@@ -113,9 +121,32 @@ static enum bnt_status keep_json(struct fetching *f, const struct bnt_fetch_resu
     json_t *value =
         json_pack("{s:s, s:s, s:s, s:I, s:s, s:b}", "name", e->name, "path", r->path, "digest",
                   e->digest, "size", (json_int_t)e->size, "source", e->source, "hit", (int)r->hit);
+    if (f->o->unpack) {
+        (void)json_object_set_new(value, "unpacked", json_string(f->o->unpack));
+    }
     return json_array_append_new(f->results, value) == 0
                ? BNT_OK
                : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+}
+
+/* Under --unpack: what came, in a folder. */
+static enum bnt_status unpack_result(struct fetching *f, const struct bnt_fetch_result *r)
+{
+    static const struct unpack_limits limits = UNPACK_LIMITS;
+    struct unpack_count count;
+    struct bnt_err err = {0};
+    if (!f->o->unpack) {
+        return BNT_OK;
+    }
+    if (unpack(r->path, f->o->unpack, &limits, f->interrupted, &count, &err) != BNT_OK) {
+        (void)bnt_err_context(&err, "%s", r->entry.name);
+        return bnt_msg_error(&err);
+    }
+    if (!f->o->quiet) {
+        bnt_msg_note("%s: %llu files, %.1f MB", f->o->unpack, (unsigned long long)count.files,
+                     (double)count.bytes / 1e6);
+    }
+    return BNT_OK;
 }
 
 static enum bnt_status report(struct fetching *f, const struct bnt_fetch_result *r)
@@ -127,11 +158,14 @@ static enum bnt_status report(struct fetching *f, const struct bnt_fetch_result 
         bnt_msg_note("%s: %.1f MB from %s, sha256 %.12s", e->name, (double)e->size / 1e6, e->source,
                      e->digest);
     }
-    if (f->o->json) {
+    enum bnt_status st = unpack_result(f, r);
+    if (st == BNT_OK && f->o->json) {
         return keep_json(f, r);
     }
-    puts(r->path);
-    return BNT_OK;
+    if (st == BNT_OK) {
+        puts(f->o->unpack ? f->o->unpack : r->path);
+    }
+    return st;
 }
 
 /* The one result alone, or all in a list. */
@@ -176,6 +210,10 @@ static enum bnt_status settle_lock(struct fetching *f, const struct manifest_mod
 static enum bnt_status bring_model(struct fetching *f, const struct manifest_model *model)
 {
     struct bnt_err err = {0};
+    if (f->o->unpack && model->n_files != 1) {
+        return bnt_msg_fail(BNT_E_USAGE, NULL, "--unpack belongs to one archive; %s has %zu files",
+                            model->name, model->n_files);
+    }
     enum bnt_status st = settle_lock(f, model, &err);
     for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
         struct bnt_fetch_result result;
@@ -267,9 +305,18 @@ static enum bnt_status check_usage(const struct fetch_cmd_opts *o, int argc)
         return bnt_msg_fail(BNT_E_USAGE, "for example: bnt fetch m.gguf --name m",
                             "--name and --sha256 belong to one SOURCE");
     }
+    struct stat sb;
     if (o->mirrors.n > 0 && !o->sha256) {
         return bnt_msg_fail(BNT_E_USAGE, "give the digest that all of them have: --sha256 HEX",
                             "--mirror needs --sha256: nothing else says that it is the same file");
+    }
+    if (o->unpack && argc != 1) {
+        return bnt_msg_fail(BNT_E_USAGE, "for example: bnt fetch m.tar.zst --unpack models",
+                            "--unpack belongs to one archive");
+    }
+    if (o->unpack && lstat(o->unpack, &sb) == 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "name a folder that is not there yet",
+                            "%s exists; archives go into a new folder", o->unpack);
     }
     if (argc > 0 && o->group) {
         return bnt_msg_fail(BNT_E_USAGE,
@@ -299,7 +346,8 @@ static enum bnt_status bring_manifest(struct fetching *f)
 static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     const struct fetch_cmd_opts *o = opts;
-    struct fetching f = {.o = o, .opts = {.warn = bnt_msg_warn_fn}};
+    struct fetching f = {
+        .o = o, .opts = {.warn = bnt_msg_warn_fn}, .interrupted = app->interrupted};
     struct bnt_err err = {0};
     enum bnt_status st = check_usage(o, argc);
     if (st != BNT_OK) {
@@ -359,6 +407,9 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "What may pass is tried again, and what has arrived is kept: the next attempt, or the\n"
         "next process, goes on where it ended. Mirrors are used together, the healthy ones\n"
         "first, and stand in for each other.\n"
+        "\n"
+        "--unpack takes tar, tar.gz, tar.zst and zip. Only regular files and folders come out,\n"
+        "below the new folder; an archive with anything else in it is refused as a whole.\n"
         "\n"
         "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
         "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"

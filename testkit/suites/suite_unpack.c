@@ -1,0 +1,295 @@
+/* Guards unpacking: an archive that writes outside its folder, makes a link or a device, fills the
+ * disk, or leaves half of itself behind. */
+#include "testkit/suite.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fetch/unpack.h"
+#include "testkit/suites/cache_fixture.h"
+
+enum { BLOCK = 512 };
+static const struct unpack_limits usual = UNPACK_LIMITS;
+
+/* An entry of a tar file: its header's type ('0' file, '1' hard link, '2' symbolic link, '3'
+ * device, '5' folder, '6' pipe), and its bytes. */
+struct entry {
+    const char *path;
+    char type;
+    const char *link, *content;
+};
+
+static void put_octal(char *to, size_t size, unsigned long value)
+{
+    for (size_t i = size - 1; i-- > 0; value /= 8) {
+        to[i] = (char)('0' + value % 8);
+    }
+}
+
+static void write_entry(FILE *f, const struct entry *e)
+{
+    char block[BLOCK] = {0};
+    size_t size = e->content ? strlen(e->content) : 0;
+    assert_true(strlen(e->path) < 100);
+    memcpy(block, e->path, strlen(e->path));
+    put_octal(block + 100, 8, 0644);
+    put_octal(block + 108, 8, 0);
+    put_octal(block + 116, 8, 0);
+    put_octal(block + 124, 12, size);
+    put_octal(block + 136, 12, 0);
+    memset(block + 148, ' ', 8);
+    block[156] = e->type;
+    if (e->link) {
+        memcpy(block + 157, e->link, strlen(e->link));
+    }
+    memcpy(block + 257,
+           "ustar\0"
+           "00",
+           8);
+    put_octal(block + 329, 8, 1);
+    put_octal(block + 337, 8, 3);
+    unsigned sum = 0;
+    for (size_t i = 0; i < BLOCK; i++) {
+        sum += (unsigned char)block[i];
+    }
+    put_octal(block + 148, 7, sum);
+    assert_int_equal(fwrite(block, 1, BLOCK, f), BLOCK);
+    if (size) {
+        memset(block, 0, BLOCK);
+        memcpy(block, e->content, size);
+        assert_int_equal(fwrite(block, 1, BLOCK, f), BLOCK);
+    }
+}
+
+static void write_tar(const char *path, const struct entry *entries, size_t n)
+{
+    static const char end[2 * BLOCK];
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    for (size_t i = 0; i < n; i++) {
+        write_entry(f, &entries[i]);
+    }
+    assert_int_equal(fwrite(end, 1, sizeof end, f), sizeof end);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* How many things lie in the test's folder. */
+static size_t things(void)
+{
+    size_t n = 0;
+    DIR *d = opendir(suite_scratch());
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+        n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    }
+    closedir(d);
+    return n;
+}
+
+static enum bnt_status unpack_here(const char *archive, const struct unpack_limits *limits,
+                                   struct bnt_err *err)
+{
+    char folder[BNT_PATH_MAX];
+    struct unpack_count count;
+    *err = (struct bnt_err){0};
+    return unpack(archive, fixture_path(folder, "out"), limits, NULL, &count, err);
+}
+
+static void assert_good(const char *archive)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    struct stat sb;
+    if (unpack_here(archive, &usual, &err) != BNT_OK) {
+        fail_msg("%s: %s", archive, err.msg);
+    }
+    fixture_assert_holds(fixture_path(path, "out/m.gguf"), "model");
+    fixture_assert_holds(fixture_path(path, "out/sub/tokenizer.json"), "{}");
+    assert_int_equal(stat(path, &sb), 0);
+    assert_int_equal(sb.st_mode & 07111, 0);
+}
+
+static void tar_is_unpacked(void **state)
+{
+    (void)state;
+    static const struct entry entries[] = {
+        {"./", '5', NULL, NULL},       {"./m.gguf", '0', NULL, "model"},
+        {"sub/", '5', NULL, NULL},     {"sub/tokenizer.json", '0', NULL, "{}"},
+        {"deep/er/x", '0', NULL, "x"},
+    };
+    char path[BNT_PATH_MAX];
+    write_tar(fixture_path(path, "a.tar"), entries, 5);
+    assert_good(path);
+    assert_int_equal(things(), 2);
+    struct bnt_err err;
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_USAGE); /* into what is there */
+    assert_int_equal(things(), 2);
+}
+
+static void gzip_is_unpacked(void **state)
+{
+    (void)state;
+    assert_good(suite_source("testkit/data/archive/good.tar.gz"));
+}
+
+static void zstd_is_unpacked(void **state)
+{
+    (void)state;
+    assert_good(suite_source("testkit/data/archive/good.tar.zst"));
+}
+
+static void zip_is_unpacked(void **state)
+{
+    (void)state;
+    assert_good(suite_source("testkit/data/archive/good.zip"));
+}
+
+static void escapes_are_refused_and_leave_nothing(void **state)
+{
+    (void)state;
+    static const struct entry bad[] = {
+        {"../up", '0', NULL, "x"},
+        {"a/../../up", '0', NULL, "x"},
+        {"a/..", '5', NULL, NULL},
+        {"..", '5', NULL, NULL},
+        {"a/./b", '0', NULL, "x"},
+        {"a//b", '0', NULL, "x"},
+        {"a\\..\\b", '0', NULL, "x"},
+        {"/tmp/bnt-escape", '0', NULL, "x"},
+        {"//tmp/bnt-escape", '0', NULL, "x"},
+        {"link", '2', "/etc", NULL},
+        {"link", '2', "..", NULL},
+        {"hard", '1', "m.gguf", NULL},
+        {"hard", '1', "/etc/passwd", NULL},
+        {"device", '3', NULL, NULL},
+        {"block", '4', NULL, NULL},
+        {"pipe", '6', NULL, NULL},
+        {"m.gguf", '0', NULL, "again"},
+        {"m.gguf/below", '0', NULL, "x"},
+        {"1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9", '0', NULL, "x"},
+    };
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    fixture_path(path, "a.tar");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const struct entry entries[] = {{"m.gguf", '0', NULL, "model"}, bad[i]};
+        write_tar(path, entries, 2);
+        enum bnt_status st = unpack_here(path, &usual, &err);
+        if (st != BNT_E_FILE) {
+            fail_msg("%s %c: status %d %s", bad[i].path, bad[i].type, st, err.msg);
+        }
+        assert_int_equal(things(), 1);
+        assert_int_not_equal(access("/tmp/bnt-escape", F_OK), 0);
+    }
+    const char *zips[] = {"up.zip", "link.zip"};
+    for (size_t i = 0; i < 2; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "testkit/data/archive/%s", zips[i]);
+        assert_int_equal(unpack_here(suite_source(name), &usual, &err), BNT_E_FILE);
+        assert_int_equal(things(), 1);
+    }
+}
+
+/* A link and then a file below it: the way out that a check of paths alone does not see. */
+static void file_below_a_link_is_not_written(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], victim[BNT_PATH_MAX];
+    struct bnt_err err;
+    assert_int_equal(mkdir(fixture_path(victim, "victim"), 0777), 0);
+    assert_true(strlen(victim) < 100);
+    const struct entry entries[] = {{"d", '2', victim, NULL}, {"d/x", '0', NULL, "x"}};
+    write_tar(fixture_path(path, "a.tar"), entries, 2);
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_FILE);
+    assert_int_equal(rmdir(victim), 0); /* still empty */
+}
+
+static void limits_end_a_bomb(void **state)
+{
+    (void)state;
+    static const struct entry two[] = {{"a", '0', NULL, "12345"}, {"b", '0', NULL, "12345"}};
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    assert_int_equal(unpack_here(suite_source("testkit/data/archive/bomb.tar.zst"), &usual, &err),
+                     BNT_E_FILE);
+    assert_non_null(strstr(err.msg, "grows too much"));
+    assert_int_equal(things(), 0);
+    write_tar(fixture_path(path, "a.tar"), two, 2);
+    struct unpack_limits few = usual;
+    few.entries = 1;
+    assert_int_equal(unpack_here(path, &few, &err), BNT_E_FILE);
+    assert_non_null(strstr(err.msg, "more entries"));
+    few = usual;
+    few.bytes = 9;
+    assert_int_equal(unpack_here(path, &few, &err), BNT_E_FILE);
+    assert_non_null(strstr(err.msg, "more bytes"));
+    assert_int_equal(things(), 1);
+    few.bytes = 10;
+    assert_int_equal(unpack_here(path, &few, &err), BNT_OK);
+}
+
+static void what_is_no_archive_or_cut_is_refused(void **state)
+{
+    (void)state;
+    static const struct entry one[] = {{"a", '0', NULL, "12345"}};
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    fixture_write(fixture_path(path, "a.tar"), "not an archive, only some text in a file");
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_FILE);
+    fixture_write(path, "");
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_FILE);
+    write_tar(path, one, 1);
+    assert_int_equal(truncate(path, BLOCK + 3), 0);
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_FILE);
+    assert_int_equal(things(), 1);
+}
+
+static void command_unpacks_what_it_fetched(void **state)
+{
+    (void)state;
+    static const struct entry bad[] = {{"../x", '0', NULL, "x"}};
+    char path[BNT_PATH_MAX], archive[BNT_PATH_MAX], out[BNT_PATH_MAX];
+    struct suite_output o;
+    snprintf(archive, sizeof archive, "%s", suite_source("testkit/data/archive/good.zip"));
+    fixture_path(out, "models");
+    const char *const good[] = {suite_bnt(), "fetch", "-q", archive, "--unpack", out, NULL};
+    suite_run(good, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, 0);
+    assert_int_equal(strncmp(o.out, out, strlen(out)), 0);
+    suite_output_release(&o);
+    fixture_assert_holds(fixture_path(path, "models/m.gguf"), "model");
+    suite_run(good, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    suite_output_release(&o);
+    write_tar(fixture_path(path, "bad.tar"), bad, 1);
+    fixture_path(out, "others");
+    const char *const escape[] = {suite_bnt(), "fetch", path, "--unpack", out, NULL};
+    suite_run(escape, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, BNT_E_FILE);
+    assert_string_equal(o.out, "");
+    suite_output_release(&o);
+    assert_int_not_equal(access(out, F_OK), 0);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "unpack_tar", .body = tar_is_unpacked},
+    {.name = "unpack_gzip", .body = gzip_is_unpacked, .needs = "source"},
+    {.name = "unpack_zstd", .body = zstd_is_unpacked, .needs = "source"},
+    {.name = "unpack_zip", .body = zip_is_unpacked, .needs = "source"},
+    {.name = "unpack_escapes_are_refused_and_leave_nothing",
+     .body = escapes_are_refused_and_leave_nothing,
+     .needs = "source"},
+    {.name = "unpack_file_below_a_link_is_not_written", .body = file_below_a_link_is_not_written},
+    {.name = "unpack_limits_end_a_bomb", .body = limits_end_a_bomb, .needs = "source"},
+    {.name = "unpack_what_is_no_archive_or_cut_is_refused",
+     .body = what_is_no_archive_or_cut_is_refused},
+    {.name = "unpack_command_unpacks_what_it_fetched",
+     .body = command_unpacks_what_it_fetched,
+     .needs = "source"},
+    {0},
+};
+const struct suite suite_unpack = {"unpack", tests};
