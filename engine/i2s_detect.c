@@ -234,6 +234,15 @@ enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct 
     return BNT_E_USAGE;
 }
 
+/* A verdict as it is remembered. It holds for this version and this pre-tokenizer: another one may
+ * make sense of what this one did not. */
+static void verdict_text(const struct bnt_model *m, enum i2s_layout layout, enum verdict verdict,
+                         char out[BNT_FACT_MAX])
+{
+    snprintf(out, BNT_FACT_MAX, "%s %s %s %s", i2s_layout_name(layout), verdict_names[verdict],
+             BNT_VERSION, m->tokenizer ? bnt_tokenizer_pre(m->tokenizer) : "");
+}
+
 bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
                 enum i2s_layout *layout)
 {
@@ -244,8 +253,7 @@ bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
     }
     for (int l = I2S_X86; l <= I2S_ROWS4; l++) {
         for (int v = SENSIBLE; v <= UNDECIDED; v++) {
-            snprintf(wanted, sizeof wanted, "%s %s", i2s_layout_name((enum i2s_layout)l),
-                     verdict_names[v]);
+            verdict_text(m, (enum i2s_layout)l, (enum verdict)v, wanted);
             if (strcmp(value, wanted) == 0) {
                 *layout = (enum i2s_layout)l;
                 tell(m, opts, *layout, (enum verdict)v);
@@ -260,7 +268,7 @@ static void remember(const struct bnt_model *m, enum i2s_layout layout, enum ver
 {
     struct bnt_file_id id;
     char value[BNT_FACT_MAX];
-    snprintf(value, sizeof value, "%s %s", i2s_layout_name(layout), verdict_names[verdict]);
+    verdict_text(m, layout, verdict, value);
     if (bnt_file_identify(m->gguf->path, &id)) {
         bnt_fact_put(&id, FACT_KEY, value);
     }

@@ -327,9 +327,19 @@ static void a_found_packing_is_remembered(void **state)
         es_close(&e);
     }
     assert_true(bnt_file_identify(path, &id));
-    bnt_fact_put(&id, "i2s", "4-rows converted"); /* believed, so it was not checked again */
+    char value[BNT_FACT_MAX]; /* "64/16 converted ...": a change is believed, not checked again */
+    assert_true(bnt_fact_get(&id, "i2s", value));
+    assert_memory_equal(value, "64/16 ", 6);
+    char changed[BNT_FACT_MAX + 1];
+    snprintf(changed, sizeof changed, "4-rows %s", value + 6);
+    bnt_fact_put(&id, "i2s", changed);
     es_open_with(&e, path, &mo, &(struct bnt_session_options){.n_ctx = 32});
     assert_string_equal(bnt_model_info(e.model)->i2s_layout, "4-rows");
+    es_close(&e);
+
+    mo.pre = "gpt-2"; /* with other words it is another question */
+    es_open_with(&e, path, &mo, &(struct bnt_session_options){.n_ctx = 32});
+    assert_string_equal(bnt_model_info(e.model)->i2s_layout, "64/16");
     es_close(&e);
 }
 
