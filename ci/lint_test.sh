@@ -127,7 +127,7 @@ plant functions "an exception that nothing needs" 'nothing needs'
 
 printf '/* TO%s: later */\n' DO >>"$tree/base/one.c"
 plant text "a note to oneself" 'note to oneself'
-printf 'see /wo%s/main\n' rk >>"$tree/docs/exit-codes.md"
+printf 'see /ro%s/bnt\n' ot >>"$tree/docs/exit-codes.md"
 plant text "a path of one machine" 'path of one machine'
 : >"$tree/base/one_v2.c"
 plant text "a file name with a version" 'says when, not what'
