@@ -33,6 +33,7 @@ typedef void bnt_fetch_progress_fn(void *ctx, uint64_t done_bytes, uint64_t tota
 struct bnt_fetch_opts {
     const char *name;   /* NULL: the file's name without .gguf */
     const char *sha256; /* NULL, or the digest that the content must have, in either case */
+    uint64_t size;      /* bytes that the content has; 0: not known */
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */
     bool move_name;     /* let the name move to another source, without fetching what is there */

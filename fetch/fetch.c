@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "fetch/hub.h"
@@ -30,6 +31,7 @@ struct fetch {
     struct bnt_cache *cache;
     const struct bnt_fetch_opts *opts;
     struct source source;
+    uint64_t size;                 /* bytes that will come; 0: not known yet */
     char expected[BNT_SHA256_HEX]; /* "" when any content is right */
     struct bnt_fetch_result
         *result; /* entry.name, source, source_tag and file_name are filled by prepare() */
@@ -285,6 +287,28 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
+/* What is known to be too large is refused before the first byte. Blocks that an earlier transfer
+ * has filled count as there. */
+static enum bnt_status check_fits(const struct fetch *f, int fd, struct bnt_err *err)
+{
+    struct statvfs disk;
+    struct stat sb;
+    if (f->size == 0 || fstatvfs(fd, &disk) != 0 || fstat(fd, &sb) != 0) {
+        return BNT_OK; /* the write itself will tell */
+    }
+    const double there = (double)sb.st_blocks * 512;
+    const double room = (double)disk.f_bavail * (double)disk.f_frsize;
+    if ((double)f->size - there <= room) {
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_err_set(
+        err, BNT_E_NO_SPACE, "%.300s needs %.1f MB, and the disk of the cache has %.1f MB left",
+        f->source.shown, (double)f->size / 1e6, room / 1e6);
+    bnt_err_hint(err, "free some space, for example with: bnt cache gc; or set BNT_CACHE_DIR to "
+                      "another disk");
+    return st;
+}
+
 /* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
  * been spoilt by the transfer before. */
 static enum bnt_status download_once(struct fetch *f, const char *key, const struct sources *from,
@@ -304,7 +328,10 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
         return st;
     }
     bool resumed = part.resumed;
-    st = transfer_run(&spec, &part, &result, err);
+    st = check_fits(f, part.file.fd, err);
+    if (st == BNT_OK) {
+        st = transfer_run(&spec, &part, &result, err);
+    }
     if (st != BNT_OK) {
         part_keep(&part);
         return st;
@@ -419,6 +446,7 @@ static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
         return f->source.s3 && !f->opts->offline ? s3_settle(&f->source, err) : BNT_OK;
     }
     enum bnt_status st = hub_settle(&f->source, f->opts, f->expected, &facts, err);
+    f->size = facts.size ? facts.size : f->size;
     if (st == BNT_OK && facts.file[0]) {
         const char *slash = strrchr(facts.file, '/');
         snprintf(f->result->entry.file_name, sizeof f->result->entry.file_name, "%.255s",
@@ -446,7 +474,7 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err)
 {
-    struct fetch f = {.cache = cache, .opts = opts, .result = out};
+    struct fetch f = {.cache = cache, .opts = opts, .size = opts->size, .result = out};
     enum bnt_status st = prepare(&f, source, err);
     if (st == BNT_OK && !opts->force) {
         st = try_cache(&f, err);

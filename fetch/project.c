@@ -312,6 +312,7 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
     struct bnt_fetch_opts fetch = opts->fetch;
     fetch.name = model->files[i].cache_name;
     fetch.sha256 = locked.sha256;
+    fetch.size = locked.size;
     fetch.move_name = true;
     enum bnt_status st = fetch_any(&w, &fetch, out, err);
     if (st == BNT_E_DIGEST && err) {

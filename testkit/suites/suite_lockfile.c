@@ -324,7 +324,25 @@ static void known_digest_and_size_lock_without_the_network(void **state)
     BNT(14, "fetch", "--locked");
 }
 
+static void what_cannot_fit_is_refused_before_the_first_byte(void **state)
+{
+    (void)state;
+    char text[512], digest[BNT_SHA256_HEX];
+    struct bnt_mock_server *s = start();
+    fixture_digest(body, digest);
+    snprintf(text, sizeof text,
+             "models:\n  m:\n    source: %s/m.gguf\n    sha256: %s\n"
+             "    size: 9000000000000000000\n",
+             bnt_mock_server_url(s), digest);
+    write_file(MANIFEST_FILE, text);
+    assert_non_null(strstr(BNT(10, "fetch"), "BNT_CACHE_DIR"));
+    assert_int_equal(bnt_mock_server_requests(s), 0);
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "lockfile_what_cannot_fit_is_refused_before_the_first_byte",
+     .body = what_cannot_fit_is_refused_before_the_first_byte},
     {.name = "lockfile_is_sorted_one_line_per_file_and_stable",
      .body = lock_is_sorted_one_line_per_file_and_stable},
     {.name = "lockfile_broken_is_named_with_its_line", .body = broken_lock_is_named_with_its_line},
