@@ -201,6 +201,19 @@ enum bnt_status bnt_cache_demote(struct bnt_cache *c, const struct bnt_cache_ent
 enum bnt_status bnt_cache_tier(struct bnt_cache *c, const char *digest, bool *warm,
                                uint64_t *stored_bytes, struct bnt_err *err);
 
+/* The blobs of entries and their names as a tar archive that appears whole or not at all; the same
+ * content gives the same bytes. */
+enum bnt_status bnt_cache_export(struct bnt_cache *c, const struct bnt_cache_list *entries,
+                                 const char *path, struct bnt_err *err);
+/* Bring an export in. Only bytes that have the digest they are named by enter, and a name that has
+ * other content stays as it is (n_taken). Errors: FILE no export, cut off, or with links in it;
+ * DIGEST; what was whole before an error stays. */
+struct bnt_cache_import {
+    uint64_t n_models, n_names, n_taken, bytes; /* what was not here before */
+};
+enum bnt_status bnt_cache_import_file(struct bnt_cache *c, const char *path,
+                                      struct bnt_cache_import *out, struct bnt_err *err);
+
 /* Collection: remove what is not needed any more, least recently used first. gc.c has the order of
  * the rules. */
 struct bnt_cache_gc_opts {

@@ -8,7 +8,8 @@
 #include "cache/bnt_cache.h"
 
 extern const struct bnt_cmd cmd_cache_rm, cmd_cache_pin, cmd_cache_unpin, cmd_cache_gc,
-    cmd_cache_stats, cmd_cache_key, cmd_cache_verify, cmd_cache_demote;
+    cmd_cache_stats, cmd_cache_key, cmd_cache_verify, cmd_cache_demote, cmd_cache_export,
+    cmd_cache_import;
 
 /* Print a JSON value (NULL: it could not be made) and drop it. */
 enum bnt_status cmd_cache_print_json(json_t *value);

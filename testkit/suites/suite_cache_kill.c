@@ -180,6 +180,14 @@ static enum bnt_status change_repair(struct bnt_cache *c)
     return st;
 }
 
+/* The archive that prepare_archive has made. */
+static enum bnt_status change_import(struct bnt_cache *c)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_cache_import r;
+    return bnt_cache_import_file(c, fixture_path(path, "x.tar"), &r, NULL);
+}
+
 /* ---- before and after ---- */
 
 static void prepare_nothing(struct bnt_cache *c)
@@ -208,6 +216,19 @@ static void prepare_damage(struct bnt_cache *c)
     close(fd);
 }
 
+static void prepare_archive(struct bnt_cache *c)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_cache_list list;
+    struct bnt_cache *other = fixture_cache();
+    assert_int_equal(add_text(other, "carried", 4), BNT_OK);
+    assert_int_equal(bnt_cache_list(other, &list, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_export(other, &list, fixture_path(path, "x.tar"), NULL), BNT_OK);
+    bnt_cache_list_release(&list);
+    bnt_cache_close(other);
+    (void)c;
+}
+
 static const struct change {
     const char *what;
     void (*prepare)(struct bnt_cache *c);
@@ -219,6 +240,7 @@ static const struct change {
     {"repair", prepare_damage, change_repair, true},
     {"demote", prepare_nothing, change_demote, false},
     {"promote", prepare_warm, change_promote, false},
+    {"import", prepare_archive, change_import, false},
     {"collect", prepare_second, change_collect, false},
 };
 enum { CHANGES = sizeof changes / sizeof changes[0] };
