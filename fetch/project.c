@@ -177,13 +177,36 @@ static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_
     return st == BNT_OK ? st : at_line(w->p, mirror ? mirror : &w->model->source, err);
 }
 
-/* From the source, then from the mirrors in order. The error is that of the source. */
+/* Mirrors that can take part in one transfer with the source, under its digest: plain URLs. */
+static size_t plain_mirrors(const struct wanted *w, const struct bnt_fetch_opts *fetch,
+                            char place[][BNT_CACHE_SOURCE_MAX], const char **at)
+{
+    const struct manifest_texts *mirrors = &w->model->mirrors;
+    size_t n = 0;
+    bool remote = strncmp(w->model->source.at, "http", 4) == 0 && fetch->sha256;
+    for (size_t k = 0; remote && k < mirrors->n && n < BNT_FETCH_MIRRORS_MAX; k++) {
+        if (strncmp(mirrors->at[k].at, "http", 4) == 0 && strstr(mirrors->at[k].at, "://") &&
+            manifest_place(w->model, w->i, &mirrors->at[k], place[n], NULL) == BNT_OK) {
+            at[n] = place[n];
+            n++;
+        }
+    }
+    return n;
+}
+
+/* From the source together with its plain mirrors, then from the mirrors in order. The error is
+ * that of the source. */
 static enum bnt_status fetch_any(const struct wanted *w, const struct bnt_fetch_opts *fetch,
                                  struct bnt_fetch_result *out, struct bnt_err *err)
 {
     const struct manifest_texts *mirrors = &w->model->mirrors;
+    char places[BNT_FETCH_MIRRORS_MAX][BNT_CACHE_SOURCE_MAX];
+    const char *at[BNT_FETCH_MIRRORS_MAX];
+    struct bnt_fetch_opts together = *fetch;
     struct bnt_err first = {0};
-    enum bnt_status st = fetch_from(w, NULL, fetch, out, &first);
+    together.mirrors = at;
+    together.n_mirrors = plain_mirrors(w, fetch, places, at);
+    enum bnt_status st = fetch_from(w, NULL, &together, out, &first);
     size_t n_mirrors = fetch->sha256 && mirror_may_help(st) ? mirrors->n : 0;
     for (size_t k = 0; st != BNT_OK && k < n_mirrors; k++) {
         struct bnt_err other = {0};

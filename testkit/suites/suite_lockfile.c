@@ -286,6 +286,24 @@ static void mirror_helps_only_under_a_digest(void **state)
     bnt_mock_server_stop(s);
 }
 
+/* Under a digest the mirrors of a manifest are part of the transfer itself. */
+static void mirrors_take_part_in_the_transfer(void **state)
+{
+    (void)state;
+    char text[1024], digest[BNT_SHA256_HEX];
+    struct bnt_mock_server *s = start();
+    const char *url = bnt_mock_server_url(s);
+    fixture_digest(body, digest);
+    snprintf(text, sizeof text,
+             "models:\n  m:\n    source: %s/absent.gguf\n    mirrors: [%s/m.gguf]\n"
+             "    sha256: %s\n",
+             url, url, digest);
+    write_file(MANIFEST_FILE, text);
+    assert_null(strstr(BNT(0, "fetch"), "a mirror had it")); /* said of a second transfer */
+    assert_named("m", body);
+    bnt_mock_server_stop(s);
+}
+
 static void lock_holds_no_signature(void **state)
 {
     (void)state;
@@ -354,6 +372,8 @@ static const struct suite_test tests[] = {
     {.name = "lockfile_groups_names_and_sources_choose", .body = groups_names_and_sources_choose},
     {.name = "lockfile_name_follows_the_manifest", .body = name_follows_the_manifest},
     {.name = "lockfile_mirror_helps_only_under_a_digest", .body = mirror_helps_only_under_a_digest},
+    {.name = "lockfile_mirrors_take_part_in_the_transfer",
+     .body = mirrors_take_part_in_the_transfer},
     {.name = "lockfile_holds_no_signature", .body = lock_holds_no_signature},
     {.name = "lockfile_known_digest_and_size_lock_without_the_network",
      .body = known_digest_and_size_lock_without_the_network},
