@@ -30,7 +30,7 @@
 #include "cache/cache_impl.h"
 #include "cache/warm_file.h"
 
-#define WARM "warm"
+#define WARM "warm/sha256"
 
 /* A copy that saves less than this part of the blob is not worth the time of its promotion. */
 enum { DEMOTE_MIN_PART = 20 };
@@ -41,7 +41,7 @@ enum bnt_status tier_warm_path(const char *dir, const char *digest, char out[BNT
     if (!bnt_sha256_is_hex(digest)) {
         return bnt_err_set(err, BNT_E_INTERNAL, "cache: '%.80s' is not a sha256 digest", digest);
     }
-    return bnt_path_format(out, err, "%s/" WARM "/sha256/%.2s/%s.zst", dir, digest, digest);
+    return bnt_path_format(out, err, "%s/" WARM "/%.2s/%s.zst", dir, digest, digest);
 }
 
 enum bnt_status tier_stat(const char *dir, const char *digest, bool *found, uint64_t *stored_bytes,
@@ -178,13 +178,13 @@ static enum bnt_status publish(struct bnt_cache *c, struct bnt_cache_temp *t, co
 {
     char path[BNT_PATH_MAX], folder[BNT_PATH_MAX];
     uint64_t stored = 0;
-    static const char *const parents[] = {"/" WARM "/sha256", "/" WARM, ""};
+    static const char *const parents[] = {"/warm/sha256", "/warm", ""};
     enum bnt_status st = store_seal(t, &stored, err);
     if (st == BNT_OK) {
         st = tier_warm_path(c->dir, digest, path, err);
     }
     if (st == BNT_OK) {
-        st = bnt_path_format(folder, err, "%s/" WARM "/sha256/%.2s", c->dir, digest);
+        st = bnt_path_format(folder, err, "%s/" WARM "/%.2s", c->dir, digest);
     }
     if (st == BNT_OK) {
         st = bnt_mkdirs(folder, err);
@@ -295,6 +295,6 @@ enum bnt_status tier_walk(const char *dir, store_visit_fn *fn, void *ctx, struct
 {
     char root[BNT_PATH_MAX];
     struct walk w = {dir, fn, ctx};
-    enum bnt_status st = bnt_path_format(root, err, "%s/" WARM "/sha256", dir);
+    enum bnt_status st = bnt_path_format(root, err, "%s/" WARM, dir);
     return st == BNT_OK ? store_walk_below(root, ".zst", visit_warm, &w, err) : st;
 }
