@@ -165,6 +165,7 @@ static void escapes_are_refused_and_leave_nothing(void **state)
         {"link", '2', "..", NULL},
         {"hard", '1', "m.gguf", NULL},
         {"hard", '1', "/etc/passwd", NULL},
+        {"hard", '1', "m.gguf", "with content"},
         {"device", '3', NULL, NULL},
         {"block", '4', NULL, NULL},
         {"pipe", '6', NULL, NULL},
