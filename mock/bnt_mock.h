@@ -83,6 +83,9 @@ void bnt_mock_server_stop(struct bnt_mock_server *s);
 
 /* "http://127.0.0.1:PORT" or "https://..."; valid until stop. */
 const char *bnt_mock_server_url(const struct bnt_mock_server *s);
+/* The caller's routes may be changed between these two while the server runs and serves nobody. */
+void bnt_mock_server_hold(struct bnt_mock_server *s);
+void bnt_mock_server_go_on(struct bnt_mock_server *s);
 /* How many requests came so far. */
 size_t bnt_mock_server_requests(struct bnt_mock_server *s);
 /* Head of the latest request, cut to size bytes: request line and headers. "" before the first. */

@@ -112,7 +112,9 @@ static void serve(struct bnt_mock_server *s, int fd)
     }
     bool clean = false;
     if (read_head(&c, head)) {
+        pthread_mutex_lock(&s->lock);
         const struct bnt_mock_route *r = find_route(s, head);
+        pthread_mutex_unlock(&s->lock);
         struct bnt_mock_step step;
         note_request(s, r, head, &step);
         clean = reply_send(&c, r, &step, head);
@@ -308,6 +310,16 @@ void bnt_mock_server_stop(struct bnt_mock_server *s)
 const char *bnt_mock_server_url(const struct bnt_mock_server *s)
 {
     return s->url;
+}
+
+void bnt_mock_server_hold(struct bnt_mock_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+}
+
+void bnt_mock_server_go_on(struct bnt_mock_server *s)
+{
+    pthread_mutex_unlock(&s->lock);
 }
 
 size_t bnt_mock_server_requests(struct bnt_mock_server *s)

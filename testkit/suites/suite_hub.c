@@ -388,9 +388,11 @@ static void lock_records_commit_and_digest_without_a_download(void **state)
     fixture_write(fixture_path(path, MANIFEST_FILE),
                   "models:\n  a:\n    source: hf://org/repo\n    revision: main\n"
                   "    files: [m.gguf, small.json]\n  b:\n    source: hf://org/repo:Q8_0\n");
+    bnt_mock_server_hold(h.hub);
     h.routes[0].path = "/org/repo/resolve/main/m-Q8_0.gguf";
     h.routes[2].path = "/org/repo/resolve/main/m.gguf";
     h.routes[3].path = "/org/repo/resolve/" COMMIT "/m-Q8_0.gguf";
+    bnt_mock_server_go_on(h.hub);
     BNT_EXITS(0, "lock");
     assert_int_equal(bnt_mock_server_requests(h.storage), 0);
     assert_int_equal(bnt_file_read(fixture_path(path, LOCKFILE_FILE), &lock, NULL), BNT_OK);
@@ -401,7 +403,9 @@ static void lock_records_commit_and_digest_without_a_download(void **state)
     assert_non_null(strstr(text, "{\"path\": \"small.json\", \"size\": 2, \"sha256\": "));
     assert_non_null(strstr(text, h.digest));
     assert_null(strstr(text, TOKEN));
+    bnt_mock_server_hold(h.hub);
     h.routes[0].status = h.routes[2].status = 404; /* the branch has moved on */
+    bnt_mock_server_go_on(h.hub);
     BNT_EXITS(0, "fetch", "--locked");
     bnt_mock_server_last_request(h.hub, head, sizeof head);
     assert_non_null(strstr(head, COMMIT));
