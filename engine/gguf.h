@@ -157,10 +157,8 @@ const void *gguf_tensor_view(const struct gguf *g, const struct gguf_tensor *t);
  * read, bounds). */
 enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t offset,
                                  uint64_t n, void *dst, struct bnt_err *err);
-/* Advice for mapped files: the pages of this tensor are not needed for now / will be needed soon.
- * No-ops when streamed. */
+/* Advice for mapped files: the pages of this tensor are not needed for now. */
 void gguf_tensor_release(const struct gguf *g, const struct gguf_tensor *t);
-void gguf_tensor_willneed(const struct gguf *g, const struct gguf_tensor *t);
 
 const char *gguf_value_type_name(enum gguf_value_type t);
 

@@ -315,28 +315,13 @@ enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor 
     return BNT_OK;
 }
 
-/* madvise whole pages within the tensor (inner) or around it. Only advice: a refusal changes
- * nothing. */
-static void advise(const struct gguf *g, const struct gguf_tensor *t, int advice, bool inner)
-{
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    if (!g->priv->map.data) {
-        return;
-    }
-    uint64_t from = t->offset, to = t->offset + t->size;
-    from = inner ? (from + page - 1) / page * page : from / page * page;
-    to = inner ? to / page * page : to;
-    if (from < to) {
-        madvise((void *)(uintptr_t)(g->priv->map.data + from), to - from, advice);
-    }
-}
-
+/* Whole pages within the tensor: a page at its edge may hold another one. Only advice: a refusal
+ * changes nothing. */
 void gguf_tensor_release(const struct gguf *g, const struct gguf_tensor *t)
 {
-    advise(g, t, MADV_DONTNEED, true);
-}
-
-void gguf_tensor_willneed(const struct gguf *g, const struct gguf_tensor *t)
-{
-    advise(g, t, MADV_WILLNEED, false);
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t from = (t->offset + page - 1) / page * page, to = (t->offset + t->size) / page * page;
+    if (g->priv->map.data && from < to) {
+        madvise((void *)(uintptr_t)(g->priv->map.data + from), to - from, MADV_DONTNEED);
+    }
 }

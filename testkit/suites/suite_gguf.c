@@ -434,7 +434,6 @@ static void assert_same_file(const struct gguf *a, const struct gguf *b)
         assert_int_equal(gguf_tensor_read(b, y, 0, y->size, read, NULL), BNT_OK);
         assert_memory_equal(gguf_tensor_view(a, x), read, y->size);
         gguf_tensor_release(a, x);
-        gguf_tensor_willneed(a, x);
         assert_memory_equal(gguf_tensor_view(a, x), read, y->size);
         gguf_tensor_release(b, y);
         free(read);
