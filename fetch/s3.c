@@ -163,17 +163,22 @@ static const char *host_of(const char *url, char host[300])
     return path;
 }
 
-static enum bnt_status sign_query(const char *url, const struct s3_key *key, const char *stamp,
-                                  const char *query, char signature[BNT_SHA256_HEX],
-                                  struct bnt_err *err)
+/* A request without its signature. */
+struct unsigned_request {
+    const char *method, *url, *query;
+    const char *stamp; /* of the time, as S3 writes it */
+};
+
+static enum bnt_status sign_query(const struct unsigned_request *r, const struct s3_key *key,
+                                  char signature[BNT_SHA256_HEX], struct bnt_err *err)
 {
     char host[300], canonical[CANONICAL_MAX], hex[BNT_SHA256_HEX], text[512];
     unsigned char secret[MAC_BYTES] = {0}, out[MAC_BYTES];
     char day[DAY_CHARS + 1];
-    const char *path = host_of(url, host);
-    snprintf(day, sizeof day, "%.*s", DAY_CHARS, stamp);
-    int n = snprintf(canonical, sizeof canonical, "GET\n%s\n%s\nhost:%s\n\nhost\nUNSIGNED-PAYLOAD",
-                     path, query, host);
+    const char *path = host_of(r->url, host);
+    snprintf(day, sizeof day, "%.*s", DAY_CHARS, r->stamp);
+    int n = snprintf(canonical, sizeof canonical, "%s\n%s\n%s\nhost:%s\n\nhost\nUNSIGNED-PAYLOAD",
+                     r->method, path, r->query, host);
     if (n >= (int)sizeof canonical) {
         return bnt_err_set(err, BNT_E_USAGE, "the source is too long");
     }
@@ -181,7 +186,7 @@ static enum bnt_status sign_query(const char *url, const struct s3_key *key, con
     if (st != BNT_OK) {
         return st;
     }
-    snprintf(text, sizeof text, "AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s", stamp, day,
+    snprintf(text, sizeof text, "AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s", r->stamp, day,
              key->region, hex);
     if (!signing_key(key, day, secret) || !mac(secret, sizeof secret, text, out)) {
         return bnt_err_set(err, BNT_E_INTERNAL, "the request to S3 could not be signed");
@@ -192,11 +197,11 @@ static enum bnt_status sign_query(const char *url, const struct s3_key *key, con
     return BNT_OK;
 }
 
-enum bnt_status s3_sign(const char *url, const struct s3_key *key, int64_t now_s,
+enum bnt_status s3_sign(const struct s3_request *request, const struct s3_key *key,
                         char out[SOURCE_URL_MAX], struct bnt_err *err)
 {
     char stamp[STAMP_MAX], scope[SCOPE_MAX], query[SOURCE_URL_MAX], signature[BNT_SHA256_HEX];
-    const time_t when = (time_t)now_s;
+    const time_t when = (time_t)request->now_s;
     struct tm utc;
     if (!gmtime_r(&when, &utc) || strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc) == 0) {
         return bnt_err_set(err, BNT_E_INTERNAL, "the time cannot be written");
@@ -206,28 +211,47 @@ enum bnt_status s3_sign(const char *url, const struct s3_key *key, int64_t now_s
     if (n >= (int)sizeof scope || !make_query(key, stamp, scope, query)) {
         return bnt_err_set(err, BNT_E_USAGE, "the credentials for S3 are too long");
     }
-    enum bnt_status st = sign_query(url, key, stamp, query, signature, err);
-    if (st == BNT_OK && snprintf(out, SOURCE_URL_MAX, "%s?%s&X-Amz-Signature=%s", url, query,
-                                 signature) >= SOURCE_URL_MAX) {
+    const struct unsigned_request r = {
+        .method = request->method, .url = request->url, .query = query, .stamp = stamp};
+    enum bnt_status st = sign_query(&r, key, signature, err);
+    if (st == BNT_OK && snprintf(out, SOURCE_URL_MAX, "%s?%s&X-Amz-Signature=%s", request->url,
+                                 query, signature) >= SOURCE_URL_MAX) {
         st = bnt_err_set(err, BNT_E_USAGE, "the source is too long");
     }
+    return st;
+}
+
+static enum bnt_status credentials(struct s3_key *out, struct bnt_err *err)
+{
+    *out = (struct s3_key){.access = variable("AWS_ACCESS_KEY_ID"),
+                           .secret = variable("AWS_SECRET_ACCESS_KEY"),
+                           .session = variable("AWS_SESSION_TOKEN"),
+                           .region = region()};
+    return !out->access == !out->secret
+               ? BNT_OK
+               : bnt_err_set(err, BNT_E_AUTH,
+                             "of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set");
+}
+
+enum bnt_status s3_url(const struct source *s, const char *method, char out[SOURCE_URL_MAX],
+                       struct bnt_err *err)
+{
+    struct s3_key key;
+    const struct s3_request r = {.method = method, .url = s->url, .now_s = bnt_clock_unix_s()};
+    enum bnt_status st = credentials(&key, err);
+    if (st == BNT_OK && key.access) {
+        return s3_sign(&r, &key, out, err);
+    }
+    snprintf(out, SOURCE_URL_MAX, "%s", s->url);
     return st;
 }
 
 enum bnt_status s3_settle(struct source *s, struct bnt_err *err)
 {
     char url[SOURCE_URL_MAX];
-    const struct s3_key key = {.access = variable("AWS_ACCESS_KEY_ID"),
-                               .secret = variable("AWS_SECRET_ACCESS_KEY"),
-                               .session = variable("AWS_SESSION_TOKEN"),
-                               .region = region()};
-    if (!key.access && !key.secret) {
-        return BNT_OK;
+    enum bnt_status st = s3_url(s, "GET", url, err);
+    if (st == BNT_OK) {
+        memcpy(s->url, url, sizeof s->url);
     }
-    if (!key.access || !key.secret) {
-        return bnt_err_set(err, BNT_E_AUTH,
-                           "of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set");
-    }
-    memcpy(url, s->url, sizeof url);
-    return s3_sign(url, &key, bnt_clock_unix_s(), s->url, err);
+    return st;
 }

@@ -17,8 +17,13 @@
 /* What follows s3://: fills kind, url (not signed), shown and s3. Errors: USAGE. */
 enum bnt_status s3_parse(const char *rest, struct source *out, struct bnt_err *err);
 
-/* Sign the source's URL for a GET from now on with the credentials of the environment; without them
- * it stays as it is. Errors: USAGE too long; AUTH a key without its secret. */
+/* The URL of the source's object, signed from now on for requests of one method ("GET", "HEAD",
+ * "PUT", "DELETE") with the credentials of the environment; as it is without them. The body of a
+ * PUT is not signed, its length is not bound. Not of a source that was settled: a URL is signed for
+ * one method. Errors: USAGE too long; AUTH a key without its secret. */
+enum bnt_status s3_url(const struct source *s, const char *method, char out[SOURCE_URL_MAX],
+                       struct bnt_err *err);
+/* Make the source's URL that of a GET. Errors: as s3_url. */
 enum bnt_status s3_settle(struct source *s, struct bnt_err *err);
 
 struct s3_key {
@@ -27,8 +32,14 @@ struct s3_key {
     const char *region;
 };
 
-/* The signed form of an https or http URL without a query. */
-enum bnt_status s3_sign(const char *url, const struct s3_key *key, int64_t now_s,
+struct s3_request {
+    const char *method; /* upper case */
+    const char *url;    /* https or http, without a query */
+    int64_t now_s;      /* of the epoch */
+};
+
+/* The signed form of the request's URL. */
+enum bnt_status s3_sign(const struct s3_request *request, const struct s3_key *key,
                         char out[SOURCE_URL_MAX], struct bnt_err *err);
 
 #endif

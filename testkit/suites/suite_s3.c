@@ -38,13 +38,20 @@ static void clean_environment(void)
     }
 }
 
+/* A URL signed with the keys of the examples, at their time. */
+static void sign(const char *method, const char *url, const struct s3_key *key,
+                 char out[SOURCE_URL_MAX])
+{
+    const struct s3_request r = {.method = method, .url = url, .now_s = EXAMPLE_S};
+    assert_int_equal(s3_sign(&r, key, out, NULL), BNT_OK);
+}
+
 static void signature_is_that_of_the_published_example(void **state)
 {
     (void)state;
-    char url[SOURCE_URL_MAX], with_port[SOURCE_URL_MAX];
-    assert_int_equal(
-        s3_sign("https://examplebucket.s3.amazonaws.com/test.txt", &example, EXAMPLE_S, url, NULL),
-        BNT_OK);
+    static const char object[] = "https://examplebucket.s3.amazonaws.com/test.txt";
+    char url[SOURCE_URL_MAX], other[SOURCE_URL_MAX];
+    sign("GET", object, &example, url);
     assert_string_equal(
         url, "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256"
              "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
@@ -53,17 +60,15 @@ static void signature_is_that_of_the_published_example(void **state)
              "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404");
     /* The usual port is not in the Host header; another one is, and is signed. */
     const char *signature = strstr(url, "Signature=");
-    assert_int_equal(s3_sign("https://examplebucket.s3.amazonaws.com:443/test.txt", &example,
-                             EXAMPLE_S, with_port, NULL),
-                     BNT_OK);
-    assert_string_equal(strstr(with_port, "Signature="), signature);
-    assert_int_equal(s3_sign("https://examplebucket.s3.amazonaws.com:444/test.txt", &example,
-                             EXAMPLE_S, with_port, NULL),
-                     BNT_OK);
-    assert_string_not_equal(strstr(with_port, "Signature="), signature);
+    sign("GET", "https://examplebucket.s3.amazonaws.com:443/test.txt", &example, other);
+    assert_string_equal(strstr(other, "Signature="), signature);
+    sign("GET", "https://examplebucket.s3.amazonaws.com:444/test.txt", &example, other);
+    assert_string_not_equal(strstr(other, "Signature="), signature);
+    sign("PUT", object, &example, other); /* is good for a PUT alone */
+    assert_string_not_equal(strstr(other, "Signature="), signature);
     struct s3_key session = example;
     session.session = "a/b+c=";
-    assert_int_equal(s3_sign("https://h/k", &session, EXAMPLE_S, url, NULL), BNT_OK);
+    sign("GET", "https://h/k", &session, url);
     assert_non_null(strstr(url, "&X-Amz-Security-Token=a%2Fb%2Bc%3D&X-Amz-SignedHeaders=host&"));
 }
 
@@ -118,7 +123,7 @@ static void object_is_fetched_by_a_signed_url_that_nobody_sees(void **state)
     fixture_path(certificate, "certificate.pem");
     assert_int_equal(bnt_mock_server_start(routes, certificate, &s, NULL), BNT_OK);
     snprintf(head, sizeof head, "%s/bucket/m.gguf", bnt_mock_server_url(s));
-    assert_int_equal(s3_sign(head, &example, EXAMPLE_S, url, NULL), BNT_OK);
+    sign("GET", head, &example, url);
     routes[0].path = strchr(url + 8, '/');
     set("SSL_CERT_FILE", certificate);
     set("AWS_ENDPOINT_URL", bnt_mock_server_url(s));
