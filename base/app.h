@@ -21,13 +21,30 @@ struct bnt_model_ref {
     const char *kind;            /* "real", "tiny" or "scripted"; static */
 };
 
+/* A file of which single ranges are wanted: its digest and size are known, and so is what every
+ * range of it must be. All texts are borrowed while the reader is open. */
+struct bnt_source_want {
+    const char *digest;        /* sha256 of the whole */
+    uint64_t size;             /* bytes of the whole */
+    const char *const *places; /* where it came from, spelled as the index records it */
+    size_t n_places;
+    const char *cache_dir; /* for what is under way */
+    /* Whether n bytes from offset on are the right ones. */
+    bool (*right)(void *ctx, uint64_t offset, const void *bytes, size_t n);
+    void *ctx;
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
+};
+
 /* Ranges of the bytes that a model came from: how cache/ reaches sources and the network without
  * knowing either. fetch/ fills it. */
 struct bnt_source {
-    /* Begin to read a source, spelled as the index records it. Errors: UNSUPPORTED when ranges of
-     * this kind of source cannot be read; otherwise as bnt_fetch. */
-    enum bnt_status (*open)(const char *source, void **reader, struct bnt_err *err);
-    /* Exactly n bytes; an end before that is an error. */
+    /* Begin to read a file, from the places that are named and those that the project of the
+     * working folder knows. Errors: UNSUPPORTED when there is no place; those of a place when none
+     * can be used. */
+    enum bnt_status (*open)(const struct bnt_source_want *want, void **reader, struct bnt_err *err);
+    /* Exactly n bytes that are right, from whichever place has them; one that cannot be had counts
+     * as gone only after the attempts that a download makes. Errors: DIGEST when all places have
+     * others by now; those of bnt_fetch. */
     enum bnt_status (*read)(void *reader, uint64_t offset, void *out, size_t n,
                             struct bnt_err *err);
     void (*close)(void *reader); /* NULL is fine */

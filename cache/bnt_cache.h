@@ -18,6 +18,7 @@
 #ifndef BNT_CACHE_H
 #define BNT_CACHE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -160,13 +161,18 @@ struct bnt_cache_damage {
 enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                       struct bnt_cache_damage *out, struct bnt_err *err);
 void bnt_cache_damage_release(struct bnt_cache_damage *d);
-/* Replace the blob of an entry, reading only its bad chunks, from entry->source. Mappings of the
- * damaged file keep its bytes. Errors: DIGEST when the source has other content by now,
- * UNSUPPORTED without a tree or a source, and those of the source. */
+/* Replace the blob of an entry, reading only its bad chunks, from the sources of its names and what
+ * else the source knows. Mappings of the damaged file keep its bytes. interrupted: NULL, or
+ * non-zero stops. Errors: DIGEST when all places have other content by now, UNSUPPORTED without a
+ * tree or a place, and those of the source. */
 struct bnt_source;
+struct bnt_cache_repair_opts {
+    const struct bnt_source *source;
+    const volatile sig_atomic_t *interrupted;
+};
 enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                  const struct bnt_cache_damage *damage,
-                                 const struct bnt_source *source, struct bnt_err *err);
+                                 const struct bnt_cache_repair_opts *opts, struct bnt_err *err);
 
 /* Say that this process uses a blob: until release, or the end of the process, no collection or
  * removal takes it. Also across exec and threads, but not for a child after its parent has

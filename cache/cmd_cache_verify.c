@@ -90,7 +90,9 @@ static bool repair_one(struct verify_run *run, const struct bnt_cache_entry *e,
     if (!run->repair) {
         return false;
     }
-    if (bnt_cache_repair(run->cache, e, d, run->app->source, &err) != BNT_OK) {
+    const struct bnt_cache_repair_opts opts = {.source = run->app->source,
+                                               .interrupted = run->app->interrupted};
+    if (bnt_cache_repair(run->cache, e, d, &opts, &err) != BNT_OK) {
         bnt_msg_error(&err);
         return false;
     }
@@ -241,8 +243,8 @@ const struct bnt_cmd cmd_cache_verify = {
     .description =
         "Reads every byte of the named models, or of all. Exit code 13 when one is\n"
         "corrupt, 8 when one is missing. Damage is told by 4 MiB chunks; --repair reads\n"
-        "only the bad ones again, from where the model came (bundled: and files), and\n"
-        "replaces the file when the whole has its digest.",
+        "only the bad ones again, from any place that the model came from or that the\n"
+        "manifest of this folder knows, and replaces the file when the whole has its digest.",
     .opts = verify_options,
     .opts_size = sizeof(struct verify_opts),
     .examples = "  bnt cache verify              # everything\n"

@@ -122,7 +122,7 @@ struct repair {
     struct bnt_cache *c;
     const struct bnt_chunk_tree *tree;
     const struct bnt_cache_damage *damage;
-    const struct bnt_source *source;
+    const struct bnt_cache_repair_opts *opts;
     void *reader;
     int from; /* the damaged blob, or -1 */
     struct bnt_cache_temp *temp;
@@ -144,7 +144,7 @@ static enum bnt_status fill_bad(const struct repair *r, size_t i, struct bnt_err
     uint64_t offset = (uint64_t)i * BNT_CACHE_CHUNK_BYTES;
     size_t n = tree_leaf_bytes(r->tree, i);
     bool same = false;
-    enum bnt_status st = r->source->read(r->reader, offset, r->chunk, n, err);
+    enum bnt_status st = r->opts->source->read(r->reader, offset, r->chunk, n, err);
     if (st == BNT_OK) {
         st = tree_leaf_is(r->tree, i, r->chunk, n, &same, err);
     }
@@ -203,15 +203,49 @@ static enum bnt_status replace_blob(struct repair *r, const struct bnt_cache_ent
     return st;
 }
 
+/* struct bnt_source_want's right: a chunk is right when it is its leaf. */
+static bool is_leaf(void *ctx, uint64_t offset, const void *bytes, size_t n)
+{
+    const struct bnt_chunk_tree *t = ctx;
+    bool same = false;
+    size_t i = (size_t)(offset / BNT_CACHE_CHUNK_BYTES);
+    return offset % BNT_CACHE_CHUNK_BYTES == 0 && i < tree_leaves(t) &&
+           tree_leaf_is(t, i, bytes, n, &same, NULL) == BNT_OK && same;
+}
+
+struct place_list {
+    struct bnt_cache_list list; /* owns the texts */
+    const char **at;
+    size_t n;
+};
+
+/* The sources of all names of a blob. */
+static enum bnt_status list_places(struct bnt_cache *c, const char *digest, struct place_list *out,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = bnt_cache_list(c, &out->list, err);
+    out->at = calloc(out->list.n + 1, sizeof *out->at);
+    if (st == BNT_OK && !out->at) {
+        st = bnt_err_nomem(err, "list of sources", (out->list.n + 1) * sizeof *out->at);
+    }
+    for (size_t i = 0; st == BNT_OK && i < out->list.n; i++) {
+        const struct bnt_cache_entry *e = &out->list.at[i];
+        if (strcmp(e->digest, digest) == 0 && e->source[0]) {
+            out->at[out->n++] = e->source;
+        }
+    }
+    return st;
+}
+
 static enum bnt_status run_repair(struct repair *r, const struct bnt_cache_entry *entry,
-                                  struct bnt_err *err)
+                                  const struct bnt_source_want *want, struct bnt_err *err)
 {
     struct bnt_cache_temp temp = {.fd = -1};
     r->chunk = malloc(BNT_CACHE_CHUNK_BYTES);
     if (!r->chunk) {
         return bnt_err_nomem(err, "a chunk", (size_t)BNT_CACHE_CHUNK_BYTES);
     }
-    enum bnt_status st = r->source->open(entry->source, &r->reader, err);
+    enum bnt_status st = r->opts->source->open(want, &r->reader, err);
     if (st == BNT_OK) {
         st = bnt_cache_temp_open(r->c, &temp, err);
     }
@@ -223,30 +257,52 @@ static enum bnt_status run_repair(struct repair *r, const struct bnt_cache_entry
         st = replace_blob(r, entry, err);
     }
     bnt_cache_temp_release(&temp);
-    r->source->close(r->reader);
+    r->opts->source->close(r->reader);
     free(r->chunk);
     r->temp = NULL;
     r->chunk = NULL;
     return st;
 }
 
+/* The tree and what is left of the blob are at hand. */
+static enum bnt_status repair_from_places(struct repair *r, const struct bnt_cache_entry *entry,
+                                          struct bnt_err *err)
+{
+    struct place_list places = {.n = 0};
+    enum bnt_status st = list_places(r->c, entry->digest, &places, err);
+    if (st == BNT_OK) {
+        const struct bnt_source_want want = {.digest = entry->digest,
+                                             .size = entry->size,
+                                             .places = places.at,
+                                             .n_places = places.n,
+                                             .cache_dir = r->c->dir,
+                                             .right = is_leaf,
+                                             .ctx = (void *)(uintptr_t)r->tree,
+                                             .interrupted = r->opts->interrupted};
+        st = run_repair(r, entry, &want, err);
+    }
+    free(places.at);
+    bnt_cache_list_release(&places.list);
+    return st;
+}
+
 enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                  const struct bnt_cache_damage *damage,
-                                 const struct bnt_source *source, struct bnt_err *err)
+                                 const struct bnt_cache_repair_opts *opts, struct bnt_err *err)
 {
     struct bnt_chunk_tree *t = NULL;
     int from = -1;
     enum bnt_status st = tree_load(c->dir, entry->digest, &t, err);
-    if (st == BNT_OK && (!t || !entry->source[0])) {
-        st = bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: %s", cache_label(entry),
-                         t ? "no source is known" : "there is no chunk tree of it");
+    if (st == BNT_OK && !t) {
+        st = bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: there is no chunk tree of it",
+                         cache_label(entry));
     }
     if (st == BNT_OK) {
         st = open_damaged(c, entry->digest, &from, err);
     }
     if (st == BNT_OK) {
-        struct repair r = {.c = c, .tree = t, .damage = damage, .source = source, .from = from};
-        st = run_repair(&r, entry, err);
+        struct repair r = {.c = c, .tree = t, .damage = damage, .opts = opts, .from = from};
+        st = repair_from_places(&r, entry, err);
     }
     if (from >= 0) {
         close(from);

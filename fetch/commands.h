@@ -7,7 +7,7 @@
 
 extern const struct bnt_cmd bnt_cmd_fetch, bnt_cmd_mirror;
 
-/* bnt_app's source: ranges of bundled: and file:// sources. */
+/* bnt_app's source: ranges of the places that a model came from. */
 extern const struct bnt_source fetch_source;
 extern const struct bnt_cmd bnt_cmd_lock;
 extern const struct bnt_cmd bnt_cmd_update;

@@ -12,9 +12,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "fetch/hub.h"
 #include "fetch/part.h"
-#include "fetch/s3.h"
+#include "fetch/settle.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
 #include "fetch/transfer.h"
@@ -442,10 +441,7 @@ static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
 {
     struct hub_facts facts;
     bool have = false, told = f->expected[0] != '\0';
-    if (!f->source.hub.repo[0]) {
-        return f->source.s3 && !f->opts->offline ? s3_settle(&f->source, err) : BNT_OK;
-    }
-    enum bnt_status st = hub_settle(&f->source, f->opts, f->expected, &facts, err);
+    enum bnt_status st = settle_source(&f->source, f->opts, f->expected, &facts, err);
     f->size = facts.size ? facts.size : f->size;
     if (st == BNT_OK && facts.file[0]) {
         const char *slash = strrchr(facts.file, '/');

@@ -45,7 +45,7 @@ static enum bnt_status rewind_hash(struct transfer *t, struct bnt_err *err)
 {
     bnt_sha256_free(t->hash);
     t->hash = NULL;
-    t->hashed = 0;
+    t->hashed = t->spec->only_holes ? UINT64_MAX : 0; /* no byte is ever the next one */
     return bnt_sha256_new(&t->hash, err);
 }
 
@@ -213,6 +213,19 @@ static enum bnt_status disbelieve(struct conn *c, const char *what, struct bnt_e
     return st;
 }
 
+/* Whether the file there cannot be the one that holes are to be filled from. */
+static bool is_another(const struct conn *c, const struct http_head *head)
+{
+    uint64_t total = c->t->part->record.total;
+    return c->t->spec->only_holes && head->total > 0 && total > 0 && head->total != total;
+}
+
+static enum bnt_status refuse_other(const struct conn *c, struct bnt_err *err)
+{
+    return bnt_err_set(err, BNT_E_DIGEST, "%.300s has another size by now",
+                       c->mirror->source->shown);
+}
+
 /* Note what the whole file is, at the first answer. */
 static enum bnt_status learn(struct conn *c, const struct http_head *head, struct bnt_err *err)
 {
@@ -276,6 +289,9 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
     struct mirror *m = c->mirror;
     if (c->done) {
         return BNT_OK;
+    }
+    if (is_another(c, head)) {
+        return refuse_other(c, err);
     }
     memcpy(m->validator, head->validator, sizeof m->validator);
     memcpy(m->etag, head->etag, sizeof m->etag);

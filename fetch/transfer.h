@@ -14,11 +14,14 @@ struct transfer_spec {
     const struct source *sources; /* the first is the one that was asked for */
     size_t n_sources;             /* more than one only with a digest */
     const char *digest;           /* that the bytes must have, or "" */
+    /* Only what fills the holes matters: the rest of the part may be anything, nothing is hashed,
+     * and a server whose file has another size than the part is an error. Needs a digest. */
+    bool only_holes;
     const struct bnt_fetch_opts *opts;
 };
 
 struct transfer_result {
-    char digest[BNT_SHA256_HEX];  /* of what is in the part now */
+    char digest[BNT_SHA256_HEX];  /* of what is in the part now; says nothing under only_holes */
     char etag[BNT_CACHE_TAG_MAX]; /* the strong ETag of the first source, or "" */
     uint64_t received_bytes;      /* of bodies, also of those that were of no use */
     unsigned requests;

@@ -142,9 +142,10 @@ static enum bnt_status change_collect(struct bnt_cache *c)
     return st;
 }
 
-static enum bnt_status open_text(const char *source, void **reader, struct bnt_err *err)
+static enum bnt_status open_text(const struct bnt_source_want *want, void **reader,
+                                 struct bnt_err *err)
 {
-    (void)source, (void)err;
+    (void)want, (void)err;
     *reader = NULL;
     return BNT_OK;
 }
@@ -174,7 +175,7 @@ static enum bnt_status change_repair(struct bnt_cache *c)
         st = bnt_cache_damage_find(c, &e, &d, NULL);
     }
     if (st == BNT_OK && d.n_bad > 0) {
-        st = bnt_cache_repair(c, &e, &d, &source, NULL);
+        st = bnt_cache_repair(c, &e, &d, &(struct bnt_cache_repair_opts){.source = &source}, NULL);
     }
     bnt_cache_damage_release(&d);
     return st;

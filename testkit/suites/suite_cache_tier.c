@@ -289,9 +289,10 @@ static void what_does_not_shrink_or_is_used_stays_hot(void **state)
 static uint8_t *origin;
 static uint64_t bytes_read;
 
-static enum bnt_status open_origin(const char *source, void **reader, struct bnt_err *err)
+static enum bnt_status open_origin(const struct bnt_source_want *want, void **reader,
+                                   struct bnt_err *err)
 {
-    (void)source, (void)err;
+    (void)want, (void)err;
     *reader = NULL;
     return BNT_OK;
 }
@@ -332,7 +333,9 @@ static void damaged_copy_is_told_and_repaired_by_chunks(void **state)
     assert_int_equal(bnt_cache_damage_find(c, &e, &damage, NULL), BNT_OK);
     assert_int_equal(damage.n_bad, 1);
     assert_int_equal(damage.bad[0], 0);
-    assert_int_equal(bnt_cache_repair(c, &e, &damage, &source, NULL), BNT_OK);
+    assert_int_equal(
+        bnt_cache_repair(c, &e, &damage, &(struct bnt_cache_repair_opts){.source = &source}, NULL),
+        BNT_OK);
     assert_int_equal(bytes_read, BNT_CACHE_CHUNK_BYTES);
     bnt_cache_damage_release(&damage);
     assert_int_equal(bnt_cache_lookup(c, "m", &got, path, NULL), BNT_OK);

@@ -1,0 +1,80 @@
+/* Places of one content, each once. */
+#include "fetch/places.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "fetch/project.h"
+
+static void add_source(struct places *p, const struct source *s)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (strcmp(p->at[i].shown, s->shown) == 0) {
+            return;
+        }
+    }
+    if (p->n < sizeof p->at / sizeof p->at[0]) {
+        p->at[p->n++] = *s;
+    }
+}
+
+void places_add(struct places *p, const char *text, struct bnt_err *why)
+{
+    struct source s;
+    if (strstr(text, "?query-")) {
+        bnt_err_set(why, BNT_E_UNSUPPORTED, "the query of %.300s was not recorded", text);
+    } else if (source_parse(text, &s, why) == BNT_OK) {
+        add_source(p, &s);
+    }
+}
+
+/* One place of a file of a model; a source of the hub is held to the commit of the lock file. */
+static void add_place(struct places *p, const struct project *project,
+                      const struct manifest_model *model, size_t i,
+                      const struct manifest_text *mirror)
+{
+    char text[BNT_CACHE_SOURCE_MAX];
+    struct source s;
+    const json_t *entry = lockfile_entry(&project->lock, model->name);
+    if (manifest_source(&project->manifest, model, i, mirror, text, NULL) != BNT_OK ||
+        source_parse(text, &s, NULL) != BNT_OK) {
+        return;
+    }
+    if (!mirror && s.hub.repo[0] && entry && lockfile_revision(entry)) {
+        snprintf(s.hub.rev, sizeof s.hub.rev, "%s", lockfile_revision(entry));
+        if (!model->files[i].path.at && i < lockfile_n_files(entry)) {
+            snprintf(s.hub.file, sizeof s.hub.file, "%s", lockfile_file(entry, i).path);
+        }
+        s.hub.quant[0] = '\0';
+    }
+    add_source(p, &s);
+}
+
+static bool has_digest(const struct project *project, const struct manifest_model *model, size_t i,
+                       const char *digest)
+{
+    const json_t *entry = lockfile_entry(&project->lock, model->name);
+    const char *locked = entry && i < lockfile_n_files(entry) ? lockfile_file(entry, i).sha256 : "";
+    return strcmp(model->files[i].sha256, digest) == 0 || strcmp(locked, digest) == 0;
+}
+
+void places_add_project(struct places *p, const char *digest)
+{
+    struct project project;
+    if (project_open(&project, NULL, NULL) != BNT_OK) {
+        return;
+    }
+    for (size_t k = 0; k < project.manifest.n_models; k++) {
+        const struct manifest_model *model = &project.manifest.models[k];
+        for (size_t i = 0; i < model->n_files; i++) {
+            if (!has_digest(&project, model, i, digest)) {
+                continue;
+            }
+            add_place(p, &project, model, i, NULL);
+            for (size_t m = 0; m < model->mirrors.n; m++) {
+                add_place(p, &project, model, i, &model->mirrors.at[m]);
+            }
+        }
+    }
+    project_release(&project);
+}
