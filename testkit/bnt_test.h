@@ -1,13 +1,14 @@
-/* The runner: collects tests from a program that speaks as bnt-suites does, runs each in a process
- * of its own within the budget of a tier, and reports.
+/* The runner: collects tests from a program that speaks as bnt-suites does, plans them, runs each
+ * in a process of its own within the budget of a tier, and reports.
  *
  *     struct bnt_test_run run = {0};
  *     bnt_test_collect(&run, program, BNT_TIER_FAST, &filters, &err);
+ *     plan_make(&run, ...);                        optional: planner.h
  *     bnt_test_execute(&run, &options, &err);
  *     bnt_test_report_text(&run, &buf, &err);
  *     bnt_test_run_release(&run);
  *
- * A tier is a budget of time. Once it is spent nothing more is started, and what remains is NOT
+ * A tier is a budget of time. What does not fit into what remains of it is not started, and is NOT
  * RUN: a result of its own, counted and shown, never a pass. */
 #ifndef BNT_TEST_H
 #define BNT_TEST_H
@@ -29,35 +30,131 @@ enum bnt_test_outcome {
     BNT_TEST_FAILED,
     BNT_TEST_SKIPPED,
     BNT_TEST_NOT_RUN,
+    BNT_TEST_CACHED,      /* it passed before, and nothing that it depends on has changed */
+    BNT_TEST_DISAGREED,   /* an audit: the cache said passed, and it did not pass */
+    BNT_TEST_QUARANTINED, /* failed, and the quarantine file knows it: shown, not gating */
     BNT_TEST_OUTCOMES
+};
+
+/* Why a test stands where it stands in the order; earlier ones first. */
+enum bnt_plan_class {
+    BNT_PLAN_OVERDUE, /* unrun for so many runs that it may wait no longer */
+    BNT_PLAN_MUST,    /* contract, changed inputs, failed last time */
+    BNT_PLAN_NEW,     /* never run */
+    BNT_PLAN_VALUE,   /* by value per second */
+    BNT_PLAN_CLASSES
+};
+
+struct bnt_test_plan {
+    enum bnt_plan_class kind;
+    char why[160];     /* "its inputs changed since its last pass" */
+    double value;      /* probability of learning something, 0 to 1 */
+    uint64_t mean_ms;  /* expected time */
+    uint64_t fit_ms;   /* what it stays below nine times in ten: must fit into the budget */
+    uint64_t worst_ms; /* must fit into budget and grace */
+    size_t rank;       /* planned position, from 0 */
+};
+
+/* Of a test that was started. */
+struct bnt_test_place {
+    bool started;
+    size_t order;      /* how many had been started before it */
+    unsigned slot;     /* worker, from 0 */
+    uint64_t start_ms; /* since the run began */
+};
+
+/* A run of a test before the one that counts: retried for its cause, or repeated. */
+struct bnt_test_try {
+    enum bnt_test_outcome outcome;
+    char reason[160];
+    char *output; /* of a failure; may be NULL */
+    uint64_t wall_ns;
+};
+#define BNT_TEST_TRIES_MAX 3 /* of a test with a declared cause */
+
+/* Results of earlier runs, oldest first. */
+#define BNT_TEST_PAST 24
+struct bnt_test_past {
+    size_t n;
+    struct {
+        enum bnt_test_outcome outcome;
+        uint64_t wall_ms;
+    } at[BNT_TEST_PAST];
+};
+
+enum bnt_cache_state {
+    BNT_CACHE_OFF,  /* not cacheable, or no cache */
+    BNT_CACHE_MISS, /* ran; a pass is kept */
+    BNT_CACHE_HIT,
+    BNT_CACHE_AUDIT /* a hit that was run all the same */
 };
 
 struct bnt_test {
     char *name; /* unique */
     char *suite;
     char *needs;             /* as stated, "" if none */
+    char *tags;              /* comma-separated words, "" if none */
+    char *subjects;          /* kinds of model it takes, comma-separated; "": it takes none */
+    char *retry_on;          /* causes for which it may be run again, comma-separated; "" */
+    char *inputs;            /* digest of the files it depends on; "" when unknown */
     enum bnt_test_tier tier; /* the smallest that runs it */
     unsigned timeout_ms;
+    bool cacheable; /* declared: same inputs, same result */
+    bool quarantined;
     enum bnt_test_outcome outcome;
     char *reason; /* of anything but a pass: "an assertion failed", "needs: shared (...)", "budget";
                      NULL for a pass */
     char *output; /* what the body wrote, for a failure; may be NULL */
+    char *cause;  /* the infrastructure's part in a failure: "network"; NULL: none */
     uint64_t wall_ns;
+    struct bnt_test_plan plan;
+    struct bnt_test_place place;
+    struct bnt_test_try *tries; /* before the last one */
+    size_t n_tries;
+    struct bnt_test_past past;
+    char cache_key[BNT_SHA256_HEX]; /* "" when not cacheable */
+    enum bnt_cache_state cache;
+    char *label;     /* of a failure: "deterministic", "flaky"...; NULL: not diagnosed */
+    char *diagnosis; /* what was tried, and came out; NULL with label */
+    char *owner, *excuse, *expires; /* of its quarantine; NULL when it is in none */
+};
+
+struct bnt_test_machine {
+    char fingerprint[17]; /* of what follows; "" while unknown */
+    char host[256], cpu[128], os[128];
+    int n_cpu;
+    uint64_t memory_bytes;
+};
+
+struct bnt_test_shard {
+    unsigned index, total;     /* from 1; total 0: not sharded */
+    char plan[BNT_SHA256_HEX]; /* digest of who runs what: equal in all shards of one run */
+    double seconds;            /* expected, of this shard */
+    struct bnt_test_names {
+        size_t n;
+        char **at; /* "suite/name" */
+    } elsewhere;   /* the tests of the other shards */
 };
 
 struct bnt_test_run {
+    char id[17]; /* random; "" before bnt_test_execute */
     char program[BNT_PATH_MAX];
+    char program_digest[BNT_SHA256_HEX]; /* "" while unknown */
     enum bnt_test_tier tier;
     struct bnt_test *at; /* the selected tests, in the program's order */
     size_t n;
+    size_t *order;              /* indices into at, in the order of the plan; NULL: as listed */
     size_t n_other_tier;        /* tests that the filters match and the tier does not reach */
     struct bnt_model_ref model; /* what ran; set by the caller before bnt_test_execute */
     bool model_given;           /* not the default: reruns must name it */
+    uint64_t seed;              /* BNT_TEST_SEED of the tests; 0: not set */
     uint64_t budget_ms;
     int n_jobs;
     int64_t started_unix_s;
     uint64_t wall_ns;
     bool interrupted;
+    struct bnt_test_machine machine;
+    struct bnt_test_shard shard;
 };
 
 struct bnt_test_counts {
@@ -69,13 +166,21 @@ struct bnt_test_options {
     int n_jobs;                               /* processes at a time, 1 to BNT_TEST_JOBS_MAX */
     uint64_t budget_ms;                       /* 0: the tier's */
     const volatile sig_atomic_t *interrupted; /* may be NULL */
+    unsigned n_repeats;                       /* runs of each test; 0: 1 */
+    bool fail_fast;                           /* start nothing after a failure that gates */
     /* Called some ten times a second: for a live line. `running` is the name of one test that runs
      * now, or NULL. */
     void (*tick)(void *ctx, const struct bnt_test_run *run, const char *running,
                  uint64_t elapsed_ms);
     void *tick_ctx;
+    /* Called when a test starts (its outcome is PENDING) and when it has ended; may be NULL. */
+    void (*event)(void *ctx, const struct bnt_test_run *run, const struct bnt_test *test);
+    void *event_ctx;
 };
 #define BNT_TEST_JOBS_MAX 64
+
+/* How long after its budget a run may end: what was started in time may come to its end. */
+uint64_t bnt_test_grace_ms(uint64_t budget_ms);
 
 const char *bnt_test_tier_name(enum bnt_test_tier tier);
 uint64_t bnt_test_tier_budget_ms(enum bnt_test_tier tier);
@@ -85,12 +190,13 @@ const char *bnt_test_outcome_name(enum bnt_test_outcome outcome); /* "passed"...
  * <prefix>/libexec/bnt/. */
 enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *err);
 
-/* Ask the program for its tests and keep those of the tier that match one of the filters (a part of
- * "suite/name"; none given: all). No test left is BNT_OK with run->n == 0. */
+/* Ask the program for its tests and keep those of the tier that match one of the filters (filter.h;
+ * none given: all). No test left is BNT_OK with run->n == 0. Errors: USAGE for a filter that says
+ * nothing. */
 enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
                                  enum bnt_test_tier tier, const struct bnt_strs *filters,
                                  struct bnt_err *err);
-/* Run them all. BNT_OK whatever the tests' outcomes; afterwards none is PENDING. */
+/* Run all that are PENDING. BNT_OK whatever the tests' outcomes; afterwards none is PENDING. */
 enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test_options *options,
                                  struct bnt_err *err);
 void bnt_test_run_release(struct bnt_test_run *run);

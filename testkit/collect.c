@@ -7,11 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "testkit/filter.h"
 #include "testkit/proc.h"
 
 enum {
     LIST_TIMEOUT_MS = 30 * 1000,
     LIST_MAX_BYTES = 8 << 20,
+    LEAST_GRACE_MS = 10 * 1000,
 };
 
 static const struct {
@@ -33,9 +35,16 @@ uint64_t bnt_test_tier_budget_ms(enum bnt_test_tier tier)
     return tiers[tier].budget_ms;
 }
 
+uint64_t bnt_test_grace_ms(uint64_t budget_ms)
+{
+    uint64_t tenth = budget_ms / 10;
+    return tenth > LEAST_GRACE_MS ? tenth : LEAST_GRACE_MS;
+}
+
 const char *bnt_test_outcome_name(enum bnt_test_outcome outcome)
 {
-    static const char *const names[] = {"pending", "passed", "failed", "skipped", "not run"};
+    static const char *const names[BNT_TEST_OUTCOMES] = {
+        "pending", "passed", "failed", "skipped", "not run", "cached", "disagreed", "quarantined"};
     return names[outcome];
 }
 
@@ -70,72 +79,117 @@ static bool tier_from_name(const char *name, enum bnt_test_tier *out)
     return false;
 }
 
-static bool matches(const struct bnt_strs *filters, const char *suite, const char *name)
-{
-    char full[512];
-    snprintf(full, sizeof full, "%s/%s", suite, name);
-    for (size_t i = 0; filters && i < filters->n; i++) {
-        if (strstr(full, filters->at[i])) {
-            return true;
-        }
-    }
-    return !filters || filters->n == 0;
-}
-
 static void test_release(struct bnt_test *t)
 {
-    free(t->name);
-    free(t->suite);
-    free(t->needs);
-    free(t->reason);
-    free(t->output);
+    char *const texts[] = {t->name,     t->suite,     t->needs,  t->tags,   t->subjects,
+                           t->retry_on, t->inputs,    t->reason, t->output, t->cause,
+                           t->label,    t->diagnosis, t->owner,  t->excuse, t->expires};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        free(texts[i]);
+    }
+    for (size_t i = 0; i < t->n_tries; i++) {
+        free(t->tries[i].output);
+    }
+    free(t->tries);
 }
 
-static enum bnt_status add_test(struct bnt_test_run *run, const struct bnt_test *test,
-                                struct bnt_err *err)
+/* Room for one more, zeroed. */
+static struct bnt_test *add_test(struct bnt_test_run *run, struct bnt_err *err)
 {
     size_t bytes = (run->n + 1) * sizeof *run->at;
     struct bnt_test *grown = realloc(run->at, bytes);
     if (!grown) {
-        return bnt_err_nomem(err, "the list of tests", bytes);
+        bnt_err_nomem(err, "the list of tests", bytes);
+        return NULL;
     }
     run->at = grown;
     struct bnt_test *t = &run->at[run->n++];
-    *t = *test;
-    t->name = strdup(test->name);
-    t->suite = strdup(test->suite);
-    t->needs = strdup(test->needs);
-    return t->name && t->suite && t->needs ? BNT_OK
-                                           : bnt_err_nomem(err, "the list of tests", bytes);
+    *t = (struct bnt_test){0};
+    return t;
 }
 
-/* One line of `bnt-suites --list`: name, suite, tier, timeout in ms, needs. */
+/* One line of `bnt-suites --list`, cut into its fields. */
+struct listed {
+    const char *name, *suite, *tier, *timeout, *needs, *tags, *subjects, *retry_on, *cacheable,
+        *inputs;
+};
+
+/* KEY=VALUE; a key that this bnt does not know is of a newer program and says nothing to it. */
+static void read_pair(struct listed *l, char *pair)
+{
+    const struct {
+        const char *key;
+        const char **value;
+    } keys[] = {
+        {"tags=", &l->tags},           {"subjects=", &l->subjects}, {"retry_on=", &l->retry_on},
+        {"cacheable=", &l->cacheable}, {"inputs=", &l->inputs},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        size_t len = strlen(keys[i].key);
+        if (strncmp(pair, keys[i].key, len) == 0) {
+            *keys[i].value = pair + len;
+        }
+    }
+}
+
+/* False when the line is not one about a test. */
+static bool cut_line(char *line, struct listed *l)
+{
+    char *rest = NULL;
+    *l = (struct listed){.tags = "", .subjects = "", .retry_on = "", .cacheable = "", .inputs = ""};
+    l->name = strtok_r(line, "\t", &rest);
+    l->suite = strtok_r(NULL, "\t", &rest);
+    l->tier = strtok_r(NULL, "\t", &rest);
+    l->timeout = strtok_r(NULL, "\t", &rest);
+    l->needs = strtok_r(NULL, "\t", &rest);
+    for (char *pair; (pair = strtok_r(NULL, "\t", &rest)) != NULL;) {
+        read_pair(l, pair);
+    }
+    return l->needs != NULL;
+}
+
+static const char *unless_dash(const char *word)
+{
+    return strcmp(word, "-") == 0 ? "" : word;
+}
+
+static enum bnt_status fill_test(struct bnt_test *t, const struct listed *l, struct bnt_err *err)
+{
+    t->name = strdup(l->name);
+    t->suite = strdup(l->suite);
+    t->needs = strdup(unless_dash(l->needs));
+    t->tags = strdup(l->tags);
+    t->subjects = strdup(l->subjects);
+    t->retry_on = strdup(l->retry_on);
+    t->inputs = strdup(unless_dash(l->inputs));
+    t->timeout_ms = (unsigned)strtoul(l->timeout, NULL, 10);
+    t->cacheable = strcmp(l->cacheable, "yes") == 0;
+    bool filled = t->name && t->suite && t->needs && t->tags && t->subjects && t->retry_on;
+    return filled && t->inputs ? BNT_OK : bnt_err_nomem(err, "the list of tests", 0);
+}
+
 static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
                                    const struct bnt_strs *filters, struct bnt_err *err)
 {
-    char *rest = NULL;
-    char *name = strtok_r(line, "\t", &rest);
-    char *suite = strtok_r(NULL, "\t", &rest);
-    char *tier = strtok_r(NULL, "\t", &rest);
-    char *timeout = strtok_r(NULL, "\t", &rest);
-    char *needs = strtok_r(NULL, "\t", &rest);
-    struct bnt_test test = {.name = name, .suite = suite, .needs = needs};
-    if (!needs || !tier_from_name(tier, &test.tier)) {
+    struct listed l;
+    enum bnt_test_tier tier;
+    if (!cut_line(line, &l) || !tier_from_name(l.tier, &tier)) {
         return bnt_err_set(err, BNT_E_FILE, "%s --list: not a line about a test: %.80s",
                            run->program, line);
     }
-    if (strcmp(needs, "-") == 0) {
-        test.needs = needs + 1;
+    struct bnt_test *t = add_test(run, err);
+    enum bnt_status status = t ? fill_test(t, &l, err) : BNT_E_MEMORY;
+    if (status != BNT_OK) {
+        return status;
     }
-    test.timeout_ms = (unsigned)strtoul(timeout, NULL, 10);
-    if (!matches(filters, suite, name)) {
+    t->tier = tier;
+    bool wanted = filter_matches(filters, t);
+    if (wanted && tier <= run->tier) {
         return BNT_OK;
     }
-    if (test.tier > run->tier) {
-        run->n_other_tier++;
-        return BNT_OK;
-    }
-    return add_test(run, &test, err);
+    run->n_other_tier += wanted;
+    test_release(&run->at[--run->n]);
+    return BNT_OK;
 }
 
 static enum bnt_status list_program(const char *program, char **list, struct bnt_err *err)
@@ -169,12 +223,16 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
 {
     char *list = NULL;
     run->tier = tier;
-    if (access(program, X_OK) != 0) {
-        enum bnt_status missing = bnt_err_errno(err, "suites program %s", program);
-        bnt_err_hint(err, "give the path of an executable that speaks as bnt-suites does");
-        return missing;
+    enum bnt_status status = filter_check(filters, err);
+    if (status != BNT_OK) {
+        return status;
     }
-    enum bnt_status status = bnt_path_format(run->program, err, "%s", program);
+    if (access(program, X_OK) != 0) {
+        status = bnt_err_errno(err, "suites program %s", program);
+        bnt_err_hint(err, "give the path of an executable that speaks as bnt-suites does");
+        return status;
+    }
+    status = bnt_path_format(run->program, err, "%s", program);
     if (status == BNT_OK) {
         status = list_program(program, &list, err);
     }
@@ -193,7 +251,14 @@ void bnt_test_run_release(struct bnt_test_run *run)
         test_release(&run->at[i]);
     }
     free(run->at);
+    free(run->order);
+    for (size_t i = 0; i < run->shard.elsewhere.n; i++) {
+        free(run->shard.elsewhere.at[i]);
+    }
+    free(run->shard.elsewhere.at);
     run->at = NULL;
+    run->order = NULL;
+    run->shard.elsewhere = (struct bnt_test_names){0};
     run->n = 0;
 }
 

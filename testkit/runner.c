@@ -1,8 +1,9 @@
-/* Running tests: processes, time and verdicts. Which tests there are is collect.c's.
+/* Running tests: processes, time and verdicts. Which tests there are is collect.c's, which of them
+ * starts next is schedule.c's.
  *
- * Invariants of bnt_test_execute: tests start in list order; a test leaves PENDING exactly once;
- * nothing is started after the budget is spent or an interrupt came, and a test that runs then is
- * ended only by the interrupt, never by the budget. */
+ * Invariants of bnt_test_execute: nothing is started that does not fit into what remains of the
+ * budget, or after an interrupt came; a test that runs then is ended only by the interrupt, never
+ * by the budget. */
 #include "testkit/bnt_test.h"
 
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "testkit/proc.h"
 #include "testkit/runner_tap.h"
+#include "testkit/schedule.h"
 
 enum {
     OUTPUT_MAX_BYTES = 1 << 20,
@@ -26,7 +28,8 @@ struct runner {
     const struct bnt_test_options *options;
     struct proc procs[BNT_TEST_JOBS_MAX];
     struct bnt_test *slots[BNT_TEST_JOBS_MAX]; /* the test that procs[i] runs; NULL: free */
-    size_t n_slots, n_busy, next;
+    size_t n_slots, n_busy;
+    struct schedule schedule;
     uint64_t start_ns;
     bool stopping;
 };
@@ -36,11 +39,11 @@ static uint64_t elapsed_ms(const struct runner *r)
     return (bnt_clock_now_ns() - r->start_ns) / 1000000u;
 }
 
-static void conclude(struct bnt_test *t, enum bnt_test_outcome outcome, const char *reason)
+static void tell(const struct runner *r, const struct bnt_test *t)
 {
-    t->outcome = outcome;
-    free(t->reason);
-    t->reason = strdup(reason);
+    if (r->options->event) {
+        r->options->event(r->options->event_ctx, r->run, t);
+    }
 }
 
 /* The program ended without a verdict that can be trusted. */
@@ -50,7 +53,7 @@ static void conclude_without_verdict(struct bnt_test *t, const struct proc *p)
     char reason[256];
     proc_describe(p, how, sizeof how);
     snprintf(reason, sizeof reason, "no verdict: the suites program %s", how);
-    conclude(t, BNT_TEST_FAILED, reason);
+    schedule_conclude(t, BNT_TEST_FAILED, reason);
     char *out = proc_output(p, PROC_OUT);
     char *said = proc_output(p, PROC_ERR);
     struct bnt_buf both = BNT_BUF(2 * OUTPUT_MAX_BYTES + 256);
@@ -68,7 +71,7 @@ static void finish(struct runner *r, size_t i)
     t->wall_ns = p->wall_ns;
     char *tap = proc_output(p, PROC_OUT);
     if (p->end == PROC_STOPPED) {
-        conclude(t, BNT_TEST_NOT_RUN, "interrupted");
+        schedule_conclude(t, BNT_TEST_NOT_RUN, "interrupted");
     } else if (p->end != PROC_EXITED || !tap || !runner_tap_read(tap, p->code, t)) {
         conclude_without_verdict(t, p);
     }
@@ -76,11 +79,15 @@ static void finish(struct runner *r, size_t i)
     proc_release(p);
     r->slots[i] = NULL;
     r->n_busy--;
+    tell(r, t);
+    schedule_ended(&r->schedule, t);
 }
 
 static void start(struct runner *r, size_t i, struct bnt_test *t)
 {
     struct bnt_err err = {0};
+    t->place.slot = (unsigned)i;
+    tell(r, t);
     char flag[] = "--run";
     char *argv[] = {r->run->program, flag, t->name, NULL};
     const struct proc_spec spec = {
@@ -90,27 +97,20 @@ static void start(struct runner *r, size_t i, struct bnt_test *t)
         .keep_bytes = OUTPUT_MAX_BYTES,
     };
     if (proc_start(&r->procs[i], &spec, &err) != BNT_OK) {
-        conclude(t, BNT_TEST_FAILED, err.msg);
+        schedule_conclude(t, BNT_TEST_FAILED, err.msg);
+        schedule_ended(&r->schedule, t);
         return;
     }
     r->slots[i] = t;
     r->n_busy++;
 }
 
-static void give_up_rest(struct runner *r, const char *reason)
-{
-    for (; r->next < r->run->n; r->next++) {
-        conclude(&r->run->at[r->next], BNT_TEST_NOT_RUN, reason);
-    }
-}
-
 static void start_what_fits(struct runner *r)
 {
-    for (size_t i = 0; i < r->n_slots && r->next < r->run->n; i++) {
-        if (elapsed_ms(r) >= r->run->budget_ms) {
-            give_up_rest(r, "budget");
-        } else if (!r->slots[i]) {
-            start(r, i, &r->run->at[r->next++]);
+    for (size_t i = 0; i < r->n_slots; i++) {
+        struct bnt_test *t = r->slots[i] ? NULL : schedule_next(&r->schedule, elapsed_ms(r));
+        if (t) {
+            start(r, i, t);
         }
     }
 }
@@ -119,7 +119,7 @@ static void stop_all(struct runner *r)
 {
     r->stopping = true;
     r->run->interrupted = true;
-    give_up_rest(r, "interrupted");
+    schedule_give_up(&r->schedule, "interrupted");
     for (size_t i = 0; i < r->n_slots; i++) {
         if (r->slots[i]) {
             proc_stop(&r->procs[i]);
@@ -166,8 +166,9 @@ enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test
     run->n_jobs = options->n_jobs;
     run->budget_ms = options->budget_ms ? options->budget_ms : bnt_test_tier_budget_ms(run->tier);
     run->started_unix_s = bnt_clock_unix_s();
+    enum bnt_status status = schedule_init(&r->schedule, run, options, err);
     proc_adopt_orphans();
-    while (r->next < run->n || r->n_busy > 0) {
+    while (status == BNT_OK && (schedule_has_more(&r->schedule) || r->n_busy > 0)) {
         if (options->interrupted && *options->interrupted && !r->stopping) {
             stop_all(r);
         }
@@ -176,6 +177,7 @@ enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test
         serve(r);
     }
     run->wall_ns = bnt_clock_now_ns() - r->start_ns;
+    schedule_release(&r->schedule);
     free(r);
-    return BNT_OK;
+    return status;
 }

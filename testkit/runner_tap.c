@@ -8,7 +8,7 @@
 struct tap {
     unsigned n_results;
     bool named, ok, planned;
-    char *skip, *why;
+    char *skip, *why, *cause;
     struct bnt_buf output;
 };
 
@@ -46,6 +46,8 @@ static void read_line(struct tap *t, const char *line, const char *name)
         t->planned = true;
     } else if (starts_with(line, "# why: ")) {
         keep(&t->why, line + strlen("# why: "));
+    } else if (starts_with(line, "# cause: ")) {
+        keep(&t->cause, line + strlen("# cause: "));
     } else if (starts_with(line, "# | ")) {
         (void)bnt_buf_printf(&t->output, NULL, "%s\n", line + strlen("# | "));
     } else if (starts_with(line, "[... ")) {
@@ -75,9 +77,13 @@ bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
         free(test->output);
         test->output = t.output.len > 0 ? bnt_buf_take(&t.output) : NULL;
         free(t.ok ? t.why : t.skip);
+        free(test->cause);
+        test->cause = t.ok ? NULL : t.cause;
+        free(t.ok ? t.cause : NULL);
     } else {
         free(t.why);
         free(t.skip);
+        free(t.cause);
     }
     bnt_buf_release(&t.output);
     free(text);

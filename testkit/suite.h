@@ -17,6 +17,7 @@
 /* cmocka wants these first. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,16 @@ struct suite_test {
                           "network"... */
     unsigned timeout_ms;  /* 0: 10,000; builds other than release multiply it */
     enum suite_tier tier; /* the smallest tier that runs it; fast is 0 */
+    /* Comma-separated words for `bnt test --filter tag:WORD`. "contract": it must run in every run
+     * of its tier, and runs first. */
+    const char *tags;
+    const char *subjects; /* kinds of model it takes: "real,tiny"; NULL: none */
+    /* Causes outside this project ("network") for which a failure may be tried again: those that
+     * the body itself named with suite_infrastructure. A failed assertion is never tried again. */
+    const char *retry_on;
+    /* A pass may be taken from an earlier run with the same program, model, inputs and environment.
+     * Only for a test that depends on nothing else: no clock, no network, no seed, no machine. */
+    bool cacheable;
 };
 
 struct suite {
@@ -64,6 +75,11 @@ const char *suite_model(void);
 const char *suite_bnt(void);
 /* This test's own empty folder, removed afterwards; the same one at every call. */
 const char *suite_scratch(void);
+
+/* What the test depends on outside this project is not there: fails the test with that cause, one
+ * of "network", "disk" and "memory". A test with it in .retry_on is tried again. */
+void suite_infrastructure(const char *cause, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 
 /* Run a program to its end (at most timeout_ms; 0: 60,000) with standard input closed. A program
  * that does not exit by itself fails the test. */

@@ -53,6 +53,9 @@ static int child_body(void *ctx, int report_fd)
     const struct CMUnitTest group[] = {{child.test->name, call_body, NULL, NULL, NULL}};
     int n_failed = cmocka_run_group_tests_name(child.test->name, group, NULL, NULL);
     const char *word = n_failed != 0 ? WORD_FAILED : child.returned ? WORD_PASSED : WORD_SKIPPED;
+    if (n_failed != 0 && support_cause()) {
+        word = support_cause();
+    }
     fflush(NULL);
     bool told = bnt_write_all(report_fd, word, strlen(word), "the report", NULL) == BNT_OK;
     close(report_fd);
@@ -69,6 +72,9 @@ static void judge(const struct proc *p, struct isolate_result *r)
         snprintf(r->why, sizeof r->why, "interrupted");
     } else if (p->end == PROC_EXITED && strcmp(said, WORD_FAILED) == 0) {
         snprintf(r->why, sizeof r->why, "an assertion failed");
+    } else if (p->end == PROC_EXITED && support_is_cause(said)) {
+        snprintf(r->cause, sizeof r->cause, "%s", said);
+        snprintf(r->why, sizeof r->why, "not there: %s", said);
     } else if (p->end == PROC_EXITED && said[0] == '\0') {
         snprintf(r->why, sizeof r->why, "exited with %d before the body ended", p->code);
     } else if (p->end != PROC_EXITED || p->code != 0) {

@@ -14,9 +14,10 @@ enum isolate_verdict { ISOLATE_PASSED, ISOLATE_FAILED, ISOLATE_SKIPPED, ISOLATE_
 
 struct isolate_result {
     enum isolate_verdict verdict;
-    char why[320]; /* of anything but a pass: "killed by SIGSEGV ...", "needs: shared (...)" */
-    char *output;  /* standard output and error of the body as written; NULL when it did not run;
-                      heap */
+    char why[320];  /* of anything but a pass: "killed by SIGSEGV ...", "needs: shared (...)" */
+    char cause[16]; /* of a failure: what suite_infrastructure named; "" if nothing */
+    char *output;   /* standard output and error of the body as written; NULL when it did not run;
+                       heap */
     uint64_t wall_ns;
 };
 

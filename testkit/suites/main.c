@@ -22,6 +22,7 @@
 #include "testkit/suite.h"
 #include "testkit/suites/corpus.h"
 #include "testkit/suites/isolate.h"
+#include "testkit/suites/support.h"
 
 #define SUITE(name) extern const struct suite suite_##name;
 #include "testkit/suites.def"
@@ -43,7 +44,7 @@ struct main_opts {
 
 static const struct bnt_opt options[] = {
     {BNT_OPT_FLAG, 0, "list", NULL,
-     "list tests: name, suite, tier, timeout in ms and needs, separated by tabs",
+     "list tests: name, suite, tier, timeout in ms, needs and KEY=VALUE, separated by tabs",
      offsetof(struct main_opts, list), NULL, 0, 0, NULL},
     {BNT_OPT_STR, 0, "run", "ID", "run the one test of this name", offsetof(struct main_opts, run),
      NULL, 0, 0, NULL},
@@ -159,6 +160,9 @@ static void print_result(const struct suite_test *t, const struct isolate_result
     case ISOLATE_FAILED:
         tally->failed++;
         printf("not ok %u - %s # time=%.1fms\n# why: %s\n", tally->number, t->name, ms, r->why);
+        if (r->cause[0]) {
+            printf("# cause: %s\n", r->cause);
+        }
         printf("# rerun: %s%s --run %s\n", tally->program, tally->corpus ? " --corpus" : "",
                t->name);
         print_quoted(r->output ? r->output : "");
@@ -172,10 +176,23 @@ static void print_result(const struct suite_test *t, const struct isolate_result
     }
 }
 
+static void list_word(const char *key, const char *value)
+{
+    if (value) {
+        printf("\t%s=%s", key, value);
+    }
+}
+
 static void list_test(const struct suite *s, const struct suite_test *t)
 {
-    printf("%s\t%s\t%s\t%u\t%s\n", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
+    printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
            t->needs ? t->needs : "-");
+    list_word("tags", t->tags);
+    list_word("subjects", t->subjects);
+    list_word("retry_on", t->retry_on);
+    list_word("cacheable", t->cacheable ? "yes" : NULL);
+    list_word("inputs", support_inputs_digest(s->name));
+    printf("\n");
 }
 
 static void run_one(const struct suite_test *t, struct tally *tally)

@@ -89,6 +89,38 @@ void support_enter_test(void)
         setenv("XDG_CACHE_HOME", cache, 1);
     }
     unsetenv("BNT_CACHE_DIR");
+    unsetenv("XDG_STATE_HOME");
+    unsetenv("BNT_HISTORY");
+}
+
+static const char *named_cause;
+
+const char *support_cause(void)
+{
+    return named_cause;
+}
+
+bool support_is_cause(const char *word)
+{
+    static const char *const causes[] = {"network", "disk", "memory"};
+    for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++) {
+        if (strcmp(causes[i], word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void suite_infrastructure(const char *cause, const char *fmt, ...)
+{
+    char what[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    named_cause = support_is_cause(cause) ? cause : NULL;
+    fail_msg("%s: %s", cause, what);
+    abort(); /* fail_msg does not return, but says so to no compiler */
 }
 
 const char *suite_shared(const char *relative)
