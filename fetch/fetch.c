@@ -234,11 +234,24 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
     return st;
 }
 
+static void tell(const struct fetch *f, enum bnt_fetch_event_kind kind, uint64_t done_bytes)
+{
+    if (f->opts->event) {
+        const struct bnt_fetch_event e = {
+            .kind = kind, .why = "", .done_bytes = done_bytes, .total_bytes = f->size};
+        f->opts->event(f->opts->ctx, &e);
+    }
+}
+
 /* Compare what came with what was expected. */
 static enum bnt_status check_digest(const struct fetch *f, struct bnt_err *err)
 {
     const char *digest = f->result->entry.digest;
-    if (!f->expected[0] || strcmp(digest, f->expected) == 0) {
+    if (!f->expected[0]) {
+        return BNT_OK;
+    }
+    if (strcmp(digest, f->expected) == 0) {
+        tell(f, BNT_FETCH_VERIFIED, 0);
         return BNT_OK;
     }
     enum bnt_status st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s",
@@ -267,6 +280,7 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     }
     st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
     if (st == BNT_OK) {
+        tell(f, BNT_FETCH_START, 0);
         st = copy_file(f, &sink, err);
     }
     if (st == BNT_OK && sink.done == 0) {
@@ -329,7 +343,9 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
     bool resumed = part.resumed;
     st = check_fits(f, part.file.fd, err);
     if (st == BNT_OK) {
+        tell(f, BNT_FETCH_START, part_done_bytes(&part));
         st = transfer_run(&spec, &part, &result, err);
+        tell(f, BNT_FETCH_TRANSFERRED, result.received_bytes);
     }
     if (st != BNT_OK) {
         part_keep(&part);
@@ -420,7 +436,7 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
     struct part_lock lock;
     enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
     if (st == BNT_OK) {
-        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts->interrupted, &lock, err);
+        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts, &lock, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -483,6 +499,12 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
         if (st == BNT_OK) {
             st = source_is_remote(&f.source) ? download(&f, err) : copy(&f, err);
         }
+    }
+    if (st == BNT_E_TIME && err && source_is_remote(&f.source)) {
+        err->hint[0] = '\0';
+        bnt_err_hint(err,
+                     "what has arrived is kept: run the same command again and it goes on from "
+                     "there, or give it more time with --timeout");
     }
     return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;
 }

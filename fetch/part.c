@@ -41,6 +41,7 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
+#include "fetch/fetch_stop.h"
 
 #define MAGIC "bntpart1"
 #define DURABLE_AT 4096 /* offset of the second record in the state file */
@@ -173,7 +174,7 @@ static bool still_there(const struct part_lock *l)
 }
 
 enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
-                               const volatile sig_atomic_t *interrupted, struct part_lock *lock,
+                               const struct bnt_fetch_opts *opts, struct part_lock *lock,
                                struct bnt_err *err)
 {
     char dir[BNT_PATH_MAX];
@@ -188,10 +189,10 @@ enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
             return bnt_err_errno(err, "cannot open %s", lock->path);
         }
         while (flock(lock->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-            if (interrupted && *interrupted) {
+            st = fetch_stop(opts, "while another process fetches the same file", err);
+            if (st != BNT_OK) {
                 part_lock_release(lock);
-                return bnt_err_set(err, BNT_E_INTERRUPTED,
-                                   "interrupted while another process fetches the same file");
+                return st;
             }
             bnt_clock_sleep_ns(POLL_NS);
         }

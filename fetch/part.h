@@ -3,9 +3,7 @@
 #ifndef BNT_FETCH_PART_H
 #define BNT_FETCH_PART_H
 
-#include <signal.h>
-
-#include "cache/bnt_cache.h"
+#include "fetch/bnt_fetch.h"
 
 #define PART_HOLES 64
 #define PART_KEY_MAX 33
@@ -47,10 +45,10 @@ struct part_lock {
 enum bnt_status part_key(const char *digest, const char *source, char key[PART_KEY_MAX],
                          struct bnt_err *err);
 
-/* Wait until no other process transfers this; look into the cache afterwards. Errors: INTERRUPTED.
- */
+/* Wait until no other process transfers this; look into the cache afterwards. Errors: INTERRUPTED,
+ * TIME. */
 enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
-                               const volatile sig_atomic_t *interrupted, struct part_lock *lock,
+                               const struct bnt_fetch_opts *opts, struct part_lock *lock,
                                struct bnt_err *err);
 void part_lock_release(struct part_lock *lock);
 
