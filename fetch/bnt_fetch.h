@@ -66,6 +66,7 @@ struct bnt_fetch_opts {
     const char *name;   /* NULL: the file's name without .gguf */
     const char *sha256; /* NULL, or the digest that the content must have, in either case */
     uint64_t size;      /* bytes that the content has; 0: not known */
+    const char *tree;   /* NULL, or the root that its chunk tree must have */
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */
     bool move_name;     /* let the name move to another source, without fetching what is there */
@@ -94,6 +95,7 @@ struct bnt_fetch_result {
     struct bnt_cache_entry entry;
     char path[BNT_PATH_MAX]; /* of the blob */
     bool hit;                /* nothing was read or downloaded */
+    uint64_t reused_bytes;   /* of a download: taken from other models of the cache */
 };
 
 /* Errors by cause: USAGE a source or name that cannot be, or a name that another source has;

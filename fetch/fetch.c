@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "fetch/delta.h"
 #include "fetch/part.h"
 #include "fetch/settle.h"
 #include "fetch/sink.h"
@@ -322,6 +323,21 @@ static enum bnt_status check_fits(const struct fetch *f, int fd, struct bnt_err 
     return st;
 }
 
+/* An update of a model begins with the chunks that did not change. */
+static enum bnt_status seed(struct fetch *f, const struct sources *from, struct part *part,
+                            struct bnt_err *err)
+{
+    const struct delta_want want = {.sources = from->at,
+                                    .n_sources = from->n,
+                                    .digest = f->expected,
+                                    .name = f->result->entry.name,
+                                    .size = f->size,
+                                    .opts = f->opts};
+    enum bnt_status st = delta_seed(f->cache, &want, part, &f->result->reused_bytes, err);
+    f->size = part->record.total ? part->record.total : f->size;
+    return st;
+}
+
 /* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
  * been spoilt by the transfer before. */
 static enum bnt_status download_once(struct fetch *f, const char *key, const struct sources *from,
@@ -335,13 +351,19 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
                                        .n_sources = from->n,
                                        .digest = f->expected,
                                        .opts = f->opts};
-    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !*again, &part, err);
+    const bool was_again = *again;
+    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !was_again, &part, err);
     *again = false;
     if (st != BNT_OK) {
         return st;
     }
+    if (!part.resumed && !f->opts->force && !was_again) {
+        st = seed(f, from, &part, err);
+    }
     bool resumed = part.resumed;
-    st = check_fits(f, part.file.fd, err);
+    if (st == BNT_OK) {
+        st = check_fits(f, part.file.fd, err);
+    }
     if (st == BNT_OK) {
         tell(f, BNT_FETCH_START, part_done_bytes(&part));
         st = transfer_run(&spec, &part, &result, err);

@@ -5,7 +5,7 @@
 
 #include "fetch/bnt_fetch.h"
 
-#define PART_HOLES 64
+#define PART_HOLES 1024
 #define PART_KEY_MAX 33
 #define PART_AGE_S (7 * 24 * 3600) /* a part that nobody wrote for so long is removed */
 #define PART_NO_END UINT64_MAX     /* end of the last hole while the size is unknown */
@@ -59,6 +59,11 @@ enum bnt_status part_open(const char *cache_dir, const char *key, bool may_resum
 /* Forget all bytes: a new file with one hole of `total` bytes (0: unknown). */
 enum bnt_status part_restart(struct part *p, uint64_t total, const char *validator,
                              struct bnt_err *err);
+/* All bytes of a fresh part but the missing ranges were written into its file: its size is `total`,
+ * its holes are those ranges, ascending and apart. Where they are too many, neighbours become one
+ * hole, and what is between them is fetched, too. */
+enum bnt_status part_seed(struct part *p, uint64_t total, const struct bnt_cache_range *missing,
+                          size_t n, struct bnt_err *err);
 /* Write at the beginning of hole `i`, which shrinks. */
 enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n,
                            struct bnt_err *err);
