@@ -72,6 +72,21 @@ void bnt_sha256_free(struct bnt_sha256 *d)
     }
 }
 
+enum bnt_status bnt_sha256_text(const void *bytes, size_t n, char hex[BNT_SHA256_HEX],
+                                struct bnt_err *err)
+{
+    struct bnt_sha256 *d = NULL;
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    if (st == BNT_OK) {
+        st = bnt_sha256_update(d, bytes, n, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(d, hex, err);
+    }
+    bnt_sha256_free(d);
+    return st;
+}
+
 static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d,
                                bnt_digest_progress_fn *progress, void *ctx, struct bnt_err *err)
 {

@@ -24,6 +24,10 @@ enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTE
                                struct bnt_err *err);
 void bnt_sha256_free(struct bnt_sha256 *d); /* NULL is fine */
 
+/* Digest of n bytes. */
+enum bnt_status bnt_sha256_text(const void *bytes, size_t n, char hex[BNT_SHA256_HEX],
+                                struct bnt_err *err);
+
 /* Called now and then with the bytes done so far; a non-zero return stops with BNT_E_INTERRUPTED.
  */
 typedef int bnt_digest_progress_fn(void *ctx, uint64_t done_bytes);

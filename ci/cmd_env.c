@@ -38,7 +38,6 @@ static const struct env_row rows[] = {
     {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
     {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
-    {"BNT_FETCH_TIMEOUT", NULL, "time for a whole `bnt fetch`, as --timeout has it (900)"},
     {"HF_ENDPOINT", NULL, "the model hub of hf:// sources (https://huggingface.co)"},
     {"HF_TOKEN", NULL, "token for the hub, shown as ***"},
     {"HF_TOKEN_PATH", NULL, "file with the token, without HF_TOKEN"},
@@ -52,6 +51,10 @@ static const struct env_row rows[] = {
     {"AWS_DEFAULT_REGION", NULL, "the same, without AWS_REGION"},
     {"AWS_ENDPOINT_URL_S3", NULL, "another server for s3:// sources"},
     {"AWS_ENDPOINT_URL", NULL, "the same, without AWS_ENDPOINT_URL_S3"},
+    {"BNT_OCI_HTTP", NULL, "registries of oci:// spoken to over http, by comma (this machine's)"},
+    {"DOCKER_AUTH_CONFIG", NULL, "accounts of registries, as in config.json, shown as ***"},
+    {"REGISTRY_AUTH_FILE", NULL, "file with them, without DOCKER_AUTH_CONFIG"},
+    {"DOCKER_CONFIG", NULL, "folder of config.json, without both (~/.docker)"},
     {"http_proxy", "libcurl", "proxy for http://"},
     {"HTTPS_PROXY", "libcurl", "proxy for https:// (also in lower case)"},
     {"ALL_PROXY", "libcurl", "proxy for both (also in lower case)"},
@@ -83,7 +86,7 @@ static const char *reader(const struct env_row *row)
 /* Names of tokens and keys. */
 static bool is_secret(const char *name)
 {
-    static const char *const ends[] = {"_TOKEN", "_SECRET_ACCESS_KEY"};
+    static const char *const ends[] = {"_TOKEN", "_SECRET_ACCESS_KEY", "_AUTH_CONFIG"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         size_t n = strlen(name), k = strlen(ends[i]);
         if (n > k && strcmp(name + n - k, ends[i]) == 0) {

@@ -8,7 +8,6 @@
 
 #include "fetch/curl_lib.h"
 #include "fetch/http.h"
-#include "fetch/fetch_stop.h"
 
 #define CONNECT_TIMEOUT_MS 20000
 #define TOTAL_TIMEOUT_S 60L
@@ -17,7 +16,8 @@ struct asking {
     struct ask *a;
     const struct curl_lib *lib;
     CURL *easy;
-    struct bnt_err failed; /* from within a callback */
+    struct curl_slist *lines; /* headers of the request */
+    struct bnt_err failed;    /* from within a callback */
     char text[CURL_ERROR_SIZE];
 };
 
@@ -57,7 +57,19 @@ static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_t
 {
     const struct asking *q = ctx;
     (void)total, (void)done, (void)up_total, (void)up;
-    return fetch_stop(q->a->opts, "", NULL) != BNT_OK;
+    return q->a->opts->interrupted && *q->a->opts->interrupted;
+}
+
+static CURLcode set_accept(struct asking *q)
+{
+    char line[512];
+    if (!q->a->accept) {
+        return CURLE_OK;
+    }
+    snprintf(line, sizeof line, "Accept: %s", q->a->accept);
+    q->lines = q->lib->slist_append(NULL, line);
+    return q->lines ? q->lib->easy_setopt(q->easy, CURLOPT_HTTPHEADER, q->lines)
+                    : CURLE_OUT_OF_MEMORY;
 }
 
 static CURLcode set_values(struct asking *q)
@@ -92,12 +104,9 @@ static CURLcode set_values(struct asking *q)
         rc = q->lib->easy_setopt(q->easy, pointers[i].option, pointers[i].value);
     }
     if (rc == CURLE_OK && token) {
-        rc = q->lib->easy_setopt(q->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        rc = curl_lib_set_token(q->lib, q->easy, q->a->token, q->a->basic);
     }
-    if (rc == CURLE_OK && token) {
-        rc = q->lib->easy_setopt(q->easy, CURLOPT_XOAUTH2_BEARER, q->a->token);
-    }
-    return rc;
+    return rc == CURLE_OK ? set_accept(q) : rc;
 }
 
 static CURLcode set_callbacks(struct asking *q)
@@ -112,7 +121,7 @@ static CURLcode set_callbacks(struct asking *q)
 static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt_err *err)
 {
     if (rc == CURLE_ABORTED_BY_CALLBACK) {
-        return fetch_stop(q->a->opts, "while a server was asked", err);
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
     }
     if (q->failed.status != BNT_OK) {
         return bnt_err_set(err, BNT_E_NETWORK, "%.300s: the answer is too large", q->a->shown);
@@ -130,7 +139,7 @@ static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt
 enum bnt_status ask(struct ask *a, struct bnt_err *err)
 {
     struct asking q = {.a = a};
-    bnt_buf_init(&a->body, ASK_BODY_MAX_BYTES);
+    bnt_buf_init(&a->body, a->body_max_bytes ? a->body_max_bytes : ASK_BODY_MAX_BYTES);
     for (size_t i = 0; i < a->n_headers; i++) {
         a->headers[i].value[0] = '\0';
     }
@@ -151,6 +160,9 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
         st = no_answer(&q, rc, err);
     }
     q.lib->easy_cleanup(q.easy);
+    if (q.lines) {
+        q.lib->slist_free_all(q.lines);
+    }
     return st;
 }
 

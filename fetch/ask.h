@@ -19,9 +19,12 @@ struct ask_header {
 
 struct ask {
     const char *url;
-    const char *shown; /* what errors call it: no secrets */
-    const char *token; /* NULL, or sent as Authorization: Bearer */
-    bool head;         /* HEAD: no body */
+    const char *shown;     /* what errors call it: no secrets */
+    const char *token;     /* NULL or "", or sent as Authorization */
+    bool basic;            /* the token is USER:PASSWORD; else a bearer's */
+    bool head;             /* HEAD: no body */
+    const char *accept;    /* NULL, or the kinds of answers that are wanted */
+    size_t body_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
     const struct bnt_fetch_opts *opts;
     struct ask_header *headers; /* n_headers of them */
     size_t n_headers;

@@ -95,3 +95,12 @@ CURLcode curl_lib_set_certificates(const struct curl_lib *l, CURL *easy)
     }
     return rc;
 }
+
+CURLcode curl_lib_set_token(const struct curl_lib *l, CURL *easy, const char *token, bool basic)
+{
+    const long kind = basic ? (long)CURLAUTH_BASIC : (long)CURLAUTH_BEARER;
+    CURLcode rc = l->easy_setopt(easy, CURLOPT_HTTPAUTH, kind);
+    return rc == CURLE_OK
+               ? l->easy_setopt(easy, basic ? CURLOPT_USERPWD : CURLOPT_XOAUTH2_BEARER, token)
+               : rc;
+}

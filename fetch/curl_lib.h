@@ -4,6 +4,7 @@
 #define BNT_FETCH_CURL_LIB_H
 
 #include <curl/curl.h>
+#include <stdbool.h>
 
 #include "base/status.h"
 
@@ -34,5 +35,9 @@ enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err);
 /* Where certificates of authorities are: CURL_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR. libcurl
  * itself, unlike the curl program, does not look at the environment. */
 CURLcode curl_lib_set_certificates(const struct curl_lib *l, CURL *easy);
+
+/* Authorization for the first origin alone: libcurl drops it at a redirect to another scheme, host
+ * or port. `basic`: the token is USER:PASSWORD, else a bearer's. */
+CURLcode curl_lib_set_token(const struct curl_lib *l, CURL *easy, const char *token, bool basic);
 
 #endif

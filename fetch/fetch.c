@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "fetch/delta.h"
+#include "fetch/oci.h"
 #include "fetch/part.h"
 #include "fetch/settle.h"
 #include "fetch/sink.h"
@@ -49,7 +49,7 @@ static enum bnt_status set_expected(struct fetch *f, struct bnt_err *err)
         return st;
     }
     if (!hex) {
-        if (f->source.kind != SOURCE_HTTP) {
+        if (f->source.kind != SOURCE_HTTP || oci_is_trusted_http(&f->source)) {
             return BNT_OK;
         }
         enum bnt_status st = bnt_err_set(
@@ -235,24 +235,11 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
     return st;
 }
 
-static void tell(const struct fetch *f, enum bnt_fetch_event_kind kind, uint64_t done_bytes)
-{
-    if (f->opts->event) {
-        const struct bnt_fetch_event e = {
-            .kind = kind, .why = "", .done_bytes = done_bytes, .total_bytes = f->size};
-        f->opts->event(f->opts->ctx, &e);
-    }
-}
-
 /* Compare what came with what was expected. */
 static enum bnt_status check_digest(const struct fetch *f, struct bnt_err *err)
 {
     const char *digest = f->result->entry.digest;
-    if (!f->expected[0]) {
-        return BNT_OK;
-    }
-    if (strcmp(digest, f->expected) == 0) {
-        tell(f, BNT_FETCH_VERIFIED, 0);
+    if (!f->expected[0] || strcmp(digest, f->expected) == 0) {
         return BNT_OK;
     }
     enum bnt_status st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s",
@@ -281,7 +268,6 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     }
     st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
     if (st == BNT_OK) {
-        tell(f, BNT_FETCH_START, 0);
         st = copy_file(f, &sink, err);
     }
     if (st == BNT_OK && sink.done == 0) {
@@ -323,21 +309,6 @@ static enum bnt_status check_fits(const struct fetch *f, int fd, struct bnt_err 
     return st;
 }
 
-/* An update of a model begins with the chunks that did not change. */
-static enum bnt_status seed(struct fetch *f, const struct sources *from, struct part *part,
-                            struct bnt_err *err)
-{
-    const struct delta_want want = {.sources = from->at,
-                                    .n_sources = from->n,
-                                    .digest = f->expected,
-                                    .name = f->result->entry.name,
-                                    .size = f->size,
-                                    .opts = f->opts};
-    enum bnt_status st = delta_seed(f->cache, &want, part, &f->result->reused_bytes, err);
-    f->size = part->record.total ? part->record.total : f->size;
-    return st;
-}
-
 /* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
  * been spoilt by the transfer before. */
 static enum bnt_status download_once(struct fetch *f, const char *key, const struct sources *from,
@@ -351,23 +322,15 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
                                        .n_sources = from->n,
                                        .digest = f->expected,
                                        .opts = f->opts};
-    const bool was_again = *again;
-    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !was_again, &part, err);
+    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !*again, &part, err);
     *again = false;
     if (st != BNT_OK) {
         return st;
     }
-    if (!part.resumed && !f->opts->force && !was_again) {
-        st = seed(f, from, &part, err);
-    }
     bool resumed = part.resumed;
+    st = check_fits(f, part.file.fd, err);
     if (st == BNT_OK) {
-        st = check_fits(f, part.file.fd, err);
-    }
-    if (st == BNT_OK) {
-        tell(f, BNT_FETCH_START, part_done_bytes(&part));
         st = transfer_run(&spec, &part, &result, err);
-        tell(f, BNT_FETCH_TRANSFERRED, result.received_bytes);
     }
     if (st != BNT_OK) {
         part_keep(&part);
@@ -402,10 +365,16 @@ static enum bnt_status list_sources(const struct fetch *f, struct sources *out, 
     out->at[0] = f->source;
     out->n = 1 + o->n_mirrors;
     for (size_t i = 0; st == BNT_OK && i < o->n_mirrors; i++) {
-        st = source_parse(o->mirrors[i], &out->at[i + 1], err);
-        if (st == BNT_OK && !source_is_remote(&out->at[i + 1])) {
-            st = bnt_err_set(err, BNT_E_USAGE, "%.300s: a mirror is an https or http URL",
-                             out->at[i + 1].shown);
+        struct source *mirror = &out->at[i + 1];
+        st = source_parse(o->mirrors[i], mirror, err);
+        if (st == BNT_OK && (!source_is_remote(mirror) || mirror->hub.repo[0])) {
+            st = bnt_err_set(err, BNT_E_USAGE,
+                             "%.300s: a mirror is https://, http://, s3:// or "
+                             "oci://",
+                             mirror->shown);
+        }
+        if (st == BNT_OK) {
+            st = settle_mirror(mirror, f->expected, err);
         }
     }
     return st;
@@ -458,7 +427,7 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
     struct part_lock lock;
     enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
     if (st == BNT_OK) {
-        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts, &lock, err);
+        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts->interrupted, &lock, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -474,14 +443,14 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
 }
 
 /* What is known only now: the signature of a request to S3, and which content a source of the hub
- * is, which the cache may have already. */
+ * or of a registry is, which the cache may have already. */
 static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
 {
-    struct hub_facts facts;
+    struct source_facts facts;
     bool have = false, told = f->expected[0] != '\0';
     enum bnt_status st = settle_source(&f->source, f->opts, f->expected, &facts, err);
     f->size = facts.size ? facts.size : f->size;
-    if (st == BNT_OK && facts.file[0]) {
+    if (st == BNT_OK && facts.file[0] && strncmp(facts.file, "sha256:", 7) != 0) {
         const char *slash = strrchr(facts.file, '/');
         snprintf(f->result->entry.file_name, sizeof f->result->entry.file_name, "%.255s",
                  slash ? slash + 1 : facts.file);
@@ -521,12 +490,6 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
         if (st == BNT_OK) {
             st = source_is_remote(&f.source) ? download(&f, err) : copy(&f, err);
         }
-    }
-    if (st == BNT_E_TIME && err && source_is_remote(&f.source)) {
-        err->hint[0] = '\0';
-        bnt_err_hint(err,
-                     "what has arrived is kept: run the same command again and it goes on from "
-                     "there, or give it more time with --timeout");
     }
     return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;
 }

@@ -183,20 +183,16 @@ static CURLcode set_protocols(struct http_exchange *x)
 #endif
 }
 
-/* A token goes to the origin of the source alone: libcurl drops it at a redirect to another scheme,
- * host or port. A login of ~/.netrc replaces neither it nor a signature. */
+/* A login of ~/.netrc replaces neither a token nor a signature. */
 static CURLcode set_token(struct http_exchange *x)
 {
-    const char *token = x->request.source->token;
-    if (!token[0] && !x->request.source->s3) {
+    const struct source *s = x->request.source;
+    if (!s->token[0] && !s->s3) {
         return CURLE_OK;
     }
     CURLcode rc = x->lib->easy_setopt(x->easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    if (rc == CURLE_OK && token[0]) {
-        rc = x->lib->easy_setopt(x->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
-    }
-    return rc == CURLE_OK && token[0] ? x->lib->easy_setopt(x->easy, CURLOPT_XOAUTH2_BEARER, token)
-                                      : rc;
+    return rc == CURLE_OK && s->token[0] ? curl_lib_set_token(x->lib, x->easy, s->token, s->basic)
+                                         : rc;
 }
 
 static CURLcode set_range(struct http_exchange *x)

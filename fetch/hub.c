@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "fetch/ask.h"
-#include "fetch/fetch_stop.h"
+#include "fetch/settle.h"
 #include "fetch/url_text.h"
 
 #define DEFAULT_ENDPOINT "https://huggingface.co"
@@ -226,14 +226,6 @@ static enum bnt_status refused(const struct ask *a, const struct hub_ref *ref, s
     return st;
 }
 
-static enum bnt_status offline(const char *shown, struct bnt_err *err)
-{
-    enum bnt_status st =
-        bnt_err_set(err, BNT_E_OFFLINE, "offline, and %.300s is not in the cache", shown);
-    bnt_err_hint(err, "run once with the network: bnt fetch %.200s", shown);
-    return st;
-}
-
 /* A redirect within the hub, as a renamed repository gives it: the new URL. */
 static bool moved_within(const char *location, char url[SOURCE_URL_MAX])
 {
@@ -257,10 +249,10 @@ static bool is_commit(const char *text)
 
 enum { COMMIT, ETAG, SIZE, LOCATION, N_HEADERS };
 
-static void take_facts(const struct ask_header *h, struct hub_facts *out)
+static void take_facts(const struct ask_header *h, struct source_facts *out)
 {
     if (is_commit(h[COMMIT].value)) {
-        snprintf(out->commit, sizeof out->commit, "%.64s", h[COMMIT].value);
+        snprintf(out->revision, sizeof out->revision, "%.64s", h[COMMIT].value);
     }
     const char *etag = h[ETAG].value;
     size_t quoted = etag[0] == '"';
@@ -278,7 +270,7 @@ static void take_facts(const struct ask_header *h, struct hub_facts *out)
 
 /* HEAD of the file that `ref` names. */
 static enum bnt_status ask_file(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
-                                struct hub_facts *out, struct bnt_err *err)
+                                struct source_facts *out, struct bnt_err *err)
 {
     char url[SOURCE_URL_MAX], shown[BNT_CACHE_SOURCE_MAX], token[SOURCE_TOKEN_MAX];
     struct ask_header h[N_HEADERS] = {{.name = "x-repo-commit"},
@@ -428,14 +420,14 @@ static enum bnt_status choose(const struct hub_ref *ref, const struct bnt_fetch_
 }
 
 enum bnt_status hub_ask(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
-                        struct hub_facts *out, struct bnt_err *err)
+                        struct source_facts *out, struct bnt_err *err)
 {
     char shown[BNT_CACHE_SOURCE_MAX];
     struct hub_ref one = *ref;
-    *out = (struct hub_facts){0};
+    *out = (struct source_facts){0};
     enum bnt_status st = hub_show(ref, shown, err);
     if (st == BNT_OK && hub_is_offline(opts)) {
-        return offline(shown, err);
+        return settle_offline(shown, err);
     }
     if (st == BNT_OK && !one.file[0]) {
         st = choose(ref, opts, one.file, err);
@@ -481,19 +473,18 @@ static bool local_commit(const struct hub_ref *ref, char commit[HUB_COMMIT_MAX])
 
 /* Whether the file at `path` is there and has the digest: a download that broke, or a disk that
  * rots, must not keep anybody from the network. */
-static bool is_whole(const char *path, const char *sha256, const struct bnt_fetch_opts *opts)
+static bool is_whole(const char *path, const char *sha256)
 {
-    void *ctx = (void *)(uintptr_t)opts; /* only read */
     char hex[BNT_SHA256_HEX];
     return access(path, R_OK) == 0 &&
-           (!sha256[0] || (bnt_sha256_file(path, fetch_stop_digest, ctx, hex, NULL) == BNT_OK &&
-                           strcmp(hex, sha256) == 0));
+           (!sha256[0] ||
+            (bnt_sha256_file(path, NULL, NULL, hex, NULL) == BNT_OK && strcmp(hex, sha256) == 0));
 }
 
 /* Make the source a file of the hub's cache, when that has it: by digest, else by commit. A small
  * file's digest is not known there; a large one's is the name of what the link leads to. */
 static bool take_local(struct source *s, const char *file, const char *commit,
-                       const struct bnt_fetch_opts *opts, char expected[BNT_SHA256_HEX])
+                       char expected[BNT_SHA256_HEX])
 {
     char folder[BNT_PATH_MAX], path[BNT_PATH_MAX], real[BNT_PATH_MAX];
     bool found = false;
@@ -501,7 +492,7 @@ static bool take_local(struct source *s, const char *file, const char *commit,
         return false;
     }
     if (expected[0] && bnt_path_format(path, NULL, "%s/blobs/%s", folder, expected) == BNT_OK) {
-        found = is_whole(path, expected, opts) && realpath(path, real);
+        found = is_whole(path, expected) && realpath(path, real);
     }
     if (!found && commit[0] && file[0] &&
         bnt_path_format(path, NULL, "%s/snapshots/%s/%s", folder, commit, file) == BNT_OK &&
@@ -509,7 +500,7 @@ static bool take_local(struct source *s, const char *file, const char *commit,
         const char *last = strrchr(real, '/') + 1;
         const bool named = bnt_sha256_is_hex(last) && !strpbrk(last, "ABCDEF");
         const char *digest = expected[0] ? expected : named ? last : "";
-        found = is_whole(real, digest, opts);
+        found = is_whole(real, digest);
         if (found && digest != expected && named) {
             snprintf(expected, BNT_SHA256_HEX, "%s", last);
         }
@@ -523,40 +514,28 @@ static bool take_local(struct source *s, const char *file, const char *commit,
 
 /* ---- settling ---- */
 
-static enum bnt_status compare(const struct source *s, const struct hub_facts *facts,
-                               const char *expected, struct bnt_err *err)
-{
-    if (!facts->sha256[0] || !expected[0] || strcmp(facts->sha256, expected) == 0) {
-        return BNT_OK;
-    }
-    enum bnt_status st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s there, expected %s",
-                                     s->shown, facts->sha256, expected);
-    bnt_err_hint(err, "the file at the source is not the one that was meant; nothing was fetched");
-    return st;
-}
-
 enum bnt_status hub_settle(struct source *s, const struct bnt_fetch_opts *opts,
-                           char expected[BNT_SHA256_HEX], struct hub_facts *facts,
+                           char expected[BNT_SHA256_HEX], struct source_facts *facts,
                            struct bnt_err *err)
 {
     char commit[HUB_COMMIT_MAX] = "";
-    *facts = (struct hub_facts){0};
+    *facts = (struct source_facts){0};
     memcpy(facts->file, s->hub.file, sizeof facts->file);
     if (is_commit(s->hub.rev)) {
         snprintf(commit, sizeof commit, "%.64s", s->hub.rev);
     } else if (hub_is_offline(opts)) {
         (void)local_commit(&s->hub, commit);
     }
-    snprintf(facts->commit, sizeof facts->commit, "%s", commit);
-    if (take_local(s, s->hub.file, commit, opts, expected)) {
+    snprintf(facts->revision, sizeof facts->revision, "%s", commit);
+    if (take_local(s, s->hub.file, commit, expected)) {
         return BNT_OK;
     }
     if (hub_is_offline(opts)) {
-        return offline(s->shown, err);
+        return settle_offline(s->shown, err);
     }
     enum bnt_status st = hub_ask(&s->hub, opts, facts, err);
     if (st == BNT_OK) {
-        st = compare(s, facts, expected, err);
+        st = settle_compare(s, facts, expected, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -566,10 +545,10 @@ enum bnt_status hub_settle(struct source *s, const struct bnt_fetch_opts *opts,
     }
     struct hub_ref pinned = s->hub;
     memcpy(pinned.file, facts->file, sizeof pinned.file);
-    if (facts->commit[0]) {
-        snprintf(pinned.rev, sizeof pinned.rev, "%s", facts->commit);
+    if (facts->revision[0]) {
+        snprintf(pinned.rev, sizeof pinned.rev, "%s", facts->revision);
     }
-    if (!take_local(s, facts->file, facts->commit, opts, expected)) {
+    if (!take_local(s, facts->file, facts->revision, expected)) {
         st = hub_url(&pinned, s->url, err);
         find_token(s->url, s->token);
     }

@@ -20,14 +20,6 @@
 
 #define HUB_COMMIT_MAX 65 /* 40 hex digits today */
 
-/* What the hub says of a file. */
-struct hub_facts {
-    char file[512];              /* path in the repository */
-    char commit[HUB_COMMIT_MAX]; /* "" when it is not said */
-    char sha256[BNT_SHA256_HEX]; /* "" for small files, of which the hub keeps another digest */
-    uint64_t size;               /* bytes; 0 when it is not said */
-};
-
 /* Whether text without a scheme has the form org/repo or org/repo:QUANT. */
 bool hub_is_repository(const char *text);
 /* What follows hf://. Errors: USAGE. */
@@ -43,14 +35,14 @@ bool hub_is_offline(const struct bnt_fetch_opts *opts);
 /* Ask the hub. Errors: OFFLINE, AUTH, NOT_FOUND with the files to choose from, USAGE when the
  * choice is not clear, and those of the network. */
 enum bnt_status hub_ask(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
-                        struct hub_facts *out, struct bnt_err *err);
+                        struct source_facts *out, struct bnt_err *err);
 
 /* Settle a source of the hub before its transfer: it becomes a file of the hub's own cache when
  * that has the content, else the URL of one file of one commit with the token for it. `expected` is
  * the digest that the content must have; when it is "" and the hub says it, it is filled. Errors:
  * as hub_ask; DIGEST when the hub says that the file is another. */
 enum bnt_status hub_settle(struct source *s, const struct bnt_fetch_opts *opts,
-                           char expected[BNT_SHA256_HEX], struct hub_facts *facts,
+                           char expected[BNT_SHA256_HEX], struct source_facts *facts,
                            struct bnt_err *err);
 
 #endif

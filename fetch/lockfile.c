@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fetch/bnt_fetch.h"
+#include "fetch/settle.h"
 #include "fetch/source.h"
 
 #define REMAKE "bnt writes this file: take it from the last commit, or remove it and run: bnt lock"
@@ -136,9 +137,10 @@ static enum bnt_status check_entry(struct reader *r, const json_t *entry)
         return bad(r, "a model has source, revision and files, and nothing else");
     }
     const char *revision = lockfile_revision(entry);
+    const char *hex = revision && strncmp(revision, "sha256:", 7) == 0 ? revision + 7 : revision;
     if (json_object_get(entry, "revision") &&
-        (!revision || revision[strspn(revision, "0123456789abcdef")] || strlen(revision) < 40)) {
-        return bad(r, "revision is not a commit");
+        (!hex || hex[strspn(hex, "0123456789abcdef")] || strlen(hex) < 40 || strlen(hex) > 64)) {
+        return bad(r, "revision is neither a commit nor a digest");
     }
     if (!json_is_string(json_object_get(entry, "source"))) {
         return bad(r, "no source");
@@ -389,9 +391,9 @@ static enum bnt_status file_mirrors(const struct manifest_model *model, size_t i
     return st;
 }
 
-/* What file `i` is called: the path that the manifest gives, else that in the hub's repository,
- * else the last part of the source. "" when the hub's listing decides, so that only the lock knows.
- */
+/* What file `i` is called: the path that the manifest gives, else that in the repository of the hub
+ * or registry, else the last part of the source. "" when its listing decides, so that only the lock
+ * knows. */
 static void file_path(const struct manifest_model *model, size_t i, char out[BNT_CACHE_SOURCE_MAX])
 {
     const char *from = model->source.at;
@@ -400,8 +402,8 @@ static void file_path(const struct manifest_model *model, size_t i, char out[BNT
         snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", model->files[i].path.at);
     } else if (strncmp(from, "bundled:", 8) == 0) {
         snprintf(out, BNT_CACHE_SOURCE_MAX, "%s.gguf", BNT_FETCH_BUNDLED_NAME);
-    } else if (strncmp(from, "hf://", 5) == 0 && source_parse(from, &s, NULL) == BNT_OK) {
-        snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", s.hub.file);
+    } else if (settle_tells(from) && source_parse(from, &s, NULL) == BNT_OK) {
+        snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", s.oci.repo[0] ? s.oci.file : s.hub.file);
     } else {
         size_t n = strcspn(from, "?#"), begin = n;
         while (begin > 0 && from[begin - 1] != '/') {

@@ -14,7 +14,8 @@
  *       }
  *     }
  *
- * A model of the hub has "revision" after its source: the commit that its revision was. It holds no
+ * A model of the hub has "revision" after its source: the commit that its revision was; one of a
+ * registry has the digest of its manifest there. It holds no
  * secret: the query of a URL is recorded as digits of its digest. A lock that lies
  * costs bandwidth, never correctness: content is always compared with its digest. */
 #ifndef BNT_FETCH_LOCKFILE_H

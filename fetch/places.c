@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fetch/project.h"
+#include "fetch/settle.h"
 
 static void add_source(struct places *p, const struct source *s)
 {
@@ -28,7 +29,8 @@ void places_add(struct places *p, const char *text, struct bnt_err *why)
     }
 }
 
-/* One place of a file of a model; a source of the hub is held to the commit of the lock file. */
+/* One place of a file of a model; a source of the hub or of a registry is held to the revision of
+ * the lock file. */
 static void add_place(struct places *p, const struct project *project,
                       const struct manifest_model *model, size_t i,
                       const struct manifest_text *mirror)
@@ -40,12 +42,13 @@ static void add_place(struct places *p, const struct project *project,
         source_parse(text, &s, NULL) != BNT_OK) {
         return;
     }
-    if (!mirror && s.hub.repo[0] && entry && lockfile_revision(entry)) {
-        snprintf(s.hub.rev, sizeof s.hub.rev, "%s", lockfile_revision(entry));
-        if (!model->files[i].path.at && i < lockfile_n_files(entry)) {
-            snprintf(s.hub.file, sizeof s.hub.file, "%s", lockfile_file(entry, i).path);
+    if (!mirror && settle_tells(text) && entry && lockfile_revision(entry)) {
+        const bool named = model->files[i].path.at || i >= lockfile_n_files(entry);
+        if (settle_pinned(&s, lockfile_revision(entry), named ? NULL : lockfile_file(entry, i).path,
+                          text, NULL) != BNT_OK ||
+            source_parse(text, &s, NULL) != BNT_OK) {
+            return;
         }
-        s.hub.quant[0] = '\0';
     }
     add_source(p, &s);
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/opt.h"
-#include "fetch/hub.h"
+#include "fetch/settle.h"
 #include "fetch/source.h"
 
 enum bnt_status project_open(struct project *p, const char *path, struct bnt_err *err)
@@ -114,9 +114,9 @@ struct wanted {
     const struct manifest_model *model;
     size_t i;
     const struct project_opts *opts;
-    const char *commit;     /* of the hub, which its source is held to; NULL: none */
-    const char *path;       /* of the file in its repository, when a commit is given */
-    struct hub_facts facts; /* what the hub says, while locking */
+    const char *revision;      /* which the source is held to: a commit, a manifest; NULL: none */
+    const char *path;          /* of the file in its repository, when a revision is given */
+    struct source_facts facts; /* what the source says, while locking */
 };
 
 /* Where in the manifest a source is written, in front of what went wrong with it. */
@@ -145,21 +145,13 @@ static bool mirror_may_help(enum bnt_status st)
     }
 }
 
-/* The source of the hub at the commit: bytes of a branch may change between two requests. */
+/* The source at its revision: bytes of a branch or a tag may change between two requests. */
 static enum bnt_status pin(const struct wanted *w, char source[BNT_CACHE_SOURCE_MAX],
                            struct bnt_err *err)
 {
     struct source s;
     enum bnt_status st = source_parse(source, &s, err);
-    if (st != BNT_OK || !s.hub.repo[0]) {
-        return st;
-    }
-    snprintf(s.hub.rev, sizeof s.hub.rev, "%s", w->commit);
-    if (w->path) {
-        snprintf(s.hub.file, sizeof s.hub.file, "%s", w->path);
-    }
-    s.hub.quant[0] = '\0';
-    return hub_show(&s.hub, source, err);
+    return st == BNT_OK ? settle_pinned(&s, w->revision, w->path, source, err) : st;
 }
 
 static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_text *mirror,
@@ -168,7 +160,7 @@ static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_
 {
     char source[BNT_CACHE_SOURCE_MAX];
     enum bnt_status st = manifest_source(&w->p->manifest, w->model, w->i, mirror, source, err);
-    if (st == BNT_OK && !mirror && w->commit) {
+    if (st == BNT_OK && !mirror && w->revision && settle_tells(source)) {
         st = pin(w, source, err);
     }
     if (st == BNT_OK) {
@@ -177,15 +169,27 @@ static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_
     return st == BNT_OK ? st : at_line(w->p, mirror ? mirror : &w->model->source, err);
 }
 
-/* Mirrors that can take part in one transfer with the source, under its digest: plain URLs. */
+/* Whether a place of that text can take part in a transfer together with others. */
+static bool joins(const char *text)
+{
+    static const char *const schemes[] = {"https://", "http://", "oci://", "s3://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        if (strncmp(text, schemes[i], strlen(schemes[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Mirrors that can take part in one transfer with the source, under its digest. */
 static size_t plain_mirrors(const struct wanted *w, const struct bnt_fetch_opts *fetch,
                             char place[][BNT_CACHE_SOURCE_MAX], const char **at)
 {
     const struct manifest_texts *mirrors = &w->model->mirrors;
     size_t n = 0;
-    bool remote = strncmp(w->model->source.at, "http", 4) == 0 && fetch->sha256;
+    bool remote = joins(w->model->source.at) && fetch->sha256;
     for (size_t k = 0; remote && k < mirrors->n && n < BNT_FETCH_MIRRORS_MAX; k++) {
-        if (strncmp(mirrors->at[k].at, "http", 4) == 0 && strstr(mirrors->at[k].at, "://") &&
+        if (joins(mirrors->at[k].at) &&
             manifest_place(w->model, w->i, &mirrors->at[k], place[n], NULL) == BNT_OK) {
             at[n] = place[n];
             n++;
@@ -226,34 +230,35 @@ static enum bnt_status fetch_any(const struct wanted *w, const struct bnt_fetch_
     return st;
 }
 
-/* What the hub says of the file, when its source is the hub: the commit goes into the entry and
+/* What the source says of the file, when it is one that tells: the revision goes into the entry and
  * holds the files after it, too. */
-static enum bnt_status ask_hub(struct wanted *w, json_t *entry, struct bnt_err *err)
+static enum bnt_status ask_source(struct wanted *w, json_t *entry, struct bnt_err *err)
 {
-    struct hub_facts *facts = &w->facts;
+    struct source_facts *facts = &w->facts;
     char text[BNT_CACHE_SOURCE_MAX];
     struct source s;
-    if (strncmp(w->model->source.at, "hf://", 5) != 0) {
+    if (!settle_tells(w->model->source.at)) {
         return BNT_OK;
     }
+    w->revision = lockfile_revision(entry);
     enum bnt_status st = manifest_place(w->model, w->i, NULL, text, err);
+    if (st == BNT_OK && w->revision) {
+        st = pin(w, text, err);
+    }
     st = st == BNT_OK ? source_parse(text, &s, err) : st;
-    if (st == BNT_OK && lockfile_revision(entry)) {
-        snprintf(s.hub.rev, sizeof s.hub.rev, "%s", lockfile_revision(entry));
+    st = st == BNT_OK ? settle_ask(&s, &w->opts->fetch, facts, err) : st;
+    if (st == BNT_OK && facts->revision[0] && !w->revision) {
+        st = lockfile_entry_revision(entry, facts->revision, err);
     }
-    st = st == BNT_OK ? hub_ask(&s.hub, &w->opts->fetch, facts, err) : st;
-    if (st == BNT_OK && facts->commit[0] && !lockfile_revision(entry)) {
-        st = lockfile_entry_revision(entry, facts->commit, err);
-    }
-    w->commit = st == BNT_OK ? lockfile_revision(entry) : NULL;
+    w->revision = st == BNT_OK ? lockfile_revision(entry) : NULL;
     w->path = facts->file;
     return st == BNT_OK ? st : at_line(w->p, &w->model->source, err);
 }
 
-/* What the manifest and the hub say, compared. */
+/* What the manifest and the source say, compared. */
 static enum bnt_status check_facts(const struct wanted *w, struct bnt_err *err)
 {
-    const struct hub_facts *facts = &w->facts;
+    const struct source_facts *facts = &w->facts;
     const struct manifest_file *f = &w->model->files[w->i];
     const bool sha256_differs =
         f->sha256[0] && facts->sha256[0] && strcmp(f->sha256, facts->sha256) != 0;
@@ -261,7 +266,7 @@ static enum bnt_status check_facts(const struct wanted *w, struct bnt_err *err)
         return BNT_OK;
     }
     bnt_err_set(err, BNT_E_DIGEST,
-                "%s: the hub has another file than the manifest says: %s, %llu "
+                "%s: the source has another file than the manifest says: %s, %llu "
                 "bytes",
                 f->cache_name, facts->sha256, (unsigned long long)facts->size);
     return at_line(w->p, &w->model->source, err);
@@ -272,12 +277,12 @@ static enum bnt_status lock_file(struct wanted *w, bool refresh, json_t *entry, 
     const struct manifest_file *f = &w->model->files[w->i];
     struct bnt_fetch_opts fetch = w->opts->fetch;
     struct bnt_fetch_result got;
-    const struct hub_facts *facts = &w->facts;
-    if (f->sha256[0] && f->has_size && strncmp(w->model->source.at, "hf://", 5) != 0) {
+    const struct source_facts *facts = &w->facts;
+    if (f->sha256[0] && f->has_size && !settle_tells(w->model->source.at)) {
         const struct lock_file known = {.sha256 = f->sha256, .size = f->size};
         return lockfile_entry_add(entry, w->model, w->i, &known, err);
     }
-    enum bnt_status st = ask_hub(w, entry, err);
+    enum bnt_status st = ask_source(w, entry, err);
     st = st == BNT_OK ? check_facts(w, err) : st;
     const char *path = facts->file[0] && !f->path.at ? facts->file : NULL;
     if (st != BNT_OK || (facts->sha256[0] && facts->size)) {
@@ -330,7 +335,7 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
                              .model = model,
                              .i = i,
                              .opts = opts,
-                             .commit = lockfile_revision(entry),
+                             .revision = lockfile_revision(entry),
                              .path = model->files[i].path.at ? NULL : locked.path};
     struct bnt_fetch_opts fetch = opts->fetch;
     fetch.name = model->files[i].cache_name;

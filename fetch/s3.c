@@ -114,20 +114,6 @@ static bool signing_key(const struct s3_key *key, const char *day, unsigned char
     return done;
 }
 
-static enum bnt_status digest_text(const char *text, char hex[BNT_SHA256_HEX], struct bnt_err *err)
-{
-    struct bnt_sha256 *d = NULL;
-    enum bnt_status st = bnt_sha256_new(&d, err);
-    if (st == BNT_OK) {
-        st = bnt_sha256_update(d, text, strlen(text), err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_sha256_hex(d, hex, err);
-    }
-    bnt_sha256_free(d);
-    return st;
-}
-
 /* The query without its signature, names in order. */
 static bool make_query(const struct s3_key *key, const char *stamp, const char *scope,
                        char out[SOURCE_URL_MAX])
@@ -182,7 +168,7 @@ static enum bnt_status sign_query(const struct unsigned_request *r, const struct
     if (n >= (int)sizeof canonical) {
         return bnt_err_set(err, BNT_E_USAGE, "the source is too long");
     }
-    enum bnt_status st = digest_text(canonical, hex, err);
+    enum bnt_status st = bnt_sha256_text(canonical, strlen(canonical), hex, err);
     if (st != BNT_OK) {
         return st;
     }

@@ -14,6 +14,7 @@
 #include "base/app.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/hub.h"
+#include "fetch/oci.h"
 #include "fetch/s3.h"
 #include "fetch/url_text.h"
 
@@ -108,15 +109,7 @@ static enum bnt_status show_url(struct source *s, const char *path_end, struct b
     int keep = (int)(path_end - s->url);
     int n = snprintf(s->shown, sizeof s->shown, "%.*s", keep, s->url);
     if (*path_end == '?') {
-        struct bnt_sha256 *d;
-        enum bnt_status st = bnt_sha256_new(&d, err);
-        if (st == BNT_OK) {
-            st = bnt_sha256_update(d, path_end, strlen(path_end), err);
-        }
-        if (st == BNT_OK) {
-            st = bnt_sha256_hex(d, hex, err);
-        }
-        bnt_sha256_free(d);
+        enum bnt_status st = bnt_sha256_text(path_end, strlen(path_end), hex, err);
         if (st != BNT_OK) {
             return st;
         }
@@ -180,6 +173,21 @@ static enum bnt_status parse_hub(const char *rest, struct source *s, struct bnt_
     return BNT_OK;
 }
 
+static enum bnt_status parse_oci(const char *rest, struct source *s, struct bnt_err *err)
+{
+    char label[sizeof s->oci.repo + sizeof s->oci.tag + 8];
+    enum bnt_status st = oci_parse(rest, s, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    const char *slash = strrchr(s->oci.repo, '/');
+    snprintf(label, sizeof label, "%s%s%s.gguf", slash ? slash + 1 : s->oci.repo,
+             s->oci.tag[0] ? "-" : "", s->oci.tag);
+    const bool titled = s->oci.file[0] && strncmp(s->oci.file, "sha256:", 7) != 0;
+    set_names(s, titled ? s->oci.file : label);
+    return BNT_OK;
+}
+
 static enum bnt_status parse_s3(const char *rest, struct source *s, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX];
@@ -198,18 +206,6 @@ static bool has_scheme(const char *text)
 {
     size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
     return n > 0 && strncmp(text + n, "://", 3) == 0;
-}
-
-bool source_update(const char *word, enum bnt_fetch_update *out)
-{
-    static const char *const words[] = {NULL, "never", "if-missing", "daily", "always"};
-    for (size_t i = 1; i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(word, words[i]) == 0) {
-            *out = (enum bnt_fetch_update)i;
-            return true;
-        }
-    }
-    return false;
 }
 
 enum bnt_status source_parse(const char *text, struct source *out, struct bnt_err *err)
@@ -237,14 +233,16 @@ enum bnt_status source_parse(const char *text, struct source *out, struct bnt_er
     if ((rest = after_scheme(text, "s3://"))) {
         return parse_s3(rest, out, err);
     }
+    if ((rest = after_scheme(text, "oci://"))) {
+        return parse_oci(rest, out, err);
+    }
     if (has_scheme(text)) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_UNSUPPORTED, "sources of the kind %.*s:// are not known",
                         (int)strcspn(text, ":"), text);
-        bnt_err_hint(
-            err,
-            "known are bundled:, file://, hf://, s3://, https://, http:// (with --sha256), and "
-            "paths");
+        bnt_err_hint(err, "known are bundled:, file://, hf://, oci://, s3://, https://, http:// "
+                          "(with --sha256), and "
+                          "paths");
         return st;
     }
     return hub_is_repository(text) && access(text, F_OK) != 0 ? parse_hub(text, out, err)

@@ -113,7 +113,7 @@ static enum bnt_status settle_all(struct reader *r, struct bnt_err *err)
     struct bnt_err first = {0};
     size_t kept = r->n_local;
     for (size_t i = r->n_local; !r->settled && i < p->n; i++) {
-        struct hub_facts facts;
+        struct source_facts facts;
         char expected[BNT_SHA256_HEX];
         snprintf(expected, sizeof expected, "%s", r->want.digest);
         if (settle_source(&p->at[i], &r->opts, expected, &facts, &first) == BNT_OK) {
@@ -153,8 +153,8 @@ static bool has_whole(const struct reader *r)
 }
 
 /* Bytes [offset, offset + n) from n_sources sources. */
-static enum bnt_status transfer_range(struct reader *r, const struct source *sources,
-                                      size_t n_sources, struct part_hole range, struct bnt_err *err)
+static enum bnt_status transfer_range(struct reader *r, struct source *sources, size_t n_sources,
+                                      struct part_hole range, struct bnt_err *err)
 {
     struct transfer_result result;
     const struct transfer_spec spec = {.cache_dir = r->want.cache_dir,
@@ -171,7 +171,7 @@ static enum bnt_status transfer_range(struct reader *r, const struct source *sou
     return st == BNT_OK ? transfer_run(&spec, &r->part, &result, err) : st;
 }
 
-static enum bnt_status read_remote(struct reader *r, const struct source *sources, size_t n_sources,
+static enum bnt_status read_remote(struct reader *r, struct source *sources, size_t n_sources,
                                    struct part_hole range, void *out, struct bnt_err *err)
 {
     enum bnt_status st = open_part(r, err);
@@ -209,7 +209,7 @@ static enum bnt_status read_from_places(struct reader *r, uint64_t offset, void 
     if (st == BNT_OK || r->places.n == r->n_local) {
         return st;
     }
-    const struct source *remote = r->places.at + r->n_local;
+    struct source *remote = r->places.at + r->n_local;
     size_t n_remote = r->places.n - r->n_local;
     st = judge(r, read_remote(r, remote, n_remote, range, out, why), offset, out, n, why);
     for (size_t i = 0; st == BNT_E_DIGEST && n_remote > 1 && i < n_remote; i++) {

@@ -26,7 +26,7 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
-#include "fetch/fetch_stop.h"
+#include "fetch/oci.h"
 #include "fetch/transfer_impl.h"
 
 #define MAX_ATTEMPTS 5
@@ -97,17 +97,13 @@ static void give_up(struct transfer *t, struct mirror *m, const struct bnt_err *
 {
     m->dead = true;
     t->last = *why;
-    transfer_tell(t, why->status == BNT_E_CIRCUIT ? BNT_FETCH_CIRCUIT : BNT_FETCH_MIRROR_OUT, m,
-                  why, 0);
 }
 
 static uint64_t wait_budget_ns(const struct transfer *t)
 {
     uint32_t most_s = t->spec->opts->max_wait_s ? t->spec->opts->max_wait_s : MAX_WAIT_S;
     uint64_t most_ns = (uint64_t)most_s * NS_PER_S;
-    uint64_t left_ns = most_ns > t->waited_ns ? most_ns - t->waited_ns : 0;
-    uint64_t until_end_ns = fetch_left_ns(t->spec->opts); /* a longer wait would be for nothing */
-    return left_ns < until_end_ns ? left_ns : until_end_ns;
+    return most_ns > t->waited_ns ? most_ns - t->waited_ns : 0;
 }
 
 /* Leave a mirror alone for so long, or for good when that is more than the transfer may wait. */
@@ -118,7 +114,6 @@ static void postpone(struct transfer *t, struct mirror *m, uint64_t wait_ns,
         give_up(t, m, why);
     } else {
         m->not_before_ns = bnt_clock_now_ns() + wait_ns;
-        transfer_tell(t, BNT_FETCH_RETRY, m, why, wait_ns);
     }
 }
 
@@ -311,10 +306,6 @@ static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bn
     struct transfer *t = c->t;
     t->result->received_bytes += n;
     c->got_bytes += n;
-    if (!c->mirror->told) {
-        c->mirror->told = true;
-        transfer_tell(t, BNT_FETCH_MIRROR_IN, c->mirror, NULL, 0);
-    }
     if (c->done) {
         return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
     }
@@ -382,6 +373,7 @@ static enum bnt_status start(struct conn *c, struct mirror *m, size_t hole, stru
     }
     *c = (struct conn){.t = t, .mirror = m, .hole = hole, .began_ns = bnt_clock_now_ns()};
     c->pos = t->part->record.holes[hole].begin;
+    c->n_login = m->n_logins;
     fill_request(c, &request);
     if (st == BNT_OK) {
         st = http_begin(&c->x, t->lib, &request, err);
@@ -412,9 +404,6 @@ static enum bnt_status fill(struct transfer *t, struct bnt_err *err)
         struct mirror *m = hole < PART_HOLES ? pick_mirror(t, avoid) : NULL;
         if (m && permitted(t, m, &t->fatal)) {
             st = start(&t->conns[i], m, hole, err);
-            if (avoid) {
-                transfer_tell(t, BNT_FETCH_HEDGE, m, NULL, 0);
-            }
         }
     }
     return st;
@@ -429,6 +418,26 @@ static void report(struct transfer *t, const struct conn *c, enum breaker_outcom
         rate = (uint64_t)((double)c->got_bytes * 1e9 / (double)took_ns);
     }
     (void)breaker_report(t->breaker, c->mirror->origin, outcome, rate, &t->fatal);
+}
+
+/* Whether a request that was refused may be repeated with another login. Logins of registries hold
+ * for minutes; one that was never accepted is not asked for twice. */
+static bool renew_login(struct conn *c, const struct http_outcome *o)
+{
+    struct mirror *m = c->mirror;
+    struct bnt_err why = {0};
+    if (o->status != BNT_E_AUTH || o->redirected || !m->source->oci.repo[0]) {
+        return false;
+    }
+    if (c->n_login != m->n_logins) {
+        return true; /* another connection has renewed it meanwhile */
+    }
+    if (m->n_logins > 0 && !m->login_good) {
+        return false;
+    }
+    m->n_logins++;
+    m->login_good = false;
+    return oci_renew(m->source, c->t->spec->opts, &why) == BNT_OK;
 }
 
 /* What a failure means for its mirror. */
@@ -491,8 +500,11 @@ static void finish(struct conn *c, CURLcode rc)
         /* Fewer bytes than the hole has are fine, as long as there were some. */
         report(t, c, o.slow ? BREAKER_SLOW : BREAKER_GOOD);
         c->mirror->failures = c->got_bytes > 0 ? 0 : c->mirror->failures;
+        c->mirror->login_good |= c->n_login == c->mirror->n_logins;
     } else if (c->x.failed.status != BNT_OK && c->refused == NOT_REFUSED) {
         t->fatal = t->fatal.status == BNT_OK ? why : t->fatal; /* ours: a full disk... */
+    } else if (renew_login(c, &o)) {
+        report(t, c, BREAKER_GOOD);
     } else {
         bool server = o.transient && o.status != BNT_E_RATE_LIMIT;
         report(t, c, server ? BREAKER_FAILED : BREAKER_GOOD);
@@ -569,9 +581,12 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
 
 static enum bnt_status check_interrupt(const struct transfer *t, struct bnt_err *err)
 {
-    char doing[64];
-    snprintf(doing, sizeof doing, "after %llu bytes", (unsigned long long)part_done_bytes(t->part));
-    return fetch_stop(t->spec->opts, doing, err);
+    const struct bnt_fetch_opts *o = t->spec->opts;
+    if (o->interrupted && *o->interrupted) {
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted after %llu bytes",
+                           (unsigned long long)part_done_bytes(t->part));
+    }
+    return BNT_OK;
 }
 
 /* Sleep until a mirror is due. */

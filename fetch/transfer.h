@@ -11,9 +11,10 @@
 
 struct transfer_spec {
     const char *cache_dir;
-    const struct source *sources; /* the first is the one that was asked for */
-    size_t n_sources;             /* more than one only with a digest */
-    const char *digest;           /* that the bytes must have, or "" */
+    struct source
+        *sources;       /* logins of them are renewed; the first is the one that was asked for */
+    size_t n_sources;   /* more than one only with a digest */
+    const char *digest; /* that the bytes must have, or "" */
     /* Only what fills the holes matters: the rest of the part may be anything, nothing is hashed,
      * and a server whose file has another size than the part is an error. Needs a digest. */
     bool only_holes;

@@ -1,5 +1,5 @@
-/* What the files of a transfer share: transfer.c (rounds, answers, failures), transfer_holes.c
- * (who fills what) and transfer_tell.c (what is told). */
+/* What the files of a transfer share: transfer.c (rounds, answers, failures) and transfer_holes.c
+ * (who fills what). */
 #ifndef BNT_FETCH_TRANSFER_IMPL_H
 #define BNT_FETCH_TRANSFER_IMPL_H
 
@@ -10,7 +10,7 @@
 #define NS_PER_S 1000000000u
 
 struct mirror {
-    const struct source *source;
+    struct source *source;
     char origin[BREAKER_ORIGIN_MAX];
     char validator[BNT_CACHE_TAG_MAX], etag[BNT_CACHE_TAG_MAX]; /* of its latest answer, or "" */
     unsigned failures;                                          /* in a row */
@@ -18,8 +18,9 @@ struct mirror {
     bool dead;           /* not asked again in this transfer */
     bool no_ranges;      /* it ignores ranges, or answers them wrongly */
     bool ranges_seen;    /* it answered one rightly */
-    bool told;           /* that bytes of it came */
     bool resolved_again; /* a redirect led to a place that refused, once */
+    unsigned n_logins;   /* how often the login was renewed */
+    bool login_good;     /* the latest one was accepted */
 };
 
 enum refusal { NOT_REFUSED, REFUSED_FOR_LATER };
@@ -32,6 +33,7 @@ struct conn {
     uint64_t pos;      /* of the next byte that comes */
     uint64_t want_end; /* of the request; the hole may be longer while its end is unknown */
     uint64_t got_bytes, began_ns;
+    unsigned n_login;     /* which login the request has */
     bool done;            /* the hole is full: what still comes is not wanted */
     enum refusal refused; /* the head was not believed; the same mirror may do better */
     char if_range[BNT_CACHE_TAG_MAX];
@@ -55,10 +57,6 @@ struct transfer {
     struct bnt_err last;  /* why the mirror that died last did */
     struct bnt_err fatal; /* what no other mirror can help */
 };
-
-/* Tell who listens (opts->event) what happens with a server; why may be NULL. */
-void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
-                   const struct bnt_err *why, uint64_t wait_ns);
 
 /* Whether several connections may fill the part: its size is known, and what they bring belongs
  * together. */

@@ -83,6 +83,22 @@ static bool python_module(const char *module)
     return met;
 }
 
+/* Debian has it where only root's PATH leads. */
+static bool nginx(const char *arg)
+{
+    (void)arg;
+    return program_in_path("nginx") || file_exists("/usr/sbin/nginx");
+}
+
+/* All four servers, with the part that speaks S3. */
+static bool swift_s3api(const char *arg)
+{
+    (void)arg;
+    return program_in_path("swift-proxy-server") && program_in_path("swift-account-server") &&
+           program_in_path("swift-container-server") && program_in_path("swift-object-server") &&
+           program_in_path("swift-ring-builder") && python_module("swift.common.middleware.s3api");
+}
+
 /* Times mean something, and long computations end soon. */
 static bool release_build(const char *arg)
 {
@@ -111,6 +127,10 @@ static const struct need needs_table[] = {
     {"openssl", program_in_path, "openssl", "no program openssl"},
     {"strace", program_in_path, "strace", "no program strace"},
     {"xmllint", program_in_path, "xmllint", "no program xmllint"},
+    {"docker-registry", program_in_path, "docker-registry", "no program docker-registry"},
+    {"htpasswd", program_in_path, "htpasswd", "no program htpasswd (apache2-utils)"},
+    {"nginx", nginx, NULL, "no program nginx"},
+    {"swift-s3api", swift_s3api, NULL, "no program swift-proxy-server, or no swift of Python"},
     {"python3-numpy", python_module, "numpy", "/usr/bin/python3 cannot import numpy"},
     {"corpus-asked", variable_is_1, "BNT_CORPUS_ASKED", "by design"},
     {"memory-2g", memory_gib, "2", "less than 2 GiB of memory"},
