@@ -136,8 +136,17 @@ struct bnt_test_shard {
     } elsewhere;   /* the tests of the other shards */
 };
 
+/* One of the runs that were merged into one. */
+struct bnt_test_part {
+    char id[17];
+    unsigned shard;
+    int exit_code;
+    double seconds, expected_seconds;
+    struct bnt_test_machine machine;
+};
+
 struct bnt_test_run {
-    char id[17]; /* random; "" before bnt_test_execute */
+    char id[17]; /* 16 hex digits, random; "" before it ran */
     char program[BNT_PATH_MAX];
     char program_digest[BNT_SHA256_HEX]; /* "" while unknown */
     enum bnt_test_tier tier;
@@ -155,10 +164,13 @@ struct bnt_test_run {
     bool interrupted;
     struct bnt_test_machine machine;
     struct bnt_test_shard shard;
+    struct bnt_test_part *parts; /* of a merged run, by shard */
+    size_t n_parts;
 };
 
 struct bnt_test_counts {
     size_t n, of[BNT_TEST_OUTCOMES];
+    size_t n_flaky;   /* of the passed ones */
     uint64_t wall_ns; /* sum over tests */
 };
 
@@ -185,6 +197,15 @@ uint64_t bnt_test_grace_ms(uint64_t budget_ms);
 const char *bnt_test_tier_name(enum bnt_test_tier tier);
 uint64_t bnt_test_tier_budget_ms(enum bnt_test_tier tier);
 const char *bnt_test_outcome_name(enum bnt_test_outcome outcome); /* "passed"... "not run" */
+const char *bnt_test_class_name(enum bnt_plan_class kind);        /* "overdue"... "value" */
+const char *bnt_test_cache_name(enum bnt_cache_state state);      /* "off"... "audit" */
+/* The value of a name, or `n` (BNT_TIERS, BNT_TEST_OUTCOMES...) when there is no such one. */
+enum bnt_test_tier bnt_test_tier_from_name(const char *name);
+enum bnt_test_outcome bnt_test_outcome_from_name(const char *name);
+/* It counts against the run: failed or disagreed. */
+bool bnt_test_is_red(const struct bnt_test *test);
+/* It passed, but not at once. */
+bool bnt_test_is_flaky(const struct bnt_test *test);
 
 /* The suites program of this build or installation: beside the executable, else
  * <prefix>/libexec/bnt/. */
@@ -212,12 +233,20 @@ enum bnt_status bnt_test_rerun(const struct bnt_test_run *run, const struct bnt_
  */
 enum bnt_status bnt_test_report_text(const struct bnt_test_run *run, struct bnt_buf *out,
                                      struct bnt_err *err);
-/* One JSON object. */
+/* The result file: one JSON object, described in docs/testkit.md. */
 enum bnt_status bnt_test_report_json(const struct bnt_test_run *run, int exit_code,
                                      struct bnt_buf *out, struct bnt_err *err);
+/* Read it back: every report can be made from a result file. run: zeroed; release it. Errors: FILE
+ * with the place of what is wrong, UNSUPPORTED for a newer schema. */
+enum bnt_status bnt_test_result_read(const char *path, struct bnt_test_run *run, int *exit_code,
+                                     struct bnt_err *err);
+#define BNT_TEST_RESULT_SCHEMA 1
 /* JUnit XML; valid UTF-8 and XML 1.0 whatever the tests wrote. NOT RUN is a <skipped> that says so.
  */
 enum bnt_status bnt_test_report_junit(const struct bnt_test_run *run, struct bnt_buf *out,
                                       struct bnt_err *err);
+/* TAP version 14. NOT RUN and CACHED are skips, a quarantined failure is a known one. */
+enum bnt_status bnt_test_report_tap(const struct bnt_test_run *run, struct bnt_buf *out,
+                                    struct bnt_err *err);
 
 #endif

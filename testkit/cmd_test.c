@@ -8,18 +8,19 @@
 #include "base/sysinfo.h"
 #include "engine/model_arg.h"
 #include "testkit/bnt_test.h"
+#include "testkit/cmd_test_impl.h"
 #include "testkit/commands.h"
+#include "testkit/identity.h"
 #include "testkit/live_line.h"
-
-enum { REPORT_MAX_BYTES = 256 << 20 };
 
 struct test_opts {
     struct bnt_model_arg model;
-    const char *tier, *junit, *suites;
+    struct test_reports reports;
+    const char *tier, *suites;
     struct bnt_strs filters;
-    int64_t jobs;
+    int64_t jobs, seed;
     double budget_s;
-    bool list, json, strict;
+    bool list, strict;
 };
 
 static const struct bnt_opt options[] = {
@@ -60,50 +61,27 @@ static const struct bnt_opt options[] = {
      .help = "another budget than the tier's",
      .offset = offsetof(struct test_opts, budget_s),
      .max = 86400},
+    {.kind = BNT_OPT_INT,
+     .long_name = "seed",
+     .arg = "N",
+     .help = "BNT_TEST_SEED of random tests; 0: the one of the environment, else drawn anew",
+     .offset = offsetof(struct test_opts, seed),
+     .max = 9007199254740991.0},
     {.kind = BNT_OPT_FLAG,
      .long_name = "strict",
      .help = "exit 27 when the budget left tests unrun",
      .offset = offsetof(struct test_opts, strict)},
     BNT_OPT_HEAD("Reports"),
-    {.kind = BNT_OPT_STR,
-     .long_name = "junit",
-     .arg = "FILE",
-     .help = "write JUnit XML too",
-     .offset = offsetof(struct test_opts, junit)},
-    {.kind = BNT_OPT_FLAG,
-     .long_name = "json",
-     .help = "one JSON object on standard output instead of the table",
-     .offset = offsetof(struct test_opts, json)},
+    TEST_REPORT_ROWS(struct test_opts, reports),
     BNT_OPT_END,
 };
-
-static enum bnt_test_tier tier_of(const char *name)
-{
-    enum bnt_test_tier tier = BNT_TIER_FAST;
-    while (tier < BNT_TIER_FULL && strcmp(bnt_test_tier_name(tier), name) != 0) {
-        tier++;
-    }
-    return tier;
-}
-
-static enum bnt_status print_buffer(struct bnt_buf *out, enum bnt_status status,
-                                    const struct bnt_err *err)
-{
-    if (status != BNT_OK) {
-        status = bnt_msg_error(err);
-    } else if (fputs(bnt_buf_view(out), stdout) < 0 || fflush(stdout) != 0) {
-        status = bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
-    }
-    bnt_buf_release(out);
-    return status;
-}
 
 static enum bnt_status list_tests(const struct bnt_test_run *run, bool json)
 {
     struct bnt_err err = {0};
-    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    struct bnt_buf out = BNT_BUF(TEST_REPORT_MAX_BYTES);
     if (json) {
-        return print_buffer(&out, bnt_test_report_json(run, BNT_OK, &out, &err), &err);
+        return test_print(&out, bnt_test_report_json(run, BNT_OK, &out, &err), &err);
     }
     enum bnt_status status = BNT_OK;
     for (size_t i = 0; i < run->n && status == BNT_OK; i++) {
@@ -112,57 +90,7 @@ static enum bnt_status list_tests(const struct bnt_test_run *run, bool json)
                                 bnt_test_tier_name(t->tier), t->name,
                                 t->needs[0] ? "  needs: " : "", t->needs);
     }
-    return print_buffer(&out, status, &err);
-}
-
-static enum bnt_status write_junit(const struct bnt_test_run *run, const char *path,
-                                   struct bnt_err *err)
-{
-    struct bnt_buf xml = BNT_BUF(REPORT_MAX_BYTES);
-    struct bnt_durable file = {.fd = -1};
-    enum bnt_status status = bnt_test_report_junit(run, &xml, err);
-    if (status == BNT_OK) {
-        status = bnt_durable_open(&file, path, err);
-    }
-    if (status == BNT_OK) {
-        status = bnt_durable_write(&file, bnt_buf_view(&xml), xml.len, err);
-    }
-    if (status == BNT_OK) {
-        status = bnt_durable_commit(&file, 0644, err);
-    }
-    bnt_durable_release(&file);
-    bnt_buf_release(&xml);
-    return status;
-}
-
-/* The worst thing that happened decides. */
-static enum bnt_status verdict(const struct bnt_test_run *run, bool strict, bool mock)
-{
-    struct bnt_test_counts c = bnt_test_count(run, NULL);
-    if (run->interrupted) {
-        return BNT_E_INTERRUPTED;
-    }
-    if (c.of[BNT_TEST_FAILED] > 0) {
-        return BNT_E_FAILED;
-    }
-    if (strict && c.of[BNT_TEST_NOT_RUN] > 0) {
-        return BNT_E_NOT_ALL_RAN;
-    }
-    return bnt_model_arg_exit(BNT_OK, mock);
-}
-
-static enum bnt_status report(const struct bnt_test_run *run, const struct test_opts *o,
-                              enum bnt_status exit_code)
-{
-    struct bnt_err err = {0};
-    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
-    enum bnt_status made = o->json ? bnt_test_report_json(run, (int)exit_code, &out, &err)
-                                   : bnt_test_report_text(run, &out, &err);
-    enum bnt_status status = print_buffer(&out, made, &err);
-    if (o->junit && write_junit(run, o->junit, &err) != BNT_OK) {
-        status = bnt_msg_error(&err);
-    }
-    return exit_code != BNT_OK ? exit_code : status;
+    return test_print(&out, status, &err);
 }
 
 static enum bnt_status nothing_selected(const struct bnt_test_run *run)
@@ -182,8 +110,9 @@ static enum bnt_status collect(const struct test_opts *o, struct bnt_test_run *r
     char program[BNT_PATH_MAX];
     enum bnt_status status = o->suites ? bnt_path_format(program, err, "%s", o->suites)
                                        : bnt_test_find_program(program, err);
-    return status == BNT_OK ? bnt_test_collect(run, program, tier_of(o->tier), &o->filters, err)
-                            : status;
+    return status == BNT_OK
+               ? bnt_test_collect(run, program, bnt_test_tier_from_name(o->tier), &o->filters, err)
+               : status;
 }
 
 /* Suites read BNT_TEST_MODEL; the path is absolute, since a test may change its folder. */
@@ -205,11 +134,34 @@ static enum bnt_status choose_model(const struct bnt_app *app, const struct test
     return bnt_path_format(run->model.path, err, "%s", absolute);
 }
 
+/* Every random test of a run draws from one seed, which a failure's rerun line names. */
+static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_run *run,
+                                   struct bnt_err *err)
+{
+    const char *given = getenv("BNT_TEST_SEED");
+    run->seed = (uint64_t)o->seed;
+    if (run->seed == 0 && given) {
+        run->seed = strtoull(given, NULL, 10);
+    }
+    if (run->seed == 0) {
+        run->seed = strtoull(run->id, NULL, 16) % 1000000000 + 1;
+    }
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)run->seed);
+    return setenv("BNT_TEST_SEED", text, 1) == 0 ? BNT_OK : bnt_err_errno(err, "BNT_TEST_SEED");
+}
+
 static enum bnt_status run_tests(const struct bnt_app *app, const struct test_opts *o,
                                  struct bnt_test_run *run, struct bnt_err *err)
 {
     bool mock = false;
     enum bnt_status status = choose_model(app, o, run, &mock, err);
+    if (status == BNT_OK) {
+        status = identity_fill(run, err);
+    }
+    if (status == BNT_OK) {
+        status = choose_seed(o, run, err);
+    }
     if (status != BNT_OK) {
         return bnt_msg_error(err);
     }
@@ -229,7 +181,9 @@ static enum bnt_status run_tests(const struct bnt_app *app, const struct test_op
     };
     status = bnt_test_execute(run, &how, err);
     live_line_end(&line);
-    return status == BNT_OK ? report(run, o, verdict(run, o->strict, mock)) : bnt_msg_error(err);
+    return status == BNT_OK
+               ? test_reports_write(run, &o->reports, test_verdict(run, o->strict, mock))
+               : bnt_msg_error(err);
 }
 
 static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int argc, char **argv)
@@ -247,7 +201,7 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
     } else if (run.n == 0) {
         status = nothing_selected(&run);
     } else {
-        status = o->list ? list_tests(&run, o->json) : run_tests(app, o, &run, &err);
+        status = o->list ? list_tests(&run, o->reports.json) : run_tests(app, o, &run, &err);
     }
     bnt_test_run_release(&run);
     return status;

@@ -41,11 +41,56 @@ uint64_t bnt_test_grace_ms(uint64_t budget_ms)
     return tenth > LEAST_GRACE_MS ? tenth : LEAST_GRACE_MS;
 }
 
+static const char *const outcome_names[BNT_TEST_OUTCOMES] = {
+    "pending", "passed", "failed", "skipped", "not run", "cached", "disagreed", "quarantined"};
+
 const char *bnt_test_outcome_name(enum bnt_test_outcome outcome)
 {
-    static const char *const names[BNT_TEST_OUTCOMES] = {
-        "pending", "passed", "failed", "skipped", "not run", "cached", "disagreed", "quarantined"};
-    return names[outcome];
+    return outcome_names[outcome];
+}
+
+const char *bnt_test_class_name(enum bnt_plan_class kind)
+{
+    static const char *const names[BNT_PLAN_CLASSES] = {"overdue", "must", "new", "value"};
+    return names[kind];
+}
+
+const char *bnt_test_cache_name(enum bnt_cache_state state)
+{
+    static const char *const names[] = {"off", "miss", "hit", "audit"};
+    return names[state];
+}
+
+enum bnt_test_tier bnt_test_tier_from_name(const char *name)
+{
+    int i = 0;
+    while (i < BNT_TIERS && strcmp(tiers[i].name, name) != 0) {
+        i++;
+    }
+    return (enum bnt_test_tier)i;
+}
+
+enum bnt_test_outcome bnt_test_outcome_from_name(const char *name)
+{
+    int i = 0;
+    while (i < BNT_TEST_OUTCOMES && strcmp(outcome_names[i], name) != 0) {
+        i++;
+    }
+    return (enum bnt_test_outcome)i;
+}
+
+bool bnt_test_is_red(const struct bnt_test *test)
+{
+    return test->outcome == BNT_TEST_FAILED || test->outcome == BNT_TEST_DISAGREED;
+}
+
+bool bnt_test_is_flaky(const struct bnt_test *test)
+{
+    bool failed = false;
+    for (size_t i = 0; i < test->n_tries; i++) {
+        failed |= test->tries[i].outcome == BNT_TEST_FAILED;
+    }
+    return failed && test->outcome == BNT_TEST_PASSED;
 }
 
 enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *err)
@@ -67,17 +112,6 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
 }
 
 /* ---- collecting ---- */
-
-static bool tier_from_name(const char *name, enum bnt_test_tier *out)
-{
-    for (int i = 0; i < BNT_TIERS; i++) {
-        if (strcmp(tiers[i].name, name) == 0) {
-            *out = (enum bnt_test_tier)i;
-            return true;
-        }
-    }
-    return false;
-}
 
 static void test_release(struct bnt_test *t)
 {
@@ -172,8 +206,9 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
                                    const struct bnt_strs *filters, struct bnt_err *err)
 {
     struct listed l;
-    enum bnt_test_tier tier;
-    if (!cut_line(line, &l) || !tier_from_name(l.tier, &tier)) {
+    bool whole = cut_line(line, &l);
+    enum bnt_test_tier tier = whole ? bnt_test_tier_from_name(l.tier) : BNT_TIERS;
+    if (tier == BNT_TIERS) {
         return bnt_err_set(err, BNT_E_FILE, "%s --list: not a line about a test: %.80s",
                            run->program, line);
     }
@@ -252,12 +287,14 @@ void bnt_test_run_release(struct bnt_test_run *run)
     }
     free(run->at);
     free(run->order);
+    free(run->parts);
     for (size_t i = 0; i < run->shard.elsewhere.n; i++) {
         free(run->shard.elsewhere.at[i]);
     }
     free(run->shard.elsewhere.at);
     run->at = NULL;
     run->order = NULL;
+    run->parts = NULL;
     run->shard.elsewhere = (struct bnt_test_names){0};
     run->n = 0;
 }
@@ -270,6 +307,7 @@ struct bnt_test_counts bnt_test_count(const struct bnt_test_run *run, const char
         if (!suite || strcmp(t->suite, suite) == 0) {
             c.n++;
             c.of[t->outcome]++;
+            c.n_flaky += bnt_test_is_flaky(t);
             c.wall_ns += t->wall_ns;
         }
     }

@@ -34,6 +34,9 @@ static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
         write_quoted(w, run->model.path);
         report_printf(w, " ");
     }
+    if (run->seed) {
+        report_printf(w, "BNT_TEST_SEED=%llu ", (unsigned long long)run->seed);
+    }
     write_quoted(w, run->program);
     report_printf(w, " --run %s", test->name);
 }

@@ -1,0 +1,48 @@
+/* What the commands below `bnt test` share. */
+#ifndef TESTKIT_CMD_TEST_IMPL_H
+#define TESTKIT_CMD_TEST_IMPL_H
+
+#include "base/opt.h"
+#include "testkit/bnt_test.h"
+
+enum { TEST_REPORT_MAX_BYTES = 256 << 20 };
+
+/* Where a run is written besides the terminal. */
+struct test_reports {
+    const char *junit, *tap, *result;
+    bool json;
+};
+
+#define TEST_REPORT_ROWS(type, member)                                                             \
+    {.kind = BNT_OPT_STR,                                                                          \
+     .long_name = "junit",                                                                         \
+     .arg = "FILE",                                                                                \
+     .help = "write JUnit XML too",                                                                \
+     .offset = offsetof(type, member.junit)},                                                      \
+        {.kind = BNT_OPT_STR,                                                                      \
+         .long_name = "tap",                                                                       \
+         .arg = "FILE",                                                                            \
+         .help = "write TAP (version 14) too",                                                     \
+         .offset = offsetof(type, member.tap)},                                                    \
+        {.kind = BNT_OPT_STR,                                                                      \
+         .long_name = "result",                                                                    \
+         .arg = "FILE",                                                                            \
+         .help = "write the result file, from which bnt test merge and every report can be made",  \
+         .offset = offsetof(type, member.result)},                                                 \
+    {                                                                                              \
+        .kind = BNT_OPT_FLAG, .long_name = "json",                                                 \
+        .help = "the result file on standard output, instead of the table",                        \
+        .offset = offsetof(type, member.json)                                                      \
+    }
+
+/* Print the run and write the files. Returns exit_code, or what went wrong in writing when that is
+ * BNT_OK. */
+enum bnt_status test_reports_write(const struct bnt_test_run *run,
+                                   const struct test_reports *reports, enum bnt_status exit_code);
+/* Print out (or the error that made it impossible) and release it. */
+enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const struct bnt_err *err);
+
+/* How a run ends; the worst thing that happened decides. */
+enum bnt_status test_verdict(const struct bnt_test_run *run, bool strict, bool mock);
+
+#endif
