@@ -50,12 +50,11 @@ OPT_fuzz := -O1
 CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
-# libcurl is opened at run time by fetch/, so that no other command pays for loading it.
+# libcurl and libssl are opened at run time by fetch/ and mock/, so that no other command pays for loading them.
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3 -lzstd
 LIBS_FETCH  := -lyaml
-LIBS_MOCK   := -lssl
 LIBS_TEST   := -lcmocka
 LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
 
@@ -71,9 +70,9 @@ SRC_suites  := $(wildcard testkit/suites/*.c)
 SRC_ci      := $(wildcard ci/*.c)
 SRC_fuzz    := $(wildcard engine/fuzz/*.c)
 
-# bnt-suites alone links cmocka and the mock; it has its own main in testkit/suites/.
-SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_testkit)
-SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_mock) $(SRC_suites) $(SRC_fuzz)
+# bnt-suites alone links cmocka; it has its own main in testkit/suites/.
+SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit)
+SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_suites) $(SRC_fuzz)
 
 # A line per file instead of its command; nothing under `make -s`.
 SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
@@ -94,8 +93,8 @@ help: ## this list
 $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 
-$(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_mock) $(SRC_lib)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL)
+$(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
+	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)
@@ -112,7 +111,7 @@ $(B)/%.o: %.c $(B)/flags
 
 # What the objects and the programs were built from, rewritten only when it changes.
 $(B)/flags: export NOW = $(CC) $(shell $(CC) -dumpfullversion -dumpversion 2>/dev/null) $(CPPFLAGS) $(CFLAGS)
-$(B)/links: export NOW = $(LDFLAGS) $(LIBS_TEST) $(LIBS_MOCK) $(LIBS_ALL) $(SRC_all)
+$(B)/links: export NOW = $(LDFLAGS) $(LIBS_TEST) $(LIBS_ALL) $(SRC_all)
 $(B)/flags $(B)/links: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$NOW" | cmp -s - $@ || printf '%s\n' "$$NOW" >$@

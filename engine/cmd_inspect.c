@@ -96,6 +96,14 @@ static void print_file(const struct inspect *in)
     printf("%s (", g->path);
     put_count(g->file_size, "B");
     printf(")\n");
+    if (strcmp(in->ref->kind, "real") != 0) {
+        struct gguf_str recipe = {"", 0};
+        gguf_get_str(g, BNT_MOCK_RECIPE_KEY, &recipe);
+        put_label("kind");
+        printf("%s, a mock: ", in->ref->kind);
+        put_text(recipe, 512);
+        putchar('\n');
+    }
     if (in->ref->digest[0]) {
         put_label("sha256");
         printf("%s\n", in->ref->digest);

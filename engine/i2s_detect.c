@@ -248,6 +248,11 @@ bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
 {
     struct bnt_file_id id;
     char value[BNT_FACT_MAX], wanted[BNT_FACT_MAX];
+    struct gguf_str said;
+    if (gguf_get_str(m->gguf, I2S_LAYOUT_KEY, &said)) {
+        snprintf(value, sizeof value, "%.*s", said.len < 16 ? (int)said.len : 16, said.data);
+        return i2s_layout_parse(value, layout, NULL) == BNT_OK;
+    }
     if (!bnt_file_identify(m->gguf->path, &id) || !bnt_fact_get(&id, FACT_KEY, value)) {
         return false;
     }

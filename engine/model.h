@@ -99,7 +99,10 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout);
 
 /* "128/32", "64/16" or "4-rows". Errors: USAGE. */
 enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err);
-/* The packing that an earlier check of this file found; what it said is said again. */
+/* A mock, whose text no packing makes sense of, says by which it was packed. */
+#define I2S_LAYOUT_KEY "general.mock.i2s_layout"
+/* The packing that the file states or that an earlier check of it found; what that said is said
+ * again. */
 bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
                 enum i2s_layout *layout);
 /* Find the packing by scoring a fixed text, and remember it. The model is ready to run as 128/32,

@@ -4,6 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/gguf.h"
+
+const char *bnt_model_kind_of_file(const char *path)
+{
+    struct gguf *g = NULL;
+    if (gguf_open(path, GGUF_MODE_AUTO, &g, NULL) != BNT_OK) {
+        return "real";
+    }
+    bool mock = gguf_find(g, BNT_MOCK_KIND_KEY) != NULL;
+    gguf_close(g);
+    return mock ? "tiny" : "real";
+}
+
 enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bnt_model_arg *arg,
                                       struct bnt_model_ref *ref, bool *mock, struct bnt_err *err)
 {
@@ -17,6 +30,9 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
     enum bnt_status st = app->resolve_model(app, arg->name, ref, err);
     if (st != BNT_OK) {
         return st;
+    }
+    if (strcmp(ref->kind, "real") == 0) {
+        ref->kind = bnt_model_kind_of_file(ref->path);
     }
     if (strcmp(ref->kind, "real") == 0) {
         return BNT_OK;

@@ -20,6 +20,14 @@
 #include "base/opt.h"
 #include "base/status.h"
 
+/* The metadata key with which a file says that it is a mock, and of which kind ("tiny"). */
+#define BNT_MOCK_KIND_KEY "general.mock.kind"
+#define BNT_MOCK_RECIPE_KEY "general.mock.recipe"
+
+/* "tiny" for a file that says so of itself, else "real"; static. A file that cannot be read is
+ * whoever opens it next's to refuse. */
+const char *bnt_model_kind_of_file(const char *path);
+
 struct bnt_model_arg {
     const char *name; /* as typed; NULL: the bundled model */
     bool real_model, allow_mock;

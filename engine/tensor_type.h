@@ -90,6 +90,13 @@ struct ternary_source {
 enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1,
                                int8_t *dst, float *scale, struct bnt_err *err);
 
+/* The way back: the whole tensor from its codes w[rows*cols] in {-1, 0, 1} and its one scale, as
+ * the type's own quantiser writes it. shape.data is not looked at; dst has shape.size bytes, which
+ * must be what tensor_size says. TQ1_0 and TQ2_0 keep the scale as a half. Errors: as
+ * ternary_decode. */
+enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t *w, float scale,
+                               uint8_t *dst, struct bnt_err *err);
+
 /* Pack ternary rows into the kernels' form, I2_S 128/32 with every row padded with zero weights to
  * a multiple of 128: w[n_rows*cols] in {-1,0,1} -> dst[n_rows * ternary_row_bytes(cols)]. */
 uint64_t ternary_row_bytes(uint64_t cols); /* ceil(cols/128)*32 */

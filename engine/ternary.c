@@ -92,17 +92,24 @@ static enum bnt_status decode_i2s_rows4(const struct ternary_source *src, uint64
     return BNT_OK;
 }
 
-static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row0, uint64_t row1,
-                                  int8_t *dst, struct bnt_err *err)
+static enum bnt_status check_layout(const struct ternary_source *src, struct bnt_err *err)
 {
     uint64_t weights = src->rows * src->cols;
     bool divides = src->layout == I2S_ROWS4 ? src->rows % 4 == 0
                                             : weights % (src->layout == I2S_ARM ? 64 : 128) == 0;
-    if (!divides) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
-                         "I2_S packing %s does not divide %llu x %llu weights",
-                         i2s_layout_name(src->layout), (unsigned long long)src->rows,
-                         (unsigned long long)src->cols);
+    return divides ? BNT_OK
+                   : gguf_fail(err, GGUF_FAULT_DIMENSIONS,
+                               "I2_S packing %s does not divide %llu x %llu weights",
+                               i2s_layout_name(src->layout), (unsigned long long)src->rows,
+                               (unsigned long long)src->cols);
+}
+
+static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                                  int8_t *dst, struct bnt_err *err)
+{
+    enum bnt_status st = check_layout(src, err);
+    if (st != BNT_OK) {
+        return st;
     }
     if (src->layout == I2S_ROWS4) {
         return decode_i2s_rows4(src, row0, row1, dst, err);
@@ -248,4 +255,100 @@ void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
             }
         }
     }
+}
+
+/* ---- writing ---- */
+
+static void encode_i2s_blocks(const struct ternary_source *shape, const int8_t *w, uint8_t *dst)
+{
+    const unsigned lane = shape->layout == I2S_ARM ? 16 : 32;
+    for (uint64_t base = 0; base < shape->rows * shape->cols; base += 4 * lane) {
+        for (unsigned p = 0; p < lane; p++) {
+            const int8_t *at = w + base + p;
+            *dst++ = (uint8_t)((at[0] + 1) << 6 | (at[lane] + 1) << 4 | (at[2 * lane] + 1) << 2 |
+                               (at[3 * lane] + 1));
+        }
+    }
+}
+
+static void encode_i2s_rows4(const struct ternary_source *shape, const int8_t *w, uint8_t *dst)
+{
+    const uint64_t cols = shape->cols;
+    for (uint64_t r = 0; r < shape->rows; r += 4, w += 4 * cols) {
+        for (uint64_t c = 0; c < cols; c++) {
+            *dst++ = (uint8_t)((w[c] + 1) << 6 | (w[cols + c] + 1) << 4 |
+                               (w[2 * cols + c] + 1) << 2 | (w[3 * cols + c] + 1));
+        }
+    }
+}
+
+/* n trits, `stride` apart, the first the most significant, as a fraction of 256 of 3^5. */
+static uint8_t trits_byte(const int8_t *w, unsigned n, unsigned stride)
+{
+    unsigned v = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        v = 3 * v + (i < n ? (unsigned)(w[i * stride] + 1) : 0);
+    }
+    return (uint8_t)((v * 256 + 242) / 243);
+}
+
+static void encode_tq1_block(const int8_t *w, uint8_t *dst)
+{
+    for (unsigned m = 0; m < 32; m++) {
+        dst[m] = trits_byte(w + m, 5, 32);
+    }
+    for (unsigned m = 0; m < 16; m++) {
+        dst[32 + m] = trits_byte(w + 160 + m, 5, 16);
+    }
+    for (unsigned m = 0; m < 4; m++) {
+        dst[48 + m] = trits_byte(w + 240 + m, 4, 4);
+    }
+}
+
+static void encode_tq2_block(const int8_t *w, uint8_t *dst)
+{
+    for (unsigned i = 0; i < 64; i++) {
+        const int8_t *at = w + i / 32 * 128 + i % 32;
+        dst[i] = (uint8_t)((at[0] + 1) | (at[32] + 1) << 2 | (at[64] + 1) << 4 | (at[96] + 1) << 6);
+    }
+}
+
+static void encode_tq(const struct ternary_source *shape, const int8_t *w, float scale,
+                      uint8_t *dst)
+{
+    const uint32_t block_bytes = tensor_type_info((uint32_t)shape->type)->block_bytes;
+    const uint16_t half = f32_to_f16(scale);
+    for (uint64_t b = 0; b < shape->rows * shape->cols / TQ_BLOCK; b++, dst += block_bytes) {
+        if (shape->type == TENSOR_TQ1_0) {
+            encode_tq1_block(w + b * TQ_BLOCK, dst);
+        } else {
+            encode_tq2_block(w + b * TQ_BLOCK, dst);
+        }
+        memcpy(dst + block_bytes - sizeof half, &half, sizeof half);
+    }
+}
+
+enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t *w, float scale,
+                               uint8_t *dst, struct bnt_err *err)
+{
+    enum bnt_status st = check_source(shape, 0, 0, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (shape->type == TENSOR_TQ1_0 || shape->type == TENSOR_TQ2_0) {
+        encode_tq(shape, w, scale, dst);
+        return BNT_OK;
+    }
+    memset(dst, 0, shape->size);
+    memcpy(dst + shape->size - TAIL_BYTES, &scale, sizeof scale);
+    if (shape->type != TENSOR_I2_S) {
+        return ternary_encode_tl(shape, w, dst, err);
+    }
+    st = check_layout(shape, err);
+    if (st == BNT_OK && shape->layout == I2S_ROWS4) {
+        encode_i2s_rows4(shape, w, dst);
+    } else if (st == BNT_OK) {
+        encode_i2s_blocks(shape, w, dst);
+    }
+    return st;
 }

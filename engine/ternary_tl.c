@@ -223,3 +223,85 @@ enum bnt_status ternary_decode_tl(const struct ternary_source *src, uint64_t row
     return src->type == TENSOR_TL1 ? decode_tl1(src, row0, row1, dst, err)
                                    : decode_tl2(src, row0, row1, dst, err);
 }
+
+/* ---- writing ---- */
+
+static uint8_t pair_code(const int8_t *w)
+{
+    return (uint8_t)(3 * w[0] + w[1] + 4);
+}
+
+static uint8_t pairs_byte(const int8_t *w)
+{
+    return (uint8_t)(pair_code(w) << 4 | pair_code(w + 2));
+}
+
+/* The same walk as tl1_row, with every place computed from row and column. */
+static void tl1_put_row(const struct ternary_source *shape, uint64_t row, const int8_t *w,
+                        uint8_t *dst)
+{
+    const uint64_t bm = shape->tiles.bm, bk = shape->tiles.bk, inner = shape->tiles.bm_inner,
+                   by = 256 / inner;
+    const struct row_place p = place_row(row, bm, inner);
+    uint64_t base = p.tile * bm * shape->cols / 4 + p.inner * inner * bk / 4 +
+                    p.row / 16 * (by / 4) * 16 + p.row % 16;
+    for (uint64_t c = 0; c < shape->cols; c += 4) {
+        uint64_t at = c / bk * (bm * bk / 4) + c % bk / by * (inner * by / 4) + c % by / 4 * 16;
+        dst[base + at] = pairs_byte(w + c);
+    }
+}
+
+/* One triple at column c: its magnitude into a nibble, its sign into a bit; both planes are zero
+ * before. */
+static void tl2_put_triple(const struct ternary_source *shape, uint64_t cols3, uint64_t row,
+                           uint64_t c, const int8_t *w, uint8_t *dst)
+{
+    const uint64_t bm = shape->tiles.bm, bk = shape->tiles.bk;
+    const struct row_place p = place_row(row, bm, TL2_ROWS);
+    int value = 9 * w[0] + 3 * w[1] + w[2];
+    unsigned magnitude = (unsigned)(value < 0 ? -value : value);
+    uint64_t at = p.tile * bm * cols3 / 6 + c / bk * (bm * bk / 6) + p.inner * TL2_ROWS * bk / 6 +
+                  c % bk / 6 * TL2_ROWS + tl2_position(p.row);
+    dst[at] |= (uint8_t)(c / 3 % 2 ? magnitude : magnitude << 4);
+    uint64_t word = shape->rows * cols3 / 6 + p.tile * bm * cols3 / 24 + c / bk * (bm * bk / 24) +
+                    p.inner * TL2_ROWS * bk / 24 + 2 * (p.row % 16) + c % bk / 24 * 32;
+    unsigned bit = 15 - 2 * (unsigned)(c % 24 / 3) - (p.row >= 16 ? 1 : 0);
+    dst[word + bit / 8] |= (uint8_t)((value < 0) << bit % 8);
+}
+
+static void tl2_put_row(const struct ternary_source *shape, const struct tl2_planes *planes,
+                        uint64_t row, const int8_t *w, uint8_t *dst)
+{
+    const uint64_t bm = shape->tiles.bm, cols3 = planes->cols3, cols2 = shape->cols - cols3;
+    const struct row_place p = place_row(row, bm, TL2_ROWS);
+    for (uint64_t c = 0; c < cols3; c += 3) {
+        tl2_put_triple(shape, cols3, row, c, w + c, dst);
+    }
+    uint64_t base = (uint64_t)(planes->pairs - shape->data) + p.tile * bm * cols2 / 4 +
+                    p.inner * TL2_ROWS * TL2_PAIR_COLS / 4 + tl2_position(p.row);
+    for (uint64_t c = 0; c < cols2; c += 4) {
+        uint64_t at =
+            c / TL2_PAIR_COLS * (bm * TL2_PAIR_COLS / 4) + c % TL2_PAIR_COLS / 4 * TL2_ROWS;
+        dst[base + at] = pairs_byte(w + cols3 + c);
+    }
+}
+
+enum bnt_status ternary_encode_tl(const struct ternary_source *shape, const int8_t *w, uint8_t *dst,
+                                  struct bnt_err *err)
+{
+    struct tl2_planes planes = {0};
+    struct ternary_source to = *shape;
+    to.data = dst;
+    bool tl1 = shape->type == TENSOR_TL1;
+    if (!(tl1 ? tl1_tiles_fit(&to) : tl2_find_planes(&to, &planes))) {
+        return bad_tiles(&to, err);
+    }
+    for (uint64_t r = 0; r < shape->rows; r++) {
+        if (tl1) {
+            tl1_put_row(&to, r, w + r * to.cols, dst);
+        } else {
+            tl2_put_row(&to, &planes, r, w + r * to.cols, dst);
+        }
+    }
+    return BNT_OK;
+}

@@ -1,4 +1,9 @@
-/* What stands in for the world in tests.
+/* What stands in for the world in tests: models drawn from a seed, and an HTTP server.
+ *
+ * A tiny model is a GGUF like any other: it goes through the loader, the tokenizer and the kernels,
+ * and what it says means nothing. It is bit-identical for one recipe on every machine. Its keys
+ * general.mock.kind and general.mock.recipe keep it from being taken for a trained one
+ * (engine/model_arg.h), whoever passes it on.
  *
  * The HTTP server: answers from a table of routes, on 127.0.0.1 only, and can misbehave on purpose
  * where a route says so. Every connection has its own thread and carries one request. A route with
@@ -26,11 +31,43 @@
 #ifndef BNT_MOCK_H
 #define BNT_MOCK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/digest.h"
 #include "base/status.h"
+
+/* ---- tiny models ---- */
+
+/* What is NULL or 0 has a default: a BitNet b1.58 of two layers, 256 wide, with 512 tokens; or with
+ * `like`, that file's. */
+struct bnt_mock_recipe {
+    const char *like;      /* a GGUF whose keys, types, shapes and vocabulary are taken */
+    const char *arch;      /* a family of engine/arch.h */
+    const char *type;      /* of linear weights: "i2_s", "tq2_0", "f16"...: any that is read */
+    const char *embd_type; /* of the embedding */
+    const char *tokenizer; /* "bpe" or "spm", drawn from the seed */
+    const char *layout;    /* of I2_S: "128/32", "64/16" or "4-rows" */
+    uint32_t n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab, n_ctx;
+    uint64_t seed;
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+};
+
+struct bnt_mock_made {
+    uint64_t bytes;
+    char digest[BNT_SHA256_HEX];
+    char recipe[512]; /* as general.mock.recipe says it: a command line */
+};
+
+/* Write the model, whole or not at all. Errors: USAGE (shapes that cannot be), NOT_FOUND and FILE
+ * (like), UNSUPPORTED (a family or a type that is not known; TL1 and TL2 of a shape whose tiles are
+ * not known), INTERRUPTED. */
+enum bnt_status bnt_mock_make(const struct bnt_mock_recipe *r, const char *path,
+                              struct bnt_mock_made *out, struct bnt_err *err);
+
+/* ---- HTTP server ---- */
 
 /* Bytes of a fault are counted in the body of the one answer, not in the file. */
 enum bnt_mock_fault {

@@ -3,18 +3,21 @@
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "mock/ssl_lib.h"
+
 #define VALID_S (24 * 3600L)
 
 struct tls_server {
+    const struct ssl_lib *lib;
     SSL_CTX *ctx;
 };
 
 struct tls_conn {
+    const struct ssl_lib *lib;
     SSL *ssl;
 };
 
@@ -72,12 +75,16 @@ enum bnt_status tls_server_new(const char *certificate_path, struct tls_server *
     if (!t) {
         return bnt_err_nomem(err, "mock server", sizeof *t);
     }
-    enum bnt_status st = BNT_OK;
+    enum bnt_status st = ssl_lib_load(&t->lib, err);
+    if (st != BNT_OK) {
+        free(t);
+        return st;
+    }
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *x = key ? make_certificate(key) : NULL;
-    t->ctx = SSL_CTX_new(TLS_server_method());
-    if (!x || !t->ctx || SSL_CTX_use_certificate(t->ctx, x) != 1 ||
-        SSL_CTX_use_PrivateKey(t->ctx, key) != 1) {
+    t->ctx = t->lib->ctx_new(t->lib->server_method());
+    if (!x || !t->ctx || t->lib->ctx_use_certificate(t->ctx, x) != 1 ||
+        t->lib->ctx_use_key(t->ctx, key) != 1) {
         st = bnt_err_set(err, BNT_E_FAILED, "mock server: no certificate could be made");
     }
     if (st == BNT_OK) {
@@ -96,7 +103,7 @@ enum bnt_status tls_server_new(const char *certificate_path, struct tls_server *
 void tls_server_free(struct tls_server *t)
 {
     if (t && t->ctx) {
-        SSL_CTX_free(t->ctx);
+        t->lib->ctx_free(t->ctx);
     }
     free(t);
 }
@@ -107,8 +114,9 @@ struct tls_conn *tls_accept(const struct tls_server *t, int fd)
     if (!c) {
         return NULL;
     }
-    c->ssl = SSL_new(t->ctx);
-    if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1 || SSL_accept(c->ssl) != 1) {
+    c->lib = t->lib;
+    c->ssl = c->lib->ssl_new(t->ctx);
+    if (!c->ssl || c->lib->set_fd(c->ssl, fd) != 1 || c->lib->accept(c->ssl) != 1) {
         tls_close(c, 0);
         return NULL;
     }
@@ -117,21 +125,21 @@ struct tls_conn *tls_accept(const struct tls_server *t, int fd)
 
 ssize_t tls_read(struct tls_conn *c, void *bytes, size_t n)
 {
-    return SSL_read(c->ssl, bytes, n < 16384 ? (int)n : 16384);
+    return c->lib->read(c->ssl, bytes, n < 16384 ? (int)n : 16384);
 }
 
 ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t n)
 {
-    return SSL_write(c->ssl, bytes, n < 16384 ? (int)n : 16384);
+    return c->lib->write(c->ssl, bytes, n < 16384 ? (int)n : 16384);
 }
 
 void tls_close(struct tls_conn *c, int clean)
 {
     if (c->ssl) {
         if (clean) {
-            (void)SSL_shutdown(c->ssl);
+            (void)c->lib->shutdown(c->ssl);
         }
-        SSL_free(c->ssl);
+        c->lib->ssl_free(c->ssl);
     }
     free(c);
 }
