@@ -9,7 +9,8 @@
  * is known beforehand. Otherwise the part restarts.
  *   3. Every 206 says where its bytes belong, and is not believed unless that is what was asked
  * for.
- *   4. Bytes are hashed in their order in the file, as far as they are there without a gap.
+ *   4. Bytes are hashed in their order in the file, as far as they are there without a gap, by a
+ *      thread of its own (hasher.c).
  *   5. A request that failed is repeated only when it may succeed later (http.c), not before the
  *      wait that its server is owed is over, and not for ever (MAX_ATTEMPTS in a row without
  *      progress, RETRIES_MAX in all, max_wait_s of waiting).
@@ -35,42 +36,28 @@
 #define PROGRESS_BYTES (1u << 20) /* a request that brought so much was no failure in a row */
 #define POLL_MS 100
 #define SLICE_NS 100000000u /* of a wait, after which an interrupt is seen */
-#define HASH_BLOCK_BYTES (1u << 20)
-#define HASH_ROUND_BYTES (16u << 20) /* between two looks at the connections */
 #define CONNECTIONS 4
 #define FIRST_BYTES (8u << 20) /* of the first request, when more connections are to follow it */
 
 /* ---- the hash ---- */
 
-static enum bnt_status rewind_hash(struct transfer *t, struct bnt_err *err)
+/* Forget what has arrived. The hash lets go of the file before it is closed. */
+static enum bnt_status begin_anew(struct transfer *t, uint64_t total, const char *validator,
+                                  struct bnt_err *err)
 {
-    bnt_sha256_free(t->hash);
-    t->hash = NULL;
-    t->hashed = t->spec->only_holes ? UINT64_MAX : 0; /* no byte is ever the next one */
-    return bnt_sha256_new(&t->hash, err);
+    enum bnt_status st = hasher_begin(t->hasher, -1, err);
+    if (st == BNT_OK) {
+        st = part_restart(t->part, total, validator, err);
+    }
+    return st == BNT_OK ? hasher_begin(t->hasher, t->part->file.fd, err) : st;
 }
 
-/* Hash what is there without a gap, up to `most` bytes, from the file. */
-static enum bnt_status catch_up(struct transfer *t, uint64_t most, struct bnt_err *err)
+/* Say what is there without a gap, and so may be hashed. */
+static void tell_front(struct transfer *t)
 {
-    uint64_t end = part_front(t->part);
-    enum bnt_status st = BNT_OK;
-    end = end - t->hashed > most ? t->hashed + most : end;
-    while (st == BNT_OK && t->hashed < end) {
-        size_t n =
-            end - t->hashed < HASH_BLOCK_BYTES ? (size_t)(end - t->hashed) : HASH_BLOCK_BYTES;
-        ssize_t got = pread(t->part->file.fd, t->block, n, (off_t)t->hashed);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            errno = got < 0 ? errno : EIO;
-            return bnt_err_errno(err, "cannot read %s", t->part->file.path);
-        }
-        st = bnt_sha256_update(t->hash, t->block, (size_t)got, err);
-        t->hashed += (uint64_t)got;
+    if (!t->spec->only_holes) {
+        hasher_advance(t->hasher, part_front(t->part));
     }
-    return st;
 }
 
 /* ---- mirrors ---- */
@@ -196,11 +183,11 @@ static enum bnt_status restart(struct conn *c, const struct http_head *head, str
         if (&t->conns[i] != c && t->conns[i].mirror) {
             t->conns[i].done = true; /* ended by pump(); not now, libcurl is in a callback */
             t->conns[i].hole = PART_HOLES;
+            t->conns[i].n_held = 0;
         }
     }
-    enum bnt_status st = part_restart(t->part, head->total, head->validator, err);
     c->hole = 0;
-    return st == BNT_OK ? rewind_hash(t, err) : st;
+    return begin_anew(t, head->total, head->validator, err);
 }
 
 /* An answer that its server should not have given; asked without ranges it may do better. */
@@ -299,34 +286,51 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
     return head->code == 206 ? partial_head(c, head, err) : whole_head(c, head, err);
 }
 
-/* Write what of the bytes lies in the hole, and hash it when it is next. */
+/* Write what of the held bytes lies in the hole. */
+static enum bnt_status write_held(struct conn *c, struct bnt_err *err)
+{
+    struct transfer *t = c->t;
+    if (c->hole == PART_HOLES || c->n_held == 0) {
+        return BNT_OK; /* of a content that is not wanted any more, or nothing */
+    }
+    const struct part_hole *h = &t->part->record.holes[c->hole];
+    uint64_t begin = c->pos - c->n_held, high = c->pos < h->end ? c->pos : h->end;
+    if (begin > h->begin) {
+        return bnt_err_set(err, BNT_E_INTERNAL, "a range would leave a gap before it");
+    }
+    uint64_t low = h->begin;
+    enum bnt_status st = BNT_OK;
+    c->n_held = 0;
+    if (low < high) {
+        st = part_write(t->part, c->hole, c->held + (low - begin), (size_t)(high - low), err);
+        tell_front(t);
+    }
+    c->done = st == BNT_OK && h->begin >= h->end;
+    return st;
+}
+
+/* Hold the bytes until there are enough for one write; libcurl hands out 16 KiB at a time. */
 static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
 {
     struct conn *c = ctx;
-    struct transfer *t = c->t;
-    t->result->received_bytes += n;
+    c->t->result->received_bytes += n;
     c->got_bytes += n;
     if (c->done) {
         return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
     }
-    const struct part_hole *h = &t->part->record.holes[c->hole];
-    if (c->pos > h->begin) {
-        return bnt_err_set(err, BNT_E_INTERNAL, "a range would leave a gap before it");
-    }
-    uint64_t low = c->pos > h->begin ? c->pos : h->begin, high = c->pos + n;
-    high = high < h->end ? high : h->end;
     enum bnt_status st = BNT_OK;
-    if (low < high) {
-        const char *from = bytes + (low - c->pos);
-        size_t len = (size_t)(high - low);
-        st = part_write(t->part, c->hole, from, len, err);
-        if (st == BNT_OK && t->hashed == low && part_front(t->part) >= high) {
-            st = bnt_sha256_update(t->hash, from, len, err);
-            t->hashed = high;
+    const struct part_hole *h = &c->t->part->record.holes[c->hole];
+    while (st == BNT_OK && n > 0 && !c->done) {
+        size_t room = TRANSFER_HELD_BYTES - c->n_held, k = n < room ? n : room;
+        memcpy(c->held + c->n_held, bytes, k);
+        c->n_held += k;
+        c->pos += k;
+        bytes += k;
+        n -= k;
+        if (k == room || c->pos >= h->end) {
+            st = write_held(c, err);
         }
     }
-    c->pos += n;
-    c->done = st == BNT_OK && h->begin >= h->end;
     return st;
 }
 
@@ -367,11 +371,11 @@ static enum bnt_status start(struct conn *c, struct mirror *m, size_t hole, stru
     struct http_request request;
     enum bnt_status st = BNT_OK;
     if (part_done_bytes(t->part) > 0 && !may_go_on(t, m)) {
-        st = part_restart(t->part, 0, "", err);
-        st = st == BNT_OK ? rewind_hash(t, err) : st;
+        st = begin_anew(t, 0, "", err);
         hole = 0;
     }
-    *c = (struct conn){.t = t, .mirror = m, .hole = hole, .began_ns = bnt_clock_now_ns()};
+    *c = (struct conn){
+        .t = t, .mirror = m, .hole = hole, .began_ns = bnt_clock_now_ns(), .held = c->held};
     c->pos = t->part->record.holes[hole].begin;
     c->n_login = m->n_logins;
     fill_request(c, &request);
@@ -552,6 +556,12 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
     if (t->lib->multi_perform(t->multi, &running) != CURLM_OK) {
         return bnt_err_nomem(err, "the transfer", 0);
     }
+    for (size_t i = 0; i < t->n_conns; i++) {
+        enum bnt_status st = t->conns[i].mirror ? write_held(&t->conns[i], err) : BNT_OK;
+        if (st != BNT_OK) {
+            return st;
+        }
+    }
     for (CURLMsg *m; (m = t->lib->multi_info_read(t->multi, &left));) {
         char *private = NULL;
         CURLcode rc = m->data.result;
@@ -571,12 +581,10 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
         }
     }
     show_progress(t);
-    enum bnt_status st = catch_up(t, HASH_ROUND_BYTES, err);
-    bool behind = t->hashed < part_front(t->part);
-    if (st == BNT_OK && t->n_active > 0) {
-        (void)t->lib->multi_poll(t->multi, NULL, 0, behind ? 0 : POLL_MS, NULL);
+    if (t->n_active > 0) {
+        (void)t->lib->multi_poll(t->multi, NULL, 0, POLL_MS, NULL);
     }
-    return st;
+    return BNT_OK;
 }
 
 static enum bnt_status check_interrupt(const struct transfer *t, struct bnt_err *err)
@@ -641,9 +649,9 @@ static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
             }
         }
     }
-    while (st == BNT_OK && t->hashed < t->part->record.total) {
+    tell_front(t);
+    while (st == BNT_OK && !hasher_wait(t->hasher, POLL_MS)) {
         st = check_interrupt(t, err);
-        st = st == BNT_OK ? catch_up(t, HASH_ROUND_BYTES, err) : st;
     }
     return st;
 }
@@ -697,20 +705,27 @@ static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
         st = set_mirrors(t, err);
     }
     if (st == BNT_OK) {
-        st = rewind_hash(t, err);
+        st = hasher_new(&t->hasher, err);
+    }
+    if (st == BNT_OK) {
+        st = hasher_begin(t->hasher, t->part->file.fd, err);
     }
     if (st != BNT_OK) {
         return st;
     }
+    tell_front(t);
     t->multi = t->lib->multi_init();
-    t->block = malloc(HASH_BLOCK_BYTES);
     t->began_ns = bnt_clock_now_ns();
     t->n_conns = t->spec->opts->connections ? t->spec->opts->connections : CONNECTIONS;
     t->n_conns = t->n_conns < TRANSFER_CONNECTIONS_MAX ? t->n_conns : TRANSFER_CONNECTIONS_MAX;
-    for (size_t i = 0; i < t->n_conns; i++) {
-        t->conns[i].t = t;
+    t->held = malloc(t->n_conns * TRANSFER_HELD_BYTES);
+    if (!t->multi || !t->held) {
+        return bnt_err_nomem(err, "the transfer", t->n_conns * TRANSFER_HELD_BYTES);
     }
-    return t->multi && t->block ? BNT_OK : bnt_err_nomem(err, "the transfer", HASH_BLOCK_BYTES);
+    for (size_t i = 0; i < t->n_conns; i++) {
+        t->conns[i] = (struct conn){.t = t, .held = t->held + i * TRANSFER_HELD_BYTES};
+    }
+    return BNT_OK;
 }
 
 static void release(struct transfer *t)
@@ -724,8 +739,8 @@ static void release(struct transfer *t)
         (void)t->lib->multi_cleanup(t->multi);
     }
     breaker_close(t->breaker);
-    bnt_sha256_free(t->hash);
-    free(t->block);
+    hasher_free(t->hasher);
+    free(t->held);
     free(t);
 }
 
@@ -761,7 +776,10 @@ enum bnt_status transfer_run(const struct transfer_spec *spec, struct part *part
     }
     if (st == BNT_OK) {
         set_etag(t, out->etag);
-        st = bnt_sha256_hex(t->hash, out->digest, err);
+    }
+    if (st == BNT_OK && !spec->only_holes) {
+        bnt_chunk_tree_free(part->file.tree);
+        st = hasher_finish(t->hasher, out->digest, &part->file.tree, err);
     }
     release(t);
     return st;

@@ -4,10 +4,12 @@
 #define BNT_FETCH_TRANSFER_IMPL_H
 
 #include "fetch/breaker.h"
+#include "fetch/hasher.h"
 #include "fetch/http.h"
 #include "fetch/transfer.h"
 
 #define NS_PER_S 1000000000u
+#define TRANSFER_HELD_BYTES ((size_t)512 << 10) /* written at once */
 
 struct mirror {
     struct source *source;
@@ -34,6 +36,8 @@ struct conn {
     uint64_t want_end; /* of the request; the hole may be longer while its end is unknown */
     uint64_t got_bytes, began_ns;
     unsigned n_login;     /* which login the request has */
+    char *held;           /* the n_held bytes before pos, not written yet */
+    size_t n_held;        /* 0 between two rounds */
     bool done;            /* the hole is full: what still comes is not wanted */
     enum refusal refused; /* the head was not believed; the same mirror may do better */
     char if_range[BNT_CACHE_TAG_MAX];
@@ -46,9 +50,8 @@ struct transfer {
     struct part *part;
     struct breaker *breaker;
     struct transfer_result *result;
-    struct bnt_sha256 *hash;
-    uint64_t hashed;
-    char *block; /* HASH_BLOCK_BYTES */
+    struct hasher *hasher;
+    char *held; /* TRANSFER_HELD_BYTES of each connection */
     struct mirror mirrors[TRANSFER_SOURCES_MAX];
     struct conn conns[TRANSFER_CONNECTIONS_MAX];
     size_t n_mirrors, n_conns, n_active;
