@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum {
-    BLOCK_BYTES = 1 << 20,     /* hashed at once; fewer are left until somebody waits */
+    BLOCK_BYTES = 256 << 10,   /* fits a cache; fewer bytes are left until somebody waits */
     WRITE_BACK_BYTES = 8 << 20 /* written back at once */
 };
 
