@@ -395,10 +395,11 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "nothing; a model that is new in the manifest is added to it, unless --locked.\n"
         "\n"
         "SOURCE is bundled: (the model that comes with bnt), a path, file:///PATH,\n"
-        "https://HOST/PATH, http://HOST/PATH together with --sha256, s3://BUCKET/KEY, or of\n"
-        "the model hub hf://ORG/REPO[@REVISION]/FILE or ORG/REPO[:QUANT]. The bytes are\n"
-        "hashed while they arrive and enter the cache only when they are whole and the digest\n"
-        "is right. The path of each file is printed on standard output.\n"
+        "https://HOST/PATH, http://HOST/PATH together with --sha256, s3://BUCKET/KEY, of a\n"
+        "registry oci://HOST/REPO[:TAG][@sha256:DIGEST][#FILE], or of the model hub\n"
+        "hf://ORG/REPO[@REVISION]/FILE or ORG/REPO[:QUANT]. The bytes are hashed while they\n"
+        "arrive and enter the cache only when they are whole and the digest is right. The path\n"
+        "of each file is printed on standard output.\n"
         "\n"
         "A name that is in the cache already, from the same source, is answered without the\n"
         "network. A local file is read again when its size or time has changed, a remote one\n"
@@ -415,16 +416,18 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"
         "to date, 21 the server failed too often lately (bnt mirror status). SSL_CERT_FILE,\n"
         "SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and ~/.netrc are honoured.",
-    .examples = "  bnt fetch hf://org/repo/m.gguf                # from the model hub, as m\n"
-                "  bnt fetch --locked                            # in CI: what bnt.lock says\n"
-                "  bnt fetch --group nightly                     # some models of bnt.yml\n"
-                "  bnt fetch bundled:                            # the bundled model, as "
-                "tinystories-bitnet\n"
-                "  bnt fetch ./ggml-model-i2_s.gguf --name 2b    # a file that is already here\n"
-                "  bnt fetch https://example.org/m.gguf          # as m\n"
-                "  bnt fetch https://example.org/m.gguf --sha256 $DIGEST   # this content or none\n"
-                "  bnt fetch https://a.org/m.gguf --sha256 $DIGEST --mirror https://b.org/m.gguf\n"
-                "  bnt infer -m 2b -p Hello                      # every command takes the name",
+    .examples =
+        "  bnt fetch hf://org/repo/m.gguf                # from the model hub, as m\n"
+        "  bnt fetch oci://ghcr.io/org/m:v1              # the GGUF of an artifact, as m-v1\n"
+        "  bnt fetch --locked                            # in CI: what bnt.lock says\n"
+        "  bnt fetch --group nightly                     # some models of bnt.yml\n"
+        "  bnt fetch bundled:                            # the bundled model, as "
+        "tinystories-bitnet\n"
+        "  bnt fetch ./ggml-model-i2_s.gguf --name 2b    # a file that is already here\n"
+        "  bnt fetch https://example.org/m.gguf          # as m\n"
+        "  bnt fetch https://example.org/m.gguf --sha256 $DIGEST   # this content or none\n"
+        "  bnt fetch https://a.org/m.gguf --sha256 $DIGEST --mirror https://b.org/m.gguf\n"
+        "  bnt infer -m 2b -p Hello                      # every command takes the name",
     .opts = options,
     .opts_size = sizeof(struct fetch_cmd_opts),
     .run = run_fetch,
