@@ -169,6 +169,24 @@ enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t off
     return BNT_OK;
 }
 
+bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t n)
+{
+    off_t at = (off_t)from_offset, put = (off_t)to_offset;
+    while (n > 0) {
+        size_t part = n;
+        ssize_t w =
+            faulty(BNT_FILE_WRITE, &part) ? -1 : copy_file_range(from, &at, to, &put, part, 0);
+        if (w < 0 && errno == EINTR) {
+            continue;
+        }
+        if (w <= 0) {
+            return false;
+        }
+        n -= (size_t)w;
+    }
+    return true;
+}
+
 /* The folder part of a path; "." when there is none. */
 static enum bnt_status folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err)
 {

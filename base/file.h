@@ -45,6 +45,10 @@ enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *w
 enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t offset,
                                const char *what, struct bnt_err *err);
 
+/* copy_file_range(2) until all is copied: on a file system that can, both files share the blocks.
+ * False: it could not, or not to the end; write the bytes instead. */
+bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t n);
+
 /* rename(2), fsync(2) and unlink(2), through the seam below: what must survive a death goes through
  * these and the writers above. */
 int bnt_file_rename(const char *from, const char *to);

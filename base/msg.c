@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -135,29 +136,60 @@ void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t tota
         .label = label, .total = total, .bytes = bytes, .start_ns = bnt_clock_now_ns()};
 }
 
+/* Append to a line of `size` bytes; what does not fit is cut off. */
+BNT_PRINTF(3, 4)
+static void add(char *line, size_t size, const char *fmt, ...)
+{
+    size_t n = strlen(line);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line + n, size - n, fmt, ap);
+    va_end(ap);
+}
+
+/* Columns of the terminal less one, so that the cursor stays in the line and can wipe it. */
+static size_t columns(void)
+{
+    struct winsize w;
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1;
+    return known ? w.ws_col - 1u : 79;
+}
+
 static void draw(const struct bnt_progress *p, uint64_t now_ns)
 {
-    double s = (double)(now_ns - p->start_ns) / 1e9;
-    double rate = s > 0 ? (double)p->done / s : 0;
-    double unit = p->bytes ? 1e6 : 1;
+    char line[400] = "";
+    const size_t most = columns() + 1, size = most < sizeof line ? most : sizeof line;
+    const double s = (double)(now_ns - p->start_ns) / 1e9;
+    const double rate = s > 0 && p->done > p->base ? (double)(p->done - p->base) / s : 0;
+    const double unit = p->bytes ? 1e6 : 1;
+    const int digits = p->bytes ? 1 : 0;
     const char *name = p->bytes ? " MB" : "";
-    fprintf(stderr, "\r\033[K%s  %.*f%s", p->label, p->bytes ? 1 : 0, (double)p->done / unit, name);
+    add(line, size, "%s  %.*f%s", p->label, digits, (double)p->done / unit, name);
     if (p->total) {
-        fprintf(stderr, " of %.*f%s  %3.0f %%", p->bytes ? 1 : 0, (double)p->total / unit, name,
-                100.0 * (double)p->done / (double)p->total);
+        add(line, size, " of %.*f%s  %3.0f %%", digits, (double)p->total / unit, name,
+            100.0 * (double)p->done / (double)p->total);
     }
-    fprintf(stderr, "  %.1f%s/s", rate / unit, name);
+    add(line, size, "  %.1f%s/s", rate / unit, name);
     if (p->total > p->done && rate > 0) {
-        fprintf(stderr, "  %.0f s left", (double)(p->total - p->done) / rate);
+        add(line, size, "  %.0f s left", (double)(p->total - p->done) / rate);
     }
+    add(line, size, "%s%s", p->from[0] ? "  from " : "", p->from);
+    fprintf(stderr, "\r\033[K%s", line);
     fflush(stderr);
+}
+
+static bool may_draw(void)
+{
+    const char *term = getenv("TERM");
+    return current_level >= BNT_MSG_NORMAL && isatty(STDERR_FILENO) &&
+           !(term && strcmp(term, "dumb") == 0);
 }
 
 void bnt_progress_update(struct bnt_progress *p, uint64_t done)
 {
     p->done = done;
     uint64_t now = bnt_clock_now_ns();
-    if (now - p->last_ns < REDRAW_NS || current_level < BNT_MSG_NORMAL || !isatty(STDERR_FILENO)) {
+    if (now - p->last_ns < REDRAW_NS || !may_draw()) {
         return;
     }
     p->last_ns = now;

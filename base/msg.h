@@ -29,12 +29,14 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
 /* True when stream (1 or 2) may be coloured. */
 bool bnt_msg_colored(int fd);
 
-/* One line on a terminal that redraws itself at most 10 times a second; silent elsewhere and under
- * --quiet. */
+/* One line on a terminal that redraws itself at most 10 times a second, cut to the terminal's
+ * width; silent elsewhere, on a "dumb" terminal and under --quiet. */
 struct bnt_progress {
     const char *label; /* borrowed */
     uint64_t total;    /* units; 0: unknown */
     bool bytes;        /* show as MB and MB/s */
+    uint64_t base;     /* units that were done before it began: no part of the rate */
+    char from[96];     /* who they come from, or "" */
     uint64_t start_ns, last_ns, done;
     bool shown;
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/msg.h"
 
 enum {
@@ -46,6 +47,27 @@ enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err
     }
     bnt_err_set(err, BNT_E_USAGE, "'%s' is not a size", text);
     bnt_err_hint(err, "write bytes with an optional suffix, e.g. 500M, 1.5G, 512Mi");
+    return BNT_E_USAGE;
+}
+
+enum bnt_status bnt_parse_duration(const char *text, int64_t *seconds, struct bnt_err *err)
+{
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char *end = NULL;
+    errno = 0;
+    uint64_t n = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0, total;
+    for (size_t i = 0; end && errno == 0 && i < sizeof units / sizeof units[0]; i++) {
+        if (*end == units[i].unit && end[1] == '\0' && n > 0 &&
+            bnt_mul_u64(n, units[i].seconds, &total) && total <= INT64_MAX) {
+            *seconds = (int64_t)total;
+            return BNT_OK;
+        }
+    }
+    bnt_err_set(err, BNT_E_USAGE, "'%.40s' is not a time", text);
+    bnt_err_hint(err, "write a number and s, m, h or d: 7d");
     return BNT_E_USAGE;
 }
 

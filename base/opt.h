@@ -100,6 +100,9 @@ enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct 
 /* Bytes from text with a suffix (see BNT_OPT_SIZE). */
 enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err);
 
+/* Seconds from text with a unit: 90s, 30m, 12h, 7d; more than 0. */
+enum bnt_status bnt_parse_duration(const char *text, int64_t *seconds, struct bnt_err *err);
+
 /* The closest of NULL-terminated names to `word` by edit distance, or NULL when none is near. */
 const char *bnt_did_you_mean(const char *word, const char *const *names);
 

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/cache_dir.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -145,11 +146,43 @@ enum bnt_status bnt_chunk_tree_update(struct bnt_chunk_tree *t, const void *byte
 /* Only after the last update. */
 enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA256_HEX],
                                     struct bnt_err *err);
-void bnt_chunk_tree_free(struct bnt_chunk_tree *t); /* NULL is fine */
+void bnt_chunk_tree_free(struct bnt_chunk_tree *t);           /* NULL is fine */
+uint64_t bnt_chunk_tree_size(const struct bnt_chunk_tree *t); /* bytes of the content */
+/* The tree of a file. */
+enum bnt_status bnt_chunk_tree_of_file(const char *path, struct bnt_chunk_tree **out,
+                                       struct bnt_err *err);
+/* The form in which trees lie in the cache and travel: append it to a buffer of at most
+ * BNT_CHUNK_TREE_MAX_BYTES, and read it. A server has the tree of FILE as FILE with this suffix.
+ * Errors of reading: FILE, when it is not whole. */
+#define BNT_CHUNK_TREE_SUFFIX ".bnttree"
+#define BNT_CHUNK_TREE_MAX_BYTES ((size_t)48 + ((size_t)1 << 18) * BNT_SHA256_BYTES) /* 1 TiB */
+enum bnt_status bnt_chunk_tree_encode(struct bnt_chunk_tree *t, struct bnt_buf *out,
+                                      struct bnt_err *err);
+enum bnt_status bnt_chunk_tree_decode(const void *bytes, size_t n, struct bnt_chunk_tree **out,
+                                      struct bnt_err *err);
 /* Of a blob that is in the cache; hex is "" when its tree is not known, which a verification
  * heals. */
 enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest,
                                     char hex[BNT_SHA256_HEX], struct bnt_err *err);
+
+/* The same as a whole; NULL in *out when it is not known. */
+enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
+                                    struct bnt_chunk_tree **out, struct bnt_err *err);
+
+/* Build a file from the chunks that the cache has: every chunk of the wanted tree that some hot
+ * blob has, wherever in it, is compared with its leaf and put where it belongs in `fd` (blocks are
+ * shared where the file system can). What is missing is told by ranges, ascending and apart. */
+struct bnt_cache_range {
+    uint64_t begin, end; /* bytes; end is not part of it */
+};
+struct bnt_cache_reuse {
+    struct bnt_cache_range *missing;
+    size_t n_missing;
+    uint64_t reused_bytes;
+};
+enum bnt_status bnt_cache_reuse_chunks(struct bnt_cache *c, const struct bnt_chunk_tree *want,
+                                       int fd, struct bnt_cache_reuse *out, struct bnt_err *err);
+void bnt_cache_reuse_release(struct bnt_cache_reuse *r);
 
 /* Which chunks of a blob are not what they were. */
 struct bnt_cache_damage {

@@ -369,7 +369,7 @@ static enum bnt_status keep_tree(struct bnt_cache *c, struct bnt_cache_temp *t, 
         return st;
     }
     if (st == BNT_OK && !t->tree) {
-        st = tree_of_file(t->path, &t->tree, err);
+        st = bnt_chunk_tree_of_file(t->path, &t->tree, err);
     }
     return st == BNT_OK ? tree_store(c->dir, digest, t->tree, err) : st;
 }
@@ -476,7 +476,7 @@ static void note_tree(struct bnt_cache *c, const struct bnt_cache_entry *e, cons
     if (index_is_readonly(c->index) || tree_load(c->dir, e->digest, &t, NULL) != BNT_OK) {
         return;
     }
-    if (!t && tree_of_file(path, &t, NULL) == BNT_OK) {
+    if (!t && bnt_chunk_tree_of_file(path, &t, NULL) == BNT_OK) {
         (void)tree_store(c->dir, e->digest, t, NULL);
     }
     bnt_chunk_tree_free(t);

@@ -2,10 +2,8 @@
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
-#include "base/checked.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "cache/bnt_cache.h"
@@ -200,25 +198,15 @@ static const struct bnt_opt gc_options[] = {
     BNT_OPT_END,
 };
 
-/* "7d" in seconds. */
+/* "7d" in seconds; text may be NULL. */
 static enum bnt_status parse_age(const char *option, const char *text, int64_t *age_s)
 {
-    static const struct {
-        char unit;
-        uint64_t seconds;
-    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-    char *end = NULL;
-    uint64_t n = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
-    for (size_t i = 0; end && i < sizeof units / sizeof units[0]; i++) {
-        uint64_t seconds;
-        if (*end == units[i].unit && end[1] == '\0' && n > 0 &&
-            bnt_mul_u64(n, units[i].seconds, &seconds) && seconds <= INT64_MAX) {
-            *age_s = (int64_t)seconds;
-            return BNT_OK;
-        }
+    struct bnt_err err = {0};
+    if (!text || bnt_parse_duration(text, age_s, &err) == BNT_OK) {
+        return BNT_OK;
     }
-    return bnt_msg_fail(BNT_E_USAGE, "write a number and s, m, h or d: 7d",
-                        "%s: '%.40s' is not an age", option, text);
+    (void)bnt_err_context(&err, "%s", option);
+    return bnt_msg_error(&err);
 }
 
 static bool is_listed(void *ctx, const char *digest)
@@ -288,9 +276,8 @@ static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_
                                      .min_free_bytes = o->min_free,
                                      .keep_latest = (uint64_t)o->keep_latest,
                                      .dry_run = o->dry_run};
-    if ((o->max_age && parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK) ||
-        (o->demote_after &&
-         parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK)) {
+    if (parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK ||
+        parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK) {
         return BNT_E_USAGE;
     }
     if (lock && digest_list_read(listed, lock, &err) != BNT_OK) {

@@ -95,7 +95,7 @@ enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cach
     int fd = -1;
     *out = (struct bnt_cache_damage){0};
     enum bnt_status st = tree_load(c->dir, entry->digest, &t, err);
-    if (st == BNT_OK && t && tree_size(t) == entry->size) {
+    if (st == BNT_OK && t && bnt_chunk_tree_size(t) == entry->size) {
         out->has_tree = true;
         out->n_chunks = tree_leaves(t);
         st = open_damaged(c, entry->digest, &fd, err);
@@ -171,7 +171,7 @@ static enum bnt_status fill_temp(const struct repair *r, struct bnt_err *err)
     bool shared = r->from >= 0 && ioctl(r->temp->fd, FICLONE, r->from) == 0;
     enum bnt_status st = BNT_OK;
     size_t b = 0;
-    if (shared && ftruncate(r->temp->fd, (off_t)tree_size(r->tree)) != 0) {
+    if (shared && ftruncate(r->temp->fd, (off_t)bnt_chunk_tree_size(r->tree)) != 0) {
         st = bnt_err_errno(err, "cache: cannot cut %s", r->temp->path);
     }
     for (size_t i = 0; st == BNT_OK && i < tree_leaves(r->tree); i++) {

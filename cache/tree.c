@@ -26,9 +26,6 @@
 
 enum { RAW = BNT_SHA256_BYTES, HEAD = 8 + 8 + RAW };
 
-/* Above any file that a cache holds: 2^40 bytes are 262,144 leaves of 32 bytes. */
-#define TREE_FILE_MAX ((size_t)HEAD + ((size_t)1 << 18) * RAW)
-
 struct bnt_chunk_tree {
     uint64_t size; /* bytes so far */
     uint8_t (*leaf)[RAW];
@@ -158,7 +155,7 @@ enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA25
     return st;
 }
 
-uint64_t tree_size(const struct bnt_chunk_tree *t)
+uint64_t bnt_chunk_tree_size(const struct bnt_chunk_tree *t)
 {
     return t->size;
 }
@@ -172,6 +169,11 @@ size_t tree_leaf_bytes(const struct bnt_chunk_tree *t, size_t i)
 {
     uint64_t rest = t->size - (uint64_t)i * BNT_CACHE_CHUNK_BYTES;
     return rest < BNT_CACHE_CHUNK_BYTES ? (size_t)rest : BNT_CACHE_CHUNK_BYTES;
+}
+
+const uint8_t *tree_leaf(const struct bnt_chunk_tree *t, size_t i)
+{
+    return t->leaf[i];
 }
 
 enum bnt_status tree_leaf_is(const struct bnt_chunk_tree *t, size_t i, const void *bytes, size_t n,
@@ -195,7 +197,8 @@ enum bnt_status tree_leaf_is(const struct bnt_chunk_tree *t, size_t i, const voi
     return st;
 }
 
-enum bnt_status tree_of_file(const char *path, struct bnt_chunk_tree **out, struct bnt_err *err)
+enum bnt_status bnt_chunk_tree_of_file(const char *path, struct bnt_chunk_tree **out,
+                                       struct bnt_err *err)
 {
     struct bnt_mapping m;
     *out = NULL;
@@ -229,18 +232,34 @@ enum bnt_status tree_path(const char *dir, const char *digest, char out[BNT_PATH
     return bnt_path_format(out, err, "%s/" TREES "/%.2s/%s", dir, digest, digest);
 }
 
-enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk_tree *t,
-                           struct bnt_err *err)
+enum bnt_status tree_root_folder(const char *dir, char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    return bnt_path_format(out, err, "%s/" TREES, dir);
+}
+
+enum bnt_status bnt_chunk_tree_encode(struct bnt_chunk_tree *t, struct bnt_buf *out,
+                                      struct bnt_err *err)
 {
     uint8_t head[HEAD];
-    char path[BNT_PATH_MAX];
-    struct bnt_cache_temp temp = {.fd = -1};
     memcpy(head, MAGIC, 8);
     enum bnt_status st = complete(t, err);
     if (st == BNT_OK) {
         put_u64(head + 8, t->size);
         st = root_of(t, head + 16, err);
     }
+    if (st == BNT_OK) {
+        st = bnt_buf_append(out, head, sizeof head, err);
+    }
+    return st == BNT_OK && t->n > 0 ? bnt_buf_append(out, t->leaf, t->n * RAW, err) : st;
+}
+
+enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk_tree *t,
+                           struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf bytes = BNT_BUF(BNT_CHUNK_TREE_MAX_BYTES);
+    struct bnt_cache_temp temp = {.fd = -1};
+    enum bnt_status st = bnt_chunk_tree_encode(t, &bytes, err);
     if (st == BNT_OK) {
         st = bnt_path_format(path, err, "%s/" TREES "/%.2s", dir, digest);
     }
@@ -254,10 +273,7 @@ enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk
         st = store_temp_open(dir, &temp, err);
     }
     if (st == BNT_OK) {
-        st = bnt_write_all(temp.fd, head, sizeof head, temp.path, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_write_all(temp.fd, t->leaf, t->n * RAW, temp.path, err);
+        st = bnt_write_all(temp.fd, bytes.data, bytes.len, temp.path, err);
     }
     if (st == BNT_OK && bnt_file_rename(temp.path, path) != 0) {
         st = bnt_err_errno(err, "cache: cannot rename %s to %s", temp.path, path);
@@ -265,6 +281,7 @@ enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk
         temp.path[0] = '\0';
     }
     bnt_cache_temp_release(&temp);
+    bnt_buf_release(&bytes);
     return st;
 }
 
@@ -292,33 +309,50 @@ static enum bnt_status parse(const uint8_t *bytes, size_t n, struct bnt_chunk_tr
     return st;
 }
 
-enum bnt_status tree_load(const char *dir, const char *digest, struct bnt_chunk_tree **out,
-                          struct bnt_err *err)
+/* The tree that the bytes are; NULL when they are not whole. */
+static enum bnt_status decode(const void *bytes, size_t n, struct bnt_chunk_tree **out,
+                              struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX];
     bool whole = false;
-    struct bnt_buf bytes = BNT_BUF(TREE_FILE_MAX);
     struct bnt_chunk_tree *t = NULL;
     *out = NULL;
-    enum bnt_status st = tree_path(dir, digest, path, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    if (bnt_file_read(path, &bytes, NULL) != BNT_OK) {
-        bnt_buf_release(&bytes);
-        return BNT_OK;
-    }
-    st = bnt_chunk_tree_new(&t, err);
+    enum bnt_status st = bnt_chunk_tree_new(&t, err);
     if (st == BNT_OK) {
-        st = parse((const uint8_t *)bnt_buf_view(&bytes), bytes.len, t, &whole, err);
+        st = parse(bytes, n, t, &whole, err);
     }
-    bnt_buf_release(&bytes);
     if (whole) {
         *out = t;
     } else {
         bnt_chunk_tree_free(t);
     }
     return st;
+}
+
+enum bnt_status bnt_chunk_tree_decode(const void *bytes, size_t n, struct bnt_chunk_tree **out,
+                                      struct bnt_err *err)
+{
+    enum bnt_status st = decode(bytes, n, out, err);
+    return st == BNT_OK && !*out ? bnt_err_set(err, BNT_E_FILE, "not a whole chunk tree") : st;
+}
+
+enum bnt_status tree_load(const char *dir, const char *digest, struct bnt_chunk_tree **out,
+                          struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf bytes = BNT_BUF(BNT_CHUNK_TREE_MAX_BYTES);
+    *out = NULL;
+    enum bnt_status st = tree_path(dir, digest, path, err);
+    if (st == BNT_OK && bnt_file_read(path, &bytes, NULL) == BNT_OK) {
+        st = decode(bnt_buf_view(&bytes), bytes.len, out, err);
+    }
+    bnt_buf_release(&bytes);
+    return st;
+}
+
+enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
+                                    struct bnt_chunk_tree **out, struct bnt_err *err)
+{
+    return tree_load(bnt_cache_folder(c), digest, out, err);
 }
 
 void tree_remove(const char *dir, const char *digest)

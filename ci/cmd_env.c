@@ -38,6 +38,7 @@ static const struct env_row rows[] = {
     {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
     {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
+    {"BNT_FETCH_TIMEOUT", NULL, "time for a whole `bnt fetch`, as --timeout has it (900)"},
     {"HF_ENDPOINT", NULL, "the model hub of hf:// sources (https://huggingface.co)"},
     {"HF_TOKEN", NULL, "token for the hub, shown as ***"},
     {"HF_TOKEN_PATH", NULL, "file with the token, without HF_TOKEN"},

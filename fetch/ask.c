@@ -8,6 +8,7 @@
 
 #include "fetch/curl_lib.h"
 #include "fetch/http.h"
+#include "fetch/fetch_stop.h"
 
 #define CONNECT_TIMEOUT_MS 20000
 #define TOTAL_TIMEOUT_S 60L
@@ -57,7 +58,7 @@ static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_t
 {
     const struct asking *q = ctx;
     (void)total, (void)done, (void)up_total, (void)up;
-    return q->a->opts->interrupted && *q->a->opts->interrupted;
+    return fetch_stop(q->a->opts, "", NULL) != BNT_OK;
 }
 
 static CURLcode set_accept(struct asking *q)
@@ -121,7 +122,7 @@ static CURLcode set_callbacks(struct asking *q)
 static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt_err *err)
 {
     if (rc == CURLE_ABORTED_BY_CALLBACK) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
+        return fetch_stop(q->a->opts, "while a server was asked", err);
     }
     if (q->failed.status != BNT_OK) {
         return bnt_err_set(err, BNT_E_NETWORK, "%.300s: the answer is too large", q->a->shown);

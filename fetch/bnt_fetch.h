@@ -31,10 +31,43 @@
 /* Bytes done and bytes in all, 0 while unknown. */
 typedef void bnt_fetch_progress_fn(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
 
+/* When a source is asked whether it has something new. docs/manifest.md says what each means. */
+enum bnt_fetch_update {
+    BNT_FETCH_UPDATE_DEFAULT, /* nothing was said: if missing */
+    BNT_FETCH_UPDATE_NEVER,
+    BNT_FETCH_UPDATE_IF_MISSING,
+    BNT_FETCH_UPDATE_DAILY,
+    BNT_FETCH_UPDATE_ALWAYS,
+};
+#define BNT_FETCH_UPDATE_WORDS "never|if-missing|daily|always"
+#define BNT_FETCH_DAY_S 86400
+
+/* What happens on the way. */
+enum bnt_fetch_event_kind {
+    BNT_FETCH_START,       /* a transfer begins; done_bytes are there from an earlier one */
+    BNT_FETCH_RETRY,       /* a server failed and is asked again after wait_ms */
+    BNT_FETCH_MIRROR_IN,   /* the first bytes of a server came */
+    BNT_FETCH_MIRROR_OUT,  /* a server is not asked any more */
+    BNT_FETCH_CIRCUIT,     /* the same, without a request: it failed too often lately */
+    BNT_FETCH_HEDGE,       /* a range that hangs is asked of this server, too */
+    BNT_FETCH_TRANSFERRED, /* the transfer is over, well or not: done_bytes came now */
+    BNT_FETCH_VERIFIED,    /* the bytes have the digest that they must have */
+};
+struct bnt_fetch_event {
+    enum bnt_fetch_event_kind kind;
+    const char *server; /* "https://example.org:443"; NULL: of no server */
+    const char *why;    /* "" when there is nothing to say */
+    enum bnt_status status;
+    uint64_t wait_ms;
+    uint64_t done_bytes, total_bytes; /* total 0: not known */
+};
+typedef void bnt_fetch_event_fn(void *ctx, const struct bnt_fetch_event *event);
+
 struct bnt_fetch_opts {
     const char *name;   /* NULL: the file's name without .gguf */
     const char *sha256; /* NULL, or the digest that the content must have, in either case */
     uint64_t size;      /* bytes that the content has; 0: not known */
+    const char *tree;   /* NULL, or the root that its chunk tree must have */
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */
     bool move_name;     /* let the name move to another source, without fetching what is there */
@@ -49,10 +82,12 @@ struct bnt_fetch_opts {
     uint32_t connections;   /* 0: 4; at most 16 */
     uint64_t limit_bytes_s; /* 0: none; of all connections together */
     uint32_t max_attempts;  /* 0: 5 failures of a server in a row, without progress, are the end */
-    uint32_t max_wait_s; /* 0: 300 s of waiting in all, for servers that fail or ask for a pause */
+    uint32_t max_wait_s;  /* 0: 300 s of waiting in all, for servers that fail or ask for a pause */
+    uint64_t deadline_ns; /* of the monotonic clock; past it everything ends with TIME. 0: none */
     const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
     bnt_fetch_progress_fn *progress;          /* may be NULL */
-    void *ctx;
+    bnt_fetch_event_fn *event;                /* may be NULL */
+    void *ctx;                                /* of both */
 };
 #define BNT_FETCH_STALL_BYTES_S 1024
 #define BNT_FETCH_MIRRORS_MAX 15
@@ -61,13 +96,15 @@ struct bnt_fetch_result {
     struct bnt_cache_entry entry;
     char path[BNT_PATH_MAX]; /* of the blob */
     bool hit;                /* nothing was read or downloaded */
+    uint64_t reused_bytes;   /* of a download: taken from other models of the cache */
 };
 
 /* Errors by cause: USAGE a source or name that cannot be, or a name that another source has;
  * DIGEST; OFFLINE; AUTH 401, 403, 407; NOT_FOUND 404, 410, no such file; RATE_LIMIT 429; NETWORK
  * time-out, DNS, refused, reset, TLS, a body that ends early, a refused redirect, 408 and 5xx,
  * after all attempts; CIRCUIT the server failed too often lately and was not asked; NO_SPACE;
- * INTERRUPTED; UNSUPPORTED a scheme that is not known, or no libcurl; FAILED any other answer. */
+ * TIME the deadline; INTERRUPTED; UNSUPPORTED a scheme that is not known, or no libcurl; FAILED any
+ * other answer. */
 enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err);

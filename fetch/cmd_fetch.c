@@ -1,22 +1,29 @@
 /* `bnt fetch`: bring models into the cache and say where they lie: sources, or models of a
  * manifest.
  */
-#include <jansson.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/app.h"
+#include "base/clock.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "fetch/bnt_fetch.h"
+#include "fetch/cmd_fetch_tell.h"
 #include "fetch/commands.h"
 #include "fetch/project.h"
 #include "fetch/unpack.h"
 
+#define TIMEOUT_S 900
+#define TIMEOUT_MAX_S (7 * 24 * 3600)
+
 struct fetch_cmd_opts {
-    const char *name, *sha256, *manifest, *group, *unpack;
+    const char *name, *sha256, *manifest, *group, *unpack, *timeout;
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
@@ -83,9 +90,14 @@ static const struct bnt_opt options[] = {
      .arg = "BYTES",
      .help = "per second and file, all connections together [no limit]",
      .offset = offsetof(struct fetch_cmd_opts, limit_bytes_s)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "timeout",
+     .arg = "TIME",
+     .help = "of all together: seconds, or with a unit (15m); 0: none; exit code 19 [900]",
+     .offset = offsetof(struct fetch_cmd_opts, timeout)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "json",
-     .help = "one JSON value on standard output: of one SOURCE an object, else a list",
+     .help = "events on standard output, one JSON object per line; the last is the result",
      .offset = offsetof(struct fetch_cmd_opts, json)},
     {.kind = BNT_OPT_FLAG,
      .short_name = 'q',
@@ -101,46 +113,130 @@ struct fetching {
     struct project_opts opts;
     struct project project;
     bool have_project;
-    json_t *results; /* of --json */
     const volatile sig_atomic_t *interrupted;
-    struct bnt_progress progress;
+    struct fetch_tell tell;
+    uint64_t began_ns;
+    enum bnt_status first; /* why the first that failed did */
+    size_t n_wanted, n_failed;
+    struct bnt_buf failed; /* their names, as far as they fit */
 };
 
-static void show_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+/* ---- time ---- */
+
+static volatile sig_atomic_t json_at_alarm;
+
+/* The time is over and something does not look at the clock: a disk that hangs, a resolver. What is
+ * on the disk is safe at any point, so it may end here; only calls that are safe in a handler. */
+static void on_alarm(int number)
 {
-    struct bnt_progress *p = ctx;
-    p->total = total_bytes;
-    bnt_progress_update(p, done_bytes);
+    (void)number;
+    static const char text[] =
+        "error: the time for fetching was over, and a step hung\n"
+        "  hint: what has arrived is kept: run the same command again and it "
+        "goes on from there\n";
+    static const char event[] = "{\"event\":\"result\",\"exit\":19,\"files\":[]}\n";
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    if (json_at_alarm && written > 0) {
+        written = write(STDOUT_FILENO, event, sizeof event - 1);
+    }
+    _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_TIME);
 }
 
-/* ---- what is printed ---- */
-
-static enum bnt_status keep_json(struct fetching *f, const struct bnt_fetch_result *r)
+/* All of the command ends within so many seconds: by itself, or, a tenth later, by force. */
+static void set_deadline(struct fetching *f, int64_t timeout_s)
 {
-    const struct bnt_cache_entry *e = &r->entry;
-    json_t *value =
-        json_pack("{s:s, s:s, s:s, s:I, s:s, s:b}", "name", e->name, "path", r->path, "digest",
-                  e->digest, "size", (json_int_t)e->size, "source", e->source, "hit", (int)r->hit);
-    if (f->o->unpack) {
-        (void)json_object_set_new(value, "unpacked", json_string(f->o->unpack));
+    const uint64_t limit_ns = (uint64_t)timeout_s * 1000000000u;
+    const int64_t tenth_s = timeout_s / 10, grace_s = tenth_s < 1 ? 1 : tenth_s > 30 ? 30 : tenth_s;
+    f->opts.fetch.deadline_ns = timeout_s > 0 ? f->began_ns + limit_ns : 0;
+    json_at_alarm = f->o->json;
+    signal(SIGALRM, on_alarm);
+    alarm(timeout_s > 0 ? (unsigned)(timeout_s + grace_s) : 0);
+}
+
+static enum bnt_status parse_timeout(const char *text, int64_t *timeout_s, struct bnt_err *err)
+{
+    const bool bare = text[strspn(text, "0123456789")] == '\0' && text[0];
+    char seconds[32];
+    if (strcmp(text, "0") == 0) {
+        *timeout_s = 0;
+        return BNT_OK;
     }
-    return json_array_append_new(f->results, value) == 0
-               ? BNT_OK
-               : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+    snprintf(seconds, sizeof seconds, "%.20s%s", text, bare ? "s" : "");
+    enum bnt_status st = bnt_parse_duration(seconds, timeout_s, err);
+    if (st == BNT_OK && *timeout_s > TIMEOUT_MAX_S) {
+        st = bnt_err_set(err, BNT_E_USAGE, "%.20s is more than a week", text);
+    }
+    return st;
+}
+
+/* --timeout, else BNT_FETCH_TIMEOUT, else what the manifest says, else the default. */
+static enum bnt_status settle_timeout(struct fetching *f, struct bnt_err *err)
+{
+    const char *variable = getenv("BNT_FETCH_TIMEOUT");
+    const char *text = f->o->timeout ? f->o->timeout : variable && variable[0] ? variable : NULL;
+    int64_t timeout_s = TIMEOUT_S;
+    if (!text && f->have_project && f->project.manifest.timeout_s > 0) {
+        timeout_s = f->project.manifest.timeout_s;
+    }
+    enum bnt_status st = text ? parse_timeout(text, &timeout_s, err) : BNT_OK;
+    if (st != BNT_OK) {
+        return bnt_err_context(err, "%s", f->o->timeout ? "--timeout" : "BNT_FETCH_TIMEOUT");
+    }
+    set_deadline(f, timeout_s);
+    return BNT_OK;
+}
+
+/* ---- one of several ---- */
+
+/* Note how one went. Whether the next one is to be fetched: an end that the user or the clock
+ * wants is one for all. */
+static bool go_on(struct fetching *f, const char *name, enum bnt_status st)
+{
+    f->n_wanted++;
+    if (st != BNT_OK) {
+        f->first = f->first == BNT_OK ? st : f->first;
+        (void)bnt_buf_printf(&f->failed, NULL, "%s%.80s", f->n_failed ? ", " : "", name);
+        f->n_failed++;
+    }
+    return st != BNT_E_INTERRUPTED && st != BNT_E_TIME;
+}
+
+/* What has failed among several. */
+static void summarise(const struct fetching *f)
+{
+    if (f->n_wanted > 1 && f->n_failed > 0) {
+        bnt_msg_warn(f->n_failed < f->n_wanted ? "the others are in the cache" : NULL,
+                     "%zu of %zu could not be fetched: %s", f->n_failed, f->n_wanted,
+                     bnt_buf_view(&f->failed));
+    }
+}
+
+/* A usage error that this command finds. */
+BNT_PRINTF(3, 4)
+static enum bnt_status refuse(struct fetching *f, const char *hint, const char *fmt, ...)
+{
+    char text[300];
+    struct bnt_err err = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    bnt_err_set(&err, BNT_E_USAGE, "%s", text);
+    bnt_err_hint(&err, "%s", hint);
+    return fetch_tell_error(&f->tell, &err);
 }
 
 /* Under --unpack: what came, in a folder. */
-static enum bnt_status unpack_result(struct fetching *f, const struct bnt_fetch_result *r)
+static enum bnt_status unpack_result(struct fetching *f, const struct bnt_fetch_result *r,
+                                     struct bnt_err *err)
 {
     static const struct unpack_limits limits = UNPACK_LIMITS;
     struct unpack_count count;
-    struct bnt_err err = {0};
     if (!f->o->unpack) {
         return BNT_OK;
     }
-    if (unpack(r->path, f->o->unpack, &limits, f->interrupted, &count, &err) != BNT_OK) {
-        (void)bnt_err_context(&err, "%s", r->entry.name);
-        return bnt_msg_error(&err);
+    if (unpack(r->path, f->o->unpack, &limits, f->interrupted, &count, err) != BNT_OK) {
+        return bnt_err_context(err, "%s", r->entry.name);
     }
     if (!f->o->quiet) {
         bnt_msg_note("%s: %llu files, %.1f MB", f->o->unpack, (unsigned long long)count.files,
@@ -149,32 +245,21 @@ static enum bnt_status unpack_result(struct fetching *f, const struct bnt_fetch_
     return BNT_OK;
 }
 
-static enum bnt_status report(struct fetching *f, const struct bnt_fetch_result *r)
+/* A file came, or it did not. */
+static enum bnt_status report(struct fetching *f, enum bnt_status st,
+                              const struct bnt_fetch_result *r, struct bnt_err *err)
 {
-    const struct bnt_cache_entry *e = &r->entry;
-    if (!f->o->quiet && r->hit) {
-        bnt_msg_note("%s is in the cache already, from %s", e->name, e->source);
-    } else if (!f->o->quiet) {
-        bnt_msg_note("%s: %.1f MB from %s, sha256 %.12s", e->name, (double)e->size / 1e6, e->source,
-                     e->digest);
-    }
-    enum bnt_status st = unpack_result(f, r);
-    if (st == BNT_OK && f->o->json) {
-        return keep_json(f, r);
+    fetch_tell_pause(&f->tell);
+    if (st == BNT_OK) {
+        st = unpack_result(f, r, err);
     }
     if (st == BNT_OK) {
-        puts(f->o->unpack ? f->o->unpack : r->path);
+        fetch_tell_done(&f->tell, r, f->o->unpack);
+    } else {
+        (void)fetch_tell_error(&f->tell, err);
     }
+    fetch_tell_forget(&f->tell);
     return st;
-}
-
-/* The one result alone, or all in a list. */
-static enum bnt_status print_json(const struct fetching *f, bool alone)
-{
-    const json_t *value = alone ? json_array_get(f->results, 0) : f->results;
-    int rc = json_dumpf(value, stdout, JSON_INDENT(2));
-    putchar('\n');
-    return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
 }
 
 /* ---- sources and models ---- */
@@ -184,14 +269,13 @@ static enum bnt_status bring_source(struct fetching *f, const char *source)
     struct bnt_err err = {0};
     struct bnt_fetch_result result;
     if (f->o->locked || f->o->frozen) {
-        return bnt_msg_fail(BNT_E_USAGE, "a SOURCE is held to its content by --sha256 HEX",
-                            "--locked and --frozen are for models of a manifest; '%.80s' is none",
-                            source);
+        return refuse(f, "a SOURCE is held to its content by --sha256 HEX",
+                      "--locked and --frozen are for models of a manifest; '%.80s' is none",
+                      source);
     }
-    bnt_progress_begin(&f->progress, "fetching", 0, true);
+    fetch_tell_begin(&f->tell, f->o->name ? f->o->name : source);
     enum bnt_status st = bnt_fetch(f->opts.cache, source, &f->opts.fetch, &result, &err);
-    bnt_progress_end(&f->progress);
-    return st == BNT_OK ? report(f, &result) : bnt_msg_error(&err);
+    return report(f, st, &result, &err);
 }
 
 /* Bring the lock's entry up to date, or under --locked find that it is. */
@@ -201,37 +285,39 @@ static enum bnt_status settle_lock(struct fetching *f, const struct manifest_mod
     if (f->o->locked || f->o->frozen) {
         return project_check(&f->project, model, err);
     }
-    bnt_progress_begin(&f->progress, model->name, 0, true);
+    fetch_tell_begin(&f->tell, model->name);
     enum bnt_status st = project_lock(&f->project, model, false, &f->opts, err);
-    bnt_progress_end(&f->progress);
+    fetch_tell_pause(&f->tell);
     return st == BNT_OK ? lockfile_write(&f->project.lock, err) : st;
 }
 
 static enum bnt_status bring_model(struct fetching *f, const struct manifest_model *model)
 {
     struct bnt_err err = {0};
+    fetch_tell_begin(&f->tell, model->name);
     if (f->o->unpack && model->n_files != 1) {
-        return bnt_msg_fail(BNT_E_USAGE, NULL, "--unpack belongs to one archive; %s has %zu files",
-                            model->name, model->n_files);
+        return refuse(f, "fetch it without --unpack",
+                      "--unpack belongs to one archive; %s has %zu files", model->name,
+                      model->n_files);
     }
     enum bnt_status st = settle_lock(f, model, &err);
+    if (st != BNT_OK) {
+        return report(f, st, NULL, &err);
+    }
     for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
         struct bnt_fetch_result result;
-        bnt_progress_begin(&f->progress, model->files[i].cache_name, 0, true);
+        fetch_tell_begin(&f->tell, model->files[i].cache_name);
         st = project_fetch(&f->project, model, i, &f->opts, &result, &err);
-        bnt_progress_end(&f->progress);
-        if (st == BNT_OK) {
-            st = report(f, &result);
-        }
+        st = report(f, st, &result, &err);
     }
-    return st == BNT_OK || err.status == BNT_OK ? st : bnt_msg_error(&err);
+    return st;
 }
 
 static enum bnt_status bring_all(struct fetching *f)
 {
     const struct manifest *m = &f->project.manifest;
     struct bnt_err err = {0};
-    size_t chosen = 0;
+    bool more = true;
     enum bnt_status st = BNT_OK;
     if (f->o->locked || f->o->frozen) {
         st = project_check(&f->project, NULL, &err);
@@ -240,19 +326,20 @@ static enum bnt_status bring_all(struct fetching *f)
         st = lockfile_write(&f->project.lock, &err);
     }
     if (st != BNT_OK) {
-        return bnt_msg_error(&err);
+        return fetch_tell_error(&f->tell, &err);
     }
-    for (size_t i = 0; st == BNT_OK && i < m->n_models; i++) {
+    for (size_t i = 0; more && i < m->n_models; i++) {
         if (!f->o->group || manifest_in_group(&m->models[i], f->o->group)) {
-            chosen++;
-            st = bring_model(f, &m->models[i]);
+            more = go_on(f, m->models[i].name, bring_model(f, &m->models[i]));
         }
     }
-    if (st == BNT_OK && chosen == 0 && f->o->group) {
-        return bnt_msg_fail(BNT_E_NOT_FOUND, "groups are written below a model: groups: [NAME]",
-                            "no model of %s is in the group '%s'", m->shown, f->o->group);
+    if (f->n_wanted == 0 && f->o->group) {
+        bnt_err_set(&err, BNT_E_NOT_FOUND, "no model of %s is in the group '%s'", m->shown,
+                    f->o->group);
+        bnt_err_hint(&err, "groups are written below a model: groups: [NAME]");
+        return fetch_tell_error(&f->tell, &err);
     }
-    return st;
+    return f->first;
 }
 
 /* ---- operands ---- */
@@ -263,8 +350,10 @@ static enum bnt_status open_project(struct fetching *f)
     if (f->have_project) {
         return BNT_OK;
     }
-    f->have_project = project_open(&f->project, f->o->manifest, &err) == BNT_OK;
-    return f->have_project ? BNT_OK : bnt_msg_error(&err);
+    enum bnt_status st = project_open(&f->project, f->o->manifest, &err);
+    f->have_project = st == BNT_OK;
+    st = st == BNT_OK ? settle_timeout(f, &err) : st;
+    return st == BNT_OK ? st : fetch_tell_error(&f->tell, &err);
 }
 
 /* Whether an operand is to be looked up in a manifest: it could be a name, and there is one. */
@@ -282,6 +371,7 @@ static enum bnt_status bring_operand(struct fetching *f, const char *operand)
 {
     struct bnt_err err = {0};
     const struct manifest_model *model;
+    f->tell.name = operand;
     if (!ask_manifest(f, operand)) {
         return bring_source(f, operand);
     }
@@ -291,12 +381,12 @@ static enum bnt_status bring_operand(struct fetching *f, const char *operand)
     }
     if (project_model(&f->project, operand, &model, &err) == BNT_OK) {
         if (f->o->mirrors.n > 0) {
-            return bnt_msg_fail(BNT_E_USAGE, "write them into the manifest, as mirrors",
-                                "--mirror belongs to a SOURCE; %.80s is a NAME", operand);
+            return refuse(f, "write them into the manifest, as mirrors",
+                          "--mirror belongs to a SOURCE; %.80s is a NAME", operand);
         }
         return bring_model(f, model);
     }
-    return access(operand, F_OK) == 0 ? bring_source(f, operand) : bnt_msg_error(&err);
+    return access(operand, F_OK) == 0 ? bring_source(f, operand) : fetch_tell_error(&f->tell, &err);
 }
 
 static enum bnt_status check_usage(const struct fetch_cmd_opts *o, int argc)
@@ -333,27 +423,31 @@ static enum bnt_status bring_manifest(struct fetching *f)
     bool found = f->o->manifest != NULL;
     struct bnt_err err = {0};
     if (!found && manifest_find(path, &found, &err) != BNT_OK) {
-        return bnt_msg_error(&err);
+        return fetch_tell_error(&f->tell, &err);
     }
     if (!found) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt fetch SOURCE, for example: bnt fetch bundled:",
-                            "no source is given, and there is no %s here or above", MANIFEST_FILE);
+        bnt_err_set(&err, BNT_E_USAGE, "no source is given, and there is no %s here or above",
+                    MANIFEST_FILE);
+        bnt_err_hint(&err, "write: bnt fetch SOURCE, for example: bnt fetch bundled:");
+        return fetch_tell_error(&f->tell, &err);
     }
     enum bnt_status st = open_project(f);
     return st == BNT_OK ? bring_all(f) : st;
 }
 
-static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc, char **argv)
+static enum bnt_status bring_operands(struct fetching *f, int argc, char **argv)
 {
-    const struct fetch_cmd_opts *o = opts;
-    struct fetching f = {
-        .o = o, .opts = {.warn = bnt_msg_warn_fn}, .interrupted = app->interrupted};
-    struct bnt_err err = {0};
-    enum bnt_status st = check_usage(o, argc);
-    if (st != BNT_OK) {
-        return st;
+    bool more = true;
+    for (int i = 0; more && i < argc; i++) {
+        more = go_on(f, argv[i], bring_operand(f, argv[i]));
     }
-    f.opts.fetch = (struct bnt_fetch_opts){
+    return f->first;
+}
+
+static void set_fetch_opts(struct fetching *f)
+{
+    const struct fetch_cmd_opts *o = f->o;
+    f->opts.fetch = (struct bnt_fetch_opts){
         .name = o->name,
         .sha256 = o->sha256,
         .offline = o->offline || o->frozen,
@@ -362,22 +456,42 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
         .n_mirrors = o->mirrors.n,
         .connections = (uint32_t)o->connections,
         .limit_bytes_s = o->limit_bytes_s,
-        .interrupted = app->interrupted,
-        .progress = o->quiet ? NULL : show_progress,
-        .ctx = &f.progress,
+        .interrupted = f->interrupted,
+        .progress = fetch_tell_progress,
+        .event = fetch_tell_event,
+        .ctx = &f->tell,
     };
-    if (bnt_cache_open(NULL, &f.opts.cache, &err) != BNT_OK) {
-        return bnt_msg_error(&err);
+}
+
+static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    const struct fetch_cmd_opts *o = opts;
+    struct fetching f = {.o = o,
+                         .opts = {.warn = bnt_msg_warn_fn},
+                         .interrupted = app->interrupted,
+                         .began_ns = bnt_clock_now_ns(),
+                         .failed = BNT_BUF(400)};
+    struct bnt_err err = {0};
+    enum bnt_status st = check_usage(o, argc);
+    if (st != BNT_OK) {
+        return st;
     }
-    f.results = json_array();
-    st = argc == 0 ? bring_manifest(&f) : BNT_OK;
-    for (int i = 0; st == BNT_OK && i < argc; i++) {
-        st = bring_operand(&f, argv[i]);
+    fetch_tell_init(&f.tell, o->json, o->quiet);
+    set_fetch_opts(&f);
+    st = settle_timeout(&f, &err);
+    if (st == BNT_OK) {
+        st = bnt_cache_open(NULL, &f.opts.cache, &err);
     }
-    if (st == BNT_OK && o->json) {
-        st = print_json(&f, argc == 1 && !f.have_project);
+    if (st != BNT_OK) {
+        st = fetch_tell_error(&f.tell, &err);
+    } else {
+        st = argc == 0 ? bring_manifest(&f) : bring_operands(&f, argc, argv);
     }
-    json_decref(f.results);
+    summarise(&f);
+    st = fetch_tell_result(&f.tell, st);
+    alarm(0);
+    fetch_tell_release(&f.tell);
+    bnt_buf_release(&f.failed);
     if (f.have_project) {
         project_release(&f.project);
     }
@@ -412,9 +526,15 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "--unpack takes tar, tar.gz, tar.zst and zip. Only regular files and folders come out,\n"
         "below the new folder; an archive with anything else in it is refused as a whole.\n"
         "\n"
+        "When one of several fails, the others are fetched nevertheless; the exit code is that of\n"
+        "the first one. The whole command ends within --timeout, or BNT_FETCH_TIMEOUT, or what\n"
+        "the manifest says; what has arrived then is kept, and the next run goes on from there.\n"
+        "\n"
         "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
-        "13 digest differs, 14 network, 15 offline and not in the cache, 20 bnt.lock is not up\n"
-        "to date, 21 the server failed too often lately (bnt mirror status). SSL_CERT_FILE,\n"
+        "13 digest differs, 14 network, 15 offline and not in the cache, 19 out of time, 20 "
+        "bnt.lock\n"
+        "is not up to date, 21 the server failed too often lately (bnt mirror status). "
+        "SSL_CERT_FILE,\n"
         "SSL_CERT_DIR, CURL_CA_BUNDLE, the proxy variables and ~/.netrc are honoured.",
     .examples =
         "  bnt fetch hf://org/repo/m.gguf                # from the model hub, as m\n"

@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "fetch/delta.h"
 #include "fetch/oci.h"
 #include "fetch/part.h"
 #include "fetch/settle.h"
@@ -235,11 +236,24 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
     return st;
 }
 
+static void tell(const struct fetch *f, enum bnt_fetch_event_kind kind, uint64_t done_bytes)
+{
+    if (f->opts->event) {
+        const struct bnt_fetch_event e = {
+            .kind = kind, .why = "", .done_bytes = done_bytes, .total_bytes = f->size};
+        f->opts->event(f->opts->ctx, &e);
+    }
+}
+
 /* Compare what came with what was expected. */
 static enum bnt_status check_digest(const struct fetch *f, struct bnt_err *err)
 {
     const char *digest = f->result->entry.digest;
-    if (!f->expected[0] || strcmp(digest, f->expected) == 0) {
+    if (!f->expected[0]) {
+        return BNT_OK;
+    }
+    if (strcmp(digest, f->expected) == 0) {
+        tell(f, BNT_FETCH_VERIFIED, 0);
         return BNT_OK;
     }
     enum bnt_status st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: sha256 is %s, expected %s",
@@ -268,6 +282,7 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     }
     st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
     if (st == BNT_OK) {
+        tell(f, BNT_FETCH_START, 0);
         st = copy_file(f, &sink, err);
     }
     if (st == BNT_OK && sink.done == 0) {
@@ -309,6 +324,21 @@ static enum bnt_status check_fits(const struct fetch *f, int fd, struct bnt_err 
     return st;
 }
 
+/* An update of a model begins with the chunks that did not change. */
+static enum bnt_status seed(struct fetch *f, const struct sources *from, struct part *part,
+                            struct bnt_err *err)
+{
+    const struct delta_want want = {.sources = from->at,
+                                    .n_sources = from->n,
+                                    .digest = f->expected,
+                                    .name = f->result->entry.name,
+                                    .size = f->size,
+                                    .opts = f->opts};
+    enum bnt_status st = delta_seed(f->cache, &want, part, &f->result->reused_bytes, err);
+    f->size = part->record.total ? part->record.total : f->size;
+    return st;
+}
+
 /* One transfer into a part. *again: what came is wrong, but not all of it came now: it may have
  * been spoilt by the transfer before. */
 static enum bnt_status download_once(struct fetch *f, const char *key, const struct sources *from,
@@ -322,15 +352,23 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
                                        .n_sources = from->n,
                                        .digest = f->expected,
                                        .opts = f->opts};
-    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !*again, &part, err);
+    const bool was_again = *again;
+    enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !was_again, &part, err);
     *again = false;
     if (st != BNT_OK) {
         return st;
     }
+    if (!part.resumed && !f->opts->force && !was_again) {
+        st = seed(f, from, &part, err);
+    }
     bool resumed = part.resumed;
-    st = check_fits(f, part.file.fd, err);
     if (st == BNT_OK) {
+        st = check_fits(f, part.file.fd, err);
+    }
+    if (st == BNT_OK) {
+        tell(f, BNT_FETCH_START, part_done_bytes(&part));
         st = transfer_run(&spec, &part, &result, err);
+        tell(f, BNT_FETCH_TRANSFERRED, result.received_bytes);
     }
     if (st != BNT_OK) {
         part_keep(&part);
@@ -427,7 +465,7 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
     struct part_lock lock;
     enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
     if (st == BNT_OK) {
-        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts->interrupted, &lock, err);
+        st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts, &lock, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -490,6 +528,12 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
         if (st == BNT_OK) {
             st = source_is_remote(&f.source) ? download(&f, err) : copy(&f, err);
         }
+    }
+    if (st == BNT_E_TIME && err && source_is_remote(&f.source)) {
+        err->hint[0] = '\0';
+        bnt_err_hint(err,
+                     "what has arrived is kept: run the same command again and it goes on from "
+                     "there, or give it more time with --timeout");
     }
     return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;
 }

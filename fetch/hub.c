@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fetch/ask.h"
+#include "fetch/fetch_stop.h"
 #include "fetch/settle.h"
 #include "fetch/url_text.h"
 
@@ -473,18 +474,19 @@ static bool local_commit(const struct hub_ref *ref, char commit[HUB_COMMIT_MAX])
 
 /* Whether the file at `path` is there and has the digest: a download that broke, or a disk that
  * rots, must not keep anybody from the network. */
-static bool is_whole(const char *path, const char *sha256)
+static bool is_whole(const char *path, const char *sha256, const struct bnt_fetch_opts *opts)
 {
+    void *ctx = (void *)(uintptr_t)opts; /* only read */
     char hex[BNT_SHA256_HEX];
     return access(path, R_OK) == 0 &&
-           (!sha256[0] ||
-            (bnt_sha256_file(path, NULL, NULL, hex, NULL) == BNT_OK && strcmp(hex, sha256) == 0));
+           (!sha256[0] || (bnt_sha256_file(path, fetch_stop_digest, ctx, hex, NULL) == BNT_OK &&
+                           strcmp(hex, sha256) == 0));
 }
 
 /* Make the source a file of the hub's cache, when that has it: by digest, else by commit. A small
  * file's digest is not known there; a large one's is the name of what the link leads to. */
 static bool take_local(struct source *s, const char *file, const char *commit,
-                       char expected[BNT_SHA256_HEX])
+                       const struct bnt_fetch_opts *opts, char expected[BNT_SHA256_HEX])
 {
     char folder[BNT_PATH_MAX], path[BNT_PATH_MAX], real[BNT_PATH_MAX];
     bool found = false;
@@ -492,7 +494,7 @@ static bool take_local(struct source *s, const char *file, const char *commit,
         return false;
     }
     if (expected[0] && bnt_path_format(path, NULL, "%s/blobs/%s", folder, expected) == BNT_OK) {
-        found = is_whole(path, expected) && realpath(path, real);
+        found = is_whole(path, expected, opts) && realpath(path, real);
     }
     if (!found && commit[0] && file[0] &&
         bnt_path_format(path, NULL, "%s/snapshots/%s/%s", folder, commit, file) == BNT_OK &&
@@ -500,7 +502,7 @@ static bool take_local(struct source *s, const char *file, const char *commit,
         const char *last = strrchr(real, '/') + 1;
         const bool named = bnt_sha256_is_hex(last) && !strpbrk(last, "ABCDEF");
         const char *digest = expected[0] ? expected : named ? last : "";
-        found = is_whole(real, digest);
+        found = is_whole(real, digest, opts);
         if (found && digest != expected && named) {
             snprintf(expected, BNT_SHA256_HEX, "%s", last);
         }
@@ -527,7 +529,7 @@ enum bnt_status hub_settle(struct source *s, const struct bnt_fetch_opts *opts,
         (void)local_commit(&s->hub, commit);
     }
     snprintf(facts->revision, sizeof facts->revision, "%s", commit);
-    if (take_local(s, s->hub.file, commit, expected)) {
+    if (take_local(s, s->hub.file, commit, opts, expected)) {
         return BNT_OK;
     }
     if (hub_is_offline(opts)) {
@@ -548,7 +550,7 @@ enum bnt_status hub_settle(struct source *s, const struct bnt_fetch_opts *opts,
     if (facts->revision[0]) {
         snprintf(pinned.rev, sizeof pinned.rev, "%s", facts->revision);
     }
-    if (!take_local(s, facts->file, facts->revision, expected)) {
+    if (!take_local(s, facts->file, facts->revision, opts, expected)) {
         st = hub_url(&pinned, s->url, err);
         find_token(s->url, s->token);
     }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/opt.h"
+#include "fetch/source.h"
 #include "fetch/url_text.h"
 
 struct reader {
@@ -141,6 +142,55 @@ static enum bnt_status read_size(struct reader *r, const struct yaml_node *n, vo
     return BNT_OK;
 }
 
+/* A number with a unit, by the parser that options have, too. */
+static enum bnt_status read_bytes(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_text text;
+    struct bnt_err why = {0};
+    enum bnt_status st = read_text(r, n, &text);
+    if (st == BNT_OK && (bnt_parse_size(text.at, into, &why) != BNT_OK || *(uint64_t *)into == 0)) {
+        st = bad(r, n->line, n->column, "%.80s: '%.40s' is not a size", label(n), text.at);
+        bnt_err_hint(r->err, "write a number with an optional unit: 500M, 20GB, 512Mi");
+    }
+    return st;
+}
+
+static enum bnt_status read_time(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_text text;
+    struct bnt_err why = {0};
+    enum bnt_status st = read_text(r, n, &text);
+    if (st == BNT_OK && bnt_parse_duration(text.at, into, &why) != BNT_OK) {
+        st = bad(r, n->line, n->column, "%.80s: %.200s", label(n), why.msg);
+        bnt_err_hint(r->err, "%s", why.hint);
+    }
+    return st;
+}
+
+static enum bnt_status read_count(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_text text;
+    enum bnt_status st = read_text(r, n, &text);
+    if (st == BNT_OK && (text.at[strspn(text.at, "0123456789")] != '\0' || strlen(text.at) > 9)) {
+        return bad(r, n->line, n->column, "%.80s: '%.40s' is not a number", label(n), text.at);
+    }
+    if (st == BNT_OK) {
+        *(uint64_t *)into = strtoull(text.at, NULL, 10);
+    }
+    return st;
+}
+
+static enum bnt_status read_update(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_text text;
+    enum bnt_status st = read_text(r, n, &text);
+    if (st == BNT_OK && !source_update(text.at, into)) {
+        st = bad(r, n->line, n->column, "update: '%.40s' is no policy", text.at);
+        bnt_err_hint(r->err, "write one of " BNT_FETCH_UPDATE_WORDS);
+    }
+    return st;
+}
+
 /* ---- maps ---- */
 
 /* Hand every member of a map to its key's reader. */
@@ -246,6 +296,39 @@ static enum bnt_status read_files(struct reader *r, const struct yaml_node *n, v
     return st;
 }
 
+/* ---- limits and needs ---- */
+
+static enum bnt_status read_limits(struct reader *r, const struct yaml_node *n, void *into)
+{
+    static const struct key keys[] = {{"max_size", read_bytes},    {"min_free", read_bytes},
+                                      {"max_age", read_time},      {"demote_after", read_time},
+                                      {"keep_latest", read_count}, {NULL, NULL}};
+    struct manifest_limits *l = into;
+    void *const at[] = {&l->max_size, &l->min_free, &l->max_age_s, &l->demote_after_s,
+                        &l->keep_latest};
+    l->given = true;
+    return read_map(r, n, keys, at);
+}
+
+static enum bnt_status read_target(struct reader *r, const struct yaml_node *n, void *into)
+{
+    enum bnt_status st = read_text(r, n, into);
+    if (st == BNT_OK && strcmp(n->text, "wasm32") != 0 && strcmp(n->text, "native") != 0) {
+        st = bad(r, n->line, n->column, "target: '%.40s' is not known", n->text);
+        bnt_err_hint(r->err, "write native or wasm32");
+    }
+    return st;
+}
+
+static enum bnt_status read_requires(struct reader *r, const struct yaml_node *n, void *into)
+{
+    static const struct key keys[] = {
+        {"memory", read_bytes}, {"cpu", read_texts}, {"target", read_target}, {NULL, NULL}};
+    struct manifest_requires *q = into;
+    void *const at[] = {&q->memory, &q->cpu, &q->target};
+    return read_map(r, n, keys, at);
+}
+
 /* ---- models ---- */
 
 static enum bnt_status name_files(struct reader *r)
@@ -339,9 +422,17 @@ static enum bnt_status insert_revision(struct reader *r, const struct manifest_t
 static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
 {
     static const struct key keys[] = {
-        {"source", read_text},   {"mirrors", read_texts}, {"files", read_files},
-        {"sha256", read_sha256}, {"size", read_size},     {"license", read_text},
-        {"groups", read_texts},  {"revision", read_text}, {NULL, NULL},
+        {"source", read_text},
+        {"mirrors", read_texts},
+        {"files", read_files},
+        {"sha256", read_sha256},
+        {"size", read_size},
+        {"license", read_text},
+        {"groups", read_texts},
+        {"revision", read_text},
+        {"update", read_update},
+        {"requires", read_requires},
+        {NULL, NULL},
     };
     struct manifest_model *model = r->model;
     struct manifest_file alone = {0};
@@ -357,7 +448,8 @@ static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
     model->line = n->key_line;
     struct manifest_text revision = {0};
     void *const into[] = {&model->source, &model->mirrors, model,          &alone,
-                          &alone,         &model->license, &model->groups, &revision};
+                          &alone,         &model->license, &model->groups, &revision,
+                          &model->update, &model->requires};
     enum bnt_status st = read_map(r, n, keys, into);
     if (st == BNT_OK && !model->source.at) {
         st = bad(r, n->key_line, n->key_column, "%s has no source", model->name);
@@ -459,7 +551,11 @@ static enum bnt_status set_places(struct manifest *m, const char *path, struct b
 
 enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_err *err)
 {
-    static const struct key keys[] = {{"models", read_models}, {NULL, NULL}};
+    static const struct key keys[] = {{"models", read_models},
+                                      {"update", read_update},
+                                      {"timeout", read_time},
+                                      {"cache", read_limits},
+                                      {NULL, NULL}};
     struct reader r = {.m = m, .err = err};
     *m = (struct manifest){0};
     enum bnt_status st = set_places(m, path, err);
@@ -470,7 +566,7 @@ enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_e
         static const struct yaml_node nothing = {
             .kind = TREE_MAP, .text = "", .line = 1, .column = 1};
         const struct yaml_node *root = m->tree.root ? m->tree.root : &nothing;
-        void *const into[] = {m};
+        void *const into[] = {m, &m->update, &m->timeout_s, &m->limits};
         st = read_map(&r, root, keys, into);
         if (st == BNT_OK && !m->models) {
             st = bad(&r, root->line, root->column, "no models");

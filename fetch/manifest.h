@@ -25,6 +25,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "cache/bnt_cache.h"
+#include "fetch/bnt_fetch.h"
 #include "fetch/yaml_tree.h"
 
 #define MANIFEST_FILE "bnt.yml"
@@ -49,6 +50,13 @@ struct manifest_file {
     char cache_name[BNT_CACHE_NAME_MAX];
 };
 
+/* What the machine must have that runs a model; 0, empty and NULL: nothing is said. */
+struct manifest_requires {
+    uint64_t memory; /* bytes */
+    struct manifest_texts cpu;
+    struct manifest_text target;
+};
+
 struct manifest_model {
     char name[BNT_CACHE_NAME_MAX];
     unsigned line;
@@ -58,6 +66,16 @@ struct manifest_model {
     size_t n_files;
     struct manifest_text license;
     struct manifest_texts groups;
+    enum bnt_fetch_update update;
+    struct manifest_requires requires;
+};
+
+/* Limits of the cache, as `bnt cache gc` has them; 0: none. */
+struct manifest_limits {
+    bool given;
+    uint64_t max_size, min_free; /* bytes */
+    int64_t max_age_s, demote_after_s;
+    uint64_t keep_latest;
 };
 
 struct manifest {
@@ -67,6 +85,9 @@ struct manifest {
     struct yaml_tree tree;         /* owns the texts */
     struct manifest_model *models; /* sorted by name */
     size_t n_models;
+    int64_t timeout_s; /* of a whole fetch; 0: not given */
+    enum bnt_fetch_update update;
+    struct manifest_limits limits;
 };
 
 /* The path of the manifest of this folder: MANIFEST_FILE in it or in the nearest folder above that

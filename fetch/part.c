@@ -41,13 +41,16 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
+#include "fetch/fetch_stop.h"
 
-#define MAGIC "bntpart1"
-#define DURABLE_AT 4096 /* offset of the second record in the state file */
+#define MAGIC "bntpart2"
+#define DURABLE_AT 32768 /* offset of the second record in the state file */
 #define SYNC_BYTES (256u << 20)
 #define COPY_BYTES (1u << 20)
 #define POLL_NS 50000000u
 #define FREE_OWNER "free"
+#define SEED_HOLES (PART_HOLES / 2) /* the rest is for cuts */
+#define SEED_GAP_BYTES (4u << 20)
 
 enum { OWNER_MAX = 64 };
 
@@ -165,7 +168,7 @@ static bool still_there(const struct part_lock *l)
 }
 
 enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
-                               const volatile sig_atomic_t *interrupted, struct part_lock *lock,
+                               const struct bnt_fetch_opts *opts, struct part_lock *lock,
                                struct bnt_err *err)
 {
     char dir[BNT_PATH_MAX];
@@ -180,10 +183,10 @@ enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
             return bnt_err_errno(err, "cannot open %s", lock->path);
         }
         while (flock(lock->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-            if (interrupted && *interrupted) {
+            st = fetch_stop(opts, "while another process fetches the same file", err);
+            if (st != BNT_OK) {
                 part_lock_release(lock);
-                return bnt_err_set(err, BNT_E_INTERRUPTED,
-                                   "interrupted while another process fetches the same file");
+                return st;
             }
             bnt_clock_sleep_ns(POLL_NS);
         }
@@ -481,6 +484,40 @@ enum bnt_status part_restart(struct part *p, uint64_t total, const char *validat
     p->resumed = false;
     enum bnt_status st = make_data(p, total, kept, err);
     return st == BNT_OK ? part_save(p, err) : st;
+}
+
+/* Holes of the missing ranges, those that are at most gap_bytes apart as one; their number. With
+ * NULL they are only counted. */
+static size_t join_ranges(const struct bnt_cache_range *missing, size_t n, uint64_t gap_bytes,
+                          struct part_hole *holes)
+{
+    size_t k = 0;
+    uint64_t end = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool joined = i > 0 && missing[i].begin - end <= gap_bytes;
+        end = missing[i].end;
+        k += !joined;
+        if (holes && joined) {
+            holes[k - 1].end = end;
+        } else if (holes) {
+            holes[k - 1] = (struct part_hole){missing[i].begin, end};
+        }
+    }
+    return k;
+}
+
+enum bnt_status part_seed(struct part *p, uint64_t total, const struct bnt_cache_range *missing,
+                          size_t n, struct bnt_err *err)
+{
+    uint64_t gap_bytes = 0;
+    while (join_ranges(missing, n, gap_bytes, NULL) > SEED_HOLES) {
+        gap_bytes = gap_bytes ? gap_bytes * 2 : SEED_GAP_BYTES;
+    }
+    p->record.total = total;
+    memset(p->record.holes, 0, sizeof p->record.holes);
+    (void)join_ranges(missing, n, gap_bytes, p->record.holes);
+    p->resumed = part_done_bytes(p) > 0;
+    return part_save(p, err);
 }
 
 enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n,

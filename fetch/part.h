@@ -3,11 +3,9 @@
 #ifndef BNT_FETCH_PART_H
 #define BNT_FETCH_PART_H
 
-#include <signal.h>
+#include "fetch/bnt_fetch.h"
 
-#include "cache/bnt_cache.h"
-
-#define PART_HOLES 64
+#define PART_HOLES 1024
 #define PART_KEY_MAX 33
 #define PART_AGE_S (7 * 24 * 3600) /* a part that nobody wrote for so long is removed */
 #define PART_NO_END UINT64_MAX     /* end of the last hole while the size is unknown */
@@ -47,10 +45,10 @@ struct part_lock {
 enum bnt_status part_key(const char *digest, const char *source, char key[PART_KEY_MAX],
                          struct bnt_err *err);
 
-/* Wait until no other process transfers this; look into the cache afterwards. Errors: INTERRUPTED.
- */
+/* Wait until no other process transfers this; look into the cache afterwards. Errors: INTERRUPTED,
+ * TIME. */
 enum bnt_status part_lock_wait(const char *cache_dir, const char *key,
-                               const volatile sig_atomic_t *interrupted, struct part_lock *lock,
+                               const struct bnt_fetch_opts *opts, struct part_lock *lock,
                                struct bnt_err *err);
 void part_lock_release(struct part_lock *lock);
 
@@ -61,6 +59,11 @@ enum bnt_status part_open(const char *cache_dir, const char *key, bool may_resum
 /* Forget all bytes: a new file with one hole of `total` bytes (0: unknown). */
 enum bnt_status part_restart(struct part *p, uint64_t total, const char *validator,
                              struct bnt_err *err);
+/* All bytes of a fresh part but the missing ranges were written into its file: its size is `total`,
+ * its holes are those ranges, ascending and apart. Where they are too many, neighbours become one
+ * hole, and what is between them is fetched, too. */
+enum bnt_status part_seed(struct part *p, uint64_t total, const struct bnt_cache_range *missing,
+                          size_t n, struct bnt_err *err);
 /* Write at the beginning of hole `i`, which shrinks. */
 enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n,
                            struct bnt_err *err);

@@ -1,6 +1,10 @@
 /* One pass: hash, write, count, report. */
 #include "fetch/sink.h"
 
+#include <stdio.h>
+
+#include "fetch/fetch_stop.h"
+
 enum bnt_status sink_init(struct sink *s, int fd, const char *what,
                           const struct bnt_fetch_opts *opts, struct bnt_err *err)
 {
@@ -10,11 +14,9 @@ enum bnt_status sink_init(struct sink *s, int fd, const char *what,
 
 enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err)
 {
-    if (s->opts->interrupted && *s->opts->interrupted) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted after %llu bytes",
-                           (unsigned long long)s->done);
-    }
-    return BNT_OK;
+    char doing[64];
+    snprintf(doing, sizeof doing, "after %llu bytes", (unsigned long long)s->done);
+    return fetch_stop(s->opts, doing, err);
 }
 
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err)

@@ -16,7 +16,7 @@ struct sink {
 enum bnt_status sink_init(struct sink *s, int fd, const char *what,
                           const struct bnt_fetch_opts *opts, struct bnt_err *err);
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err);
-/* INTERRUPTED when the user asked for an end. */
+/* INTERRUPTED or TIME when it has to end. */
 enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err);
 enum bnt_status sink_digest(struct sink *s, char hex[BNT_SHA256_HEX], struct bnt_err *err);
 void sink_release(struct sink *s);

@@ -208,6 +208,18 @@ static bool has_scheme(const char *text)
     return n > 0 && strncmp(text + n, "://", 3) == 0;
 }
 
+bool source_update(const char *word, enum bnt_fetch_update *out)
+{
+    static const char *const words[] = {NULL, "never", "if-missing", "daily", "always"};
+    for (size_t i = 1; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            *out = (enum bnt_fetch_update)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 enum bnt_status source_parse(const char *text, struct source *out, struct bnt_err *err)
 {
     *out = (struct source){0};

@@ -2,7 +2,7 @@
 #ifndef BNT_FETCH_SOURCE_H
 #define BNT_FETCH_SOURCE_H
 
-#include "cache/bnt_cache.h"
+#include "fetch/bnt_fetch.h"
 
 #define SOURCE_URL_MAX 8192    /* a signed URL may hold a session token */
 #define SOURCE_TOKEN_MAX 8192  /* registries give long ones */
@@ -55,6 +55,10 @@ struct source {
 
 /* Parse; of a file it must exist. Errors: USAGE, UNSUPPORTED for an unknown scheme, NOT_FOUND. */
 enum bnt_status source_parse(const char *text, struct source *out, struct bnt_err *err);
+
+/* The policy of a word of BNT_FETCH_UPDATE_WORDS; false for another one. */
+bool source_update(const char *word, enum bnt_fetch_update *out);
+
 static inline bool source_is_remote(const struct source *s)
 {
     return s->kind == SOURCE_HTTPS || s->kind == SOURCE_HTTP;

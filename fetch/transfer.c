@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
+#include "fetch/fetch_stop.h"
 #include "fetch/oci.h"
 #include "fetch/transfer_impl.h"
 
@@ -84,13 +85,17 @@ static void give_up(struct transfer *t, struct mirror *m, const struct bnt_err *
 {
     m->dead = true;
     t->last = *why;
+    transfer_tell(t, why->status == BNT_E_CIRCUIT ? BNT_FETCH_CIRCUIT : BNT_FETCH_MIRROR_OUT, m,
+                  why, 0);
 }
 
 static uint64_t wait_budget_ns(const struct transfer *t)
 {
     uint32_t most_s = t->spec->opts->max_wait_s ? t->spec->opts->max_wait_s : MAX_WAIT_S;
     uint64_t most_ns = (uint64_t)most_s * NS_PER_S;
-    return most_ns > t->waited_ns ? most_ns - t->waited_ns : 0;
+    uint64_t left_ns = most_ns > t->waited_ns ? most_ns - t->waited_ns : 0;
+    uint64_t until_end_ns = fetch_left_ns(t->spec->opts); /* a longer wait would be for nothing */
+    return left_ns < until_end_ns ? left_ns : until_end_ns;
 }
 
 /* Leave a mirror alone for so long, or for good when that is more than the transfer may wait. */
@@ -101,6 +106,7 @@ static void postpone(struct transfer *t, struct mirror *m, uint64_t wait_ns,
         give_up(t, m, why);
     } else {
         m->not_before_ns = bnt_clock_now_ns() + wait_ns;
+        transfer_tell(t, BNT_FETCH_RETRY, m, why, wait_ns);
     }
 }
 
@@ -315,6 +321,10 @@ static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bn
     struct conn *c = ctx;
     c->t->result->received_bytes += n;
     c->got_bytes += n;
+    if (!c->mirror->told) {
+        c->mirror->told = true;
+        transfer_tell(c->t, BNT_FETCH_MIRROR_IN, c->mirror, NULL, 0);
+    }
     if (c->done) {
         return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
     }
@@ -408,6 +418,9 @@ static enum bnt_status fill(struct transfer *t, struct bnt_err *err)
         struct mirror *m = hole < PART_HOLES ? pick_mirror(t, avoid) : NULL;
         if (m && permitted(t, m, &t->fatal)) {
             st = start(&t->conns[i], m, hole, err);
+            if (avoid) {
+                transfer_tell(t, BNT_FETCH_HEDGE, m, NULL, 0);
+            }
         }
     }
     return st;
@@ -589,12 +602,9 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
 
 static enum bnt_status check_interrupt(const struct transfer *t, struct bnt_err *err)
 {
-    const struct bnt_fetch_opts *o = t->spec->opts;
-    if (o->interrupted && *o->interrupted) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted after %llu bytes",
-                           (unsigned long long)part_done_bytes(t->part));
-    }
-    return BNT_OK;
+    char doing[64];
+    snprintf(doing, sizeof doing, "after %llu bytes", (unsigned long long)part_done_bytes(t->part));
+    return fetch_stop(t->spec->opts, doing, err);
 }
 
 /* Sleep until a mirror is due. */

@@ -1,5 +1,5 @@
-/* What the files of a transfer share: transfer.c (rounds, answers, failures) and transfer_holes.c
- * (who fills what). */
+/* What the files of a transfer share: transfer.c (rounds, answers, failures), transfer_holes.c
+ * (who fills what) and transfer_tell.c (what is told). */
 #ifndef BNT_FETCH_TRANSFER_IMPL_H
 #define BNT_FETCH_TRANSFER_IMPL_H
 
@@ -20,6 +20,7 @@ struct mirror {
     bool dead;           /* not asked again in this transfer */
     bool no_ranges;      /* it ignores ranges, or answers them wrongly */
     bool ranges_seen;    /* it answered one rightly */
+    bool told;           /* that bytes of it came */
     bool resolved_again; /* a redirect led to a place that refused, once */
     unsigned n_logins;   /* how often the login was renewed */
     bool login_good;     /* the latest one was accepted */
@@ -60,6 +61,10 @@ struct transfer {
     struct bnt_err last;  /* why the mirror that died last did */
     struct bnt_err fatal; /* what no other mirror can help */
 };
+
+/* Tell who listens (opts->event) what happens with a server; why may be NULL. */
+void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
+                   const struct bnt_err *why, uint64_t wait_ns);
 
 /* Whether several connections may fill the part: its size is known, and what they bring belongs
  * together. */

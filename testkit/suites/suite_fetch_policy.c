@@ -1,0 +1,378 @@
+/* Guards what `bnt fetch` promises to people and to CI: an end in time, with all that came kept;
+ * others that are fetched although one fails; events that say what happened; a line that is shown
+ * and wiped. */
+#include "testkit/suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pty.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fetch/part.h"
+#include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/transfer_fixture.h"
+
+enum { FILE_BYTES = 300000, LONG_BYTES = 6000000, MAX_ARGS = 10 };
+#define SECOND_NS 1000000000ull
+
+/* Run bnt in the scratch folder and expect the exit code. */
+static void run(struct suite_output *o, int exit, const char *const *words)
+{
+    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
+    for (size_t n = 0; words[n]; n++) {
+        assert_true(n < MAX_ARGS);
+        argv[n + 1] = words[n];
+    }
+    suite_run(argv, suite_scratch(), 0, o);
+    if (o->exit != exit) {
+        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o->exit, exit, o->out, o->err);
+    }
+}
+#define RUN(o, exit, ...) run((o), (exit), (const char *const[]){__VA_ARGS__, NULL})
+
+static void write_file(const char *name, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    fixture_write(fixture_path(path, name), text);
+}
+
+/* ---- time ---- */
+
+/* A file of 6 MB at 100 kB/s, for which there are 30 seconds. */
+static void time_ends_a_transfer_and_the_next_one_goes_on(void **state)
+{
+    (void)state;
+    const char *bytes = transfer_bytes(LONG_BYTES, 1);
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
+                                             .status = 200,
+                                             .body = bytes,
+                                             .body_bytes = LONG_BYTES,
+                                             .etag = "\"1\""},
+                                            {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    double waited_s;
+    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
+    struct bnt_fetch_opts o = {.limit_bytes_s = 100000,
+                               .connections = 1,
+                               .deadline_ns = (TRANSFER_START_S + 30) * SECOND_NS};
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, &waited_s, &err), BNT_E_TIME);
+    assert_true(waited_s >= 30 && waited_s < 32);
+    assert_non_null(strstr(err.hint, "goes on from there"));
+    const uint64_t first_bytes = bnt_mock_server_body_bytes(s);
+    o = (struct bnt_fetch_opts){.connections = 1};
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
+    transfer_assert_blob(&r, bytes, LONG_BYTES);
+    char head[8192];
+    bnt_mock_server_request(s, 1, head, sizeof head);
+    const char *range = strstr(head, "Range: bytes=");
+    assert_non_null(range);
+    const unsigned long begin = strtoul(range + strlen("Range: bytes="), NULL, 10);
+    assert_true(begin >= 2900000 && begin <= first_bytes); /* 30 s of it were kept */
+    bnt_mock_server_stop(s);
+}
+
+static void wait_for_another_process_ends_in_time(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    struct part_lock lock;
+    struct bnt_err err = {0};
+    const struct bnt_fetch_opts o = {.deadline_ns = (TRANSFER_START_S + 7) * SECOND_NS};
+    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
+    assert_int_equal(bnt_mkdirs(fixture_path(dir, "c/part"), NULL), BNT_OK);
+    int fd = open(fixture_path(path, "c/part/k.lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0); /* as another process has it */
+    assert_int_equal(part_lock_wait(fixture_path(dir, "c"), "k", &o, &lock, &err), BNT_E_TIME);
+    const uint64_t waited_ns = bnt_clock_now_ns() - TRANSFER_START_S * SECOND_NS;
+    assert_true(waited_ns >= 7 * SECOND_NS && waited_ns < 8 * SECOND_NS);
+    close(fd);
+}
+
+/* A pause that would outlast the time is not begun: the cause is told at once. */
+static void pause_beyond_the_time_is_not_begun(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step steps[] = {{.status = 429, .headers = "Retry-After: 100\r\n"},
+                                                 {0}};
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf", .steps = steps}, {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    double waited_s;
+    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
+    const struct bnt_fetch_opts o = {.deadline_ns = (TRANSFER_START_S + 90) * SECOND_NS};
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, &waited_s, &err), BNT_E_RATE_LIMIT);
+    assert_int_equal(bnt_mock_server_requests(s), 1);
+    assert_true(waited_s < 1);
+    bnt_mock_server_stop(s);
+}
+
+/* What does not look at the clock is ended by force: here SQLite, which waits for a lock. */
+static void step_that_hangs_is_ended_by_force(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    sqlite3 *db;
+    char path[BNT_PATH_MAX], dir[BNT_PATH_MAX];
+    assert_int_equal(unsetenv("BNT_FETCH_TIMEOUT"), 0);
+    RUN(&o, 0, "fetch", "bundled:");
+    suite_output_release(&o);
+    assert_int_equal(bnt_cache_dir(dir, NULL), BNT_OK);
+    assert_int_equal(bnt_path_format(path, NULL, "%s/index.db", dir), BNT_OK);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+    RUN(&o, 19, "fetch", "--json", "--force", "--timeout", "1", "bundled:");
+    assert_non_null(strstr(o.err, "goes on from there"));
+    assert_non_null(strstr(o.out, "{\"event\":\"result\",\"exit\":19"));
+    suite_output_release(&o);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    RUN(&o, 0, "fetch", "bundled:");
+    suite_output_release(&o);
+}
+
+static void time_is_read_from_option_variable_and_manifest(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option, *variable;
+        int exit;
+    } cases[] = {
+        {"10", NULL, 0}, {"10m", NULL, 0}, {"0", NULL, 0},  {"x", NULL, 2},
+        {"", NULL, 2},   {"-1", NULL, 2},  {"8d", NULL, 2}, {NULL, "x", 2},
+        {NULL, "", 0},   {NULL, "1h", 0},  {"10", "x", 0}, /* what is not used is not judged */
+    };
+    write_file("m.gguf", "m");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        if (cases[i].variable) {
+            assert_int_equal(setenv("BNT_FETCH_TIMEOUT", cases[i].variable, 1), 0);
+        } else {
+            assert_int_equal(unsetenv("BNT_FETCH_TIMEOUT"), 0);
+        }
+        if (cases[i].option) {
+            RUN(&o, cases[i].exit, "fetch", "m.gguf", "--timeout", cases[i].option);
+        } else {
+            RUN(&o, cases[i].exit, "fetch", "m.gguf");
+        }
+        suite_output_release(&o);
+    }
+}
+
+/* ---- one fails, the others come ---- */
+
+static void others_are_fetched_when_one_fails(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    write_file("a.gguf", "aa");
+    write_file("c.gguf", "cc");
+    write_file("bnt.yml", "models:\n"
+                          "  a: {source: a.gguf}\n"
+                          "  b: {source: absent.gguf}\n"
+                          "  c: {source: c.gguf, sha256: "
+                          "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162}\n"
+                          "  d: {source: c.gguf}\n");
+    RUN(&o, 8, "fetch"); /* of b, the first that failed; c is 13 */
+    assert_non_null(strstr(o.err, "2 of 4 could not be fetched: b, c"));
+    suite_output_release(&o);
+    RUN(&o, 13, "fetch", "--json", "d", "c", "b", "a");
+    assert_non_null(strstr(o.err, "2 of 4 could not be fetched: c, b"));
+    const char *last = strstr(o.out, "{\"event\":\"result\"");
+    assert_non_null(last);
+    json_t *result = json_loads(last, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(result, "exit")), 13);
+    assert_int_equal(json_array_size(json_object_get(result, "files")), 2);
+    json_decref(result);
+    suite_output_release(&o);
+    static const char *const there[] = {"a", "d"}, *const absent[] = {"b", "c"};
+    for (int i = 0; i < 2; i++) {
+        RUN(&o, 0, "path", there[i]);
+        suite_output_release(&o);
+        RUN(&o, 8, "path", absent[i]);
+        suite_output_release(&o);
+    }
+}
+
+/* ---- events ---- */
+
+/* The member of the only event of its kind. */
+static const json_t *member_of(json_t *const *events, size_t n, const char *kind, const char *key)
+{
+    const json_t *found = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const char *is = json_string_value(json_object_get(events[i], "event"));
+        assert_non_null(is);
+        if (strcmp(is, kind) == 0) {
+            assert_null(found);
+            found = json_object_get(events[i], key);
+        }
+    }
+    if (!found) {
+        fail_msg("no event %s with %s", kind, key);
+    }
+    return found;
+}
+
+static void events_say_what_happened(void **state)
+{
+    (void)state;
+    enum { MAX_EVENTS = 16 };
+    static const struct bnt_mock_step steps[] = {
+        {.status = 503, .headers = "Retry-After: 0\r\n"}, {.status = 200}, {0}};
+    const char *bytes = transfer_bytes(FILE_BYTES, 1);
+    const struct bnt_mock_route routes[] = {
+        {.path = "/m.gguf", .body = bytes, .body_bytes = FILE_BYTES, .steps = steps}, {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct suite_output o;
+    char url[300], hex[BNT_SHA256_HEX];
+    json_t *events[MAX_EVENTS];
+    size_t n = 0;
+    transfer_digest(bytes, FILE_BYTES, hex);
+    snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
+    RUN(&o, 0, "fetch", "--json", url, "--sha256", hex, "--name", "m");
+    for (char *line, *rest = o.out; (line = strtok_r(rest, "\n", &rest));) {
+        assert_true(n < MAX_EVENTS);
+        events[n] = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(events[n]);
+        n++;
+    }
+    assert_string_equal(json_string_value(member_of(events, n, "start", "name")), "m");
+    assert_int_equal(json_integer_value(member_of(events, n, "retry", "exit")), BNT_E_NETWORK);
+    assert_string_equal(json_string_value(member_of(events, n, "retry", "server")),
+                        bnt_mock_server_url(s));
+    assert_string_equal(json_string_value(member_of(events, n, "mirror", "state")), "in");
+    assert_string_equal(json_string_value(member_of(events, n, "verified", "name")), "m");
+    assert_string_equal(json_string_value(member_of(events, n, "done", "digest")), hex);
+    assert_int_equal(json_integer_value(member_of(events, n, "result", "bytes")), FILE_BYTES);
+    assert_true(member_of(events, n, "result", "exit") == json_object_get(events[n - 1], "exit"));
+    assert_string_equal(json_string_value(json_object_get(events[n - 1], "digest")), hex);
+    for (size_t i = 0; i < n; i++) {
+        json_decref(events[i]);
+    }
+    suite_output_release(&o);
+    bnt_mock_server_stop(s);
+}
+
+static void error_is_an_event_before_the_result(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    RUN(&o, 8, "fetch", "--json", "./absent.gguf");
+    json_t *error = json_loads(o.out, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_string_equal(json_string_value(json_object_get(error, "event")), "error");
+    assert_int_equal(json_integer_value(json_object_get(error, "exit")), 8);
+    assert_non_null(strstr(o.out, "\n{\"event\":\"result\",\"exit\":8"));
+    json_decref(error);
+    suite_output_release(&o);
+}
+
+/* ---- the line ---- */
+
+enum { WIDE = 120, NARROW = 40, SLOW_BYTES = 1500000, SHOWN_MAX = 100000 };
+
+/* Run bnt with a terminal of so many columns as its standard error; what it got. */
+static void run_on_terminal(unsigned short columns, const char *const *words, char out[SHOWN_MAX])
+{
+    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
+    int terminal, end, status;
+    struct winsize w = {.ws_row = 24, .ws_col = columns};
+    for (size_t n = 0; words[n]; n++) {
+        argv[n + 1] = words[n];
+    }
+    assert_int_equal(openpty(&terminal, &end, NULL, NULL, &w), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)dup2(end, STDERR_FILENO);
+        (void)dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+        close(terminal);
+        execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    close(end);
+    size_t n = 0;
+    for (ssize_t got;
+         n + 1 < SHOWN_MAX && (got = read(terminal, out + n, SHOWN_MAX - 1 - n)) > 0;) {
+        n += (size_t)got; /* EIO when the other end is closed */
+    }
+    out[n] = '\0';
+    close(terminal);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void line_is_shown_cut_and_wiped(void **state)
+{
+    (void)state;
+    static char shown[SHOWN_MAX];
+    const char *bytes = transfer_bytes(SLOW_BYTES, 1);
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
+                                             .status = 200,
+                                             .body = bytes,
+                                             .body_bytes = SLOW_BYTES,
+                                             .rate_bytes_s = 2 * SLOW_BYTES},
+                                            {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    char url[300];
+    snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
+    assert_int_equal(setenv("TERM", "xterm", 1), 0);
+    assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
+    const char *const words[] = {"fetch", url, "--name", "m", NULL};
+    run_on_terminal(WIDE, words, shown);
+    if (!strstr(shown, "\r\033[Km  0.") || !strstr(shown, " of 1.5 MB ") ||
+        !strstr(shown, " MB/s") || !strstr(shown, " s left  from 127.0.0.1:")) {
+        fail_msg("%s", shown);
+    }
+    assert_non_null(strstr(shown, "\r\033[Knote: m: ")); /* wiped, and without colour */
+    assert_null(strstr(shown, "\033[3"));
+    const char *const again[] = {"fetch", "--force", url, "--name", "m", NULL};
+    run_on_terminal(NARROW, again, shown);
+    size_t n = 0;
+    const char *at = shown;
+    for (const char *next; (next = strstr(at, "\r\033[K")); at = next + 4) {
+        assert_true(next - at < NARROW);
+        n++;
+    }
+    assert_true(n >= 2);
+    assert_true(strncmp(at, "note: m: ", 9) == 0);
+    const char *const quiet[] = {"fetch", "-q", "--force", url, "--name", "m", NULL};
+    run_on_terminal(WIDE, quiet, shown);
+    assert_string_equal(shown, "");
+    assert_int_equal(setenv("TERM", "dumb", 1), 0);
+    run_on_terminal(WIDE, again, shown);
+    assert_null(strchr(shown, '\033'));
+    bnt_mock_server_stop(s);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "fetch_time_ends_a_transfer_and_the_next_one_goes_on",
+     .body = time_ends_a_transfer_and_the_next_one_goes_on},
+    {.name = "fetch_wait_for_another_process_ends_in_time",
+     .body = wait_for_another_process_ends_in_time},
+    {.name = "fetch_pause_beyond_the_time_is_not_begun",
+     .body = pause_beyond_the_time_is_not_begun},
+    {.name = "fetch_step_that_hangs_is_ended_by_force",
+     .body = step_that_hangs_is_ended_by_force,
+     .tier = SUITE_INTEGRATION},
+    {.name = "fetch_time_is_read_from_option_variable_and_manifest",
+     .body = time_is_read_from_option_variable_and_manifest},
+    {.name = "fetch_others_come_when_one_fails", .body = others_are_fetched_when_one_fails},
+    {.name = "fetch_events_say_what_happened", .body = events_say_what_happened},
+    {.name = "fetch_error_is_an_event_before_the_result",
+     .body = error_is_an_event_before_the_result},
+    {.name = "fetch_line_is_shown_cut_and_wiped", .body = line_is_shown_cut_and_wiped},
+    {0},
+};
+const struct suite suite_fetch_policy = {"fetch_policy", tests};
