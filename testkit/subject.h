@@ -1,0 +1,135 @@
+/* A subject: what is under test, behind one small table of functions. A suite never asks which one
+ * it got, only what it can do:
+ *
+ *     real      a trained GGUF in the engine
+ *     tiny      a GGUF drawn from a seed (mock/): same loader, same kernels
+ *     scripted  answers from a file (mock/scripted.h)
+ *
+ *     struct bnt_subject *s;
+ *     bnt_subject_open(app, "scripted:answers.json", NULL, &s, &err);
+ *     struct bnt_subject_answer a;
+ *     bnt_subject_answer_init(&a);
+ *     bnt_subject_generate(s, &(struct bnt_subject_request){.prompt = "Hello", .prompt_len = 5,
+ *                                                           .max_tokens = 16}, &a, &err);
+ *     ... a.made.ids, a.made.text, a.made.finish ...
+ *     bnt_subject_answer_release(&a);
+ *     bnt_subject_close(s);
+ *
+ * Every call begins afresh: nothing of an earlier one is in the context. What a subject cannot do
+ * is UNSUPPORTED, never a made-up answer. A subject is used by one thread at a time. To add one,
+ * fill a table of functions and a row of the openers in subject.c. */
+#ifndef BNT_SUBJECT_H
+#define BNT_SUBJECT_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/app.h"
+#include "base/status.h"
+#include "engine/bnt_infer.h"
+#include "engine/generate.h"
+#include "engine/sampler.h"
+
+/* What a subject can do; a test that needs more is skipped with that as its reason. */
+enum bnt_subject_can {
+    BNT_CAN_TOKENIZE = 1,  /* text to ids */
+    BNT_CAN_EVALUATE = 2,  /* ids to logits, every position */
+    BNT_CAN_GENERATE = 4,  /* prompt to text */
+    BNT_CAN_IDS = 8,       /* generate tells ids, and takes a prompt as ids */
+    BNT_CAN_LOGPROBS = 16, /* generate tells log-probabilities */
+    BNT_CAN_SAMPLE =
+        32, /* generate follows sampling parameters and seed; else its answer is fixed */
+};
+
+struct bnt_subject_facts {   /* valid until close */
+    const char *kind;        /* "real", "tiny", "scripted", ... */
+    const char *name;        /* of the model, "" if it has none */
+    const char *arch;        /* "" if not known */
+    const char *place;       /* path or address */
+    const char *digest;      /* sha256 in hex, "" while not known */
+    uint32_t n_vocab, n_ctx; /* 0: not known */
+    unsigned can;            /* bits of enum bnt_subject_can */
+    /* For what only the engine can be asked; NULL for subjects that are not in it. */
+    struct bnt_model *model;
+    struct bnt_session *session;
+};
+
+struct bnt_subject_request {
+    const char *prompt; /* text, special tokens added as the model's file says; or NULL and ids */
+    size_t prompt_len;
+    const int32_t *ids;
+    size_t n_ids;
+    uint32_t max_tokens;                       /* 0: until it ends by itself */
+    const struct bnt_sampler_params *sampling; /* NULL: greedy */
+    const char *const *stop;                   /* stop strings */
+    size_t n_stop;
+    bool ignore_eos;
+    uint32_t n_logprobs;                      /* best ones per id; 0: none */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+};
+
+struct bnt_subject_answer {
+    struct bnt_ids prompt_ids; /* as the subject read the prompt; empty when it does not tell */
+    /* ids, text, finish; times that are not known are 0. */
+    struct bnt_generation made;
+};
+void bnt_subject_answer_init(struct bnt_subject_answer *a);
+void bnt_subject_answer_release(struct bnt_subject_answer *a);
+
+struct bnt_subject;
+
+struct bnt_subject_ops {
+    void (*describe)(const struct bnt_subject *s, struct bnt_subject_facts *out);
+    /* Append the ids of a text; flags of enum bnt_encode_flags. */
+    enum bnt_status (*tokenize)(struct bnt_subject *s, const char *text, size_t len, unsigned flags,
+                                struct bnt_ids *out, struct bnt_err *err);
+    /* Logits of every position of ids, from an empty context. */
+    enum bnt_status (*evaluate)(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
+    /* out is initialised; it holds what was produced also after a failure. */
+    enum bnt_status (*generate)(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                struct bnt_subject_answer *out, struct bnt_err *err);
+    void (*close)(struct bnt_subject *s);
+};
+
+/* The first member of every kind's own struct. */
+struct bnt_subject {
+    const struct bnt_subject_ops *ops;
+};
+
+/* For subjects in the engine; others look at what concerns them. Zero: the engine's defaults. */
+struct bnt_subject_options {
+    struct bnt_session_options session;
+    const char *i2s_layout, *pre;
+    uint64_t memory_limit;
+    bnt_warn_fn *warn;
+    void *warn_ctx;
+};
+
+/* By what a user types: "scripted:FILE"; "tiny:" or "tiny:SEED", a mock made for this subject and
+ * gone with it; else a model as after -m, real or tiny by what its file says. opts may be NULL.
+ * Errors: those of the openers below and of app->resolve_model. */
+enum bnt_status bnt_subject_open(const struct bnt_app *app, const char *spec,
+                                 const struct bnt_subject_options *opts, struct bnt_subject **out,
+                                 struct bnt_err *err);
+/* A GGUF; ref->kind is corrected by what the file says. */
+enum bnt_status bnt_subject_open_model(const struct bnt_model_ref *ref,
+                                       const struct bnt_subject_options *opts,
+                                       struct bnt_subject **out, struct bnt_err *err);
+enum bnt_status bnt_subject_open_scripted(const char *path, struct bnt_subject **out,
+                                          struct bnt_err *err);
+void bnt_subject_close(struct bnt_subject *s); /* NULL is fine */
+
+/* The functions of the table; what facts.can does not have is UNSUPPORTED with the kind's name, a
+ * request with both or neither of prompt and ids is USAGE. */
+struct bnt_subject_facts bnt_subject_describe(const struct bnt_subject *s);
+enum bnt_status bnt_subject_tokenize(struct bnt_subject *s, const char *text, size_t len,
+                                     unsigned flags, struct bnt_ids *out, struct bnt_err *err);
+enum bnt_status bnt_subject_evaluate(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                     bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
+enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                     struct bnt_subject_answer *out, struct bnt_err *err);
+
+#endif
