@@ -52,6 +52,7 @@ struct bnt_test_plan {
     uint64_t mean_ms;  /* expected time */
     uint64_t fit_ms;   /* what it stays below nine times in ten: must fit into the budget */
     uint64_t worst_ms; /* must fit into budget and grace */
+    size_t n_unrun;    /* runs in a row that left it unrun */
     size_t rank;       /* planned position, from 0 */
 };
 

@@ -2,8 +2,8 @@
  * starts next is schedule.c's.
  *
  * Invariants of bnt_test_execute: nothing is started that does not fit into what remains of the
- * budget, or after an interrupt came; a test that runs then is ended only by the interrupt, never
- * by the budget. */
+ * budget, or after an interrupt came; a test that runs when the budget ends has the grace to end by
+ * itself, and is stopped after it. */
 #include "testkit/bnt_test.h"
 
 #include <stdio.h>
@@ -71,7 +71,8 @@ static void finish(struct runner *r, size_t i)
     t->wall_ns = p->wall_ns;
     char *tap = proc_output(p, PROC_OUT);
     if (p->end == PROC_STOPPED) {
-        schedule_conclude(t, BNT_TEST_NOT_RUN, "interrupted");
+        schedule_conclude(t, BNT_TEST_NOT_RUN,
+                          r->run->interrupted ? "interrupted" : "budget: stopped after the grace");
     } else if (p->end != PROC_EXITED || !tap || !runner_tap_read(tap, p->code, t)) {
         conclude_without_verdict(t, p);
     }
@@ -118,8 +119,7 @@ static void start_what_fits(struct runner *r)
 static void stop_all(struct runner *r)
 {
     r->stopping = true;
-    r->run->interrupted = true;
-    schedule_give_up(&r->schedule, "interrupted");
+    schedule_give_up(&r->schedule, r->run->interrupted ? "interrupted" : "budget");
     for (size_t i = 0; i < r->n_slots; i++) {
         if (r->slots[i]) {
             proc_stop(&r->procs[i]);
@@ -166,10 +166,12 @@ enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test
     run->n_jobs = options->n_jobs;
     run->budget_ms = options->budget_ms ? options->budget_ms : bnt_test_tier_budget_ms(run->tier);
     run->started_unix_s = bnt_clock_unix_s();
+    const uint64_t last_ms = run->budget_ms + bnt_test_grace_ms(run->budget_ms);
     enum bnt_status status = schedule_init(&r->schedule, run, options, err);
     proc_adopt_orphans();
     while (status == BNT_OK && (schedule_has_more(&r->schedule) || r->n_busy > 0)) {
-        if (options->interrupted && *options->interrupted && !r->stopping) {
+        run->interrupted |= options->interrupted && *options->interrupted;
+        if (!r->stopping && (run->interrupted || elapsed_ms(r) >= last_ms)) {
             stop_all(r);
         }
         start_what_fits(r);

@@ -41,10 +41,16 @@ static uint64_t remaining_ms(const struct schedule *s, uint64_t elapsed_ms)
     return elapsed_ms < s->budget_ms ? s->budget_ms - elapsed_ms : 0;
 }
 
+/* At the beginning of a run every test fits that is expected to fit at all. */
+static uint64_t worst_ms(const struct schedule *s, const struct bnt_test *t)
+{
+    return t->plan.worst_ms < s->budget_ms ? t->plan.worst_ms : s->budget_ms;
+}
+
 static bool fits(const struct schedule *s, const struct bnt_test *t, uint64_t elapsed_ms)
 {
     uint64_t left = remaining_ms(s, elapsed_ms);
-    return left > 0 && t->plan.fit_ms <= left && t->plan.worst_ms <= left + s->grace_ms;
+    return left > 0 && t->plan.fit_ms <= left && worst_ms(s, t) <= left + s->grace_ms;
 }
 
 static void conclude_unfit(const struct schedule *s, struct bnt_test *t, uint64_t elapsed_ms)
@@ -54,7 +60,7 @@ static void conclude_unfit(const struct schedule *s, struct bnt_test *t, uint64_
     bool long_tail = t->plan.fit_ms <= left;
     if (left > 0) {
         snprintf(reason, sizeof reason, "budget: may take %.1f s, and %.1f s are left%s",
-                 (double)(long_tail ? t->plan.worst_ms : t->plan.fit_ms) / 1e3,
+                 (double)(long_tail ? worst_ms(s, t) : t->plan.fit_ms) / 1e3,
                  (double)(left + (long_tail ? s->grace_ms : 0)) / 1e3,
                  long_tail ? " with the grace" : "");
     }
