@@ -50,7 +50,8 @@ OPT_fuzz := -O1
 CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
-# libcurl and libssl are opened at run time by fetch/ and mock/, so that no other command pays for loading them.
+# libcurl, libmicrohttpd and libssl are opened at run time by fetch/ and mock/, so that no other command pays for loading
+# them.
 LIBS_BASE   := -lcrypto
 LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3 -lzstd

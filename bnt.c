@@ -238,6 +238,7 @@ int main(int argc, char **argv)
         .interrupted = &interrupted,
         .resolve_model = cache_resolve_model,
         .source = &fetch_source,
+        .network = &fetch_network,
     };
     enum bnt_status st = dispatch(&app, argc, argv);
     bool lost = ferror(stdout) != 0; /* a long text is written before the end, in parts */

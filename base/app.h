@@ -50,6 +50,30 @@ struct bnt_source {
     void (*close)(void *reader); /* NULL is fine */
 };
 
+/* A server of the cache for other machines. */
+struct bnt_serve_opts {
+    const char *listen;        /* "ADDRESS:PORT"; port 0: a free one */
+    const char *const *tokens; /* n_tokens of them: who knows one may write */
+    size_t n_tokens;
+    bool writable;        /* take blobs by PUT; needs a token */
+    bool is_private;      /* who reads needs a token, too */
+    unsigned connections; /* at a time */
+    unsigned timeout_s;   /* a connection that is silent for so long is closed */
+    unsigned grace_s;     /* for the transfers that run when the end is asked for */
+    const volatile sig_atomic_t *interrupted; /* non-zero: end */
+    void (*ready)(void *ctx, const char *url);
+    void (*served)(void *ctx, const char *line); /* a request is over; from several threads */
+    void *ctx;
+};
+
+/* What cache/ asks of the network without knowing it. fetch/ fills it. */
+struct bnt_network {
+    /* Serve the cache of this user until `interrupted`. OK when all transfers came to their end,
+     * INTERRUPTED when some were cut. Errors: USAGE an address that cannot be; FAILED a port that
+     * is taken; UNSUPPORTED without the library. */
+    enum bnt_status (*serve)(const struct bnt_serve_opts *opts, struct bnt_err *err);
+};
+
 struct bnt_app {
     const struct bnt_cmd *const
         *commands; /* NULL-terminated: for help, completion and the man page */
@@ -63,6 +87,7 @@ struct bnt_app {
                                      struct bnt_model_ref *out, struct bnt_err *err);
 
     const struct bnt_source *source; /* for repairs */
+    const struct bnt_network *network;
 };
 
 /* Path of the bundled model: $BNT_MODELS_DIR, then beside the executable (build tree), then

@@ -23,6 +23,14 @@ enum bnt_status bnt_err_set(struct bnt_err *err, enum bnt_status status, const c
     return status;
 }
 
+enum bnt_status bnt_err_copy(struct bnt_err *err, const struct bnt_err *from)
+{
+    if (err && err->status == BNT_OK) {
+        *err = *from;
+    }
+    return from->status;
+}
+
 void bnt_err_hint(struct bnt_err *err, const char *fmt, ...)
 {
     if (err && err->hint[0] == '\0') {

@@ -42,6 +42,9 @@ typedef void bnt_warn_fn(void *ctx, const char *what, const char *hint);
 enum bnt_status bnt_err_set(struct bnt_err *err, enum bnt_status status, const char *fmt, ...)
     BNT_PRINTF(3, 4);
 
+/* Take over an error that was kept elsewhere meanwhile, if err is unset. Returns its status. */
+enum bnt_status bnt_err_copy(struct bnt_err *err, const struct bnt_err *from);
+
 /* Set the hint if it is unset. */
 void bnt_err_hint(struct bnt_err *err, const char *fmt, ...) BNT_PRINTF(2, 3);
 

@@ -183,6 +183,10 @@ struct bnt_cache_reuse {
 enum bnt_status bnt_cache_reuse_chunks(struct bnt_cache *c, const struct bnt_chunk_tree *want,
                                        int fd, struct bnt_cache_reuse *out, struct bnt_err *err);
 void bnt_cache_reuse_release(struct bnt_cache_reuse *r);
+/* The file of the tree of a blob, open for reading. Errors: NOT_FOUND when there is none that is
+ * whole. */
+enum bnt_status bnt_cache_tree_open(struct bnt_cache *c, const char *digest, int *fd,
+                                    struct bnt_err *err);
 
 /* Which chunks of a blob are not what they were. */
 struct bnt_cache_damage {
@@ -217,6 +221,10 @@ struct bnt_cache_lease {
 enum bnt_status bnt_cache_lease_take(struct bnt_cache *c, const char *digest,
                                      struct bnt_cache_lease *l, struct bnt_err *err);
 void bnt_cache_lease_release(struct bnt_cache_lease *l);
+/* bnt_cache_lookup and a lease on what it finds, whatever a collection does meanwhile. */
+enum bnt_status bnt_cache_use(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                              char path[BNT_PATH_MAX], struct bnt_cache_lease *l,
+                              struct bnt_err *err);
 
 /* Keep a blob from collections, or let it go again; *out is its entry. */
 enum bnt_status bnt_cache_pin(struct bnt_cache *c, const char *key, bool pinned,

@@ -79,3 +79,19 @@ void bnt_cache_lease_release(struct bnt_cache_lease *l)
         l->fd = -1;
     }
 }
+
+enum bnt_status bnt_cache_use(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                              char path[BNT_PATH_MAX], struct bnt_cache_lease *l,
+                              struct bnt_err *err)
+{
+    /* Between the two a collection may compress the blob; the second look-up brings it back. */
+    l->fd = -1;
+    enum bnt_status st = bnt_cache_lookup(c, key, out, path, err);
+    if (st == BNT_OK && bnt_cache_lease_take(c, out->digest, l, NULL) != BNT_OK) {
+        st = bnt_cache_lookup(c, key, out, path, err);
+        if (st == BNT_OK) {
+            st = bnt_cache_lease_take(c, out->digest, l, err);
+        }
+    }
+    return st;
+}

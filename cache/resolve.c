@@ -47,15 +47,8 @@ static enum bnt_status resolve_cached(const char *name, struct bnt_model_ref *ou
     if (st != BNT_OK) {
         return st;
     }
-    /* Between the two a collection may compress the blob; the second look-up brings it back. The
-     * lease is never released: the command works with the model until its process ends. */
-    st = bnt_cache_lookup(cache, name, &entry, out->path, err);
-    if (st == BNT_OK && bnt_cache_lease_take(cache, entry.digest, &lease, NULL) != BNT_OK) {
-        st = bnt_cache_lookup(cache, name, &entry, out->path, err);
-        if (st == BNT_OK) {
-            st = bnt_cache_lease_take(cache, entry.digest, &lease, err);
-        }
-    }
+    /* The lease is never released: the command works with the model until its process ends. */
+    st = bnt_cache_use(cache, name, &entry, out->path, &lease, err);
     if (st == BNT_OK) {
         memcpy(out->digest, entry.digest, sizeof out->digest);
     }

@@ -14,6 +14,7 @@
  *   3. A tree never decides that content is right: after a repair the whole digest does. */
 #include "cache/tree.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -353,6 +354,27 @@ enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
                                     struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     return tree_load(bnt_cache_folder(c), digest, out, err);
+}
+
+enum bnt_status bnt_cache_tree_open(struct bnt_cache *c, const char *digest, int *fd,
+                                    struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_chunk_tree *t = NULL;
+    *fd = -1;
+    enum bnt_status st = tree_load(bnt_cache_folder(c), digest, &t, err);
+    if (st == BNT_OK && !t) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "cache: there is no chunk tree of %s", digest);
+    }
+    bnt_chunk_tree_free(t);
+    if (st == BNT_OK) {
+        st = tree_path(bnt_cache_folder(c), digest, path, err);
+    }
+    if (st == BNT_OK) {
+        *fd = open(path, O_RDONLY | O_CLOEXEC);
+        st = *fd >= 0 ? BNT_OK : bnt_err_errno(err, "cache: cannot open %s", path);
+    }
+    return st;
 }
 
 void tree_remove(const char *dir, const char *digest)

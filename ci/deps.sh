@@ -19,6 +19,7 @@ build libc6-dev             <stdio.h>
 build libarchive-dev        <archive.h>
 build libcurl4-openssl-dev  <curl/curl.h>
 build libjansson-dev        <jansson.h>
+build libmicrohttpd-dev     <microhttpd.h>
 build libsqlite3-dev        <sqlite3.h>
 build libssl-dev            <openssl/evp.h>
 build libutf8proc-dev       <utf8proc.h>

@@ -79,6 +79,9 @@ struct bnt_fetch_opts {
      * BNT_FETCH_MIRRORS_MAX. */
     const char *const *mirrors;
     size_t n_mirrors;
+    /* A server of bnt cache serve that is asked first for what has a known digest; NULL: that of
+     * BNT_MIRROR, "": none. What it does not have, or has wrong, comes from the source. */
+    const char *near;
     uint32_t connections;   /* 0: 4; at most 16 */
     uint64_t limit_bytes_s; /* 0: none; of all connections together */
     uint32_t max_attempts;  /* 0: 5 failures of a server in a row, without progress, are the end */
@@ -88,6 +91,8 @@ struct bnt_fetch_opts {
     bnt_fetch_progress_fn *progress;          /* may be NULL */
     bnt_fetch_event_fn *event;                /* may be NULL */
     void *ctx;                                /* of both */
+    bnt_warn_fn *warn; /* told when a server could not help that should have; may be NULL */
+    void *warn_ctx;
 };
 #define BNT_FETCH_STALL_BYTES_S 1024
 #define BNT_FETCH_MIRRORS_MAX 15

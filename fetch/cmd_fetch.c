@@ -23,7 +23,7 @@
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
 
 struct fetch_cmd_opts {
-    const char *name, *sha256, *manifest, *group, *unpack, *timeout;
+    const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near;
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
@@ -77,6 +77,11 @@ static const struct bnt_opt options[] = {
      .arg = "URL",
      .help = "another place of the one SOURCE; needs --sha256 (may be given many times)",
      .offset = offsetof(struct fetch_cmd_opts, mirrors)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "mirror-cache",
+     .arg = "URL",
+     .help = "a server of bnt cache serve that is asked first, by digest [that of BNT_MIRROR]",
+     .offset = offsetof(struct fetch_cmd_opts, near)},
     {.kind = BNT_OPT_INT,
      .long_name = "connections",
      .arg = "N",
@@ -460,6 +465,8 @@ static void set_fetch_opts(struct fetching *f)
         .progress = fetch_tell_progress,
         .event = fetch_tell_event,
         .ctx = &f->tell,
+        .near = o->near,
+        .warn = bnt_msg_warn_fn,
     };
 }
 

@@ -134,7 +134,9 @@ static enum bnt_status run(struct bnt_app *app, const struct lock_cmd_opts *o, b
     struct bnt_err err = {0};
     struct locking l = {
         .o = o,
-        .opts = {.fetch = {.offline = o->offline, .interrupted = app->interrupted},
+        .opts = {.fetch = {.offline = o->offline,
+                           .interrupted = app->interrupted,
+                           .warn = bnt_msg_warn_fn},
                  .warn = bnt_msg_warn_fn},
     };
     l.opts.fetch.progress = o->quiet ? NULL : show_progress;

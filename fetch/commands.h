@@ -9,6 +9,8 @@ extern const struct bnt_cmd bnt_cmd_fetch, bnt_cmd_mirror;
 
 /* bnt_app's source: ranges of the places that a model came from. */
 extern const struct bnt_source fetch_source;
+/* bnt_app's network. */
+extern const struct bnt_network fetch_network;
 extern const struct bnt_cmd bnt_cmd_lock;
 extern const struct bnt_cmd bnt_cmd_update;
 

@@ -1,11 +1,11 @@
 /* The table of libcurl's functions. */
 #include "fetch/curl_lib.h"
 
-#include <dlfcn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "fetch/dyn_lib.h"
 
 #define LIBRARY "libcurl.so.4"
 
@@ -19,14 +19,10 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
     return st;
 }
 
-/* Fill every slot of the table. dlsym gives an object pointer; copying its bytes is how POSIX makes
- * it a function. */
-static const char *fill(void *handle)
+/* Fill every slot of the table. NULL, or what is missing. */
+static const char *load(void)
 {
-    const struct {
-        const char *name;
-        void *slot;
-    } symbols[] = {
+    const struct dyn_symbol symbols[] = {
         {"curl_global_init", &lib.global_init},
         {"curl_easy_init", &lib.easy_init},
         {"curl_easy_setopt", &lib.easy_setopt},
@@ -44,14 +40,7 @@ static const char *fill(void *handle)
         {"curl_slist_append", &lib.slist_append},
         {"curl_slist_free_all", &lib.slist_free_all},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *address = dlsym(handle, symbols[i].name);
-        if (!address) {
-            return symbols[i].name;
-        }
-        memcpy(symbols[i].slot, &address, sizeof address);
-    }
-    return NULL;
+    return dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
 }
 
 static const char *variable(const char *name)
@@ -63,11 +52,7 @@ static const char *variable(const char *name)
 enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
 {
     if (!loaded) {
-        void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-        if (!handle) {
-            return no_library(dlerror(), err);
-        }
-        const char *missing = fill(handle);
+        const char *missing = load();
         if (missing) {
             return no_library(missing, err);
         }

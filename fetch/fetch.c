@@ -15,12 +15,14 @@
 #include "fetch/delta.h"
 #include "fetch/oci.h"
 #include "fetch/part.h"
+#include "fetch/place.h"
 #include "fetch/settle.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
 #include "fetch/transfer.h"
 
 #define COPY_BYTES (1u << 20)
+#define NEAR_CONNECT_MS 3000 /* a server beside us answers soon or not at all */
 
 struct sources {
     struct source *at;
@@ -418,6 +420,56 @@ static enum bnt_status list_sources(const struct fetch *f, struct sources *out, 
     return st;
 }
 
+/* ---- places that hold blobs by digest ---- */
+
+/* Failures of this side, which another place does not mend. */
+static bool is_ours(enum bnt_status st)
+{
+    return st == BNT_E_INTERRUPTED || st == BNT_E_NO_SPACE || st == BNT_E_MEMORY ||
+           st == BNT_E_INTERNAL || st == BNT_E_TIME;
+}
+
+/* Ask one place, once and without patience; *done says that the content came. What it sent of it
+ * stays in the part, for the source to go on from. */
+static enum bnt_status bring_from_place(struct fetch *f, const char *key, const char *place,
+                                        bool *done, struct bnt_err *err)
+{
+    struct source at;
+    struct bnt_err why = {0};
+    struct bnt_fetch_opts opts = *f->opts;
+    struct fetch near = *f;
+    bool again = false;
+    enum bnt_status st = place_source(place, f->expected, &at, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    opts.max_attempts = 1;
+    opts.max_wait_s = 1;
+    opts.connect_timeout_ms = opts.connect_timeout_ms ? opts.connect_timeout_ms : NEAR_CONNECT_MS;
+    near.opts = &opts;
+    near.source = at; /* whom errors are about */
+    st = download_once(&near, key, &(struct sources){&at, 1}, &again, &why);
+    *done = st == BNT_OK && !again;
+    f->result->entry.source_tag[0] = '\0'; /* it tells states of the source apart, not of this */
+    if (is_ours(st)) {
+        return bnt_err_copy(err, &why);
+    }
+    if (!*done && st != BNT_E_NOT_FOUND && f->opts->warn) {
+        f->opts->warn(f->opts->warn_ctx, why.msg[0] ? why.msg : "the place has other bytes",
+                      "the source is asked instead");
+    }
+    return BNT_OK;
+}
+
+/* The server of BNT_MIRROR, when there is one and the digest is known. */
+static enum bnt_status bring_from_near(struct fetch *f, const char *key, bool *done,
+                                       struct bnt_err *err)
+{
+    const char *place = f->opts->near ? f->opts->near : getenv("BNT_MIRROR");
+    return place && place[0] && f->expected[0] ? bring_from_place(f, key, place, done, err)
+                                               : BNT_OK;
+}
+
 /* From all places at once; when one of them spoilt it, from each alone. */
 static enum bnt_status bring(struct fetch *f, const char *key, struct bnt_err *err)
 {
@@ -463,6 +515,7 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
 {
     char key[PART_KEY_MAX];
     struct part_lock lock;
+    bool done = false;
     enum bnt_status st = part_key(f->expected, f->source.shown, key, err);
     if (st == BNT_OK) {
         st = part_lock_wait(bnt_cache_folder(f->cache), key, f->opts, &lock, err);
@@ -474,6 +527,9 @@ static enum bnt_status download(struct fetch *f, struct bnt_err *err)
         st = look_again(f, err);
     }
     if (st == BNT_OK && !f->result->hit) {
+        st = bring_from_near(f, key, &done, err);
+    }
+    if (st == BNT_OK && !f->result->hit && !done) {
         st = bring(f, key, err);
     }
     part_lock_release(&lock);

@@ -91,6 +91,8 @@ void support_enter_test(void)
     unsetenv("BNT_CACHE_DIR");
     unsetenv("XDG_STATE_HOME");
     unsetenv("BNT_HISTORY");
+    unsetenv("BNT_MIRROR"); /* no test asks a server of the user */
+    unsetenv("BNT_CACHE_TOKEN");
 }
 
 static const char *named_cause;

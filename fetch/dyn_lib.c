@@ -1,0 +1,22 @@
+/* dlopen and dlsym. */
+#include "fetch/dyn_lib.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+const char *dyn_lib_load(const char *file, const struct dyn_symbol *symbols, size_t n)
+{
+    void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        return dlerror();
+    }
+    for (size_t i = 0; i < n; i++) {
+        /* dlsym gives an object pointer; copying its bytes is how POSIX makes it a function. */
+        void *address = dlsym(handle, symbols[i].name);
+        if (!address) {
+            return symbols[i].name;
+        }
+        memcpy(symbols[i].slot, &address, sizeof address);
+    }
+    return NULL;
+}
