@@ -34,104 +34,33 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "fetch/net_db.h"
 
-#define BUSY_MS 10000
 #define RATE_WEIGHT 4 /* the latest rate counts 1/4 */
 
 struct breaker {
     sqlite3 *db;
 };
 
-static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS origin(name TEXT PRIMARY KEY, state INTEGER NOT NULL DEFAULT 0,"
-    " open_until_s INTEGER NOT NULL DEFAULT 0, probe_until_s INTEGER NOT NULL DEFAULT 0,"
-    " closed_s INTEGER NOT NULL DEFAULT 0, ejections INTEGER NOT NULL DEFAULT 0,"
-    " cool_until_s INTEGER NOT NULL DEFAULT 0, rate INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS bucket(name TEXT NOT NULL, at_s INTEGER NOT NULL,"
-    " calls INTEGER NOT NULL, failed INTEGER NOT NULL, slow INTEGER NOT NULL,"
-    " PRIMARY KEY(name, at_s)) WITHOUT ROWID;";
-
 /* A row as it lies in the table. */
 struct circuit {
     int64_t state, open_until_s, probe_until_s, closed_s, ejections, cool_until_s, rate;
 };
 
-/* ---- SQLite ---- */
-
-static enum bnt_status db_error(const struct breaker *b, struct bnt_err *err)
-{
-    int rc = sqlite3_errcode(b->db);
-    if (err && err->status == BNT_OK) {
-        err->domain = "sqlite";
-        err->foreign = rc;
-    }
-    return bnt_err_set(err, rc == SQLITE_FULL ? BNT_E_NO_SPACE : BNT_E_FAILED, "net.db: %s",
-                       sqlite3_errmsg(b->db));
-}
-
-/* Run a statement with one text and up to five numbers; `row` receives up to n_row columns of the
- * first row, *found says whether there was one. Both may be NULL. */
-struct query {
-    const char *sql, *name;
-    int64_t in[8];
-    int n_in;
-    int64_t *row;
-    int n_row;
-    bool *found;
-};
-
-static enum bnt_status run(struct breaker *b, const struct query *q, struct bnt_err *err)
-{
-    sqlite3_stmt *s = NULL;
-    int rc = sqlite3_prepare_v2(b->db, q->sql, -1, &s, NULL);
-    if (rc == SQLITE_OK && q->name) {
-        rc = sqlite3_bind_text(s, 1, q->name, -1, SQLITE_STATIC);
-    }
-    for (int i = 0; rc == SQLITE_OK && i < q->n_in; i++) {
-        rc = sqlite3_bind_int64(s, i + 1 + (q->name != NULL), q->in[i]);
-    }
-    rc = rc == SQLITE_OK ? sqlite3_step(s) : rc;
-    bool got = rc == SQLITE_ROW;
-    for (int i = 0; got && i < q->n_row; i++) {
-        q->row[i] = sqlite3_column_int64(s, i);
-    }
-    if (q->found) {
-        *q->found = got;
-    }
-    enum bnt_status st = got || rc == SQLITE_DONE ? BNT_OK : db_error(b, err);
-    sqlite3_finalize(s);
-    return st;
-}
-
-static enum bnt_status exec(struct breaker *b, const char *sql, struct bnt_err *err)
-{
-    return sqlite3_exec(b->db, sql, NULL, NULL, NULL) == SQLITE_OK ? BNT_OK : db_error(b, err);
-}
-
-/* End a transaction as `st` says. */
-static enum bnt_status finish(struct breaker *b, enum bnt_status st, struct bnt_err *err)
-{
-    if (st == BNT_OK) {
-        st = exec(b, "COMMIT", err);
-    }
-    if (st != BNT_OK) {
-        (void)sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
-    }
-    return st;
-}
+/* ---- rows ---- */
 
 static enum bnt_status load(struct breaker *b, const char *origin, struct circuit *c,
                             struct bnt_err *err)
 {
     int64_t row[7] = {0};
-    const struct query q = {
+    const struct net_query q = {
         .sql = "SELECT state, open_until_s, probe_until_s, closed_s, ejections, cool_until_s, rate"
                " FROM origin WHERE name = ?1",
         .name = origin,
         .row = row,
         .n_row = 7,
     };
-    enum bnt_status st = run(b, &q, err);
+    enum bnt_status st = net_db_run(b->db, &q, err);
     *c = (struct circuit){row[0], row[1], row[2], row[3], row[4], row[5], row[6]};
     return st;
 }
@@ -139,7 +68,7 @@ static enum bnt_status load(struct breaker *b, const char *origin, struct circui
 static enum bnt_status save(struct breaker *b, const char *origin, const struct circuit *c,
                             struct bnt_err *err)
 {
-    const struct query q = {
+    const struct net_query q = {
         .sql = "INSERT OR REPLACE INTO origin(name, state, open_until_s, probe_until_s, closed_s,"
                " ejections, cool_until_s, rate) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         .name = origin,
@@ -147,14 +76,14 @@ static enum bnt_status save(struct breaker *b, const char *origin, const struct 
                c->cool_until_s, c->rate},
         .n_in = 7,
     };
-    return run(b, &q, err);
+    return net_db_run(b->db, &q, err);
 }
 
 /* Sums over the window: calls, failed, slow. */
 static enum bnt_status sums(struct breaker *b, const char *origin, int64_t now_s, int64_t out[3],
                             struct bnt_err *err)
 {
-    const struct query q = {
+    const struct net_query q = {
         .sql = "SELECT total(calls), total(failed), total(slow) FROM bucket"
                " WHERE name = ?1 AND at_s > ?2 AND at_s <= ?3",
         .name = origin,
@@ -163,52 +92,19 @@ static enum bnt_status sums(struct breaker *b, const char *origin, int64_t now_s
         .row = out,
         .n_row = 3,
     };
-    return run(b, &q, err);
+    return net_db_run(b->db, &q, err);
 }
 
 /* ---- open ---- */
 
-static enum bnt_status try_open(struct breaker *b, const char *path, struct bnt_err *err)
-{
-    if (sqlite3_open_v2(path, &b->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
-        SQLITE_OK) {
-        return db_error(b, err);
-    }
-    sqlite3_busy_timeout(b->db, BUSY_MS);
-    enum bnt_status st = exec(b, "PRAGMA synchronous = OFF", err);
-    if (st == BNT_OK) {
-        st = exec(b, "BEGIN IMMEDIATE", err);
-    }
-    return st == BNT_OK ? finish(b, exec(b, schema, err), err) : st;
-}
-
-static bool damaged(const struct breaker *b)
-{
-    int rc = sqlite3_errcode(b->db);
-    return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
-}
-
 enum bnt_status breaker_open(const char *cache_dir, struct breaker **out, struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX];
-    struct bnt_err first = {0};
     *out = NULL;
     struct breaker *b = calloc(1, sizeof *b);
     if (!b) {
         return bnt_err_nomem(err, "breaker", sizeof *b);
     }
-    enum bnt_status st = bnt_path_format(path, err, "%s/net.db", cache_dir);
-    if (st == BNT_OK) {
-        st = try_open(b, path, &first);
-        if (st != BNT_OK && damaged(b)) {
-            sqlite3_close(b->db);
-            b->db = NULL;
-            (void)unlink(path);
-            st = try_open(b, path, err);
-        } else if (st != BNT_OK && err && err->status == BNT_OK) {
-            *err = first;
-        }
-    }
+    enum bnt_status st = net_db_open(cache_dir, &b->db, err);
     if (st != BNT_OK) {
         breaker_close(b);
         return st;
@@ -220,7 +116,7 @@ enum bnt_status breaker_open(const char *cache_dir, struct breaker **out, struct
 void breaker_close(struct breaker *b)
 {
     if (b) {
-        sqlite3_close(b->db);
+        net_db_close(b->db);
         free(b);
     }
 }
@@ -257,7 +153,7 @@ enum bnt_status breaker_ask(struct breaker *b, const char *origin, bool last,
     struct circuit c;
     int64_t now_s = bnt_clock_unix_s();
     *out = (struct breaker_permit){.go = true};
-    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
     if (st != BNT_OK) {
         return st;
     }
@@ -275,7 +171,7 @@ enum bnt_status breaker_ask(struct breaker *b, const char *origin, bool last,
         c.probe_until_s = now_s + BREAKER_PROBE_S;
         st = save(b, origin, &c, err);
     }
-    return finish(b, st, err);
+    return net_db_finish(b->db, st, err);
 }
 
 static void open_circuit(struct circuit *c, int64_t now_s)
@@ -295,15 +191,15 @@ static void open_circuit(struct circuit *c, int64_t now_s)
 
 static enum bnt_status empty_window(struct breaker *b, const char *origin, struct bnt_err *err)
 {
-    const struct query q = {.sql = "DELETE FROM bucket WHERE name = ?1", .name = origin};
-    return run(b, &q, err);
+    const struct net_query q = {.sql = "DELETE FROM bucket WHERE name = ?1", .name = origin};
+    return net_db_run(b->db, &q, err);
 }
 
 /* Count an outcome in its bucket, and forget buckets that left the window. */
 static enum bnt_status count(struct breaker *b, const char *origin, int64_t now_s,
                              enum breaker_outcome outcome, struct bnt_err *err)
 {
-    const struct query add = {
+    const struct net_query add = {
         .sql = "INSERT INTO bucket(name, at_s, calls, failed, slow) VALUES(?1, ?2, 1, ?3, ?4)"
                " ON CONFLICT(name, at_s) DO UPDATE SET calls = calls + 1,"
                " failed = failed + excluded.failed, slow = slow + excluded.slow",
@@ -312,14 +208,14 @@ static enum bnt_status count(struct breaker *b, const char *origin, int64_t now_
                outcome == BREAKER_SLOW},
         .n_in = 3,
     };
-    const struct query forget = {
+    const struct net_query forget = {
         .sql = "DELETE FROM bucket WHERE name = ?1 AND (at_s <= ?2 OR at_s > ?3)",
         .name = origin,
         .in = {now_s - BREAKER_WINDOW_S, now_s},
         .n_in = 2,
     };
-    enum bnt_status st = run(b, &add, err);
-    return st == BNT_OK ? run(b, &forget, err) : st;
+    enum bnt_status st = net_db_run(b->db, &add, err);
+    return st == BNT_OK ? net_db_run(b->db, &forget, err) : st;
 }
 
 static enum bnt_status judge(struct breaker *b, const char *origin, int64_t now_s,
@@ -356,7 +252,7 @@ enum bnt_status breaker_report(struct breaker *b, const char *origin, enum break
 {
     struct circuit c;
     int64_t now_s = bnt_clock_unix_s();
-    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
     if (st != BNT_OK) {
         return st;
     }
@@ -371,7 +267,7 @@ enum bnt_status breaker_report(struct breaker *b, const char *origin, enum break
     if (st == BNT_OK) {
         st = save(b, origin, &c, err);
     }
-    return finish(b, st, err);
+    return net_db_finish(b->db, st, err);
 }
 
 enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait_s,
@@ -379,7 +275,7 @@ enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait
 {
     struct circuit c;
     int64_t until_s = bnt_clock_unix_s() + wait_s;
-    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
     if (st != BNT_OK) {
         return st;
     }
@@ -388,7 +284,7 @@ enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait
         c.cool_until_s = until_s;
         st = save(b, origin, &c, err);
     }
-    return finish(b, st, err);
+    return net_db_finish(b->db, st, err);
 }
 
 /* ---- views ---- */
@@ -425,16 +321,16 @@ enum bnt_status breaker_list(struct breaker *b, struct breaker_row **rows, size_
     int64_t count_rows = 0;
     *n = 0;
     *rows = NULL;
-    const struct query how_many = {
+    const struct net_query how_many = {
         .sql = "SELECT min(count(*), 10000) FROM origin", .row = &count_rows, .n_row = 1};
-    enum bnt_status st = run(b, &how_many, err);
+    enum bnt_status st = net_db_run(b->db, &how_many, err);
     struct breaker_row *list = calloc((size_t)count_rows + 1, sizeof *list);
     if (!list) {
         return bnt_err_nomem(err, "list of servers", (unsigned long long)count_rows * sizeof *list);
     }
     if (st == BNT_OK && sqlite3_prepare_v2(b->db, "SELECT name FROM origin ORDER BY name", -1, &s,
                                            NULL) != SQLITE_OK) {
-        st = db_error(b, err);
+        st = net_db_error(b->db, err);
     }
     while (st == BNT_OK && *n < (size_t)count_rows && sqlite3_step(s) == SQLITE_ROW) {
         st = breaker_look(b, (const char *)sqlite3_column_text(s, 0), &list[*n], err);
@@ -452,17 +348,17 @@ enum bnt_status breaker_list(struct breaker *b, struct breaker_row **rows, size_
 
 enum bnt_status breaker_reset(struct breaker *b, const char *origin, struct bnt_err *err)
 {
-    const struct query buckets = {.sql = "DELETE FROM bucket WHERE ?1 = '' OR name = ?1",
-                                  .name = origin ? origin : ""};
-    const struct query origins = {.sql = "DELETE FROM origin WHERE ?1 = '' OR name = ?1",
-                                  .name = origin ? origin : ""};
-    enum bnt_status st = exec(b, "BEGIN IMMEDIATE", err);
+    const struct net_query buckets = {.sql = "DELETE FROM bucket WHERE ?1 = '' OR name = ?1",
+                                      .name = origin ? origin : ""};
+    const struct net_query origins = {.sql = "DELETE FROM origin WHERE ?1 = '' OR name = ?1",
+                                      .name = origin ? origin : ""};
+    enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
     if (st != BNT_OK) {
         return st;
     }
-    st = run(b, &buckets, err);
+    st = net_db_run(b->db, &buckets, err);
     if (st == BNT_OK) {
-        st = run(b, &origins, err);
+        st = net_db_run(b->db, &origins, err);
     }
-    return finish(b, st, err);
+    return net_db_finish(b->db, st, err);
 }
