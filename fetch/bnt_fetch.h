@@ -71,9 +71,10 @@ struct bnt_fetch_opts {
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */
     bool move_name;     /* let the name move to another source, without fetching what is there */
-    bool nameless;      /* the name only finds what is there; what comes gets none */
-    uint32_t connect_timeout_ms; /* 0: 20 s */
-    uint32_t stall_timeout_s;    /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the request */
+    enum bnt_fetch_update update; /* whether a source is asked that the cache can answer for */
+    bool nameless;                /* the name only finds what is there; what comes gets none */
+    uint32_t connect_timeout_ms;  /* 0: 20 s */
+    uint32_t stall_timeout_s;     /* 0: 30 s without BNT_FETCH_STALL_BYTES_S ends the request */
     /* Other places (https, http, s3, oci) of the same content; they need sha256. All are used at
      * once, as far as there are connections, and each stands in for those that fail. At most
      * BNT_FETCH_MIRRORS_MAX. */

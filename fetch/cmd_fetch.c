@@ -17,13 +17,14 @@
 #include "fetch/cmd_fetch_tell.h"
 #include "fetch/commands.h"
 #include "fetch/project.h"
+#include "fetch/source.h"
 #include "fetch/unpack.h"
 
 #define TIMEOUT_S 900
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
 
 struct fetch_cmd_opts {
-    const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near;
+    const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near, *update;
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
@@ -95,6 +96,12 @@ static const struct bnt_opt options[] = {
      .arg = "BYTES",
      .help = "per second and file, all connections together [no limit]",
      .offset = offsetof(struct fetch_cmd_opts, limit_bytes_s)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "update",
+     .arg = "POLICY",
+     .help = "when a source is asked for something new [what the manifest says, or if-missing]",
+     .choices = BNT_FETCH_UPDATE_WORDS,
+     .offset = offsetof(struct fetch_cmd_opts, update)},
     {.kind = BNT_OPT_STR,
      .long_name = "timeout",
      .arg = "TIME",
@@ -291,7 +298,7 @@ static enum bnt_status settle_lock(struct fetching *f, const struct manifest_mod
         return project_check(&f->project, model, err);
     }
     fetch_tell_begin(&f->tell, model->name);
-    enum bnt_status st = project_lock(&f->project, model, false, &f->opts, err);
+    enum bnt_status st = project_settle(&f->project, model, &f->opts, err);
     fetch_tell_pause(&f->tell);
     return st == BNT_OK ? lockfile_write(&f->project.lock, err) : st;
 }
@@ -413,6 +420,10 @@ static enum bnt_status check_usage(const struct fetch_cmd_opts *o, int argc)
         return bnt_msg_fail(BNT_E_USAGE, "name a folder that is not there yet",
                             "%s exists; archives go into a new folder", o->unpack);
     }
+    if (o->force && o->update && strcmp(o->update, "never") == 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "leave one of them out",
+                            "--force fetches, and --update never does not");
+    }
     if (argc > 0 && o->group) {
         return bnt_msg_fail(BNT_E_USAGE,
                             "write either: bnt fetch --group GROUP, or: bnt fetch NAME",
@@ -452,11 +463,15 @@ static enum bnt_status bring_operands(struct fetching *f, int argc, char **argv)
 static void set_fetch_opts(struct fetching *f)
 {
     const struct fetch_cmd_opts *o = f->o;
+    if (o->update) {
+        (void)source_update(o->update, &f->opts.update); /* one of the choices */
+    }
     f->opts.fetch = (struct bnt_fetch_opts){
         .name = o->name,
         .sha256 = o->sha256,
         .offline = o->offline || o->frozen,
         .force = o->force,
+        .update = f->opts.update,
         .mirrors = o->mirrors.at,
         .n_mirrors = o->mirrors.n,
         .connections = (uint32_t)o->connections,
@@ -532,6 +547,12 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "\n"
         "--unpack takes tar, tar.gz, tar.zst and zip. Only regular files and folders come out,\n"
         "below the new folder; an archive with anything else in it is refused as a whole.\n"
+        "\n"
+        "--update, or update: in the manifest, says when a source is asked whether it has "
+        "something\n"
+        "new: never (nothing is fetched at all), if-missing, daily, always. What it has goes into\n"
+        "bnt.lock; under --locked and --offline no source is asked. The old copy stays until the\n"
+        "new one is verified.\n"
         "\n"
         "When one of several fails, the others are fetched nevertheless; the exit code is that of\n"
         "the first one. The whole command ends within --timeout, or BNT_FETCH_TIMEOUT, or what\n"

@@ -12,7 +12,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "fetch/asked.h"
 #include "fetch/delta.h"
+#include "fetch/hub.h"
 #include "fetch/oci.h"
 #include "fetch/part.h"
 #include "fetch/place.h"
@@ -36,6 +39,9 @@ struct fetch {
     struct source source;
     uint64_t size;                 /* bytes that will come; 0: not known yet */
     char expected[BNT_SHA256_HEX]; /* "" when any content is right */
+    struct asked known;            /* what the source had when it was last asked */
+    bool ask;                      /* the cache has that, and the source may have another one */
+    int64_t began_s;
     struct bnt_fetch_result
         *result; /* entry.name, source, source_tag and file_name are filled by prepare() */
 };
@@ -135,7 +141,8 @@ static bool row_answers(const struct fetch *f, const struct bnt_cache_entry *row
 {
     const struct bnt_cache_entry *e = &f->result->entry;
     return strcmp(row->source, e->source) == 0 &&
-           (source_is_remote(&f->source) || strcmp(row->source_tag, e->source_tag) == 0) &&
+           (source_is_remote(&f->source) || f->opts->update == BNT_FETCH_UPDATE_NEVER ||
+            strcmp(row->source_tag, e->source_tag) == 0) &&
            (f->expected[0] == '\0' || strcmp(row->digest, f->expected) == 0);
 }
 
@@ -155,12 +162,52 @@ static enum bnt_status take_blob(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
+/* The source has what it had. */
+static enum bnt_status take_known(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &f->result->entry;
+    memcpy(f->expected, f->known.digest, sizeof f->expected);
+    snprintf(e->source_tag, sizeof e->source_tag, "%s",
+             f->known.validator[0] == '"' ? f->known.validator : "");
+    return take_blob(f, err);
+}
+
 static enum bnt_status name_taken(const struct bnt_cache_entry *row, struct bnt_err *err)
 {
     enum bnt_status st = bnt_err_set(
         err, BNT_E_USAGE, "the name %s belongs to another source: %.300s", row->name, row->source);
     bnt_err_hint(err, "give another name with --name, or let the name move with --force");
     return st;
+}
+
+/* Whether the source is to be asked although the cache has what it had: as the policy says, unless
+ * somebody has asked since this fetch began. */
+static bool must_ask(struct fetch *f, const struct bnt_cache_entry *row)
+{
+    const enum bnt_fetch_update policy = f->opts->update;
+    const bool offline = f->opts->offline || (f->source.hub.repo[0] && hub_is_offline(f->opts));
+    if (f->expected[0] || !source_is_remote(&f->source) || offline ||
+        (policy != BNT_FETCH_UPDATE_DAILY && policy != BNT_FETCH_UPDATE_ALWAYS)) {
+        return false;
+    }
+    asked_look(bnt_cache_folder(f->cache), row->source, &f->known);
+    if (strcmp(f->known.digest, row->digest) != 0) { /* net.db was lost, or the name was moved */
+        f->known = (struct asked){.at_s = row->fetched_s};
+        memcpy(f->known.validator, row->source_tag, sizeof f->known.validator);
+        memcpy(f->known.digest, row->digest, sizeof f->known.digest);
+    }
+    f->ask = f->known.at_s <= f->began_s &&
+             (policy == BNT_FETCH_UPDATE_ALWAYS || !asked_today(&f->known));
+    return f->ask;
+}
+
+/* What the source has now: the next question can be whether that has changed. */
+static void note_asked(const struct fetch *f, const char *validator)
+{
+    struct asked a = {.at_s = bnt_clock_unix_s()};
+    snprintf(a.validator, sizeof a.validator, "%s", validator);
+    memcpy(a.digest, f->result->entry.digest, sizeof a.digest);
+    asked_note(bnt_cache_folder(f->cache), f->source.shown, &a);
 }
 
 /* Sets result->hit when the cache has what is asked for. */
@@ -172,7 +219,7 @@ static enum bnt_status try_cache(struct fetch *f, struct bnt_err *err)
     enum bnt_status st = bnt_cache_find_name(f->cache, e->name, &row, &found, err);
     if (st == BNT_OK && found && row_answers(f, &row)) {
         st = bnt_cache_has(f->cache, row.digest, &have, err);
-        if (st == BNT_OK && have) {
+        if (st == BNT_OK && have && !must_ask(f, &row)) {
             *e = row;
             f->result->hit = true;
         }
@@ -353,6 +400,8 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
                                        .sources = from->at,
                                        .n_sources = from->n,
                                        .digest = f->expected,
+                                       .known =
+                                           f->ask && !f->expected[0] ? f->known.validator : NULL,
                                        .opts = f->opts};
     const bool was_again = *again;
     enum bnt_status st = part_open(spec.cache_dir, key, !f->opts->force && !was_again, &part, err);
@@ -376,6 +425,10 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
         part_keep(&part);
         return st;
     }
+    if (result.unchanged) {
+        part_drop(&part);
+        return take_known(f, err);
+    }
     memcpy(e->digest, result.digest, sizeof e->digest);
     memcpy(e->source_tag, result.etag, sizeof e->source_tag);
     if (resumed && f->expected[0] && strcmp(e->digest, f->expected) != 0) {
@@ -384,6 +437,9 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
         st = check_digest(f, err);
         if (st == BNT_OK) {
             st = publish(f, &part.file, err);
+        }
+        if (st == BNT_OK) {
+            note_asked(f, result.validator);
         }
     }
     part_drop(&part);
@@ -552,17 +608,27 @@ static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
     if (st == BNT_OK && !told && f->expected[0] && !f->opts->force) {
         st = bnt_cache_has(f->cache, f->expected, &have, err);
     }
-    return st == BNT_OK && have ? take_blob(f, err) : st;
+    if (st != BNT_OK || !have) {
+        return st;
+    }
+    st = take_blob(f, err);
+    if (st == BNT_OK) {
+        note_asked(f, "");
+    }
+    return st;
 }
 
 static enum bnt_status check_offline(const struct fetch *f, struct bnt_err *err)
 {
-    if (!f->opts->offline || !source_is_remote(&f->source)) {
+    if (f->opts->update != BNT_FETCH_UPDATE_NEVER &&
+        (!f->opts->offline || !source_is_remote(&f->source))) {
         return BNT_OK;
     }
+    const bool never = f->opts->update == BNT_FETCH_UPDATE_NEVER;
     enum bnt_status st =
-        bnt_err_set(err, BNT_E_OFFLINE, "offline, and %s%s from %.300s is not in the cache",
-                    f->opts->force ? "a fresh " : "", f->result->entry.name, f->source.shown);
+        bnt_err_set(err, BNT_E_OFFLINE, "%s, and %s%s from %.300s is not in the cache",
+                    never ? "update: never" : "offline", f->opts->force ? "a fresh " : "",
+                    f->result->entry.name, f->source.shown);
     bnt_err_hint(err, "run once with the network: bnt fetch %.200s", f->source.shown);
     return st;
 }
@@ -571,10 +637,17 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err)
 {
-    struct fetch f = {.cache = cache, .opts = opts, .size = opts->size, .result = out};
+    struct fetch f = {.cache = cache,
+                      .opts = opts,
+                      .size = opts->size,
+                      .result = out,
+                      .began_s = bnt_clock_unix_s()};
     enum bnt_status st = prepare(&f, source, err);
     if (st == BNT_OK && !opts->force) {
         st = try_cache(&f, err);
+    }
+    if (st == BNT_OK && !out->hit && opts->update == BNT_FETCH_UPDATE_NEVER) {
+        st = check_offline(&f, err);
     }
     if (st == BNT_OK && !out->hit) {
         st = settle(&f, err);

@@ -195,10 +195,28 @@ static CURLcode set_token(struct http_exchange *x)
                                          : rc;
 }
 
+static CURLcode add_header(struct http_exchange *x, const char *name, const char *value)
+{
+    char line[BNT_CACHE_TAG_MAX + 24];
+    snprintf(line, sizeof line, "%s: %s", name, value);
+    struct curl_slist *all = x->lib->slist_append(x->headers, line);
+    x->headers = all ? all : x->headers;
+    return all ? x->lib->easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers) : CURLE_OUT_OF_MEMORY;
+}
+
+/* Ask for the file only when it is not the one that the validator is of. */
+static CURLcode set_unless(struct http_exchange *x)
+{
+    const char *validator = x->request.unless;
+    if (!validator || !validator[0]) {
+        return CURLE_OK;
+    }
+    return add_header(x, validator[0] == '"' ? "If-None-Match" : "If-Modified-Since", validator);
+}
+
 static CURLcode set_range(struct http_exchange *x)
 {
     const struct http_request *r = &x->request;
-    char line[BNT_CACHE_TAG_MAX + 16];
     CURLcode rc = CURLE_OK;
     if (r->begin == 0 && r->end == HTTP_TO_THE_END) {
         return rc;
@@ -209,13 +227,8 @@ static CURLcode set_range(struct http_exchange *x)
         snprintf(x->range, sizeof x->range, "%" PRIu64 "-%" PRIu64, r->begin, r->end - 1);
     }
     rc = x->lib->easy_setopt(x->easy, CURLOPT_RANGE, x->range);
-    if (rc == CURLE_OK && r->if_range && r->if_range[0]) {
-        snprintf(line, sizeof line, "If-Range: %s", r->if_range);
-        x->headers = x->lib->slist_append(NULL, line);
-        rc = x->headers ? x->lib->easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers)
-                        : CURLE_OUT_OF_MEMORY;
-    }
-    return rc;
+    return rc == CURLE_OK && r->if_range && r->if_range[0] ? add_header(x, "If-Range", r->if_range)
+                                                           : rc;
 }
 
 static CURLcode set_options(struct http_exchange *x)
@@ -265,6 +278,9 @@ static CURLcode set_options(struct http_exchange *x)
     }
     if (rc == CURLE_OK) {
         rc = x->lib->easy_setopt(x->easy, CURLOPT_HEADERFUNCTION, on_header);
+    }
+    if (rc == CURLE_OK) {
+        rc = set_unless(x);
     }
     return rc == CURLE_OK ? set_range(x) : rc;
 }

@@ -23,6 +23,7 @@ struct http_request {
     const struct source *source;
     uint64_t begin, end;  /* bytes wanted; without a Range when 0 and HTTP_TO_THE_END */
     const char *if_range; /* NULL or "": none */
+    const char *unless;   /* a validator: only when the file is another one (304); NULL or "" */
     const struct bnt_fetch_opts *opts;
     /* Called once, before the first byte of the body of a 200 or 206, and then for the bytes. A
      * status other than OK ends the request with that error. */

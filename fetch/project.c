@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/opt.h"
+#include "fetch/asked.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
 
@@ -292,7 +294,7 @@ static enum bnt_status lock_file(struct wanted *w, bool refresh, json_t *entry, 
     fetch.name = f->cache_name;
     fetch.sha256 = f->sha256[0] ? f->sha256 : NULL;
     fetch.nameless = true;
-    fetch.force = refresh && !f->sha256[0];
+    fetch.update = refresh ? BNT_FETCH_UPDATE_ALWAYS : fetch.update;
     st = fetch_any(w, &fetch, &got, err);
     if (st == BNT_OK && f->has_size && got.entry.size != f->size) {
         bnt_err_set(err, BNT_E_DIGEST, "%s has %llu bytes, not %llu", f->cache_name,
@@ -325,6 +327,99 @@ enum bnt_status project_lock(struct project *p, const struct manifest_model *mod
     return lockfile_put(&p->lock, model->name, entry, err);
 }
 
+/* ---- policies ---- */
+
+static enum bnt_fetch_update policy_of(const struct project *p, const struct manifest_model *model,
+                                       const struct project_opts *opts)
+{
+    return opts->update ? opts->update : model->update ? model->update : p->manifest.update;
+}
+
+/* The options with which a model's content is got: under `never` the network is not there. */
+static struct bnt_fetch_opts fetch_opts_of(const struct project *p,
+                                           const struct manifest_model *model,
+                                           const struct project_opts *opts)
+{
+    struct bnt_fetch_opts fetch = opts->fetch;
+    const bool never = policy_of(p, model, opts) == BNT_FETCH_UPDATE_NEVER && !fetch.force;
+    fetch.update = never ? BNT_FETCH_UPDATE_NEVER : BNT_FETCH_UPDATE_DEFAULT;
+    fetch.offline = fetch.offline || never;
+    return fetch;
+}
+
+/* The source of a model, as net.db knows it. */
+static bool source_shown(const struct project *p, const struct manifest_model *model,
+                         char out[BNT_CACHE_SOURCE_MAX])
+{
+    struct source s;
+    if (manifest_source(&p->manifest, model, 0, NULL, out, NULL) != BNT_OK ||
+        source_parse(out, &s, NULL) != BNT_OK) {
+        return false;
+    }
+    snprintf(out, BNT_CACHE_SOURCE_MAX, "%s", s.shown);
+    return true;
+}
+
+static bool wants_question(const struct project *p, const struct manifest_model *model,
+                           const struct project_opts *opts)
+{
+    char source[BNT_CACHE_SOURCE_MAX];
+    struct asked known;
+    const enum bnt_fetch_update policy = policy_of(p, model, opts);
+    if (opts->fetch.offline || policy < BNT_FETCH_UPDATE_DAILY) {
+        return false;
+    }
+    if (policy == BNT_FETCH_UPDATE_ALWAYS || !source_shown(p, model, source)) {
+        return true;
+    }
+    asked_look(bnt_cache_folder(opts->cache), source, &known);
+    return !asked_today(&known);
+}
+
+/* Remember that the source was asked; a digest that is known already stays known. */
+static void note_question(const struct project *p, const struct manifest_model *model,
+                          const struct project_opts *opts)
+{
+    char source[BNT_CACHE_SOURCE_MAX];
+    struct asked known;
+    if (source_shown(p, model, source)) {
+        asked_look(bnt_cache_folder(opts->cache), source, &known);
+        known.at_s = bnt_clock_unix_s();
+        asked_note(bnt_cache_folder(opts->cache), source, &known);
+    }
+}
+
+enum bnt_status project_settle(struct project *p, const struct manifest_model *model,
+                               const struct project_opts *opts, struct bnt_err *err)
+{
+    char why[256];
+    struct bnt_err first = {0};
+    struct project_opts with = *opts;
+    with.fetch = fetch_opts_of(p, model, opts);
+    enum bnt_status st = lockfile_drift(&p->lock, model, why, &first);
+    const bool fits = st == BNT_OK && !why[0];
+    const bool ask = wants_question(p, model, opts);
+    if (st == BNT_OK) {
+        st = project_lock(p, model, ask, &with, &first);
+    }
+    if (st == BNT_OK && ask) {
+        note_question(p, model, opts);
+    }
+    if (st != BNT_OK && ask && fits && mirror_may_help(st) &&
+        policy_of(p, model, opts) == BNT_FETCH_UPDATE_DAILY) {
+        if (opts->warn) {
+            opts->warn(opts->warn_ctx, first.msg,
+                       "what " LOCKFILE_FILE " has is used; the source "
+                       "is asked again at the next fetch");
+        }
+        return BNT_OK;
+    }
+    if (st != BNT_OK && err && err->status == BNT_OK) {
+        *err = first;
+    }
+    return st;
+}
+
 enum bnt_status project_fetch(const struct project *p, const struct manifest_model *model, size_t i,
                               const struct project_opts *opts, struct bnt_fetch_result *out,
                               struct bnt_err *err)
@@ -337,7 +432,7 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
                              .opts = opts,
                              .revision = lockfile_revision(entry),
                              .path = model->files[i].path.at ? NULL : locked.path};
-    struct bnt_fetch_opts fetch = opts->fetch;
+    struct bnt_fetch_opts fetch = fetch_opts_of(p, model, opts);
     fetch.name = model->files[i].cache_name;
     fetch.sha256 = locked.sha256;
     fetch.size = locked.size;

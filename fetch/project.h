@@ -14,8 +14,9 @@ struct project {
 
 struct project_opts {
     struct bnt_cache *cache;
-    struct bnt_fetch_opts fetch; /* name, sha256, force, move_name and nameless are set per file */
-    bnt_warn_fn *warn;           /* told when a mirror has to help; may be NULL */
+    struct bnt_fetch_opts fetch;  /* name, sha256, force, move_name and nameless are set per file */
+    enum bnt_fetch_update update; /* goes before what the manifest says */
+    bnt_warn_fn *warn;            /* told when a mirror has to help; may be NULL */
     void *warn_ctx;
 };
 
@@ -39,6 +40,12 @@ enum bnt_status project_check(const struct project *p, const struct manifest_mod
  */
 enum bnt_status project_lock(struct project *p, const struct manifest_model *model, bool refresh,
                              const struct project_opts *opts, struct bnt_err *err);
+
+/* The same, as the model's policy of updates says: an entry that fits stays, unless the policy
+ * wants the source asked (docs/manifest.md). When that fails under `daily`, a warning is given and
+ * the entry stays, too. */
+enum bnt_status project_settle(struct project *p, const struct manifest_model *model,
+                               const struct project_opts *opts, struct bnt_err *err);
 
 /* Bring file `i` of a model that is locked into the cache, under its name, from the source or, when
  * that fails, a mirror. Errors: those of bnt_fetch, of the source; FILE a size that the lock

@@ -281,6 +281,7 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
 {
     struct conn *c = ctx;
     struct mirror *m = c->mirror;
+    struct transfer *t = c->t;
     if (c->done) {
         return BNT_OK;
     }
@@ -289,6 +290,11 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
     }
     memcpy(m->validator, head->validator, sizeof m->validator);
     memcpy(m->etag, head->etag, sizeof m->etag);
+    if (head->etag[0] && t->spec->known && strcmp(t->spec->known, head->etag) == 0 &&
+        part_done_bytes(t->part) == 0) { /* a server that does not know If-None-Match */
+        t->result->unchanged = c->done = true;
+        return BNT_OK;
+    }
     return head->code == 206 ? partial_head(c, head, err) : whole_head(c, head, err);
 }
 
@@ -368,6 +374,7 @@ static void fill_request(struct conn *c, struct http_request *r)
         .begin = h->begin,
         .end = end,
         .if_range = c->if_range,
+        .unless = part_done_bytes(t->part) == 0 ? t->spec->known : NULL,
         .opts = t->spec->opts,
         .on_head = on_head,
         .on_body = on_body,
@@ -509,6 +516,9 @@ static void finish(struct conn *c, CURLcode rc)
     struct http_outcome o = {.status = BNT_OK};
     if (!c->done) {
         o = http_end(&c->x, rc, &why);
+        if (c->x.head.code == 304 && t->spec->known) {
+            t->result->unchanged = c->done = true;
+        }
         if (o.status == BNT_OK && t->part->record.total == 0) {
             end_of_file(c);
         }
@@ -637,7 +647,7 @@ static enum bnt_status out_of_mirrors(const struct transfer *t, struct bnt_err *
 static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
-    while (st == BNT_OK && !part_complete(t->part)) {
+    while (st == BNT_OK && !part_complete(t->part) && !t->result->unchanged) {
         st = check_interrupt(t, err);
         if (st == BNT_OK) {
             st = fill(t, err);
@@ -658,6 +668,9 @@ static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
                 *err = t->fatal;
             }
         }
+    }
+    if (t->result->unchanged) {
+        return st;
     }
     tell_front(t);
     while (st == BNT_OK && !hasher_wait(t->hasher, POLL_MS)) {
@@ -786,8 +799,9 @@ enum bnt_status transfer_run(const struct transfer_spec *spec, struct part *part
     }
     if (st == BNT_OK) {
         set_etag(t, out->etag);
+        memcpy(out->validator, part->record.validator, sizeof out->validator);
     }
-    if (st == BNT_OK && !spec->only_holes) {
+    if (st == BNT_OK && !spec->only_holes && !out->unchanged) {
         bnt_chunk_tree_free(part->file.tree);
         st = hasher_finish(t->hasher, out->digest, &part->file.tree, err);
     }

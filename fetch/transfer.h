@@ -15,6 +15,7 @@ struct transfer_spec {
         *sources;       /* logins of them are renewed; the first is the one that was asked for */
     size_t n_sources;   /* more than one only with a digest */
     const char *digest; /* that the bytes must have, or "" */
+    const char *known;  /* validator of the content that is here already; NULL or "" */
     /* Only what fills the holes matters: the rest of the part may be anything, nothing is hashed,
      * and a server whose file has another size than the part is an error. Needs a digest. */
     bool only_holes;
@@ -24,8 +25,10 @@ struct transfer_spec {
 struct transfer_result {
     char digest[BNT_SHA256_HEX];  /* of what is in the part now; says nothing under only_holes */
     char etag[BNT_CACHE_TAG_MAX]; /* the strong ETag of the first source, or "" */
-    uint64_t received_bytes;      /* of bodies, also of those that were of no use */
+    char validator[BNT_CACHE_TAG_MAX]; /* the same, or a Last-Modified that can be trusted */
+    uint64_t received_bytes;           /* of bodies, also of those that were of no use */
     unsigned requests;
+    bool unchanged; /* the source has what `known` is of: nothing is in the part */
 };
 
 /* Fill the holes of the part. Errors as bnt_fetch says; then the part holds what came. */

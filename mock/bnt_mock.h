@@ -7,7 +7,7 @@
  *
  * The HTTP server: answers from a table of routes, on 127.0.0.1 only, and can misbehave on purpose
  * where a route says so. Every connection has its own thread and carries one request. A route with
- * an ETag answers ranges; one with steps plays them request by request:
+ * an ETag answers ranges and If-None-Match; one with steps plays them request by request:
  *
  *     static const struct bnt_mock_step steps[] = {
  *         {.status = 429, .headers = "Retry-After: 7\r\n"},
@@ -89,7 +89,7 @@ struct bnt_mock_step {
     size_t body_bytes;
     enum bnt_mock_fault fault;
     size_t fault_at;
-    bool ignore_range;         /* the whole file and 200, whatever was asked for */
+    bool ignore_range;         /* the whole file and 200, whatever was asked for, or known */
     const char *content_range; /* this value instead of the true one */
     int64_t length_delta;      /* Content-Length says so many bytes more than there are */
 };

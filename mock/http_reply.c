@@ -144,6 +144,14 @@ static void plan_range(struct plan *p, const char *head)
     p->bytes = (size_t)(last - begin + 1);
 }
 
+/* Whether the client has the file already, by If-None-Match. */
+static bool is_known(const struct plan *p, const char *head)
+{
+    const char *known = header(head, "If-None-Match");
+    const size_t k = p->etag ? strlen(p->etag) : 0;
+    return known && k > 0 && strncmp(known, p->etag, k) == 0 && known[k] == '\r';
+}
+
 static struct plan make_plan(const struct bnt_mock_route *r, const struct bnt_mock_step *step,
                              const char *head)
 {
@@ -154,7 +162,10 @@ static struct plan make_plan(const struct bnt_mock_route *r, const struct bnt_mo
         .etag = step->etag ? step->etag : r->etag,
     };
     p.bytes = p.file_bytes;
-    if (p.status == 200 && !step->ignore_range) {
+    if (p.status == 200 && !step->ignore_range && is_known(&p, head)) {
+        p.status = 304;
+        p.bytes = 0;
+    } else if (p.status == 200 && !step->ignore_range) {
         plan_range(&p, head);
     } else if (p.status != 200 && r->steps && !step->body) {
         p.bytes = 0; /* the route's body is the file, not the text of an error */

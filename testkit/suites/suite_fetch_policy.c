@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "fetch/part.h"
+#include "fetch/project.h"
 #include "testkit/suites/cache_fixture.h"
 #include "testkit/suites/transfer_fixture.h"
 
@@ -168,6 +169,222 @@ static void time_is_read_from_option_variable_and_manifest(void **state)
         }
         suite_output_release(&o);
     }
+}
+
+/* ---- when a source is asked ---- */
+
+enum { DAY_S = 86400, HOUR_S = 3600 };
+
+static const char old_text[] = "the content of yesterday", new_text[] = "what is there today";
+
+/* A source that changes, and a project that has it as m. */
+struct changing {
+    struct bnt_mock_server *s;
+    struct bnt_mock_route routes[2];
+    struct bnt_mock_step steps[2]; /* what every request gets */
+    char said[300];                /* the last warning */
+};
+
+static void change(struct changing *c, struct bnt_mock_step step)
+{
+    bnt_mock_server_hold(c->s);
+    c->steps[0] = step;
+    bnt_mock_server_go_on(c->s);
+}
+
+#define STATE(text, tag)                                                                           \
+    (struct bnt_mock_step)                                                                         \
+    {                                                                                              \
+        .status = 200, .body = (text), .body_bytes = strlen(text), .etag = (tag)                   \
+    }
+
+static void start_changing(struct changing *c, const char *update)
+{
+    char text[512];
+    *c = (struct changing){.routes = {{.path = "/m.gguf"}}};
+    c->routes[0].steps = c->steps;
+    c->steps[0] = STATE(old_text, "\"1\"");
+    c->s = transfer_tls_server(c->routes);
+    snprintf(text, sizeof text, "update: %s\nmodels:\n  m:\n    source: %s/m.gguf\n", update,
+             bnt_mock_server_url(c->s));
+    write_file(MANIFEST_FILE, text);
+    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
+}
+
+static void keep_warning(void *ctx, const char *what, const char *hint)
+{
+    struct changing *c = ctx;
+    snprintf(c->said, sizeof c->said, "%s (%s)", what, hint);
+}
+
+/* What `bnt fetch m` does; `requests` is how many the server then has got in all. */
+static void fetch_m(struct changing *c, enum bnt_status status, size_t requests, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    struct project p;
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    const struct manifest_model *m;
+    const struct project_opts o = {.cache = fixture_cache(),
+                                   .fetch = {.connections = 1, .max_attempts = 1},
+                                   .warn = keep_warning,
+                                   .warn_ctx = c};
+    c->said[0] = '\0';
+    assert_int_equal(project_open(&p, fixture_path(path, MANIFEST_FILE), NULL), BNT_OK);
+    assert_int_equal(project_model(&p, "m", &m, NULL), BNT_OK);
+    enum bnt_status st = project_settle(&p, m, &o, &err);
+    if (st == BNT_OK) {
+        assert_int_equal(lockfile_write(&p.lock, NULL), BNT_OK);
+        st = project_fetch(&p, m, 0, &o, &r, &err);
+    }
+    if (st != status || bnt_mock_server_requests(c->s) != requests) {
+        fail_msg("status %d after %zu requests: %s", st, bnt_mock_server_requests(c->s), err.msg);
+    }
+    if (text) { /* the name leads there, whatever happened */
+        struct bnt_cache_entry e;
+        assert_int_equal(bnt_cache_lookup(o.cache, "m", &e, path, NULL), BNT_OK);
+        fixture_assert_holds(path, text);
+        assert_string_equal(lockfile_file(lockfile_entry(&p.lock, "m"), 0).sha256, e.digest);
+    }
+    project_release(&p);
+    bnt_cache_close(o.cache);
+}
+
+static void later(unsigned seconds)
+{
+    bnt_clock_sleep_ns(seconds * SECOND_NS);
+}
+
+static void daily_asks_once_a_day(void **state)
+{
+    (void)state;
+    struct changing c;
+    start_changing(&c, "daily");
+    fetch_m(&c, BNT_OK, 1, old_text);
+    change(&c, STATE(new_text, "\"2\""));
+    later(HOUR_S);
+    fetch_m(&c, BNT_OK, 1, old_text);
+    change(&c, STATE(old_text, "\"1\""));
+    later(DAY_S);
+    fetch_m(&c, BNT_OK, 2, old_text);
+    assert_true(transfer_request_has(c.s, 1, "If-None-Match: \"1\""));
+    change(&c, STATE(new_text, "\"2\""));
+    later(DAY_S - 10);
+    fetch_m(&c, BNT_OK, 2, old_text);
+    later(10);
+    fetch_m(&c, BNT_OK, 3, new_text);
+    later(HOUR_S);
+    fetch_m(&c, BNT_OK, 3, new_text);
+    change(&c, (struct bnt_mock_step){.status = 404});
+    later(DAY_S);
+    fetch_m(&c, BNT_OK, 4, new_text); /* what is there is used... */
+    assert_non_null(strstr(c.said, "404"));
+    fetch_m(&c, BNT_OK, 5, new_text); /* ...and the question is still open */
+    bnt_mock_server_stop(c.s);
+}
+
+static void always_asks_and_fails_with_the_source(void **state)
+{
+    (void)state;
+    struct changing c;
+    start_changing(&c, "always");
+    fetch_m(&c, BNT_OK, 1, old_text);
+    fetch_m(&c, BNT_OK, 2, old_text);
+    assert_int_equal(bnt_mock_server_body_bytes(c.s), strlen(old_text));
+    struct bnt_mock_step deaf = STATE(old_text, "\"1\"");
+    deaf.ignore_range = true; /* it does not know If-None-Match; the tag tells */
+    change(&c, deaf);
+    fetch_m(&c, BNT_OK, 3, old_text);
+    struct bnt_mock_step cut = STATE(new_text, "\"2\"");
+    cut.fault = BNT_MOCK_CLOSE;
+    cut.fault_at = 5;
+    change(&c, cut);
+    fetch_m(&c, BNT_E_NETWORK, 4, old_text); /* until the new one is whole */
+    change(&c, STATE(new_text, "\"2\""));
+    fetch_m(&c, BNT_OK, 5, new_text);
+    change(&c, (struct bnt_mock_step){.status = 403});
+    fetch_m(&c, BNT_E_AUTH, 6, new_text);
+    assert_string_equal(c.said, "");
+    bnt_mock_server_stop(c.s);
+}
+
+static void never_takes_only_what_is_there(void **state)
+{
+    (void)state;
+    struct changing c;
+    start_changing(&c, "never");
+    fetch_m(&c, BNT_E_OFFLINE, 0, NULL);
+    char text[512];
+    snprintf(text, sizeof text, "models:\n  m:\n    source: %s/m.gguf\n    update: %s\n",
+             bnt_mock_server_url(c.s), "if-missing");
+    write_file(MANIFEST_FILE, text);
+    fetch_m(&c, BNT_OK, 1, old_text);
+    change(&c, STATE(new_text, "\"2\""));
+    later(30 * DAY_S);
+    fetch_m(&c, BNT_OK, 1, old_text); /* it is not missing */
+    snprintf(text, sizeof text,
+             "update: always\nmodels:\n  m:\n    source: %s/m.gguf\n"
+             "    update: never\n",
+             bnt_mock_server_url(c.s));
+    write_file(MANIFEST_FILE, text); /* what the model says goes before */
+    fetch_m(&c, BNT_OK, 1, old_text);
+    bnt_mock_server_stop(c.s);
+}
+
+/* Where the lock file decides, and where there is no network, nobody is asked. */
+static void locked_and_offline_ask_nobody(void **state)
+{
+    (void)state;
+    struct changing c;
+    struct suite_output o;
+    static const char *const flags[] = {"--locked", "--frozen", "--offline"};
+    start_changing(&c, "always");
+    RUN(&o, 0, "fetch");
+    suite_output_release(&o);
+    assert_int_equal(bnt_mock_server_requests(c.s), 1);
+    change(&c, STATE(new_text, "\"2\""));
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        RUN(&o, 0, "fetch", flags[i], "--update", "always");
+        suite_output_release(&o);
+        assert_int_equal(bnt_mock_server_requests(c.s), 1);
+    }
+    RUN(&o, 0, "fetch", "--update", "if-missing"); /* the option goes before the manifest */
+    suite_output_release(&o);
+    assert_int_equal(bnt_mock_server_requests(c.s), 1);
+    RUN(&o, 0, "fetch");
+    suite_output_release(&o);
+    assert_int_equal(bnt_mock_server_requests(c.s), 2);
+    RUN(&o, 2, "fetch", "--update", "weekly");
+    suite_output_release(&o);
+    RUN(&o, 2, "fetch", "--update", "never", "--force");
+    suite_output_release(&o);
+    bnt_mock_server_stop(c.s);
+}
+
+/* The policy holds for a SOURCE, too, and when net.db is lost. */
+static void source_is_asked_by_its_tag(void **state)
+{
+    (void)state;
+    struct changing c;
+    struct bnt_fetch_result r;
+    char path[BNT_PATH_MAX];
+    start_changing(&c, "if-missing");
+    struct bnt_fetch_opts o = {.connections = 1};
+    assert_int_equal(transfer_fetch(c.s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
+    assert_int_equal(unlink(fixture_path(path, "c/net.db")), 0);
+    o.update = BNT_FETCH_UPDATE_ALWAYS;
+    assert_int_equal(transfer_fetch(c.s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
+    assert_true(r.hit);
+    assert_true(transfer_request_has(c.s, 1, "If-None-Match: \"1\""));
+    o.update = BNT_FETCH_UPDATE_DAILY;
+    assert_int_equal(transfer_fetch(c.s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
+    assert_int_equal(bnt_mock_server_requests(c.s), 2);
+    later(DAY_S + 1);
+    change(&c, STATE(new_text, "\"2\""));
+    assert_int_equal(transfer_fetch(c.s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
+    assert_false(r.hit);
+    fixture_assert_holds(r.path, new_text);
+    bnt_mock_server_stop(c.s);
 }
 
 /* ---- one fails, the others come ---- */
@@ -368,6 +585,12 @@ static const struct suite_test tests[] = {
      .tier = SUITE_INTEGRATION},
     {.name = "fetch_time_is_read_from_option_variable_and_manifest",
      .body = time_is_read_from_option_variable_and_manifest},
+    {.name = "fetch_daily_asks_once_a_day", .body = daily_asks_once_a_day},
+    {.name = "fetch_always_asks_and_fails_with_the_source",
+     .body = always_asks_and_fails_with_the_source},
+    {.name = "fetch_never_takes_only_what_is_there", .body = never_takes_only_what_is_there},
+    {.name = "fetch_locked_and_offline_ask_nobody", .body = locked_and_offline_ask_nobody},
+    {.name = "fetch_source_is_asked_by_its_tag", .body = source_is_asked_by_its_tag},
     {.name = "fetch_others_come_when_one_fails", .body = others_are_fetched_when_one_fails},
     {.name = "fetch_events_say_what_happened", .body = events_say_what_happened},
     {.name = "fetch_error_is_an_event_before_the_result",
