@@ -681,43 +681,6 @@ static enum bnt_status drive(struct transfer *t, struct bnt_err *err)
 
 /* ---- begin and end ---- */
 
-/* How unhealthy: 0 is best. A rate counts only by factors of four, so that chance does not sort. */
-static int64_t illness(const struct breaker_row *r)
-{
-    int64_t failed = r->calls ? r->failed * 100 / r->calls : 0, slowness = 0;
-    for (uint64_t rate = r->rate_bytes_s; rate > 0 && rate < UINT64_C(1) << 40; rate *= 4) {
-        slowness++;
-    }
-    bool away = r->state == BREAKER_OPEN || r->cool_s > 0;
-    return (away ? 10000 : 0) + (failed >= 20 ? failed * 10 : 0) + slowness;
-}
-
-/* The mirrors in order of health, equal ones as they were given. */
-static enum bnt_status set_mirrors(struct transfer *t, struct bnt_err *err)
-{
-    int64_t ill[TRANSFER_SOURCES_MAX];
-    for (size_t i = 0; i < t->spec->n_sources; i++) {
-        struct breaker_row row;
-        struct mirror m = {.source = &t->spec->sources[i]};
-        enum bnt_status st = breaker_origin(m.source->url, m.origin, err);
-        if (st == BNT_OK) {
-            st = breaker_look(t->breaker, m.origin, &row, err);
-        }
-        if (st != BNT_OK) {
-            return st;
-        }
-        size_t at = i;
-        for (; at > 0 && ill[at - 1] > illness(&row); at--) {
-            t->mirrors[at] = t->mirrors[at - 1];
-            ill[at] = ill[at - 1];
-        }
-        t->mirrors[at] = m;
-        ill[at] = illness(&row);
-        t->n_mirrors++;
-    }
-    return BNT_OK;
-}
-
 static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
 {
     enum bnt_status st = curl_lib_load(&t->lib, err);
@@ -725,7 +688,7 @@ static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
         st = breaker_open(t->spec->cache_dir, &t->breaker, err);
     }
     if (st == BNT_OK) {
-        st = set_mirrors(t, err);
+        st = transfer_set_mirrors(t, err);
     }
     if (st == BNT_OK) {
         st = hasher_new(&t->hasher, err);

@@ -1,5 +1,5 @@
 /* What the files of a transfer share: transfer.c (rounds, answers, failures), transfer_holes.c
- * (who fills what) and transfer_tell.c (what is told). */
+ * (who fills what) and transfer_mirrors.c (their order, what is told of them). */
 #ifndef BNT_FETCH_TRANSFER_IMPL_H
 #define BNT_FETCH_TRANSFER_IMPL_H
 
@@ -62,6 +62,8 @@ struct transfer {
     struct bnt_err fatal; /* what no other mirror can help */
 };
 
+/* The mirrors in order of health, equal ones as they were given. */
+enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err);
 /* Tell who listens (opts->event) what happens with a server; why may be NULL. */
 void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
                    const struct bnt_err *why, uint64_t wait_ns);

@@ -1,0 +1,57 @@
+/* In which order the mirrors of a transfer are asked, and what is told of them while it runs. */
+#include "fetch/transfer_impl.h"
+
+/* How unhealthy: 0 is best. A rate counts only by factors of four, so that chance does not sort. */
+static int64_t illness(const struct breaker_row *r)
+{
+    int64_t failed = r->calls ? r->failed * 100 / r->calls : 0, slowness = 0;
+    for (uint64_t rate = r->rate_bytes_s; rate > 0 && rate < UINT64_C(1) << 40; rate *= 4) {
+        slowness++;
+    }
+    bool away = r->state == BREAKER_OPEN || r->cool_s > 0;
+    return (away ? 10000 : 0) + (failed >= 20 ? failed * 10 : 0) + slowness;
+}
+
+enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err)
+{
+    int64_t ill[TRANSFER_SOURCES_MAX];
+    for (size_t i = 0; i < t->spec->n_sources; i++) {
+        struct breaker_row row;
+        struct mirror m = {.source = &t->spec->sources[i]};
+        enum bnt_status st = breaker_origin(m.source->url, m.origin, err);
+        if (st == BNT_OK) {
+            st = breaker_look(t->breaker, m.origin, &row, err);
+        }
+        if (st != BNT_OK) {
+            return st;
+        }
+        size_t at = i;
+        for (; at > 0 && ill[at - 1] > illness(&row); at--) {
+            t->mirrors[at] = t->mirrors[at - 1];
+            ill[at] = ill[at - 1];
+        }
+        t->mirrors[at] = m;
+        ill[at] = illness(&row);
+        t->n_mirrors++;
+    }
+    return BNT_OK;
+}
+
+void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
+                   const struct bnt_err *why, uint64_t wait_ns)
+{
+    const struct bnt_fetch_opts *o = t->spec->opts;
+    if (!o->event) {
+        return;
+    }
+    const struct bnt_fetch_event e = {
+        .kind = kind,
+        .server = m->origin,
+        .why = why ? why->msg : "",
+        .status = why ? why->status : BNT_OK,
+        .wait_ms = wait_ns / 1000000,
+        .done_bytes = part_done_bytes(t->part),
+        .total_bytes = t->part->record.total,
+    };
+    o->event(o->ctx, &e);
+}
