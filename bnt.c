@@ -238,6 +238,7 @@ int main(int argc, char **argv)
         .interrupted = &interrupted,
         .resolve_model = cache_resolve_model,
         .source = &fetch_source,
+        .cpu_has = engine_cpu_has,
         .network = &fetch_network,
     };
     enum bnt_status st = dispatch(&app, argc, argv);

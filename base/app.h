@@ -74,6 +74,9 @@ struct bnt_network {
     enum bnt_status (*serve)(const struct bnt_serve_opts *opts, struct bnt_err *err);
 };
 
+#define BNT_CPU_FEATURES                                                                           \
+    "avx2, f16c, avx512f, avx512bw, avx512vl, avx512vnni, avxvnni, neon, dotprod, i8mm"
+
 struct bnt_app {
     const struct bnt_cmd *const
         *commands; /* NULL-terminated: for help, completion and the man page */
@@ -87,6 +90,9 @@ struct bnt_app {
                                      struct bnt_model_ref *out, struct bnt_err *err);
 
     const struct bnt_source *source; /* for repairs */
+
+    /* Whether this processor has a feature of BNT_CPU_FEATURES: 1, 0, or -1 for another word. */
+    int (*cpu_has)(const char *feature);
     const struct bnt_network *network;
 };
 

@@ -4,6 +4,9 @@
 
 #include "base/opt.h"
 
+/* bnt_app's cpu_has. */
+int engine_cpu_has(const char *feature);
+
 extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_infer;
 extern const struct bnt_cmd bnt_cmd_inspect;

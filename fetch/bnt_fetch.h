@@ -41,6 +41,7 @@ enum bnt_fetch_update {
 };
 #define BNT_FETCH_UPDATE_WORDS "never|if-missing|daily|always"
 #define BNT_FETCH_DAY_S 86400
+#define BNT_FETCH_WASM32_MAX_BYTES 100000000 /* of all files of a model together */
 
 /* What happens on the way. */
 enum bnt_fetch_event_kind {
@@ -67,6 +68,7 @@ struct bnt_fetch_opts {
     const char *name;   /* NULL: the file's name without .gguf */
     const char *sha256; /* NULL, or the digest that the content must have, in either case */
     uint64_t size;      /* bytes that the content has; 0: not known */
+    uint64_t max_bytes; /* content that has more is refused with MEMORY; 0: any size */
     const char *tree;   /* NULL, or the root that its chunk tree must have */
     bool offline;       /* no network: what is not in the cache is an error */
     bool force;         /* fetch again what is there, and let the name move to another source */

@@ -13,10 +13,13 @@
 #include "base/clock.h"
 #include "base/msg.h"
 #include "base/opt.h"
+#include "base/sysinfo.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/cmd_fetch_tell.h"
 #include "fetch/commands.h"
+#include "fetch/fetch_room.h"
 #include "fetch/project.h"
+#include "fetch/project_needs.h"
 #include "fetch/source.h"
 #include "fetch/unpack.h"
 
@@ -24,7 +27,7 @@
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
 
 struct fetch_cmd_opts {
-    const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near, *update;
+    const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near, *update, *target;
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
@@ -103,6 +106,12 @@ static const struct bnt_opt options[] = {
      .choices = BNT_FETCH_UPDATE_WORDS,
      .offset = offsetof(struct fetch_cmd_opts, update)},
     {.kind = BNT_OPT_STR,
+     .long_name = "for",
+     .arg = "TARGET",
+     .help = "where it is to run; wasm32 can hold 100 MB, more is exit code 18",
+     .choices = "native|wasm32",
+     .offset = offsetof(struct fetch_cmd_opts, target)},
+    {.kind = BNT_OPT_STR,
      .long_name = "timeout",
      .arg = "TIME",
      .help = "of all together: seconds, or with a unit (15m); 0: none; exit code 19 [900]",
@@ -127,6 +136,8 @@ struct fetching {
     bool have_project;
     const volatile sig_atomic_t *interrupted;
     struct fetch_tell tell;
+    struct project_machine machine;
+    struct digest_list came; /* digests of all that was fetched */
     uint64_t began_ns;
     enum bnt_status first; /* why the first that failed did */
     size_t n_wanted, n_failed;
@@ -223,6 +234,40 @@ static void summarise(const struct fetching *f)
     }
 }
 
+/* Keep the cache within the limits of the manifest. What was asked for is there, so a failure here
+ * is a warning. */
+static void collect(struct fetching *f)
+{
+    struct bnt_err err = {0};
+    struct bnt_cache_gc_report r = {0};
+    if (!f->have_project || !f->project.manifest.limits.given) {
+        return;
+    }
+    if (project_collect(&f->project, f->opts.cache, &f->came, &r, &err) != BNT_OK) {
+        bnt_msg_warn("the limits are looked at again after the next fetch", "%s", err.msg);
+    }
+    const uint64_t kept = r.bytes_before - r.bytes_removed - r.bytes_saved;
+    if (r.n_removed + r.n_demoted > 0 || r.unmet) {
+        fetch_tell_put(&f->tell,
+                       json_pack("{s:s, s:I, s:I, s:I, s:I, s:b}", "event", "collected", "removed",
+                                 (json_int_t)r.n_removed, "bytes", (json_int_t)r.bytes_removed,
+                                 "demoted", (json_int_t)r.n_demoted, "bytes_kept", (json_int_t)kept,
+                                 "unmet", (int)r.unmet));
+    }
+    if (r.n_removed + r.n_demoted > 0 && !f->o->quiet) {
+        bnt_msg_note(
+            "cache: %llu removed (%.1f MB), %llu compressed, %.1f MB stay: the limits of %s",
+            (unsigned long long)r.n_removed, (double)r.bytes_removed / 1e6,
+            (unsigned long long)r.n_demoted, (double)kept / 1e6, f->project.manifest.shown);
+    }
+    if (r.unmet) {
+        bnt_msg_warn("bnt cache gc --dry-run says what stays, and why",
+                     "cache: what must stay is more than the limits of %s allow",
+                     f->project.manifest.shown);
+    }
+    bnt_cache_gc_report_release(&r);
+}
+
 /* A usage error that this command finds. */
 BNT_PRINTF(3, 4)
 static enum bnt_status refuse(struct fetching *f, const char *hint, const char *fmt, ...)
@@ -266,6 +311,9 @@ static enum bnt_status report(struct fetching *f, enum bnt_status st,
         st = unpack_result(f, r, err);
     }
     if (st == BNT_OK) {
+        st = digest_list_add(&f->came, r->entry.digest, err);
+    }
+    if (st == BNT_OK) {
         fetch_tell_done(&f->tell, r, f->o->unpack);
     } else {
         (void)fetch_tell_error(&f->tell, err);
@@ -303,6 +351,42 @@ static enum bnt_status settle_lock(struct fetching *f, const struct manifest_mod
     return st == BNT_OK ? lockfile_write(&f->project.lock, err) : st;
 }
 
+/* Refuse a model that cannot run, before it comes; warn of one that will be slow. */
+static enum bnt_status settle_model(struct fetching *f, const struct manifest_model *model,
+                                    struct bnt_err *err)
+{
+    enum bnt_status st = project_check_machine(&f->project, model, &f->machine, err);
+    if (st == BNT_OK) {
+        st = settle_lock(f, model, err);
+    }
+    const uint64_t bytes = project_bytes(&f->project, model);
+    if (st == BNT_OK) {
+        st = fetch_room_memory(&f->opts.fetch, model->name, bytes, err);
+    }
+    if (st == BNT_OK && bytes > f->machine.memory) {
+        bnt_msg_warn("take a smaller one, or a machine with more",
+                     "%s has %.1f GB, and the memory %.1f GB: it is read from disk for each token",
+                     model->name, (double)bytes / 1e9, (double)f->machine.memory / 1e9);
+    }
+    return st;
+}
+
+static enum bnt_status bring_files(struct fetching *f, const struct manifest_model *model,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = settle_model(f, model, err);
+    if (st != BNT_OK) {
+        return report(f, st, NULL, err);
+    }
+    for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
+        struct bnt_fetch_result result;
+        fetch_tell_begin(&f->tell, model->files[i].cache_name);
+        st = project_fetch(&f->project, model, i, &f->opts, &result, err);
+        st = report(f, st, &result, err);
+    }
+    return st;
+}
+
 static enum bnt_status bring_model(struct fetching *f, const struct manifest_model *model)
 {
     struct bnt_err err = {0};
@@ -312,16 +396,10 @@ static enum bnt_status bring_model(struct fetching *f, const struct manifest_mod
                       "--unpack belongs to one archive; %s has %zu files", model->name,
                       model->n_files);
     }
-    enum bnt_status st = settle_lock(f, model, &err);
-    if (st != BNT_OK) {
-        return report(f, st, NULL, &err);
-    }
-    for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
-        struct bnt_fetch_result result;
-        fetch_tell_begin(&f->tell, model->files[i].cache_name);
-        st = project_fetch(&f->project, model, i, &f->opts, &result, &err);
-        st = report(f, st, &result, &err);
-    }
+    const uint64_t for_all = f->opts.fetch.max_bytes, for_it = project_max_bytes(model);
+    f->opts.fetch.max_bytes = for_it ? for_it : for_all;
+    enum bnt_status st = bring_files(f, model, &err);
+    f->opts.fetch.max_bytes = for_all;
     return st;
 }
 
@@ -471,6 +549,7 @@ static void set_fetch_opts(struct fetching *f)
         .sha256 = o->sha256,
         .offline = o->offline || o->frozen,
         .force = o->force,
+        .max_bytes = o->target && strcmp(o->target, "wasm32") == 0 ? BNT_FETCH_WASM32_MAX_BYTES : 0,
         .update = f->opts.update,
         .mirrors = o->mirrors.at,
         .n_mirrors = o->mirrors.n,
@@ -491,6 +570,7 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
     struct fetching f = {.o = o,
                          .opts = {.warn = bnt_msg_warn_fn},
                          .interrupted = app->interrupted,
+                         .machine = {bnt_memory_limit(), app->cpu_has},
                          .began_ns = bnt_clock_now_ns(),
                          .failed = BNT_BUF(400)};
     struct bnt_err err = {0};
@@ -510,10 +590,12 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
         st = argc == 0 ? bring_manifest(&f) : bring_operands(&f, argc, argv);
     }
     summarise(&f);
+    collect(&f);
     st = fetch_tell_result(&f.tell, st);
     alarm(0);
     fetch_tell_release(&f.tell);
     bnt_buf_release(&f.failed);
+    digest_list_release(&f.came);
     if (f.have_project) {
         project_release(&f.project);
     }
@@ -558,7 +640,8 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "the first one. The whole command ends within --timeout, or BNT_FETCH_TIMEOUT, or what\n"
         "the manifest says; what has arrived then is kept, and the next run goes on from there.\n"
         "\n"
-        "Exit codes by cause: 8 not found, 10 no space, 11 authorisation, 12 rate limited,\n"
+        "Exit codes by cause: 8 not found, 9 a processor that cannot run it, 10 no space, 11 "
+        "authorisation, 12 rate limited,\n"
         "13 digest differs, 14 network, 15 offline and not in the cache, 19 out of time, 20 "
         "bnt.lock\n"
         "is not up to date, 21 the server failed too often lately (bnt mirror status). "

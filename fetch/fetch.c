@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "fetch/asked.h"
 #include "fetch/delta.h"
+#include "fetch/fetch_room.h"
 #include "fetch/hub.h"
 #include "fetch/oci.h"
 #include "fetch/part.h"
@@ -272,6 +272,9 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
     enum bnt_status st = local_tag(fd, path, tag, err);
     if (st == BNT_OK) {
         sink->total = strtoull(tag, NULL, 10); /* the tag begins with the size */
+        st = fetch_room(f->opts, sink->fd, f->source.shown, sink->total, err);
+    }
+    if (st == BNT_OK) {
         st = copy_open_file(fd, path, sink, err);
     }
     if (st == BNT_OK) {
@@ -351,28 +354,6 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
-/* What is known to be too large is refused before the first byte. Blocks that an earlier transfer
- * has filled count as there. */
-static enum bnt_status check_fits(const struct fetch *f, int fd, struct bnt_err *err)
-{
-    struct statvfs disk;
-    struct stat sb;
-    if (f->size == 0 || fstatvfs(fd, &disk) != 0 || fstat(fd, &sb) != 0) {
-        return BNT_OK; /* the write itself will tell */
-    }
-    const double there = (double)sb.st_blocks * 512;
-    const double room = (double)disk.f_bavail * (double)disk.f_frsize;
-    if ((double)f->size - there <= room) {
-        return BNT_OK;
-    }
-    enum bnt_status st = bnt_err_set(
-        err, BNT_E_NO_SPACE, "%.300s needs %.1f MB, and the disk of the cache has %.1f MB left",
-        f->source.shown, (double)f->size / 1e6, room / 1e6);
-    bnt_err_hint(err, "free some space, for example with: bnt cache gc; or set BNT_CACHE_DIR to "
-                      "another disk");
-    return st;
-}
-
 /* An update of a model begins with the chunks that did not change. */
 static enum bnt_status seed(struct fetch *f, const struct sources *from, struct part *part,
                             struct bnt_err *err)
@@ -414,7 +395,7 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
     }
     bool resumed = part.resumed;
     if (st == BNT_OK) {
-        st = check_fits(f, part.file.fd, err);
+        st = fetch_room(f->opts, part.file.fd, f->source.shown, f->size, err);
     }
     if (st == BNT_OK) {
         tell(f, BNT_FETCH_START, part_done_bytes(&part));
@@ -663,6 +644,9 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
         bnt_err_hint(err,
                      "what has arrived is kept: run the same command again and it goes on from "
                      "there, or give it more time with --timeout");
+    }
+    if (st == BNT_OK) { /* what the cache had already */
+        st = fetch_room_memory(opts, f.source.shown, out->entry.size, err);
     }
     return st == BNT_OK ? bnt_cache_blob_path(cache, out->entry.digest, out->path, err) : st;
 }

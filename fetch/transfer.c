@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "fetch/backoff.h"
+#include "fetch/fetch_room.h"
 #include "fetch/fetch_stop.h"
 #include "fetch/oci.h"
 #include "fetch/transfer_impl.h"
@@ -230,6 +231,11 @@ static enum bnt_status learn(struct conn *c, const struct http_head *head, struc
             r->holes[i].end = r->holes[i].end == PART_NO_END ? head->total : r->holes[i].end;
         }
     }
+    enum bnt_status st =
+        fetch_room(c->t->spec->opts, c->t->part->file.fd, c->mirror->source->shown, r->total, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     memcpy(r->validator, head->validator, sizeof r->validator);
     return part_save(c->t->part, err);
 }
@@ -334,7 +340,8 @@ static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bn
     if (c->done) {
         return BNT_E_INTERRUPTED; /* ends the request; finish() sees that it is done */
     }
-    enum bnt_status st = BNT_OK;
+    enum bnt_status st =
+        fetch_room_memory(c->t->spec->opts, c->mirror->source->shown, c->pos + n, err);
     const struct part_hole *h = &c->t->part->record.holes[c->hole];
     while (st == BNT_OK && n > 0 && !c->done) {
         size_t room = TRANSFER_HELD_BYTES - c->n_held, k = n < room ? n : room;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/commands.h"
 #include "engine/cpu/kernels.h"
 
 #if defined(__x86_64__)
@@ -54,10 +55,17 @@ static void detect_caches(struct cpu_features *f)
             continue;
         }
         switch (level[0]) {
-        case '1': f->l1d = parse_cache_size(size); break;
-        case '2': f->l2 = parse_cache_size(size); break;
-        case '3': f->l3 = parse_cache_size(size); break;
-        default: break;
+        case '1':
+            f->l1d = parse_cache_size(size);
+            break;
+        case '2':
+            f->l2 = parse_cache_size(size);
+            break;
+        case '3':
+            f->l3 = parse_cache_size(size);
+            break;
+        default:
+            break;
         }
     }
 }
@@ -165,4 +173,24 @@ const struct cpu_features *cpu_features(void)
 {
     pthread_once(&detect_once, detect);
     return &detected;
+}
+
+int engine_cpu_has(const char *feature)
+{
+    const struct cpu_features *f = cpu_features();
+    const struct {
+        const char *name;
+        bool has;
+    } rows[] = {
+        {"avx2", f->avx2},         {"f16c", f->f16c},         {"avx512f", f->avx512f},
+        {"avx512bw", f->avx512bw}, {"avx512vl", f->avx512vl}, {"avx512vnni", f->avx512vnni},
+        {"avxvnni", f->avxvnni},   {"neon", f->neon},         {"dotprod", f->dotprod},
+        {"i8mm", f->i8mm},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strcmp(rows[i].name, feature) == 0) {
+            return rows[i].has;
+        }
+    }
+    return -1;
 }

@@ -387,6 +387,123 @@ static void source_is_asked_by_its_tag(void **state)
     bnt_mock_server_stop(c.s);
 }
 
+/* ---- limits of the cache ---- */
+
+/* Three models of 4 kB from elsewhere, and a project that wants its cache to have 6 kB. */
+static void limits_hold_after_a_fetch(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    struct bnt_cache *cache;
+    struct bnt_cache_entry e;
+    struct bnt_cache_lease lease;
+    char text[4001];
+    static const char *const others[] = {"used", "spare", "latest"};
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        memset(text, 'a' + i, 4000);
+        text[4000] = '\0';
+        snprintf(name, sizeof name, "%s.gguf", others[i]);
+        write_file(name, text);
+        snprintf(name, sizeof name, "./%s.gguf", others[i]);
+        RUN(&o, 0, "fetch", name);
+        suite_output_release(&o);
+    }
+    write_file("m.gguf", "what the lock file names");
+    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 20kB}\n");
+    RUN(&o, 0, "fetch", "--json");
+    assert_null(strstr(o.err, "cache:")); /* no limit is passed */
+    assert_null(strstr(o.out, "collected"));
+    suite_output_release(&o);
+    assert_int_equal(bnt_cache_open(NULL, &cache, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_find(cache, "used", &e, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_lease_take(cache, e.digest, &lease, NULL), BNT_OK);
+    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\n"
+                              "cache: {max_size: 6kB, keep_latest: 1}\n");
+    RUN(&o, 0, "fetch", "--json", "m");
+    assert_non_null(strstr(o.err, "cache: 2 removed (0.0 MB)"));
+    assert_non_null(strstr(o.out, "{\"event\":\"collected\",\"removed\":2,\"bytes\":8000,"));
+    suite_output_release(&o);
+    bnt_cache_lease_release(&lease);
+    bnt_cache_close(cache);
+    RUN(&o, 0, "path", "used");
+    suite_output_release(&o);
+    RUN(&o, 8, "path", "spare");
+    suite_output_release(&o);
+    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 1B}\n");
+    RUN(&o, 0, "fetch");
+    assert_non_null(strstr(o.err, "more than the limits of bnt.yml allow"));
+    suite_output_release(&o);
+    RUN(&o, 0, "path", "m"); /* the last copy of what the lock file names */
+    suite_output_release(&o);
+}
+
+/* ---- what cannot run here ---- */
+
+static void what_cannot_run_is_refused_before_it_comes(void **state)
+{
+    (void)state;
+#ifdef __aarch64__
+    static const char foreign[] = "cpu: [avx2]";
+#else
+    static const char foreign[] = "cpu: [neon]";
+#endif
+    static const char hex[] = "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162";
+    const struct {
+        const char *requires;
+        unsigned long size;
+        int exit;
+        const char *said;
+    } cases[] = {
+        {"memory: 1000000GB", 5, 18, "requires 1000000.0 GB of memory"},
+        {foreign, 5, 9, "this processor has none"},
+        {"cpu: [avx3]", 5, 5, "bnt.yml:5:22: 'avx3'"},
+        {"target: wasm32", 100000001, 18, "wasm32 can hold 100.0 MB"},
+        {"target: wasm32", 100000000, 8, "404"}, /* it may come, if only it were there */
+        {"memory: 1M", 5, 8, "404"},
+    };
+    const struct bnt_mock_route routes[] = {{0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        char text[600];
+        snprintf(text, sizeof text,
+                 "models:\n  m:\n    source: %s/m.gguf\n    sha256: %s\n    requires: {%s}\n"
+                 "    size: %lu\n",
+                 bnt_mock_server_url(s), hex, cases[i].requires, cases[i].size);
+        write_file(MANIFEST_FILE, text);
+        const size_t before = bnt_mock_server_requests(s);
+        RUN(&o, cases[i].exit, "fetch");
+        if (!strstr(o.err, cases[i].said)) {
+            fail_msg("%s: %s", cases[i].requires, o.err);
+        }
+        assert_int_equal(bnt_mock_server_requests(s), before + (cases[i].exit == 8));
+        suite_output_release(&o);
+    }
+    bnt_mock_server_stop(s);
+}
+
+/* Nobody said how large it is: the head of the answer does, and the rest is not taken. */
+static void size_is_judged_at_the_head_of_the_answer(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step huge[] = {{.status = 200, .length_delta = 150000000}, {0}};
+    const char *bytes = transfer_bytes(LONG_BYTES, 1);
+    const struct bnt_mock_route routes[] = {
+        {.path = "/m.gguf", .body = bytes, .body_bytes = LONG_BYTES, .steps = huge}, {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    const struct bnt_fetch_opts o = {.max_bytes = BNT_FETCH_WASM32_MAX_BYTES};
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, &err), BNT_E_MEMORY);
+    assert_non_null(strstr(err.msg, "156.0 MB"));
+    assert_int_equal(bnt_mock_server_requests(s), 1);
+    bnt_mock_server_stop(s);
+    struct suite_output out;
+    RUN(&out, 0, "fetch", "--for", "wasm32", "bundled:");
+    suite_output_release(&out);
+}
+
 /* ---- one fails, the others come ---- */
 
 static void others_are_fetched_when_one_fails(void **state)
@@ -591,6 +708,11 @@ static const struct suite_test tests[] = {
     {.name = "fetch_never_takes_only_what_is_there", .body = never_takes_only_what_is_there},
     {.name = "fetch_locked_and_offline_ask_nobody", .body = locked_and_offline_ask_nobody},
     {.name = "fetch_source_is_asked_by_its_tag", .body = source_is_asked_by_its_tag},
+    {.name = "fetch_limits_hold_after_a_fetch", .body = limits_hold_after_a_fetch},
+    {.name = "fetch_what_cannot_run_is_refused_before_it_comes",
+     .body = what_cannot_run_is_refused_before_it_comes},
+    {.name = "fetch_size_is_judged_at_the_head_of_the_answer",
+     .body = size_is_judged_at_the_head_of_the_answer},
     {.name = "fetch_others_come_when_one_fails", .body = others_are_fetched_when_one_fails},
     {.name = "fetch_events_say_what_happened", .body = events_say_what_happened},
     {.name = "fetch_error_is_an_event_before_the_result",
