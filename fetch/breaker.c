@@ -287,6 +287,58 @@ enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait
     return net_db_finish(b->db, st, err);
 }
 
+/* ---- the retry budget ---- */
+
+enum { TENTHS = 10, FULL = BREAKER_RETRIES * TENTHS };
+
+/* What is there now, in tenths of a retry, with what came back since the last look. */
+static enum bnt_status load_budget(struct breaker *b, const char *origin, int64_t now_s,
+                                   int64_t *tenths, struct bnt_err *err)
+{
+    int64_t row[2] = {FULL, now_s};
+    const struct net_query q = {.sql = "SELECT tenths, at_s FROM retry_budget WHERE name = ?1",
+                                .name = origin,
+                                .row = row,
+                                .n_row = 2};
+    enum bnt_status st = net_db_run(b->db, &q, err);
+    const int64_t passed_s = now_s > row[1] ? now_s - row[1] : 0;
+    const int64_t back = passed_s > FULL ? FULL : passed_s * TENTHS / BREAKER_RETRY_EVERY_S;
+    *tenths = row[0] + back < FULL ? row[0] + back : FULL;
+    return st;
+}
+
+/* Add `tenths` (or take them, when there are so many: *granted). */
+static enum bnt_status change_budget(struct breaker *b, const char *origin, int64_t tenths,
+                                     bool *granted, struct bnt_err *err)
+{
+    int64_t have = 0, now_s = bnt_clock_unix_s();
+    enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = load_budget(b, origin, now_s, &have, err);
+    *granted = have + tenths >= 0;
+    have = *granted ? have + tenths : have;
+    const struct net_query q = {.sql = "INSERT OR REPLACE INTO retry_budget VALUES(?1, ?2, ?3)",
+                                .name = origin,
+                                .in = {have < FULL ? have : FULL, now_s},
+                                .n_in = 2};
+    st = st == BNT_OK ? net_db_run(b->db, &q, err) : st;
+    return net_db_finish(b->db, st, err);
+}
+
+enum bnt_status breaker_retry(struct breaker *b, const char *origin, bool *granted,
+                              struct bnt_err *err)
+{
+    return change_budget(b, origin, -TENTHS, granted, err);
+}
+
+enum bnt_status breaker_earn(struct breaker *b, const char *origin, struct bnt_err *err)
+{
+    bool granted;
+    return change_budget(b, origin, TENTHS / BREAKER_RETRY_PER, &granted, err);
+}
+
 /* ---- views ---- */
 
 enum bnt_status breaker_look(struct breaker *b, const char *origin, struct breaker_row *out,
@@ -352,11 +404,16 @@ enum bnt_status breaker_reset(struct breaker *b, const char *origin, struct bnt_
                                       .name = origin ? origin : ""};
     const struct net_query origins = {.sql = "DELETE FROM origin WHERE ?1 = '' OR name = ?1",
                                       .name = origin ? origin : ""};
+    const struct net_query budgets = {.sql = "DELETE FROM retry_budget WHERE ?1 = '' OR name = ?1",
+                                      .name = origin ? origin : ""};
     enum bnt_status st = net_db_exec(b->db, "BEGIN IMMEDIATE", err);
     if (st != BNT_OK) {
         return st;
     }
     st = net_db_run(b->db, &buckets, err);
+    if (st == BNT_OK) {
+        st = net_db_run(b->db, &budgets, err);
+    }
     if (st == BNT_OK) {
         st = net_db_run(b->db, &origins, err);
     }

@@ -49,6 +49,18 @@ enum bnt_status breaker_report(struct breaker *b, const char *origin, enum break
 enum bnt_status breaker_cool(struct breaker *b, const char *origin, int64_t wait_s,
                              struct bnt_err *err);
 
+/* The retry budget of a server, shared by all processes: a full one is BREAKER_RETRIES retries; one
+ * comes back every BREAKER_RETRY_EVERY_S, and one with every BREAKER_RETRY_PER requests that went
+ * well. So many processes that fail together do not multiply what a server in trouble gets. */
+#define BREAKER_RETRIES 20
+#define BREAKER_RETRY_EVERY_S 10
+#define BREAKER_RETRY_PER 5
+/* Take a retry; *granted says whether there was one. */
+enum bnt_status breaker_retry(struct breaker *b, const char *origin, bool *granted,
+                              struct bnt_err *err);
+/* A request went well. */
+enum bnt_status breaker_earn(struct breaker *b, const char *origin, struct bnt_err *err);
+
 struct breaker_row {
     char origin[BREAKER_ORIGIN_MAX];
     enum breaker_state state;

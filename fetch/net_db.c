@@ -1,4 +1,4 @@
-/* One file, one schema; breaker.c, budget.c and asked.c own a table or two each. */
+/* One file, one schema; breaker.c and asked.c own a table or two each. */
 #include "fetch/net_db.h"
 
 #include <unistd.h>
@@ -15,8 +15,8 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS bucket(name TEXT NOT NULL, at_s INTEGER NOT NULL,"
     " calls INTEGER NOT NULL, failed INTEGER NOT NULL, slow INTEGER NOT NULL,"
     " PRIMARY KEY(name, at_s)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS budget(name TEXT PRIMARY KEY, tokens INTEGER NOT NULL)"
-    " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS retry_budget(name TEXT PRIMARY KEY, tenths INTEGER NOT NULL,"
+    " at_s INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS asked(source TEXT PRIMARY KEY, at_s INTEGER NOT NULL,"
     " validator TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;";
 

@@ -490,11 +490,14 @@ static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err 
     if (asked && head->wait_s > 0) {
         (void)breaker_cool(t->breaker, m->origin, head->wait_s, &t->fatal);
     }
-    if ((!transient && !expired) || m->failures >= most || t->retries >= RETRIES_MAX) {
+    if ((!transient && !expired) || m->failures >= most || t->retries >= RETRIES_MAX ||
+        !transfer_may_retry(t, m, why)) {
         give_up(t, m, why);
     } else if (asked) {
         postpone(t, m, (uint64_t)head->wait_s * NS_PER_S, why);
-    } else if (!expired) {
+    } else if (expired) {
+        transfer_tell(t, BNT_FETCH_RETRY, m, why, 0);
+    } else {
         postpone(t, m, backoff_wait_ns(m->failures, backoff_random()), why);
     }
 }
@@ -533,6 +536,7 @@ static void finish(struct conn *c, CURLcode rc)
     if (c->done || o.status == BNT_OK) {
         /* Fewer bytes than the hole has are fine, as long as there were some. */
         report(t, c, o.slow ? BREAKER_SLOW : BREAKER_GOOD);
+        (void)breaker_earn(t->breaker, c->mirror->origin, &t->fatal);
         c->mirror->failures = c->got_bytes > 0 ? 0 : c->mirror->failures;
         c->mirror->login_good |= c->n_login == c->mirror->n_logins;
     } else if (c->x.failed.status != BNT_OK && c->refused == NOT_REFUSED) {

@@ -64,6 +64,9 @@ struct transfer {
 
 /* The mirrors in order of health, equal ones as they were given. */
 enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err);
+/* Whether a server that failed may be asked again by the budget that all processes share; when not,
+ * the hint of `why` says so. */
+bool transfer_may_retry(struct transfer *t, const struct mirror *m, struct bnt_err *why);
 /* Tell who listens (opts->event) what happens with a server; why may be NULL. */
 void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
                    const struct bnt_err *why, uint64_t wait_ns);

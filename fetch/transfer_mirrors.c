@@ -37,6 +37,18 @@ enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err)
     return BNT_OK;
 }
 
+bool transfer_may_retry(struct transfer *t, const struct mirror *m, struct bnt_err *why)
+{
+    bool granted = false;
+    if (breaker_retry(t->breaker, m->origin, &granted, &t->fatal) != BNT_OK || granted) {
+        return granted;
+    }
+    why->hint[0] = '\0';
+    bnt_err_hint(why, "so many requests to this server had to be repeated lately that there are no "
+                      "more retries for now; wait some minutes, or fetch from another place");
+    return false;
+}
+
 void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, const struct mirror *m,
                    const struct bnt_err *why, uint64_t wait_ns)
 {

@@ -245,7 +245,71 @@ static void status_shows_servers(void **state)
     suite_output_release(&out);
 }
 
+/* ---- the retry budget ---- */
+
+static bool may_retry(struct breaker *b, const char *origin)
+{
+    bool granted = false;
+    assert_int_equal(breaker_retry(b, origin, &granted, NULL), BNT_OK);
+    return granted;
+}
+
+static void retries_are_a_budget_of_all_processes(void **state)
+{
+    (void)state;
+    bnt_clock_fake(1000000000000000u);
+    struct breaker *one = start(), *two = start(); /* as two processes have it */
+    for (int i = 0; i < BREAKER_RETRIES; i++) {
+        assert_true(may_retry(i % 2 ? one : two, ORIGIN));
+    }
+    assert_false(may_retry(one, ORIGIN));
+    assert_false(may_retry(two, ORIGIN));
+    assert_true(may_retry(one, "https://other:443"));
+    for (int i = 0; i < BREAKER_RETRY_PER; i++) {
+        assert_false(may_retry(one, ORIGIN));
+        assert_int_equal(breaker_earn(two, ORIGIN, NULL), BNT_OK);
+    }
+    assert_true(may_retry(one, ORIGIN)); /* a share of the requests */
+    assert_false(may_retry(one, ORIGIN));
+    pass_s(BREAKER_RETRY_EVERY_S - 1);
+    assert_false(may_retry(one, ORIGIN));
+    pass_s(1);
+    assert_true(may_retry(two, ORIGIN)); /* and a trickle */
+    assert_false(may_retry(one, ORIGIN));
+    pass_s(1000000); /* never more than a full one */
+    for (int i = 0; i < BREAKER_RETRIES; i++) {
+        assert_true(may_retry(one, ORIGIN));
+    }
+    assert_false(may_retry(one, ORIGIN));
+    assert_int_equal(breaker_reset(one, ORIGIN, NULL), BNT_OK);
+    assert_true(may_retry(two, ORIGIN));
+    breaker_close(one);
+    breaker_close(two);
+}
+
+/* A server that answers 429 and asks for no pause gets 20 retries, and then none from anybody. */
+static void empty_budget_ends_a_fetch(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step steps[] = {{.status = 429, .headers = "Retry-After: 0\r\n"},
+                                                 {0}};
+    const struct bnt_mock_route routes[] = {{.path = "/m.gguf", .steps = steps}, {0}};
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    const struct bnt_fetch_opts o = {.max_attempts = 100, .connections = 1};
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, &err), BNT_E_RATE_LIMIT);
+    assert_int_equal(bnt_mock_server_requests(s), 1 + BREAKER_RETRIES);
+    assert_non_null(strstr(err.hint, "no more retries"));
+    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_E_RATE_LIMIT);
+    assert_int_equal(bnt_mock_server_requests(s), 2 + BREAKER_RETRIES);
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "breaker_retries_are_a_budget_of_all_processes",
+     .body = retries_are_a_budget_of_all_processes},
+    {.name = "breaker_empty_budget_ends_a_fetch", .body = empty_budget_ends_a_fetch},
     {.name = "breaker_origins_are_scheme_host_and_port", .body = origins_are_scheme_host_and_port},
     {.name = "breaker_opens_on_rates_of_enough_calls", .body = opens_on_rates_of_enough_calls},
     {.name = "breaker_window_forgets", .body = window_forgets},
