@@ -17,9 +17,11 @@
 #include "fetch/bnt_fetch.h"
 #include "fetch/cmd_fetch_tell.h"
 #include "fetch/commands.h"
+#include "fetch/family.h"
 #include "fetch/fetch_room.h"
 #include "fetch/project.h"
 #include "fetch/project_needs.h"
+#include "fetch/settle.h"
 #include "fetch/source.h"
 #include "fetch/unpack.h"
 
@@ -31,7 +33,7 @@ struct fetch_cmd_opts {
     struct bnt_strs mirrors;
     int64_t connections;
     uint64_t limit_bytes_s;
-    bool locked, frozen, offline, force, json, quiet;
+    bool locked, frozen, offline, force, with_tokenizer, json, quiet;
 };
 
 static const struct bnt_opt options[] = {
@@ -99,6 +101,10 @@ static const struct bnt_opt options[] = {
      .arg = "BYTES",
      .help = "per second and file, all connections together [no limit]",
      .offset = offsetof(struct fetch_cmd_opts, limit_bytes_s)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "with-tokenizer",
+     .help = "of a SOURCE: tokenizer, template and configuration beside it, too",
+     .offset = offsetof(struct fetch_cmd_opts, with_tokenizer)},
     {.kind = BNT_OPT_STR,
      .long_name = "update",
      .arg = "POLICY",
@@ -324,6 +330,69 @@ static enum bnt_status report(struct fetching *f, enum bnt_status st,
 
 /* ---- sources and models ---- */
 
+/* One more file of a model: `path` as that of the first, at the source that has that. */
+static enum bnt_status bring_relative(struct fetching *f, const struct source *s,
+                                      const struct bnt_fetch_result *first, const char *path)
+{
+    char place[BNT_PATH_MAX], name[BNT_CACHE_NAME_MAX];
+    struct bnt_err err = {0};
+    struct bnt_fetch_result result;
+    struct bnt_fetch_opts opts = f->opts.fetch;
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    enum bnt_status st = BNT_OK;
+    if (s->hub.repo[0]) {
+        st = settle_pinned(s, s->hub.rev, path, place, &err);
+    } else {
+        st = bnt_path_format(place, &err, "%.*s%s", (int)(strrchr(s->path, '/') + 1 - s->path),
+                             s->path, base);
+    }
+    if (st == BNT_OK && !manifest_file_name(first->entry.name, base, name)) {
+        st = bnt_err_set(&err, BNT_E_USAGE, "%.200s makes no name for the cache", base);
+    }
+    opts.name = name;
+    opts.sha256 = NULL;
+    opts.n_mirrors = 0;
+    fetch_tell_begin(&f->tell, name);
+    st = st == BNT_OK ? bnt_fetch(f->opts.cache, place, &opts, &result, &err) : st;
+    return report(f, st, &result, &err);
+}
+
+/* The other files of the model that a SOURCE is, when it has any. */
+static enum bnt_status bring_family(struct fetching *f, const char *source,
+                                    const struct bnt_fetch_result *first)
+{
+    struct bnt_err err = {0};
+    struct source s;
+    struct source_facts facts = {0};
+    struct family family = {0};
+    const char *file = first->entry.file_name;
+    const bool companions = f->o->with_tokenizer || family_needs_companions(file);
+    if (!f->o->with_tokenizer && !family_by_itself(file)) {
+        return BNT_OK;
+    }
+    enum bnt_status st = source_parse(source, &s, &err);
+    if (st == BNT_OK && !f->o->with_tokenizer && source_is_remote(&s) && !s.hub.repo[0] &&
+        family_needs_companions(file)) {
+        return BNT_OK; /* nobody asked, and there is no listing */
+    }
+    if (st == BNT_OK && s.hub.repo[0]) {
+        st = settle_ask(&s, &f->opts.fetch, &facts, &err);
+        snprintf(s.hub.rev, sizeof s.hub.rev, "%.127s", facts.revision);
+    }
+    if (st == BNT_OK) {
+        st = family_find(&s, facts.file[0] ? facts.file : file, companions, &f->opts.fetch, &family,
+                         &err);
+    }
+    if (st != BNT_OK) {
+        return fetch_tell_error(&f->tell, &err);
+    }
+    for (size_t i = 0; st == BNT_OK && i < family.n; i++) {
+        st = bring_relative(f, &s, first, family.at[i]);
+    }
+    family_release(&family);
+    return st;
+}
+
 static enum bnt_status bring_source(struct fetching *f, const char *source)
 {
     struct bnt_err err = {0};
@@ -335,7 +404,8 @@ static enum bnt_status bring_source(struct fetching *f, const char *source)
     }
     fetch_tell_begin(&f->tell, f->o->name ? f->o->name : source);
     enum bnt_status st = bnt_fetch(f->opts.cache, source, &f->opts.fetch, &result, &err);
-    return report(f, st, &result, &err);
+    st = report(f, st, &result, &err);
+    return st == BNT_OK ? bring_family(f, source, &result) : st;
 }
 
 /* Bring the lock's entry up to date, or under --locked find that it is. */
@@ -629,6 +699,12 @@ const struct bnt_cmd bnt_cmd_fetch = {
         "\n"
         "--unpack takes tar, tar.gz, tar.zst and zip. Only regular files and folders come out,\n"
         "below the new folder; an archive with anything else in it is refused as a whole.\n"
+        "\n"
+        "A model that is cut into files NAME-00001-of-00003.gguf is fetched whole: the first file\n"
+        "is called NAME, each other one NAME. and its file name. So are the tokenizer, template "
+        "and\n"
+        "configuration files beside a model, with --with-tokenizer, or companions: true in the\n"
+        "manifest, and always beside .safetensors.\n"
         "\n"
         "--update, or update: in the manifest, says when a source is asked whether it has "
         "something\n"

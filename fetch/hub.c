@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fetch/ask.h"
+#include "fetch/family.h"
 #include "fetch/fetch_stop.h"
 #include "fetch/settle.h"
 #include "fetch/url_text.h"
@@ -343,25 +344,32 @@ struct choice {
     size_t n;           /* files that fit */
     char file[512];     /* the first of them */
     struct bnt_buf all; /* names of GGUF files, for the hint */
+    size_t n_tensors;   /* the same of another format, for repositories without GGUF */
+    char tensors[512];
 };
 
-static void look_at(struct choice *c, const json_t *page)
+/* A file that may be chosen: of a model that is cut into several, the first. */
+static void look_at(void *ctx, const char *path)
 {
-    size_t i;
-    json_t *item;
-    json_array_foreach(page, i, item)
-    {
-        const char *path = json_string_value(json_object_get(item, "path"));
-        if (!path || !is_gguf(path) || strlen(path) >= sizeof c->file) {
-            continue;
+    struct choice *c = ctx;
+    unsigned k = 1, n = 1;
+    const bool gguf = is_gguf(path), tensors = family_needs_companions(path);
+    if ((!gguf && !tensors) || strlen(path) >= sizeof c->file ||
+        (family_shard(path, &k, &n) && k > 1)) {
+        return;
+    }
+    if (tensors) {
+        if (!c->ref->quant[0] && c->n_tensors++ == 0) {
+            snprintf(c->tensors, sizeof c->tensors, "%s", path);
         }
-        (void)bnt_buf_printf(&c->all, NULL, "%s%s", c->all.len ? ", " : "", path);
-        if (c->ref->quant[0] && !has_word(path, c->ref->quant)) {
-            continue;
-        }
-        if (c->n++ == 0) {
-            snprintf(c->file, sizeof c->file, "%s", path);
-        }
+        return;
+    }
+    (void)bnt_buf_printf(&c->all, NULL, "%s%s", c->all.len ? ", " : "", path);
+    if (c->ref->quant[0] && !has_word(path, c->ref->quant)) {
+        return;
+    }
+    if (c->n++ == 0) {
+        snprintf(c->file, sizeof c->file, "%s", path);
     }
 }
 
@@ -372,6 +380,10 @@ static enum bnt_status settle_choice(const struct choice *c, const char *shown, 
         memcpy(file, c->file, sizeof c->file);
         return BNT_OK;
     }
+    if (c->all.len == 0 && c->n_tensors == 1) {
+        memcpy(file, c->tensors, sizeof c->tensors);
+        return BNT_OK;
+    }
     enum bnt_status st =
         c->n ? bnt_err_set(err, BNT_E_USAGE, "%.200s: %zu GGUF files fit", shown, c->n)
              : bnt_err_set(err, BNT_E_NOT_FOUND, "%.200s: no GGUF file fits", shown);
@@ -380,11 +392,23 @@ static enum bnt_status settle_choice(const struct choice *c, const char *shown, 
     return st;
 }
 
-static enum bnt_status choose(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
-                              char file[512], struct bnt_err *err)
+static void each_path(const json_t *page, hub_file_fn *fn, void *ctx)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(page, i, item)
+    {
+        const char *path = json_string_value(json_object_get(item, "path"));
+        if (path) {
+            fn(ctx, path);
+        }
+    }
+}
+
+enum bnt_status hub_list(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
+                         hub_file_fn *fn, void *ctx, struct bnt_err *err)
 {
     char url[SOURCE_URL_MAX], shown[BNT_CACHE_SOURCE_MAX], base[512], token[SOURCE_TOKEN_MAX];
-    struct choice c = {.ref = ref, .all = BNT_BUF(160)};
     struct ask_header link = {.name = "link"};
     bool more = true;
     endpoint(base);
@@ -409,12 +433,22 @@ static enum bnt_status choose(const struct hub_ref *ref, const struct bnt_fetch_
             st =
                 bnt_err_set(err, BNT_E_NETWORK, "%.300s: the answer is not a list of files", shown);
         } else if (st == BNT_OK) {
-            look_at(&c, page);
+            each_path(page, fn, ctx);
         }
         json_decref(page);
         bnt_buf_release(&a.body);
         more = st == BNT_OK && next_page(link.value, url);
     }
+    return st;
+}
+
+static enum bnt_status choose(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
+                              char file[512], struct bnt_err *err)
+{
+    char shown[BNT_CACHE_SOURCE_MAX];
+    struct choice c = {.ref = ref, .all = BNT_BUF(160)};
+    enum bnt_status st = hub_show(ref, shown, err);
+    st = st == BNT_OK ? hub_list(ref, opts, look_at, &c, err) : st;
     st = st == BNT_OK ? settle_choice(&c, shown, file, err) : st;
     bnt_buf_release(&c.all);
     return st;

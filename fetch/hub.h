@@ -29,6 +29,11 @@ enum bnt_status hub_show(const struct hub_ref *ref, char out[BNT_CACHE_SOURCE_MA
                          struct bnt_err *err);
 enum bnt_status hub_url(const struct hub_ref *ref, char out[SOURCE_URL_MAX], struct bnt_err *err);
 
+/* Every file of the repository, as its revision is now. Errors: as hub_ask. */
+typedef void hub_file_fn(void *ctx, const char *path);
+enum bnt_status hub_list(const struct hub_ref *ref, const struct bnt_fetch_opts *opts,
+                         hub_file_fn *fn, void *ctx, struct bnt_err *err);
+
 /* Whether the hub may be asked. */
 bool hub_is_offline(const struct bnt_fetch_opts *opts);
 

@@ -133,8 +133,8 @@ static enum bnt_status check_entry(struct reader *r, const json_t *entry)
     size_t i;
     json_t *file;
     const json_t *files = json_object_get(entry, "files");
-    if (!json_is_object(entry) || !only_keys(entry, ",source,revision,files,")) {
-        return bad(r, "a model has source, revision and files, and nothing else");
+    if (!json_is_object(entry) || !only_keys(entry, ",source,revision,companions,files,")) {
+        return bad(r, "a model has source, revision, companions and files, and nothing else");
     }
     const char *revision = lockfile_revision(entry);
     const char *hex = revision && strncmp(revision, "sha256:", 7) == 0 ? revision + 7 : revision;
@@ -264,6 +264,9 @@ static enum bnt_status put_entry(struct bnt_buf *b, const char *name, const json
     if (st == BNT_OK && lockfile_revision(entry)) {
         st = bnt_buf_printf(b, err, ",\n      \"revision\": \"%s\"", lockfile_revision(entry));
     }
+    if (st == BNT_OK && json_is_true(json_object_get(entry, "companions"))) {
+        st = bnt_buf_puts(b, ",\n      \"companions\": true", err);
+    }
     if (st == BNT_OK) {
         st = bnt_buf_puts(b, ",\n      \"files\": [\n", err);
     }
@@ -379,7 +382,8 @@ static enum bnt_status file_mirrors(const struct manifest_model *model, size_t i
     char place[BNT_CACHE_SOURCE_MAX], text[BNT_CACHE_SOURCE_MAX];
     enum bnt_status st = BNT_OK;
     *out = json_array();
-    for (size_t k = 0; st == BNT_OK && k < model->mirrors.n; k++) {
+    const size_t n = model->files[i].is_found ? 0 : model->mirrors.n; /* those are of the model */
+    for (size_t k = 0; st == BNT_OK && k < n; k++) {
         st = manifest_place(model, i, &model->mirrors.at[k], place, err);
         if (st == BNT_OK) {
             st = recorded(place, text, err);
@@ -449,6 +453,8 @@ enum bnt_status lockfile_drift(const struct lockfile *l, const struct manifest_m
     } else if (st == BNT_OK &&
                strcmp(source, json_string_value(json_object_get(entry, "source"))) != 0) {
         snprintf(why, 256, "its source is another");
+    } else if (json_is_true(json_object_get(entry, "companions")) != model->companions) {
+        snprintf(why, 256, "its companions are %swanted", model->companions ? "" : "not ");
     } else if (lockfile_n_files(entry) != model->n_files) {
         snprintf(why, 256, "its files are others");
     }
@@ -466,7 +472,9 @@ enum bnt_status lockfile_entry_new(const struct manifest_model *model, json_t **
     *out = NULL;
     enum bnt_status st = recorded(model->source.at, source, err);
     if (st == BNT_OK) {
-        *out = json_pack("{s:s, s:[]}", "source", source, "files");
+        *out = model->companions
+                   ? json_pack("{s:s, s:b, s:[]}", "source", source, "companions", 1, "files")
+                   : json_pack("{s:s, s:[]}", "source", source, "files");
         st = *out ? BNT_OK : bnt_err_nomem(err, LOCKFILE_FILE, 0);
     }
     return st;

@@ -310,6 +310,18 @@ static enum bnt_status read_limits(struct reader *r, const struct yaml_node *n, 
     return read_map(r, n, keys, at);
 }
 
+static enum bnt_status read_companions(struct reader *r, const struct yaml_node *n, void *into)
+{
+    struct manifest_model *model = into;
+    enum bnt_status st = want(r, n, TREE_TEXT);
+    model->companions = strcmp(n->text, "true") == 0;
+    model->says_companions = true;
+    if (st == BNT_OK && !model->companions && strcmp(n->text, "false") != 0) {
+        st = bad(r, n->line, n->column, "companions: '%.40s' is not true or false", n->text);
+    }
+    return st;
+}
+
 static enum bnt_status read_target(struct reader *r, const struct yaml_node *n, void *into)
 {
     enum bnt_status st = read_text(r, n, into);
@@ -331,21 +343,26 @@ static enum bnt_status read_requires(struct reader *r, const struct yaml_node *n
 
 /* ---- models ---- */
 
+bool manifest_file_name(const char *model, const char *path, char out[BNT_CACHE_NAME_MAX])
+{
+    const int n = snprintf(out, BNT_CACHE_NAME_MAX, "%s.%s", model, path);
+    for (char *p = out + strlen(model); *p; p++) {
+        *p = (char)(isalnum((unsigned char)*p) || strchr("._+-", *p) ? *p : '-');
+    }
+    const size_t len = strlen(out);
+    if (len > 5 && strcmp(out + len - 5, ".gguf") == 0) {
+        out[len - 5] = '\0';
+    }
+    return n < BNT_CACHE_NAME_MAX && bnt_cache_name_ok(out);
+}
+
 static enum bnt_status name_files(struct reader *r)
 {
     struct manifest_model *model = r->model;
     for (size_t i = 0; i < model->n_files; i++) {
         struct manifest_file *f = &model->files[i];
-        int n = snprintf(f->cache_name, sizeof f->cache_name, "%s%s%s", model->name, i ? "." : "",
-                         i ? f->path.at : "");
-        for (char *p = f->cache_name + strlen(model->name); *p; p++) {
-            *p = (char)(isalnum((unsigned char)*p) || strchr("._+-", *p) ? *p : '-');
-        }
-        size_t len = strlen(f->cache_name);
-        if (i && len > 5 && strcmp(f->cache_name + len - 5, ".gguf") == 0) {
-            f->cache_name[len - 5] = '\0';
-        }
-        if (n >= (int)sizeof f->cache_name || !bnt_cache_name_ok(f->cache_name)) {
+        snprintf(f->cache_name, sizeof f->cache_name, "%s", model->name);
+        if (i > 0 && !manifest_file_name(model->name, f->path.at, f->cache_name)) {
             return bad(r, f->path.line, f->path.column, "'%.200s' makes no name for the cache",
                        f->path.at);
         }
@@ -377,6 +394,8 @@ static enum bnt_status settle_files(struct reader *r, const struct manifest_file
         bnt_err_hint(r->err, "write - {path: FILE, sha256: HEX, size: BYTES} below files");
         return st;
     }
+    model->given = model->files;
+    model->n_given = model->n_files;
     return name_files(r);
 }
 
@@ -432,6 +451,7 @@ static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
         {"revision", read_text},
         {"update", read_update},
         {"requires", read_requires},
+        {"companions", read_companions},
         {NULL, NULL},
     };
     struct manifest_model *model = r->model;
@@ -447,9 +467,9 @@ static enum bnt_status read_model(struct reader *r, const struct yaml_node *n)
     snprintf(model->name, sizeof model->name, "%s", n->key);
     model->line = n->key_line;
     struct manifest_text revision = {0};
-    void *const into[] = {&model->source, &model->mirrors, model,          &alone,
-                          &alone,         &model->license, &model->groups, &revision,
-                          &model->update, &model->requires};
+    void *const into[] = {&model->source, &model->mirrors,  model,          &alone,
+                          &alone,         &model->license,  &model->groups, &revision,
+                          &model->update, &model->requires, model};
     enum bnt_status st = read_map(r, n, keys, into);
     if (st == BNT_OK && !model->source.at) {
         st = bad(r, n->key_line, n->key_column, "%s has no source", model->name);
@@ -581,6 +601,9 @@ enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_e
 
 void manifest_release(struct manifest *m)
 {
+    for (size_t i = 0; i < m->n_models; i++) {
+        free(m->models[i].found);
+    }
     yaml_tree_release(&m->tree);
     m->models = NULL;
     m->n_models = 0;

@@ -48,6 +48,7 @@ struct manifest_file {
     /* The file's name in the cache: the model's for the first file, the model's, a dot and the
      * path for others. */
     char cache_name[BNT_CACHE_NAME_MAX];
+    bool is_found; /* not named by the manifest; path is as that of the first file */
 };
 
 /* What the machine must have that runs a model; 0, empty and NULL: nothing is said. */
@@ -64,6 +65,10 @@ struct manifest_model {
     struct manifest_texts mirrors;
     struct manifest_file *files; /* at least one */
     size_t n_files;
+    struct manifest_file *given; /* those that the manifest names */
+    size_t n_given;
+    void *found; /* memory of `files` when there are more; freed with the manifest */
+    bool companions, says_companions; /* tokenizer and the like belong to it */
     struct manifest_text license;
     struct manifest_texts groups;
     enum bnt_fetch_update update;
@@ -102,6 +107,9 @@ void manifest_release(struct manifest *m);
 /* The model of that name, or NULL. */
 const struct manifest_model *manifest_model(const struct manifest *m, const char *name);
 bool manifest_in_group(const struct manifest_model *model, const char *group);
+
+/* The name in the cache of a file of a model beside its first; false when there can be none. */
+bool manifest_file_name(const char *model, const char *path, char out[BNT_CACHE_NAME_MAX]);
 
 /* Where file `i` of the model lies, at the source (mirror NULL) or a mirror; a file below a URL is
  * escaped as URLs want. Errors: USAGE too long. */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/opt.h"
 #include "fetch/asked.h"
+#include "fetch/project_family.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
 
@@ -32,6 +33,9 @@ enum bnt_status project_open(struct project *p, const char *path, struct bnt_err
     }
     if (st == BNT_OK) {
         st = lockfile_read(&p->lock, p->manifest.dir, err);
+    }
+    for (size_t i = 0; st == BNT_OK && i < p->manifest.n_models; i++) {
+        st = project_grow_from_lock(p, &p->manifest.models[i], err);
     }
     if (st != BNT_OK) {
         project_release(p);
@@ -161,7 +165,7 @@ static enum bnt_status fetch_from(const struct wanted *w, const struct manifest_
                                   struct bnt_err *err)
 {
     char source[BNT_CACHE_SOURCE_MAX];
-    enum bnt_status st = manifest_source(&w->p->manifest, w->model, w->i, mirror, source, err);
+    enum bnt_status st = project_place(w->p, w->model, w->i, mirror, w->revision, source, err);
     if (st == BNT_OK && !mirror && w->revision && settle_tells(source)) {
         st = pin(w, source, err);
     }
@@ -189,7 +193,7 @@ static size_t plain_mirrors(const struct wanted *w, const struct bnt_fetch_opts 
 {
     const struct manifest_texts *mirrors = &w->model->mirrors;
     size_t n = 0;
-    bool remote = joins(w->model->source.at) && fetch->sha256;
+    bool remote = joins(w->model->source.at) && fetch->sha256 && !w->model->files[w->i].is_found;
     for (size_t k = 0; remote && k < mirrors->n && n < BNT_FETCH_MIRRORS_MAX; k++) {
         if (joins(mirrors->at[k].at) &&
             manifest_place(w->model, w->i, &mirrors->at[k], place[n], NULL) == BNT_OK) {
@@ -213,7 +217,8 @@ static enum bnt_status fetch_any(const struct wanted *w, const struct bnt_fetch_
     together.mirrors = at;
     together.n_mirrors = plain_mirrors(w, fetch, places, at);
     enum bnt_status st = fetch_from(w, NULL, &together, out, &first);
-    size_t n_mirrors = fetch->sha256 && mirror_may_help(st) ? mirrors->n : 0;
+    size_t n_mirrors =
+        fetch->sha256 && mirror_may_help(st) && !w->model->files[w->i].is_found ? mirrors->n : 0;
     for (size_t k = 0; st != BNT_OK && k < n_mirrors; k++) {
         struct bnt_err other = {0};
         enum bnt_status again = fetch_from(w, &mirrors->at[k], fetch, out, &other);
@@ -243,7 +248,7 @@ static enum bnt_status ask_source(struct wanted *w, json_t *entry, struct bnt_er
         return BNT_OK;
     }
     w->revision = lockfile_revision(entry);
-    enum bnt_status st = manifest_place(w->model, w->i, NULL, text, err);
+    enum bnt_status st = project_place(w->p, w->model, w->i, NULL, w->revision, text, err);
     if (st == BNT_OK && w->revision) {
         st = pin(w, text, err);
     }
@@ -315,13 +320,19 @@ enum bnt_status project_lock(struct project *p, const struct manifest_model *mod
     if (st != BNT_OK || (!why[0] && !refresh)) {
         return st == BNT_OK ? st : at_line(p, &model->source, err);
     }
+    project_shrink(p, model);
     st = lockfile_entry_new(model, &entry, err);
     for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
         struct wanted w = {.p = p, .model = model, .i = i, .opts = opts};
         st = lock_file(&w, refresh, entry, err);
+        if (st == BNT_OK && i + 1 == model->n_given) {
+            st = project_grow(p, model, entry, &opts->fetch, err);
+            st = st == BNT_OK ? st : at_line(p, &model->source, err);
+        }
     }
     if (st != BNT_OK) {
         json_decref(entry);
+        (void)project_grow_from_lock(p, model, NULL);
         return st;
     }
     return lockfile_put(&p->lock, model->name, entry, err);
