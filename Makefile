@@ -15,8 +15,8 @@ FUZZ_SECONDS ?= 600
 # 1: show the commands of the build.
 V       ?= 0
 
-ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz),)
-$(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage)
+ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz fault),)
+$(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage fault)
 endif
 ifeq ($(CUDA),1)
 $(error CUDA=1: the CUDA back end is not there yet; build with CUDA=auto or CUDA=0)
@@ -47,6 +47,10 @@ OPT_ubsan := -O1
 OPT_tsan := -O1
 OPT_coverage := -O0
 OPT_fuzz := -O1
+OPT_fault := -O1
+# base/fault.h: the planted defects exist in this build alone.
+DEF_fault := -DBNT_FAULTS
+CPPFLAGS += $(DEF_$(CONFIG))
 CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
@@ -89,7 +93,7 @@ all: $(B)/bnt $(B)/bnt-suites ## build bnt and bnt-suites into build/<config>/
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  V=0|1  PREFIX=$(PREFIX)"
+	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage|fault  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  V=0|1  PREFIX=$(PREFIX)"
 
 $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
@@ -141,12 +145,16 @@ deps: ## install the packages for build and tests (ci/deps.sh --list shows them)
 
 # ---- checks -----------------------------------------------------------------------------------------------------------
 
-.PHONY: check check-asan check-ubsan check-tsan lint format format-check coverage
+.PHONY: check check-asan check-ubsan check-tsan check-faults lint format format-check coverage
 check: check-asan check-ubsan check-tsan ## run all suites under each sanitizer
 
 check-asan check-ubsan check-tsan: check-%: ## run all suites under one sanitizer
 	@$(SUBMAKE) CONFIG=$* B=$(BUILD)/$* all
 	@ci/test.sh --suites $(BUILD)/$*
+
+check-faults: ## prove that every suite sees the planted defects that it names
+	@$(SUBMAKE) CONFIG=fault B=$(BUILD)/fault all
+	@ci/check_faults.sh $(BUILD)/fault
 
 lint: ## every rule of docs/style.md that a program can check
 	@ci/deps.sh build test lint

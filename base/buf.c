@@ -1,5 +1,6 @@
 /* Bounded buffer: see buf.h for its invariants. */
 #include "base/buf.h"
+#include "base/fault.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ void bnt_buf_reset(struct bnt_buf *b)
 
 enum bnt_status bnt_buf_reserve(struct bnt_buf *b, size_t extra_bytes, struct bnt_err *err)
 {
-    if (extra_bytes > b->max - b->len) {
+    if (extra_bytes > b->max - b->len && !BNT_FAULT(buf_ceiling)) {
         return bnt_err_set(err, BNT_E_MEMORY, "text of more than %zu bytes", b->max);
     }
     size_t need = b->len + extra_bytes + 1;

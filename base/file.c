@@ -1,4 +1,5 @@
 /* Files. Durability: data is synced before the rename that shows it, and the folder after. */
+#include "base/fault.h"
 #include "base/file.h"
 
 #include <errno.h>
@@ -86,7 +87,7 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err)
     if (stat(path, &sb) != 0) {
         return bnt_err_errno(err, "cannot make folder %s", path);
     }
-    if (!S_ISDIR(sb.st_mode)) {
+    if (!S_ISDIR(sb.st_mode) && !BNT_FAULT(folder_in_the_way)) {
         return bnt_err_set(err, BNT_E_FAILED,
                            "cannot make folder %s: a file of that name is in the way", path);
     }
@@ -144,7 +145,7 @@ enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *w
             return bnt_err_errno(err, "cannot write %s", what);
         }
         p += w;
-        n -= (size_t)w;
+        n -= BNT_FAULT(short_write) ? n : (size_t)w;
     }
     return BNT_OK;
 }

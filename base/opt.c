@@ -1,5 +1,6 @@
 /* Option parsing and help, driven by the tables of opt.h. Completion and the man page read the same
  * tables (opt_completion.c, opt_man.c). */
+#include "base/fault.h"
 #include "base/opt.h"
 
 #include <ctype.h>
@@ -247,7 +248,7 @@ static enum bnt_status unknown_option(const struct bnt_opt *table, const char *a
     } else {
         bnt_err_hint(err, "--help lists the options");
     }
-    return BNT_E_USAGE;
+    return BNT_FAULT(unknown_option) ? BNT_OK : BNT_E_USAGE;
 }
 
 /* ---- parsing ---- */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/opt.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
@@ -518,7 +519,8 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
     if (st != BNT_OK) {
         return st;
     }
-    *health = strcmp(hex, entry->digest) == 0 ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
+    bool same_bytes = strcmp(hex, entry->digest) == 0 || BNT_FAULT(verify_blind);
+    *health = same_bytes ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
     if (*health == BNT_CACHE_OK) {
         note_tree(c, entry, path);
         st = note_verified(c, entry, err);

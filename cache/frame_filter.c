@@ -13,6 +13,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/fault.h"
+
 enum {
     TRIT_GROUP = 5,           /* bytes of the frame... */
     TRIT_PACKED = 4,          /* ...that become so many */
@@ -68,7 +70,7 @@ static size_t planes_encode(const uint8_t *in, size_t n, size_t width, uint8_t *
     size_t count = n / width;
     for (size_t plane = 0; plane < width; plane++) {
         for (size_t i = 0; i < count; i++) {
-            out[plane * count + i] = in[i * width + plane];
+            out[plane * count + i] = in[i * width + (plane ^ BNT_FAULT(warm_planes))];
         }
     }
     memcpy(out + count * width, in + count * width, n - count * width);

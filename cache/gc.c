@@ -25,6 +25,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
 #include "cache/tier.h"
@@ -160,10 +161,11 @@ static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row
     if (!row->warm && row->stored > 0 && !o->dry_run && state == LEASE_FREE) {
         tier_drop(c->dir, row->entry.digest); /* what a death between two tiers has left */
     }
-    row->verdict = row->entry.pinned                               ? BNT_GC_KEPT_PINNED
-                   : state == LEASE_TAKEN                          ? BNT_GC_KEPT_LEASED
-                   : o->keep && o->keep(o->ctx, row->entry.digest) ? BNT_GC_KEPT_LISTED
-                                                                   : BNT_GC_KEPT;
+    row->verdict = row->entry.pinned && !BNT_FAULT(gc_pinned) ? BNT_GC_KEPT_PINNED
+                   : state == LEASE_TAKEN                     ? BNT_GC_KEPT_LEASED
+                   : o->keep && !BNT_FAULT(gc_lock_file) && o->keep(o->ctx, row->entry.digest)
+                       ? BNT_GC_KEPT_LISTED
+                       : BNT_GC_KEPT;
     return st;
 }
 

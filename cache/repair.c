@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/app.h"
+#include "base/fault.h"
 #include "cache/cache_impl.h"
 #include "cache/store.h"
 #include "cache/tier.h"
@@ -210,7 +211,8 @@ static bool is_leaf(void *ctx, uint64_t offset, const void *bytes, size_t n)
     bool same = false;
     size_t i = (size_t)(offset / BNT_CACHE_CHUNK_BYTES);
     return offset % BNT_CACHE_CHUNK_BYTES == 0 && i < tree_leaves(t) &&
-           tree_leaf_is(t, i, bytes, n, &same, NULL) == BNT_OK && same;
+           ((tree_leaf_is(t, i, bytes, n, &same, NULL) == BNT_OK && same) ||
+            BNT_FAULT(chunk_unchecked));
 }
 
 struct place_list {

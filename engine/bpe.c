@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 static uint32_t pair_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols,
@@ -67,7 +68,9 @@ static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch
         return st;
     }
     size_t before = out->n;
-    int32_t whole = t->ignore_merges ? vocab_find(&t->vocab, &t->words, word, len) : -1;
+    int32_t whole = t->ignore_merges && !BNT_FAULT(ignore_merges)
+                        ? vocab_find(&t->vocab, &t->words, word, len)
+                        : -1;
     if (whole >= 0 && whole < t->n_vocab) {
         st = bnt_ids_push(out, whole, err);
     } else {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/chat_impl.h"
 
 enum role_style {
@@ -151,7 +152,7 @@ static enum bnt_status put_content(struct sink *s, const struct bnt_chat *chat, 
     while (chat->trim && begin < end && is_space(text[begin])) {
         begin++;
     }
-    while (chat->trim && end > begin && is_space(text[end - 1])) {
+    while (chat->trim && !BNT_FAULT(chat_trim) && end > begin && is_space(text[end - 1])) {
         end--;
     }
     return s->put(s, PIECE_TEXT, text + begin, end - begin, err);
@@ -231,7 +232,7 @@ static enum bnt_status put_conversation(struct sink *s, const struct bnt_chat *c
     for (size_t i = 0; i < n && st == BNT_OK; i++) {
         st = put_message(s, chat, f, &messages[i], err);
     }
-    return st == BNT_OK ? put_open(s, f, "assistant", err) : st;
+    return st == BNT_OK && !BNT_FAULT(chat_opening) ? put_open(s, f, "assistant", err) : st;
 }
 
 /* ---- Sinks. */
@@ -289,7 +290,8 @@ enum bnt_status bnt_chat_encode(const struct bnt_chat *chat, const struct bnt_to
     struct sink s = {.put = id_put, .text = &run, .t = t, .ids = out, .form_name = chat->name};
     enum bnt_status st = BNT_OK;
     bool form_adds_bos = chat->bos && chat->bos_text[0] != '\0';
-    if (!form_adds_bos && bnt_tokenizer_add_bos(t) && bnt_tokenizer_bos(t) >= 0) {
+    if ((!form_adds_bos || BNT_FAULT(chat_bos)) && bnt_tokenizer_add_bos(t) &&
+        bnt_tokenizer_bos(t) >= 0) {
         st = bnt_ids_push(out, bnt_tokenizer_bos(t), err);
     }
     if (st == BNT_OK) {
@@ -308,7 +310,7 @@ enum bnt_status bnt_chat_encode_next(const struct bnt_chat *chat, const struct b
     const struct form *f = form_row(chat->form);
     struct bnt_buf run = BNT_BUF(BNT_CHAT_MAX_TEXT);
     struct sink s = {.put = id_put, .text = &run, .t = t, .ids = out, .form_name = chat->name};
-    enum bnt_status st = put_close(&s, chat, f, "assistant", err);
+    enum bnt_status st = BNT_FAULT(chat_close) ? BNT_OK : put_close(&s, chat, f, "assistant", err);
     if (st == BNT_OK) {
         st = put_message(&s, chat, f, &(struct bnt_chat_message){"user", user}, err);
     }

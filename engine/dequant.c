@@ -4,6 +4,7 @@
  * so a row needs no alignment. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tensor_type.h"
 
 #define K_BLOCK 256 /* weights in a super-block of the K and TQ types */
@@ -33,7 +34,7 @@ static void block_q4_0(const uint8_t *b, float *y)
 {
     const float d = half_at(b);
     for (int j = 0; j < 16; j++) {
-        y[j] = (float)((b[2 + j] & 15) - 8) * d;
+        y[j] = (float)((b[2 + j] & 15) - 8 + BNT_FAULT(dequant_q4_0)) * d;
         y[j + 16] = (float)((b[2 + j] >> 4) - 8) * d;
     }
 }
@@ -89,7 +90,7 @@ static void k_scale_min(const uint8_t *s, int i, uint8_t *scale, uint8_t *min)
         *scale = s[i] & 63;
         *min = s[i + 4] & 63;
     } else {
-        *scale = (uint8_t)((s[i + 4] & 15) | (s[i - 4] >> 6) << 4);
+        *scale = (uint8_t)((s[i + 4] & 15) | (s[i - 4 + BNT_FAULT(dequant_k_scale)] >> 6) << 4);
         *min = (uint8_t)(s[i + 4] >> 4 | (s[i] >> 6) << 4);
     }
 }
@@ -133,7 +134,8 @@ static void block_q6_k(const uint8_t *b, float *y)
         int h = i / 128, k = i / 32 % 4, l = i % 32;
         uint8_t low = b[64 * h + 32 * (k % 2) + l];
         uint8_t high = b[128 + 32 * h + l];
-        int q = (k < 2 ? low & 15 : low >> 4) | (high >> (2 * k) & 3) << 4;
+        int q = (k < 2 ? low & 15 : low >> 4) | (high >> (2 * (k ^ BNT_FAULT(dequant_q6_k))) & 3)
+                                                    << 4;
         float scale = d * (float)(int8_t)b[192 + i / 16];
         y[i] = scale * (float)(q - 32);
     }
@@ -151,7 +153,7 @@ static void block_tq1_0(const uint8_t *b, float *y)
 {
     const float d = half_at(b + 52);
     for (int i = 0; i < 160; i++) {
-        y[i] = trit(b[i % 32], i / 32) * d;
+        y[i] = trit(b[i % 32], BNT_FAULT(dequant_tq1_order) ? 4 - i / 32 : i / 32) * d;
     }
     for (int i = 0; i < 80; i++) {
         y[160 + i] = trit(b[32 + i % 16], i / 16) * d;
@@ -217,7 +219,7 @@ void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float
     block_fn *block = block_function(type);
     const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
     for (uint64_t i = 0; block && i < cols; i += info->block_weights) {
-        block(p, dst + i);
+        block(p - (BNT_FAULT(dequant_scale_block) && i > 0 ? info->block_bytes : 0), dst + i);
         p += info->block_bytes;
     }
 }

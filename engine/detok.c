@@ -1,6 +1,7 @@
 /* From tokens back to text. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 static int hex_digit(char c)
@@ -52,7 +53,8 @@ static enum bnt_status put_first(const struct bnt_tokenizer *t, int32_t id, bool
 {
     size_t before = out->len;
     enum bnt_status st = bnt_tokenizer_piece(t, id, special, out, err);
-    if (st == BNT_OK && t->add_space_prefix && out->len > before && out->data[before] == ' ') {
+    if (st == BNT_OK && t->add_space_prefix && !BNT_FAULT(detok_space) && out->len > before &&
+        out->data[before] == ' ') {
         memmove(out->data + before, out->data + before + 1, out->len - before);
         out->len--;
     }
@@ -150,7 +152,9 @@ enum bnt_status bnt_detok_push(struct bnt_detok *d, int32_t id, struct bnt_buf *
         return st;
     }
     size_t n = out->len - before;
-    size_t hold = n == 0 ? 0 : unfinished((const unsigned char *)out->data + before, n);
+    size_t hold = n == 0 || BNT_FAULT(utf8_split)
+                      ? 0
+                      : unfinished((const unsigned char *)out->data + before, n);
     if (hold > 0) {
         memcpy(d->held, out->data + out->len - hold, hold);
         out->len -= hold;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "engine/gguf_impl.h"
 
 /* First read of a streamed header; it doubles from there. */
@@ -309,7 +310,7 @@ enum bnt_status gguf_tensor_read(const struct gguf *g, const struct gguf_tensor 
             return st;
         }
     }
-    if (foreign) {
+    if (foreign && !BNT_FAULT(gguf_byte_order)) {
         swap_tensor(t, offset, n, dst);
     }
     return BNT_OK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/arch.h"
 #include "engine/cmd_inspect_impl.h"
 
@@ -99,7 +100,7 @@ static void gather_types(struct inspect *in)
         in->types[k].weights += weights;
         in->types[k].bytes += t->size;
         in->n_weights += weights;
-        in->tensor_bytes += t->size;
+        in->tensor_bytes += t->size - (BNT_FAULT(inspect_weights) ? 32 : 0);
     }
     qsort(in->types, in->n_types, sizeof in->types[0], by_bytes);
 }

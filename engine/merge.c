@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 static void *grow(void *old, size_t *cap, size_t need, size_t size)
@@ -79,6 +80,9 @@ static enum bnt_status consider(const struct merging *m, uint32_t i, struct bnt_
         return BNT_OK;
     }
     symbol->rank = m->rank(m->t, m->s->symbols, i, m->word, m->len, &symbol->merged);
+    if (BNT_FAULT(merge_order) && symbol->rank != MERGE_NONE) {
+        symbol->rank = MERGE_NONE - 1 - symbol->rank;
+    }
     return symbol->rank == MERGE_NONE ? BNT_OK
                                       : heap_push(m->s, (uint64_t)symbol->rank << 32 | i, err);
 }
@@ -176,7 +180,8 @@ enum bnt_status word_cache_get(struct scratch *s, const char *word, size_t len, 
         return BNT_OK;
     }
     const struct word_cache_entry *e = cache_slot(s, word, len);
-    *hit = e->len == len && memcmp(e->bytes, word, len) == 0;
+    size_t compared = BNT_FAULT(word_cache) ? 0 : len;
+    *hit = e->len == len && memcmp(e->bytes, word, compared) == 0;
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; *hit && i < e->n_ids && st == BNT_OK; i++) {
         st = bnt_ids_push(out, e->ids[i], err);

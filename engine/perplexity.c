@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/bnt_infer.h"
 #include "engine/cpu/fmath.h"
 #include "engine/sampler.h"
@@ -22,7 +23,8 @@ static enum bnt_status add_position(void *ctx, size_t index, const float *logits
     if (index + 1 >= t->n) {
         return BNT_OK;
     }
-    double nll = bnt_logsumexp(logits, t->n_vocab) - logits[t->chunk[index + 1]];
+    double nll =
+        bnt_logsumexp(logits, t->n_vocab) - logits[t->chunk[index + !BNT_FAULT(perplexity_target)]];
     if (!isfinite(nll)) {
         return bnt_err_set(err, BNT_E_INFERENCE, "logits at position %zu are not finite", index);
     }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/fault.h"
+
 const struct pretok_words pretok_llama3 = {
     .word = pretok_word_plain,
     .letters = UNI_L,
@@ -237,7 +239,8 @@ size_t pretok_match_words(const void *rule, const uni_char *c, size_t at, size_t
         p = w->word(w, c, at, end);
     }
     if (p == at && uni_is(c[at], UNI_N)) {
-        size_t limit = w->max_digits == 0 || end - at < w->max_digits ? end : at + w->max_digits;
+        size_t most = w->max_digits + BNT_FAULT(pretok_digits);
+        size_t limit = w->max_digits == 0 || end - at < most ? end : at + most;
         p = run_of(c, at, limit, UNI_N);
     }
     if (p == at) {

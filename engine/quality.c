@@ -6,6 +6,8 @@
 
 #include <utf8proc.h>
 
+#include "base/fault.h"
+
 size_t bnt_utf8_valid(const char *text, size_t len)
 {
     size_t at = 0;
@@ -68,7 +70,8 @@ static enum bnt_status check_repetition(const int32_t *ids, size_t n, struct bnt
         for (size_t i = period; i < n; i++) {
             run = ids[i] == ids[i - period] ? run + 1 : 0;
             size_t span = run + period;
-            if (span >= BNT_QUALITY_SPAN && span >= BNT_QUALITY_REPEATS * period) {
+            if (!BNT_FAULT(repetition) && span >= BNT_QUALITY_SPAN &&
+                span >= BNT_QUALITY_REPEATS * period) {
                 return bnt_err_set(err, BNT_E_QUALITY,
                                    "output: degenerate repetition: a block of %zu token%s stands "
                                    "%zu times in a row "
@@ -131,7 +134,7 @@ enum bnt_status bnt_quality_answer(const int32_t *ids, size_t n_ids, const char 
 enum bnt_status bnt_quality_logits(const float *logits, int32_t n_vocab, struct bnt_err *err)
 {
     for (int32_t i = 0; i < n_vocab; i++) {
-        if (isnan(logits[i]) || logits[i] == INFINITY) {
+        if (!BNT_FAULT(nan_logits) && (isnan(logits[i]) || logits[i] == INFINITY)) {
             bnt_err_set(err, BNT_E_INFERENCE, "output: the logit of id %d is %s", i,
                         isnan(logits[i]) ? "not a number" : "infinite");
             bnt_err_hint(err, "the weights or their format are broken; try: bnt inspect FILE");

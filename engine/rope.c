@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "engine/cpu/fmath.h"
 
 enum { KEY_BYTES = 128 };
@@ -87,7 +88,7 @@ static enum bnt_status apply_yarn(struct rope *r, const struct rope_keys *k, con
         double mix = yarn_ramp(r, k, i);
         r->freq[i] = r->freq[i] / k->factor * (1 - mix) + r->freq[i] * mix;
     }
-    r->attn_scale = k->attn_factor * (1 + 0.1 * fm_log(k->factor));
+    r->attn_scale = k->attn_factor * (1 + (BNT_FAULT(yarn_scale) ? 0 : 0.1 * fm_log(k->factor)));
     return BNT_OK;
 }
 
@@ -121,7 +122,7 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
 static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struct bnt_err *err)
 {
     const struct gguf_tensor *t = gguf_find_tensor(g, "rope_freqs.weight");
-    if (!t) {
+    if (!t || BNT_FAULT(rope_factors)) {
         return BNT_OK;
     }
     if (t->type != TENSOR_F32 || t->ne[0] != r->n_rot / 2 ||
@@ -174,7 +175,7 @@ enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch
         return bnt_err_nomem(err, "rope frequencies", r->n_rot);
     }
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
-        r->freq[i] = fm_exp(-2.0 * i / r->n_rot * fm_log(r->theta));
+        r->freq[i] = fm_exp(-2.0 * i / r->n_rot * fm_log(r->theta * (1 + BNT_FAULT(rope_base))));
     }
     st = apply_factors(r, g, err);
     return st == BNT_OK ? apply_scaling(r, g, arch, &k, err) : st;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/cpu/fmath.h"
 
 #define MAX_PENALTY_WINDOW (1 << 20) /* ids */
@@ -126,7 +127,7 @@ static void apply_penalties(const struct bnt_sampler *s, float *logits)
     for (size_t i = 0; i < s->n_distinct; i++) {
         int32_t id = s->distinct[i];
         double l = logits[id];
-        l = l > 0 ? l / s->p.repeat_penalty : l * s->p.repeat_penalty;
+        l = (l > 0) ^ BNT_FAULT(penalty_sign) ? l / s->p.repeat_penalty : l * s->p.repeat_penalty;
         l -= s->p.frequency_penalty * s->count[id] + s->p.presence_penalty;
         logits[id] = (float)l;
     }
@@ -240,7 +241,8 @@ static void softmax(struct candidate *c, size_t n, double temperature)
     }
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        c[i].p = fm_exp(((double)c[i].logit - (double)max) / temperature);
+        c[i].p = fm_exp(((double)c[i].logit - (double)max) /
+                        (BNT_FAULT(temperature) ? 1 / temperature : temperature));
         sum += c[i].p;
     }
     for (size_t i = 0; i < n; i++) {
@@ -256,7 +258,8 @@ static size_t keep_mass(struct candidate *c, size_t n, double mass)
     heapify(c, n, 1);
     double sum = 0;
     size_t left = n;
-    while (left > 0 && (left == n || sum < mass)) {
+    double enough = BNT_FAULT(top_p) ? mass / 2 : mass;
+    while (left > 0 && (left == n || sum < enough)) {
         left--;
         swap(&c[0], &c[left]);
         sift_down(c, left, 0, 1);
@@ -295,7 +298,7 @@ static size_t keep_min_p(struct candidate *c, size_t n, double min_p)
     for (size_t i = 1; i < n; i++) {
         best = c[i].logit > best ? c[i].logit : best;
     }
-    double threshold = (double)best + fm_log(min_p);
+    double threshold = (double)best + (BNT_FAULT(min_p) ? -min_p : fm_log(min_p));
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         if ((double)c[i].logit >= threshold) {
@@ -328,7 +331,8 @@ static int32_t sample(struct bnt_sampler *s, const float *logits)
 {
     const struct bnt_sampler_params *p = &s->p;
     struct candidate *c = s->cand;
-    size_t n = p->top_k > 0 ? select_best(logits, s->n_vocab, (size_t)p->top_k, c)
+    size_t n = p->top_k > 0 ? select_best(logits, s->n_vocab,
+                                          (size_t)p->top_k - (BNT_FAULT(top_k) && p->top_k > 1), c)
                             : take_all(logits, s->n_vocab, c);
     if (n == 0) {
         return -1;
@@ -350,7 +354,8 @@ static int32_t argmax(const float *logits, int32_t n)
 {
     int32_t best = -1;
     for (int32_t i = 0; i < n; i++) {
-        if (usable(logits[i]) && (best < 0 || logits[i] > logits[best])) {
+        if (usable(logits[i]) && (best < 0 || logits[i] > logits[best] ||
+                                  (BNT_FAULT(argmax_tie) && logits[i] == logits[best]))) {
             best = i;
         }
     }
@@ -461,7 +466,7 @@ enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vo
     s->p = *p;
     s->p.top_k = p->top_k > n_vocab ? n_vocab : p->top_k;
     s->n_vocab = n_vocab;
-    rng_seed(&s->rng, p->seed);
+    rng_seed(&s->rng, BNT_FAULT(seed) ? 0 : p->seed);
     if (!allocate(s)) {
         bnt_sampler_free(s);
         return bnt_err_nomem(err, "sampler",

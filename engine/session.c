@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 #include "engine/backend.h"
 #include "engine/bnt_infer.h"
 #include "engine/model.h"
@@ -85,7 +86,7 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
         return bnt_err_set(err, BNT_E_USAGE, "nothing to evaluate");
     }
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->info.n_vocab) {
+        if (ids[i] < 0 || (uint32_t)ids[i] > s->model->info.n_vocab - !BNT_FAULT(id_check)) {
             return bnt_err_set(err, BNT_E_USAGE, "token id %d is outside the vocabulary of %u",
                                ids[i], s->model->info.n_vocab);
         }
@@ -135,7 +136,8 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
         }
     }
     if (st == BNT_OK) {
-        st = s->backend->ops->logits(s->backend, last - 1, 1, s->logits, err);
+        uint32_t row = last - 1 - (BNT_FAULT(last_row) && last > 1);
+        st = s->backend->ops->logits(s->backend, row, 1, s->logits, err);
         s->has_logits = st == BNT_OK;
     }
     return st;
@@ -178,7 +180,7 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
         return bnt_err_set(err, BNT_E_USAGE, "cannot rewind to position %u: only %u are held",
                            n_past, s->n_past);
     }
-    s->n_past = n_past;
+    s->n_past = n_past + (BNT_FAULT(rewind) && n_past < s->n_past);
     s->has_logits = false;
     return BNT_OK;
 }

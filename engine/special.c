@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 static int compare_len(const void *a, const void *b)
@@ -15,7 +16,7 @@ static int compare_len(const void *a, const void *b)
     const struct special *x = *(const struct special *const *)a;
     const struct special *y = *(const struct special *const *)b;
     if (x->len != y->len) {
-        return x->len > y->len ? -1 : 1;
+        return (x->len > y->len) ^ BNT_FAULT(special_shortest) ? -1 : 1;
     }
     return (x->id > y->id) - (x->id < y->id);
 }
@@ -294,7 +295,7 @@ enum bnt_status special_partition(const struct special_set *s, const char *text,
     }
     for (size_t i = 0; i < s->n && st == BNT_OK; i++) {
         const struct special *what = s->by_len[i];
-        if (present[what - s->at] && (control || !what->control)) {
+        if (present[what - s->at] && (control || !what->control || BNT_FAULT(special_text))) {
             st = cut_all(what, text, out, err);
         }
     }

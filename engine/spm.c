@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 static const char space[3] = {'\xe2', '\x96', '\x81'};
@@ -53,7 +54,7 @@ static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t id, const cha
     }
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; i < len && st == BNT_OK; i++) {
-        id = t->byte_symbol[(unsigned char)bytes[i]];
+        id = BNT_FAULT(byte_fallback) ? -1 : t->byte_symbol[(unsigned char)bytes[i]];
         id = id < 0 ? t->unk : id;
         st = id < 0 ? BNT_OK : bnt_ids_push(out, id, err);
     }
@@ -106,7 +107,7 @@ static enum bnt_status spell_spaces(struct scratch *s, const char *text, size_t 
         }
     }
     char *p = s->text;
-    if (prefix) {
+    if (prefix && !BNT_FAULT(space_prefix)) {
         memcpy(p, space, 3);
         p += 3;
     }

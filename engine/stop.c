@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
+
 struct stop_string {
     char *text;
     size_t len; /* bytes */
@@ -41,7 +43,8 @@ static bool may_begin(const struct bnt_stop *s, size_t from)
 {
     size_t len = s->n_held - from;
     for (size_t i = 0; i < s->n; i++) {
-        if (len < s->strings[i].len && memcmp(s->held + from, s->strings[i].text, len) == 0) {
+        if (len < s->strings[i].len && !BNT_FAULT(stop_across_tokens) &&
+            memcmp(s->held + from, s->strings[i].text, len) == 0) {
             return true;
         }
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -229,7 +230,9 @@ uint16_t f32_to_f16(float f)
         return (uint16_t)(sign | (bits - 0x3f000000u));
     }
     uint32_t odd = magnitude >> 13 & 1;
-    return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfff + odd) >> 13));
+    return (
+        uint16_t)(sign |
+                  ((magnitude - 0x38000000u + (BNT_FAULT(f16_rounding) ? 0 : 0xfff + odd)) >> 13));
 }
 
 float bf16_to_f32(uint16_t h)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 
 #define TAIL_BYTES 32u
 #define TQ_BLOCK 256u
@@ -34,7 +35,7 @@ static enum bnt_status check_scale(float scale, struct bnt_err *err)
 static uint64_t find_bad(const int8_t *w, uint64_t n)
 {
     uint64_t i = 0;
-    while (i < n && w[i] != 2) {
+    while (i < n && (w[i] != 2 || BNT_FAULT(ternary_bad_code))) {
         i++;
     }
     return i;
@@ -56,7 +57,8 @@ static void unpack_block(const uint8_t *bytes, unsigned lane, int8_t *w)
 static enum bnt_status decode_i2s_blocks(const struct ternary_source *src, uint64_t from,
                                          uint64_t to, int8_t *dst, struct bnt_err *err)
 {
-    const unsigned lane = src->layout == I2S_ARM ? 16 : 32, block = 4 * lane;
+    const unsigned lane = src->layout == I2S_ARM || BNT_FAULT(i2s_lanes) ? 16 : 32,
+                   block = 4 * lane;
     int8_t w[128];
     for (uint64_t b = from / block; b * block < to; b++) {
         uint64_t base = b * block;
@@ -248,7 +250,8 @@ void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
                 unsigned byte = 0;
                 for (uint64_t k = 0; k < 4; k++) {
                     uint64_t c = base + 32 * k + p;
-                    int code = c < cols ? w[r * cols + c] + 1 : 1;
+                    int sign = BNT_FAULT(ternary_sign) ? -1 : 1;
+                    int code = c < cols ? sign * w[r * cols + c] + 1 : 1;
                     byte = byte << 2 | (unsigned)code;
                 }
                 *dst++ = (uint8_t)byte;

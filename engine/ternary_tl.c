@@ -7,6 +7,8 @@
  * strided walk over bytes. */
 #include "engine/ternary_impl.h"
 
+#include "base/fault.h"
+
 #define TL2_ROWS 32u      /* rows of an inner TL2 tile */
 #define TL2_PAIR_COLS 32u /* columns of a tile of pairs */
 #define PAIR_CODES 9u     /* 3a + b + 4 */
@@ -84,7 +86,7 @@ static enum bnt_status tl1_row(const struct ternary_source *src, uint64_t row, i
         const uint8_t *strip = tile;
         for (uint64_t kb = 0; kb < bk; kb += by, strip += inner * by / 4) {
             for (uint64_t k = 0; k < by; k += 4, c += 4) {
-                if (!put_pairs(strip[k / 4 * 16], dst + c)) {
+                if (!put_pairs(strip[(k / 4 ^ BNT_FAULT(tl1_strip)) * 16], dst + c)) {
                     return ternary_bad_code(src, row, c, err);
                 }
             }
@@ -116,7 +118,7 @@ static unsigned put_8_triples(const uint8_t *magnitudes, unsigned signs, bool up
     unsigned t = 0;
     for (; t < 8; t++) {
         uint8_t byte = magnitudes[t / 2 * TL2_ROWS];
-        unsigned bit = 15 - 2 * t - (upper_row ? 1 : 0);
+        unsigned bit = 15 - 2 * t - (upper_row && !BNT_FAULT(tl2_sign) ? 1 : 0);
         if (!put_triple(t % 2 ? byte & 15 : byte >> 4, signs >> bit & 1, dst + 3 * t)) {
             break;
         }

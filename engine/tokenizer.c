@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/tokenizer_impl.h"
 
 /* Texts longer than this pay for a cache of their words. */
@@ -77,7 +78,8 @@ enum bnt_status bnt_tokenizer_encode(const struct bnt_tokenizer *t, const char *
     struct scratch s = {0};
     struct fragments f = {0};
     bool special = (flags & BNT_ENCODE_ADD_SPECIAL) != 0;
-    enum bnt_status st = special && t->add_bos ? bnt_ids_push(out, t->bos, err) : BNT_OK;
+    enum bnt_status st =
+        special && t->add_bos && !BNT_FAULT(bos) ? bnt_ids_push(out, t->bos, err) : BNT_OK;
     if (st == BNT_OK) {
         st = special_partition(&t->special, text, len, (flags & BNT_ENCODE_PARSE_SPECIAL) != 0, &f,
                                err);

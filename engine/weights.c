@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 #include "engine/model.h"
 
 /* Rows decoded at a time when a packing is converted: bounds the scratch. Tiled packings span many
@@ -187,6 +188,9 @@ static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *
 {
     enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, w->rows * w->cols / 4,
                                           sizeof w->scale, &w->scale, err);
+    if (BNT_FAULT(i2s_scale)) {
+        w->scale = 1.0f / w->scale;
+    }
     if (st == BNT_OK && !isfinite(w->scale)) {
         st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: tensor %.*s has scale %g", m->gguf->path,
                        (int)w->tensor->name.len, w->tensor->name.data, (double)w->scale);
@@ -197,10 +201,9 @@ static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *
 enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
                             uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err)
 {
-    enum bnt_status st =
-        w->native ? gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
-                                     (row1 - row0) * w->row_bytes, dst, err)
-                  : load_packed(m, w, row0, row1, dst, scratch, err);
+    enum bnt_status st = w->native ? gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
+                                                      (row1 - row0) * w->row_bytes, dst, err)
+                                   : load_packed(m, w, row0, row1, dst, scratch, err);
     if (st == BNT_OK && w->native && w->ternary) {
         st = read_i2s_scale(m, w, err);
     }

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 #define UNIX_TIME_MIN 1000000000 /* a larger number of seconds to wait would be thirty years */
 
@@ -74,6 +75,9 @@ static int64_t until(int64_t then_s, int64_t now_s)
 int64_t backoff_header_wait_s(const char *name, const char *value, int64_t now_s)
 {
     int64_t date_s;
+    if (BNT_FAULT(retry_after)) {
+        return -1;
+    }
     if (strcasecmp(name, "retry-after") == 0) {
         return backoff_http_date(value, &date_s) ? until(date_s, now_s) : seconds(value);
     }

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/net_db.h"
 
 #define RATE_WEIGHT 4 /* the latest rate counts 1/4 */
@@ -168,7 +169,7 @@ enum bnt_status breaker_ask(struct breaker *b, const char *origin, bool last,
     }
     if (st == BNT_OK && out->go && c.state != BREAKER_CLOSED) {
         c.state = BREAKER_HALF_OPEN;
-        c.probe_until_s = now_s + BREAKER_PROBE_S;
+        c.probe_until_s = now_s + (BNT_FAULT(breaker_probe) ? 0 : BREAKER_PROBE_S);
         st = save(b, origin, &c, err);
     }
     return net_db_finish(b->db, st, err);
@@ -183,6 +184,7 @@ static void open_circuit(struct circuit *c, int64_t now_s)
     for (int64_t i = 0; i < c->ejections && length_s < BREAKER_OPEN_MAX_S; i++) {
         length_s *= 2;
     }
+    length_s = BNT_FAULT(breaker_escalation) ? BREAKER_OPEN_S : length_s;
     c->state = BREAKER_OPEN;
     c->open_until_s = now_s + (length_s < BREAKER_OPEN_MAX_S ? length_s : BREAKER_OPEN_MAX_S);
     c->probe_until_s = 0;

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "fetch/ask.h"
 #include "fetch/breaker.h"
 #include "fetch/s3.h"
@@ -69,7 +70,8 @@ static struct bnt_chunk_tree *tree_of_answer(const struct delta_want *want, cons
     }
     bool fits = want->size == 0 || bnt_chunk_tree_size(t) == want->size;
     if (fits && want->opts->tree) {
-        fits = bnt_chunk_tree_root(t, root, NULL) == BNT_OK && strcmp(root, want->opts->tree) == 0;
+        fits = bnt_chunk_tree_root(t, root, NULL) == BNT_OK &&
+               (strcmp(root, want->opts->tree) == 0 || BNT_FAULT(delta_root));
     }
     if (!fits) {
         bnt_chunk_tree_free(t);
@@ -142,7 +144,8 @@ static bool is_update(struct bnt_cache *c, const struct delta_want *want)
 {
     char url[SOURCE_URL_MAX];
     snprintf(url, sizeof url, "%s", want->sources[0].url);
-    return want->digest[0] && (blob_of_cache(url) || older_content(c, want));
+    return want->digest[0] && !BNT_FAULT(delta_whole) &&
+           (blob_of_cache(url) || older_content(c, want));
 }
 
 enum bnt_status delta_seed(struct bnt_cache *c, const struct delta_want *want, struct part *part,

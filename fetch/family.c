@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "fetch/hub.h"
 
 /* In the order in which they are fetched. */
@@ -141,7 +142,7 @@ static enum bnt_status keep_there(struct wanted *w, struct bnt_err *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < w->all->n; i++) {
-        if (!w->there[i] && i < w->n_shards) {
+        if (!w->there[i] && i < w->n_shards && !BNT_FAULT(missing_shard)) {
             enum bnt_status st =
                 bnt_err_set(err, BNT_E_NOT_FOUND, "%.300s is not there", w->all->at[i]);
             bnt_err_hint(err, "the model is cut into %zu files, and this one is missing",

@@ -2,10 +2,11 @@
 #include "fetch/fetch_stop.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 uint64_t fetch_left_ns(const struct bnt_fetch_opts *opts)
 {
-    if (opts->deadline_ns == 0) {
+    if (opts->deadline_ns == 0 || BNT_FAULT(fetch_deadline)) {
         return UINT64_MAX;
     }
     uint64_t now_ns = bnt_clock_now_ns();

@@ -20,6 +20,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/backoff.h"
 
 #define MAX_REDIRECTS 8L
@@ -227,8 +228,8 @@ static CURLcode set_range(struct http_exchange *x)
         snprintf(x->range, sizeof x->range, "%" PRIu64 "-%" PRIu64, r->begin, r->end - 1);
     }
     rc = x->lib->easy_setopt(x->easy, CURLOPT_RANGE, x->range);
-    return rc == CURLE_OK && r->if_range && r->if_range[0] ? add_header(x, "If-Range", r->if_range)
-                                                           : rc;
+    bool conditional = r->if_range && r->if_range[0] && !BNT_FAULT(if_range);
+    return rc == CURLE_OK && conditional ? add_header(x, "If-Range", r->if_range) : rc;
 }
 
 static CURLcode set_options(struct http_exchange *x)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
@@ -427,7 +428,7 @@ static enum bnt_status file_drift(const json_t *locked, const struct manifest_mo
     file_path(model, i, path);
     if (path[0] && strcmp(path, json_string_value(json_object_get(locked, "path"))) != 0) {
         snprintf(why, 256, "its files are others");
-    } else if (f->sha256[0] && strcmp(f->sha256, sha256) != 0) {
+    } else if (f->sha256[0] && !BNT_FAULT(lock_digest) && strcmp(f->sha256, sha256) != 0) {
         snprintf(why, 256, "sha256 of %.150s is another", path);
     } else if (f->has_size &&
                f->size != (uint64_t)json_integer_value(json_object_get(locked, "size"))) {

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/opt.h"
 #include "fetch/source.h"
 #include "fetch/url_text.h"
@@ -213,7 +214,9 @@ static enum bnt_status read_map(struct reader *r, const struct yaml_node *n, con
             continue;
         }
         const char *near = bnt_did_you_mean(member->key, names);
-        st = bad(r, member->key_line, member->key_column, "unknown key '%.80s'", member->key);
+        st = BNT_FAULT(manifest_key)
+                 ? BNT_OK
+                 : bad(r, member->key_line, member->key_column, "unknown key '%.80s'", member->key);
         if (near) {
             bnt_err_hint(r->err, "did you mean '%s'?", near);
         } else {

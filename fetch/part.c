@@ -40,6 +40,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/backoff.h"
 #include "fetch/fetch_stop.h"
 
@@ -432,7 +433,7 @@ static enum bnt_status look_around(struct part *p, bool may_resume, bool *taken,
             (void)unlinkat(dirfd(d), e->d_name, 0);
             continue;
         }
-        if (*taken || !may_resume || n <= k + 7 || n - k - 7 >= OWNER_MAX ||
+        if (*taken || !may_resume || BNT_FAULT(resume) || n <= k + 7 || n - k - 7 >= OWNER_MAX ||
             strncmp(e->d_name, p->key, k) != 0 || e->d_name[k] != '.' ||
             strcmp(e->d_name + n - 6, ".state") != 0) {
             continue;

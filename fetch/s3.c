@@ -11,6 +11,7 @@
 #include <openssl/evp.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/url_text.h"
 
 #define DEFAULT_REGION "us-east-1"
@@ -109,7 +110,8 @@ static bool signing_key(const struct s3_key *key, const char *day, unsigned char
     unsigned char step[MAC_BYTES];
     bool done = snprintf(first, sizeof first, "AWS4%s", key->secret) < (int)sizeof first &&
                 mac(first, strlen(first), day, out) && mac(out, MAC_BYTES, key->region, step) &&
-                mac(step, sizeof step, "s3", out) && mac(out, MAC_BYTES, "aws4_request", step);
+                mac(step, sizeof step, BNT_FAULT(s3_service) ? "sts" : "s3", out) &&
+                mac(out, MAC_BYTES, "aws4_request", step);
     memcpy(out, step, sizeof step);
     return done;
 }

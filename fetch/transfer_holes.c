@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/transfer_impl.h"
 
 #define CHUNK_MIN_BYTES (4u << 20)
@@ -124,7 +125,7 @@ static size_t slow_hole(const struct transfer *t, const struct conn **filler)
         const struct conn *c = &t->conns[i];
         bool running = c->mirror && !c->done && conns_on(t, c->hole) == 1;
         if (running && bnt_clock_now_ns() - c->began_ns > HEDGE_S * (uint64_t)NS_PER_S &&
-            seconds_left(c) > HEDGE_S) {
+            seconds_left(c) > HEDGE_S && !BNT_FAULT(hedge)) {
             *filler = c;
             return c->hole;
         }

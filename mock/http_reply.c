@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/fault.h"
+
 enum { HEAD_BYTES = 2048, TRICKLE_MS = 100, PACE_MS = 20, BLOCK_BYTES = 65536 };
 
 /* The answer before faults. */
@@ -138,7 +140,7 @@ static void plan_range(struct plan *p, const char *head)
         return;
     }
     last = last < p->file_bytes ? last : p->file_bytes - 1;
-    p->status = 206;
+    p->status = BNT_FAULT(mock_range) ? 200 : 206;
     p->range = true;
     p->begin = (size_t)begin;
     p->bytes = (size_t)(last - begin + 1);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 
 enum { PLACE_BYTES = 96, FORMAT_VERSION = 1 };
@@ -401,7 +402,8 @@ static bool fits(const struct answer *a, const struct bnt_scripted_prompt *p, co
         return has_ids(a, p->ids, p->n_ids);
     }
     if (a->prompt) {
-        return strlen(a->prompt) == p->len && memcmp(a->prompt, p->text, p->len) == 0;
+        return strlen(a->prompt) == p->len &&
+               (BNT_FAULT(scripted_prompt) || memcmp(a->prompt, p->text, p->len) == 0);
     }
     return a->pattern && regexec(&a->regex, text, 0, NULL, 0) == 0;
 }

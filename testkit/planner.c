@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/filter.h"
 
 enum {
@@ -143,7 +144,7 @@ static void classify(struct bnt_test *t, const struct standing *s)
     struct bnt_test_plan *p = &t->plan;
     const char *why = NULL;
     p->kind = BNT_PLAN_MUST;
-    if (s->n_unrun >= PLAN_OVERDUE_RUNS) {
+    if (s->n_unrun >= PLAN_OVERDUE_RUNS && !BNT_FAULT(starvation)) {
         p->kind = BNT_PLAN_OVERDUE;
         snprintf(p->why, sizeof p->why, "%zu runs left it unrun", s->n_unrun);
     } else if (filter_has_word(t->tags, "contract")) {

@@ -48,6 +48,8 @@ struct suite_test {
 struct suite {
     const char *name;
     const struct suite_test *tests; /* ends with a zeroed row */
+    const char *kills; /* planted defects (base/faults.def) that this suite must see, separated by
+                          blanks; `make check-faults` proves it */
 };
 
 /* In this process, and in programs it starts, HOME, TMPDIR, XDG_CACHE_HOME and BNT_CACHE_DIR lead

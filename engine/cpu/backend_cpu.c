@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/sysinfo.h"
 
 enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096 };
@@ -115,7 +116,8 @@ uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_
 /* Point b->now at layer il, reading its weights when nothing stays in memory. */
 static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bnt_err *err)
 {
-    struct layer *layer = &b->base.model->layers[il];
+    bool stale = BNT_FAULT(streamed_layer) && b->base.model->info.streamed;
+    struct layer *layer = &b->base.model->layers[stale ? 0 : il];
     if (!b->base.model->info.streamed) {
         b->now = layer;
         return BNT_OK;

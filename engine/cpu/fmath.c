@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/fault.h"
+
 static uint32_t bits_of_f32(float x)
 {
     uint32_t u;
@@ -53,7 +55,7 @@ float fm_expf(float x)
     float r = (x - n * FM_EXPF_LN2_HI) - n * FM_EXPF_LN2_LO;
     float p = FM_EXPF_C6;
     p = p * r + FM_EXPF_C5;
-    p = p * r + FM_EXPF_C4;
+    p = p * r + (BNT_FAULT(expf_polynomial) ? 0.0f : FM_EXPF_C4);
     p = p * r + FM_EXPF_C3;
     p = p * r + FM_EXPF_C2;
     p = p * (r * r) + r;
@@ -151,12 +153,12 @@ double fm_log(double x)
 static void sincos_small(double r, double *s, double *c)
 {
     static const double sin_coef[] = {
-        -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,
-        -1.0 / 1307674368000, 1.0 / 355687428096000,
+        -1.0 / 6,        1.0 / 120,        -1.0 / 5040,          1.0 / 362880,
+        -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000,
     };
     static const double cos_coef[] = {
-        1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200,
-        1.0 / 20922789888000,
+        1.0 / 24,        -1.0 / 720,         1.0 / 40320,          -1.0 / 3628800,
+        1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000,
     };
     double z = r * r;
     double ps = sin_coef[7];
@@ -188,10 +190,22 @@ void fm_sincos(double x, double *sin_x, double *cos_x)
     double r = r2 + (((r1 - r2) - t) - n * part4);
     double s, c;
     sincos_small(r, &s, &c);
-    switch ((int64_t)n & 3) {
-    case 0: *sin_x = s; *cos_x = c; break;
-    case 1: *sin_x = c; *cos_x = -s; break;
-    case 2: *sin_x = -s; *cos_x = -c; break;
-    default: *sin_x = -c; *cos_x = s; break;
+    switch (((int64_t)n + BNT_FAULT(sincos_quadrant)) & 3) {
+    case 0:
+        *sin_x = s;
+        *cos_x = c;
+        break;
+    case 1:
+        *sin_x = c;
+        *cos_x = -s;
+        break;
+    case 2:
+        *sin_x = -s;
+        *cos_x = -c;
+        break;
+    default:
+        *sin_x = -c;
+        *cos_x = s;
+        break;
     }
 }

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/cpu/backend_cpu.h"
 
 /* Below this many multiply-adds a step is done by the caller alone: waking a thread costs more. */
@@ -54,7 +55,7 @@ static void finish_rows(const struct linear_task *t, int i, uint64_t r0, uint64_
     for (uint32_t tok = 0; tok < b->n; tok++) {
         float *y = t->out[i].y + tok * t->out[i].stride;
         for (uint64_t r = r0; r < r1; r++) {
-            y[r] = y[r] * w->out_scale + (w->bias ? w->bias[r] : 0.0f);
+            y[r] = y[r] * w->out_scale + (w->bias && !BNT_FAULT(bias) ? w->bias[r] : 0.0f);
         }
     }
 }
@@ -85,7 +86,7 @@ static void linear_piece(void *ctx, size_t begin, size_t end, int thread)
             product_rows(t, i, r0 - t->first[i], r1 - t->first[i], thread);
         }
     }
-    if (t->add) {
+    if (t->add && !BNT_FAULT(residual)) {
         const struct backend_cpu *b = t->b;
         size_t n_embd = b->base.model->info.n_embd;
         for (uint32_t tok = 0; tok < b->n; tok++) {
@@ -142,7 +143,8 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
         const float *x = t->x + tok * t->stride;
         float *h = b->s.h + tok * b->width;
         if (t->norm) {
-            b->kernels->rmsnorm(x, t->norm, (float)b->base.model->info.rms_eps, t->n, h);
+            float eps = (float)b->base.model->info.rms_eps * (BNT_FAULT(norm_epsilon) ? 1e4f : 1);
+            b->kernels->rmsnorm(x, t->norm, eps, t->n, h);
         } else {
             memcpy(h, x, t->n * sizeof *h);
         }
@@ -194,9 +196,11 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
     for (size_t tok = begin; tok < end; tok++) {
         const float *cs = b->s.cs + tok * m->rope.n_rot;
         float *k = b->s.k + tok * b->kv_dim;
-        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, m->arch->rope,
-                         cs);
-        b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope, cs);
+        enum rope_style style =
+            BNT_FAULT(rope_style) ? ROPE_NORM + ROPE_NEOX - m->arch->rope : m->arch->rope;
+        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, style, cs);
+        b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope,
+                         cs - (BNT_FAULT(rope_key_late) && tok > 0 ? m->rope.n_rot : 0));
         for (uint32_t head = 0; head < m->info.n_head_kv; head++) {
             size_t at = cache_at(b, t->il, head) + (b->pos + tok) * hd;
             store_head(b, b->s.k_cache, at, k + (size_t)head * hd, hd);
@@ -206,6 +210,15 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
 }
 
 /* ---- attention ---- */
+
+/* Positions that a token of the batch attends to: all before it and itself. */
+static uint32_t visible(const struct backend_cpu *b, uint32_t tok)
+{
+    if (BNT_FAULT(causal_mask)) {
+        return b->pos + b->n;
+    }
+    return b->pos + tok + 1 - (BNT_FAULT(kv_off_by_one) && b->pos + tok > 0);
+}
 
 /* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the
  * query. */
@@ -219,7 +232,8 @@ static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
     for (size_t i = begin; i < end; i++) {
         uint32_t tok = (uint32_t)(i / in->n_head_kv), head = (uint32_t)(i % in->n_head_kv);
         float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
-        size_t at = cache_at(b, t->il, head) * element;
+        uint32_t kv_head = BNT_FAULT(head_group) ? in->n_head_kv - 1 - head : head;
+        size_t at = cache_at(b, t->il, kv_head) * element;
         struct attend_args args = {
             .q = q,
             .out = q,
@@ -229,8 +243,8 @@ static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
             .v = b->s.v_cache + at,
             .kv_stride = in->head_dim,
             .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
-            .n_kv = b->pos + tok + 1,
-            .scale = b->base.model->attn_scale,
+            .n_kv = visible(b, tok),
+            .scale = b->base.model->attn_scale * (1 + BNT_FAULT(attention_scale)),
             .scores = b->s.scores + (size_t)thread * group * b->base.config.n_ctx,
         };
         b->kernels->attend(&args);
@@ -278,7 +292,8 @@ static void feed_forward_block(struct backend_cpu *b)
 
     prepare(b, b->s.x, in->n_embd, l->ffn_norm, l->w[W_GATE].ternary || l->w[W_UP].ternary);
     run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = true});
-    prepare(b, b->s.gate, in->n_ff, l->ffn_sub_norm, l->w[W_DOWN].ternary);
+    prepare(b, b->s.gate, in->n_ff, BNT_FAULT(sub_norm) ? NULL : l->ffn_sub_norm,
+            l->w[W_DOWN].ternary);
     run_linear(&(struct linear_task){.b = b, .w = down, .out = down_out, .n_w = 1, .add = true});
 }
 

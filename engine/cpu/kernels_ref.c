@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/cpu/fmath.h"
 #include "engine/cpu/tables.h"
 
@@ -112,7 +113,7 @@ static void quantize_act(const float *x, size_t n, int8_t *q, float *scale, int3
     for (size_t i = 0; i < n; i++) {
         float v = x[i] * inverse;
         /* Adding and taking away 1.5 * 2^23 rounds half to even. */
-        v = (v + 0x1.8p+23f) - 0x1.8p+23f;
+        v = BNT_FAULT(quantize_rounding) ? truncf(v) : (v + 0x1.8p+23f) - 0x1.8p+23f;
         v = v < -128.0f ? -128.0f : v > 127.0f ? 127.0f : v;
         q[act_position(i)] = (int8_t)v;
         *sum += (int8_t)v;
@@ -141,7 +142,8 @@ static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint6
         for (size_t t = 0; t < n_tok; t++) {
             int32_t total =
                 dot_codes(w->codes + r * w->row_bytes, a->q + t * a->stride, w->row_bytes / 32);
-            y[t * y_stride + r] = (float)(total - a->sum[t]) * (w->scale * a->scale[t]);
+            y[t * y_stride + r] =
+                (float)(total - !BNT_FAULT(ternary_sum) * a->sum[t]) * (w->scale * a->scale[t]);
         }
     }
 }
@@ -204,7 +206,7 @@ static void softmax_unscaled(float *scores, uint32_t n, float *sum)
     }
     float lane[LANES] = {0};
     for (uint32_t p = 0; p < n; p++) {
-        scores[p] = fm_expf(scores[p] - max);
+        scores[p] = fm_expf(scores[p] - (BNT_FAULT(softmax_max) ? 0.0f : max));
         lane[p % LANES] += scores[p];
     }
     *sum = lanes_sum(lane);
@@ -248,7 +250,7 @@ static void act_mul(enum act_fn fn, float *gate, const float *up, size_t n)
             gate[i] = g / (1.0f + fm_expf(-g)) * up[i];
         } else {
             float positive = g < 0.0f ? 0.0f : g; /* a NaN stays */
-            gate[i] = positive * positive * up[i];
+            gate[i] = positive * (BNT_FAULT(relu2) ? 1.0f : positive) * up[i];
         }
     }
 }

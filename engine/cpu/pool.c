@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/sysinfo.h"
 
 #define CLOSED UINT32_MAX
@@ -255,7 +256,7 @@ void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, v
         }
         return;
     }
-    uint32_t n_pieces = (uint32_t)((n + chunk - 1) / chunk);
+    uint32_t n_pieces = (uint32_t)((n + chunk - 1) / chunk) - BNT_FAULT(pool_piece);
     uint64_t job = (atomic_load(&p->state) >> 32) + 1;
     atomic_store(&p->state, job << 32 | CLOSED);
     atomic_store_explicit(&p->fn, fn, memory_order_release);

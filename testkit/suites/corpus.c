@@ -260,4 +260,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_corpus = {"corpus", tests};
+const struct suite suite_corpus = {"corpus", tests, ""};

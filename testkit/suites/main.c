@@ -21,6 +21,7 @@
 #include "base/opt.h"
 #include "testkit/suite.h"
 #include "testkit/suites/corpus.h"
+#include "testkit/suites/faults.h"
 #include "testkit/suites/isolate.h"
 #include "testkit/suites/support.h"
 
@@ -38,7 +39,7 @@ static const struct suite *const suites[] = {
 static const struct suite *const corpus[] = {&suite_corpus, NULL};
 
 struct main_opts {
-    bool list, corpus;
+    bool list, corpus, faults, fail_fast;
     const char *run;
 };
 
@@ -46,6 +47,11 @@ static const struct bnt_opt options[] = {
     {BNT_OPT_FLAG, 0, "list", NULL,
      "list tests: name, suite, tier, timeout in ms, needs and KEY=VALUE, separated by tabs",
      offsetof(struct main_opts, list), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "fail-fast", NULL, "stop after the first failure",
+     offsetof(struct main_opts, fail_fast), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "faults", NULL,
+     "list planted defects: name, suite that must see it and what it is, separated by tabs",
+     offsetof(struct main_opts, faults), NULL, 0, 0, NULL},
     {BNT_OPT_STR, 0, "run", "ID", "run the one test of this name", offsetof(struct main_opts, run),
      NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "corpus", NULL,
@@ -220,9 +226,14 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
     const struct suite *const *all = o->corpus ? corpus : suites;
     struct tally tally = {.program = program_invocation_name, .corpus = o->corpus};
     unsigned n_selected = 0;
+    bool stopped = false;
     enum bnt_status status = check_names(all);
-    for (const struct suite *const *s = all; status == BNT_OK && *s && !stop; s++) {
-        for (const struct suite_test *t = (*s)->tests; t->name && !stop; t++) {
+    if (o->faults) {
+        faults_print(all);
+        return status == BNT_OK ? faults_check(all) : status;
+    }
+    for (const struct suite *const *s = all; status == BNT_OK && *s && !stop && !stopped; s++) {
+        for (const struct suite_test *t = (*s)->tests; t->name && !stop && !stopped; t++) {
             if (!selected(*s, t, o->run, argc, argv)) {
                 continue;
             }
@@ -231,6 +242,7 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
                 list_test(*s, t);
             } else {
                 run_one(t, &tally);
+                stopped = o->fail_fast && tally.failed > 0;
             }
         }
     }

@@ -252,4 +252,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_any_model = {"any_model", tests};
+const struct suite suite_any_model = {"any_model", tests, "id_check"};

@@ -470,4 +470,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_base = {"base", tests};
+const struct suite suite_base = {"base", tests, "buf_ceiling"};

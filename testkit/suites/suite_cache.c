@@ -716,4 +716,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {0},
 };
-const struct suite suite_cache = {"cache", tests};
+const struct suite suite_cache = {"cache", tests, "verify_blind"};

@@ -290,4 +290,4 @@ static const struct suite_test tests[] = {
     {.name = "cache_carry_commands_carry_a_model", .body = commands_carry_a_model},
     {0},
 };
-const struct suite suite_cache_carry = {"cache_carry", tests};
+const struct suite suite_cache_carry = {"cache_carry", tests, "import_unchecked"};

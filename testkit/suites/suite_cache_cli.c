@@ -328,4 +328,4 @@ static const struct suite_test tests[] = {
     {.name = "cache_cli_key_follows_the_content", .body = key_follows_the_content},
     {0},
 };
-const struct suite suite_cache_cli = {"cache_cli", tests};
+const struct suite suite_cache_cli = {"cache_cli", tests, "digest_unchecked"};

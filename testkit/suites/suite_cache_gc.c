@@ -480,4 +480,4 @@ static const struct suite_test tests[] = {
      .body = read_only_index_of_schema_1_answers},
     {0},
 };
-const struct suite suite_cache_gc = {"cache_gc", tests};
+const struct suite suite_cache_gc = {"cache_gc", tests, "gc_pinned gc_lock_file lease_blind"};

@@ -466,4 +466,4 @@ static const struct suite_test tests[] = {
      .tier = SUITE_FULL},
     {0},
 };
-const struct suite suite_cache_kill = {"cache_kill", tests};
+const struct suite suite_cache_kill = {"cache_kill", tests, "short_write"};

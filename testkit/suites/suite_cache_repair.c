@@ -322,4 +322,4 @@ static const struct suite_test tests[] = {
      .body = command_repairs_from_a_file_and_the_bundled_model},
     {0},
 };
-const struct suite suite_cache_repair = {"cache_repair", tests};
+const struct suite suite_cache_repair = {"cache_repair", tests, "verify_blind"};

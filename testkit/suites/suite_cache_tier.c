@@ -455,4 +455,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 30000},
     {0},
 };
-const struct suite suite_cache_tier = {"cache_tier", tests};
+const struct suite suite_cache_tier = {"cache_tier", tests, "warm_planes"};

@@ -649,4 +649,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_chat = {"chat", tests};
+const struct suite suite_chat = {"chat", tests, "chat_opening chat_trim chat_bos chat_close"};

@@ -267,4 +267,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_cli = {"cli", tests};
+const struct suite suite_cli = {"cli", tests, "digest_unchecked unknown_option"};

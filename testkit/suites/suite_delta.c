@@ -373,4 +373,4 @@ static const struct suite_test tests[] = {
     {.name = "delta_too_many_holes_are_joined", .body = too_many_holes_are_joined},
     {0},
 };
-const struct suite suite_delta = {"delta", tests};
+const struct suite suite_delta = {"delta", tests, "delta_whole delta_root"};

@@ -428,6 +428,49 @@ static void perplexity_equals_the_recorded_value(void **state)
     es_close(&e);
 }
 
+/* -log of the softmax of row[n] at id, summed in double. */
+static double surprise(const float *row, uint32_t n, int32_t id)
+{
+    double largest = row[0], sum = 0;
+    for (uint32_t i = 1; i < n; i++) {
+        largest = row[i] > largest ? row[i] : largest;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        sum += exp(row[i] - largest);
+    }
+    return largest + log(sum) - row[id];
+}
+
+/* Chunks of 5: BOS and four ids, each predicted from those before it in its chunk. */
+static void perplexity_is_the_mean_surprise_of_each_next_id(void **state)
+{
+    (void)state;
+    enum { CHUNK = 5, N = 10 };
+    static const int32_t ids[N] = {394, 401, 258, 372, 44, 382, 280, 258, 386, 427};
+    struct bnt_err err = {0};
+    struct es_engine e;
+    struct bnt_perplexity p;
+    es_open(&e, suite_bundled_model(), &(struct bnt_session_options){.n_ctx = 64, .n_threads = 1});
+    uint32_t n_vocab = bnt_session_n_vocab(e.session);
+    double sum = 0;
+    for (size_t first = 0; first < N; first += CHUNK - 1) {
+        size_t take = N - first < CHUNK - 1 ? N - first : CHUNK - 1;
+        int32_t chunk[CHUNK] = {bnt_tokenizer_bos(bnt_model_tokenizer(e.model))};
+        memcpy(chunk + 1, ids + first, take * sizeof *ids);
+        es_ok(bnt_session_rewind(e.session, 0, &err), &err);
+        float *rows = es_eval_rows(e.session, chunk, take);
+        for (size_t i = 0; i < take; i++) {
+            sum += surprise(rows + i * n_vocab, n_vocab, chunk[i + 1]);
+        }
+        free(rows);
+    }
+    es_ok(bnt_perplexity(e.session, ids, N, CHUNK, NULL, NULL, &p, &err), &err);
+    assert_int_equal(p.n_tokens, N);
+    assert_true(fabs(p.nll - sum / N) <= 1e-9 * fabs(p.nll));
+    assert_true(fabs(p.ppl - exp(sum / N)) <= 1e-9 * p.ppl);
+    es_close(&e);
+}
+
 static const struct suite_test tests[] = {
     {.name = "engine_every_kernel_gives_equal_bits",
      .body = every_kernel_gives_equal_bits,
@@ -471,6 +514,8 @@ static const struct suite_test tests[] = {
     {.name = "engine_what_is_missing_is_named", .body = what_is_missing_is_named},
     {.name = "engine_unknown_architecture_is_named",
      .body = an_unknown_architecture_is_named_with_those_that_are_known},
+    {.name = "engine_perplexity_is_the_mean_surprise_of_each_next_id",
+     .body = perplexity_is_the_mean_surprise_of_each_next_id},
     {.name = "engine_perplexity_equals_the_recorded_value",
      .body = perplexity_equals_the_recorded_value,
      .needs = "shared,release-build",
@@ -478,4 +523,6 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_engine = {"engine", tests};
+const struct suite suite_engine = {"engine", tests,
+    "pool_piece causal_mask rope_key_late streamed_layer rewind id_check "
+    "perplexity_target"};

@@ -335,6 +335,33 @@ static const char *family_path(void)
 /* What float arithmetic allows against another implementation: a difference of at most 3 % of the
  * largest logit, and the best id wherever the two best are further apart than that. */
 #define ALLOWED 0.03
+/* The rule asks for a median of 0.2 % over the whole vocabulary. Five logits scatter more: all
+ * families stay below 0.23 %, while a forgotten bias or a doubled base reach 0.35 % and more. */
+#define ALLOWED_MEDIAN 0.003
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The recorded logits against ours: each, and the median of the differences. */
+static void check_top(const struct family *f, const float *logits, double largest)
+{
+    double differences[TOP];
+    for (size_t i = 0; i < TOP; i++) {
+        differences[i] = fabs(logits[f->top[i]] - f->logit[i]);
+        if (!(differences[i] <= ALLOWED * largest)) {
+            fail_msg("%s: logit of %d is %.5f, should be %.5f", f->name, f->top[i],
+                     (double)logits[f->top[i]], f->logit[i]);
+        }
+    }
+    qsort(differences, TOP, sizeof differences[0], by_value);
+    if (!(differences[TOP / 2] <= ALLOWED_MEDIAN * largest)) {
+        fail_msg("%s: the logits differ by %.3f %% of the largest in the median", f->name,
+                 100 * differences[TOP / 2] / largest);
+    }
+}
 
 static void check_family(const struct family *f)
 {
@@ -350,13 +377,7 @@ static void check_family(const struct family *f)
         largest = fabsf(logits[i]) > largest ? fabsf(logits[i]) : largest;
         best = logits[i] > logits[best] ? i : best;
     }
-    for (size_t i = 0; i < TOP; i++) {
-        double difference = fabs(logits[f->top[i]] - f->logit[i]);
-        if (!(difference <= ALLOWED * largest)) {
-            fail_msg("%s: logit of %d is %.5f, should be %.5f", f->name, f->top[i],
-                     (double)logits[f->top[i]], f->logit[i]);
-        }
-    }
+    check_top(f, logits, largest);
     if (f->logit[0] - f->logit[1] > ALLOWED * largest) {
         assert_int_equal(best, f->top[0]);
     }
@@ -423,4 +444,6 @@ static const struct suite_test tests[] = {
      .body = rope_keys_that_make_no_sense_are_refused},
     {0},
 };
-const struct suite suite_families = {"families", tests};
+const struct suite suite_families = {"families", tests,
+    "i2s_scale kv_off_by_one head_group attention_scale rope_style norm_epsilon "
+    "sub_norm residual bias rope_base rope_factors yarn_scale"};

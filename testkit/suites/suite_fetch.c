@@ -279,4 +279,4 @@ static const struct suite_test tests[] = {
     {.name = "fetch_full_disk_is_no_space", .body = full_disk_is_no_space},
     {0},
 };
-const struct suite suite_fetch = {"fetch", tests};
+const struct suite suite_fetch = {"fetch", tests, "name_taken"};

@@ -520,4 +520,4 @@ static const struct suite_test tests[] = {
     {.name = "fetch_interrupt_ends_a_transfer", .body = interrupt_ends_a_transfer},
     {0},
 };
-const struct suite suite_fetch_http = {"fetch_http", tests};
+const struct suite suite_fetch_http = {"fetch_http", tests, "digest_unchecked"};

@@ -720,4 +720,4 @@ static const struct suite_test tests[] = {
     {.name = "fetch_line_is_shown_cut_and_wiped", .body = line_is_shown_cut_and_wiped},
     {0},
 };
-const struct suite suite_fetch_policy = {"fetch_policy", tests};
+const struct suite suite_fetch_policy = {"fetch_policy", tests, "fetch_deadline"};

@@ -368,4 +368,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_files = {"files", tests};
+const struct suite suite_files = {"files", tests, "folder_in_the_way"};

@@ -577,6 +577,34 @@ static void reads_outside_a_tensor_are_refused(void **state)
     gguf_close(g);
 }
 
+/* A header of any length: where the data begin depends on the alignment for half of them. */
+static void the_stated_alignment_places_the_data(void **state)
+{
+    (void)state;
+    for (size_t filler = 0; filler < 64; filler++) {
+        char text[65] = {0};
+        memset(text, 'x', filler);
+        struct gguf_bytes bytes;
+        gb_init(&bytes, false);
+        gb_head(&bytes, 3, 1, 2);
+        gb_key_u32(&bytes, "general.alignment", 64);
+        gb_key_str(&bytes, "filler", text);
+        gb_tensor(&bytes, "value", 1, 1, TENSOR_F32, 0);
+        gb_pad(&bytes, 64);
+        gb_f32(&bytes, 7);
+        struct gguf *g = NULL;
+        struct bnt_err err = {0};
+        float value = 0;
+        if (gguf_open_memory(bytes.buf.data, bytes.buf.len, "aligned", &g, &err) != BNT_OK ||
+            gguf_tensor_read(g, &g->tensors[0], 0, sizeof value, &value, &err) != BNT_OK) {
+            fail_msg("%s", err.msg);
+        }
+        assert_true(value == 7);
+        gguf_close(g);
+        gb_release(&bytes);
+    }
+}
+
 /* ---- many of everything ---- */
 
 static void look_ups_stay_fast_at_the_ceiling(void **state)
@@ -688,6 +716,8 @@ static void the_official_vocabulary_opens_in_10_ms(void **state)
 }
 
 static const struct suite_test tests[] = {
+    {.name = "gguf_the_stated_alignment_places_the_data",
+     .body = the_stated_alignment_places_the_data},
     {.name = "gguf_every_case_is_told_apart", .body = every_case_is_told_apart},
     {.name = "gguf_every_fault_has_its_row", .body = every_fault_has_its_row},
     {.name = "gguf_every_cut_is_refused", .body = every_cut_is_refused},
@@ -717,4 +747,6 @@ static const struct suite_test tests[] = {
      .body = the_official_vocabulary_opens_in_10_ms},
     {0},
 };
-const struct suite suite_gguf = {"gguf", tests};
+const struct suite suite_gguf = {"gguf", tests,
+    "gguf_alignment gguf_bounds gguf_version gguf_duplicate gguf_count "
+    "gguf_byte_order"};

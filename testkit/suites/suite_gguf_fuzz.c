@@ -94,4 +94,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 120000},
     {0},
 };
-const struct suite suite_gguf_fuzz = {"gguf_fuzz", tests};
+const struct suite suite_gguf_fuzz = {"gguf_fuzz", tests, "gguf_bounds"};

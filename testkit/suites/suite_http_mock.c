@@ -195,4 +195,4 @@ static const struct suite_test tests[] = {
     {.name = "http_mock_rate_of_a_connection_is_kept", .body = rate_of_a_connection_is_kept},
     {0},
 };
-const struct suite suite_http_mock = {"http_mock", tests};
+const struct suite suite_http_mock = {"http_mock", tests, "mock_range"};

@@ -440,4 +440,4 @@ static const struct suite_test tests[] = {
      .body = lock_records_commit_and_digest_without_a_download},
     {0},
 };
-const struct suite suite_hub = {"hub", tests};
+const struct suite suite_hub = {"hub", tests, "hub_digest"};

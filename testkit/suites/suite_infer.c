@@ -655,4 +655,6 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_infer = {"infer", tests};
+const struct suite suite_infer = {"infer", tests,
+    "i2s_scale kv_off_by_one causal_mask head_group attention_scale rope_key_late "
+    "rope_style norm_epsilon sub_norm residual rope_base last_row bos"};

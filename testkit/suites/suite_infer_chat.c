@@ -148,4 +148,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_infer_chat = {"infer_chat", tests};
+const struct suite suite_infer_chat = {"infer_chat", tests,
+    "chat_opening chat_bos stop_across_tokens"};

@@ -372,4 +372,4 @@ static const struct suite_test tests[] = {
      .body = a_mock_is_shown_only_when_allowed},
     {0},
 };
-const struct suite suite_inspect = {"inspect", tests};
+const struct suite suite_inspect = {"inspect", tests, "inspect_weights"};

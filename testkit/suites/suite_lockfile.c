@@ -379,4 +379,4 @@ static const struct suite_test tests[] = {
      .body = known_digest_and_size_lock_without_the_network},
     {0},
 };
-const struct suite suite_lockfile = {"lockfile", tests};
+const struct suite suite_lockfile = {"lockfile", tests, "lock_digest"};

@@ -222,4 +222,4 @@ static const struct suite_test tests[] = {
     {.name = "manifest_nearest_above_is_found", .body = nearest_manifest_above_is_found},
     {0},
 };
-const struct suite suite_manifest = {"manifest", tests};
+const struct suite suite_manifest = {"manifest", tests, "manifest_key"};

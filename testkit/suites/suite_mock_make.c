@@ -417,4 +417,5 @@ static const struct suite_test tests[] = {
     {.name = "mock_is_known_by_what_stands_in_it", .body = a_mock_is_known_by_what_stands_in_it},
     {0},
 };
-const struct suite suite_mock_make = {"mock_make", tests};
+const struct suite suite_mock_make = {"mock_make", tests,
+    "ternary_sign tl1_strip tl2_sign dequant_tq1_order"};

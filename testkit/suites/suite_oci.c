@@ -513,4 +513,4 @@ static const struct suite_test tests[] = {
      .body = account_is_not_sent_to_a_doubtful_token_server},
     {0},
 };
-const struct suite suite_oci = {"oci", tests};
+const struct suite suite_oci = {"oci", tests, "oci_manifest"};

@@ -191,4 +191,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_official = {"official", tests};
+const struct suite suite_official = {"official", tests, "i2s_scale"};

@@ -391,4 +391,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_output = {"output", tests};
+const struct suite suite_output = {"output", tests, "stop_across_tokens repetition nan_logits"};

@@ -265,4 +265,4 @@ static const struct suite_test tests[] = {
     {.name = "part_with_a_damaged_state_is_not_believed", .body = damaged_state_is_not_believed},
     {0},
 };
-const struct suite suite_part = {"part", tests};
+const struct suite suite_part = {"part", tests, "resume"};

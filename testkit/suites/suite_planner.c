@@ -429,4 +429,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_planner = {"planner", tests};
+const struct suite suite_planner = {"planner", tests, "starvation"};

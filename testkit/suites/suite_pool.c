@@ -83,4 +83,4 @@ static const struct suite_test tests[] = {
     {.name = "pool_bandwidth_is_plausible", .body = bandwidth_is_plausible},
     {0},
 };
-const struct suite suite_pool = {"pool", tests};
+const struct suite suite_pool = {"pool", tests, "pool_piece"};

@@ -331,4 +331,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {0},
 };
-const struct suite suite_registry = {"registry", tests};
+const struct suite suite_registry = {"registry", tests, "resume"};

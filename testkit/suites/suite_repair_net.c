@@ -317,4 +317,4 @@ static const struct suite_test tests[] = {
     {.name = "repair_net_a_mirror_of_the_manifest_heals", .body = a_mirror_of_the_manifest_heals},
     {0},
 };
-const struct suite suite_repair_net = {"repair_net", tests};
+const struct suite suite_repair_net = {"repair_net", tests, "chunk_unchecked"};

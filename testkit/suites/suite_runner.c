@@ -441,4 +441,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_runner = {"runner", tests};
+const struct suite suite_runner = {"runner", tests, "tap_name"};

@@ -161,4 +161,4 @@ static const struct suite_test tests[] = {
      .body = object_is_fetched_by_a_signed_url_that_nobody_sees},
     {0},
 };
-const struct suite suite_s3 = {"s3", tests};
+const struct suite suite_s3 = {"s3", tests, "s3_service"};

@@ -490,4 +490,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_sampler = {"sampler", tests};
+const struct suite suite_sampler = {"sampler", tests,
+    "top_p top_k temperature min_p penalty_sign seed argmax_tie"};

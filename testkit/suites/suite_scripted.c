@@ -316,4 +316,4 @@ static const struct suite_test tests[] = {
      .body = words_that_name_no_subject_are_refused},
     {0},
 };
-const struct suite suite_scripted = {"scripted", tests};
+const struct suite suite_scripted = {"scripted", tests, "scripted_prompt"};

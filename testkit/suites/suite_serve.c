@@ -490,4 +490,4 @@ static const struct suite_test tests[] = {
     {.name = "serve_model_is_leased_while_it_is_sent", .body = served_model_is_leased},
     {0},
 };
-const struct suite suite_serve = {"serve", tests};
+const struct suite suite_serve = {"serve", tests, "put_unchecked"};

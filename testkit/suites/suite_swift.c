@@ -183,4 +183,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 120000},
     {0},
 };
-const struct suite suite_swift = {"swift", tests};
+const struct suite suite_swift = {"swift", tests, "s3_service"};

@@ -710,4 +710,7 @@ static const struct suite_test tests[] = {
     {.name = "tensor_types_are_known_by_name", .body = types_are_known_by_name},
     {0},
 };
-const struct suite suite_tensor_types = {"tensor_types", tests};
+const struct suite suite_tensor_types = {"tensor_types", tests,
+    "dequant_q4_0 dequant_q6_k dequant_k_scale dequant_tq1_order "
+    "dequant_scale_block i2s_lanes ternary_sign ternary_bad_code tl1_strip "
+    "tl2_sign f16_rounding"};

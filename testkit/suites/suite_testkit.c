@@ -197,6 +197,7 @@ static void exit_codes_tell_what_happened(void **state)
         {{"--run", "corpus_passes"}, BNT_E_NO_TESTS},
         {{"--corpus", "--run", "corpus_passe"}, BNT_E_NO_TESTS},
         {{"--corpse"}, BNT_E_USAGE},
+        {{"--faults"}, 0}, /* every suite has a planted defect to see, every defect a suite */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct suite_output o;
@@ -314,4 +315,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_testkit = {"testkit", tests};
+const struct suite suite_testkit = {"testkit", tests, "leaked_processes"};

@@ -454,4 +454,6 @@ static const struct suite_test tests[] = {
      .body = ids_outside_the_vocabulary_are_refused},
     {0},
 };
-const struct suite suite_tokenizer = {"tokenizer", tests};
+const struct suite suite_tokenizer = {"tokenizer", tests,
+    "merge_order byte_fallback space_prefix ignore_merges bos special_text "
+    "special_shortest detok_space"};

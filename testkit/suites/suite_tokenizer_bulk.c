@@ -343,6 +343,35 @@ static void english_goes_at_5_megabytes_per_second(void **state)
     bnt_buf_release(&text);
 }
 
+/* ---- the memory of words ---- */
+
+/* Random words, more than the memory of a long text has slots for; a word alone is too short to be
+ * remembered. */
+static void a_long_text_encodes_as_its_words_do(void **state)
+{
+    (void)state;
+    enum { WORDS = 20000, LETTERS = 6 };
+    struct bnt_tokenizer *t = tv_open(suite_bundled_model(), NULL);
+    struct bnt_buf text = BNT_BUF(1 << 20);
+    struct bnt_ids whole = {0}, parts = {0};
+    uint64_t random = new_seed();
+    for (int i = 0; i < WORDS; i++) {
+        char word[LETTERS + 1] = " ";
+        for (int k = 1; k < LETTERS; k++) {
+            word[k] = (char)('a' + next_random(&random) % 26);
+        }
+        assert_int_equal(bnt_buf_append(&text, word, LETTERS, NULL), BNT_OK);
+        assert_int_equal(bnt_tokenizer_encode(t, word, LETTERS, 0, &parts, NULL), BNT_OK);
+    }
+    assert_int_equal(bnt_tokenizer_encode(t, text.data, text.len, 0, &whole, NULL), BNT_OK);
+    assert_int_equal(whole.n, parts.n);
+    assert_memory_equal(whole.at, parts.at, parts.n * sizeof *parts.at);
+    bnt_ids_release(&whole);
+    bnt_ids_release(&parts);
+    bnt_buf_release(&text);
+    bnt_tokenizer_free(t);
+}
+
 /* ---- threads ---- */
 
 struct shared_work {
@@ -437,6 +466,8 @@ static const struct suite_test tests[] = {
      .body = english_goes_at_5_megabytes_per_second,
      .needs = "shared,release-build",
      .timeout_ms = 60000},
+    {.name = "tokenizer_a_long_text_encodes_as_its_words_do",
+     .body = a_long_text_encodes_as_its_words_do},
     {.name = "tokenizer_one_tokenizer_serves_many_threads",
      .body = one_tokenizer_serves_many_threads,
      .timeout_ms = 60000},
@@ -446,4 +477,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {0},
 };
-const struct suite suite_tokenizer_bulk = {"tokenizer_bulk", tests};
+const struct suite suite_tokenizer_bulk = {"tokenizer_bulk", tests, "word_cache utf8_split"};

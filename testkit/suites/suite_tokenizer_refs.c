@@ -373,4 +373,5 @@ static const struct suite_test tests[] = {
      .timeout_ms = 30000},
     {0},
 };
-const struct suite suite_tokenizer_refs = {"tokenizer_refs", tests};
+const struct suite suite_tokenizer_refs = {"tokenizer_refs", tests,
+    "merge_order byte_fallback space_prefix pretok_digits"};

@@ -533,4 +533,5 @@ static const struct suite_test tests[] = {
      .body = login_does_not_follow_a_redirect_to_another_host},
     {0},
 };
-const struct suite suite_transfer = {"transfer", tests};
+const struct suite suite_transfer = {"transfer", tests,
+                                     "if_range content_range resume retry_after"};

@@ -293,4 +293,4 @@ static const struct suite_test tests[] = {
      .needs = "source"},
     {0},
 };
-const struct suite suite_unpack = {"unpack", tests};
+const struct suite suite_unpack = {"unpack", tests, "archive_path"};

@@ -1,0 +1,14 @@
+/* Which planted defects (base/fault.h) which suite must see. */
+#ifndef SUITES_FAULTS_H
+#define SUITES_FAULTS_H
+
+#include "base/status.h"
+#include "testkit/suite.h"
+
+/* FAILED, and a message, unless every defect has a suite that must see it, every suite has a defect
+ * to see, and every name that a suite gives is one of base/faults.def. */
+enum bnt_status faults_check(const struct suite *const *all);
+/* One line per pair on standard output: defect, suite, what is wrong, separated by tabs. */
+void faults_print(const struct suite *const *all);
+
+#endif
