@@ -140,6 +140,12 @@ test: ## install what is missing, build, and run the fast tier of tests
 	@$(SUBMAKE) all
 	@ci/test.sh $(B)
 
+.PHONY: test-servers
+test-servers: ## the suites against nginx, docker-registry and Swift, which it installs
+	@ci/deps.sh build test servers
+	@$(SUBMAKE) all
+	@ci/test.sh --servers $(B)
+
 deps: ## install the packages for build and tests (ci/deps.sh --list shows them)
 	@ci/deps.sh build test
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|fuzz|cross]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|fuzz|cross|servers]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -42,6 +42,14 @@ fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
 cross libc6-dev-arm64-cross aarch64-linux-gnu-gcc
 cross qemu-user-static      qemu-aarch64-static
+servers apache2-utils       htpasswd
+servers docker-registry     docker-registry
+servers nginx-light         nginx
+servers openssl             openssl
+servers swift-account       swift-account-server
+servers swift-container     swift-container-server
+servers swift-object        swift-object-server
+servers swift-proxy         swift-proxy-server
 LIST
 }
 
@@ -145,8 +153,8 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | fuzz | cross) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|fuzz|cross]..." ;;
+    build | test | lint | fuzz | cross | servers) sets="$sets $word" ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|fuzz|cross|servers]..." ;;
     esac
 done
 sets=${sets:-build test}

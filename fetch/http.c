@@ -133,6 +133,20 @@ static void start_head(struct http_exchange *x)
     x->date_s = 0;
 }
 
+/* Whether the file itself is packed: servers say so by Content-Encoding, too. */
+static bool is_archive(const struct source *s)
+{
+    static const char *const ends[] = {".gz", ".tgz", ".zst"};
+    size_t n = strlen(s->file_name);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        size_t k = strlen(ends[i]);
+        if (n > k && strcmp(s->file_name + n - k, ends[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void read_header(struct http_exchange *x, const char *line, size_t n)
 {
     static const char *const waits[] = {"retry-after", "ratelimit", "ratelimit-reset",
@@ -143,6 +157,9 @@ static void read_header(struct http_exchange *x, const char *line, size_t n)
         memcpy(h->etag, value, sizeof value);
     } else if (header_value(line, n, "content-range", value, sizeof value)) {
         read_content_range(h, value);
+    } else if (header_value(line, n, "content-encoding", value, sizeof value)) {
+        const bool plain = strcasecmp(value, "identity") == 0 || is_archive(x->request.source);
+        snprintf(h->encoding, sizeof h->encoding, "%.31s", plain ? "" : value);
     } else if (header_value(line, n, "last-modified", x->last_modified, sizeof x->last_modified)) {
         return;
     } else if (header_value(line, n, "date", value, sizeof value)) {
@@ -279,6 +296,9 @@ static CURLcode set_options(struct http_exchange *x)
     }
     if (rc == CURLE_OK) {
         rc = x->lib->easy_setopt(x->easy, CURLOPT_HEADERFUNCTION, on_header);
+    }
+    if (rc == CURLE_OK) { /* sizes and ranges of a packed body would be others */
+        rc = add_header(x, "Accept-Encoding", "identity");
     }
     if (rc == CURLE_OK) {
         rc = set_unless(x);

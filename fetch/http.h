@@ -17,6 +17,7 @@ struct http_head {
     uint64_t total;                    /* bytes of the whole file; 0 while unknown */
     uint64_t range_begin; /* 206: first byte; UINT64_MAX without a Content-Range that makes sense */
     int64_t wait_s;       /* what the server asks to wait; -1: nothing */
+    char encoding[32];    /* in which the body is packed for the way; "": it comes as it is */
 };
 
 struct http_request {

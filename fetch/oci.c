@@ -195,21 +195,27 @@ static enum bnt_status refused(const struct source *s, const struct ask *a, stru
 static enum bnt_status ask_logged_in(struct source *s, struct ask *a, struct bnt_err *err)
 {
     struct ask_header challenge = {.name = "www-authenticate"};
+    enum bnt_status st = BNT_OK;
+    bool refused_once = false;
     a->headers = &challenge;
     a->n_headers = 1;
-    for (bool again = true;; again = false) {
+    for (;;) {
         a->token = s->token;
         a->basic = s->basic;
-        enum bnt_status st = ask(a, err);
-        if (st != BNT_OK || a->code != 401 || !again) {
-            return st;
+        st = ask(a, err);
+        if (st != BNT_OK || a->code != 401 || refused_once) {
+            break;
         }
+        refused_once = true;
         bnt_buf_release(&a->body);
         st = oci_login(s, challenge.value, a->opts, err);
         if (st != BNT_OK) {
-            return st;
+            break;
         }
     }
+    a->headers = NULL; /* it ends with this function */
+    a->n_headers = 0;
+    return st;
 }
 
 /* A manifest by tag or digest, and its own digest with the algorithm before it. */

@@ -30,7 +30,6 @@
 #include "fetch/backoff.h"
 #include "fetch/fetch_room.h"
 #include "fetch/fetch_stop.h"
-#include "fetch/oci.h"
 #include "fetch/transfer_impl.h"
 
 #define MAX_ATTEMPTS 5
@@ -222,6 +221,17 @@ static enum bnt_status refuse_other(const struct conn *c, struct bnt_err *err)
                        c->mirror->source->shown);
 }
 
+static enum bnt_status refuse_packed(struct conn *c, const struct http_head *head,
+                                     struct bnt_err *err)
+{
+    c->refused = REFUSED_FOR_GOOD;
+    enum bnt_status st = bnt_err_set(err, BNT_E_UNSUPPORTED,
+                                     "%.300s: the server sends it packed, with Content-Encoding %s",
+                                     c->mirror->source->shown, head->encoding);
+    bnt_err_hint(err, "it was asked not to; ask who runs it, or fetch from another place");
+    return st;
+}
+
 /* Note what the whole file is, at the first answer. */
 static enum bnt_status learn(struct conn *c, const struct http_head *head, struct bnt_err *err)
 {
@@ -294,6 +304,9 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
     }
     if (is_another(c, head)) {
         return refuse_other(c, err);
+    }
+    if (head->encoding[0]) {
+        return refuse_packed(c, head, err);
     }
     memcpy(m->validator, head->validator, sizeof m->validator);
     memcpy(m->etag, head->etag, sizeof m->etag);
@@ -452,26 +465,6 @@ static void report(struct transfer *t, const struct conn *c, enum breaker_outcom
     (void)breaker_report(t->breaker, c->mirror->origin, outcome, rate, &t->fatal);
 }
 
-/* Whether a request that was refused may be repeated with another login. Logins of registries hold
- * for minutes; one that was never accepted is not asked for twice. */
-static bool renew_login(struct conn *c, const struct http_outcome *o)
-{
-    struct mirror *m = c->mirror;
-    struct bnt_err why = {0};
-    if (o->status != BNT_E_AUTH || o->redirected || !m->source->oci.repo[0]) {
-        return false;
-    }
-    if (c->n_login != m->n_logins) {
-        return true; /* another connection has renewed it meanwhile */
-    }
-    if (m->n_logins > 0 && !m->login_good) {
-        return false;
-    }
-    m->n_logins++;
-    m->login_good = false;
-    return oci_renew(m->source, c->t->spec->opts, &why) == BNT_OK;
-}
-
 /* What a failure means for its mirror. */
 static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err *why)
 {
@@ -542,7 +535,7 @@ static void finish(struct conn *c, CURLcode rc)
         c->mirror->login_good |= c->n_login == c->mirror->n_logins;
     } else if (c->x.failed.status != BNT_OK && c->refused == NOT_REFUSED) {
         t->fatal = t->fatal.status == BNT_OK ? why : t->fatal; /* ours: a full disk... */
-    } else if (renew_login(c, &o)) {
+    } else if (transfer_renew_login(c, &o)) {
         report(t, c, BREAKER_GOOD);
     } else {
         bool server = o.transient && o.status != BNT_E_RATE_LIMIT;

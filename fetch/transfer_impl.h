@@ -26,7 +26,7 @@ struct mirror {
     bool login_good;     /* the latest one was accepted */
 };
 
-enum refusal { NOT_REFUSED, REFUSED_FOR_LATER };
+enum refusal { NOT_REFUSED, REFUSED_FOR_LATER, REFUSED_FOR_GOOD };
 
 struct conn {
     struct transfer *t;
@@ -64,6 +64,9 @@ struct transfer {
 
 /* The mirrors in order of health, equal ones as they were given. */
 enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err);
+/* Whether a request that was refused may be repeated with another login, which is got here. Logins
+ * of registries hold for minutes; one that was never accepted is not asked for twice. */
+bool transfer_renew_login(const struct conn *c, const struct http_outcome *o);
 /* Whether a server that failed may be asked again by the budget that all processes share; when not,
  * the hint of `why` says so. */
 bool transfer_may_retry(struct transfer *t, const struct mirror *m, struct bnt_err *why);

@@ -1,5 +1,8 @@
-/* In which order the mirrors of a transfer are asked, and what is told of them while it runs. */
+/* In which order the mirrors of a transfer are asked, with which login, and what is told of them
+ * while it runs. */
 #include "fetch/transfer_impl.h"
+
+#include "fetch/oci.h"
 
 /* How unhealthy: 0 is best. A rate counts only by factors of four, so that chance does not sort. */
 static int64_t illness(const struct breaker_row *r)
@@ -35,6 +38,24 @@ enum bnt_status transfer_set_mirrors(struct transfer *t, struct bnt_err *err)
         t->n_mirrors++;
     }
     return BNT_OK;
+}
+
+bool transfer_renew_login(const struct conn *c, const struct http_outcome *o)
+{
+    struct mirror *m = c->mirror;
+    struct bnt_err why = {0};
+    if (o->status != BNT_E_AUTH || o->redirected || !m->source->oci.repo[0]) {
+        return false;
+    }
+    if (c->n_login != m->n_logins) {
+        return true; /* another connection has renewed it meanwhile */
+    }
+    if (m->n_logins > 0 && !m->login_good) {
+        return false;
+    }
+    m->n_logins++;
+    m->login_good = false;
+    return oci_renew(m->source, c->t->spec->opts, &why) == BNT_OK;
 }
 
 bool transfer_may_retry(struct transfer *t, const struct mirror *m, struct bnt_err *why)
