@@ -307,4 +307,4 @@ static const struct suite_test tests[] = {
     NGINX_TEST("nginx_proxy_of_the_environment_is_used", proxy_of_the_environment_is_used),
     {0},
 };
-const struct suite suite_nginx = {"nginx", tests};
+const struct suite suite_nginx = {"nginx", tests, "resume"};
