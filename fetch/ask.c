@@ -6,12 +6,17 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
+#include "fetch/backoff.h"
 #include "fetch/curl_lib.h"
 #include "fetch/http.h"
 #include "fetch/fetch_stop.h"
 
 #define CONNECT_TIMEOUT_MS 20000
 #define TOTAL_TIMEOUT_S 60L
+#define MAX_ATTEMPTS 5
+#define MAX_WAIT_S 300
+#define SLICE_NS 100000000u
 
 struct asking {
     struct ask *a;
@@ -19,6 +24,7 @@ struct asking {
     CURL *easy;
     struct curl_slist *lines; /* headers of the request */
     struct bnt_err failed;    /* from within a callback */
+    int64_t wait_s;           /* what the server asks for; -1: nothing */
     char text[CURL_ERROR_SIZE];
 };
 
@@ -33,6 +39,14 @@ static size_t on_header(char *line, size_t one, size_t n, void *ctx)
 {
     struct asking *q = ctx;
     (void)one;
+    static const char retry[] = "retry-after:";
+    if (n > sizeof retry && strncasecmp(line, retry, sizeof retry - 1) == 0) {
+        char value[64];
+        snprintf(value, sizeof value, "%.*s", (int)(n - sizeof retry + 1), line + sizeof retry - 1);
+        value[strcspn(value, "\r\n")] = '\0';
+        q->wait_s =
+            backoff_header_wait_s("retry-after", value + strspn(value, " "), bnt_clock_unix_s());
+    }
     for (size_t i = 0; i < q->a->n_headers; i++) {
         struct ask_header *h = &q->a->headers[i];
         size_t k = strlen(h->name);
@@ -116,6 +130,9 @@ static CURLcode set_callbacks(struct asking *q)
     if (rc == CURLE_OK) {
         rc = q->lib->easy_setopt(q->easy, CURLOPT_HEADERFUNCTION, on_header);
     }
+    if (rc == CURLE_OK && q->a->first_byte) {
+        rc = q->lib->easy_setopt(q->easy, CURLOPT_RANGE, "0-0");
+    }
     return rc == CURLE_OK ? q->lib->easy_setopt(q->easy, CURLOPT_XFERINFOFUNCTION, on_tick) : rc;
 }
 
@@ -137,9 +154,9 @@ static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt
     return st;
 }
 
-enum bnt_status ask(struct ask *a, struct bnt_err *err)
+static enum bnt_status ask_once(struct ask *a, int64_t *wait_s, struct bnt_err *err)
 {
-    struct asking q = {.a = a};
+    struct asking q = {.a = a, .wait_s = -1};
     bnt_buf_init(&a->body, a->body_max_bytes ? a->body_max_bytes : ASK_BODY_MAX_BYTES);
     for (size_t i = 0; i < a->n_headers; i++) {
         a->headers[i].value[0] = '\0';
@@ -164,7 +181,43 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
     if (q.lines) {
         q.lib->slist_free_all(q.lines);
     }
+    *wait_s = q.wait_s;
     return st;
+}
+
+/* Sleep, and see meanwhile that an end is wanted. */
+static enum bnt_status wait_ns(const struct bnt_fetch_opts *opts, uint64_t ns, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    while (st == BNT_OK && ns > 0) {
+        const uint64_t slice = ns < SLICE_NS ? ns : SLICE_NS;
+        bnt_clock_sleep_ns(slice);
+        ns -= slice;
+        st = fetch_stop(opts, "while a server was asked", err);
+    }
+    return st;
+}
+
+enum bnt_status ask(struct ask *a, struct bnt_err *err)
+{
+    const struct bnt_fetch_opts *o = a->opts;
+    const uint64_t most_ns = (o->max_wait_s ? o->max_wait_s : MAX_WAIT_S) * UINT64_C(1000000000);
+    const unsigned attempts = o->max_attempts ? o->max_attempts : MAX_ATTEMPTS;
+    for (unsigned i = 1;; i++) {
+        int64_t wait_s = -1;
+        enum bnt_status st = ask_once(a, &wait_s, err);
+        const uint64_t ns = wait_s >= 0 ? (uint64_t)wait_s * UINT64_C(1000000000)
+                                        : backoff_wait_ns(i, backoff_random());
+        if (st != BNT_OK || !http_code_is_transient(a->code) || i >= attempts || ns > most_ns ||
+            ns > fetch_left_ns(o)) {
+            return st;
+        }
+        bnt_buf_release(&a->body);
+        st = wait_ns(o, ns, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+    }
 }
 
 enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err)

@@ -23,6 +23,7 @@ struct ask {
     const char *token;     /* NULL or "", or sent as Authorization */
     bool basic;            /* the token is USER:PASSWORD; else a bearer's */
     bool head;             /* HEAD: no body */
+    bool first_byte;       /* GET of one byte, of servers that do not know HEAD */
     const char *accept;    /* NULL, or the kinds of answers that are wanted */
     size_t body_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
     const struct bnt_fetch_opts *opts;
@@ -32,7 +33,8 @@ struct ask {
     long code;           /* of the answer */
 };
 
-/* OK whenever there is an answer, whatever its code. Errors: as bnt_fetch says of the network. */
+/* OK whenever there is an answer, whatever its code; one that may be another one later is asked for
+ * again, after the wait that the server wants. Errors: as bnt_fetch says of the network. */
 enum bnt_status ask(struct ask *a, struct bnt_err *err);
 /* The status that a code other than a success stands for, as an error with a hint. */
 enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err);

@@ -23,7 +23,8 @@ void fetch_tell_release(struct fetch_tell *t)
 
 static double seconds_since(uint64_t then_ns)
 {
-    return (double)((bnt_clock_now_ns() - then_ns) / 1000000) / 1e3;
+    const uint64_t ms = (bnt_clock_now_ns() - then_ns) / 1000000; /* more digits say nothing */
+    return (double)ms / 1e3;
 }
 
 /* ---- events ---- */

@@ -393,7 +393,7 @@ static enum bnt_status code_error(const struct http_exchange *x, long code, stru
     return st;
 }
 
-static bool code_is_transient(long code)
+bool http_code_is_transient(long code)
 {
     static const long codes[] = {408, 425, 429, 500, 502, 503, 504};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
@@ -448,7 +448,7 @@ struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_er
     bool answered = rc == CURLE_OK || rc == CURLE_WRITE_ERROR || code >= 400;
     if (x->failed.status == BNT_OK && answered && !is_answer(x, code)) {
         o.status = code_error(x, code, err);
-        o.transient = code_is_transient(code);
+        o.transient = http_code_is_transient(code);
         x->head.code = code;
     } else if (rc != CURLE_OK) {
         o.status = curl_error(x, rc, err);

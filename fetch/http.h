@@ -63,6 +63,8 @@ enum bnt_status http_begin(struct http_exchange *x, const struct curl_lib *lib,
 struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_err *err);
 void http_release(struct http_exchange *x);
 
+/* Whether the same request may get another answer later. */
+bool http_code_is_transient(long code);
 /* The status that the code of an answer stands for, when it is not a success. */
 enum bnt_status http_status_of_code(long code);
 

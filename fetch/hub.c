@@ -292,6 +292,12 @@ static enum bnt_status ask_file(const struct hub_ref *ref, const struct bnt_fetc
                         .n_headers = N_HEADERS};
         st = ask(&a, err);
         bnt_buf_release(&a.body);
+        if (st == BNT_OK && (a.code == 405 || a.code == 501)) { /* it does not know HEAD */
+            a.head = false;
+            a.first_byte = true;
+            st = ask(&a, err);
+            bnt_buf_release(&a.body);
+        }
         if (st == BNT_OK && a.code >= 400) {
             st = refused(&a, ref, err);
         }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "fetch/family.h"
 #include "fetch/project.h"
 #include "mock/bnt_mock.h"
@@ -277,7 +278,59 @@ static void local_companions_are_locked_and_verified(void **state)
     assert_named("own.tokenizer.json", "changed");
 }
 
+/* ---- a hub that is not at its best ---- */
+
+static void question_is_repeated_when_it_may_be_answered_later(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step busy[] = {
+        {.status = 429, .headers = "Retry-After: 7\r\n"},
+        {.status = 200, .headers = "X-Repo-Commit: " COMMIT "\r\n"},
+        {0}};
+    static const struct bnt_mock_step headless[] = {
+        {.status = 405}, {.status = 200, .headers = "X-Repo-Commit: " COMMIT "\r\n"}, {0}};
+    static const struct bnt_mock_step down[] = {{.status = 503}, {0}};
+    const struct bnt_mock_route routes[] = {
+        {.path = "/org/a/resolve/main/f.json", .steps = busy},
+        {.path = "/org/a/resolve/" COMMIT "/f.json", .status = 200, .body = "a", .body_bytes = 1},
+        {.path = "/org/b/resolve/main/f.json", .steps = headless},
+        {.path = "/org/b/resolve/" COMMIT "/f.json", .status = 200, .body = "b", .body_bytes = 1},
+        {.path = "/org/c/resolve/main/f.json", .steps = down},
+        {0}};
+    static const struct {
+        const char *source, *name;
+        enum bnt_status status;
+        size_t requests; /* in all */
+        double least_s, most_s;
+    } cases[] = {
+        {"hf://org/a/f.json", "a", BNT_OK, 3, 7, 7.1},
+        {"hf://org/b/f.json", "b", BNT_OK, 6, 0, 0.1},
+        {"hf://org/c/f.json", "c", BNT_E_NETWORK, 11, 0, 7.6},
+    };
+    struct bnt_mock_server *s = transfer_tls_server(routes);
+    struct bnt_cache *c = fixture_cache();
+    assert_int_equal(setenv("HF_ENDPOINT", bnt_mock_server_url(s), 1), 0);
+    bnt_clock_fake(TRANSFER_START_S * 1000000000ull);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_fetch_result r;
+        struct bnt_err err = {0};
+        const struct bnt_fetch_opts o = {.name = cases[i].name, .connections = 1};
+        const uint64_t before_ns = bnt_clock_now_ns();
+        enum bnt_status st = bnt_fetch(c, cases[i].source, &o, &r, &err);
+        const double waited_s = (double)(bnt_clock_now_ns() - before_ns) * 1e-9;
+        if (st != cases[i].status || bnt_mock_server_requests(s) != cases[i].requests ||
+            waited_s < cases[i].least_s || waited_s > cases[i].most_s) {
+            fail_msg("%s: status %d, %zu requests, %.1f s: %s", cases[i].source, st,
+                     bnt_mock_server_requests(s), waited_s, err.msg);
+        }
+    }
+    bnt_cache_close(c);
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "family_question_is_repeated_when_it_may_be_answered_later",
+     .body = question_is_repeated_when_it_may_be_answered_later},
     {.name = "family_parts_are_told_from_names", .body = parts_are_told_from_names},
     {.name = "family_model_comes_with_its_parts_and_companions",
      .body = model_comes_with_its_parts_and_companions},
