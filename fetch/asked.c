@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/net_db.h"
 
@@ -61,5 +62,5 @@ void asked_note(const char *cache_dir, const char *source, const struct asked *a
 bool asked_today(const struct asked *a)
 {
     const int64_t age_s = bnt_clock_unix_s() - a->at_s; /* below 0: the clock was set back */
-    return a->at_s > 0 && age_s >= 0 && age_s < BNT_FETCH_DAY_S;
+    return a->at_s > 0 && !BNT_FAULT(update_daily) && age_s >= 0 && age_s < BNT_FETCH_DAY_S;
 }

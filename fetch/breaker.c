@@ -319,7 +319,7 @@ static enum bnt_status change_budget(struct breaker *b, const char *origin, int6
         return st;
     }
     st = load_budget(b, origin, now_s, &have, err);
-    *granted = have + tenths >= 0;
+    *granted = have + tenths >= 0 || BNT_FAULT(retry_budget);
     have = *granted ? have + tenths : have;
     const struct net_query q = {.sql = "INSERT OR REPLACE INTO retry_budget VALUES(?1, ?2, ?3)",
                                 .name = origin,

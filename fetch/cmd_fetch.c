@@ -11,6 +11,7 @@
 
 #include "base/app.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "base/sysinfo.h"
@@ -227,7 +228,8 @@ static bool go_on(struct fetching *f, const char *name, enum bnt_status st)
         (void)bnt_buf_printf(&f->failed, NULL, "%s%.80s", f->n_failed ? ", " : "", name);
         f->n_failed++;
     }
-    return st != BNT_E_INTERRUPTED && st != BNT_E_TIME;
+    return st != BNT_E_INTERRUPTED && st != BNT_E_TIME &&
+           !(st != BNT_OK && BNT_FAULT(first_failure));
 }
 
 /* What has failed among several. */

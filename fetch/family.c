@@ -109,6 +109,7 @@ static enum bnt_status list_wanted(const char *path, bool companions, struct wan
                  i, n, strrchr(path, '.'));
     }
     w->n_shards = w->all->n;
+    companions = companions && !BNT_FAULT(family_companions);
     for (size_t i = 0; companions && i < N_COMPANIONS; i++) {
         snprintf(w->all->at[w->all->n++], FAMILY_PATH_MAX, "%.*s%s", folder, path,
                  companions_known[i]);

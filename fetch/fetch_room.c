@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/fault.h"
+
 enum bnt_status fetch_room_memory(const struct bnt_fetch_opts *opts, const char *shown,
                                   uint64_t size, struct bnt_err *err)
 {
-    if (opts->max_bytes == 0 || size <= opts->max_bytes) {
+    if (opts->max_bytes == 0 || size <= opts->max_bytes || BNT_FAULT(target_size)) {
         return BNT_OK;
     }
     enum bnt_status st =

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/app.h"
+#include "base/fault.h"
 
 static enum bnt_status check_cpu(const struct project *p, const struct manifest_model *model,
                                  const struct project_machine *machine, struct bnt_err *err)
@@ -65,7 +66,7 @@ uint64_t project_bytes(const struct project *p, const struct manifest_model *mod
 
 static bool is_listed(void *ctx, const char *digest)
 {
-    return digest_list_has(ctx, digest);
+    return digest_list_has(ctx, digest) && !BNT_FAULT(limits_lock);
 }
 
 enum bnt_status project_collect(const struct project *p, struct bnt_cache *cache,

@@ -323,4 +323,5 @@ static const struct suite_test tests[] = {
     {.name = "breaker_status_shows_servers", .body = status_shows_servers},
     {0},
 };
-const struct suite suite_breaker = {"breaker", tests, "breaker_escalation breaker_probe"};
+const struct suite suite_breaker = {"breaker", tests,
+                                    "breaker_escalation breaker_probe retry_budget"};

@@ -343,4 +343,4 @@ static const struct suite_test tests[] = {
      .body = local_companions_are_locked_and_verified},
     {0},
 };
-const struct suite suite_family = {"family", tests, "missing_shard"};
+const struct suite suite_family = {"family", tests, "missing_shard family_companions"};

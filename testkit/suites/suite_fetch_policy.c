@@ -720,4 +720,5 @@ static const struct suite_test tests[] = {
     {.name = "fetch_line_is_shown_cut_and_wiped", .body = line_is_shown_cut_and_wiped},
     {0},
 };
-const struct suite suite_fetch_policy = {"fetch_policy", tests, "fetch_deadline"};
+const struct suite suite_fetch_policy = {
+    "fetch_policy", tests, "fetch_deadline update_daily limits_lock first_failure target_size"};
