@@ -303,6 +303,39 @@ static void other_layouts_of_models_are_understood(void **state)
     server_stop(&r.server);
 }
 
+/* Damage found later is read again from the registry; a registry with accounts, even, is a mirror
+ * of a server that is gone. */
+static void registry_repairs_and_is_a_mirror(void **state)
+{
+    (void)state;
+    struct registry r;
+    char path[BNT_PATH_MAX], mirror[256], accounts[256];
+    struct bnt_fetch_result got;
+    struct bnt_err err;
+    start(&r, true);
+    push_model(&r, "v1");
+    snprintf(accounts, sizeof accounts,
+             "{\"auths\": {\"127.0.0.1:%d\": {\"auth\": \"dGVzdGVyOnA0c3M6dzByZA==\"}}}", r.port);
+    assert_int_equal(setenv("DOCKER_AUTH_CONFIG", accounts, 1), 0);
+    snprintf(mirror, sizeof mirror, "%s", source(&r, ""));
+    const char *const mirrors[] = {mirror};
+    const struct bnt_fetch_opts o = {
+        .name = "a", .sha256 = r.digest, .mirrors = mirrors, .n_mirrors = 1, .connections = 4};
+    snprintf(path, sizeof path, "http://127.0.0.1:%d/m.gguf", server_free_ports(1));
+    if (server_fetch(path, &o, &got, NULL, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    assert_cached(&r, "a");
+    BNT_SAYS(0, "/blob", "fetch", "--name", "b", "--force", source(&r, ":v1"));
+    assert_int_equal(chmod(got.path, 0600), 0);
+    int fd = open(got.path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "damage", 6, 9 << 20), 6);
+    close(fd);
+    BNT_SAYS(0, "repaired", "cache", "verify", "--repair", "b");
+    assert_cached(&r, "b");
+    server_stop(&r.server);
+}
+
 static const struct suite_test tests[] = {
     {.name = "registry_pushed_model_is_fetched_by_tag_title_and_digest",
      .body = pushed_model_is_fetched_by_tag_title_and_digest,
@@ -327,6 +360,11 @@ static const struct suite_test tests[] = {
     {.name = "registry_other_layouts_of_models_are_understood",
      .body = other_layouts_of_models_are_understood,
      .needs = "docker-registry",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "registry_repairs_and_is_a_mirror",
+     .body = registry_repairs_and_is_a_mirror,
+     .needs = "docker-registry, htpasswd",
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 60000},
     {0},
