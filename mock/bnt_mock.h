@@ -38,6 +38,7 @@
 
 #include "base/digest.h"
 #include "base/status.h"
+#include "engine/gguf.h"
 
 /* ---- tiny models ---- */
 
@@ -52,6 +53,7 @@ struct bnt_mock_recipe {
     const char *layout;    /* of I2_S: "128/32", "64/16" or "4-rows" */
     uint32_t n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab, n_ctx;
     uint64_t seed;
+    const char *fault;                        /* a defect to plant, by name */
     const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 
@@ -63,9 +65,27 @@ struct bnt_mock_made {
 
 /* Write the model, whole or not at all. Errors: USAGE (shapes that cannot be), NOT_FOUND and FILE
  * (like), UNSUPPORTED (a family or a type that is not known; TL1 and TL2 of a shape whose tiles are
- * not known), INTERRUPTED. */
+ * not known), USAGE also for a fault that is not known or that the file has no place for,
+ * INTERRUPTED. */
 enum bnt_status bnt_mock_make(const struct bnt_mock_recipe *r, const char *path,
                               struct bnt_mock_made *out, struct bnt_err *err);
+
+/* What a planted defect breaks, and what a reader must say to it. */
+enum bnt_mock_found {
+    BNT_MOCK_FOUND_OPEN, /* by reading the header: gguf_open, bnt inspect */
+    BNT_MOCK_FOUND_LOAD, /* by making a model of it: bnt_model_open, bnt infer */
+    BNT_MOCK_FOUND_DEEP, /* only by running it, or by comparison: the file loads */
+};
+struct bnt_mock_file_fault {
+    const char *name, *breaks;
+    enum bnt_mock_found found;
+    enum gguf_fault fault;  /* class of the error; NONE: it has none, or the file loads */
+    enum bnt_status status; /* of the error, and the exit code of commands; OK: the file loads */
+    const char *needs;      /* option without which the file has not what it breaks, or NULL */
+};
+/* Row i of the table; NULL past its end. */
+const struct bnt_mock_file_fault *bnt_mock_file_fault(size_t i);
+const char *bnt_mock_found_name(enum bnt_mock_found found); /* "open", "load", "deep" */
 
 /* ---- HTTP server ---- */
 

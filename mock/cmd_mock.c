@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-static const struct bnt_cmd *const subs[] = {&mock_cmd_make, NULL};
+static const struct bnt_cmd *const subs[] = {&mock_cmd_make, &mock_cmd_faults, NULL};
 
 const struct bnt_cmd bnt_cmd_mock = {
     .name = "mock",

@@ -8,7 +8,7 @@
 #include "mock/cmd_mock_impl.h"
 
 struct make_opts {
-    const char *like, *arch, *type, *embd_type, *tokenizer, *layout, *output;
+    const char *like, *arch, *type, *embd_type, *tokenizer, *layout, *output, *fault;
     int64_t layers, embd, heads, kv_heads, ff, vocab, ctx, seed;
     bool json;
 };
@@ -72,6 +72,7 @@ static const struct bnt_opt options[] = {
      .offset = offsetof(struct make_opts, seed),
      .def = "1",
      .max = 9007199254740992},
+    TEXT("fault", "NAME", "plant a defect in the file: bnt mock faults lists them", fault),
     BNT_OPT_HEAD("Output"),
     {.kind = BNT_OPT_STR,
      .short_name = 'o',
@@ -102,6 +103,7 @@ static struct bnt_mock_recipe recipe_of(const struct make_opts *o, const struct 
                                     .n_vocab = (uint32_t)o->vocab,
                                     .n_ctx = (uint32_t)o->ctx,
                                     .seed = (uint64_t)o->seed,
+                                    .fault = o->fault,
                                     .interrupted = app->interrupted};
 }
 
@@ -155,6 +157,7 @@ const struct bnt_cmd mock_cmd_make = {
         "  bnt mock make -o tiny.gguf                          # BitNet b1.58, 2 layers, I2_S\n"
         "  bnt mock make --arch llama --type q8_0 -o t.gguf    # a LLaMA\n"
         "  bnt mock make --like model.gguf --seed 7 -o m.gguf  # the same interface\n"
+        "  bnt mock make --fault cut-short -o broken.gguf      # what must be refused\n"
         "  bnt infer -m tiny.gguf --allow-mock -p Hello        # ends with exit code 24",
     .opts = options,
     .opts_size = sizeof(struct make_opts),

@@ -11,6 +11,7 @@
 #include "engine/model.h"
 #include "engine/model_arg.h"
 #include "mock/bnt_mock.h"
+#include "mock/file_fault.h"
 #include "mock/gguf_plan.h"
 #include "mock/shape.h"
 #include "mock/tiny_vocab.h"
@@ -28,6 +29,7 @@ struct making {
     struct gguf *like;                /* NULL: from scratch */
     char like_digest[BNT_SHA256_HEX]; /* of its file */
     char recipe[sizeof((struct bnt_mock_made *)0)->recipe];
+    const struct file_fault *fault; /* NULL: a sound file */
 };
 
 /* general.file_type of a file whose linear weights are of this type. */
@@ -146,7 +148,8 @@ static void tell_recipe(struct making *m)
                  {"type", r->type, 0},
                  {"embd-type", r->embd_type, 0},
                  {"layout", r->layout, 0},
-                 {"tokenizer", r->tokenizer, 0}};
+                 {"tokenizer", r->tokenizer, 0},
+                 {"fault", r->fault, 0}};
     int n = snprintf(m->recipe, sizeof m->recipe, "bnt mock make");
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (words[i].text) {
@@ -456,19 +459,56 @@ static enum bnt_status plan_like(struct making *m, struct bnt_err *err)
 struct sink {
     struct bnt_durable file;
     struct bnt_sha256 *digest;
-    uint64_t bytes;
+    uint64_t bytes;       /* that a sound file would have by now */
+    uint64_t written;     /* no more than target.cut_bytes */
+    uint64_t data_offset; /* of the data, once the header is out */
+    struct fault_target target;
     const volatile sig_atomic_t *interrupted;
 };
+
+static enum bnt_status put_bytes(struct sink *s, const void *bytes, size_t n, struct bnt_err *err)
+{
+    uint64_t room = s->target.cut_bytes - s->written;
+    n = n < room ? n : (size_t)room;
+    enum bnt_status st = n ? bnt_durable_write(&s->file, bytes, n, err) : BNT_OK;
+    s->written += n;
+    return st == BNT_OK && n ? bnt_sha256_update(s->digest, bytes, n, err) : st;
+}
+
+/* The bytes of a piece that the fault touches, changed in a copy. */
+static enum bnt_status put_patched(struct sink *s, const uint8_t *bytes, size_t n,
+                                   struct bnt_err *err)
+{
+    uint64_t begin = s->data_offset + s->target.patch.at;
+    uint8_t *copy = malloc(n);
+    if (!copy) {
+        return bnt_err_nomem(err, "a piece of a tensor", n);
+    }
+    memcpy(copy, bytes, n);
+    for (size_t i = 0; i < s->target.patch.n; i++) {
+        uint64_t at = begin + i - s->bytes; /* wraps past n where the piece does not hold it */
+        if (at < n) {
+            uint8_t b = s->target.patch.bytes[i];
+            copy[at] = s->target.patch.flip ? copy[at] ^ b : b;
+        }
+    }
+    enum bnt_status st = put_bytes(s, copy, n, err);
+    free(copy);
+    return st;
+}
 
 static enum bnt_status sink_write(void *ctx, const void *bytes, size_t n, struct bnt_err *err)
 {
     struct sink *s = ctx;
+    uint64_t begin = s->data_offset + s->target.patch.at;
     if (s->interrupted && *s->interrupted) {
         return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted: nothing was written");
     }
-    enum bnt_status st = bnt_durable_write(&s->file, bytes, n, err);
+    bool touched = s->target.patch.n && s->data_offset && begin < s->bytes + n &&
+                   begin + s->target.patch.n > s->bytes;
+    enum bnt_status st = touched ? put_patched(s, bytes, n, err) : put_bytes(s, bytes, n, err);
     s->bytes += n;
-    return st == BNT_OK ? bnt_sha256_update(s->digest, bytes, n, err) : st;
+    return st;
 }
 
 static enum bnt_status pad_to(struct sink *s, uint64_t at, struct bnt_err *err)
@@ -482,23 +522,47 @@ static enum bnt_status pad_to(struct sink *s, uint64_t at, struct bnt_err *err)
     return st;
 }
 
-static enum bnt_status write_all(struct making *m, struct sink *s, struct bnt_err *err)
+/* Places and header, which a fault may spoil after the sound ones are kept in *sound. */
+static enum bnt_status write_header(struct making *m, struct sink *s, struct gplan_tensor *sound,
+                                    struct bnt_err *err)
 {
     struct bnt_buf header = BNT_BUF(GPLAN_MAX_BYTES);
-    struct tiny_weights w = {.seed = m->r.seed, .layout = m->layout, .sink = sink_write, .ctx = s};
     gplan_place(&m->plan);
-    enum bnt_status st = gplan_header(&m->plan, &header, err);
+    memcpy(sound, m->plan.tensors, m->plan.n_tensors * sizeof *sound);
+    s->target.header = &header;
+    enum bnt_status st = file_fault_place(m->fault, &s->target, err);
+    if (st == BNT_OK) {
+        st = gplan_header(&m->plan, &header, err);
+    }
+    if (st == BNT_OK) {
+        st = file_fault_header(m->fault, &s->target, err);
+    }
     if (st == BNT_OK) {
         st = sink_write(s, header.data, header.len, err);
     }
-    const uint64_t data = header.len;
+    s->data_offset = header.len;
+    s->target.header = NULL;
     bnt_buf_release(&header);
+    return st;
+}
+
+static enum bnt_status write_all(struct making *m, struct sink *s, struct bnt_err *err)
+{
+    struct tiny_weights w = {.seed = m->r.seed, .layout = m->layout, .sink = sink_write, .ctx = s};
+    s->target = (struct fault_target){.plan = &m->plan, .arch = m->r.arch, .cut_bytes = UINT64_MAX};
+    enum bnt_status st = file_fault_plan(m->fault, &s->target, err);
+    struct gplan_tensor *sound = malloc((m->plan.n_tensors + 1) * sizeof *sound);
+    if (st == BNT_OK) {
+        st = sound ? write_header(m, s, sound, err)
+                   : bnt_err_nomem(err, "tensor infos", m->plan.n_tensors * sizeof *sound);
+    }
     for (size_t i = 0; st == BNT_OK && i < m->plan.n_tensors; i++) {
-        st = pad_to(s, data + m->plan.tensors[i].offset, err);
+        st = pad_to(s, s->data_offset + sound[i].offset, err);
         if (st == BNT_OK) {
-            st = tiny_weights_fill(&w, &m->plan.tensors[i], err);
+            st = tiny_weights_fill(&w, &sound[i], err);
         }
     }
+    free(sound);
     uint64_t padded = (s->bytes + m->plan.alignment - 1) / m->plan.alignment * m->plan.alignment;
     return st == BNT_OK ? pad_to(s, padded, err) : st;
 }
@@ -523,7 +587,7 @@ static enum bnt_status write_file(struct making *m, const char *path, struct bnt
     }
     bnt_durable_release(&s.file);
     bnt_sha256_free(s.digest);
-    out->bytes = s.bytes;
+    out->bytes = s.written;
     snprintf(out->recipe, sizeof out->recipe, "%s", m->recipe);
     return st;
 }
@@ -538,6 +602,9 @@ enum bnt_status bnt_mock_make(const struct bnt_mock_recipe *r, const char *path,
     m->r = *r;
     gplan_init(&m->plan);
     enum bnt_status st = r->layout ? i2s_layout_parse(r->layout, &m->layout, err) : BNT_OK;
+    if (st == BNT_OK) {
+        st = file_fault_find(r->fault, &m->fault, err);
+    }
     if (st == BNT_OK) {
         st = r->like ? plan_like(m, err) : plan_scratch(m, err);
     }
