@@ -15,7 +15,7 @@ enum { LEAST_FOUND_BY_LOADER = 25, MAX_FAULTS = 256 };
 static struct bnt_mock_recipe recipe_for(const struct bnt_mock_file_fault *f)
 {
     struct bnt_mock_recipe r = {
-        .seed = 4, .n_layer = 1, .n_embd = 64, .n_head = 4, .n_vocab = 360, .fault = f->name};
+        .seed = 4, .n_layer = 1, .n_embd = 128, .n_head = 4, .n_vocab = 360, .fault = f->name};
     if (f->needs && strstr(f->needs, "spm")) {
         r.tokenizer = "spm";
     }
@@ -157,7 +157,7 @@ static void deep_ones_load_run_and_differ(void **state)
     int32_t right[8];
     bool failed;
     struct bnt_mock_recipe plain = {
-        .seed = 4, .n_layer = 1, .n_embd = 64, .n_head = 4, .n_vocab = 360};
+        .seed = 4, .n_layer = 1, .n_embd = 128, .n_head = 4, .n_vocab = 360};
     run_on(ms_make("sound.gguf", &plain, &sound), right, &failed);
     assert_false(failed);
     const struct bnt_mock_file_fault *f;
