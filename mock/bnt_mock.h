@@ -135,9 +135,30 @@ struct bnt_mock_server;
 enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
                                       const char *certificate_path, struct bnt_mock_server **out,
                                       struct bnt_err *err);
+/* The same with more wishes, for `bnt mock server`. */
+struct bnt_mock_served { /* one request that was answered; valid during the call */
+    size_t n;            /* from 1, in the order in which they came */
+    const char *head;    /* request line and headers */
+    int status;          /* of the answer */
+    enum bnt_mock_fault fault;
+    uint64_t body_bytes; /* handed to the network */
+};
+struct bnt_mock_server_options {
+    const struct bnt_mock_route *routes;
+    const char *certificate_path;
+    const char *address; /* IPv4; NULL: 127.0.0.1 */
+    uint16_t port;       /* 0: a free one */
+    /* Called after each request, one at a time, by the connection's thread. May be NULL. */
+    void (*on_served)(void *ctx, const struct bnt_mock_served *served);
+    void *ctx;
+};
+enum bnt_status bnt_mock_server_start_with(const struct bnt_mock_server_options *o,
+                                           struct bnt_mock_server **out, struct bnt_err *err);
 /* Ends all connections and waits for their threads. NULL is fine. */
 void bnt_mock_server_stop(struct bnt_mock_server *s);
 
+/* "close"... ; "none" without one. */
+const char *bnt_mock_fault_name(enum bnt_mock_fault fault);
 /* "http://127.0.0.1:PORT" or "https://..."; valid until stop. */
 const char *bnt_mock_server_url(const struct bnt_mock_server *s);
 /* The caller's routes may be changed between these two while the server runs and serves nobody. */

@@ -6,5 +6,6 @@
 
 extern const struct bnt_cmd mock_cmd_faults;
 extern const struct bnt_cmd mock_cmd_make;
+extern const struct bnt_cmd mock_cmd_server;
 
 #endif

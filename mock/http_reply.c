@@ -232,6 +232,7 @@ bool reply_send(struct reply_conn *c, const struct bnt_mock_route *r,
 {
     char head[HEAD_BYTES];
     struct plan p = make_plan(r, step, request);
+    c->status = p.status;
     int n = make_head(head, &p, r, step);
     if (n < 0 || n >= (int)sizeof head) {
         return false;
@@ -239,6 +240,9 @@ bool reply_send(struct reply_conn *c, const struct bnt_mock_route *r,
     bool loris = step->fault == BNT_MOCK_LORIS;
     if (!(loris ? trickle(c, head, (size_t)n) : send_all(c, head, (size_t)n))) {
         return false;
+    }
+    if (strncmp(request, "HEAD ", 5) == 0) {
+        return true;
     }
     if (step->fault == BNT_MOCK_FLIP) {
         return send_flipped(c, &p, step->fault_at, r->rate_bytes_s);

@@ -12,6 +12,7 @@ struct reply_conn {
     int fd;
     struct tls_conn *tls; /* NULL: plain */
     uint64_t body_bytes;  /* handed to the network */
+    int status;           /* of the answer, once it is known */
 };
 
 ssize_t reply_read(struct reply_conn *c, void *bytes, size_t n);

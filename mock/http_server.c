@@ -23,8 +23,10 @@
 #include "mock/tls_server.h"
 
 enum { HEAD_MAX_BYTES = 16384, MAX_CONNECTIONS = 256, CLIENT_TIMEOUT_S = 30 };
+#define BODY_MAX_BYTES (64u << 20) /* of a request; more is not read */
 
 struct bnt_mock_server {
+    struct bnt_mock_server_options options;
     const struct bnt_mock_route *routes;
     struct tls_server *tls; /* NULL: plain */
     int listen_fd;
@@ -43,6 +45,24 @@ struct bnt_mock_server {
 
 /* ---- requests ---- */
 
+/* What a client sends besides the head: read, so that closing the connection does not reset it
+ * under the answer. */
+static void drop_body(struct reply_conn *c, const char *head, size_t got)
+{
+    static const char name[] = "\r\nContent-Length:";
+    const char *line = strcasestr(head, name);
+    unsigned long long left = line ? strtoull(line + sizeof name - 1, NULL, 10) : 0;
+    char bytes[4096];
+    left = left < BODY_MAX_BYTES ? left : BODY_MAX_BYTES;
+    while (left > got) {
+        ssize_t n = reply_read(c, bytes, sizeof bytes);
+        if (n <= 0) {
+            return;
+        }
+        got += (size_t)n;
+    }
+}
+
 /* The head of a request as a string; false when the client left before its end. */
 static bool read_head(struct reply_conn *c, char head[HEAD_MAX_BYTES])
 {
@@ -54,7 +74,10 @@ static bool read_head(struct reply_conn *c, char head[HEAD_MAX_BYTES])
         }
         n += (size_t)got;
         head[n] = '\0';
-        if (strstr(head, "\r\n\r\n")) {
+        char *end = strstr(head, "\r\n\r\n");
+        if (end) {
+            end[4] = '\0';
+            drop_body(c, head, n - (size_t)(end + 4 - head));
             return true;
         }
     }
@@ -79,15 +102,15 @@ static const struct bnt_mock_route *find_route(const struct bnt_mock_server *s, 
     return &not_found;
 }
 
-/* Note a request, and take the step that is due. */
-static void note_request(struct bnt_mock_server *s, const struct bnt_mock_route *r,
-                         const char *head, struct bnt_mock_step *step)
+/* Note a request, and take the step that is due. Returns its number. */
+static size_t note_request(struct bnt_mock_server *s, const struct bnt_mock_route *r,
+                           const char *head, struct bnt_mock_step *step)
 {
     pthread_mutex_lock(&s->lock);
     if (s->n_requests < BNT_MOCK_LOG_MAX) {
         s->log[s->n_requests] = strdup(head);
     }
-    s->n_requests++;
+    size_t number = ++s->n_requests;
     snprintf(s->last_request, sizeof s->last_request, "%s", head);
     *step = (struct bnt_mock_step){.status = r->status, .fault = r->fault, .fault_at = r->fault_at};
     if (r->steps) {
@@ -96,6 +119,7 @@ static void note_request(struct bnt_mock_server *s, const struct bnt_mock_route 
         *played += r->steps[*played + 1].status != 0;
     }
     pthread_mutex_unlock(&s->lock);
+    return number;
 }
 
 /* ---- connections ---- */
@@ -116,10 +140,14 @@ static void serve(struct bnt_mock_server *s, int fd)
         const struct bnt_mock_route *r = find_route(s, head);
         pthread_mutex_unlock(&s->lock);
         struct bnt_mock_step step;
-        note_request(s, r, head, &step);
+        size_t number = note_request(s, r, head, &step);
         clean = reply_send(&c, r, &step, head);
+        struct bnt_mock_served served = {number, head, c.status, step.fault, c.body_bytes};
         pthread_mutex_lock(&s->lock);
         s->body_bytes += c.body_bytes;
+        if (s->options.on_served) {
+            s->options.on_served(s->options.ctx, &served);
+        }
         pthread_mutex_unlock(&s->lock);
     }
     if (c.tls) {
@@ -206,17 +234,25 @@ static void *accept_main(void *arg)
 
 /* ---- start and stop ---- */
 
-static enum bnt_status listen_on_loopback(struct bnt_mock_server *s, struct bnt_err *err)
+static enum bnt_status listen_at(struct bnt_mock_server *s, struct bnt_err *err)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    const char *address = s->options.address ? s->options.address : "127.0.0.1";
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(s->options.port)};
     socklen_t size = sizeof at;
+    int yes = 1;
+    if (inet_pton(AF_INET, address, &at.sin_addr) != 1) {
+        return bnt_err_set(err, BNT_E_USAGE, "mock server: %s is no IPv4 address", address);
+    }
     s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s->listen_fd < 0 || bind(s->listen_fd, (struct sockaddr *)&at, sizeof at) != 0 ||
+    if (s->listen_fd < 0 ||
+        setsockopt(s->listen_fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
+        bind(s->listen_fd, (struct sockaddr *)&at, sizeof at) != 0 ||
         listen(s->listen_fd, MAX_CONNECTIONS) != 0 ||
         getsockname(s->listen_fd, (struct sockaddr *)&at, &size) != 0) {
-        return bnt_err_errno(err, "mock server: no port on 127.0.0.1");
+        return bnt_err_errno(err, "mock server: cannot listen on %s port %u", address,
+                             (unsigned)s->options.port);
     }
-    snprintf(s->url, sizeof s->url, "http%s://127.0.0.1:%u", s->tls ? "s" : "",
+    snprintf(s->url, sizeof s->url, "http%s://%s:%u", s->tls ? "s" : "", address,
              (unsigned)ntohs(at.sin_port));
     return BNT_OK;
 }
@@ -249,19 +285,19 @@ static void release(struct bnt_mock_server *s)
     free(s);
 }
 
-enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
-                                      const char *certificate_path, struct bnt_mock_server **out,
-                                      struct bnt_err *err)
+enum bnt_status bnt_mock_server_start_with(const struct bnt_mock_server_options *o,
+                                           struct bnt_mock_server **out, struct bnt_err *err)
 {
     *out = NULL;
     struct bnt_mock_server *s = calloc(1, sizeof *s);
     if (!s) {
         return bnt_err_nomem(err, "mock server", sizeof *s);
     }
-    s->routes = routes;
+    s->options = *o;
+    s->routes = o->routes;
     s->listen_fd = -1;
     size_t n_routes = 0;
-    while (routes[n_routes].path) {
+    while (s->routes[n_routes].path) {
         n_routes++;
     }
     s->played = calloc(n_routes + 1, sizeof *s->played);
@@ -269,11 +305,11 @@ enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
     pthread_cond_init(&s->all_gone, NULL);
     enum bnt_status st =
         s->played ? BNT_OK : bnt_err_nomem(err, "mock server", n_routes * sizeof *s->played);
-    if (st == BNT_OK && certificate_path) {
-        st = tls_server_new(certificate_path, &s->tls, err);
+    if (st == BNT_OK && o->certificate_path) {
+        st = tls_server_new(o->certificate_path, &s->tls, err);
     }
     if (st == BNT_OK) {
-        st = listen_on_loopback(s, err);
+        st = listen_at(s, err);
     }
     if (st == BNT_OK) {
         st = start_accepting(s, err);
@@ -284,6 +320,14 @@ enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
     }
     *out = s;
     return BNT_OK;
+}
+
+enum bnt_status bnt_mock_server_start(const struct bnt_mock_route *routes,
+                                      const char *certificate_path, struct bnt_mock_server **out,
+                                      struct bnt_err *err)
+{
+    struct bnt_mock_server_options o = {.routes = routes, .certificate_path = certificate_path};
+    return bnt_mock_server_start_with(&o, out, err);
 }
 
 void bnt_mock_server_stop(struct bnt_mock_server *s)
@@ -305,6 +349,13 @@ void bnt_mock_server_stop(struct bnt_mock_server *s)
     }
     pthread_mutex_unlock(&s->lock);
     release(s);
+}
+
+const char *bnt_mock_fault_name(enum bnt_mock_fault fault)
+{
+    static const char *const names[] = {"none", "close",   "reset", "stall",
+                                        "flip", "trickle", "loris"};
+    return names[fault];
 }
 
 const char *bnt_mock_server_url(const struct bnt_mock_server *s)

@@ -3,27 +3,18 @@
  * sent. */
 #include "testkit/suite.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "mock/bnt_mock.h"
+#include "testkit/suites/mock_support.h"
 
 /* ---- what the bodies share ---- */
 
 static const char file[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-enum { FILE_BYTES = sizeof file - 1, ANSWER_BYTES = 8192 };
-
-struct answer {
-    char text[ANSWER_BYTES];
-    size_t len;
-    bool reset; /* the connection ended with an error */
-};
+enum { FILE_BYTES = sizeof file - 1 };
 
 static struct bnt_mock_server *start(const struct bnt_mock_route *routes)
 {
@@ -32,37 +23,9 @@ static struct bnt_mock_server *start(const struct bnt_mock_route *routes)
     return s;
 }
 
-/* One request with more header lines; the answer up to the end of the connection. */
-static struct answer ask(const struct bnt_mock_server *s, const char *path, const char *headers)
+static struct ms_answer ask(const struct bnt_mock_server *s, const char *path, const char *headers)
 {
-    struct answer a = {.len = 0};
-    char request[512];
-    const char *colon = strrchr(bnt_mock_server_url(s), ':');
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_addr = {htonl(INADDR_LOOPBACK)},
-                             .sin_port = htons((uint16_t)strtol(colon + 1, NULL, 10))};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    struct timeval limit = {.tv_usec = 300000};
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    int n =
-        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, headers);
-    assert_int_equal(send(fd, request, (size_t)n, 0), n);
-    ssize_t got;
-    while ((got = recv(fd, a.text + a.len, sizeof a.text - 1 - a.len, 0)) > 0) {
-        a.len += (size_t)got;
-    }
-    a.reset = got < 0;
-    a.text[a.len] = '\0';
-    close(fd);
-    return a;
-}
-
-static const char *body_of(const struct answer *a)
-{
-    const char *end = strstr(a->text, "\r\n\r\n");
-    return end ? end + 4 : "";
+    return ms_ask(bnt_mock_server_url(s), "GET", path, headers);
 }
 
 /* ---- bodies ---- */
@@ -87,9 +50,9 @@ static void ranges_and_if_range(void **state)
     };
     struct bnt_mock_server *s = start(routes);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct answer a = ask(s, "/f", cases[i].headers);
+        struct ms_answer a = ask(s, "/f", cases[i].headers);
         assert_memory_equal(a.text + 9, cases[i].status, 3);
-        assert_string_equal(body_of(&a), cases[i].body);
+        assert_string_equal(ms_body(&a), cases[i].body);
         const char *range = strstr(a.text, "Content-Range: ");
         assert_int_equal(range != NULL, cases[i].content_range != NULL);
         if (range) {
@@ -120,7 +83,7 @@ static void steps_are_played_in_order(void **state)
     struct bnt_mock_server *s = start(routes);
     char head[512];
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
-        struct answer a = ask(s, "/f", "Range: bytes=2-4\r\n");
+        struct ms_answer a = ask(s, "/f", "Range: bytes=2-4\r\n");
         if (!strstr(a.text, want[i])) {
             fail_msg("answer %zu lacks '%s': %s", i, want[i], a.text);
         }
@@ -155,10 +118,10 @@ static void faults_happen_where_they_should(void **state)
         const struct bnt_mock_route routes[] = {
             {.path = "/f", .body = "0123456789", .body_bytes = 10, .steps = steps}, {0}};
         struct bnt_mock_server *s = start(routes);
-        struct answer a = ask(s, "/f", "");
+        struct ms_answer a = ask(s, "/f", "");
         if (!a.reset || cases[i].fault != BNT_MOCK_RESET) {
             /* A reset may overtake the bytes before it. */
-            assert_string_equal(body_of(&a), cases[i].body);
+            assert_string_equal(ms_body(&a), cases[i].body);
         }
         assert_int_equal(a.reset, cases[i].reset);
         bnt_mock_server_stop(s);
