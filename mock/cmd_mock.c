@@ -5,12 +5,12 @@
 #include <stddef.h>
 
 static const struct bnt_cmd *const subs[] = {&mock_cmd_make, &mock_cmd_faults, &mock_cmd_server,
-                                             NULL};
+                                             &mock_cmd_contract, NULL};
 
 const struct bnt_cmd bnt_cmd_mock = {
     .name = "mock",
     .synopsis = "COMMAND ...",
-    .summary = "stand-ins for tests: tiny models, servers that misbehave",
+    .summary = "stand-ins for tests: tiny models, servers that misbehave, contracts",
     .description =
         "Tests of what surrounds a model need not wait for one. A tiny model is a true GGUF that "
         "goes through the same loader, tokenizer and kernels as a trained one; what it says means "

@@ -4,6 +4,7 @@
 
 #include "base/opt.h"
 
+extern const struct bnt_cmd mock_cmd_contract;
 extern const struct bnt_cmd mock_cmd_faults;
 extern const struct bnt_cmd mock_cmd_make;
 extern const struct bnt_cmd mock_cmd_server;

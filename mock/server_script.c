@@ -397,7 +397,7 @@ static enum bnt_status take_document(const struct reading *r)
     return st;
 }
 
-static enum bnt_status parse(struct reading *r, const struct bnt_buf *text)
+static enum bnt_status parse(const struct reading *r, const struct bnt_buf *text)
 {
     yaml_parser_t parser;
     yaml_document_t doc;
@@ -407,8 +407,9 @@ static enum bnt_status parse(struct reading *r, const struct bnt_buf *text)
     yaml_parser_set_input_string(&parser, (const unsigned char *)bnt_buf_view(text), text->len);
     enum bnt_status st;
     if (yaml_parser_load(&parser, &doc)) {
-        r->doc = &doc;
-        st = take_document(r);
+        struct reading inside = *r;
+        inside.doc = &doc;
+        st = take_document(&inside);
         yaml_document_delete(&doc);
     } else {
         st = bnt_err_set(r->err, BNT_E_FILE, "%s:%zu: %s", r->path, parser.problem_mark.line + 1,

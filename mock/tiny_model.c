@@ -27,7 +27,7 @@ struct making {
     enum i2s_layout layout;
     struct gguf_plan plan;
     struct gguf *like;                /* NULL: from scratch */
-    char like_digest[BNT_SHA256_HEX]; /* of its file */
+    char like_digest[BNT_SHA256_HEX]; /* of its header, which is all that is taken */
     char recipe[sizeof((struct bnt_mock_made *)0)->recipe];
     const struct file_fault *fault; /* NULL: a sound file */
 };
@@ -129,7 +129,7 @@ static enum bnt_status settle(struct making *m, struct bnt_err *err)
     return st == BNT_OK ? find_type(r->embd_type, &m->embd_type, err) : st;
 }
 
-/* The command line that makes the same file; what it was like, by its digest. */
+/* The command line that makes the same file; what it was like, by the digest of its header. */
 static void tell_recipe(struct making *m)
 {
     const struct bnt_mock_recipe *r = &m->r;
@@ -402,6 +402,83 @@ static enum bnt_status copy_tensors(struct making *m, const struct shape_dims *f
     return st;
 }
 
+/* What a drawn vocabulary has not, but the other file: as it is, save what speaks of its tokens. */
+static enum bnt_status adopt_other(struct making *m, const struct gguf_plan *drawn, uint64_t n,
+                                   const struct gguf_kv *kv, struct bnt_err *err)
+{
+    static const char id_suffix[] = "_token_id";
+    const size_t suffix = sizeof id_suffix - 1;
+    char key[KEY_BYTES];
+    snprintf(key, sizeof key, "%.*s", (int)kv->key.len, kv->key.data);
+    if (kv->key.len > suffix && strcmp(key + kv->key.len - suffix, id_suffix) == 0) {
+        const struct bnt_buf *end = &gplan_find(drawn, "tokenizer.ggml.eos_token_id")->value;
+        return gplan_add_raw(&m->plan, key, end->data, end->len, err);
+    }
+    const struct gguf_kv *tokens = gguf_find(m->like, "tokenizer.ggml.tokens");
+    bool per_token =
+        kv->type == GGUF_ARR && kv->elem_type == GGUF_F32 && tokens && kv->n == tokens->n;
+    if (!per_token) {
+        return gplan_put_copy(&m->plan, m->like, kv, err);
+    }
+    struct bnt_buf zeros = BNT_BUF(GPLAN_MAX_BYTES);
+    enum bnt_status st = BNT_OK;
+    for (uint64_t i = 0; st == BNT_OK && i < n; i++) {
+        st = gplan_append_number(&zeros, 0, 4, err);
+    }
+    st = st == BNT_OK ? gplan_put_array(&m->plan, key, GGUF_F32, n, &zeros, err) : st;
+    bnt_buf_release(&zeros);
+    return st;
+}
+
+/* A drawn vocabulary under the keys that the other file has, and those that none can do without. */
+static enum bnt_status adopt_vocabulary(struct making *m, uint64_t n, struct bnt_err *err)
+{
+    static const char *const needed[] = {"tokenizer.ggml.model", "tokenizer.ggml.tokens",
+                                         "tokenizer.ggml.token_type", "tokenizer.ggml.merges",
+                                         "tokenizer.ggml.scores"};
+    struct gguf_plan drawn;
+    gplan_init(&drawn);
+    enum bnt_status st = tiny_vocab_put(&drawn, m->r.tokenizer, (uint32_t)n, m->r.seed, err);
+    for (uint64_t i = 0; st == BNT_OK && i < m->like->n_kv; i++) {
+        const struct gguf_kv *kv = &m->like->kv[i];
+        char key[KEY_BYTES];
+        snprintf(key, sizeof key, "%.*s", (int)kv->key.len, kv->key.data);
+        const struct gplan_kv *own = gplan_find(&drawn, key);
+        if (is_tokenizer_key(kv->key)) {
+            st = own ? gplan_add_raw(&m->plan, key, own->value.data, own->value.len, err)
+                     : adopt_other(m, &drawn, n, kv, err);
+        }
+    }
+    for (size_t i = 0; st == BNT_OK && i < sizeof needed / sizeof needed[0]; i++) {
+        const struct gplan_kv *own = gplan_find(&drawn, needed[i]);
+        if (own && !gplan_find(&m->plan, needed[i])) {
+            st = gplan_add_raw(&m->plan, needed[i], own->value.data, own->value.len, err);
+        }
+    }
+    gplan_release(&drawn);
+    return st;
+}
+
+static enum bnt_status digest_header(struct making *m, struct bnt_err *err)
+{
+    struct bnt_mapping map;
+    struct bnt_sha256 *sha = NULL;
+    enum bnt_status st = bnt_map_file(m->r.like, &map, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = bnt_sha256_new(&sha, err);
+    if (st == BNT_OK) {
+        st = bnt_sha256_update(sha, map.data, (size_t)m->like->data_offset, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(sha, m->like_digest, err);
+    }
+    bnt_sha256_free(sha);
+    bnt_unmap(&map);
+    return st;
+}
+
 static enum bnt_status open_like(struct making *m, struct bnt_err *err)
 {
     struct gguf_str arch = {"", 0};
@@ -412,7 +489,7 @@ static enum bnt_status open_like(struct making *m, struct bnt_err *err)
     }
     enum bnt_status st = gguf_open(m->r.like, GGUF_MODE_AUTO, &m->like, err);
     if (st == BNT_OK) {
-        st = bnt_sha256_file(m->r.like, NULL, NULL, m->like_digest, err);
+        st = digest_header(m, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -445,7 +522,7 @@ static enum bnt_status plan_like(struct making *m, struct bnt_err *err)
         st = override_keys(m, &to, err);
     }
     if (st == BNT_OK && m->r.tokenizer) {
-        st = tiny_vocab_put(&m->plan, m->r.tokenizer, (uint32_t)to.n[SHAPE_VOCAB], m->r.seed, err);
+        st = adopt_vocabulary(m, to.n[SHAPE_VOCAB], err);
     }
     if (st == BNT_OK) {
         m->plan.alignment = (uint32_t)m->like->alignment;

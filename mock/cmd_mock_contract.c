@@ -1,0 +1,141 @@
+/* bnt mock contract: the interface of a model as a text, and whether another model keeps it. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/app.h"
+#include "base/file.h"
+#include "base/msg.h"
+#include "engine/model_arg.h"
+#include "mock/cmd_mock_impl.h"
+#include "mock/contract.h"
+
+struct contract_opts {
+    struct bnt_model_arg model;
+    const char *check, *sections, *output;
+    int64_t seed;
+};
+
+static const struct bnt_opt options[] = {
+    BNT_MODEL_ARG_ROWS(struct contract_opts, model),
+    {.kind = BNT_OPT_STR,
+     .long_name = "check",
+     .arg = "FILE",
+     .help = "compare with this contract: a patch on stdout, and exit code 26 when they differ",
+     .offset = offsetof(struct contract_opts, check)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "sections",
+     .arg = "LIST",
+     .help = "format,metadata,tensors,numbers,tokenizer,text,errors,behaviour or all",
+     .offset = offsetof(struct contract_opts, sections),
+     .def = "all"},
+    {.kind = BNT_OPT_INT,
+     .long_name = "seed",
+     .arg = "N",
+     .help = "of the texts that go through the tokenizer",
+     .offset = offsetof(struct contract_opts, seed),
+     .def = "1",
+     .max = 9007199254740992},
+    {.kind = BNT_OPT_STR,
+     .short_name = 'o',
+     .long_name = "output",
+     .arg = "FILE",
+     .help = "write the contract here, whole or not at all (default: stdout)",
+     .offset = offsetof(struct contract_opts, output)},
+    BNT_OPT_END,
+};
+
+static enum bnt_status write_out(const char *path, const struct bnt_buf *text, struct bnt_err *err)
+{
+    struct bnt_durable d;
+    if (!path) {
+        fwrite(bnt_buf_view(text), 1, text->len, stdout);
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_durable_open(&d, path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = bnt_durable_write(&d, bnt_buf_view(text), text->len, err);
+    if (st == BNT_OK) {
+        st = bnt_durable_commit(&d, 0644, err);
+    }
+    bnt_durable_release(&d);
+    return st;
+}
+
+static enum bnt_status derive(const struct contract_opts *o, const char *path, struct bnt_err *err)
+{
+    struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
+    unsigned sections;
+    enum bnt_status st = bnt_contract_sections(o->sections, &sections, err);
+    if (st == BNT_OK) {
+        st = bnt_contract_derive(path, sections, (uint64_t)o->seed, &text, err);
+    }
+    if (st == BNT_OK) {
+        st = write_out(o->output, &text, err);
+    }
+    bnt_buf_release(&text);
+    return st;
+}
+
+static enum bnt_status check(const struct contract_opts *o, const struct bnt_model_ref *ref,
+                             struct bnt_err *err)
+{
+    struct bnt_buf patch = BNT_BUF(2 * BNT_CONTRACT_MAX_BYTES);
+    enum bnt_status st = bnt_contract_check(o->check, ref->path, &patch, err);
+    fwrite(bnt_buf_view(&patch), 1, patch.len, stdout);
+    bnt_buf_release(&patch);
+    if (st == BNT_OK) {
+        bnt_msg_note("%s (kind: %s) keeps the contract %s", ref->path, ref->kind, o->check);
+    }
+    return st;
+}
+
+static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    const struct contract_opts *o = opts;
+    struct bnt_model_arg model = o->model;
+    struct bnt_model_ref ref;
+    struct bnt_err err = {0};
+    bool mock = false;
+    if (argc > 1 || (argc == 1 && model.name) || (o->check && o->output)) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt mock contract [--check CONTRACT] MODEL",
+                            "one model at a time, and either --check or --output");
+    }
+    model.name = argc == 1 ? argv[0] : model.name;
+    /* That a mock keeps a contract is what --check is for; none may be derived from one unasked. */
+    model.allow_mock = model.allow_mock || (o->check && !model.real_model);
+    enum bnt_status st = bnt_model_arg_resolve(app, &model, &ref, &mock, &err);
+    if (st == BNT_OK && o->check) {
+        st = check(o, &ref, &err);
+        return st == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+    }
+    if (st == BNT_OK && mock) {
+        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+    }
+    if (st == BNT_OK) {
+        st = derive(o, ref.path, &err);
+    }
+    return st == BNT_OK ? bnt_model_arg_exit(st, mock) : bnt_msg_error(&err);
+}
+
+const struct bnt_cmd mock_cmd_contract = {
+    .name = "contract",
+    .synopsis = "[OPTIONS] [MODEL]",
+    .summary = "the interface of a model as a text; does another one keep it?",
+    .description =
+        "Derives from a model what tests of its surroundings rely on: metadata keys and types, "
+        "tensor names, types and shapes as functions of the model's numbers, tokenizer facts with "
+        "500 texts drawn from a seed, what bad input is refused with, determinism and stop rules. "
+        "Not its weights, nor what they say.\n\n"
+        "With --check the sections of an existing contract are derived again and compared; lines "
+        "that are new and lines that are gone both count. A mock is welcome there; to derive a "
+        "contract from one takes --allow-mock.",
+    .examples = "  bnt mock contract model.gguf -o model.contract      # once, from the real one\n"
+                "  bnt mock make --like model.gguf -o tiny.gguf        # a stand-in\n"
+                "  bnt mock contract --check model.contract tiny.gguf  # exit code 26: it is none",
+    .opts = options,
+    .opts_size = sizeof(struct contract_opts),
+    .run = run,
+};

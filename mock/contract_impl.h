@@ -1,0 +1,29 @@
+/* What the parts of a contract share: contract.c has the frame and the file's header,
+ * contract_text.c the tokenizer, contract_errors.c and contract_behaviour.c what the engine says.
+ */
+#ifndef BNT_MOCK_CONTRACT_IMPL_H
+#define BNT_MOCK_CONTRACT_IMPL_H
+
+#include "engine/bnt_infer.h"
+#include "mock/contract.h"
+
+struct derivation {
+    const char *path;
+    const struct gguf *g;
+    struct bnt_model *model; /* NULL where only header sections are wanted */
+    uint64_t seed;
+    struct bnt_buf *out;
+};
+
+enum { CONTRACT_N_CTX = 64 }; /* positions of the sessions that are asked */
+
+enum bnt_status contract_tokenizer(struct derivation *d, struct bnt_err *err);
+enum bnt_status contract_text(struct derivation *d, struct bnt_err *err);
+enum bnt_status contract_errors(struct derivation *d, struct bnt_err *err);
+enum bnt_status contract_behaviour(struct derivation *d, struct bnt_err *err);
+
+/* Text in quotes, one line of printable ASCII whatever it is. */
+enum bnt_status contract_quote(struct bnt_buf *out, const char *text, size_t n,
+                               struct bnt_err *err);
+
+#endif
