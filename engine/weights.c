@@ -191,7 +191,7 @@ static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *
     if (BNT_FAULT(i2s_scale)) {
         w->scale = 1.0f / w->scale;
     }
-    if (st == BNT_OK && !isfinite(w->scale)) {
+    if (st == BNT_OK && !isfinite(w->scale) && !BNT_FAULT(scale_unchecked)) {
         st = gguf_fail(err, GGUF_FAULT_SCALE, "%s: tensor %.*s has scale %g", m->gguf->path,
                        (int)w->tensor->name.len, w->tensor->name.data, (double)w->scale);
     }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "fetch/dyn_lib.h"
+#include "base/dyn_lib.h"
 
 #define LIBRARY "libcurl.so.4"
 
@@ -22,7 +22,7 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
 /* Fill every slot of the table. NULL, or what is missing. */
 static const char *load(void)
 {
-    const struct dyn_symbol symbols[] = {
+    const struct bnt_dyn_symbol symbols[] = {
         {"curl_global_init", &lib.global_init},
         {"curl_easy_init", &lib.easy_init},
         {"curl_easy_setopt", &lib.easy_setopt},
@@ -40,7 +40,7 @@ static const char *load(void)
         {"curl_slist_append", &lib.slist_append},
         {"curl_slist_free_all", &lib.slist_free_all},
     };
-    return dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
+    return bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
 }
 
 static const char *variable(const char *name)

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "fetch/dyn_lib.h"
+#include "base/dyn_lib.h"
 
 #define LIBRARY "libmicrohttpd.so.12"
 
@@ -13,7 +13,7 @@ static bool loaded;
 
 enum bnt_status mhd_lib_load(const struct mhd_lib **out, struct bnt_err *err)
 {
-    const struct dyn_symbol symbols[] = {
+    const struct bnt_dyn_symbol symbols[] = {
         {"MHD_start_daemon", &lib.start_daemon},
         {"MHD_quiesce_daemon", &lib.quiesce_daemon},
         {"MHD_stop_daemon", &lib.stop_daemon},
@@ -27,7 +27,7 @@ enum bnt_status mhd_lib_load(const struct mhd_lib **out, struct bnt_err *err)
         {"MHD_destroy_response", &lib.destroy_response},
     };
     const char *missing =
-        loaded ? NULL : dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
+        loaded ? NULL : bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
     if (missing) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_UNSUPPORTED, "serving needs libmicrohttpd: %s", missing);

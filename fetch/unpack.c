@@ -11,7 +11,6 @@
  */
 #include "fetch/unpack.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -25,6 +24,7 @@
 #include <archive_entry.h>
 
 #include "base/fault.h"
+#include "base/dyn_lib.h"
 #include "base/file.h"
 
 #define LIBRARY "libarchive.so.13"
@@ -68,13 +68,9 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
     return st;
 }
 
-/* dlsym gives an object pointer; copying its bytes is how POSIX makes it a function. */
 static enum bnt_status load(struct archive_lib *lib, struct bnt_err *err)
 {
-    const struct {
-        const char *name;
-        void *slot;
-    } symbols[] = {
+    const struct bnt_dyn_symbol symbols[] = {
         {"archive_read_new", &lib->read_new},
         {"archive_read_free", &lib->read_free},
         {"archive_read_support_format_tar", &lib->format_tar},
@@ -89,18 +85,8 @@ static enum bnt_status load(struct archive_lib *lib, struct bnt_err *err)
         {"archive_entry_hardlink", &lib->hardlink},
         {"archive_entry_filetype", &lib->filetype},
     };
-    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL); /* stays until the process ends */
-    if (!handle) {
-        return no_library(dlerror(), err);
-    }
-    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *address = dlsym(handle, symbols[i].name);
-        if (!address) {
-            return no_library(symbols[i].name, err);
-        }
-        memcpy(symbols[i].slot, &address, sizeof address);
-    }
-    return BNT_OK;
+    const char *missing = bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
+    return missing ? no_library(missing, err) : BNT_OK;
 }
 
 static enum bnt_status archive_error(const struct unpacking *u, struct bnt_err *err)

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "mock/http_reply.h"
 #include "mock/tls_server.h"
 
@@ -116,7 +117,7 @@ static size_t note_request(struct bnt_mock_server *s, const struct bnt_mock_rout
     if (r->steps) {
         size_t *played = &s->played[r - s->routes];
         *step = r->steps[*played];
-        *played += r->steps[*played + 1].status != 0;
+        *played += r->steps[*played + 1].status != 0 && !BNT_FAULT(mock_step);
     }
     pthread_mutex_unlock(&s->lock);
     return number;

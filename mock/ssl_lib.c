@@ -1,9 +1,9 @@
 /* The table of libssl's functions. */
 #include "mock/ssl_lib.h"
 
-#include <dlfcn.h>
 #include <stdbool.h>
-#include <string.h>
+
+#include "base/dyn_lib.h"
 
 #define LIBRARY "libssl.so.3"
 
@@ -17,14 +17,9 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
                        what);
 }
 
-/* Fill every slot of the table; the name of what is missing, or NULL. dlsym gives an object
- * pointer; copying its bytes is how POSIX makes it a function. */
-static const char *fill(void *handle)
+enum bnt_status ssl_lib_load(const struct ssl_lib **out, struct bnt_err *err)
 {
-    const struct {
-        const char *name;
-        void *slot;
-    } symbols[] = {
+    const struct bnt_dyn_symbol symbols[] = {
         {"TLS_server_method", &lib.server_method},
         {"SSL_CTX_new", &lib.ctx_new},
         {"SSL_CTX_free", &lib.ctx_free},
@@ -38,24 +33,9 @@ static const char *fill(void *handle)
         {"SSL_write", &lib.write},
         {"SSL_shutdown", &lib.shutdown},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *address = dlsym(handle, symbols[i].name);
-        if (!address) {
-            return symbols[i].name;
-        }
-        memcpy(symbols[i].slot, &address, sizeof address);
-    }
-    return NULL;
-}
-
-enum bnt_status ssl_lib_load(const struct ssl_lib **out, struct bnt_err *err)
-{
     if (!loaded) {
-        void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-        if (!handle) {
-            return no_library(dlerror(), err);
-        }
-        const char *missing = fill(handle);
+        const char *missing =
+            bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
         if (missing) {
             return no_library(missing, err);
         }

@@ -429,4 +429,4 @@ static const struct suite_test tests[] = {
      .body = patches_turn_one_text_into_the_other},
     {0},
 };
-const struct suite suite_contract = {"contract", tests};
+const struct suite suite_contract = {"contract", tests, "contract_drift"};

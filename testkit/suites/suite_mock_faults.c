@@ -253,4 +253,5 @@ static const struct suite_test tests[] = {
     {.name = "mock_fault_unknown_names_its_neighbour", .body = unknown_fault_names_its_neighbour},
     {0},
 };
-const struct suite suite_mock_faults = {"mock_faults", tests};
+const struct suite suite_mock_faults = {
+    "mock_faults", tests, "scale_unchecked gguf_bounds gguf_version gguf_duplicate gguf_count"};

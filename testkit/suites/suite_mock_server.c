@@ -211,4 +211,4 @@ static const struct suite_test tests[] = {
      .body = addresses_that_are_none_are_refused},
     {0},
 };
-const struct suite suite_mock_server = {"mock_server", tests};
+const struct suite suite_mock_server = {"mock_server", tests, "mock_step"};

@@ -1,10 +1,10 @@
 /* dlopen and dlsym. */
-#include "fetch/dyn_lib.h"
+#include "base/dyn_lib.h"
 
 #include <dlfcn.h>
 #include <string.h>
 
-const char *dyn_lib_load(const char *file, const struct dyn_symbol *symbols, size_t n)
+const char *bnt_dyn_lib_load(const char *file, const struct bnt_dyn_symbol *symbols, size_t n)
 {
     void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
