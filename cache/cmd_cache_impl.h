@@ -9,7 +9,7 @@
 
 extern const struct bnt_cmd cmd_cache_rm, cmd_cache_pin, cmd_cache_unpin, cmd_cache_gc,
     cmd_cache_stats, cmd_cache_key, cmd_cache_verify, cmd_cache_demote, cmd_cache_export,
-    cmd_cache_import, cmd_cache_serve;
+    cmd_cache_import, cmd_cache_serve, cmd_cache_tree;
 
 /* Print a JSON value (NULL: it could not be made) and drop it. */
 enum bnt_status cmd_cache_print_json(json_t *value);

@@ -7,6 +7,7 @@
 #include "base/msg.h"
 #include "base/opt.h"
 #include "fetch/commands.h"
+#include "fetch/lock_trees.h"
 #include "fetch/project.h"
 
 struct lock_cmd_opts {
@@ -74,6 +75,9 @@ static enum bnt_status lock_one(struct locking *l, const struct manifest_model *
     bnt_progress_begin(&l->progress, model->name, 0, true);
     enum bnt_status st = project_lock(&l->project, model, refresh, &l->opts, err);
     bnt_progress_end(&l->progress);
+    if (st == BNT_OK && !refresh) {
+        st = lock_trees_fill(&l->project.lock, model->name, l->opts.cache, err);
+    }
     const json_t *after = lockfile_entry(&l->project.lock, model->name);
     if (st == BNT_OK && !json_equal(before, after)) {
         l->changed++;
@@ -176,9 +180,10 @@ const struct bnt_cmd bnt_cmd_lock = {
     .summary = "write down which bytes the models of bnt.yml are",
     .description =
         "Writes bnt.lock beside the manifest bnt.yml: of every file of every model its size\n"
-        "and sha256. What the manifest does not say is learned from the content, which is\n"
-        "fetched into the cache. An entry that still fits the manifest stays as it is; bnt\n"
-        "update looks at the sources again. Commit both files.\n"
+        "and sha256, and the root of its chunk tree when the cache has the content. What the\n"
+        "manifest does not say is learned from the content, which is fetched into the cache.\n"
+        "An entry that still fits the manifest stays as it is but for a root that is known\n"
+        "now; bnt update looks at the sources again. Commit both files.\n"
         "\n"
         "Exit codes by cause, as bnt fetch; 5 a manifest or a lock file that is not right.",
     .examples = "  bnt lock                         # after a change of bnt.yml\n"

@@ -110,17 +110,26 @@ static bool texts_only(const json_t *array)
     return json_is_array(array);
 }
 
+static bool is_digest(const char *text)
+{
+    return text && bnt_sha256_is_hex(text) && !strpbrk(text, "ABCDEF");
+}
+
 static enum bnt_status check_file(const struct reader *r, const json_t *file)
 {
     const char *sha256 = json_string_value(json_object_get(file, "sha256"));
-    if (!json_is_object(file) || !only_keys(file, ",path,size,sha256,mirrors,")) {
-        return bad(r, "a file has path, size, sha256 and mirrors, and nothing else");
+    const json_t *tree = json_object_get(file, "tree");
+    if (!json_is_object(file) || !only_keys(file, ",path,size,sha256,tree,mirrors,")) {
+        return bad(r, "a file has path, size, sha256, tree and mirrors, and nothing else");
     }
     if (!json_is_string(json_object_get(file, "path"))) {
         return bad(r, "a file without a path");
     }
-    if (!sha256 || !bnt_sha256_is_hex(sha256) || strpbrk(sha256, "ABCDEF")) {
+    if (!is_digest(sha256)) {
         return bad(r, "sha256 is not 64 digits in lower case");
+    }
+    if (tree && !is_digest(json_string_value(tree))) {
+        return bad(r, "tree is not 64 digits in lower case");
     }
     if (json_integer_value(json_object_get(file, "size")) <= 0) {
         return bad(r, "size is not a number of bytes");
@@ -357,6 +366,7 @@ struct lock_file lockfile_file(const json_t *entry, size_t i)
         .path = json_string_value(json_object_get(file, "path")),
         .sha256 = json_string_value(json_object_get(file, "sha256")),
         .size = (uint64_t)json_integer_value(json_object_get(file, "size")),
+        .tree = json_string_value(json_object_get(file, "tree")),
     };
 }
 
@@ -508,6 +518,16 @@ enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *m
     return json_array_append_new(json_object_get(entry, "files"), value) == 0
                ? BNT_OK
                : bnt_err_nomem(err, LOCKFILE_FILE, 0);
+}
+
+enum bnt_status lockfile_entry_tree(json_t *entry, size_t i, const char *root, struct bnt_err *err)
+{
+    json_t *files = json_object_get(entry, "files"), *file = json_array_get(files, i);
+    json_t *with =
+        json_pack("{s:O, s:O, s:O, s:s, s:O}", "path", json_object_get(file, "path"), "size",
+                  json_object_get(file, "size"), "sha256", json_object_get(file, "sha256"), "tree",
+                  root, "mirrors", json_object_get(file, "mirrors"));
+    return json_array_set_new(files, i, with) == 0 ? BNT_OK : bnt_err_nomem(err, LOCKFILE_FILE, 0);
 }
 
 enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry,

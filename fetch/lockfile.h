@@ -7,17 +7,19 @@
  *         "bitnet-2b": {
  *           "source": "https://example.org/bitnet/ggml-model-i2_s.gguf",
  *           "files": [
- *             {"path": "ggml-model-i2_s.gguf", "size": 1187801280, "sha256": "42...", "mirrors":
- * []}
+ *             {"path": "ggml-model-i2_s.gguf", "size": 1187801280, "sha256": "42...",
+ *              "tree": "9b...", "mirrors": []}
  *           ]
  *         }
  *       }
  *     }
  *
  * A model of the hub has "revision" after its source: the commit that its revision was; one of a
- * registry has the digest of its manifest there. It holds no
- * secret: the query of a URL is recorded as digits of its digest. A lock that lies
- * costs bandwidth, never correctness: content is always compared with its digest. */
+ * registry has the digest of its manifest there. "tree" is the root of the chunk tree
+ * (cache/tree.c), there when whoever locked the file had its content; it proves the tree by which
+ * an update moves chunks. The file holds no secret: the query of a URL is recorded as digits of its
+ * digest. A lock that lies costs bandwidth, never correctness: content is always compared with its
+ * digest. */
 #ifndef BNT_FETCH_LOCKFILE_H
 #define BNT_FETCH_LOCKFILE_H
 
@@ -40,7 +42,8 @@ struct lockfile {
 struct lock_file {
     const char *path; /* NULL in an entry that is made: as the manifest says */
     const char *sha256;
-    uint64_t size; /* bytes */
+    uint64_t size;    /* bytes */
+    const char *tree; /* root of the chunk tree; NULL: not known */
 };
 
 /* Read the lock file in `dir`; none is an empty one. Errors: FILE with "bnt.lock:line: what",
@@ -69,6 +72,8 @@ enum bnt_status lockfile_entry_revision(json_t *entry, const char *commit, struc
 /* Add file `i` of the model to a new entry. */
 enum bnt_status lockfile_entry_add(json_t *entry, const struct manifest_model *model, size_t i,
                                    const struct lock_file *file, struct bnt_err *err);
+/* Note the root of the chunk tree of file `i` of a new entry; it has none yet. */
+enum bnt_status lockfile_entry_tree(json_t *entry, size_t i, const char *root, struct bnt_err *err);
 /* Set the model's entry; takes it, also on failure. */
 enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry,
                              struct bnt_err *err);

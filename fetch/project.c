@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/opt.h"
 #include "fetch/asked.h"
+#include "fetch/lock_trees.h"
 #include "fetch/project_family.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
@@ -330,6 +331,9 @@ enum bnt_status project_lock(struct project *p, const struct manifest_model *mod
             st = st == BNT_OK ? st : at_line(p, &model->source, err);
         }
     }
+    if (st == BNT_OK) {
+        st = lock_trees_carry(opts->cache, lockfile_entry(&p->lock, model->name), entry, err);
+    }
     if (st != BNT_OK) {
         json_decref(entry);
         (void)project_grow_from_lock(p, model, NULL);
@@ -447,6 +451,7 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
     fetch.name = model->files[i].cache_name;
     fetch.sha256 = locked.sha256;
     fetch.size = locked.size;
+    fetch.tree = locked.tree;
     fetch.move_name = true;
     enum bnt_status st = fetch_any(&w, &fetch, out, err);
     if (st == BNT_E_DIGEST && err) {
@@ -459,5 +464,5 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
                          (unsigned long long)out->entry.size);
         bnt_err_hint(err, "make it again: bnt lock");
     }
-    return st;
+    return st == BNT_OK ? lock_trees_check(opts->cache, fetch.name, &locked, err) : st;
 }

@@ -48,8 +48,8 @@ enum bnt_status project_settle(struct project *p, const struct manifest_model *m
                                const struct project_opts *opts, struct bnt_err *err);
 
 /* Bring file `i` of a model that is locked into the cache, under its name, from the source or, when
- * that fails, a mirror. Errors: those of bnt_fetch, of the source; FILE a size that the lock
- * contradicts. */
+ * that fails, a mirror. Errors: those of bnt_fetch, of the source; FILE a size or a chunk tree
+ * that the lock contradicts. */
 enum bnt_status project_fetch(const struct project *p, const struct manifest_model *model, size_t i,
                               const struct project_opts *opts, struct bnt_fetch_result *out,
                               struct bnt_err *err);

@@ -324,6 +324,49 @@ static void another_cache_gives_its_tree(void **state)
     release(&old), release(&new);
 }
 
+/* ---- a project ---- */
+
+/* The team's way: a web server with the sidecar that `bnt cache tree` writes, manifest and lock. */
+static void a_project_is_updated_by_chunks(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], sidecar[BNT_PATH_MAX], dir[BNT_PATH_MAX], text[1024];
+    struct bnt_mock_route routes[3];
+    struct bnt_buf tree = BNT_BUF(BNT_CHUNK_TREE_MAX_BYTES);
+    struct suite_output o;
+    struct version old = fetched_first(), new = next_version(&old, "24", 0);
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c"), 1), 0);
+    int fd = open(fixture_path(path, "new.gguf"), O_WRONLY | O_CREAT, 0644);
+    assert_int_equal(bnt_write_all(fd, new.bytes, new.n, "test", NULL), BNT_OK);
+    close(fd);
+    fixture_path(sidecar, "new.gguf.bnttree");
+    const char *const make_tree[] = {suite_bnt(), "cache", "tree", path, "-o", sidecar, NULL};
+    suite_run(make_tree, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, 0);
+    suite_output_release(&o);
+    assert_int_equal(bnt_file_read(sidecar, &tree, NULL), BNT_OK);
+    struct bnt_mock_server *s = serve(&new, &tree, routes);
+    snprintf(text, sizeof text, "models:\n  m:\n    source: %s/m.gguf\n    sha256: %s\n",
+             bnt_mock_server_url(s), new.digest);
+    fixture_write(fixture_path(path, "bnt.yml"), text);
+    snprintf(
+        text, sizeof text,
+        "{\"schema\": 1, \"models\": {\"m\": {\"source\": \"%s/m.gguf\", \"files\": [{\"path\": "
+        "\"m.gguf\", \"size\": %zu, \"sha256\": \"%s\", \"tree\": \"%s\", \"mirrors\": []}]}}}",
+        bnt_mock_server_url(s), new.n, new.digest, new.root);
+    fixture_write(fixture_path(path, "bnt.lock"), text);
+    const char *const fetch_locked[] = {suite_bnt(), "fetch", "--locked", NULL};
+    suite_run(fetch_locked, suite_scratch(), 0, &o);
+    if (o.exit != 0) {
+        fail_msg("%s", o.err);
+    }
+    suite_output_release(&o);
+    assert_int_equal(bnt_mock_server_body_bytes(s), 2 * (uint64_t)CHUNK + tree.len);
+    bnt_mock_server_stop(s);
+    bnt_buf_release(&tree);
+    release(&old), release(&new);
+}
+
 /* ---- parts ---- */
 
 static void too_many_holes_are_joined(void **state)
@@ -370,6 +413,7 @@ static const struct suite_test tests[] = {
      .body = a_damaged_chunk_is_not_carried_over},
     {.name = "delta_trees_lie_beside_files_and_blobs", .body = trees_lie_beside_files_and_blobs},
     {.name = "delta_another_cache_gives_its_tree", .body = another_cache_gives_its_tree},
+    {.name = "delta_a_project_is_updated_by_chunks", .body = a_project_is_updated_by_chunks},
     {.name = "delta_too_many_holes_are_joined", .body = too_many_holes_are_joined},
     {0},
 };

@@ -71,6 +71,16 @@ static void assert_named(const char *name, const char *text)
     fixture_assert_holds(path, text);
 }
 
+/* The root of the chunk tree of a text. */
+static void tree_of(const char *text, char root[BNT_SHA256_HEX])
+{
+    struct bnt_chunk_tree *t;
+    assert_int_equal(bnt_chunk_tree_new(&t, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_update(t, text, strlen(text), NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_root(t, root, NULL), BNT_OK);
+    bnt_chunk_tree_free(t);
+}
+
 static const char manifest_ab[] = "models:\n  b:\n    source: b.gguf\n    groups: [ci]\n"
                                   "  a:\n    source: .\n    files: [a.gguf, sub.json]\n";
 
@@ -87,20 +97,27 @@ static void make_ab(void)
 static void lock_is_sorted_one_line_per_file_and_stable(void **state)
 {
     (void)state;
-    char aa[BNT_SHA256_HEX], bb[BNT_SHA256_HEX], sub[BNT_SHA256_HEX], want[1024];
+    char aa[BNT_SHA256_HEX], bb[BNT_SHA256_HEX], sub[BNT_SHA256_HEX], want[2048];
+    char aa_tree[BNT_SHA256_HEX], bb_tree[BNT_SHA256_HEX], sub_tree[BNT_SHA256_HEX];
     make_ab();
+    tree_of("aa", aa_tree);
+    tree_of("bb", bb_tree);
+    tree_of("{}", sub_tree);
     fixture_digest("aa", aa);
     fixture_digest("bb", bb);
     fixture_digest("{}", sub);
     snprintf(want, sizeof want,
              "{\n  \"schema\": 1,\n  \"models\": {\n    \"a\": {\n      \"source\": \".\",\n"
              "      \"files\": [\n"
-             "        {\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []},\n"
-             "        {\"path\": \"sub.json\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []}\n"
+             "        {\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", \"tree\": \"%s\", "
+             "\"mirrors\": []},\n"
+             "        {\"path\": \"sub.json\", \"size\": 2, \"sha256\": \"%s\", \"tree\": \"%s\", "
+             "\"mirrors\": []}\n"
              "      ]\n    },\n    \"b\": {\n      \"source\": \"b.gguf\",\n      \"files\": [\n"
-             "        {\"path\": \"b.gguf\", \"size\": 2, \"sha256\": \"%s\", \"mirrors\": []}\n"
+             "        {\"path\": \"b.gguf\", \"size\": 2, \"sha256\": \"%s\", \"tree\": \"%s\", "
+             "\"mirrors\": []}\n"
              "      ]\n    }\n  }\n}\n",
-             aa, sub, bb);
+             aa, aa_tree, sub, sub_tree, bb, bb_tree);
     for (int i = 0; i < 2; i++) {
         BNT(0, "lock");
         char *lock = lock_text();
@@ -358,6 +375,96 @@ static void what_cannot_fit_is_refused_before_the_first_byte(void **state)
     bnt_mock_server_stop(s);
 }
 
+/* ---- chunk trees ---- */
+
+/* The lock file of one file "aa"; `tree` is its line's part with the root, or "". */
+static void write_lock(const char *tree)
+{
+    char digest[BNT_SHA256_HEX], text[1024];
+    fixture_digest("aa", digest);
+    snprintf(text, sizeof text,
+             "{\"schema\": 1, \"models\": {\"a\": {\"source\": \"a.gguf\", \"files\": [\n"
+             "{\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", %s\"mirrors\": []}]}}}\n",
+             digest, tree);
+    write_file(LOCKFILE_FILE, text);
+}
+
+static void chunk_tree_is_filled_when_it_is_known_and_never_fetched(void **state)
+{
+    (void)state;
+    char digest[BNT_SHA256_HEX], root[BNT_SHA256_HEX], manifest[512];
+    fixture_digest("aa", digest);
+    tree_of("aa", root);
+    snprintf(manifest, sizeof manifest,
+             "models:\n  a:\n    source: a.gguf\n    sha256: %s\n    size: 2\n", digest);
+    write_file(MANIFEST_FILE, manifest);
+    BNT(0, "lock"); /* the file is not even there */
+    assert_lock_has("\"tree\"", false);
+    write_file("a.gguf", "aa");
+    BNT(0, "fetch", "--locked"); /* a lock file without roots is as good as before */
+    BNT(0, "update", "--check");
+    assert_lock_has("\"tree\"", false);
+    BNT(0, "lock");
+    assert_lock_has(root, true);
+    BNT(0, "fetch", "--locked");
+    BNT(0, "update", "--check");
+    char dir[BNT_PATH_MAX];
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "empty"), 1), 0);
+    BNT(0, "update", "--check"); /* who does not know the content does not contradict */
+    BNT(0, "update");
+    assert_lock_has(root, true);
+}
+
+static void chunk_tree_that_contradicts_is_an_error(void **state)
+{
+    (void)state;
+    char wrong[BNT_SHA256_HEX], part[128], root[BNT_SHA256_HEX];
+    tree_of("aa", root);
+    fixture_digest("something else", wrong);
+    snprintf(part, sizeof part, "\"tree\": \"%s\", ", wrong);
+    write_file("a.gguf", "aa");
+    write_file(MANIFEST_FILE, "models:\n  a:\n    source: a.gguf\n");
+    write_lock(part);
+    for (int i = 0; i < 2; i++) { /* the content is new, then it is there */
+        assert_non_null(strstr(BNT(5, "fetch", "--locked"), "has the chunk tree"));
+    }
+    BNT(0, "lock"); /* as the hint says */
+    assert_lock_has(root, true);
+    BNT(0, "fetch", "--locked");
+    write_lock("\"tree\": 7, ");
+    assert_non_null(strstr(BNT(5, "fetch", "--locked"), "bnt.lock:2: a: tree is not 64 digits"));
+}
+
+/* `bnt cache tree` prints what the lock file has, of the cache and of a file. */
+static void command_prints_the_chunk_tree(void **state)
+{
+    (void)state;
+    char root[BNT_SHA256_HEX], line[BNT_SHA256_HEX + 1], tree[BNT_PATH_MAX];
+    struct suite_output o;
+    struct bnt_buf bytes = BNT_BUF(BNT_CHUNK_TREE_MAX_BYTES);
+    struct bnt_chunk_tree *t;
+    tree_of("aa", root);
+    snprintf(line, sizeof line, "%s\n", root);
+    write_file("a.gguf", "aa");
+    BNT(0, "fetch", "-q", "a.gguf");
+    static const char *const words[][4] = {{"a"}, {"a.gguf"}, {"./a.gguf", "-o", "a.bnttree"}};
+    for (size_t i = 0; i < 3; i++) {
+        const char *argv[] = {suite_bnt(), "cache",     "tree", words[i][0],
+                              words[i][1], words[i][2], NULL};
+        suite_run(argv, suite_scratch(), 0, &o);
+        assert_int_equal(o.exit, 0);
+        assert_string_equal(o.out, line);
+        suite_output_release(&o);
+    }
+    assert_int_equal(bnt_file_read(fixture_path(tree, "a.bnttree"), &bytes, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_decode(bytes.data, bytes.len, &t, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_size(t), 2);
+    bnt_chunk_tree_free(t);
+    bnt_buf_release(&bytes);
+    BNT(8, "cache", "tree", "nothing");
+    BNT(2, "cache", "tree");
+}
+
 static const struct suite_test tests[] = {
     {.name = "lockfile_what_cannot_fit_is_refused_before_the_first_byte",
      .body = what_cannot_fit_is_refused_before_the_first_byte},
@@ -377,6 +484,11 @@ static const struct suite_test tests[] = {
     {.name = "lockfile_holds_no_signature", .body = lock_holds_no_signature},
     {.name = "lockfile_known_digest_and_size_lock_without_the_network",
      .body = known_digest_and_size_lock_without_the_network},
+    {.name = "lockfile_chunk_tree_is_filled_when_it_is_known_and_never_fetched",
+     .body = chunk_tree_is_filled_when_it_is_known_and_never_fetched},
+    {.name = "lockfile_chunk_tree_that_contradicts_is_an_error",
+     .body = chunk_tree_that_contradicts_is_an_error},
+    {.name = "lockfile_command_prints_the_chunk_tree", .body = command_prints_the_chunk_tree},
     {0},
 };
 const struct suite suite_lockfile = {"lockfile", tests, "lock_digest"};
