@@ -89,7 +89,7 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all help FORCE
-all: $(B)/bnt $(B)/bnt-suites ## build bnt and bnt-suites into build/<config>/
+all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so ## build bnt and bnt-suites into build/<config>/
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,10 @@ $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 
 $(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
 	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+
+# Preloaded by a test: without the flags of sanitizers, which are for programs.
+$(B)/no_locks.so: testkit/preload/no_locks.c $(B)/flags
+	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)

@@ -24,10 +24,15 @@ void bnt_file_fault(bnt_file_fault_fn *fn)
     fault_fn = fn;
 }
 
+int bnt_file_step(enum bnt_file_step step, size_t *n)
+{
+    return fault_fn ? fault_fn(step, n) : 0;
+}
+
 /* True when the step fails by order of a test; errno is set. */
 static bool faulty(enum bnt_file_step step, size_t *n)
 {
-    int code = fault_fn ? fault_fn(step, n) : 0;
+    int code = bnt_file_step(step, n);
     if (code != 0) {
         errno = code;
     }

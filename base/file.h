@@ -58,9 +58,17 @@ int bnt_file_unlink(const char *path);
 /* For tests: called before each such step; a result other than 0 is the errno with which it fails.
  * A write may be cut short by lowering *n (NULL for the other steps). NULL takes it away. Set while
  * no other thread writes. */
-enum bnt_file_step { BNT_FILE_WRITE, BNT_FILE_SYNC, BNT_FILE_RENAME, BNT_FILE_UNLINK };
+enum bnt_file_step {
+    BNT_FILE_WRITE,
+    BNT_FILE_SYNC,
+    BNT_FILE_RENAME,
+    BNT_FILE_UNLINK,
+    BNT_FILE_DB, /* a write, a sync or a truncation within a database; *n as of a write */
+};
 typedef int bnt_file_fault_fn(enum bnt_file_step step, size_t *n);
 void bnt_file_fault(bnt_file_fault_fn *fn);
+/* For who writes by other ways: 0, or the errno with which the step is to fail. */
+int bnt_file_step(enum bnt_file_step step, size_t *n);
 
 /* A read-only mapping of a whole regular file. */
 struct bnt_mapping {

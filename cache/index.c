@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/guard_vfs.h"
+
 static const char schema[] =
     "CREATE TABLE blob("
     "  digest TEXT PRIMARY KEY CHECK(length(digest) = 64),"
@@ -227,7 +229,7 @@ enum bnt_status index_open(const char *path, struct cache_index **out, bool *fre
     }
     enum bnt_status st = bnt_path_format(ix->path, err, "%s", path);
     if (st == BNT_OK && sqlite3_open_v2(path, &ix->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                                        NULL) != SQLITE_OK) {
+                                        guard_vfs()) != SQLITE_OK) {
         st = index_error(ix, "open it", err);
     }
     int version = 0;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "cache/guard_vfs.h"
 
 #define BUSY_MS 10000
 
@@ -72,7 +73,8 @@ enum bnt_status net_db_finish(sqlite3 *db, enum bnt_status st, struct bnt_err *e
 
 static enum bnt_status try_open(const char *path, sqlite3 **db, struct bnt_err *err)
 {
-    if (sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK) {
+    if (sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, guard_vfs()) !=
+        SQLITE_OK) {
         return net_db_error(*db, err);
     }
     sqlite3_busy_timeout(*db, BUSY_MS);

@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,17 +69,25 @@ struct bnt_cache_entry fixture_add(struct bnt_cache *c, const char *name, const 
     return e;
 }
 
-int fixture_sql(const char *statement)
+const char *fixture_sql_text(const char *statement)
 {
+    static char text[256];
     char index[BNT_PATH_MAX];
     sqlite3 *db;
     sqlite3_stmt *q;
     assert_int_equal(sqlite3_open(fixture_path(index, "c/index.db"), &db), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db, statement, -1, &q, NULL), SQLITE_OK);
-    int value = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
+    const char *first =
+        sqlite3_step(q) == SQLITE_ROW ? (const char *)sqlite3_column_text(q, 0) : NULL;
+    snprintf(text, sizeof text, "%s", first ? first : "");
     assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    return value;
+    return text;
+}
+
+int fixture_sql(const char *statement)
+{
+    return atoi(fixture_sql_text(statement));
 }
 
 void fixture_assert_empty(struct bnt_cache *c)

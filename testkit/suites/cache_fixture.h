@@ -18,6 +18,8 @@ struct bnt_cache_entry fixture_add(struct bnt_cache *c, const char *name, const 
 /* One statement on the index of that cache, past our own code. Returns the first column of the
  * first row. */
 int fixture_sql(const char *statement);
+/* The same as text, valid until the next call. */
+const char *fixture_sql_text(const char *statement);
 /* That cache has no entry, no blob and no temporary. */
 void fixture_assert_empty(struct bnt_cache *c);
 /* Root may write anywhere, but not without its capabilities. For a forked child: there is no way
