@@ -9,8 +9,9 @@
  * an earlier boot left is copied instead, so that a writer that still lives there does no harm.
  *   3. Every byte is written once: at the beginning of a hole, which then shrinks (data first, then
  *      the record). The record may claim less than is there, never more.
- *   4. 3 survives a kill, since the kernel keeps what was written. After a power cut it holds for
- *      the second record, which is written only after the data before it was synced.
+ *   4. 3 survives a kill, since the kernel keeps what was written, and pages of the record are
+ *      written in an order that claims less. After a power cut it holds for the second record,
+ *      which is written only after the data before it was synced, and has a check sum.
  *   5. All bytes of a part are of one content: whoever learns that the content at the source is
  *      another one restarts, with a new data file. Whoever publishes a part has hashed it, every
  *      byte at the time of its writing or later.
@@ -48,6 +49,7 @@
 #define DURABLE_AT 32768 /* offset of the second record in the state file */
 #define SYNC_BYTES (256u << 20)
 #define COPY_BYTES (1u << 20)
+#define PAGE_BYTES 4096
 #define POLL_NS 50000000u
 #define FREE_OWNER "free"
 #define SEED_HOLES (PART_HOLES / 2) /* the rest is for cuts */
@@ -56,6 +58,8 @@
 enum { OWNER_MAX = 64 };
 
 static_assert(sizeof(struct part_record) <= DURABLE_AT, "the records do not overlap");
+static_assert(offsetof(struct part_record, holes) % sizeof(struct part_hole) == 0,
+              "no hole lies in two pages");
 
 /* ---- owners ---- */
 
@@ -210,38 +214,55 @@ void part_lock_release(struct part_lock *lock)
 
 /* ---- records ---- */
 
-static enum bnt_status write_at(const struct part *p, const void *bytes, size_t n, off_t at,
+static enum bnt_status write_at(const struct part *p, const void *bytes, size_t n, uint64_t at,
                                 struct bnt_err *err)
 {
-    const char *from = bytes;
-    while (n > 0) {
-        ssize_t w = pwrite(p->state_fd, from, n, at);
-        if (w < 0 && errno != EINTR) {
-            return bnt_err_errno(err, "cannot write %s", p->state_path);
-        }
-        if (w > 0) {
-            from += w;
-            at += w;
-            n -= (size_t)w;
-        }
-    }
-    return BNT_OK;
+    return bnt_pwrite_all(p->state_fd, bytes, n, at, p->state_path, err);
 }
 
+/* A kill can end a write between two pages. Holes beyond the first page come first, so that a
+ * record of which only some is new claims less than is there. */
 enum bnt_status part_save(struct part *p, struct bnt_err *err)
 {
-    return write_at(p, &p->record, sizeof p->record, 0, err);
+    const char *bytes = (const char *)&p->record;
+    enum bnt_status st =
+        write_at(p, bytes + PAGE_BYTES, sizeof p->record - PAGE_BYTES, PAGE_BYTES, err);
+    return st == BNT_OK ? write_at(p, bytes, PAGE_BYTES, 0, err) : st;
+}
+
+/* One hole of the record on disk; it never lies in two pages. */
+static enum bnt_status save_hole(const struct part *p, size_t i, struct bnt_err *err)
+{
+    const struct part_hole *h = &p->record.holes[i];
+    return write_at(p, h, sizeof *h, offsetof(struct part_record, holes) + i * sizeof *h, err);
+}
+
+static uint64_t check_of(const struct part_record *r)
+{
+    const unsigned char *bytes = (const unsigned char *)r;
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < offsetof(struct part_record, check); i++) {
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+static int sync_file(int fd)
+{
+    errno = bnt_file_step(BNT_FILE_SYNC, NULL);
+    return errno ? -1 : fdatasync(fd);
 }
 
 /* Bring the bytes to disk, then the record that names them. */
 static enum bnt_status sync_part(struct part *p, struct bnt_err *err)
 {
     p->unsynced_bytes = 0;
-    if (fdatasync(p->file.fd) != 0) {
+    if (sync_file(p->file.fd) != 0) {
         return bnt_err_errno(err, "cannot bring %s to disk", p->file.path);
     }
+    p->record.check = check_of(&p->record);
     enum bnt_status st = write_at(p, &p->record, sizeof p->record, DURABLE_AT, err);
-    if (st == BNT_OK && fdatasync(p->state_fd) != 0) {
+    if (st == BNT_OK && sync_file(p->state_fd) != 0) {
         st = bnt_err_errno(err, "cannot bring %s to disk", p->state_path);
     }
     return st;
@@ -367,7 +388,7 @@ static bool take(struct part *p, const char *state_name)
     char from[BNT_PATH_MAX];
     struct stat sb;
     if (bnt_path_format(from, NULL, "%s/%s", p->dir, state_name) != BNT_OK ||
-        rename(from, p->state_path) != 0) {
+        bnt_file_rename(from, p->state_path) != 0) {
         return false;
     }
     p->state_fd = open(p->state_path, O_RDWR | O_CLOEXEC);
@@ -394,7 +415,7 @@ static enum bnt_status take_copy(struct part *p, const char *state_name, bool *t
     struct stat sb;
     enum bnt_status st = bnt_path_format(path, err, "%s/%s", p->dir, state_name);
     int state = st == BNT_OK ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1, data = -1;
-    if (state >= 0 && read_record(state, DURABLE_AT, &r) &&
+    if (state >= 0 && read_record(state, DURABLE_AT, &r) && r.check == check_of(&r) &&
         memchr(r.data_name, '\0', sizeof r.data_name) &&
         bnt_path_format(path, NULL, "%s/%s", p->dir, r.data_name) == BNT_OK) {
         data = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -525,27 +546,26 @@ enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n
                            struct bnt_err *err)
 {
     struct part_hole *h = &p->record.holes[i];
-    const char *from = bytes;
-    size_t left = n;
-    while (left > 0) {
-        ssize_t w = pwrite(p->file.fd, from, left, (off_t)(h->begin + (n - left)));
-        if (w < 0 && errno != EINTR) {
-            enum bnt_status st = bnt_err_errno(err, "cannot write %s", p->file.path);
-            if (st == BNT_E_NO_SPACE) {
-                bnt_err_hint(err, "free some space, or set BNT_CACHE_DIR to another disk");
-            }
-            return st;
-        }
-        if (w > 0) {
-            from += w;
-            left -= (size_t)w;
-        }
+    enum bnt_status st = bnt_pwrite_all(p->file.fd, bytes, n, h->begin, p->file.path, err);
+    if (st == BNT_E_NO_SPACE) {
+        bnt_err_hint(err, "free some space, or set BNT_CACHE_DIR to another disk");
+    }
+    if (st != BNT_OK) {
+        return st;
     }
     h->begin += n;
     p->unsynced_bytes += n;
-    off_t at = (off_t)(offsetof(struct part_record, holes) + i * sizeof *h);
-    enum bnt_status st = write_at(p, h, sizeof *h, at, err);
+    st = save_hole(p, i, err);
     return st == BNT_OK && p->unsynced_bytes >= SYNC_BYTES ? sync_part(p, err) : st;
+}
+
+enum bnt_status part_cut(struct part *p, size_t i, size_t rest, uint64_t at, struct bnt_err *err)
+{
+    struct part_hole *h = p->record.holes;
+    h[rest] = (struct part_hole){at, h[i].end};
+    enum bnt_status st = save_hole(p, rest, err);
+    h[i].end = at;
+    return st == BNT_OK ? save_hole(p, i, err) : st;
 }
 
 /* ---- the end ---- */
@@ -563,7 +583,7 @@ void part_keep(struct part *p)
     close(p->state_fd);
     p->file.fd = p->state_fd = -1;
     if (bnt_path_format(to, NULL, "%s/%s." FREE_OWNER ".state", p->dir, p->key) == BNT_OK) {
-        (void)rename(p->state_path, to);
+        (void)bnt_file_rename(p->state_path, to);
     }
 }
 
@@ -575,6 +595,6 @@ void part_drop(struct part *p)
     if (p->state_fd >= 0) {
         close(p->state_fd);
         p->state_fd = -1;
-        (void)unlink(p->state_path);
+        (void)bnt_file_unlink(p->state_path);
     }
 }

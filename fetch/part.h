@@ -22,6 +22,7 @@ struct part_record {
     char validator[BNT_CACHE_TAG_MAX]; /* of the answer that the bytes are from; "" when none */
     char data_name[64];                /* file beside this one */
     struct part_hole holes[PART_HOLES];
+    uint64_t check; /* of what is before it; only in the copy that survives a power cut */
 };
 
 struct part {
@@ -67,7 +68,9 @@ enum bnt_status part_seed(struct part *p, uint64_t total, const struct bnt_cache
 /* Write at the beginning of hole `i`, which shrinks. */
 enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n,
                            struct bnt_err *err);
-/* Write the record, after a change of holes, total or validator. */
+/* Cut hole `i` in two at `at`: hole `rest`, which is unused, becomes the second half. */
+enum bnt_status part_cut(struct part *p, size_t i, size_t rest, uint64_t at, struct bnt_err *err);
+/* Write the record, after a change of total or validator. */
 enum bnt_status part_save(struct part *p, struct bnt_err *err);
 /* The end of what is there without a gap from 0. */
 uint64_t part_front(const struct part *p);

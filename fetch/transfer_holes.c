@@ -55,14 +55,11 @@ static size_t unused_hole(const struct transfer *t)
 /* Cut a hole in two at `at`; the number of the second half, or PART_HOLES when there is no room. */
 size_t transfer_cut(struct transfer *t, size_t hole, uint64_t at, struct bnt_err *err)
 {
-    struct part_hole *h = t->part->record.holes;
     size_t rest = unused_hole(t);
     if (rest == PART_HOLES) {
         return PART_HOLES;
     }
-    h[rest] = (struct part_hole){at, h[hole].end};
-    h[hole].end = at;
-    return part_save(t->part, err) == BNT_OK ? rest : PART_HOLES;
+    return part_cut(t->part, hole, rest, at, err) == BNT_OK ? rest : PART_HOLES;
 }
 
 /* Whether several connections may fill the part: its size is known, and what they bring belongs

@@ -87,7 +87,11 @@ const char *fixture_sql_text(const char *statement)
 
 int fixture_sql(const char *statement)
 {
-    return atoi(fixture_sql_text(statement));
+    const char *text = fixture_sql_text(statement);
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    assert_true(*end == '\0'); /* no row at all counts as 0 */
+    return (int)value;
 }
 
 void fixture_assert_empty(struct bnt_cache *c)
