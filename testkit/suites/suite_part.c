@@ -16,7 +16,7 @@
 #include "testkit/suites/cache_fixture.h"
 #include "testkit/suites/transfer_fixture.h"
 
-enum { FILE_BYTES = 8 << 20, KILLS = 12, PROCESSES = 16 };
+enum { FILE_BYTES = 8 << 20, KILLS = 12, PROCESSES_MAX = 32 };
 
 /* ---- what the bodies share ---- */
 
@@ -126,31 +126,82 @@ static void killed_fetches_of_many_connections_finish(void **state)
     assert_true(served < 2 * FILE_BYTES);
 }
 
+/* The server of a file for processes of one cache; *url and *hex are what they fetch. */
+static struct bnt_mock_server *serve_one(unsigned seed, uint64_t rate_bytes_s, char url[300],
+                                         char hex[BNT_SHA256_HEX])
+{
+    static struct bnt_mock_route routes[2];
+    const char *bytes = transfer_bytes(FILE_BYTES, seed);
+    transfer_digest(bytes, FILE_BYTES, hex);
+    routes[0] = (struct bnt_mock_route){.path = "/m.gguf",
+                                        .status = 200,
+                                        .body = bytes,
+                                        .body_bytes = FILE_BYTES,
+                                        .etag = "\"v1\"",
+                                        .rate_bytes_s = rate_bytes_s};
+    struct bnt_mock_server *s = transfer_server(routes);
+    snprintf(url, 300, "%s/m.gguf", bnt_mock_server_url(s));
+    enter_cache();
+    return s;
+}
+
+static void processes_fetch_once(size_t n, const char *connections)
+{
+    char hex[BNT_SHA256_HEX], url[300];
+    pid_t pids[PROCESSES_MAX];
+    struct bnt_mock_server *s = serve_one(4, 16 << 20, url, hex);
+    for (size_t i = 0; i < n; i++) {
+        pids[i] = spawn_fetch(url, hex, connections);
+    }
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(exit_of(pids[i]), 0);
+    }
+    uint64_t served = bnt_mock_server_body_bytes(s);
+    print_message("%zu processes: %llu bytes served of a file of %d\n", n,
+                  (unsigned long long)served, FILE_BYTES);
+    assert_true(served <= FILE_BYTES + FILE_BYTES / 100);
+    bnt_mock_server_stop(s);
+}
+
 static void many_processes_fetch_once(void **state)
 {
     (void)state;
+    processes_fetch_once(8, "1");
+}
+
+static void very_many_processes_fetch_once(void **state)
+{
+    (void)state;
+    processes_fetch_once(PROCESSES_MAX, "4");
+}
+
+/* The one who transfers is killed; of those that wait, one goes on where it was. */
+static void another_process_adopts_the_part(void **state)
+{
+    (void)state;
+    enum { WAITERS = 6 };
     char hex[BNT_SHA256_HEX], url[300];
-    pid_t pids[PROCESSES];
-    const char *bytes = transfer_bytes(FILE_BYTES, 4);
-    transfer_digest(bytes, FILE_BYTES, hex);
-    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
-                                             .status = 200,
-                                             .body = bytes,
-                                             .body_bytes = FILE_BYTES,
-                                             .etag = "\"v1\"",
-                                             .rate_bytes_s = 16 << 20},
-                                            {0}};
-    struct bnt_mock_server *s = transfer_server(routes);
-    snprintf(url, sizeof url, "%s/m.gguf", bnt_mock_server_url(s));
-    enter_cache();
-    for (size_t i = 0; i < PROCESSES; i++) {
-        pids[i] = spawn_fetch(url, hex, "1");
+    pid_t waiters[WAITERS];
+    struct bnt_mock_server *s = serve_one(5, 8 << 20, url, hex);
+    pid_t owner = spawn_fetch(url, hex, "1");
+    while (bnt_mock_server_requests(s) == 0) {
+        bnt_clock_sleep_ns(5000000);
     }
-    for (size_t i = 0; i < PROCESSES; i++) {
-        assert_int_equal(exit_of(pids[i]), 0);
+    for (size_t i = 0; i < WAITERS; i++) {
+        waiters[i] = spawn_fetch(url, hex, "1");
     }
-    assert_int_equal(bnt_mock_server_requests(s), 1);
-    assert_int_equal(bnt_mock_server_body_bytes(s), FILE_BYTES);
+    bnt_clock_sleep_ns(600000000); /* of the second that it takes; they run in real time */
+    assert_int_equal(kill(owner, SIGKILL), 0);
+    assert_int_equal(exit_of(owner), -SIGKILL);
+    for (size_t i = 0; i < WAITERS; i++) {
+        assert_int_equal(exit_of(waiters[i]), 0);
+    }
+    assert_int_equal(bnt_mock_server_requests(s), 2);
+    uint64_t served = bnt_mock_server_body_bytes(s);
+    if (served > FILE_BYTES + FILE_BYTES / 20) { /* at least 95 % of what came was kept */
+        fail_msg("%llu bytes were served for %d", (unsigned long long)served, FILE_BYTES);
+    }
+    assert_int_equal(count_parts(".data"), 0);
     bnt_mock_server_stop(s);
 }
 
@@ -259,6 +310,13 @@ static const struct suite_test tests[] = {
      .timeout_ms = 30000},
     {.name = "part_many_processes_fetch_once",
      .body = many_processes_fetch_once,
+     .timeout_ms = 30000},
+    {.name = "part_very_many_processes_fetch_once",
+     .body = very_many_processes_fetch_once,
+     .timeout_ms = 60000,
+     .tier = SUITE_INTEGRATION},
+    {.name = "part_another_process_adopts_that_of_a_killed_one",
+     .body = another_process_adopts_the_part,
      .timeout_ms = 30000},
     {.name = "part_of_a_living_owner_is_left_alone", .body = part_of_a_living_owner_is_left_alone},
     {.name = "part_from_elsewhere_is_copied", .body = part_from_elsewhere_is_copied},
