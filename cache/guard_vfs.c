@@ -24,6 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 
 enum { HELD_MAX = 8, NAME_MAX_BYTES = 64, TRIES = 20, TRY_US = 100 };
@@ -74,7 +75,7 @@ static bool take_name(struct guard_file *f)
         }
         free_at = held[i].n == 0 ? i : free_at;
     }
-    if (free_at == HELD_MAX) {
+    if (free_at == HELD_MAX || BNT_FAULT(db_guard)) {
         return true;
     }
     int fd = claim(f->name);

@@ -550,7 +550,7 @@ enum bnt_status part_write(struct part *p, size_t i, const void *bytes, size_t n
     if (st == BNT_E_NO_SPACE) {
         bnt_err_hint(err, "free some space, or set BNT_CACHE_DIR to another disk");
     }
-    if (st != BNT_OK) {
+    if (st != BNT_OK && !BNT_FAULT(part_write_lost)) {
         return st;
     }
     h->begin += n;

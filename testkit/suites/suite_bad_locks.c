@@ -274,4 +274,4 @@ static const struct suite_test tests[] = {
      .tier = SUITE_INTEGRATION},
     {0},
 };
-const struct suite suite_bad_locks = {"bad_locks", tests};
+const struct suite suite_bad_locks = {"bad_locks", tests, "db_guard"};

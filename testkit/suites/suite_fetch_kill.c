@@ -444,4 +444,4 @@ static const struct suite_test tests[] = {
      .tier = SUITE_FULL},
     {0},
 };
-const struct suite suite_fetch_kill = {"fetch_kill", tests};
+const struct suite suite_fetch_kill = {"fetch_kill", tests, "part_write_lost"};
