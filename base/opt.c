@@ -507,6 +507,16 @@ static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *words,
     return bnt_msg_fail(BNT_E_USAGE, hint, "unknown command: %s %s", words, word);
 }
 
+static bool names_sub(const struct bnt_cmd *cmd, int argc, char **argv)
+{
+    for (const struct bnt_cmd *const *s = cmd->subs; argc > 1 && *s; s++) {
+        if (strcmp((*s)->name, argv[1]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
                                int argc, char **argv)
 {
@@ -531,7 +541,7 @@ enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struc
                             int argc, char **argv)
 {
     static const struct bnt_opt no_options[] = {BNT_OPT_END};
-    if (cmd->subs) {
+    if (cmd->subs && !(cmd->run && !names_sub(cmd, argc, argv))) {
         return run_sub(cmd, prefix, app, argc, argv);
     }
     struct bnt_err err = {0};

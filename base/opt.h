@@ -72,7 +72,9 @@ struct bnt_cmd {
     const char *examples;    /* lines "  command    # what it does" */
     const struct bnt_opt *opts;
     size_t opts_size;
-    const struct bnt_cmd *const *subs; /* NULL-terminated sub-commands; then run is NULL */
+    /* NULL-terminated sub-commands. A command with both runs itself unless the first word names
+     * one. */
+    const struct bnt_cmd *const *subs;
     /* opts: the filled struct; argv[0..argc-1]: operands. Returns the exit code. */
     enum bnt_status (*run)(struct bnt_app *app, const void *opts, int argc, char **argv);
 };

@@ -142,7 +142,7 @@ static void command(struct opt_text *t, const char *prefix, const struct bnt_cmd
     OPT_TEXT(t, "\"\n\\fB");
     escaped_word(t, path);
     OPT_TEXT(t, "\\fR");
-    const char *synopsis = cmd->subs ? "COMMAND ..." : cmd->synopsis;
+    const char *synopsis = cmd->subs && !cmd->run ? "COMMAND ..." : cmd->synopsis;
     if (synopsis && synopsis[0]) {
         OPT_TEXT(t, " ");
         escaped_word(t, synopsis);

@@ -127,14 +127,16 @@ struct bnt_test_machine {
     uint64_t memory_bytes;
 };
 
+struct bnt_test_names {
+    size_t n;
+    char **at;
+};
+
 struct bnt_test_shard {
-    unsigned index, total;     /* from 1; total 0: not sharded */
-    char plan[BNT_SHA256_HEX]; /* digest of who runs what: equal in all shards of one run */
-    double seconds;            /* expected, of this shard */
-    struct bnt_test_names {
-        size_t n;
-        char **at; /* "suite/name" */
-    } elsewhere;   /* the tests of the other shards */
+    unsigned index, total;           /* from 1; total 0: not sharded */
+    char plan[BNT_SHA256_HEX];       /* digest of who runs what: equal in all shards of one run */
+    double seconds;                  /* expected, of this shard */
+    struct bnt_test_names elsewhere; /* SUITE/NAME of the tests of the other shards */
 };
 
 /* One of the runs that were merged into one. */
@@ -153,11 +155,12 @@ struct bnt_test_run {
     enum bnt_test_tier tier;
     struct bnt_test *at; /* the selected tests, in the program's order */
     size_t n;
-    size_t *order;              /* indices into at, in the order of the plan; NULL: as listed */
-    size_t n_other_tier;        /* tests that the filters match and the tier does not reach */
-    struct bnt_model_ref model; /* what ran; set by the caller before bnt_test_execute */
-    bool model_given;           /* not the default: reruns must name it */
-    uint64_t seed;              /* BNT_TEST_SEED of the tests; 0: not set */
+    size_t *order;               /* indices into at, in the order of the plan; NULL: as listed */
+    struct bnt_test_names known; /* names of all tests of the program, whatever was selected */
+    size_t n_other_tier;         /* tests that the filters match and the tier does not reach */
+    struct bnt_model_ref model;  /* what ran; set by the caller before bnt_test_execute */
+    bool model_given;            /* not the default: reruns must name it */
+    uint64_t seed;               /* BNT_TEST_SEED of the tests; 0: not set */
     uint64_t budget_ms;
     int n_jobs;
     int64_t started_unix_s;
@@ -192,6 +195,10 @@ struct bnt_test_options {
 };
 #define BNT_TEST_JOBS_MAX 64
 
+/* Add a copy of a name. */
+enum bnt_status bnt_test_names_add(struct bnt_test_names *names, const char *name,
+                                   struct bnt_err *err);
+
 /* How long after its budget a run may end: what was started in time may come to its end. */
 uint64_t bnt_test_grace_ms(uint64_t budget_ms);
 
@@ -222,6 +229,8 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
 enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test_options *options,
                                  struct bnt_err *err);
 void bnt_test_run_release(struct bnt_test_run *run);
+/* Drop all tests but the first n of the list. */
+void bnt_test_keep_first(struct bnt_test_run *run, size_t n);
 
 /* Of one suite, or of all with NULL. */
 struct bnt_test_counts bnt_test_count(const struct bnt_test_run *run, const char *suite);

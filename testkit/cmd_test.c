@@ -1,27 +1,10 @@
 /* bnt test: run the suites of a tier on a model. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/msg.h"
-#include "base/sysinfo.h"
-#include "engine/model_arg.h"
-#include "testkit/bnt_test.h"
-#include "testkit/cmd_test_impl.h"
+#include "testkit/cmd_test_session.h"
 #include "testkit/commands.h"
-#include "testkit/identity.h"
-#include "testkit/live_line.h"
-
-struct test_opts {
-    struct bnt_model_arg model;
-    struct test_reports reports;
-    const char *tier, *suites;
-    struct bnt_strs filters;
-    int64_t jobs, seed;
-    double budget_s;
-    bool list, strict;
-};
 
 static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("What runs"),
@@ -34,9 +17,26 @@ static const struct bnt_opt options[] = {
      .choices = "fast|integration|full"},
     {.kind = BNT_OPT_LIST,
      .long_name = "filter",
-     .arg = "TEXT",
-     .help = "only tests with TEXT in SUITE/NAME; may be repeated",
+     .arg = "WORDS",
+     .help = "only tests that match all WORDS: a part of SUITE/NAME, suite:NAME, name:TEXT, "
+             "tag:WORD, subject:WORD, tier:WORD, needs:WORD, each with ! before it for the "
+             "opposite; may be repeated for more tests",
      .offset = offsetof(struct test_opts, filters)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "last-failed",
+     .help = "only tests whose last result in the history is a failure",
+     .offset = offsetof(struct test_opts, last_failed)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "shard",
+     .arg = "I/N",
+     .help = "only the I-th of N parts of equal time; auto: as the CI system says in the "
+             "environment (docs/testkit.md)",
+     .offset = offsetof(struct test_opts, shard)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "times",
+     .arg = "FILE",
+     .help = "times by which shards are cut, from bnt test history --times; the same file for all",
+     .offset = offsetof(struct test_opts, times)},
     {.kind = BNT_OPT_STR,
      .long_name = "suites",
      .arg = "FILE",
@@ -62,17 +62,63 @@ static const struct bnt_opt options[] = {
      .offset = offsetof(struct test_opts, budget_s),
      .max = 86400},
     {.kind = BNT_OPT_INT,
+     .long_name = "repeat",
+     .arg = "N",
+     .help = "run every test N times; one failure is a failure",
+     .offset = offsetof(struct test_opts, repeat),
+     .max = 100000},
+    {.kind = BNT_OPT_INT,
      .long_name = "seed",
      .arg = "N",
      .help = "BNT_TEST_SEED of random tests; 0: the one of the environment, else drawn anew",
      .offset = offsetof(struct test_opts, seed),
      .max = 9007199254740991.0},
     {.kind = BNT_OPT_FLAG,
+     .long_name = "fail-fast",
+     .help = "start nothing more after the first failure",
+     .offset = offsetof(struct test_opts, fail_fast)},
+    {.kind = BNT_OPT_FLAG,
      .long_name = "strict",
      .help = "exit 27 when the budget left tests unrun",
      .offset = offsetof(struct test_opts, strict)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "cache",
+     .help = "take passes of tests that declare it from earlier runs with the same program, model, "
+             "inputs and environment, but for a few that are audited; without it everything runs",
+     .offset = offsetof(struct test_opts, cache)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "history",
+     .arg = "FILE",
+     .help = "history of runs, by which the order is planned (BNT_HISTORY, else "
+             "~/.local/state/bnt/history.db); none: no history",
+     .offset = offsetof(struct test_opts, history)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "quarantine",
+     .arg = "FILE",
+     .help = "known failures, each with owner, reason and expiry (testkit/quarantine.yml, if there "
+             "is one); none: no quarantine",
+     .offset = offsetof(struct test_opts, quarantine)},
+    {.kind = BNT_OPT_FLOAT,
+     .long_name = "diagnose",
+     .arg = "SECONDS",
+     .help =
+         "time for looking at failures again after the run, to tell a flaky from a broken test; "
+         "no outcome changes",
+     .offset = offsetof(struct test_opts, diagnose_s),
+     .def = "20",
+     .max = 86400},
+    {.kind = BNT_OPT_STR,
+     .long_name = "gdb",
+     .arg = "NAME",
+     .help = "run the one test of this name under gdb, without its time limit",
+     .offset = offsetof(struct test_opts, gdb)},
     BNT_OPT_HEAD("Reports"),
     TEST_REPORT_ROWS(struct test_opts, reports),
+    {.kind = BNT_OPT_STR,
+     .long_name = "events",
+     .arg = "FILE",
+     .help = "write JSON lines while it runs: what starts, what ends and how",
+     .offset = offsetof(struct test_opts, events)},
     BNT_OPT_END,
 };
 
@@ -86,17 +132,19 @@ static enum bnt_status list_tests(const struct bnt_test_run *run, bool json)
     enum bnt_status status = BNT_OK;
     for (size_t i = 0; i < run->n && status == BNT_OK; i++) {
         const struct bnt_test *t = &run->at[i];
-        status = bnt_buf_printf(&out, &err, "%-12s %-12s %s%s%s\n", t->suite,
-                                bnt_test_tier_name(t->tier), t->name,
-                                t->needs[0] ? "  needs: " : "", t->needs);
+        status = bnt_buf_printf(
+            &out, &err, "%-12s %-12s %s%s%s%s%s\n", t->suite, bnt_test_tier_name(t->tier), t->name,
+            t->needs[0] ? "  needs: " : "", t->needs, t->tags[0] ? "  tags: " : "", t->tags);
     }
     return test_print(&out, status, &err);
 }
 
-static enum bnt_status nothing_selected(const struct bnt_test_run *run)
+enum bnt_status test_nothing_selected(const struct bnt_test_run *run, bool last_failed)
 {
     char hint[128] = "bnt test --list shows what there is";
-    if (run->n_other_tier > 0) {
+    if (last_failed) {
+        snprintf(hint, sizeof hint, "no selected test failed in its last run");
+    } else if (run->n_other_tier > 0) {
         snprintf(hint, sizeof hint,
                  "%zu would run in a larger tier: give --tier integration or full",
                  run->n_other_tier);
@@ -115,118 +163,75 @@ static enum bnt_status collect(const struct test_opts *o, struct bnt_test_run *r
                : status;
 }
 
-/* Suites read BNT_TEST_MODEL; the path is absolute, since a test may change its folder. */
-static enum bnt_status choose_model(const struct bnt_app *app, const struct test_opts *o,
-                                    struct bnt_test_run *run, bool *mock, struct bnt_err *err)
+static enum bnt_status check_options(const struct test_opts *o, int argc, char **argv)
 {
-    enum bnt_status status = bnt_model_arg_resolve(app, &o->model, &run->model, mock, err);
-    if (status != BNT_OK) {
-        return status;
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt test --filter TEXT", "no operand is taken: %s",
+                            argv[0]);
     }
-    char absolute[BNT_PATH_MAX];
-    if (!realpath(run->model.path, absolute)) {
-        return bnt_err_errno(err, "%s", run->model.path);
+    if (o->shard && o->last_failed) {
+        return bnt_msg_fail(BNT_E_USAGE, "shards must agree, and a history is of one machine",
+                            "--shard and --last-failed do not go together");
     }
-    if (setenv("BNT_TEST_MODEL", absolute, 1) != 0) {
-        return bnt_err_errno(err, "BNT_TEST_MODEL");
+    if (o->last_failed && o->history && strcmp(o->history, "none") == 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "give one of the two",
+                            "--last-failed needs the history that --history none leaves out");
     }
-    run->model_given = o->model.name != NULL;
-    return bnt_path_format(run->model.path, err, "%s", absolute);
-}
-
-/* Every random test of a run draws from one seed, which a failure's rerun line names. */
-static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_run *run,
-                                   struct bnt_err *err)
-{
-    const char *given = getenv("BNT_TEST_SEED");
-    run->seed = (uint64_t)o->seed;
-    if (run->seed == 0 && given) {
-        run->seed = strtoull(given, NULL, 10);
-    }
-    if (run->seed == 0) {
-        run->seed = strtoull(run->id, NULL, 16) % 1000000000 + 1;
-    }
-    char text[32];
-    snprintf(text, sizeof text, "%llu", (unsigned long long)run->seed);
-    return setenv("BNT_TEST_SEED", text, 1) == 0 ? BNT_OK : bnt_err_errno(err, "BNT_TEST_SEED");
-}
-
-static enum bnt_status run_tests(const struct bnt_app *app, const struct test_opts *o,
-                                 struct bnt_test_run *run, struct bnt_err *err)
-{
-    bool mock = false;
-    enum bnt_status status = choose_model(app, o, run, &mock, err);
-    if (status == BNT_OK) {
-        status = identity_fill(run, err);
-    }
-    if (status == BNT_OK) {
-        status = choose_seed(o, run, err);
-    }
-    if (status != BNT_OK) {
-        return bnt_msg_error(err);
-    }
-    if (mock) {
-        bnt_model_arg_warn(&run->model, bnt_msg_warn_fn, NULL);
-    }
-    struct live_line line;
-    live_line_begin(&line, bnt_msg_level() == BNT_MSG_QUIET ? -1 : 2);
-    const struct bnt_test_options how = {
-        .n_jobs = o->jobs > 0                           ? (int)o->jobs
-                  : bnt_cpu_count() < BNT_TEST_JOBS_MAX ? bnt_cpu_count()
-                                                        : BNT_TEST_JOBS_MAX,
-        .budget_ms = (uint64_t)(o->budget_s * 1000),
-        .interrupted = app->interrupted,
-        .tick = live_line_tick,
-        .tick_ctx = &line,
-    };
-    status = bnt_test_execute(run, &how, err);
-    live_line_end(&line);
-    return status == BNT_OK
-               ? test_reports_write(run, &o->reports, test_verdict(run, o->strict, mock))
-               : bnt_msg_error(err);
+    return BNT_OK;
 }
 
 static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int argc, char **argv)
 {
     const struct test_opts *o = parsed;
     struct bnt_err err = {0};
-    if (argc > 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt test --filter TEXT", "no operand is taken: %s",
-                            argv[0]);
+    enum bnt_status status = check_options(o, argc, argv);
+    if (status != BNT_OK) {
+        return status;
     }
     struct bnt_test_run run = {0};
-    enum bnt_status status = collect(o, &run, &err);
+    status = collect(o, &run, &err);
     if (status != BNT_OK) {
         status = bnt_msg_error(&err);
+    } else if (o->gdb) {
+        status = test_under_gdb(app, o, &run);
     } else if (run.n == 0) {
-        status = nothing_selected(&run);
+        status = test_nothing_selected(&run, false);
     } else {
-        status = o->list ? list_tests(&run, o->reports.json) : run_tests(app, o, &run, &err);
+        status = o->list ? list_tests(&run, o->reports.json) : test_session(app, o, &run);
     }
     bnt_test_run_release(&run);
     return status;
 }
 
+static const struct bnt_cmd *const subs[] = {&bnt_cmd_test_history, &bnt_cmd_test_merge,
+                                             &bnt_cmd_test_why, NULL};
+
 const struct bnt_cmd bnt_cmd_test = {
     .name = "test",
-    .synopsis = "[--tier TIER] [--filter TEXT] [-m MODEL]",
+    .synopsis = "[--tier TIER] [--filter WORDS] [-m MODEL]",
     .summary = "run the suites of a tier on a model, within its budget",
     .description = "Every test runs in a process of its own. A crash, a hang or a flood of output "
                    "ends that test alone and is reported "
-                   "as what it is. A skip names the need that is not met here. When the budget is "
-                   "spent nothing more is started, and "
-                   "what remains is reported as NOT RUN, never as passed.\n\n"
+                   "as what it is. A skip names the need that is not met here. What must run goes "
+                   "first (contracts, changed inputs, last failures), then what teaches most per "
+                   "second by the history. What does not fit into the rest of the budget is not "
+                   "started and reported as NOT RUN, never as passed.\n\n"
                    "Suites about any model run on the one given with -m (they read "
                    "BNT_TEST_MODEL); suites against recorded answers "
                    "run on the model of the record.\n\n"
-                   "Exit: 0 all passed or skipped; 1 a test failed; 4 no test selected; 24 all "
-                   "passed on a mock; 27 tests were left "
-                   "unrun and --strict was given; 130 interrupted.",
+                   "Exit: 0 all passed or skipped; 1 a test failed, or a quarantine expired; 4 no "
+                   "test selected; 24 all passed on a mock; 25 an audit found the result cache "
+                   "wrong; 27 tests were left unrun and --strict was given, or what must run does "
+                   "not fit into the budget; 130 interrupted.",
     .examples =
         "  bnt test --tier fast                      # the bundled model, 5 minutes at most\n"
         "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"
-        "  bnt test -m my.gguf --filter any_model   # what must hold for every model",
+        "  bnt test -m my.gguf --filter any_model   # what must hold for every model\n"
+        "  bnt test --last-failed --repeat 20        # does it fail each time?\n"
+        "  bnt test --shard 2/5 --result 2.json      # one of five machines\n"
+        "  bnt test merge 1.json 2.json 3.json 4.json 5.json   # and all of them",
     .opts = options,
     .opts_size = sizeof(struct test_opts),
+    .subs = subs,
     .run = run_command,
 };

@@ -218,6 +218,10 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
         return status;
     }
     t->tier = tier;
+    status = bnt_test_names_add(&run->known, l.name, err);
+    if (status != BNT_OK) {
+        return status;
+    }
     bool wanted = filter_matches(filters, t);
     if (wanted && tier <= run->tier) {
         return BNT_OK;
@@ -280,22 +284,48 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
     return status;
 }
 
+static void names_release(struct bnt_test_names *names)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        free(names->at[i]);
+    }
+    free(names->at);
+    *names = (struct bnt_test_names){0};
+}
+
+enum bnt_status bnt_test_names_add(struct bnt_test_names *names, const char *name,
+                                   struct bnt_err *err)
+{
+    size_t bytes = (names->n + 1) * sizeof *names->at;
+    char *copy = strdup(name);
+    char **grown = copy ? realloc(names->at, bytes) : NULL;
+    if (!grown) {
+        free(copy);
+        return bnt_err_nomem(err, "a list of tests", bytes);
+    }
+    names->at = grown;
+    names->at[names->n++] = copy;
+    return BNT_OK;
+}
+
+void bnt_test_keep_first(struct bnt_test_run *run, size_t n)
+{
+    while (run->n > n) {
+        test_release(&run->at[--run->n]);
+    }
+}
+
 void bnt_test_run_release(struct bnt_test_run *run)
 {
-    for (size_t i = 0; i < run->n; i++) {
-        test_release(&run->at[i]);
-    }
+    bnt_test_keep_first(run, 0);
     free(run->at);
     free(run->order);
     free(run->parts);
-    for (size_t i = 0; i < run->shard.elsewhere.n; i++) {
-        free(run->shard.elsewhere.at[i]);
-    }
-    free(run->shard.elsewhere.at);
     run->at = NULL;
     run->order = NULL;
     run->parts = NULL;
-    run->shard.elsewhere = (struct bnt_test_names){0};
+    names_release(&run->shard.elsewhere);
+    names_release(&run->known);
     run->n = 0;
 }
 

@@ -84,6 +84,18 @@ static void write_row(struct report_writer *w, const char *name, const struct bn
                   seconds(c->wall_ns));
 }
 
+/* Outcomes without a column: most runs have none of them. */
+static void write_rest(struct report_writer *w, const struct bnt_test_counts *c)
+{
+    static const enum bnt_test_outcome rest[] = {BNT_TEST_CACHED, BNT_TEST_DISAGREED,
+                                                 BNT_TEST_QUARANTINED};
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+        if (c->of[rest[i]] > 0) {
+            report_printf(w, "  [%zu %s]", c->of[rest[i]], bnt_test_outcome_name(rest[i]));
+        }
+    }
+}
+
 static void write_table(struct report_writer *w, const struct bnt_test_run *run)
 {
     report_printf(w, "%-14s %6s %7s %7s %8s %8s %10s\n", "suite", "tests", "passed", "failed",
@@ -94,11 +106,13 @@ static void write_table(struct report_writer *w, const struct bnt_test_run *run)
             struct bnt_test_counts c = bnt_test_count(run, suite);
             write_row(w, suite, &c);
             write_skip_reasons(w, run, suite);
+            write_rest(w, &c);
             report_printf(w, "\n");
         }
     }
     struct bnt_test_counts all = bnt_test_count(run, NULL);
     write_row(w, "all", &all);
+    write_rest(w, &all);
     report_printf(w, "\n");
 }
 
@@ -116,16 +130,62 @@ static void write_output(struct report_writer *w, const char *text)
     }
 }
 
+static void write_tries(struct report_writer *w, const struct bnt_test *t)
+{
+    for (size_t i = 0; i < t->n_tries; i++) {
+        const struct bnt_test_try *try = &t->tries[i];
+        if (try->outcome != BNT_TEST_PASSED) {
+            report_printf(w, "  run %zu: %s: %s\n", i + 1, bnt_test_outcome_name(try->outcome),
+                          try->reason);
+        }
+    }
+}
+
+static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
+                          const struct bnt_test *t)
+{
+    static const char *const words[BNT_TEST_OUTCOMES] = {
+        [BNT_TEST_FAILED] = "FAILED",
+        [BNT_TEST_DISAGREED] = "DISAGREED",
+        [BNT_TEST_QUARANTINED] = "QUARANTINED",
+    };
+    report_printf(w, "\n%s %s/%s: %s (%.2f s)\n", words[t->outcome], t->suite, t->name,
+                  report_text(t->reason), seconds(t->wall_ns));
+    if (t->outcome == BNT_TEST_QUARANTINED) {
+        report_printf(w, "  known: %s (%s, until %s)\n", report_text(t->excuse),
+                      report_text(t->owner), report_text(t->expires));
+    }
+    if (t->label) {
+        report_printf(w, "  %s: %s\n", t->label, report_text(t->diagnosis));
+    }
+    write_tries(w, t);
+    report_printf(w, "  rerun: ");
+    write_rerun(w, run, t);
+    report_printf(w, "\n");
+    write_output(w, report_text(t->output));
+}
+
+/* What is known first, so that what counts is near the end, where people look. */
 static void write_failures(struct report_writer *w, const struct bnt_test_run *run)
+{
+    for (int red = 0; red <= 1; red++) {
+        for (size_t i = 0; i < run->n; i++) {
+            const struct bnt_test *t = &run->at[i];
+            if (red ? bnt_test_is_red(t) : t->outcome == BNT_TEST_QUARANTINED) {
+                write_failure(w, run, t);
+            }
+        }
+    }
+}
+
+static void write_flaky(struct report_writer *w, const struct bnt_test_run *run)
 {
     for (size_t i = 0; i < run->n; i++) {
         const struct bnt_test *t = &run->at[i];
-        if (t->outcome == BNT_TEST_FAILED) {
-            report_printf(w, "\nFAILED %s/%s: %s (%.2f s)\n  rerun: ", t->suite, t->name,
-                          report_text(t->reason), seconds(t->wall_ns));
-            write_rerun(w, run, t);
-            report_printf(w, "\n");
-            write_output(w, report_text(t->output));
+        if (bnt_test_is_flaky(t)) {
+            report_printf(w, "\nFLAKY %s/%s: passed in run %zu\n", t->suite, t->name,
+                          t->n_tries + 1);
+            write_tries(w, t);
         }
     }
 }
@@ -147,9 +207,14 @@ static void write_heading(struct report_writer *w, const struct bnt_test_run *ru
 {
     bool mock = strcmp(run->model.kind, "real") != 0;
     report_printf(w, "model: %s (%s)%s\n", run->model.path, run->model.kind, mock ? "  MOCK" : "");
-    report_printf(w, "tier:  %s, %.1f s of %g s, %d job%s%s\n\n", bnt_test_tier_name(run->tier),
+    report_printf(w, "tier:  %s, %.1f s of %g s, %d job%s", bnt_test_tier_name(run->tier),
                   seconds(run->wall_ns), (double)run->budget_ms / 1e3, run->n_jobs,
-                  run->n_jobs == 1 ? "" : "s", run->interrupted ? "  INTERRUPTED" : "");
+                  run->n_jobs == 1 ? "" : "s");
+    if (run->shard.total > 0) {
+        report_printf(w, ", shard %u of %u (%zu tests elsewhere)", run->shard.index,
+                      run->shard.total, run->shard.elsewhere.n);
+    }
+    report_printf(w, "%s\n\n", run->interrupted ? "  INTERRUPTED" : "");
 }
 
 enum bnt_status bnt_test_report_text(const struct bnt_test_run *run, struct bnt_buf *out,
@@ -159,12 +224,18 @@ enum bnt_status bnt_test_report_text(const struct bnt_test_run *run, struct bnt_
     struct bnt_test_counts c = bnt_test_count(run, NULL);
     write_heading(&w, run);
     write_table(&w, run);
+    write_flaky(&w, run);
     write_failures(&w, run);
     write_not_run(&w, run);
     report_printf(&w, "\n%zu passed, %zu failed, %zu skipped", c.of[BNT_TEST_PASSED],
                   c.of[BNT_TEST_FAILED], c.of[BNT_TEST_SKIPPED]);
-    if (c.of[BNT_TEST_NOT_RUN] > 0) {
-        report_printf(&w, ", %zu not run", c.of[BNT_TEST_NOT_RUN]);
+    for (int o = BNT_TEST_NOT_RUN; o < BNT_TEST_OUTCOMES; o++) {
+        if (c.of[o] > 0) {
+            report_printf(&w, ", %zu %s", c.of[o], bnt_test_outcome_name((enum bnt_test_outcome)o));
+        }
+    }
+    if (c.n_flaky > 0) {
+        report_printf(&w, ", %zu flaky", c.n_flaky);
     }
     report_printf(&w, "\n");
     return w.status;

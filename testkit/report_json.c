@@ -6,9 +6,7 @@
 
 #include "testkit/report_writer.h"
 
-/* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes
- * U+FFFD. */
-static json_t *json_text(const char *text)
+json_t *report_json_text(const char *text)
 {
     json_t *value = json_string(report_text(text));
     if (value) {
@@ -40,8 +38,8 @@ static double seconds_of_ns(uint64_t ns)
 static json_t *json_plan(const struct bnt_test_plan *p)
 {
     return json_pack("{s:I, s:s, s:o, s:f, s:f, s:f, s:f}", "rank", (json_int_t)p->rank, "class",
-                     bnt_test_class_name(p->kind), "why", json_text(p->why), "value", p->value,
-                     "mean_seconds", seconds_of_ms(p->mean_ms), "fit_seconds",
+                     bnt_test_class_name(p->kind), "why", report_json_text(p->why), "value",
+                     p->value, "mean_seconds", seconds_of_ms(p->mean_ms), "fit_seconds",
                      seconds_of_ms(p->fit_ms), "worst_seconds", seconds_of_ms(p->worst_ms));
 }
 
@@ -58,8 +56,8 @@ static json_t *json_tries(const struct bnt_test *t)
         const struct bnt_test_try *try = &t->tries[i];
         json_array_append_new(
             tries, json_pack("{s:s, s:o, s:f, s:o}", "outcome", bnt_test_outcome_name(try->outcome),
-                             "reason", json_text(try->reason), "seconds",
-                             seconds_of_ns(try->wall_ns), "output", json_text(try->output)));
+                             "reason", report_json_text(try->reason), "seconds",
+                             seconds_of_ns(try->wall_ns), "output", report_json_text(try->output)));
     }
     return tries;
 }
@@ -79,15 +77,15 @@ static void set_failure(json_t *o, const struct bnt_test_run *run, const struct 
 {
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
     (void)bnt_test_rerun(run, t, &rerun, NULL);
-    json_object_set_new(o, "rerun", json_text(bnt_buf_view(&rerun)));
-    json_object_set_new(o, "output", json_text(t->output));
+    json_object_set_new(o, "rerun", report_json_text(bnt_buf_view(&rerun)));
+    json_object_set_new(o, "output", report_json_text(t->output));
     bnt_buf_release(&rerun);
     if (t->cause) {
-        json_object_set_new(o, "cause", json_text(t->cause));
+        json_object_set_new(o, "cause", report_json_text(t->cause));
     }
     if (t->label) {
-        json_object_set_new(o, "label", json_text(t->label));
-        json_object_set_new(o, "diagnosis", json_text(t->diagnosis));
+        json_object_set_new(o, "label", report_json_text(t->label));
+        json_object_set_new(o, "diagnosis", report_json_text(t->diagnosis));
     }
 }
 
@@ -96,7 +94,7 @@ static void set_result(json_t *o, const struct bnt_test_run *run, const struct b
     json_object_set_new(o, "outcome", json_string(bnt_test_outcome_name(t->outcome)));
     json_object_set_new(o, "seconds", json_real(seconds_of_ns(t->wall_ns)));
     if (t->reason) {
-        json_object_set_new(o, "reason", json_text(t->reason));
+        json_object_set_new(o, "reason", report_json_text(t->reason));
     }
     if (bnt_test_is_red(t) || t->outcome == BNT_TEST_QUARANTINED) {
         set_failure(o, run, t);
@@ -117,22 +115,24 @@ static void set_result(json_t *o, const struct bnt_test_run *run, const struct b
     }
     if (t->owner) {
         json_object_set_new(o, "quarantine",
-                            json_pack("{s:o, s:o, s:o}", "owner", json_text(t->owner), "reason",
-                                      json_text(t->excuse), "expires", json_text(t->expires)));
+                            json_pack("{s:o, s:o, s:o}", "owner", report_json_text(t->owner),
+                                      "reason", report_json_text(t->excuse), "expires",
+                                      report_json_text(t->expires)));
     }
 }
 
 static json_t *json_test(const struct bnt_test_run *run, const struct bnt_test *t)
 {
-    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:I}", "name", json_text(t->name),
-                          "suite", json_text(t->suite), "tier", bnt_test_tier_name(t->tier),
-                          "needs", json_text(t->needs), "tags", json_text(t->tags), "subjects",
-                          json_text(t->subjects), "timeout_ms", (json_int_t)t->timeout_ms);
+    json_t *o =
+        json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:I}", "name", report_json_text(t->name), "suite",
+                  report_json_text(t->suite), "tier", bnt_test_tier_name(t->tier), "needs",
+                  report_json_text(t->needs), "tags", report_json_text(t->tags), "subjects",
+                  report_json_text(t->subjects), "timeout_ms", (json_int_t)t->timeout_ms);
     if (t->inputs[0]) {
-        json_object_set_new(o, "inputs", json_text(t->inputs));
+        json_object_set_new(o, "inputs", report_json_text(t->inputs));
     }
     if (t->retry_on[0]) {
-        json_object_set_new(o, "retry_on", json_text(t->retry_on));
+        json_object_set_new(o, "retry_on", report_json_text(t->retry_on));
     }
     if (run->order) {
         json_object_set_new(o, "plan", json_plan(&t->plan));
@@ -159,15 +159,16 @@ static json_t *json_counts(const struct bnt_test_run *run)
 static json_t *json_machine(const struct bnt_test_machine *m)
 {
     return json_pack("{s:s, s:o, s:o, s:o, s:i, s:I}", "fingerprint", m->fingerprint, "host",
-                     json_text(m->host), "cpu", json_text(m->cpu), "os", json_text(m->os),
-                     "processors", m->n_cpu, "memory_bytes", (json_int_t)m->memory_bytes);
+                     report_json_text(m->host), "cpu", report_json_text(m->cpu), "os",
+                     report_json_text(m->os), "processors", m->n_cpu, "memory_bytes",
+                     (json_int_t)m->memory_bytes);
 }
 
 static json_t *json_shard(const struct bnt_test_shard *s)
 {
     json_t *elsewhere = json_array();
     for (size_t i = 0; i < s->elsewhere.n; i++) {
-        json_array_append_new(elsewhere, json_text(s->elsewhere.at[i]));
+        json_array_append_new(elsewhere, report_json_text(s->elsewhere.at[i]));
     }
     return json_pack("{s:i, s:i, s:s, s:f, s:o}", "index", (int)s->index, "total", (int)s->total,
                      "plan", s->plan, "expected_seconds", s->seconds, "elsewhere", elsewhere);
@@ -190,12 +191,13 @@ static void set_what_ran(json_t *root, const struct bnt_test_run *run, int exit_
 {
     json_object_set_new(root, "run", json_string(run->id));
     json_object_set_new(root, "program",
-                        json_pack("{s:o, s:s, s:s, s:s}", "path", json_text(run->program), "digest",
-                                  run->program_digest, "version", BNT_VERSION, "config",
+                        json_pack("{s:o, s:s, s:s, s:s}", "path", report_json_text(run->program),
+                                  "digest", run->program_digest, "version", BNT_VERSION, "config",
                                   BNT_CONFIG));
     json_object_set_new(root, "model",
-                        json_pack("{s:o, s:s, s:s}", "path", json_text(run->model.path), "digest",
-                                  run->model.digest, "kind", report_text(run->model.kind)));
+                        json_pack("{s:o, s:s, s:s}", "path", report_json_text(run->model.path),
+                                  "digest", run->model.digest, "kind",
+                                  report_text(run->model.kind)));
     json_object_set_new(root, "model_given", json_boolean(run->model_given));
     json_object_set_new(root, "machine", json_machine(&run->machine));
     json_object_set_new(root, "seed", json_integer((json_int_t)run->seed));

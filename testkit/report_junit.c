@@ -84,32 +84,77 @@ static void write_attribute(struct report_writer *w, const char *name, const cha
     report_printf(w, "\"");
 }
 
-static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
-                          const struct bnt_test *t)
+/* The text of an element: how to run it again, what was found out, what it wrote. */
+static void write_story(struct report_writer *w, const struct bnt_test_run *run,
+                        const struct bnt_test *t)
 {
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
-    report_printf(w, "      <failure");
-    write_attribute(w, "message", report_text(t->reason));
-    report_printf(w, " type=\"failed\">rerun: ");
+    report_printf(w, "rerun: ");
     write_escaped(w, bnt_buf_view(&rerun), SIZE_MAX, false);
     report_printf(w, "\n");
+    if (t->label) {
+        report_printf(w, "%s: ", t->label);
+        write_escaped(w, report_text(t->diagnosis), SIZE_MAX, false);
+        report_printf(w, "\n");
+    }
     write_escaped(w, report_text(t->output), OUTPUT_SHOWN_BYTES, false);
-    report_printf(w, "</failure>\n");
     bnt_buf_release(&rerun);
 }
 
+static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
+                          const struct bnt_test *t)
+{
+    report_printf(w, "      <failure");
+    write_attribute(w, "message", report_text(t->reason));
+    write_attribute(w, "type", t->label ? t->label : bnt_test_outcome_name(t->outcome));
+    report_printf(w, ">");
+    write_story(w, run, t);
+    report_printf(w, "</failure>\n");
+}
+
+/* What did not run, or did not count: readers know only one word for it. */
 static void write_skipped(struct report_writer *w, const struct bnt_test *t)
 {
+    static const char *const words[BNT_TEST_OUTCOMES] = {
+        [BNT_TEST_NOT_RUN] = "NOT RUN (",
+        [BNT_TEST_CACHED] = "CACHED (",
+        [BNT_TEST_QUARANTINED] = "QUARANTINED (",
+    };
     char message[512];
-    bool not_run = t->outcome == BNT_TEST_NOT_RUN;
-    snprintf(message, sizeof message, "%s%s%s", not_run ? "NOT RUN (" : "", report_text(t->reason),
-             not_run ? ")" : "");
+    const char *word = report_text(words[t->outcome]);
+    snprintf(message, sizeof message, "%s%s%s", word, report_text(t->reason), word[0] ? ")" : "");
     report_printf(w, "      <skipped");
     write_attribute(w, "message", message);
     report_printf(w, "/>\n");
+}
+
+/* A failure in quarantine is a skip, so that it does not count, with its story as output. */
+static void write_quarantined(struct report_writer *w, const struct bnt_test_run *run,
+                              const struct bnt_test *t)
+{
+    write_skipped(w, t);
+    report_printf(w, "      <system-out>");
+    write_escaped(w, report_text(t->owner), SIZE_MAX, false);
+    report_printf(w, ", until %s: ", report_text(t->expires));
+    write_escaped(w, report_text(t->excuse), SIZE_MAX, false);
+    report_printf(w, "\n");
+    write_story(w, run, t);
+    report_printf(w, "</system-out>\n");
+}
+
+static void write_flaky(struct report_writer *w, const struct bnt_test *t)
+{
+    report_printf(w, "      <system-out>FLAKY: passed in run %zu\n", t->n_tries + 1);
+    for (size_t i = 0; i < t->n_tries; i++) {
+        report_printf(w, "run %zu: ", i + 1);
+        write_escaped(w, t->tries[i].reason, SIZE_MAX, false);
+        report_printf(w, "\n");
+        write_escaped(w, report_text(t->tries[i].output), OUTPUT_SHOWN_BYTES, false);
+    }
+    report_printf(w, "</system-out>\n");
 }
 
 static void write_case(struct report_writer *w, const struct bnt_test_run *run,
@@ -119,8 +164,12 @@ static void write_case(struct report_writer *w, const struct bnt_test_run *run,
     write_attribute(w, "name", t->name);
     write_attribute(w, "classname", t->suite);
     report_printf(w, " time=\"%.3f\">\n", (double)t->wall_ns / 1e9);
-    if (t->outcome == BNT_TEST_FAILED) {
+    if (bnt_test_is_red(t)) {
         write_failure(w, run, t);
+    } else if (t->outcome == BNT_TEST_QUARANTINED) {
+        write_quarantined(w, run, t);
+    } else if (bnt_test_is_flaky(t)) {
+        write_flaky(w, t);
     } else if (t->outcome != BNT_TEST_PASSED) {
         write_skipped(w, t);
     }
@@ -130,7 +179,9 @@ static void write_case(struct report_writer *w, const struct bnt_test_run *run,
 static void write_counts(struct report_writer *w, const struct bnt_test_counts *c)
 {
     report_printf(w, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\" time=\"%.3f\"",
-                  c->n, c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED] + c->of[BNT_TEST_NOT_RUN],
+                  c->n, c->of[BNT_TEST_FAILED] + c->of[BNT_TEST_DISAGREED],
+                  c->of[BNT_TEST_SKIPPED] + c->of[BNT_TEST_NOT_RUN] + c->of[BNT_TEST_CACHED] +
+                      c->of[BNT_TEST_QUARANTINED],
                   (double)c->wall_ns / 1e9);
 }
 

@@ -3,6 +3,8 @@
 #ifndef TESTKIT_REPORT_WRITER_H
 #define TESTKIT_REPORT_WRITER_H
 
+#include <jansson.h>
+
 #include "testkit/bnt_test.h"
 
 struct report_writer {
@@ -18,5 +20,8 @@ void report_bytes(struct report_writer *w, const void *bytes, size_t n);
 bool report_first_of_suite(const struct bnt_test_run *run, size_t i);
 /* The text, or "" for NULL. */
 const char *report_text(const char *text);
+/* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes
+ * U+FFFD. "" for NULL. */
+json_t *report_json_text(const char *text);
 
 #endif

@@ -184,5 +184,9 @@ void isolate_release(struct isolate_result *result)
 unsigned isolate_timeout_ms(const struct suite_test *test)
 {
     unsigned ms = test->timeout_ms ? test->timeout_ms : DEFAULT_TIMEOUT_MS;
+    const char *no_limit = getenv("BNT_TEST_NO_LIMIT"); /* somebody is looking with a debugger */
+    if (no_limit && strcmp(no_limit, "1") == 0) {
+        return 0;
+    }
     return strcmp(BNT_CONFIG, "release") == 0 ? ms : ms * SLOW_BUILD_FACTOR;
 }

@@ -1,0 +1,292 @@
+/* A run of `bnt test`, from the collected tests to the exit code: identity, seed, quarantine,
+ * selection by history and shard, result cache, plan, execution, diagnosis, history, reports. */
+#include "testkit/cmd_test_session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/msg.h"
+#include "base/sysinfo.h"
+#include "testkit/diagnose.h"
+#include "testkit/events.h"
+#include "testkit/identity.h"
+#include "testkit/live_line.h"
+#include "testkit/prepare.h"
+#include "testkit/quarantine.h"
+#include "testkit/result_cache.h"
+#include "testkit/shard.h"
+
+struct session {
+    const struct bnt_app *app;
+    const struct test_opts *o;
+    struct bnt_test_run *run;
+    struct history *history; /* NULL: none, or none that can be used */
+    struct events events;
+    int n_jobs;
+    bool mock;
+};
+
+static bool is_none(const char *given)
+{
+    return given && strcmp(given, "none") == 0;
+}
+
+/* Suites read BNT_TEST_MODEL; the path is absolute, since a test may change its folder. */
+static enum bnt_status choose_model(const struct bnt_app *app, const struct test_opts *o,
+                                    struct bnt_test_run *run, bool *mock, struct bnt_err *err)
+{
+    enum bnt_status status = bnt_model_arg_resolve(app, &o->model, &run->model, mock, err);
+    if (status != BNT_OK) {
+        return status;
+    }
+    char absolute[BNT_PATH_MAX];
+    if (!realpath(run->model.path, absolute)) {
+        return bnt_err_errno(err, "%s", run->model.path);
+    }
+    if (setenv("BNT_TEST_MODEL", absolute, 1) != 0) {
+        return bnt_err_errno(err, "BNT_TEST_MODEL");
+    }
+    run->model_given = o->model.name != NULL;
+    return bnt_path_format(run->model.path, err, "%s", absolute);
+}
+
+/* Every random test of a run draws from one seed, which a failure's rerun line names. */
+static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_run *run,
+                                   struct bnt_err *err)
+{
+    const char *given = getenv("BNT_TEST_SEED");
+    run->seed = (uint64_t)o->seed;
+    if (run->seed == 0 && given) {
+        run->seed = strtoull(given, NULL, 10);
+    }
+    if (run->seed == 0) {
+        run->seed = strtoull(run->id, NULL, 16) % 1000000000 + 1;
+    }
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)run->seed);
+    return setenv("BNT_TEST_SEED", text, 1) == 0 ? BNT_OK : bnt_err_errno(err, "BNT_TEST_SEED");
+}
+
+static enum bnt_status identify(struct session *s, struct bnt_err *err)
+{
+    enum bnt_status status = choose_model(s->app, s->o, s->run, &s->mock, err);
+    if (status == BNT_OK) {
+        status = identity_fill(s->run, err);
+    }
+    if (status == BNT_OK) {
+        status = choose_seed(s->o, s->run, err);
+    }
+    return status;
+}
+
+/* No run fails for its history. */
+static void open_history(struct session *s)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_err err = {0};
+    if (is_none(s->o->history)) {
+        return;
+    }
+    if (history_find(s->o->history, path, &err) != BNT_OK ||
+        history_open(path, HISTORY_WRITE, &s->history, &err) != BNT_OK) {
+        bnt_msg_warn(err.hint[0] ? err.hint : NULL, "%s; the run goes on without history", err.msg);
+    }
+}
+
+static void warn_about_history(const struct bnt_err *err)
+{
+    bnt_msg_warn(err->hint[0] ? err->hint : NULL, "%s", err->msg);
+}
+
+static enum bnt_status apply_quarantine(struct session *s, struct bnt_err *err)
+{
+    const char *path = s->o->quarantine ? s->o->quarantine : QUARANTINE_DEFAULT;
+    bool absent = !s->o->quarantine && access(path, F_OK) != 0;
+    return is_none(s->o->quarantine) || absent
+               ? BNT_OK
+               : quarantine_apply(s->run, path, bnt_clock_unix_s(), err);
+}
+
+static enum bnt_status narrow(struct session *s, struct bnt_err *err)
+{
+    unsigned index;
+    unsigned total;
+    enum bnt_status status = BNT_OK;
+    if (s->o->shard) {
+        status = shard_parse(s->o->shard, &index, &total, err);
+        if (status == BNT_OK) {
+            status = shard_split(s->run, index, total, s->o->times, err);
+        }
+    } else if (s->o->last_failed && s->history) {
+        status = prepare_last_failed(s->run, s->history, err);
+    } else if (s->o->last_failed) {
+        status = bnt_err_set(err, BNT_E_FAILED, "--last-failed needs a history");
+    }
+    return status;
+}
+
+/* A cache that cannot be read is an empty one. */
+static enum bnt_status use_cache(struct session *s, struct bnt_err *err)
+{
+    struct bnt_err trouble = {0};
+    enum bnt_status status = result_cache_keys(s->run, err);
+    if (status == BNT_OK && s->o->cache && s->history &&
+        result_cache_take(s->run, s->history, &trouble) != BNT_OK) {
+        warn_about_history(&trouble);
+    }
+    return status;
+}
+
+static enum bnt_status prepare(struct session *s, struct bnt_err *err)
+{
+    struct bnt_test_run *run = s->run;
+    run->budget_ms =
+        s->o->budget_s > 0 ? (uint64_t)(s->o->budget_s * 1000) : bnt_test_tier_budget_ms(run->tier);
+    int n_cpu = bnt_cpu_count() < BNT_TEST_JOBS_MAX ? bnt_cpu_count() : BNT_TEST_JOBS_MAX;
+    run->n_jobs = s->n_jobs = s->o->jobs > 0 ? (int)s->o->jobs : n_cpu;
+    open_history(s);
+    enum bnt_status status = apply_quarantine(s, err);
+    if (status == BNT_OK) {
+        status = narrow(s, err);
+    }
+    if (status == BNT_OK) {
+        status = use_cache(s, err);
+    }
+    if (status == BNT_OK) {
+        status = prepare_plan(run, s->history, s->n_jobs, bnt_msg_warn_fn, err);
+    }
+    if (status == BNT_OK) {
+        status = events_open(&s->events, s->o->events, err);
+    }
+    return status;
+}
+
+static enum bnt_status execute(struct session *s, struct bnt_err *err)
+{
+    struct live_line line;
+    live_line_begin(&line, bnt_msg_level() == BNT_MSG_QUIET ? -1 : 2);
+    const struct bnt_test_options how = {
+        .n_jobs = s->n_jobs,
+        .budget_ms = s->run->budget_ms,
+        .interrupted = s->app->interrupted,
+        .n_repeats = (unsigned)s->o->repeat,
+        .fail_fast = s->o->fail_fast,
+        .tick = live_line_tick,
+        .tick_ctx = &line,
+        .event = events_test,
+        .event_ctx = &s->events,
+    };
+    events_begin(&s->events, s->run);
+    enum bnt_status status = bnt_test_execute(s->run, &how, err);
+    live_line_end(&line);
+    return status;
+}
+
+/* What the outcomes mean, once they are all there. */
+static void settle(struct session *s)
+{
+    struct bnt_err trouble = {0};
+    if (result_cache_settle(s->run, s->history, &trouble) != BNT_OK) {
+        warn_about_history(&trouble);
+    }
+    quarantine_settle(s->run);
+    if (s->o->diagnose_s > 0 && s->o->repeat <= 1 && !s->run->interrupted) {
+        diagnose_failures(s->run, (uint64_t)(s->o->diagnose_s * 1000), s->app->interrupted);
+    }
+}
+
+static void remember(const struct session *s, enum bnt_status exit_code)
+{
+    struct bnt_err err = {0};
+    if (s->history && history_is_readonly(s->history)) {
+        bnt_msg_note("history %s cannot be written: this run is not in it",
+                     history_path(s->history));
+    } else if (s->history && history_record(s->history, s->run, (int)exit_code, &err) != BNT_OK) {
+        warn_about_history(&err);
+    }
+}
+
+static enum bnt_status conclude(struct session *s)
+{
+    struct bnt_err err = {0};
+    enum bnt_status exit_code = test_verdict(s->run, s->o->strict, s->mock);
+    remember(s, exit_code);
+    exit_code = test_reports_write(s->run, &s->o->reports, exit_code);
+    if (events_end(&s->events, s->run, (int)exit_code, &err) != BNT_OK) {
+        enum bnt_status failed = bnt_msg_error(&err);
+        exit_code = exit_code == BNT_OK ? failed : exit_code;
+    }
+    return exit_code;
+}
+
+enum bnt_status test_session(const struct bnt_app *app, const struct test_opts *o,
+                             struct bnt_test_run *run)
+{
+    struct session s = {.app = app, .o = o, .run = run};
+    struct bnt_err err = {0};
+    enum bnt_status status = identify(&s, &err);
+    if (status == BNT_OK && s.mock) {
+        bnt_model_arg_warn(&run->model, bnt_msg_warn_fn, NULL);
+    }
+    if (status == BNT_OK) {
+        status = prepare(&s, &err);
+    }
+    bool none_failed = status == BNT_OK && run->n == 0 && o->last_failed;
+    if (status == BNT_OK && !none_failed) {
+        status = execute(&s, &err);
+    }
+    if (none_failed) {
+        status = test_nothing_selected(run, true);
+    } else if (status != BNT_OK) {
+        status = bnt_msg_error(&err);
+    } else {
+        settle(&s);
+        status = conclude(&s);
+    }
+    history_close(s.history);
+    return status;
+}
+
+/* ---- gdb ---- */
+
+static enum bnt_status check_known(const struct bnt_test_run *run, const char *name)
+{
+    for (size_t i = 0; i < run->known.n; i++) {
+        if (strcmp(run->known.at[i], name) == 0) {
+            return BNT_OK;
+        }
+    }
+    return bnt_msg_fail(BNT_E_NO_TESTS, "bnt test --tier full --list shows what there is",
+                        "no test %s", name);
+}
+
+enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts *o,
+                               struct bnt_test_run *run)
+{
+    struct bnt_err err = {0};
+    bool mock = false;
+    enum bnt_status status = check_known(run, o->gdb);
+    if (status != BNT_OK) {
+        return status;
+    }
+    status = choose_model(app, o, run, &mock, &err);
+    if (status == BNT_OK) {
+        status = identity_fill(run, &err);
+    }
+    if (status == BNT_OK) {
+        status = choose_seed(o, run, &err);
+    }
+    if (status != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    /* The test is a child of the suites program; with this variable it has no time limit. */
+    setenv("BNT_TEST_NO_LIMIT", "1", 1);
+    execlp("gdb", "gdb", "-q", "-ex", "set follow-fork-mode child", "-ex",
+           "set breakpoint pending on", "--args", run->program, "--run", o->gdb, (char *)NULL);
+    return bnt_msg_fail(BNT_E_NOT_FOUND, "install gdb", "gdb: %s", strerror(errno));
+}

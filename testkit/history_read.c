@@ -1,0 +1,180 @@
+/* Reading the history: what was decided about a test, what a run was. */
+#include <stdio.h>
+#include <string.h>
+
+#include "testkit/history_impl.h"
+
+/* The columns that read_row expects from its first on. */
+#define ROW_COLUMNS                                                                                \
+    "n.id, n.started_s, r.outcome, r.wall_ms, n.tier, r.kind, r.reason, r.why, r.label, r.inputs," \
+    " n.program, n.model, n.machine, r.value"
+
+static void read_row(sqlite3_stmt *q, struct history_row *row)
+{
+    char outcome[24];
+    *row = (struct history_row){.started_unix_s = sqlite3_column_int64(q, 1)};
+    history_column(q, 0, row->run, sizeof row->run);
+    history_column(q, 2, outcome, sizeof outcome);
+    row->elsewhere = strcmp(outcome, "elsewhere") == 0;
+    row->outcome = bnt_test_outcome_from_name(outcome);
+    if (row->outcome == BNT_TEST_OUTCOMES) { /* of a newer bnt: it settles nothing here */
+        row->outcome = BNT_TEST_SKIPPED;
+    }
+    row->wall_ms = (uint64_t)sqlite3_column_int64(q, 3);
+    history_column(q, 4, row->tier, sizeof row->tier);
+    history_column(q, 5, row->kind, sizeof row->kind);
+    history_column(q, 6, row->reason, sizeof row->reason);
+    history_column(q, 7, row->why, sizeof row->why);
+    history_column(q, 8, row->label, sizeof row->label);
+    history_column(q, 9, row->inputs, sizeof row->inputs);
+    history_column(q, 10, row->program, sizeof row->program);
+    history_column(q, 11, row->model, sizeof row->model);
+    history_column(q, 12, row->machine, sizeof row->machine);
+    row->value = sqlite3_column_double(q, 13);
+}
+
+enum bnt_status history_of_test(struct history *h, const char *test,
+                                struct history_row rows[HISTORY_PER_TEST], size_t *n,
+                                struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool row = false;
+    *n = 0;
+    enum bnt_status st = history_prepare(
+        h,
+        "SELECT " ROW_COLUMNS " FROM result r JOIN run n ON n.seq = r.run WHERE r.test = ?1"
+        " ORDER BY n.started_s DESC, n.seq DESC LIMIT ?2",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 1, test);
+    sqlite3_bind_int(q, 2, HISTORY_PER_TEST);
+    for (st = history_step(h, q, &row, err); row && *n < HISTORY_PER_TEST;
+         st = history_step(h, q, &row, err)) {
+        read_row(q, &rows[(*n)++]);
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
+enum bnt_status history_near(struct history *h, const char *test, char *out, size_t size,
+                             struct bnt_err *err)
+{
+    enum { NAMES_MAX = 4000 };
+    static char names[NAMES_MAX][96];
+    static const char *list[NAMES_MAX + 1];
+    sqlite3_stmt *q;
+    bool row = false;
+    size_t n = 0;
+    enum bnt_status st =
+        history_prepare(h, "SELECT DISTINCT test FROM result ORDER BY test", &q, err);
+    out[0] = '\0';
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (st = history_step(h, q, &row, err); row && n < NAMES_MAX;
+         st = history_step(h, q, &row, err)) {
+        history_column(q, 0, names[n], sizeof names[n]);
+        list[n] = names[n];
+        n++;
+    }
+    sqlite3_finalize(q);
+    list[n] = NULL;
+    const char *near = bnt_did_you_mean(test, list);
+    snprintf(out, size, "%s", near ? near : "");
+    return st;
+}
+
+enum bnt_status history_each_run(struct history *h, unsigned most, history_run_fn *each, void *ctx,
+                                 struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool row = false;
+    enum bnt_status st = history_prepare(
+        h,
+        "SELECT n.id, n.tier, n.config, m.host, n.started_s, n.wall_ms, n.exit, n.shard_index,"
+        " n.shard_total, sum(r.outcome <> 'elsewhere'), sum(r.outcome = 'passed'),"
+        " sum(r.outcome IN ('failed', 'disagreed')), sum(r.outcome = 'not run'),"
+        " sum(r.outcome = 'cached')"
+        " FROM run n JOIN machine m ON m.fingerprint = n.machine JOIN result r ON r.run = n.seq"
+        " GROUP BY n.seq ORDER BY n.started_s DESC, n.seq DESC LIMIT ?1",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    sqlite3_bind_int64(q, 1, most);
+    for (st = history_step(h, q, &row, err); row && st == BNT_OK;) {
+        struct history_run run = {.started_unix_s = sqlite3_column_int64(q, 4)};
+        history_column(q, 0, run.id, sizeof run.id);
+        history_column(q, 1, run.tier, sizeof run.tier);
+        history_column(q, 2, run.config, sizeof run.config);
+        history_column(q, 3, run.host, sizeof run.host);
+        run.wall_ms = (uint64_t)sqlite3_column_int64(q, 5);
+        run.exit_code = sqlite3_column_int(q, 6);
+        run.shard_index = (unsigned)sqlite3_column_int(q, 7);
+        run.shard_total = (unsigned)sqlite3_column_int(q, 8);
+        uint64_t *const counts[] = {&run.n_tests, &run.n_passed, &run.n_red, &run.n_not_run,
+                                    &run.n_cached};
+        for (int i = 0; i < 5; i++) {
+            *counts[i] = (uint64_t)sqlite3_column_int64(q, 9 + i);
+        }
+        st = each(ctx, &run, err);
+        st = st == BNT_OK ? history_step(h, q, &row, err) : st;
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
+enum bnt_status history_each_row(struct history *h, const char *run_id, history_row_fn *each,
+                                 void *ctx, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool row = false;
+    size_t n = 0;
+    enum bnt_status st = history_prepare(
+        h,
+        "SELECT " ROW_COLUMNS ", r.suite, r.test FROM result r JOIN run n ON n.seq = r.run"
+        " WHERE n.seq = (SELECT seq FROM run WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 1)"
+        " ORDER BY r.outcome = 'elsewhere', r.rank, r.test",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 1, run_id);
+    for (st = history_step(h, q, &row, err); row && st == BNT_OK; n++) {
+        struct history_row r;
+        read_row(q, &r);
+        st = each(ctx, (const char *)sqlite3_column_text(q, 14),
+                  (const char *)sqlite3_column_text(q, 15), &r, err);
+        st = st == BNT_OK ? history_step(h, q, &row, err) : st;
+    }
+    sqlite3_finalize(q);
+    if (st == BNT_OK && n == 0) {
+        st =
+            bnt_err_set(err, BNT_E_NOT_FOUND, "history %s: no run begins with %s", h->path, run_id);
+        bnt_err_hint(err, "bnt test history lists the runs");
+    }
+    return st;
+}
+
+enum bnt_status history_each_time(struct history *h, history_time_fn *each, void *ctx,
+                                  struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool row = false;
+    enum bnt_status st = history_prepare(
+        h,
+        "SELECT test, avg(wall_ms) FROM result WHERE outcome IN ('passed', 'failed', 'quarantined')"
+        " GROUP BY test ORDER BY test",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (st = history_step(h, q, &row, err); row && st == BNT_OK;) {
+        st = each(ctx, (const char *)sqlite3_column_text(q, 0), sqlite3_column_double(q, 1), err);
+        st = st == BNT_OK ? history_step(h, q, &row, err) : st;
+    }
+    sqlite3_finalize(q);
+    return st;
+}
