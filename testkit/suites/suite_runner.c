@@ -378,9 +378,16 @@ static void junit_report_is_valid(void **state)
     (void)state;
     struct bnt_test_run run;
     run_every_outcome(&run);
+    struct bnt_test *flaky = &run.at[0];
+    flaky->tries = calloc(1, sizeof *flaky->tries);
+    assert_non_null(flaky->tries);
+    flaky->n_tries = 1;
+    flaky->tries[0].outcome = BNT_TEST_FAILED;
+    snprintf(flaky->tries[0].reason, sizeof flaky->tries[0].reason, "not there: <network>");
     struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
     assert_int_equal(bnt_test_report_junit(&run, &out, NULL), BNT_OK);
     const char *xml = bnt_buf_view(&out);
+    assert_non_null(strstr(xml, "FLAKY: passed in run 2\nrun 1: not there: &lt;network&gt;\n"));
     assert_non_null(strstr(xml, "tests=\"4\" failures=\"1\" errors=\"0\" skipped=\"2\""));
     assert_non_null(strstr(
         xml,

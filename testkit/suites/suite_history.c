@@ -1,0 +1,342 @@
+/* Guards the history of runs: a damaged file that makes a run fail, a run that is half there,
+ * writers that lose each other's runs, a file that grows without end. */
+#include "testkit/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "testkit/history.h"
+#include "testkit/prepare.h"
+
+/* ---- runs made by hand ---- */
+
+enum { N_TESTS = 3 };
+
+struct made {
+    struct bnt_test_run run;
+    struct bnt_test tests[N_TESTS];
+};
+
+/* Run `number`, a minute after the one before; all pass, in 100 ms each. */
+static void make_run(struct made *m, unsigned number)
+{
+    static char none[] = "";
+    static char suite[] = "fake";
+    static char names[N_TESTS][8] = {"alpha", "beta", "gamma"};
+    static char inputs[] = "1111111111111111ffff";
+    *m = (struct made){.run = {.n = N_TESTS, .started_unix_s = 1700000000 + 60 * number}};
+    m->run.at = m->tests;
+    m->run.model.kind = "real";
+    snprintf(m->run.id, sizeof m->run.id, "%016x", number);
+    snprintf(m->run.program_digest, sizeof m->run.program_digest, "22222222222222220000");
+    snprintf(m->run.machine.fingerprint, sizeof m->run.machine.fingerprint, "machine");
+    for (size_t i = 0; i < N_TESTS; i++) {
+        struct bnt_test *t = &m->tests[i];
+        *t = (struct bnt_test){.name = names[i], .suite = suite, .tags = none, .subjects = none};
+        t->retry_on = none;
+        t->inputs = inputs;
+        t->timeout_ms = 10000;
+        t->outcome = BNT_TEST_PASSED;
+        t->wall_ns = 100000000;
+        t->plan.rank = i;
+        snprintf(t->plan.why, sizeof t->plan.why, "by hand");
+    }
+}
+
+static const char *in_scratch(const char *name)
+{
+    static char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
+    return path;
+}
+
+static struct history *open_history(const char *name)
+{
+    struct bnt_err err = {0};
+    struct history *h = NULL;
+    if (history_open(in_scratch(name), HISTORY_WRITE, &h, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return h;
+}
+
+static void record(struct history *h, unsigned number)
+{
+    struct made m;
+    struct bnt_err err = {0};
+    make_run(&m, number);
+    if (history_record(h, &m.run, 0, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+static size_t rows_of(struct history *h, const char *test, struct history_row *rows)
+{
+    struct bnt_err err = {0};
+    size_t n = 0;
+    if (history_of_test(h, test, rows, &n, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return n;
+}
+
+/* ---- what is kept ---- */
+
+static void decision_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    struct made m;
+    struct history_row rows[HISTORY_PER_TEST];
+    struct history *h = open_history("h.db");
+    make_run(&m, 7);
+    m.tests[1].outcome = BNT_TEST_NOT_RUN;
+    m.tests[1].reason = (char[]){"budget"};
+    m.tests[1].plan.kind = BNT_PLAN_VALUE;
+    m.tests[1].plan.value = 0.25;
+    assert_int_equal(history_record(h, &m.run, 27, NULL), BNT_OK);
+    record(h, 8);
+    assert_int_equal(rows_of(h, "beta", rows), 2);
+    assert_string_equal(rows[0].run, "0000000000000008"); /* the latest first */
+    assert_int_equal(rows[1].outcome, BNT_TEST_NOT_RUN);
+    assert_string_equal(rows[1].reason, "budget");
+    assert_string_equal(rows[1].kind, "value");
+    assert_string_equal(rows[1].why, "by hand");
+    assert_string_equal(rows[1].inputs, "1111111111111111");
+    assert_string_equal(rows[1].program, "2222222222222222");
+    assert_string_equal(rows[1].machine, "machine");
+    assert_true(rows[1].value == 0.25);
+    assert_int_equal(rows_of(h, "nobody", rows), 0);
+    char near[96];
+    assert_int_equal(history_near(h, "aplha", near, sizeof near, NULL), BNT_OK);
+    assert_string_equal(near, "alpha");
+    history_close(h);
+}
+
+static void run_is_recorded_once(void **state)
+{
+    (void)state;
+    struct history_row rows[HISTORY_PER_TEST];
+    struct history *h = open_history("h.db");
+    record(h, 1);
+    record(h, 1);
+    assert_int_equal(rows_of(h, "alpha", rows), 1);
+    history_close(h);
+}
+
+static void tests_of_other_shards_are_noted(void **state)
+{
+    (void)state;
+    struct made m;
+    struct history_row rows[HISTORY_PER_TEST];
+    char *elsewhere[] = {(char[]){"fake/delta"}};
+    struct history *h = open_history("h.db");
+    make_run(&m, 1);
+    m.run.shard.elsewhere.at = elsewhere;
+    m.run.shard.elsewhere.n = 1;
+    assert_int_equal(history_record(h, &m.run, 0, NULL), BNT_OK);
+    assert_int_equal(rows_of(h, "delta", rows), 1);
+    assert_true(rows[0].elsewhere);
+    history_close(h);
+}
+
+static enum bnt_status count_run(void *ctx, const struct history_run *run, struct bnt_err *err)
+{
+    (void)run;
+    (void)err;
+    ++*(size_t *)ctx;
+    return BNT_OK;
+}
+
+static size_t n_runs(struct history *h)
+{
+    size_t n = 0;
+    assert_int_equal(history_each_run(h, 1000, count_run, &n, NULL), BNT_OK);
+    return n;
+}
+
+static void history_is_bounded(void **state)
+{
+    (void)state;
+    struct history_row rows[HISTORY_PER_TEST];
+    struct history *h = open_history("h.db");
+    for (unsigned i = 1; i <= HISTORY_PER_TEST + 20; i++) {
+        record(h, i);
+    }
+    assert_int_equal(history_prune(h, NULL), BNT_OK);
+    assert_int_equal(n_runs(h), HISTORY_PER_TEST); /* runs without a row left are gone */
+    assert_int_equal(rows_of(h, "alpha", rows), HISTORY_PER_TEST);
+    assert_string_equal(rows[HISTORY_PER_TEST - 1].run, "0000000000000015");
+    history_close(h);
+}
+
+static void merging_twice_is_harmless(void **state)
+{
+    (void)state;
+    struct history_row rows[HISTORY_PER_TEST];
+    char other[BNT_PATH_MAX];
+    struct history *h = open_history("other.db");
+    size_t n_new = 99;
+    record(h, 2);
+    record(h, 3);
+    history_close(h);
+    snprintf(other, sizeof other, "%s", in_scratch("other.db"));
+    h = open_history("h.db");
+    record(h, 1);
+    record(h, 2);
+    assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
+    assert_int_equal(n_new, 1);
+    assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
+    assert_int_equal(n_new, 0);
+    assert_int_equal(n_runs(h), 3);
+    assert_int_equal(rows_of(h, "gamma", rows), 3);
+    history_close(h);
+}
+
+enum { WRITERS = 4, RUNS_EACH = 6 };
+
+static void writers_do_not_lose_each_others_runs(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    pid_t pids[WRITERS];
+    snprintf(path, sizeof path, "%s", in_scratch("new/folder/h.db"));
+    for (unsigned w = 0; w < WRITERS; w++) {
+        pids[w] = fork();
+        assert_true(pids[w] >= 0);
+        for (unsigned i = 0; pids[w] == 0 && i < RUNS_EACH; i++) {
+            struct made m;
+            struct history *h = NULL;
+            make_run(&m, 100 * w + i + 1);
+            bool kept = history_open(path, HISTORY_WRITE, &h, NULL) == BNT_OK &&
+                        history_record(h, &m.run, 0, NULL) == BNT_OK;
+            history_close(h);
+            if (!kept || i + 1 == RUNS_EACH) {
+                _exit(kept ? 0 : 1);
+            }
+        }
+    }
+    for (unsigned w = 0; w < WRITERS; w++) {
+        int status;
+        assert_int_equal(waitpid(pids[w], &status, 0), pids[w]);
+        assert_int_equal(status, 0);
+    }
+    struct history *h = open_history("new/folder/h.db");
+    assert_int_equal(n_runs(h), WRITERS * RUNS_EACH);
+    history_close(h);
+}
+
+/* ---- files that are none ---- */
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *f = fopen(in_scratch(name), "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void damaged_and_newer_files_are_told_apart(void **state)
+{
+    (void)state;
+    struct bnt_err err = {0};
+    struct history *h;
+    write_file("junk.db", "this is no database, and longer than any header of SQLite would be; "
+                          "it goes on for more than a hundred bytes, to be sure of that.");
+    assert_int_equal(history_open(in_scratch("junk.db"), HISTORY_WRITE, &h, &err), BNT_E_FILE);
+    assert_non_null(strstr(err.hint, "delete the file"));
+    err = (struct bnt_err){0};
+    assert_int_equal(history_open(in_scratch("none.db"), HISTORY_READ, &h, &err), BNT_E_NOT_FOUND);
+    assert_true(access(in_scratch("none.db"), F_OK) != 0);
+}
+
+/* A run with such a history ends as it would without, and says so. */
+static void run_does_not_fail_for_its_history(void **state)
+{
+    (void)state;
+    static const char program[] = "#!/bin/sh\n"
+                                  "case $1 in\n"
+                                  "--list) printf 'good\\tfake\\tfast\\t1000\\t-\\n' ;;\n"
+                                  "*) printf 'ok 1 - good\\n1..1\\n' ;;\n"
+                                  "esac\n";
+    char suites[BNT_PATH_MAX];
+    write_file("suites", program);
+    snprintf(suites, sizeof suites, "%s", in_scratch("suites"));
+    assert_int_equal(chmod(suites, 0755), 0);
+    write_file("junk.db", "this is no database, and longer than any header of SQLite would be; "
+                          "it goes on for more than a hundred bytes, to be sure of that.");
+    static const char *const places[] = {"junk.db", "suites/h.db", "good.db"};
+    for (size_t i = 0; i < 3; i++) {
+        struct suite_output o;
+        const char *const argv[] = {suite_bnt(),           "test", "--suites", suites, "--history",
+                                    in_scratch(places[i]), NULL};
+        suite_run(argv, NULL, 0, &o);
+        print_message("%s: %d\n%s%s\n", places[i], o.exit, o.out, o.err);
+        assert_int_equal(o.exit, 0);
+        assert_non_null(strstr(o.out, "1 passed, 0 failed"));
+        bool told = strstr(o.err, "the run goes on without history") != NULL;
+        assert_int_equal(told, i < 2);
+        suite_output_release(&o);
+    }
+}
+
+/* ---- from history to plan ---- */
+
+static void warn_never(void *ctx, const char *what, const char *hint)
+{
+    (void)ctx;
+    (void)hint;
+    fail_msg("%s", what);
+}
+
+static void plan_follows_changes_of_inputs_program_and_model(void **state)
+{
+    (void)state;
+    struct made m;
+    struct history *h = open_history("h.db");
+    for (unsigned i = 1; i <= 6; i++) {
+        record(h, i);
+    }
+    make_run(&m, 7);
+    m.run.budget_ms = 100000;
+    for (size_t i = 0; i < N_TESTS; i++) {
+        m.tests[i].outcome = BNT_TEST_PENDING;
+    }
+    m.tests[1].inputs = (char[]){"3333333333333333"};
+    m.tests[2].subjects = (char[]){"real"};
+    snprintf(m.run.model.digest, sizeof m.run.model.digest, "4444444444444444");
+    assert_int_equal(prepare_plan(&m.run, h, 1, warn_never, NULL), BNT_OK);
+    assert_int_equal(m.tests[0].plan.kind, BNT_PLAN_VALUE);
+    assert_int_equal(m.tests[1].plan.kind, BNT_PLAN_MUST);
+    assert_int_equal(m.tests[2].plan.kind, BNT_PLAN_MUST);
+    assert_int_equal(m.tests[0].plan.mean_ms, 100);
+    assert_int_equal(m.tests[0].past.n, 6);
+    assert_int_equal(m.run.order[2], 0);
+    double before = m.tests[0].plan.value;
+    m.run.program_digest[0] = '9';
+    assert_int_equal(prepare_plan(&m.run, h, 1, warn_never, NULL), BNT_OK);
+    assert_true(m.tests[0].plan.value > before);
+    free(m.run.order);
+    history_close(h);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "history_decision_comes_back_as_it_was", .body = decision_comes_back_as_it_was},
+    {.name = "history_run_is_recorded_once", .body = run_is_recorded_once},
+    {.name = "history_notes_tests_of_other_shards", .body = tests_of_other_shards_are_noted},
+    {.name = "history_is_bounded", .body = history_is_bounded},
+    {.name = "history_merging_twice_is_harmless", .body = merging_twice_is_harmless},
+    {.name = "history_writers_do_not_lose_each_others_runs",
+     .body = writers_do_not_lose_each_others_runs},
+    {.name = "history_damaged_file_is_told", .body = damaged_and_newer_files_are_told_apart},
+    {.name = "history_never_makes_a_run_fail", .body = run_does_not_fail_for_its_history},
+    {.name = "history_plan_follows_changes",
+     .body = plan_follows_changes_of_inputs_program_and_model},
+    {0},
+};
+
+const struct suite suite_history = {"history", tests};
