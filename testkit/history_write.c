@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/history_impl.h"
 
 /* Runs between two looks at the bounds. */
@@ -162,10 +163,10 @@ static enum bnt_status put_kept(struct history *h, const struct bnt_test_run *ru
 
 static enum bnt_status end_change(struct history *h, enum bnt_status st, struct bnt_err *err)
 {
-    if (st == BNT_OK) {
+    if (st == BNT_OK && !BNT_FAULT(history_no_commit)) {
         st = history_exec(h, "COMMIT", "finish a change", err);
     }
-    if (st != BNT_OK) {
+    if (st != BNT_OK || BNT_FAULT(history_no_commit)) {
         /* Fails when SQLite has rolled back by itself. */
         (void)sqlite3_exec(h->db, "ROLLBACK", NULL, NULL, NULL);
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/identity.h"
 #include "testkit/schedule.h"
 
@@ -81,7 +82,7 @@ enum bnt_status result_cache_keys(struct bnt_test_run *run, struct bnt_err *err)
         text.len = common;
         st = bnt_buf_printf(&text, err, "test %s\ninputs %s\nmodel %s %s\n", t->name, t->inputs,
                             t->subjects[0] ? run->model.kind : "none",
-                            t->subjects[0] ? run->model.digest : "");
+                            t->subjects[0] && !BNT_FAULT(cache_any_model) ? run->model.digest : "");
         if (st == BNT_OK) {
             st = identity_digest(bnt_buf_view(&text), text.len, t->cache_key, err);
         }
@@ -146,7 +147,7 @@ enum bnt_status result_cache_settle(struct bnt_test_run *run, struct history *hi
         if (!t->cache_key[0] || t->outcome != BNT_TEST_FAILED) {
             continue;
         }
-        if (t->cache == BNT_CACHE_AUDIT) {
+        if (t->cache == BNT_CACHE_AUDIT && !BNT_FAULT(audit_ignored)) {
             disagree(t);
         }
         if (history && !history_is_readonly(history) && st == BNT_OK) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/filter.h"
 
 enum bnt_status schedule_init(struct schedule *s, struct bnt_test_run *run,
@@ -171,7 +172,8 @@ static bool keep_try(struct bnt_test *t)
 
 static bool may_retry(const struct bnt_test *t)
 {
-    return t->outcome == BNT_TEST_FAILED && t->cause && filter_has_word(t->retry_on, t->cause) &&
+    bool declared = t->cause && filter_has_word(t->retry_on, t->cause);
+    return t->outcome == BNT_TEST_FAILED && (declared || BNT_FAULT(retry_anything)) &&
            t->n_tries + 1 < BNT_TEST_TRIES_MAX;
 }
 

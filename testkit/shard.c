@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/identity.h"
 #include "testkit/planner.h"
 
@@ -165,7 +166,7 @@ static void divide(struct load *loads, size_t n, unsigned total, uint64_t *sums)
     for (size_t i = 0; i < n; i++) {
         unsigned least = 0;
         for (unsigned k = 1; k < total; k++) {
-            least = sums[k] < sums[least] ? k : least;
+            least = sums[k] < sums[least] && !BNT_FAULT(shard_unbalanced) ? k : least;
         }
         sums[least] += loads[i].ms;
         loads[i].shard = least + 1;

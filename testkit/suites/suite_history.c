@@ -339,4 +339,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_history = {"history", tests};
+const struct suite suite_history = {"history", tests, "history_no_commit"};

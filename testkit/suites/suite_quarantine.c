@@ -244,4 +244,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_quarantine = {"quarantine", tests};
+const struct suite suite_quarantine = {"quarantine", tests, "quarantine_forever retry_anything"};

@@ -252,4 +252,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_result_cache = {"result_cache", tests};
+const struct suite suite_result_cache = {"result_cache", tests, "audit_ignored cache_any_model"};

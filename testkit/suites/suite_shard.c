@@ -404,4 +404,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_shard = {"shard", tests};
+const struct suite suite_shard = {"shard", tests, "shard_unbalanced merge_gap"};
