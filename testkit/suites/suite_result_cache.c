@@ -24,7 +24,7 @@ static void make_run(struct bnt_test_run *run, size_t n, uint64_t seed)
     snprintf(run->program_digest, sizeof run->program_digest, "bbbb");
     snprintf(run->machine.fingerprint, sizeof run->machine.fingerprint, "cccc");
     for (size_t i = 0; i < n; i++) {
-        char name[16];
+        char name[32];
         struct bnt_test *t = &run->at[i];
         snprintf(name, sizeof name, "t%04zu", i);
         t->name = strdup(name);

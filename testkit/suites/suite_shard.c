@@ -91,7 +91,7 @@ static void make_run(struct bnt_test_run *run, const double *seconds, size_t n)
     run->model.kind = "real";
     run->started_unix_s = 1700000000;
     for (size_t i = 0; i < n; i++) {
-        char name[16];
+        char name[32];
         struct bnt_test *t = &run->at[i];
         snprintf(name, sizeof name, "t%04zu", i);
         t->name = strdup(name);
