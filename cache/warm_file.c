@@ -385,14 +385,29 @@ enum bnt_status warm_file_info(const char *path, struct warm_info *out, struct b
     return st;
 }
 
-/* Frames [first, first + n) on their way into `raw`, and from there to fd. */
-struct batch {
+/* A warm file on its way into fd and a hash. Frames are expanded in any order and hashed in that of
+ * the file; whoever is free does what is due, so no processor waits for another one's part. */
+struct reading {
     const struct warm_map *w;
     const char *what;
-    size_t first;
-    uint8_t *raw; /* FRAME_BYTES each */
-    int fd;
-    bool salvage; /* leave damaged frames out */
+    int fd;               /* -1: nowhere */
+    bool salvage;         /* leave damaged frames out */
+    struct bnt_sha256 *d; /* NULL: not hashed */
+    uint8_t *slots;       /* n_slots of FRAME_BYTES; frame i lies in slot i % n_slots */
+    size_t n_slots;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t step;  /* something of it changed */
+    bool *ready;          /* per slot: expanded, and not hashed yet */
+    size_t next, hashed;  /* frames that were begun, and those that are done with */
+    bool hashing;
+    enum bnt_status st;
+    struct bnt_err err;
+};
+
+/* What a thread needs to expand frames. */
+struct expander {
+    ZSTD_DCtx *z;
+    uint8_t *filtered; /* frame_filter_bound(FRAME_BYTES) */
 };
 
 static size_t frame_raw_bytes(const struct warm_map *w, size_t i)
@@ -401,79 +416,111 @@ static size_t frame_raw_bytes(const struct warm_map *w, size_t i)
     return rest < FRAME_BYTES ? (size_t)rest : FRAME_BYTES;
 }
 
-static enum bnt_status expand_frame(const struct batch *b, size_t frame, uint8_t *raw,
-                                    struct bnt_err *err)
+static enum bnt_status expand_frame(const struct reading *r, const struct expander *x, size_t frame,
+                                    uint8_t *raw, struct bnt_err *err)
 {
-    const struct warm_map *w = b->w;
+    const struct warm_map *w = r->w;
     size_t n = frame_raw_bytes(w, frame), filtered_bytes = get_u32(w->entries + frame * ENTRY + 4);
     const uint8_t *in = w->m.data + w->offset[frame];
     size_t in_bytes = (size_t)(w->offset[frame + 1] - w->offset[frame]);
     bool plain = w->filters[frame] == FRAME_PLAIN;
     if (filtered_bytes > frame_filter_bound(n) || (plain && filtered_bytes != n)) {
-        return malformed(b->what, err);
+        return malformed(r->what, err);
     }
-    uint8_t *filtered = plain ? raw : malloc(filtered_bytes + 1);
-    if (!filtered) {
-        return bnt_err_nomem(err, "a frame", filtered_bytes);
-    }
-    size_t got = ZSTD_decompress(filtered, filtered_bytes, in, in_bytes);
-    enum bnt_status st = BNT_OK;
+    uint8_t *filtered = plain ? raw : x->filtered;
+    size_t got = ZSTD_decompressDCtx(x->z, filtered, filtered_bytes, in, in_bytes);
     if (ZSTD_isError(got)) {
-        st = zstd_error(got, b->what, err);
-    } else if (got != filtered_bytes ||
-               (!plain && !frame_filter_decode((enum frame_filter)w->filters[frame], filtered, got,
-                                               raw, n))) {
-        st = malformed(b->what, err);
+        return zstd_error(got, r->what, err);
     }
-    if (!plain) {
-        free(filtered);
+    if (got != filtered_bytes ||
+        (!plain &&
+         !frame_filter_decode((enum frame_filter)w->filters[frame], filtered, got, raw, n))) {
+        return malformed(r->what, err);
     }
-    return st;
+    return BNT_OK;
 }
 
-static enum bnt_status read_frame(void *ctx, size_t item, struct bnt_err *err)
+static enum bnt_status read_frame(const struct reading *r, const struct expander *x, size_t frame,
+                                  struct bnt_err *err)
 {
-    const struct batch *b = ctx;
-    size_t frame = b->first + item;
-    uint8_t *raw = b->raw + item * FRAME_BYTES;
-    enum bnt_status st = expand_frame(b, frame, raw, err);
-    if (st != BNT_OK && b->salvage) {
+    uint8_t *raw = r->slots + frame % r->n_slots * FRAME_BYTES;
+    enum bnt_status st = expand_frame(r, x, frame, raw, err);
+    if (st != BNT_OK && r->salvage) {
         return BNT_OK;
     }
-    return st == BNT_OK && b->fd >= 0 ? bnt_pwrite_all(b->fd, raw, frame_raw_bytes(b->w, frame),
-                                                       (uint64_t)frame * FRAME_BYTES, b->what, err)
+    return st == BNT_OK && r->fd >= 0 ? bnt_pwrite_all(r->fd, raw, frame_raw_bytes(r->w, frame),
+                                                       (uint64_t)frame * FRAME_BYTES, r->what, err)
                                       : st;
 }
 
-static enum bnt_status hash_batch(struct bnt_sha256 *d, const struct batch *b, size_t n,
-                                  struct bnt_err *err)
+static enum bnt_status hash_frame(const struct reading *r, size_t frame, struct bnt_err *err)
 {
-    enum bnt_status st = BNT_OK;
-    for (size_t i = 0; st == BNT_OK && i < n; i++) {
-        st = bnt_sha256_update(d, b->raw + i * FRAME_BYTES, frame_raw_bytes(b->w, b->first + i),
-                               err);
+    return r->d ? bnt_sha256_update(r->d, r->slots + frame % r->n_slots * FRAME_BYTES,
+                                    frame_raw_bytes(r->w, frame), err)
+                : BNT_OK;
+}
+
+/* Do one thing that is due; called with the lock, which is open meanwhile. The hash comes first: it
+ * is the part that cannot be shared. */
+static void do_step(struct reading *r, const struct expander *x)
+{
+    struct bnt_err err = {0};
+    bool hash = !r->hashing && r->ready[r->hashed % r->n_slots];
+    bool expand = !hash && r->next < r->w->n && r->next < r->hashed + r->n_slots;
+    if (!hash && !expand) {
+        pthread_cond_wait(&r->step, &r->lock);
+        return;
     }
+    size_t frame = hash ? r->hashed : r->next++;
+    r->hashing = r->hashing || hash;
+    pthread_mutex_unlock(&r->lock);
+    enum bnt_status st = hash ? hash_frame(r, frame, &err) : read_frame(r, x, frame, &err);
+    pthread_mutex_lock(&r->lock);
+    r->ready[frame % r->n_slots] = !hash;
+    if (hash) {
+        r->hashed++;
+        r->hashing = false;
+    }
+    if (st != BNT_OK && r->st == BNT_OK) {
+        r->st = st;
+        r->err = err;
+    }
+    pthread_cond_broadcast(&r->step);
+}
+
+static enum bnt_status read_member(void *ctx, size_t item, struct bnt_err *err)
+{
+    struct reading *r = ctx;
+    struct expander x = {ZSTD_createDCtx(), malloc(frame_filter_bound(FRAME_BYTES))};
+    (void)item;
+    enum bnt_status st =
+        x.z && x.filtered ? BNT_OK : bnt_err_nomem(err, "a frame", frame_filter_bound(FRAME_BYTES));
+    pthread_mutex_lock(&r->lock);
+    r->st = r->st == BNT_OK ? st : r->st;
+    while (r->st == BNT_OK && r->hashed < r->w->n) {
+        do_step(r, &x);
+    }
+    if (st == BNT_OK && r->st != BNT_OK) {
+        st = r->st;
+        *err = r->err;
+    }
+    pthread_cond_broadcast(&r->step);
+    pthread_mutex_unlock(&r->lock);
+    free(x.filtered);
+    ZSTD_freeDCtx(x.z);
     return st;
 }
 
-/* While threads expand and write one batch, this one hashes the batch before. */
-static enum bnt_status read_all(struct warm_map *w, struct batch pair[2], struct bnt_sha256 *d,
-                                struct bnt_err *err)
+static enum bnt_status read_all(struct reading *r, struct bnt_err *err)
 {
-    size_t batch = (size_t)thread_count() * 2, before = 0;
-    int turn = 0;
-    enum bnt_status st = BNT_OK;
-    for (size_t first = 0; st == BNT_OK && first < w->n; first += batch, turn ^= 1) {
-        size_t n = w->n - first < batch ? w->n - first : batch;
-        struct team team = {.work = read_frame, .ctx = &pair[turn], .n = n};
-        pair[turn].first = first;
-        team_begin(&team);
-        enum bnt_status hashed = d ? hash_batch(d, &pair[turn ^ 1], before, err) : BNT_OK;
-        st = team_end(&team, err);
-        st = st == BNT_OK ? hashed : st;
-        before = n;
-    }
-    return st == BNT_OK && d ? hash_batch(d, &pair[turn ^ 1], before, err) : st;
+    struct team team = {.work = read_member, .ctx = r, .n = (size_t)thread_count()};
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->step, NULL);
+    team_begin(&team);
+    enum bnt_status st = team_end(&team, err);
+    pthread_cond_destroy(&r->step);
+    pthread_mutex_destroy(&r->lock);
+    return st;
 }
 
 static enum bnt_status read_warm(const char *path, int fd, bool salvage, struct bnt_sha256 *d,
@@ -484,21 +531,22 @@ static enum bnt_status read_warm(const char *path, int fd, bool salvage, struct 
     if (st != BNT_OK) {
         return st;
     }
-    size_t half = (size_t)thread_count() * 2 * FRAME_BYTES;
-    uint8_t *raw = malloc(2 * half);
-    if (!raw) {
-        st = bnt_err_nomem(err, "frames", 2 * half);
+    size_t slots = (size_t)thread_count() * 2 + 2;
+    struct reading r = {
+        .w = &w, .what = path, .fd = fd, .salvage = salvage, .d = d, .n_slots = slots};
+    r.slots = malloc(slots * FRAME_BYTES);
+    r.ready = calloc(slots, sizeof *r.ready);
+    if (!r.slots || !r.ready) {
+        st = bnt_err_nomem(err, "frames", slots * FRAME_BYTES);
     }
     if (st == BNT_OK && fd >= 0 && ftruncate(fd, (off_t)w.raw_bytes) != 0) {
         st = bnt_err_errno(err, "cannot write %s", path);
     }
     if (st == BNT_OK) {
-        struct batch pair[2] = {
-            {.w = &w, .what = path, .raw = raw, .fd = fd, .salvage = salvage},
-            {.w = &w, .what = path, .raw = raw + half, .fd = fd, .salvage = salvage}};
-        st = read_all(&w, pair, d, err);
+        st = read_all(&r, err);
     }
-    free(raw);
+    free(r.slots);
+    free(r.ready);
     unmap_warm(&w);
     return st;
 }
