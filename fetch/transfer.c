@@ -73,15 +73,6 @@ static size_t usable_mirrors(const struct transfer *t)
     return n;
 }
 
-static size_t active_on(const struct transfer *t, const struct mirror *m)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < t->n_conns; i++) {
-        n += t->conns[i].mirror == m;
-    }
-    return n;
-}
-
 static void give_up(struct transfer *t, struct mirror *m, const struct bnt_err *why)
 {
     m->dead = true;
@@ -125,7 +116,7 @@ static bool permitted(struct transfer *t, struct mirror *m, struct bnt_err *err)
                     m->source->shown, (long long)permit.wait_s);
         bnt_err_hint(&why, "wait, or fetch from another place");
         postpone(t, m, (uint64_t)permit.wait_s * NS_PER_S, &why);
-    } else if (active_on(t, m) > 0) { /* the probe is ours */
+    } else if (transfer_active_on(t, m) > 0) { /* the probe is ours */
         m->not_before_ns = bnt_clock_now_ns() + NS_PER_S;
     } else {
         bnt_err_set(&why, BNT_E_CIRCUIT,
@@ -135,40 +126,6 @@ static bool permitted(struct transfer *t, struct mirror *m, struct bnt_err *err)
         give_up(t, m, &why);
     }
     return false;
-}
-
-/* Whether another mirror than `m` is left that answers ranges. */
-static bool other_has_ranges(const struct transfer *t, const struct mirror *m)
-{
-    for (size_t i = 0; i < t->n_mirrors; i++) {
-        const struct mirror *o = &t->mirrors[i];
-        if (o != m && !o->dead && !o->no_ranges) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The mirror for the next connection: the one with the fewest of them, the healthier first; not
- * `avoid`, when there is another one. A mirror without ranges could only begin anew, so it is left
- * alone as long as others are better. */
-static struct mirror *pick_mirror(struct transfer *t, const struct mirror *avoid)
-{
-    struct mirror *best = NULL;
-    uint64_t now_ns = bnt_clock_now_ns();
-    for (size_t i = 0; i < t->n_mirrors; i++) {
-        struct mirror *m = &t->mirrors[i];
-        bool ready = !m->dead && m->not_before_ns <= now_ns;
-        bool whole = m->no_ranges &&
-                     (t->n_active > 0 || (part_done_bytes(t->part) > 0 && other_has_ranges(t, m)));
-        if (!ready || whole) {
-            continue;
-        }
-        if (!best || best == avoid || (m != avoid && active_on(t, m) < active_on(t, best))) {
-            best = m;
-        }
-    }
-    return best;
 }
 
 /* ---- answers ---- */
@@ -283,7 +240,8 @@ static enum bnt_status whole_head(struct conn *c, const struct http_head *head, 
                  (r->total == 0 || head->total == 0 || r->total == head->total);
     bool changed = c->if_range[0] && head->validator[0] && strcmp(c->if_range, head->validator);
     if (!fresh && c->x.range[0] &&
-        (t->n_mirrors > 1 ? other_has_ranges(t, c->mirror) : t->n_active > 1 && !changed)) {
+        (t->n_mirrors > 1 ? transfer_other_has_ranges(t, c->mirror)
+                          : t->n_active > 1 && !changed)) {
         return disbelieve(c, "the server ignored a range", err);
     }
     c->mirror->no_ranges = c->mirror->no_ranges || (c->x.range[0] && !changed);
@@ -439,11 +397,11 @@ static enum bnt_status fill(struct transfer *t, struct bnt_err *err)
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < t->n_conns; i++) {
         const struct mirror *avoid = NULL;
-        if (t->conns[i].mirror || !pick_mirror(t, NULL)) {
+        if (t->conns[i].mirror || !transfer_pick_mirror(t, NULL)) {
             continue;
         }
         size_t hole = transfer_next_hole(t, &avoid, &t->fatal);
-        struct mirror *m = hole < PART_HOLES ? pick_mirror(t, avoid) : NULL;
+        struct mirror *m = hole < PART_HOLES ? transfer_pick_mirror(t, avoid) : NULL;
         if (m && permitted(t, m, &t->fatal)) {
             st = start(&t->conns[i], m, hole, err);
             if (avoid) {
@@ -462,6 +420,7 @@ static void report(struct transfer *t, const struct conn *c, enum breaker_outcom
     if (c->got_bytes >= PROGRESS_BYTES && took_ns > 0) {
         rate = (uint64_t)((double)c->got_bytes * 1e9 / (double)took_ns);
     }
+    c->mirror->rate_bytes_s = rate ? (double)rate : c->mirror->rate_bytes_s;
     (void)breaker_report(t->breaker, c->mirror->origin, outcome, rate, &t->fatal);
 }
 
@@ -604,6 +563,7 @@ static enum bnt_status pump(struct transfer *t, struct bnt_err *err)
         struct conn *c = &t->conns[i];
         const struct part_hole *h = c->hole < PART_HOLES ? &t->part->record.holes[c->hole] : NULL;
         c->done = c->done || (c->mirror && h && h->begin >= h->end); /* another one was faster */
+        c->done = c->done || (c->mirror && transfer_should_leave(c));
         if (c->mirror && c->done) {
             finish(&t->conns[i], CURLE_OK);
         }

@@ -15,9 +15,9 @@
 
 #define CHUNK_MIN_BYTES (4u << 20)
 #define CHUNK_MAX_BYTES (32u << 20)
-#define STEAL_BYTES (2u << 20) /* less is not worth a request of its own */
-#define HEDGE_S 2              /* a hole that would take longer is filled by two */
-#define STEAL_S 1              /* what is done so soon is left to who does it */
+#define STEAL_BYTES (256u << 10) /* less is not worth a request of its own */
+#define HEDGE_S 2                /* a hole that would take longer is filled by two */
+#define STEAL_S 1                /* what is done so soon is left to who does it */
 
 static size_t conns_on(const struct transfer *t, size_t hole)
 {
@@ -82,8 +82,7 @@ static uint64_t chunk_bytes(const struct transfer *t)
     return chunk < CHUNK_MAX_BYTES ? chunk : CHUNK_MAX_BYTES;
 }
 
-/* Seconds that a connection still needs for its hole, at the rate of so far. */
-static double seconds_left(const struct conn *c)
+double transfer_seconds_left(const struct conn *c)
 {
     const struct part_hole *h = &c->t->part->record.holes[c->hole];
     double took_s = (double)(bnt_clock_now_ns() - c->began_ns) * 1e-9;
@@ -112,7 +111,7 @@ static size_t largest_hole(const struct transfer *t, const struct conn **filler)
 static bool worth_stealing(const struct conn *c)
 {
     uint64_t took_ns = bnt_clock_now_ns() - c->began_ns;
-    return took_ns > NS_PER_S / 2 && seconds_left(c) > STEAL_S;
+    return took_ns > NS_PER_S / 2 && transfer_seconds_left(c) > STEAL_S;
 }
 
 /* A hole that its only connection fills too slowly, and that connection. */
@@ -122,7 +121,7 @@ static size_t slow_hole(const struct transfer *t, const struct conn **filler)
         const struct conn *c = &t->conns[i];
         bool running = c->mirror && !c->done && conns_on(t, c->hole) == 1;
         if (running && bnt_clock_now_ns() - c->began_ns > HEDGE_S * (uint64_t)NS_PER_S &&
-            seconds_left(c) > HEDGE_S && !BNT_FAULT(hedge)) {
+            transfer_seconds_left(c) > HEDGE_S && !BNT_FAULT(hedge)) {
             *filler = c;
             return c->hole;
         }

@@ -17,6 +17,7 @@ struct mirror {
     char validator[BNT_CACHE_TAG_MAX], etag[BNT_CACHE_TAG_MAX]; /* of its latest answer, or "" */
     unsigned failures;                                          /* in a row */
     uint64_t not_before_ns;
+    double rate_bytes_s; /* of one connection, when last measured; 0: not yet */
     bool dead;           /* not asked again in this transfer */
     bool no_ranges;      /* it ignores ranges, or answers them wrongly */
     bool ranges_seen;    /* it answered one rightly */
@@ -82,5 +83,17 @@ size_t transfer_cut(struct transfer *t, size_t hole, uint64_t at, struct bnt_err
 /* What an idle connection should fill; PART_HOLES: nothing. *avoid: the mirror that is too slow at
  * it, or NULL. */
 size_t transfer_next_hole(struct transfer *t, const struct mirror **avoid, struct bnt_err *err);
+/* Seconds that a connection still needs for its hole, at the rate of so far. */
+double transfer_seconds_left(const struct conn *c);
+
+/* Connections to a mirror. */
+size_t transfer_active_on(const struct transfer *t, const struct mirror *m);
+/* Whether another mirror than `m` is left that answers ranges. */
+bool transfer_other_has_ranges(const struct transfer *t, const struct mirror *m);
+/* The mirror for the next connection, not `avoid` when there is another one; NULL: none is ready.
+ */
+struct mirror *transfer_pick_mirror(struct transfer *t, const struct mirror *avoid);
+/* Whether a connection should leave the rest of its hole to a faster mirror. */
+bool transfer_should_leave(struct conn *c);
 
 #endif

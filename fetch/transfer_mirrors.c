@@ -1,8 +1,18 @@
-/* In which order the mirrors of a transfer are asked, with which login, and what is told of them
- * while it runs. */
+/* The mirrors of a transfer: in which order they are asked and with which login, which one is
+ * left, and what is told of them while it runs.
+ *
+ * Connections are spread over the mirrors that are ready. One that is several times slower than
+ * another one is left, with the rest of its hole, and asked again only when no better one is ready:
+ * a server that gives each connection so much would keep the place of a faster one. */
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "fetch/oci.h"
 #include "fetch/transfer_impl.h"
 
-#include "fetch/oci.h"
+#define SLOW_TIMES 4 /* slow is who gives a connection so many times less than another mirror */
+#define MEASURE_S 1  /* a rate says something only after so long */
 
 /* How unhealthy: 0 is best. A rate counts only by factors of four, so that chance does not sort. */
 static int64_t illness(const struct breaker_row *r)
@@ -87,4 +97,82 @@ void transfer_tell(const struct transfer *t, enum bnt_fetch_event_kind kind, con
         .total_bytes = t->part->record.total,
     };
     o->event(o->ctx, &e);
+}
+
+/* ---- who is asked next ---- */
+
+size_t transfer_active_on(const struct transfer *t, const struct mirror *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_conns; i++) {
+        n += t->conns[i].mirror == m;
+    }
+    return n;
+}
+
+bool transfer_other_has_ranges(const struct transfer *t, const struct mirror *m)
+{
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        const struct mirror *o = &t->mirrors[i];
+        if (o != m && !o->dead && !o->no_ranges) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* By the rates that were measured last. */
+static bool is_slow(const struct transfer *t, const struct mirror *m)
+{
+    uint64_t now_ns = bnt_clock_now_ns();
+    for (size_t i = 0; m->rate_bytes_s > 0 && i < t->n_mirrors; i++) {
+        const struct mirror *o = &t->mirrors[i];
+        if (!o->dead && !o->no_ranges && o->not_before_ns <= now_ns &&
+            o->rate_bytes_s > SLOW_TIMES * m->rate_bytes_s) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether `m` is a better choice than `than`. */
+static bool is_better(const struct transfer *t, const struct mirror *m, const struct mirror *than,
+                      const struct mirror *avoid)
+{
+    bool slow = is_slow(t, m);
+    if (m == avoid || than == avoid) {
+        return than == avoid;
+    }
+    return slow != is_slow(t, than) ? !slow
+                                    : transfer_active_on(t, m) < transfer_active_on(t, than);
+}
+
+/* The one with the fewest connections, the healthier first. A mirror without ranges could only
+ * begin anew, so it is left alone as long as others are better. */
+struct mirror *transfer_pick_mirror(struct transfer *t, const struct mirror *avoid)
+{
+    struct mirror *best = NULL;
+    uint64_t now_ns = bnt_clock_now_ns();
+    for (size_t i = 0; i < t->n_mirrors; i++) {
+        struct mirror *m = &t->mirrors[i];
+        bool ready = !m->dead && m->not_before_ns <= now_ns;
+        bool whole =
+            m->no_ranges &&
+            (t->n_active > 0 || (part_done_bytes(t->part) > 0 && transfer_other_has_ranges(t, m)));
+        if (ready && !whole && (!best || is_better(t, m, best, avoid))) {
+            best = m;
+        }
+    }
+    return best;
+}
+
+bool transfer_should_leave(struct conn *c)
+{
+    uint64_t took_ns = bnt_clock_now_ns() - c->began_ns;
+    if (c->done || took_ns < MEASURE_S * (uint64_t)NS_PER_S) {
+        return false;
+    }
+    c->mirror->rate_bytes_s = (double)c->got_bytes * 1e9 / (double)took_ns;
+    return transfer_may_split(c->t) && transfer_seconds_left(c) > MEASURE_S &&
+           is_slow(c->t, c->mirror) && !BNT_FAULT(keep_slow);
 }
