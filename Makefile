@@ -183,6 +183,13 @@ coverage: ## line coverage of the suites, per folder
 	@$(SUBMAKE) CONFIG=coverage B=$(BUILD)/coverage all
 	@ci/coverage.sh $(BUILD)/coverage
 
+# Walls are only worth something on a machine that does nothing else. BENCH: options, see ci/bench_fetch.sh.
+.PHONY: bench-fetch
+bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl and aria2c (BENCH=--strict fails on a miss)
+	@ci/deps.sh build bench
+	@$(SUBMAKE) all
+	@ci/bench_fetch.sh $(BENCH) $(B)
+
 # Fuzzers need clang. The kept corpus is testkit/data/fuzz/<name>/; new inputs and findings stay below build/.
 .PHONY: fuzz-gguf fuzz-tokenizer fuzz-chat
 fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|fuzz|cross|servers]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -37,6 +37,12 @@ lint  git                   git
 lint  mandoc                mandoc
 lint  shellcheck            shellcheck
 lint  zsh                   zsh
+bench aria2                 aria2c
+bench bash                  bash
+bench curl                  curl
+bench nginx-light           nginx
+bench openssl               openssl
+bench strace                strace
 fuzz  clang                 clang
 fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
@@ -153,8 +159,8 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | fuzz | cross | servers) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|fuzz|cross|servers]..." ;;
+    build | test | lint | bench | fuzz | cross | servers) sets="$sets $word" ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers]..." ;;
     esac
 done
 sets=${sets:-build test}
