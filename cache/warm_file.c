@@ -17,6 +17,7 @@
  *   3. The filter of a frame is the one that made it smallest, or a faster one within 1 % of it. */
 #include "cache/warm_file.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -448,9 +449,14 @@ static enum bnt_status read_frame(const struct reading *r, const struct expander
     if (st != BNT_OK && r->salvage) {
         return BNT_OK;
     }
-    return st == BNT_OK && r->fd >= 0 ? bnt_pwrite_all(r->fd, raw, frame_raw_bytes(r->w, frame),
-                                                       (uint64_t)frame * FRAME_BYTES, r->what, err)
-                                      : st;
+    uint64_t at = (uint64_t)frame * FRAME_BYTES;
+    size_t n = frame_raw_bytes(r->w, frame);
+    if (st == BNT_OK && r->fd >= 0) {
+        st = bnt_pwrite_all(r->fd, raw, n, at, r->what, err);
+        /* The disk works while the next frames expand; who wants them there for sure syncs. */
+        (void)sync_file_range(r->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
+    }
+    return st;
 }
 
 static enum bnt_status hash_frame(const struct reading *r, size_t frame, struct bnt_err *err)
