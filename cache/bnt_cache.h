@@ -236,7 +236,7 @@ enum bnt_status bnt_cache_remove(struct bnt_cache *c, const char *key, struct bn
                                  bool *blob_removed, struct bnt_err *err);
 
 /* Compress a blob that nobody uses: its hot file goes when the compressed copy was proven to become
- * the same bytes. The next look-up makes it hot again, at about a gigabyte per second. */
+ * the same bytes. The next look-up makes it hot again, as fast as the disk takes it. */
 struct bnt_cache_demotion {
     uint64_t before_bytes, after_bytes; /* on disk; after_bytes 0: nothing was tried */
     bool moved; /* false: in use, compressed already, or less than a twentieth would be saved */

@@ -1,5 +1,6 @@
-/* The bytes are read back from the file: they are in the page cache, so that costs a copy, and the
- * writer needs no queue and may fill the file in any order.
+/* The bytes are mapped from the file: they are in the page cache, so that costs next to nothing,
+ * and the writer needs no queue and may fill the file in any order. The file is the writer's own
+ * and does not shrink.
  *
  * Lock order: there is one lock. It guards the numbers; the digests belong to the thread while
  * `busy`, and to the caller when it is false. */
@@ -11,10 +12,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
-    BLOCK_BYTES = 256 << 10,   /* fits a cache; fewer bytes are left until somebody waits */
+    BLOCK_BYTES = 1 << 20,     /* mapped at once; fewer bytes are left until somebody waits */
     WRITE_BACK_BYTES = 8 << 20 /* written back at once */
 };
 
@@ -28,35 +30,22 @@ struct hasher {
     struct bnt_err failed; /* status OK while it did not */
     struct bnt_sha256 *whole;
     struct bnt_chunk_tree *tree;
-    char *block; /* BLOCK_BYTES */
+    long page_bytes;
 };
-
-static enum bnt_status read_block(int fd, char *block, size_t n, uint64_t at, struct bnt_err *err)
-{
-    for (size_t got = 0; got < n;) {
-        ssize_t r = pread(fd, block + got, n - got, (off_t)(at + got));
-        if (r < 0 && errno == EINTR) {
-            continue;
-        }
-        if (r <= 0) {
-            errno = r < 0 ? errno : EIO;
-            return bnt_err_errno(err, "cannot read back what was written");
-        }
-        got += (size_t)r;
-    }
-    return BNT_OK;
-}
 
 static enum bnt_status hash_block(struct hasher *h, int fd, size_t n, uint64_t at,
                                   struct bnt_err *err)
 {
-    enum bnt_status st = read_block(fd, h->block, n, at, err);
-    if (st == BNT_OK) {
-        st = bnt_sha256_update(h->whole, h->block, n, err);
+    size_t lead = (size_t)(at % (uint64_t)h->page_bytes);
+    char *m = mmap(NULL, lead + n, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, (off_t)(at - lead));
+    if (m == MAP_FAILED) {
+        return bnt_err_errno(err, "cannot read back what was written");
     }
+    enum bnt_status st = bnt_sha256_update(h->whole, m + lead, n, err);
     if (st == BNT_OK) {
-        st = bnt_chunk_tree_update(h->tree, h->block, n, err);
+        st = bnt_chunk_tree_update(h->tree, m + lead, n, err);
     }
+    munmap(m, lead + n);
     if (st == BNT_OK && at + n - h->begun >= WRITE_BACK_BYTES) {
         /* A file system that has no such call writes back at the sync. */
         (void)sync_file_range(fd, (off_t)h->begun, (off_t)(at + n - h->begun),
@@ -112,20 +101,16 @@ static int start_thread(struct hasher *h)
 enum bnt_status hasher_new(struct hasher **out, struct bnt_err *err)
 {
     struct hasher *h = calloc(1, sizeof *h);
-    char *block = malloc(BLOCK_BYTES);
-    if (!h || !block) {
-        free(h);
-        free(block);
-        return bnt_err_nomem(err, "the hash of a transfer", BLOCK_BYTES);
+    if (!h) {
+        return bnt_err_nomem(err, "the hash of a transfer", sizeof *h);
     }
     h->fd = -1;
-    h->block = block;
+    h->page_bytes = sysconf(_SC_PAGESIZE);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work, NULL);
     pthread_cond_init(&h->idle, NULL);
     int code = start_thread(h);
     if (code != 0) {
-        free(block);
         free(h);
         errno = code;
         return bnt_err_errno(err, "cannot start a thread");
@@ -229,6 +214,5 @@ void hasher_free(struct hasher *h)
     pthread_cond_destroy(&h->idle);
     bnt_sha256_free(h->whole);
     bnt_chunk_tree_free(h->tree);
-    free(h->block);
     free(h);
 }
