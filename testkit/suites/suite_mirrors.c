@@ -316,4 +316,4 @@ static const struct suite_test tests[] = {
      .body = servers_without_ranges_are_asked_once},
     {0},
 };
-const struct suite suite_mirrors = {"mirrors", tests, "hedge"};
+const struct suite suite_mirrors = {"mirrors", tests, "hedge keep_slow"};
