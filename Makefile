@@ -204,6 +204,7 @@ $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk
+-include mock/check/check_mock.mk
 
 # ---- install ----------------------------------------------------------------------------------------------------------
 

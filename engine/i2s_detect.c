@@ -221,19 +221,6 @@ static enum bnt_status decide(struct bnt_model *m, const struct probe *p, enum i
     return st;
 }
 
-enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err)
-{
-    for (int l = I2S_X86; l <= I2S_ROWS4; l++) {
-        if (strcmp(text, i2s_layout_name((enum i2s_layout)l)) == 0) {
-            *out = (enum i2s_layout)l;
-            return BNT_OK;
-        }
-    }
-    bnt_err_set(err, BNT_E_USAGE, "'%s' is not an I2_S packing", text);
-    bnt_err_hint(err, "write auto, 128/32, 64/16 or 4-rows");
-    return BNT_E_USAGE;
-}
-
 /* A verdict as it is remembered. It holds for this version and this pre-tokenizer: another one may
  * make sense of what this one did not. */
 static void verdict_text(const struct bnt_model *m, enum i2s_layout layout, enum verdict verdict,

@@ -97,8 +97,6 @@ uint64_t model_layer_scratch(const struct bnt_model *m);
 /* Take a packing: every I2_S matrix changes its form. Before weights are resident. */
 void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout);
 
-/* "128/32", "64/16" or "4-rows". Errors: USAGE. */
-enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err);
 /* A mock, whose text no packing makes sense of, says by which it was packed. */
 #define I2S_LAYOUT_KEY "general.mock.i2s_layout"
 /* The packing that the file states or that an earlier check of it found; what that said is said

@@ -174,6 +174,19 @@ const char *i2s_layout_name(enum i2s_layout l)
     return "unknown";
 }
 
+enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err)
+{
+    for (int l = I2S_X86; l <= I2S_ROWS4; l++) {
+        if (strcmp(text, i2s_layout_name((enum i2s_layout)l)) == 0) {
+            *out = (enum i2s_layout)l;
+            return BNT_OK;
+        }
+    }
+    bnt_err_set(err, BNT_E_USAGE, "'%s' is not an I2_S packing", text);
+    bnt_err_hint(err, "write auto, 128/32, 64/16 or 4-rows");
+    return BNT_E_USAGE;
+}
+
 bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct tl_tiles *out)
 {
     for (size_t i = 0; i < COUNT(known_tiles); i++) {

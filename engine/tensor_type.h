@@ -58,6 +58,8 @@ enum i2s_layout {
     I2S_ROWS4 /* 4 rows in a byte */
 };
 const char *i2s_layout_name(enum i2s_layout l); /* "128/32", "64/16", "4-rows" */
+/* Back from the name. Errors: USAGE. */
+enum bnt_status i2s_layout_parse(const char *text, enum i2s_layout *out, struct bnt_err *err);
 
 /* Tile sizes of TL1/TL2, which the file does not record: known shapes come from a table, others are
  * an argument. */

@@ -23,7 +23,7 @@ static const struct {
     {                                                                                              \
         {__VA_ARGS__}, digest                                                                      \
     }
-#include "testkit/data/mock/digests.inc"
+#include "mock/check/digests.inc"
 #undef R
 };
 
@@ -418,4 +418,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 const struct suite suite_mock_make = {"mock_make", tests,
-    "ternary_sign tl1_strip tl2_sign dequant_tq1_order"};
+                                      "ternary_sign tl1_strip tl2_sign dequant_tq1_order"};
