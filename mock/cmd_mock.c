@@ -3,9 +3,31 @@
 #include "mock/commands.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
-static const struct bnt_cmd *const subs[] = {&mock_cmd_make, &mock_cmd_faults, &mock_cmd_server,
-                                             &mock_cmd_contract, NULL};
+#include "base/file.h"
+
+enum bnt_status mock_write_out(const char *path, const struct bnt_buf *text, struct bnt_err *err)
+{
+    struct bnt_durable d;
+    if (!path) {
+        fwrite(bnt_buf_view(text), 1, text->len, stdout);
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_durable_open(&d, path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = bnt_durable_write(&d, bnt_buf_view(text), text->len, err);
+    if (st == BNT_OK) {
+        st = bnt_durable_commit(&d, 0644, err);
+    }
+    bnt_durable_release(&d);
+    return st;
+}
+
+static const struct bnt_cmd *const subs[] = {&mock_cmd_make,   &mock_cmd_faults,   &mock_cmd_script,
+                                             &mock_cmd_server, &mock_cmd_contract, NULL};
 
 const struct bnt_cmd bnt_cmd_mock = {
     .name = "mock",

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/app.h"
-#include "base/file.h"
 #include "base/msg.h"
 #include "engine/model_arg.h"
 #include "mock/cmd_mock_impl.h"
@@ -45,25 +44,6 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static enum bnt_status write_out(const char *path, const struct bnt_buf *text, struct bnt_err *err)
-{
-    struct bnt_durable d;
-    if (!path) {
-        fwrite(bnt_buf_view(text), 1, text->len, stdout);
-        return BNT_OK;
-    }
-    enum bnt_status st = bnt_durable_open(&d, path, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    st = bnt_durable_write(&d, bnt_buf_view(text), text->len, err);
-    if (st == BNT_OK) {
-        st = bnt_durable_commit(&d, 0644, err);
-    }
-    bnt_durable_release(&d);
-    return st;
-}
-
 static enum bnt_status derive(const struct contract_opts *o, const char *path, struct bnt_err *err)
 {
     struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
@@ -73,7 +53,7 @@ static enum bnt_status derive(const struct contract_opts *o, const char *path, s
         st = bnt_contract_derive(path, sections, (uint64_t)o->seed, &text, err);
     }
     if (st == BNT_OK) {
-        st = write_out(o->output, &text, err);
+        st = mock_write_out(o->output, &text, err);
     }
     bnt_buf_release(&text);
     return st;

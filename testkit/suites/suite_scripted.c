@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "mock/script_record.h"
 #include "mock/scripted.h"
 #include "testkit/subject.h"
 #include "testkit/suite.h"
@@ -253,6 +254,56 @@ static void real_tiny_and_scripted_stand_behind_one_table(void **state)
     }
 }
 
+/* What a model said, said again without it. */
+static void a_recorded_script_answers_as_its_model(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"Once upon a time", "Hello"};
+    struct bnt_app app = {.resolve_model = bundled};
+    struct bnt_err err = {0};
+    struct bnt_buf text = BNT_BUF(SCRIPT_RECORD_MAX_BYTES);
+    struct script_record record = {.model = suite_bundled_model(),
+                                   .prompts = prompts,
+                                   .n_prompts = 2,
+                                   .max_tokens = 12,
+                                   .logits = true};
+    struct bnt_subject *subjects[2];
+    struct bnt_subject_answer answers[2];
+    const char *path = ms_path("recorded.json");
+    es_ok(script_record(&record, &text, &err), &err);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(bnt_buf_view(&text), f);
+    fclose(f);
+    bnt_buf_release(&text);
+    es_ok(bnt_subject_open(&app, NULL, NULL, &subjects[0], &err), &err);
+    es_ok(bnt_subject_open_scripted(path, &subjects[1], &err), &err);
+    for (size_t p = 0; p < 2; p++) {
+        float rows[2][4096];
+        for (int i = 0; i < 2; i++) {
+            struct bnt_subject_request r = ask(prompts[p]);
+            float *span[2] = {rows[i], rows[i] + bnt_subject_describe(subjects[i]).n_vocab};
+            r.max_tokens = 12;
+            bnt_subject_answer_init(&answers[i]);
+            es_ok(bnt_subject_generate(subjects[i], &r, &answers[i], &err), &err);
+            es_ok(bnt_subject_evaluate(subjects[i], answers[i].prompt_ids.at,
+                                       answers[i].prompt_ids.n, keep_last, span, &err),
+                  &err);
+        }
+        assert_memory_equal(rows[0], rows[1], 2048 * sizeof(float));
+        assert_string_equal(bnt_buf_view(&answers[0].made.text),
+                            bnt_buf_view(&answers[1].made.text));
+        assert_int_equal(answers[0].made.finish, answers[1].made.finish);
+        assert_int_equal(answers[0].made.ids.n, answers[1].made.ids.n);
+        assert_memory_equal(answers[0].made.ids.at, answers[1].made.ids.at,
+                            answers[0].made.ids.n * sizeof(int32_t));
+        bnt_subject_answer_release(&answers[0]);
+        bnt_subject_answer_release(&answers[1]);
+    }
+    bnt_subject_close(subjects[0]);
+    bnt_subject_close(subjects[1]);
+}
+
 static void sampling_of_a_subject_follows_its_seed(void **state)
 {
     (void)state;
@@ -311,6 +362,8 @@ static const struct suite_test tests[] = {
     {.name = "subject_real_tiny_and_scripted_stand_behind_one_table",
      .body = real_tiny_and_scripted_stand_behind_one_table,
      .needs = "source"},
+    {.name = "scripted_recording_answers_as_its_model",
+     .body = a_recorded_script_answers_as_its_model},
     {.name = "subject_sampling_follows_its_seed", .body = sampling_of_a_subject_follows_its_seed},
     {.name = "subject_words_that_name_none_are_refused",
      .body = words_that_name_no_subject_are_refused},
