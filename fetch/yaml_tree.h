@@ -10,7 +10,7 @@
 #include "base/status.h"
 
 #define YAML_TREE_MAX_BYTES (256u << 10) /* of the file */
-#define YAML_TREE_MAX_DEPTH 8
+#define YAML_TREE_MAX_DEPTH 24
 #define YAML_TREE_MAX_NODES 8000
 
 enum yaml_tree_kind { TREE_TEXT, TREE_LIST, TREE_MAP };

@@ -133,7 +133,8 @@ static void what_is_wrong_is_named_with_its_place(void **state)
         {ONE "---\nmodels: {}\n", "bnt.yml:4:1: ", "a second document", ""},
         {"models:\n\tm: x\n", "bnt.yml:2:1: ", "", "blanks"},
         {"models: {m: {source: x}\n", "bnt.yml:2:1: ", "", ""},
-        {"models: {m: {source: [[[[[[[x]]]]]]]}}\n", "bnt.yml:1:27: ", "deep", ""},
+        {"models: {m: {source: [[[[[[[[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]]]]]]]}}\n",
+         "bnt.yml:1:43: ", "deep", ""},
         {"text\n", "bnt.yml:1:1: ", "a text, not a map", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -1,0 +1,247 @@
+/* Guards suites that users write in YAML: a mistake that is passed over in silence, an error
+ * without a place, an expectation that holds whatever comes, a skip that hides a failure. */
+#include "testkit/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "testkit/suites/cache_fixture.h"
+#include "testkit/user_suite.h"
+
+static const char *suite_file(const char *text)
+{
+    static char path[BNT_PATH_MAX];
+    fixture_write(fixture_path(path, "greeter.bnt.yml"), text);
+    return path;
+}
+
+static enum bnt_status read_suite(struct user_suite *s, const char *text, struct bnt_err *err)
+{
+    return user_suite_read(suite_file(text), s, err);
+}
+
+/* ---- reading ---- */
+
+static void parameters_and_models_make_a_test_each(void **state)
+{
+    (void)state;
+    struct user_suite s;
+    struct bnt_err err = {0};
+    if (read_suite(
+            &s,
+            "suite: My Suite\ntier: integration\ntags: [a, b]\nsubjects: real\n"
+            "models: [\"bundled:\", other]\n"
+            "defaults: {max_tokens: 7, temperature: 0.5, timeout: 30s}\n"
+            "tests:\n"
+            "  - name: greets\n    with:\n      - {who: Ann, n: 1}\n      - {who: Bob, n: 2}\n"
+            "    prompt: \"Hello ${who}, $$5 $ ${n}\"\n    expect: {contains: \"${who}\"}\n"
+            "  - name: plain\n    tier: fast\n    max_tokens: 3\n    ids: [1, 2]\n"
+            "    expect: {ids: [3]}\n",
+            &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    assert_string_equal(s.name, "my_suite");
+    assert_int_equal(s.n, 6);
+    assert_string_equal(s.tests[0].name, "my_suite_greets_ann_1_bundled");
+    assert_string_equal(s.tests[0].model, "bundled:");
+    assert_string_equal(s.tests[0].prompt, "Hello Ann, $5 $ 1");
+    assert_string_equal(s.tests[0].expect.contains.at[0], "Ann");
+    assert_string_equal(s.tests[3].name, "my_suite_greets_bob_2_other");
+    assert_int_equal(s.tests[3].tier, BNT_TIER_INTEGRATION);
+    assert_int_equal(s.tests[3].max_tokens, 7);
+    assert_int_equal(s.tests[3].timeout_ms, 30000);
+    assert_true(s.tests[3].sampling.temperature == 0.5);
+    assert_string_equal(s.tests[3].tags, "a,b");
+    assert_string_equal(s.tests[4].name, "my_suite_plain_bundled");
+    assert_int_equal(s.tests[4].tier, BNT_TIER_FAST);
+    assert_int_equal(s.tests[4].max_tokens, 3);
+    assert_int_equal(s.tests[4].ids.n, 2);
+    assert_int_equal(s.tests[4].line, 14);
+    assert_true(user_test_takes(&s.tests[4], "real"));
+    assert_false(user_test_takes(&s.tests[4], "rea"));
+    assert_false(user_test_takes(&s.tests[4], "tiny"));
+    user_suite_release(&s);
+}
+
+static void mistakes_are_errors_with_their_place(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", "the file is empty"},
+        {"suite: x\n", "needs a list of tests"},
+        {"tests: []\n", "needs a list of tests"},
+        {"test: [{name: a}]\n", ":1:1: unknown key 'test'"},
+        {"tests: [{nam: a}]\n", ":1:10: unknown key 'nam'"},
+        {"tests: [{name: a, prompt: x}]\n", "without `expect` cannot fail"},
+        {"tests: [{name: a, prompt: x, expect: {}}]\n", "asks for nothing"},
+        {"tests: [{name: a, prompt: x, expect: {contain: y}}]\n", "unknown key 'contain'"},
+        {"tests: [{name: a, expect: {text: y}}]\n", "needs a prompt, ids or a perplexity"},
+        {"tests: [{name: a, prompt: x, ids: [1], expect: {text: y}}]\n", "not both"},
+        {"tests: [{prompt: x, expect: {text: y}}]\n", "a test needs a name"},
+        {"tests:\n  - {name: a, prompt: x, expect: {text: y}}\n"
+         "  - {name: A, prompt: x, expect: {text: y}}\n",
+         "another test has this name"},
+        {"tests: [{name: a, prompt: \"${who}\", expect: {text: y}}]\n", "${...}"},
+        {"tests: [{name: a, with: {b: c}, prompt: x, expect: {text: y}}]\n", "list of maps"},
+        {"tests: [{name: a, with: [{b: [c]}], prompt: x, expect: {text: y}}]\n", "map of texts"},
+        {"tests: [{name: a, prompt: x, max_tokens: -1, expect: {text: y}}]\n", "whole number"},
+        {"tests: [{name: a, prompt: x, max_tokens: 1.5, expect: {text: y}}]\n", "whole number"},
+        {"tests: [{name: a, prompt: x, temperature: hot, expect: {text: y}}]\n", "a number"},
+        {"tests: [{name: a, prompt: x, tier: quick, expect: {text: y}}]\n", "fast, integration"},
+        {"tests: [{name: a, prompt: x, timeout: 11m, expect: {text: y}}]\n", "at most 10m"},
+        {"tests: [{name: a, prompt: x, subjects: fake, expect: {text: y}}]\n", "real, tiny"},
+        {"tests: [{name: a, prompt: x, tags: [a b], expect: {text: y}}]\n", "without blanks"},
+        {"tests: [{name: a, prompt: x, expect: {matches: \"(\"}}]\n", "no regular expression"},
+        {"tests: [{name: a, prompt: x, expect: {tokens: {}}}]\n", "needs min, max or both"},
+        {"tests: [{name: a, prompt: x, expect: {tokens: {min: 2, max: 1}}}]\n", "above max"},
+        {"tests: [{name: a, prompt: x, expect: {memory: {max: much}}}]\n", "a size"},
+        {"tests: [{name: a, prompt: x, expect: {finish: done}}]\n", "stop, length or context"},
+        {"tests: [{name: a, prompt: x, expect: {quality: yes}}]\n", "true or false"},
+        {"tests: [{name: a, prompt: x, expect: {logprob: {min: 0}}}]\n", "either token or id"},
+        {"tests: [{name: a, expect: {perplexity: {max: 2}}}]\n", "needs text or file"},
+        {"tests: [{name: a, expect: {perplexity: {file: none.txt, max: 2}}}]\n", "none.txt"},
+        {"tests: [{name: a, prompt: x, expect: {json: {typ: object}}}]\n", "does not know 'typ'"},
+        {"tests: [{name: a, prompt: x, expect: {json: {type: thing}}}]\n", "behind 'type'"},
+        {"tests: [{name: a, prompt: x, expect: {json: {items: {min: 1}}}}]\n", "'min'"},
+        {"defaults: {prompt: x}\ntests: [{name: a, expect: {text: y}}]\n", "not to the defaults"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct user_suite s;
+        struct bnt_err err = {0};
+        enum bnt_status st = read_suite(&s, cases[i].text, &err);
+        if (st == BNT_OK || !strstr(err.msg, cases[i].says) || !strstr(err.msg, "bnt.yml")) {
+            fail_msg("case %zu: status %d, '%s', should say '%s'", i, (int)st, err.msg,
+                     cases[i].says);
+        }
+    }
+}
+
+/* ---- checking ---- */
+
+static const char script[] =
+    "{\"bnt_scripted\": 1, \"name\": \"greeter\", \"n_vocab\": 5, \"n_ctx\": 64, \"answers\": ["
+    "{\"prompt\": \"Hi\", \"prompt_ids\": [0, 1], \"ids\": [2, 3, 4],"
+    " \"pieces\": [\" wor\", \"ld\", \"!\"],"
+    " \"logits\": [[0, 1, 0, 0, 0], [0, 0, 2, 1, 0]]},"
+    "{\"prompt\": \"json\", \"text\": \"{\\\"a\\\": [1, 2], \\\"b\\\": \\\"x\\\"}\"},"
+    "{\"prompt\": \"fail\", \"error\": {\"status\": 16, \"message\": \"fell over\"}}]}";
+
+/* One test with this prompt and expectation on scripted answers. */
+static enum bnt_status run_on_script(const char *prompt, const char *expect, struct bnt_buf *report)
+{
+    char text[1024], path[BNT_PATH_MAX];
+    struct user_suite s;
+    struct bnt_subject *subject;
+    struct bnt_err err = {0};
+    fixture_write(fixture_path(path, "answers.json"), script);
+    snprintf(text, sizeof text, "tests: [{name: a, prompt: %s, expect: %s}]\n", prompt, expect);
+    if (read_suite(&s, text, &err) != BNT_OK ||
+        bnt_subject_open_scripted(path, &subject, &err) != BNT_OK) {
+        fail_msg("%s: %s", expect, err.msg);
+    }
+    bnt_buf_reset(report);
+    enum bnt_status st = user_test_run(&s.tests[0], subject, report, &err);
+    if (st != BNT_OK && st != BNT_E_FAILED) {
+        (void)bnt_buf_puts(report, err.msg, NULL);
+    }
+    bnt_subject_close(subject);
+    user_suite_release(&s);
+    return st;
+}
+
+/* Each kind of expectation, once where it holds and once where it does not. */
+static void every_expectation_holds_and_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *prompt, *holds, *fails, *says;
+    } cases[] = {
+        {"Hi", "{ids: [2, 3, 4]}", "{ids: [2, 3]}", "ids: 3 ids came, should be 2"},
+        {"Hi", "{ids: [2, 3, 4]}", "{ids: [2, 1, 4]}", "ids: id 1 is 3, should be 1"},
+        {"Hi", "{ids_begin: [2]}", "{ids_begin: [3]}", "ids_begin: id 0 is 2"},
+        {"Hi", "{ids_begin: [2, 3, 4]}", "{ids_begin: [2, 3, 4, 0]}", "3 ids came"},
+        {"Hi", "{text: \" world!\"}", "{text: \" world\"}", "text: is not"},
+        {"Hi", "{begins: \" wor\"}", "{begins: wor}", "begins: does not begin"},
+        {"Hi", "{contains: [wor, \"!\"]}", "{contains: [wor, \"?\"]}", "there is no \"?\""},
+        {"Hi", "{contains_any: [x, wor]}", "{contains_any: [x, y]}", "none of the 2 texts"},
+        {"Hi", "{not_contains: x}", "{not_contains: [x, ld]}", "there is \"ld\""},
+        {"Hi", "{matches: \"w.*d!$\"}", "{matches: \"^w\"}", "does not match /^w/"},
+        {"Hi", "{not_matches: \"^w\"}", "{not_matches: \"o.l\"}", "matches /o.l/"},
+        {"Hi", "{finish: stop}", "{finish: length}", "ended by stop, should be length"},
+        {"Hi", "{tokens: {min: 3, max: 3}}", "{tokens: {max: 2}}", "3, should be at most 2"},
+        {"Hi", "{tokens: {min: 3}}", "{tokens: {min: 4}}", "3, should be at least 4"},
+        {"Hi", "{quality: true}", "{text: x, quality: true}", "text: is not"},
+        {"Hi", "{repeats: 3}", "{repeats: 3, text: x}", "text: is not"},
+        {"Hi", "{logprob: {at: 0, id: 2, min: -0.6}}", "{logprob: {at: 0, id: 3, min: -0.6}}",
+         "logprob: -1.57"},
+        {"Hi", "{memory: {min: 1MB}}", "{memory: {max: 1kB}}", "memory: "},
+        {"json", "{json: {type: object, required: [a, b]}}", "{json: {required: [c]}}",
+         "$ lacks \"c\""},
+        {"json", "{json: {properties: {a: {items: {type: integer}}}}}",
+         "{json: {properties: {a: {items: {type: string}}}}}", "$.a[0] is not of type string"},
+        {"json", "{json: {properties: {b: {enum: [x, y], pattern: \"^x$\"}}}}",
+         "{json: {properties: {b: {enum: [y]}}}}", "$.b is none of"},
+        {"json", "{json: {properties: {a: {maxItems: 2}, b: {minLength: 1}}}}",
+         "{json: {properties: {a: {maxItems: 1}}}}", "$.a: maxItems is 1, this is 2"},
+        {"json", "{json: {properties: {a: {items: {minimum: 1}}}}}",
+         "{json: {properties: {a: {items: {minimum: 2}}}}}", "$.a[0]: minimum is 2"},
+        {"Hi", "{text: \" world!\"}", "{json: {type: object}}", "not one JSON value"},
+    };
+    struct bnt_buf report = BNT_BUF(1 << 16);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (run_on_script(cases[i].prompt, cases[i].holds, &report) != BNT_OK) {
+            fail_msg("%s should hold: %s", cases[i].holds, bnt_buf_view(&report));
+        }
+        enum bnt_status st = run_on_script(cases[i].prompt, cases[i].fails, &report);
+        if (st != BNT_E_FAILED || !strstr(bnt_buf_view(&report), cases[i].says) ||
+            !strstr(bnt_buf_view(&report), "the answer: ")) {
+            fail_msg("%s should fail with '%s': %d, %s", cases[i].fails, cases[i].says, (int)st,
+                     bnt_buf_view(&report));
+        }
+    }
+    bnt_buf_release(&report);
+}
+
+static void all_that_is_wrong_is_told_at_once(void **state)
+{
+    (void)state;
+    struct bnt_buf report = BNT_BUF(1 << 16);
+    assert_int_equal(
+        run_on_script("Hi", "{contains: x, finish: length, tokens: {max: 1}}", &report),
+        BNT_E_FAILED);
+    assert_non_null(strstr(bnt_buf_view(&report), "contains: "));
+    assert_non_null(strstr(bnt_buf_view(&report), "finish: "));
+    assert_non_null(strstr(bnt_buf_view(&report), "tokens: "));
+    bnt_buf_release(&report);
+}
+
+static void what_a_subject_cannot_do_is_no_failure_and_no_pass(void **state)
+{
+    (void)state;
+    struct bnt_buf report = BNT_BUF(1 << 16);
+    assert_int_equal(run_on_script("json", "{perplexity: {text: json, max: 2}}", &report),
+                     BNT_E_UNSUPPORTED);
+    assert_int_equal(run_on_script("fail", "{contains: x}", &report), BNT_E_INFERENCE);
+    assert_non_null(strstr(bnt_buf_view(&report), "fell over"));
+    assert_int_equal(run_on_script("nobody says this", "{contains: x}", &report), BNT_E_NOT_FOUND);
+    bnt_buf_release(&report);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "user_suite_parameters_and_models_make_a_test_each",
+     .body = parameters_and_models_make_a_test_each},
+    {.name = "user_suite_mistakes_are_errors_with_their_place",
+     .body = mistakes_are_errors_with_their_place},
+    {.name = "user_suite_every_expectation_holds_and_fails",
+     .body = every_expectation_holds_and_fails},
+    {.name = "user_suite_all_that_is_wrong_is_told_at_once",
+     .body = all_that_is_wrong_is_told_at_once},
+    {.name = "user_suite_what_a_subject_cannot_do_is_no_failure_and_no_pass",
+     .body = what_a_subject_cannot_do_is_no_failure_and_no_pass},
+    {0},
+};
+const struct suite suite_user_suites = {"user_suites", tests, "user_contains user_range"};

@@ -1,0 +1,369 @@
+/* An answer against what was expected of it: one function per kind of expectation, each of which
+ * says what came instead. All are asked, so that one run shows everything that is wrong. */
+#include <math.h>
+#include <regex.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/fault.h"
+#include "engine/cpu/fmath.h"
+#include "engine/quality.h"
+#include "testkit/user_suite.h"
+
+#define SHOWN_BYTES 400 /* of an answer, in a report */
+
+struct asking {
+    const struct user_test *test;
+    struct bnt_subject *subject;
+    struct bnt_subject_answer answer;
+    struct bnt_buf *report;
+    size_t n_wrong;
+    struct bnt_err *err; /* of the subject, when it fails */
+};
+
+/* ---- reporting ---- */
+
+__attribute__((format(printf, 3, 4))) static void wrong(struct asking *a, const char *key,
+                                                        const char *fmt, ...)
+{
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    a->n_wrong++;
+    (void)bnt_buf_printf(a->report, NULL, "%s: %s\n", key, line);
+}
+
+static void check_range(struct asking *a, const char *key, double value, const struct user_range *g)
+{
+    if (value < g->min || isnan(value)) {
+        wrong(a, key, "%.6g, should be at least %.6g", value, g->min);
+    } else if (value > g->max && !BNT_FAULT(user_range)) {
+        wrong(a, key, "%.6g, should be at most %.6g", value, g->max);
+    }
+}
+
+static bool asked(const struct user_range *g)
+{
+    return !isnan(g->min) || !isnan(g->max);
+}
+
+/* ---- ids and text ---- */
+
+static const char *text_of(const struct asking *a)
+{
+    return bnt_buf_view(&a->answer.made.text);
+}
+
+static void check_ids(struct asking *a, const char *key, const struct user_ids *want, bool all)
+{
+    const struct bnt_ids *got = &a->answer.made.ids;
+    size_t i = 0;
+    if (!want->at) {
+        return;
+    }
+    while (i < want->n && i < got->n && want->at[i] == got->at[i]) {
+        i++;
+    }
+    if (i < want->n && i < got->n) {
+        wrong(a, key, "id %zu is %d, should be %d", i, got->at[i], want->at[i]);
+    } else if (i < want->n || (all && got->n > want->n)) {
+        wrong(a, key, "%zu ids came, should be %zu", got->n, want->n);
+    }
+}
+
+static void check_text(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    const char *text = text_of(a);
+    if (e->text && strcmp(text, e->text) != 0) {
+        wrong(a, "text", "is not \"%.300s\"", e->text);
+    }
+    if (e->begins && strncmp(text, e->begins, strlen(e->begins)) != 0) {
+        wrong(a, "begins", "does not begin with \"%.300s\"", e->begins);
+    }
+}
+
+static void check_parts(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    bool any = e->contains_any.n == 0;
+    for (size_t i = 0; i < e->contains.n; i++) {
+        if (!strstr(text_of(a), e->contains.at[i]) && !BNT_FAULT(user_contains)) {
+            wrong(a, "contains", "there is no \"%.300s\"", e->contains.at[i]);
+        }
+    }
+    for (size_t i = 0; i < e->contains_any.n; i++) {
+        any = any || strstr(text_of(a), e->contains_any.at[i]);
+    }
+    if (!any) {
+        wrong(a, "contains_any", "none of the %zu texts is there", e->contains_any.n);
+    }
+    for (size_t i = 0; i < e->not_contains.n; i++) {
+        if (strstr(text_of(a), e->not_contains.at[i])) {
+            wrong(a, "not_contains", "there is \"%.300s\"", e->not_contains.at[i]);
+        }
+    }
+}
+
+static void check_patterns(struct asking *a, const char *key, const struct user_texts *t, bool want)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        regex_t regex;
+        if (regcomp(&regex, t->at[i], REG_EXTENDED | REG_NOSUB) != 0) {
+            wrong(a, key, "out of memory"); /* the pattern was compiled when the file was read */
+            return;
+        }
+        if ((regexec(&regex, text_of(a), 0, NULL, 0) == 0) != want) {
+            wrong(a, key, "%s /%.300s/", want ? "does not match" : "matches", t->at[i]);
+        }
+        regfree(&regex);
+    }
+}
+
+static void check_shape(struct asking *a)
+{
+    struct bnt_err why = {0};
+    const struct bnt_buf *text = &a->answer.made.text;
+    if (a->test->expect.json &&
+        json_shape_check(a->test->expect.json, text_of(a), text->len, &why) != BNT_OK) {
+        wrong(a, "json", "%s", why.msg);
+    }
+}
+
+static void check_end(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    const struct bnt_generation *g = &a->answer.made;
+    struct bnt_err why = {0};
+    if (e->finish && strcmp(bnt_finish_name(g->finish), e->finish) != 0) {
+        wrong(a, "finish", "ended by %s, should be %s", bnt_finish_name(g->finish), e->finish);
+    }
+    if (asked(&e->tokens)) {
+        check_range(a, "tokens", (double)g->ids.n, &e->tokens);
+    }
+    if (e->quality && bnt_quality_answer(g->ids.at, g->ids.n, text_of(a), g->text.len,
+                                         g->finish != BNT_FINISH_STOP, &why) != BNT_OK) {
+        wrong(a, "quality", "%s", why.msg);
+    }
+}
+
+/* ---- time and memory ---- */
+
+static void check_cost(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    const struct bnt_generation *g = &a->answer.made;
+    const struct bnt_generate_times *t = &g->times;
+    struct rusage usage;
+    if (asked(&e->tokens_per_second)) {
+        double seconds = (double)(t->total_ns - t->first_token_ns) * 1e-9;
+        check_range(a, "tokens_per_second",
+                    g->ids.n > 1 && seconds > 0 ? (double)(g->ids.n - 1) / seconds : NAN,
+                    &e->tokens_per_second);
+    }
+    if (asked(&e->first_token_ms)) {
+        check_range(a, "first_token_ms", (double)t->first_token_ns * 1e-6, &e->first_token_ms);
+    }
+    if (asked(&e->memory_bytes) && getrusage(RUSAGE_SELF, &usage) == 0) {
+        check_range(a, "memory", (double)usage.ru_maxrss * 1024, &e->memory_bytes);
+    }
+}
+
+/* ---- log-probabilities ---- */
+
+/* Log-probability of each next id; position index predicts ids[index + 1]. */
+struct scoring {
+    const int32_t *ids;
+    size_t n;
+    int32_t n_vocab, wanted; /* at the last position; -1: the sum over all */
+    double sum, last;
+};
+
+static enum bnt_status add_position(void *ctx, size_t index, const float *logits,
+                                    struct bnt_err *err)
+{
+    struct scoring *s = ctx;
+    (void)err;
+    if (index + 1 < s->n) {
+        s->sum += logits[s->ids[index + 1]] - bnt_logsumexp(logits, s->n_vocab);
+    } else if (s->wanted >= 0) {
+        s->last = logits[s->wanted] - bnt_logsumexp(logits, s->n_vocab);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status one_id(struct asking *a, const char *text, int32_t *id)
+{
+    struct bnt_ids ids = {0};
+    enum bnt_status st = bnt_subject_tokenize(a->subject, text, strlen(text), 0, &ids, a->err);
+    if (st == BNT_OK && ids.n != 1) {
+        wrong(a, "logprob", "\"%.100s\" is %zu tokens, not one", text, ids.n);
+    }
+    *id = st == BNT_OK && ids.n == 1 ? ids.at[0] : -1;
+    bnt_ids_release(&ids);
+    return st;
+}
+
+static enum bnt_status append(struct bnt_ids *to, const int32_t *ids, size_t n, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < n; i++) {
+        st = bnt_ids_push(to, ids[i], err);
+    }
+    return st;
+}
+
+/* Evaluate the prompt and what was generated before `at`; the logits after that. */
+static enum bnt_status check_logprob(struct asking *a, const struct user_logprob *l)
+{
+    const struct bnt_ids *made = &a->answer.made.ids;
+    struct scoring s = {.wanted = l->id,
+                        .n_vocab = (int32_t)bnt_subject_describe(a->subject).n_vocab};
+    struct bnt_ids ids = {0};
+    enum bnt_status st = l->token ? one_id(a, l->token, &s.wanted) : BNT_OK;
+    if (st != BNT_OK || s.wanted < 0) {
+        return st;
+    }
+    if (l->at > made->n || s.wanted >= s.n_vocab) {
+        wrong(a, "logprob", "there is no token %u, or no id %d", l->at, s.wanted);
+        return BNT_OK;
+    }
+    st = append(&ids, a->answer.prompt_ids.at, a->answer.prompt_ids.n, a->err);
+    if (st == BNT_OK) {
+        st = append(&ids, made->at, l->at, a->err);
+    }
+    s.ids = ids.at;
+    s.n = ids.n;
+    if (st == BNT_OK) {
+        st = bnt_subject_evaluate(a->subject, ids.at, ids.n, add_position, &s, a->err);
+    }
+    if (st == BNT_OK) {
+        check_range(a, "logprob", s.last, &l->range);
+    }
+    bnt_ids_release(&ids);
+    return st;
+}
+
+static enum bnt_status check_perplexity(struct asking *a)
+{
+    const struct user_perplexity *p = &a->test->expect.perplexity;
+    struct bnt_ids ids = {0};
+    if (!p->text) {
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_subject_tokenize(a->subject, p->text, strlen(p->text),
+                                              BNT_ENCODE_ADD_SPECIAL, &ids, a->err);
+    struct scoring s = {.ids = ids.at,
+                        .n = ids.n,
+                        .wanted = -1,
+                        .n_vocab = (int32_t)bnt_subject_describe(a->subject).n_vocab};
+    if (st == BNT_OK && ids.n < 2) {
+        wrong(a, "perplexity", "a text of %zu tokens has none", ids.n);
+    } else if (st == BNT_OK) {
+        st = bnt_subject_evaluate(a->subject, ids.at, ids.n, add_position, &s, a->err);
+        if (st == BNT_OK) {
+            check_range(a, "perplexity", fm_exp(-s.sum / (double)(ids.n - 1)), &p->range);
+        }
+    }
+    bnt_ids_release(&ids);
+    return st;
+}
+
+/* ---- the test ---- */
+
+static enum bnt_status ask(struct asking *a, struct bnt_subject_answer *out)
+{
+    const struct user_test *t = a->test;
+    const struct bnt_subject_request request = {
+        .prompt = t->prompt,
+        .prompt_len = t->prompt ? strlen(t->prompt) : 0,
+        .ids = t->ids.at,
+        .n_ids = t->ids.n,
+        .max_tokens = t->max_tokens,
+        .sampling = &t->sampling,
+        .stop = t->stop.at,
+        .n_stop = t->stop.n,
+        .ignore_eos = t->ignore_eos,
+    };
+    return bnt_subject_generate(a->subject, &request, out, a->err);
+}
+
+/* The same prompt again must have the same answer. */
+static enum bnt_status check_repeats(struct asking *a)
+{
+    enum bnt_status st = BNT_OK;
+    for (uint32_t i = 1; st == BNT_OK && i < a->test->expect.repeats; i++) {
+        struct bnt_subject_answer again;
+        bnt_subject_answer_init(&again);
+        st = ask(a, &again);
+        if (st == BNT_OK && strcmp(bnt_buf_view(&again.made.text), text_of(a)) != 0) {
+            wrong(a, "repeats", "answer %u is another one: \"%.300s\"", i + 1,
+                  bnt_buf_view(&again.made.text));
+        }
+        bnt_subject_answer_release(&again);
+    }
+    return st;
+}
+
+static enum bnt_status check_answer(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    check_cost(a); /* before further work adds to it */
+    check_ids(a, "ids", &e->ids, true);
+    check_ids(a, "ids_begin", &e->ids_begin, false);
+    check_text(a);
+    check_parts(a);
+    check_patterns(a, "matches", &e->matches, true);
+    check_patterns(a, "not_matches", &e->not_matches, false);
+    check_shape(a);
+    check_end(a);
+    enum bnt_status st = check_repeats(a);
+    for (size_t i = 0; st == BNT_OK && i < e->n_logprob; i++) {
+        st = check_logprob(a, &e->logprob[i]);
+    }
+    return st;
+}
+
+static bool needs_ids(const struct user_test *t)
+{
+    return t->expect.ids.at || t->expect.ids_begin.at || t->expect.n_logprob > 0;
+}
+
+static enum bnt_status run(struct asking *a)
+{
+    const struct user_test *t = a->test;
+    enum bnt_status st = BNT_OK;
+    struct bnt_subject_facts facts = bnt_subject_describe(a->subject);
+    if (needs_ids(t) && !(facts.can & BNT_CAN_IDS)) {
+        return bnt_err_set(a->err, BNT_E_UNSUPPORTED, "a subject of kind %s does not tell ids",
+                           facts.kind);
+    }
+    if (t->prompt || t->ids.at) {
+        st = ask(a, &a->answer);
+        if (st == BNT_OK) {
+            st = check_answer(a);
+        }
+    }
+    return st == BNT_OK ? check_perplexity(a) : st;
+}
+
+enum bnt_status user_test_run(const struct user_test *t, struct bnt_subject *subject,
+                              struct bnt_buf *report, struct bnt_err *err)
+{
+    struct asking a = {.test = t, .subject = subject, .report = report, .err = err};
+    bnt_subject_answer_init(&a.answer);
+    enum bnt_status st = run(&a);
+    if (st == BNT_OK && a.n_wrong > 0) {
+        (void)bnt_buf_printf(report, NULL, "the answer: \"%.*s\"%s\n", SHOWN_BYTES, text_of(&a),
+                             a.answer.made.text.len > SHOWN_BYTES ? "..." : "");
+        st = bnt_err_set(err, BNT_E_FAILED, "%zu expectation%s of line %u %s not hold", a.n_wrong,
+                         a.n_wrong == 1 ? "" : "s", t->line, a.n_wrong == 1 ? "does" : "do");
+    }
+    bnt_subject_answer_release(&a.answer);
+    return st;
+}
