@@ -98,8 +98,9 @@ help: ## this list
 $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 
+# Threads get a second stack for signal handlers (testkit/suites/thread_stack.c).
 $(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_create -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
 
 # Preloaded by a test: without the flags of sanitizers, which are for programs.
 $(B)/no_locks.so: testkit/preload/no_locks.c $(B)/flags

@@ -1,6 +1,7 @@
 /* bnt: main. Signals, global options, the table of commands: the only file that knows all folders.
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -169,10 +170,15 @@ static void on_signal(int number)
 }
 
 /* A page of a mapped file that is no longer there: somebody cut the file short. Results of this run
- * are lost, so it ends, saying why; only calls that are safe in a handler. */
+ * are lost, so it ends, saying why; only calls that are safe in a handler. Several threads may meet
+ * the hole at the same time: the first one speaks for all. */
 static void on_bus_error(int number)
 {
     (void)number;
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&told)) {
+        pause();
+    }
     static const char text[] = "error: a model file was cut short while it was in use\n"
                                "  hint: replace models by rename, as bnt fetch does\n";
     ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
@@ -188,6 +194,7 @@ static void catch_signals(void)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = on_bus_error;
+    action.sa_flags = 0;
     sigaction(SIGBUS, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 }

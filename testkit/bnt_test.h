@@ -21,6 +21,7 @@
 #include "base/app.h"
 #include "base/buf.h"
 #include "base/opt.h"
+#include "testkit/verdict.h"
 
 enum bnt_test_tier { BNT_TIER_FAST, BNT_TIER_INTEGRATION, BNT_TIER_FULL, BNT_TIERS };
 
@@ -107,6 +108,9 @@ struct bnt_test {
                      NULL for a pass */
     char *output; /* what the body wrote, for a failure; may be NULL */
     char *cause;  /* the infrastructure's part in a failure: "network"; NULL: none */
+    enum verdict verdict; /* what exactly became of it; meaningless before it ran */
+    char *warning;        /* of its time class; NULL: none */
+    char *not_enforced;   /* what the kernel could not hold it to; NULL: nothing to say */
     uint64_t wall_ns;
     struct bnt_test_plan plan;
     struct bnt_test_place place;
@@ -152,6 +156,8 @@ struct bnt_test_run {
     char id[17]; /* 16 hex digits, random; "" before it ran */
     char program[BNT_PATH_MAX];
     char program_digest[BNT_SHA256_HEX]; /* "" while unknown */
+    bool has_workers;                    /* the program speaks --worker (slots.h) */
+    char worker_note[400];               /* a worker that ended badly after its tests; "" */
     enum bnt_test_tier tier;
     struct bnt_test *at; /* the selected tests, in the program's order */
     size_t n;

@@ -115,9 +115,10 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
 
 static void test_release(struct bnt_test *t)
 {
-    char *const texts[] = {t->name,     t->suite,     t->needs,  t->tags,   t->subjects,
-                           t->retry_on, t->inputs,    t->reason, t->output, t->cause,
-                           t->label,    t->diagnosis, t->owner,  t->excuse, t->expires};
+    char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
+                           t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
+                           t->warning,  t->not_enforced, t->label,  t->diagnosis, t->owner,
+                           t->excuse,   t->expires};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(texts[i]);
     }
@@ -145,7 +146,7 @@ static struct bnt_test *add_test(struct bnt_test_run *run, struct bnt_err *err)
 /* One line of `bnt-suites --list`, cut into its fields. */
 struct listed {
     const char *name, *suite, *tier, *timeout, *needs, *tags, *subjects, *retry_on, *cacheable,
-        *inputs;
+        *inputs, *worker;
 };
 
 /* KEY=VALUE; a key that this bnt does not know is of a newer program and says nothing to it. */
@@ -156,7 +157,7 @@ static void read_pair(struct listed *l, char *pair)
         const char **value;
     } keys[] = {
         {"tags=", &l->tags},           {"subjects=", &l->subjects}, {"retry_on=", &l->retry_on},
-        {"cacheable=", &l->cacheable}, {"inputs=", &l->inputs},
+        {"cacheable=", &l->cacheable}, {"inputs=", &l->inputs},     {"worker=", &l->worker},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         size_t len = strlen(keys[i].key);
@@ -170,7 +171,8 @@ static void read_pair(struct listed *l, char *pair)
 static bool cut_line(char *line, struct listed *l)
 {
     char *rest = NULL;
-    *l = (struct listed){.tags = "", .subjects = "", .retry_on = "", .cacheable = "", .inputs = ""};
+    *l = (struct listed){
+        .tags = "", .subjects = "", .retry_on = "", .cacheable = "", .inputs = "", .worker = ""};
     l->name = strtok_r(line, "\t", &rest);
     l->suite = strtok_r(NULL, "\t", &rest);
     l->tier = strtok_r(NULL, "\t", &rest);
@@ -222,6 +224,7 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
     if (status != BNT_OK) {
         return status;
     }
+    run->has_workers = strcmp(l.worker, "yes") == 0;
     bool wanted = filter_matches(filters, t);
     if (wanted && tier <= run->tier) {
         return BNT_OK;

@@ -190,6 +190,31 @@ static void write_flaky(struct report_writer *w, const struct bnt_test_run *run)
     }
 }
 
+/* What is to be known about how tests ran, beside their verdicts. */
+static void write_notes(struct report_writer *w, const struct bnt_test_run *run)
+{
+    enum { SHOWN = 8 };
+    size_t n = 0;
+    const char *gaps = NULL;
+    for (size_t i = 0; i < run->n; i++) {
+        const struct bnt_test *t = &run->at[i];
+        gaps = gaps ? gaps : t->not_enforced;
+        if (t->warning && n++ < SHOWN) {
+            report_printf(w, "%stime: %s/%s %s\n", n == 1 ? "\n" : "", t->suite, t->name,
+                          t->warning);
+        }
+    }
+    if (n > SHOWN) {
+        report_printf(w, "time: and %zu more, which --json shows\n", n - SHOWN);
+    }
+    if (gaps) {
+        report_printf(w, "\nnot enforced here: %s\n", gaps);
+    }
+    if (run->worker_note[0]) {
+        report_printf(w, "\nnote: %s\n", run->worker_note);
+    }
+}
+
 static void write_not_run(struct report_writer *w, const struct bnt_test_run *run)
 {
     const char *gap = "\n";
@@ -227,6 +252,7 @@ enum bnt_status bnt_test_report_text(const struct bnt_test_run *run, struct bnt_
     write_flaky(&w, run);
     write_failures(&w, run);
     write_not_run(&w, run);
+    write_notes(&w, run);
     report_printf(&w, "\n%zu passed, %zu failed, %zu skipped", c.of[BNT_TEST_PASSED],
                   c.of[BNT_TEST_FAILED], c.of[BNT_TEST_SKIPPED]);
     for (int o = BNT_TEST_NOT_RUN; o < BNT_TEST_OUTCOMES; o++) {

@@ -89,6 +89,20 @@ static void set_failure(json_t *o, const struct bnt_test_run *run, const struct 
     }
 }
 
+static void set_verdict(json_t *o, const struct bnt_test *t)
+{
+    if (t->outcome == BNT_TEST_NOT_RUN || t->outcome == BNT_TEST_CACHED) {
+        return; /* it did not run */
+    }
+    json_object_set_new(o, "verdict", json_string(verdict_word(t->verdict)));
+    if (t->warning) {
+        json_object_set_new(o, "warning", report_json_text(t->warning));
+    }
+    if (t->not_enforced) {
+        json_object_set_new(o, "not_enforced", report_json_text(t->not_enforced));
+    }
+}
+
 static void set_result(json_t *o, const struct bnt_test_run *run, const struct bnt_test *t)
 {
     json_object_set_new(o, "outcome", json_string(bnt_test_outcome_name(t->outcome)));
@@ -96,6 +110,7 @@ static void set_result(json_t *o, const struct bnt_test_run *run, const struct b
     if (t->reason) {
         json_object_set_new(o, "reason", report_json_text(t->reason));
     }
+    set_verdict(o, t);
     if (bnt_test_is_red(t) || t->outcome == BNT_TEST_QUARANTINED) {
         set_failure(o, run, t);
     }

@@ -92,7 +92,7 @@ static void write_story(struct report_writer *w, const struct bnt_test_run *run,
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
-    report_printf(w, "rerun: ");
+    report_printf(w, "verdict: %s\nrerun: ", verdict_word(t->verdict));
     write_escaped(w, bnt_buf_view(&rerun), SIZE_MAX, false);
     report_printf(w, "\n");
     if (t->label) {

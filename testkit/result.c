@@ -238,6 +238,9 @@ static void read_test(struct reader *r, const json_t *o, struct bnt_test *t)
     t->reason = take_optional(r, o, "reason");
     t->output = take_optional(r, o, "output");
     t->cause = take_optional(r, o, "cause");
+    t->warning = take_optional(r, o, "warning");
+    t->not_enforced = take_optional(r, o, "not_enforced");
+    (void)verdict_from_word(text_of(r, o, "verdict", false), &t->verdict);
     t->label = take_optional(r, o, "label");
     t->diagnosis = take_optional(r, o, "diagnosis");
     read_extras(r, o, t);

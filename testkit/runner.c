@@ -1,5 +1,5 @@
-/* Running tests: processes, time and verdicts. Which tests there are is collect.c's, which of them
- * starts next is schedule.c's.
+/* Running tests within a budget. Processes and verdicts are slots.c's. Which tests there are is
+ * collect.c's, which of them starts next is schedule.c's.
  *
  * Invariants of bnt_test_execute: nothing is started that does not fit into what remains of the
  * budget, or after an interrupt came; a test that runs when the budget ends has the grace to end by
@@ -11,23 +11,15 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "testkit/proc.h"
-#include "testkit/runner_tap.h"
 #include "testkit/schedule.h"
+#include "testkit/slots.h"
 
-enum {
-    OUTPUT_MAX_BYTES = 1 << 20,
-    /* bnt-suites itself ends a test at its time; this much later it is the program that hangs. */
-    PROGRAM_SLACK_MS = 30 * 1000,
-    GRACE_MS = 2000,
-    TICK_MS = 50,
-};
+enum { TICK_MS = 50 };
 
 struct runner {
     struct bnt_test_run *run;
     const struct bnt_test_options *options;
-    struct proc procs[BNT_TEST_JOBS_MAX];
-    struct bnt_test *slots[BNT_TEST_JOBS_MAX]; /* the test that procs[i] runs; NULL: free */
+    struct slots *slots;
     size_t n_slots, n_busy;
     struct schedule schedule;
     uint64_t start_ns;
@@ -46,70 +38,23 @@ static void tell(const struct runner *r, const struct bnt_test *t)
     }
 }
 
-/* The program ended without a verdict that can be trusted. */
-static void conclude_without_verdict(struct bnt_test *t, const struct proc *p)
-{
-    char how[160];
-    char reason[256];
-    proc_describe(p, how, sizeof how);
-    snprintf(reason, sizeof reason, "no verdict: the suites program %s", how);
-    schedule_conclude(t, BNT_TEST_FAILED, reason);
-    char *out = proc_output(p, PROC_OUT);
-    char *said = proc_output(p, PROC_ERR);
-    struct bnt_buf both = BNT_BUF(2 * OUTPUT_MAX_BYTES + 256);
-    (void)bnt_buf_printf(&both, NULL, "%s%s", said ? said : "", out ? out : "");
-    t->output = bnt_buf_take(&both);
-    bnt_buf_release(&both);
-    free(out);
-    free(said);
-}
-
-static void finish(struct runner *r, size_t i)
-{
-    struct proc *p = &r->procs[i];
-    struct bnt_test *t = r->slots[i];
-    t->wall_ns = p->wall_ns;
-    char *tap = proc_output(p, PROC_OUT);
-    if (p->end == PROC_STOPPED) {
-        schedule_conclude(t, BNT_TEST_NOT_RUN,
-                          r->run->interrupted ? "interrupted" : "budget: stopped after the grace");
-    } else if (p->end != PROC_EXITED || !tap || !runner_tap_read(tap, p->code, t)) {
-        conclude_without_verdict(t, p);
-    }
-    free(tap);
-    proc_release(p);
-    r->slots[i] = NULL;
-    r->n_busy--;
-    tell(r, t);
-    schedule_ended(&r->schedule, t);
-}
-
 static void start(struct runner *r, size_t i, struct bnt_test *t)
 {
-    struct bnt_err err = {0};
     t->place.slot = (unsigned)i;
     tell(r, t);
-    char flag[] = "--run";
-    char *argv[] = {r->run->program, flag, t->name, NULL};
-    const struct proc_spec spec = {
-        .argv = argv,
-        .timeout_ms = t->timeout_ms + PROGRAM_SLACK_MS,
-        .grace_ms = GRACE_MS,
-        .keep_bytes = OUTPUT_MAX_BYTES,
-    };
-    if (proc_start(&r->procs[i], &spec, &err) != BNT_OK) {
-        schedule_conclude(t, BNT_TEST_FAILED, err.msg);
+    slots_start(r->slots, i, t);
+    if (slots_test(r->slots, i)) {
+        r->n_busy++;
+    } else {
         schedule_ended(&r->schedule, t);
-        return;
     }
-    r->slots[i] = t;
-    r->n_busy++;
 }
 
 static void start_what_fits(struct runner *r)
 {
     for (size_t i = 0; i < r->n_slots; i++) {
-        struct bnt_test *t = r->slots[i] ? NULL : schedule_next(&r->schedule, elapsed_ms(r));
+        struct bnt_test *t =
+            slots_test(r->slots, i) ? NULL : schedule_next(&r->schedule, elapsed_ms(r));
         if (t) {
             start(r, i, t);
         }
@@ -120,18 +65,15 @@ static void stop_all(struct runner *r)
 {
     r->stopping = true;
     schedule_give_up(&r->schedule, r->run->interrupted ? "interrupted" : "budget");
-    for (size_t i = 0; i < r->n_slots; i++) {
-        if (r->slots[i]) {
-            proc_stop(&r->procs[i]);
-        }
-    }
+    slots_stop(r->slots);
 }
 
 static void tick(const struct runner *r)
 {
     const char *running = NULL;
     for (size_t i = 0; i < r->n_slots && !running; i++) {
-        running = r->slots[i] ? r->slots[i]->name : NULL;
+        const struct bnt_test *t = slots_test(r->slots, i);
+        running = t ? t->name : NULL;
     }
     if (r->options->tick) {
         r->options->tick(r->options->tick_ctx, r->run, running, elapsed_ms(r));
@@ -140,10 +82,13 @@ static void tick(const struct runner *r)
 
 static void serve(struct runner *r)
 {
-    proc_serve(r->procs, r->n_slots, TICK_MS);
+    slots_serve(r->slots, TICK_MS);
     for (size_t i = 0; i < r->n_slots; i++) {
-        if (r->slots[i] && proc_done(&r->procs[i])) {
-            finish(r, i);
+        struct bnt_test *t = slots_take_ended(r->slots, i);
+        if (t) {
+            r->n_busy--;
+            tell(r, t);
+            schedule_ended(&r->schedule, t);
         }
     }
 }
@@ -168,7 +113,9 @@ enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test
     run->started_unix_s = bnt_clock_unix_s();
     const uint64_t last_ms = run->budget_ms + bnt_test_grace_ms(run->budget_ms);
     enum bnt_status status = schedule_init(&r->schedule, run, options, err);
-    proc_adopt_orphans();
+    if (status == BNT_OK) {
+        status = slots_new(run, &r->slots, err);
+    }
     while (status == BNT_OK && (schedule_has_more(&r->schedule) || r->n_busy > 0)) {
         run->interrupted |= options->interrupted && *options->interrupted;
         if (!r->stopping && (run->interrupted || elapsed_ms(r) >= last_ms)) {
@@ -179,6 +126,9 @@ enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test
         serve(r);
     }
     run->wall_ns = bnt_clock_now_ns() - r->start_ns;
+    if (r->slots) {
+        slots_free(r->slots);
+    }
     schedule_release(&r->schedule);
     free(r);
     return status;

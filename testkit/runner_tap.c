@@ -10,7 +10,7 @@
 struct tap {
     unsigned n_results;
     bool named, ok, planned;
-    char *skip, *why, *cause;
+    char *skip, *why, *cause, *warning, *verdict, *not_enforced;
     struct bnt_buf output;
 };
 
@@ -48,6 +48,12 @@ static void read_line(struct tap *t, const char *line, const char *name)
         t->planned = true;
     } else if (starts_with(line, "# why: ")) {
         keep(&t->why, line + strlen("# why: "));
+    } else if (starts_with(line, "# verdict: ")) {
+        keep(&t->verdict, line + strlen("# verdict: "));
+    } else if (starts_with(line, "# warning: ")) {
+        keep(&t->warning, line + strlen("# warning: "));
+    } else if (starts_with(line, "# not enforced here: ")) {
+        keep(&t->not_enforced, line + strlen("# not enforced here: "));
     } else if (starts_with(line, "# cause: ")) {
         keep(&t->cause, line + strlen("# cause: "));
     } else if (starts_with(line, "# | ")) {
@@ -63,6 +69,49 @@ static bool is_complete(const struct tap *t, int exit_code)
            exit_code == (t->ok ? 0 : 1);
 }
 
+/* Move a text to its new owner. */
+static void give(char **from, char **to)
+{
+    free(*to);
+    *to = *from;
+    *from = NULL;
+}
+
+/* A program that names no verdict leaves the plain ones. */
+static enum verdict verdict_of(const struct tap *t)
+{
+    enum verdict v;
+    if (t->verdict && verdict_from_word(t->verdict, &v) && verdict_is_good(v) == t->ok) {
+        return v;
+    }
+    return !t->ok ? VERDICT_ASSERTION : t->skip ? VERDICT_SKIPPED : VERDICT_PASSED;
+}
+
+static void fill(struct bnt_test *test, struct tap *t)
+{
+    test->outcome = !t->ok ? BNT_TEST_FAILED : t->skip ? BNT_TEST_SKIPPED : BNT_TEST_PASSED;
+    test->verdict = verdict_of(t);
+    give(t->ok ? &t->skip : &t->why, &test->reason);
+    free(test->output);
+    test->output = t->output.len > 0 ? bnt_buf_take(&t->output) : NULL;
+    free(test->cause);
+    test->cause = NULL;
+    if (!t->ok) {
+        give(&t->cause, &test->cause);
+    }
+    give(&t->warning, &test->warning);
+    give(&t->not_enforced, &test->not_enforced);
+}
+
+static void tap_release(struct tap *t)
+{
+    char *const texts[] = {t->skip, t->why, t->cause, t->warning, t->verdict, t->not_enforced};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        free(texts[i]);
+    }
+    bnt_buf_release(&t->output);
+}
+
 bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
 {
     struct tap t = {.output = BNT_BUF(4 << 20)};
@@ -74,21 +123,9 @@ bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
     }
     bool complete = is_complete(&t, exit_code);
     if (complete) {
-        test->outcome = !t.ok ? BNT_TEST_FAILED : t.skip ? BNT_TEST_SKIPPED : BNT_TEST_PASSED;
-        free(test->reason);
-        test->reason = !t.ok ? t.why : t.skip;
-        free(test->output);
-        test->output = t.output.len > 0 ? bnt_buf_take(&t.output) : NULL;
-        free(t.ok ? t.why : t.skip);
-        free(test->cause);
-        test->cause = t.ok ? NULL : t.cause;
-        free(t.ok ? t.cause : NULL);
-    } else {
-        free(t.why);
-        free(t.skip);
-        free(t.cause);
+        fill(test, &t);
     }
-    bnt_buf_release(&t.output);
+    tap_release(&t);
     free(text);
     return complete;
 }

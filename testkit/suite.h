@@ -26,12 +26,25 @@
 /* A tier runs its own tests and those of the tiers before it. */
 enum suite_tier { SUITE_FAST, SUITE_INTEGRATION, SUITE_FULL };
 
+/* What a test may connect to. A need that stands for the network opens it too. */
+enum suite_network {
+    SUITE_NETWORK_LOOPBACK, /* servers that it starts itself; not those of the machine */
+    SUITE_NETWORK_NONE,     /* not even that */
+    SUITE_NETWORK_OPEN,     /* whatever the machine may: for servers that were started elsewhere */
+};
+
+struct bnt_model;
+
 struct suite_test {
     const char *name; /* the behaviour; unique among all suites */
     void (*body)(void **state);
     const char *needs; /* NULL or machine-checked needs, comma-separated: "shared", "qemu-aarch64",
                           "network"... */
-    unsigned timeout_ms;  /* 0: 10,000; builds other than release multiply it */
+    /* Its time class: 0 is 10,000; choose the smallest of 30,000, 60,000, 120,000, 300,000 and
+     * 600,000 that is several times what it takes on a slow machine. Builds other than release
+     * multiply it. A run that needed more than half, or could do with a far smaller class, says so.
+     */
+    unsigned timeout_ms;
     enum suite_tier tier; /* the smallest tier that runs it; fast is 0 */
     /* Comma-separated words for `bnt test --filter tag:WORD`. "contract": it must run in every run
      * of its tier, and runs first. */
@@ -43,6 +56,13 @@ struct suite_test {
     /* A pass may be taken from an earlier run with the same program, model, inputs and environment.
      * Only for a test that depends on nothing else: no clock, no network, no seed, no machine. */
     bool cacheable;
+    enum suite_network network;
+    unsigned memory_mib; /* more of its own memory than this ends it; 0: 4096. Stated, it also
+                            limits the address space that it may add (not under sanitizers) */
+    bool keeps_fds;      /* what it calls keeps descriptors to the end of the process, by design (a
+                            lease of a cached file) */
+    bool fresh; /* runs in a newly executed program instead of a forked one, as every test that
+                   needs cuda does: a driver does not survive a fork */
 };
 
 struct suite {
@@ -52,8 +72,11 @@ struct suite {
                           blanks; `make check-faults` proves it */
 };
 
-/* In this process, and in programs it starts, HOME, TMPDIR, XDG_CACHE_HOME and BNT_CACHE_DIR lead
- * into the test's own folder: no test sees or changes what belongs to the user. */
+/* One test, one process (docs/testkit.md): the current folder, HOME, TMPDIR and the caches are the
+ * test's own, in this process and in programs it starts. The kernel holds it to them where it can
+ * (testkit/suites/confine.h): it reads the system, the source tree, the build, the shared folder
+ * and the model, writes to its own folder, signals what it started, and connects to itself. What it
+ * leaves fails it: processes, open descriptors, files in TMPDIR, HOME or the current folder. */
 
 /* Why the first unmet one of comma-separated needs is not met here, or NULL when all are. Valid
  * until the next call. The needs that exist, each with its check, are the table in
@@ -61,6 +84,9 @@ struct suite {
 const char *suite_need_missing(const char *needs);
 /* The first word of needs that is not in the table, or NULL. Valid until the next call. */
 const char *suite_need_unknown(const char *needs);
+/* True when the word is among them; when one of them opens the network. */
+bool suite_needs_word(const char *needs, const char *wanted);
+bool suite_needs_network(const char *needs);
 
 /* Path of a file in the shared folder ($BNT_SHARED, else ../shared beside the source tree): valid
  * until the next call. Only for tests with needs "shared". */
@@ -73,6 +99,9 @@ const char *suite_bundled_model(void);
 /* The model under test: $BNT_TEST_MODEL (`bnt test -m`), else the bundled one. For what must hold
  * for every model. */
 const char *suite_model(void);
+/* That model, opened with the defaults: mapped once before the tests were forked, so it costs
+ * nothing here. Borrowed: never close it. Fails the test when it cannot be opened. */
+struct bnt_model *suite_model_open(void);
 /* The program `bnt` of this build ($BNT, else beside this executable). */
 const char *suite_bnt(void);
 /* This test's own empty folder, removed afterwards; the same one at every call. */

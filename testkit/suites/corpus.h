@@ -5,6 +5,6 @@
 
 #include "testkit/suite.h"
 
-extern const struct suite suite_corpus;
+extern const struct suite suite_corpus, suite_corpus_ends, suite_corpus_reach;
 
 #endif

@@ -1,138 +1,175 @@
-/* One test in one forked process.
- *
- * A pass needs all of: the body returned to us, cmocka counted no failure, the word "passed" came
- * over the report pipe, the process then ended by itself with status 0, and left no process behind.
- * exit(0) in a body, a leak report at exit or a crash in an atexit handler thus cannot pass. cmocka
- * catches crash signals to go on in the same process; here the process is the test's own, so the
- * handlers that were there before (the default, or a sanitizer's) are put back and the signal or
- * the report shows. */
+/* One test in one process. See isolate.h; what its end means is judge.c's. */
 #include "testkit/suites/isolate.h"
 
-#include <ftw.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/fault.h"
 #include "base/file.h"
+#include "testkit/proc.h"
+#include "testkit/suites/body.h"
+#include "testkit/suites/confine.h"
+#include "testkit/suites/judge.h"
+#include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
+#include "testkit/suites/trace.h"
 
-enum { DEFAULT_TIMEOUT_MS = 10 * 1000, SLOW_BUILD_FACTOR = 6 };
+enum {
+    DEFAULT_TIMEOUT_MS = 10 * 1000,
+    SLOW_BUILD_FACTOR = 6,
+    GRACE_MS = 300, /* between SIGTERM and SIGKILL: for a test that cleans up outside itself */
+    DEFAULT_MEMORY_MIB = 4096,
+    TRACE_MAX_BYTES = 1 << 20,
+};
 
-static const char WORD_PASSED[] = "passed";
-static const char WORD_FAILED[] = "failed";
-static const char WORD_SKIPPED[] = "skipped";
+/* One attempt to run one test. */
+struct attempt {
+    struct body_spec spec;
+    int page_fd; /* of spec.page, for a test that is executed */
+    char root[BNT_PATH_MAX];
+    struct bnt_buf trace;
+};
 
-static const int crash_signals[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS, SIGABRT};
-enum { N_CRASH_SIGNALS = sizeof crash_signals / sizeof crash_signals[0] };
-
-/* State of the child; one test per process. */
-static struct {
-    const struct suite_test *test;
-    struct sigaction crash_handlers[N_CRASH_SIGNALS];
-    bool returned;
-} child;
-
-static void call_body(void **state)
+static bool map_page(struct attempt *a)
 {
-    for (int i = 0; i < N_CRASH_SIGNALS; i++) {
-        sigaction(crash_signals[i], &child.crash_handlers[i], NULL);
+    a->page_fd = memfd_create("bnt-test-page", MFD_CLOEXEC);
+    if (a->page_fd < 0 || ftruncate(a->page_fd, sizeof *a->spec.page) != 0) {
+        return false;
     }
-    child.test->body(state);
-    child.returned = true;
+    void *page =
+        mmap(NULL, sizeof *a->spec.page, PROT_READ | PROT_WRITE, MAP_SHARED, a->page_fd, 0);
+    a->spec.page = page == MAP_FAILED ? NULL : page;
+    return a->spec.page != NULL;
 }
 
-static int child_body(void *ctx, int report_fd)
+static bool is_fresh(const struct suite_test *test)
 {
-    child.test = ctx;
-    for (int i = 0; i < N_CRASH_SIGNALS; i++) {
-        sigaction(crash_signals[i], NULL, &child.crash_handlers[i]);
+    return test->fresh || suite_needs_word(test->needs, "cuda");
+}
+
+/* In the child of a test that is executed: this program once more, with the page's descriptor. */
+static int execute_body(const struct attempt *a)
+{
+    char fd[16];
+    char exe[BNT_PATH_MAX];
+    snprintf(fd, sizeof fd, "%d", a->page_fd);
+    (void)fcntl(a->page_fd, F_SETFD, 0);
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (len > 0) {
+        exe[len] = '\0';
+        execl(exe, exe, "--body", a->spec.test->name, "--page", fd, "--place", a->root,
+              (char *)NULL);
     }
-    support_enter_test();
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    const struct CMUnitTest group[] = {{child.test->name, call_body, NULL, NULL, NULL}};
-    int n_failed = cmocka_run_group_tests_name(child.test->name, group, NULL, NULL);
-    const char *word = n_failed != 0 ? WORD_FAILED : child.returned ? WORD_PASSED : WORD_SKIPPED;
-    if (n_failed != 0 && support_cause()) {
-        word = support_cause();
+    snprintf(a->spec.page->trouble, sizeof a->spec.page->trouble, "cannot execute %.100s", exe);
+    return 1;
+}
+
+static int child_main(void *ctx)
+{
+    const struct attempt *a = ctx;
+    return is_fresh(a->spec.test) ? execute_body(a) : body_run(&a->spec);
+}
+
+int isolate_fresh_body(const struct suite_test *test, int page_fd, const char *root)
+{
+    struct body_spec spec = {.test = test, .root = root};
+    void *page = mmap(NULL, sizeof *spec.page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
+    if (page == MAP_FAILED) {
+        return 1;
     }
-    fflush(NULL);
-    bool told = bnt_write_all(report_fd, word, strlen(word), "the report", NULL) == BNT_OK;
-    close(report_fd);
-    return n_failed == 0 && told ? 0 : 1;
+    spec.page = page;
+    confine_prepare(test);
+    trace_prepare();
+    return body_run(&spec);
 }
 
-static void judge(const struct proc *p, struct isolate_result *r)
+/* ---- watching ---- */
+
+static bool is_stopped(pid_t pid)
 {
-    char *word = proc_output(p, PROC_REPORT);
-    const char *said = word ? word : "";
-    r->verdict = ISOLATE_FAILED;
-    if (p->end == PROC_STOPPED) {
-        r->verdict = ISOLATE_STOPPED;
-        snprintf(r->why, sizeof r->why, "interrupted");
-    } else if (p->end == PROC_EXITED && strcmp(said, WORD_FAILED) == 0) {
-        snprintf(r->why, sizeof r->why, "an assertion failed");
-    } else if (p->end == PROC_EXITED && support_is_cause(said)) {
-        snprintf(r->cause, sizeof r->cause, "%s", said);
-        snprintf(r->why, sizeof r->why, "not there: %s", said);
-    } else if (p->end == PROC_EXITED && said[0] == '\0') {
-        snprintf(r->why, sizeof r->why, "exited with %d before the body ended", p->code);
-    } else if (p->end != PROC_EXITED || p->code != 0) {
-        char how[160];
-        proc_describe(p, how, sizeof how);
-        snprintf(r->why, sizeof r->why, "%s%s", how,
-                 p->end != PROC_TIMED_OUT && said[0] ? ", after the body had ended" : "");
-    } else if (p->leaked && !BNT_FAULT(leaked_processes)) {
-        snprintf(r->why, sizeof r->why, "left processes running (killed)");
-    } else if (strcmp(said, WORD_SKIPPED) == 0) {
-        r->verdict = ISOLATE_SKIPPED;
-        snprintf(r->why, sizeof r->why, "the body called skip()");
-    } else {
-        r->verdict = ISOLATE_PASSED;
+    char path[64];
+    char text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f) {
+        text[fread(text, 1, sizeof text - 1, f)] = '\0';
+        fclose(f);
     }
-    free(word);
+    const char *state = strrchr(text, ')');
+    return state && state[1] == ' ' && state[2] == 'T';
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *where)
+static void before_end(void *ctx, struct proc *p)
 {
-    (void)st;
-    (void)flag;
-    (void)where;
-    (void)remove(path);
-    return 0;
+    struct attempt *a = ctx;
+    a->spec.page->stopped = is_stopped(p->pid);
+    trace_take(p->pid, a->spec.page, &a->trace);
 }
 
-static int open_up(const char *path, const struct stat *st, int flag, struct FTW *where)
+/* Kills by the kernel's out-of-memory killer since the system started. */
+static unsigned long long oom_kills(void)
 {
-    (void)st;
-    (void)where;
-    if (flag == FTW_D || flag == FTW_DNR) {
-        (void)chmod(path, 0700);
+    char line[128];
+    unsigned long long n = 0;
+    FILE *f = fopen("/proc/vmstat", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "oom_kill ", 9) == 0) {
+            n = strtoull(line + 9, NULL, 10);
+        }
     }
-    return 0;
+    if (f) {
+        fclose(f);
+    }
+    return n;
 }
 
-/* A test may have left folders without write permission; those are opened first. */
-static void remove_tree(const char *path)
-{
-    (void)nftw(path, open_up, 16, FTW_PHYS);
-    (void)nftw(path, remove_entry, 16, FTW_PHYS | FTW_DEPTH);
-}
-
-static void run_body(const struct suite_test *test, const volatile sig_atomic_t *stop,
+static void conclude(struct attempt *a, const struct proc *p, bool oom_killer,
                      struct isolate_result *r)
+{
+    char left[160];
+    char *output = proc_output(p, PROC_OUT);
+    test_place_list_left(a->root, left, sizeof left);
+    const struct judge_evidence evidence = {.proc = p,
+                                            .page = a->spec.page,
+                                            .output = output ? output : "",
+                                            .leaked_files = left,
+                                            .oom_killer = oom_killer};
+    judge(&evidence, r);
+    if (p->end == PROC_SIGNALED) {
+        trace_show(a->spec.page, &a->trace);
+    }
+    struct bnt_buf all = BNT_BUF(2 * TRACE_MAX_BYTES);
+    (void)bnt_buf_printf(&all, NULL, "%s%s", output ? output : "", bnt_buf_view(&a->trace));
+    r->output = bnt_buf_take(&all);
+    r->wall_ns = p->wall_ns;
+    r->not_enforced = a->spec.page->not_enforced;
+    bnt_buf_release(&all);
+    free(output);
+}
+
+static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struct isolate_result *r)
 {
     struct bnt_err err = {0};
     struct proc p;
+    const struct suite_test *test = a->spec.test;
     const struct proc_spec spec = {
-        .body = child_body,
-        .ctx = (void *)(uintptr_t)test,
+        .body = child_main,
+        .before_end = before_end,
+        .ctx = a,
         .merge = true,
+        .sole = true,
+        .memory_bytes = (uint64_t)(test->memory_mib ? test->memory_mib : DEFAULT_MEMORY_MIB) << 20,
         .timeout_ms = isolate_timeout_ms(test),
+        .grace_ms = GRACE_MS,
     };
+    unsigned long long kills = oom_kills();
     if (proc_start(&p, &spec, &err) != BNT_OK) {
-        r->verdict = ISOLATE_FAILED;
+        r->verdict = VERDICT_NOT_STARTED;
         snprintf(r->why, sizeof r->why, "did not start: %.256s", err.msg);
         return;
     }
@@ -142,42 +179,11 @@ static void run_body(const struct suite_test *test, const volatile sig_atomic_t 
         }
         proc_serve(&p, 1, 50);
     }
-    judge(&p, r);
-    r->output = proc_output(&p, PROC_OUT);
-    r->wall_ns = p.wall_ns;
+    conclude(a, &p, oom_kills() != kills, r);
     proc_release(&p);
 }
 
-void isolate_run(const struct suite_test *test, const volatile sig_atomic_t *stop,
-                 struct isolate_result *result)
-{
-    *result = (struct isolate_result){.verdict = ISOLATE_FAILED};
-    const char *unknown = suite_need_unknown(test->needs);
-    if (unknown) {
-        snprintf(result->why, sizeof result->why, "unknown need: %s", unknown);
-        return;
-    }
-    const char *missing = suite_need_missing(test->needs);
-    if (missing) {
-        result->verdict = ISOLATE_SKIPPED;
-        snprintf(result->why, sizeof result->why, "needs: %s", missing);
-        return;
-    }
-    struct bnt_err err = {0};
-    char scratch[BNT_PATH_MAX];
-    if (support_make_scratch(scratch, &err) != BNT_OK) {
-        snprintf(result->why, sizeof result->why, "no scratch folder: %.256s", err.msg);
-        return;
-    }
-    run_body(test, stop, result);
-    remove_tree(scratch);
-}
-
-void isolate_release(struct isolate_result *result)
-{
-    free(result->output);
-    result->output = NULL;
-}
+/* ---- its time ---- */
 
 /* Sanitizers and unoptimised code cost 2x to 10x; a deadline is against hangs and must not measure
  * them. */
@@ -189,4 +195,91 @@ unsigned isolate_timeout_ms(const struct suite_test *test)
         return 0;
     }
     return strcmp(BNT_CONFIG, "release") == 0 ? ms : ms * SLOW_BUILD_FACTOR;
+}
+
+/* Half of its time is too near to a machine that is twice as slow; a class that is far larger than
+ * another which would do lets a hang cost more than it must. */
+static void warn_of_time(const struct suite_test *test, struct isolate_result *r)
+{
+    static const unsigned classes[] = {10000, 30000, 60000, 120000, 300000, 600000};
+    enum { ROOM = 20, N = sizeof classes / sizeof classes[0] };
+    unsigned limit = isolate_timeout_ms(test);
+    uint64_t took = r->wall_ns / 1000000u;
+    size_t fit = 0;
+    if (r->verdict != VERDICT_PASSED || strcmp(BNT_CONFIG, "release") != 0) {
+        return;
+    }
+    while (fit < N - 1 && classes[fit] < took * ROOM) {
+        fit++;
+    }
+    if (took > limit / 2) {
+        snprintf(r->time, sizeof r->time, "took %.1f s of its %.1f s: too tight a time",
+                 (double)took / 1e3, limit / 1e3);
+    } else if (fit + 2 < N && limit > classes[fit + 1]) {
+        snprintf(r->time, sizeof r->time, "took %.1f s of its %.0f s: %.0f s would do",
+                 (double)took / 1e3, limit / 1e3, classes[fit] / 1e3);
+    }
+}
+
+/* ---- all of it ---- */
+
+/* A fork copies only the thread that calls it, and locks that the others hold stay locked. The
+ * thread sanitizer has one of its own, and takes care of it. */
+static bool has_one_thread(void)
+{
+    struct stat st;
+    return strcmp(BNT_CONFIG, "tsan") == 0 || stat("/proc/self/task", &st) != 0 || st.st_nlink <= 3;
+}
+
+static void run_in_place(const struct suite_test *test, const volatile sig_atomic_t *stop,
+                         struct isolate_result *r)
+{
+    struct bnt_err err = {0};
+    struct attempt a = {.spec = {.test = test}, .page_fd = -1, .trace = BNT_BUF(TRACE_MAX_BYTES)};
+    a.spec.root = a.root;
+    r->verdict = VERDICT_NOT_STARTED;
+    if (!has_one_thread()) {
+        snprintf(r->why, sizeof r->why, "this process has several threads and must not fork");
+    } else if (!map_page(&a)) {
+        snprintf(r->why, sizeof r->why, "no page of shared memory: %s", strerror(errno));
+    } else if (test_place_make(a.root, &err) != BNT_OK) {
+        snprintf(r->why, sizeof r->why, "no scratch folder: %.256s", err.msg);
+    } else {
+        confine_prepare(test);
+        trace_prepare();
+        run_body(&a, stop, r);
+        warn_of_time(test, r);
+        test_place_give_back(a.root);
+    }
+    if (a.spec.page) {
+        munmap(a.spec.page, sizeof *a.spec.page);
+    }
+    if (a.page_fd >= 0) {
+        close(a.page_fd);
+    }
+    bnt_buf_release(&a.trace);
+}
+
+void isolate_run(const struct suite_test *test, const volatile sig_atomic_t *stop,
+                 struct isolate_result *result)
+{
+    *result = (struct isolate_result){.verdict = VERDICT_NOT_STARTED};
+    const char *unknown = suite_need_unknown(test->needs);
+    if (unknown) {
+        snprintf(result->why, sizeof result->why, "unknown need: %s", unknown);
+        return;
+    }
+    const char *missing = suite_need_missing(test->needs);
+    if (missing) {
+        result->verdict = VERDICT_SKIPPED;
+        snprintf(result->why, sizeof result->why, "needs: %s", missing);
+        return;
+    }
+    run_in_place(test, stop, result);
+}
+
+void isolate_release(struct isolate_result *result)
+{
+    free(result->output);
+    result->output = NULL;
 }

@@ -1,11 +1,14 @@
 /* bnt-suites: every suite of this project, one forked process per test, TAP on standard output.
  *
  *     ok 1 - base_buf_grows # time=0.4ms
+ *     # verdict: passed
  *     not ok 2 - cli_version # time=12.0ms
+ *     # verdict: crash
  *     # why: killed by SIGSEGV (Segmentation fault)
  *     # rerun: build/release/bnt-suites --run cli_version
  *     # | a line of the test's own output
  *     ok 3 - gguf_reads_official # SKIP needs: shared (no shared folder: set BNT_SHARED)
+ *     # verdict: skipped
  *     1..3
  *     1 passed, 1 failed, 1 skipped
  *
@@ -23,7 +26,11 @@
 #include "testkit/suites/corpus.h"
 #include "testkit/suites/faults.h"
 #include "testkit/suites/isolate.h"
+#include "testkit/suites/judge.h"
+#include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
+#include "testkit/suites/tap_write.h"
+#include "testkit/suites/worker.h"
 
 #define SUITE(name) extern const struct suite suite_##name;
 #include "testkit/suites.def"
@@ -36,11 +43,13 @@ static const struct suite *const suites[] = {
     NULL,
 };
 
-static const struct suite *const corpus[] = {&suite_corpus, NULL};
+static const struct suite *const corpus[] = {&suite_corpus, &suite_corpus_ends, &suite_corpus_reach,
+                                             NULL};
 
 struct main_opts {
-    bool list, corpus, faults, fail_fast;
-    const char *run;
+    bool list, corpus, worker, faults, fail_fast;
+    const char *run, *body, *place, *places;
+    int64_t page;
 };
 
 static const struct bnt_opt options[] = {
@@ -57,16 +66,49 @@ static const struct bnt_opt options[] = {
     {BNT_OPT_FLAG, 0, "corpus", NULL,
      "only the runner's own pathological tests, most of which must fail",
      offsetof(struct main_opts, corpus), NULL, 0, 0, NULL},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "worker",
+     .help = "for bnt test: run the tests that standard input names, one after another",
+     .offset = offsetof(struct main_opts, worker)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "places",
+     .arg = "DIR",
+     .help = "with --worker: where the folders of tests are made ($TMPDIR)",
+     .offset = offsetof(struct main_opts, places)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "body",
+     .arg = "ID",
+     .help = "for a worker: be the process of the test of this name",
+     .offset = offsetof(struct main_opts, body)},
+    {.kind = BNT_OPT_INT,
+     .long_name = "page",
+     .arg = "FD",
+     .help = "with --body: the descriptor of the page for its report",
+     .offset = offsetof(struct main_opts, page),
+     .max = 1 << 20},
+    {.kind = BNT_OPT_STR,
+     .long_name = "place",
+     .arg = "DIR",
+     .help = "with --body: the test's own folder",
+     .offset = offsetof(struct main_opts, place)},
     BNT_OPT_END,
 };
 
-struct tally {
-    unsigned number, passed, failed, skipped;
-    const char *program;
-    bool corpus;
-};
-
 static volatile sig_atomic_t stop;
+
+/* A sanitizer ends a process with a status of its own, and a leak is looked for at every exit. */
+#define SANITIZER_DEFAULTS "exitcode=86"
+_Static_assert(JUDGE_SANITIZER_EXIT == 86, "the number in SANITIZER_DEFAULTS");
+#define SANITIZER_HOOK(name)                                                                       \
+    const char *name(void);                                                                        \
+    __attribute__((visibility("default"), used)) const char *name(void)                            \
+    {                                                                                              \
+        return SANITIZER_DEFAULTS;                                                                 \
+    }
+SANITIZER_HOOK(__asan_default_options)
+SANITIZER_HOOK(__lsan_default_options)
+SANITIZER_HOOK(__ubsan_default_options)
+SANITIZER_HOOK(__tsan_default_options)
 
 static void on_signal(int number)
 {
@@ -138,50 +180,6 @@ static enum bnt_status check_names(const struct suite *const *all)
     return BNT_OK;
 }
 
-/* The test's output, each line behind "# | ": whatever it holds, it is a comment to a reader of
- * TAP. */
-static void print_quoted(const char *text)
-{
-    while (*text) {
-        size_t len = strcspn(text, "\n");
-        printf("# | %.*s\n", (int)len, text);
-        text += len + (text[len] == '\n');
-    }
-}
-
-static void print_result(const struct suite_test *t, const struct isolate_result *r,
-                         struct tally *tally)
-{
-    double ms = (double)r->wall_ns / 1e6;
-    tally->number++;
-    switch (r->verdict) {
-    case ISOLATE_PASSED:
-        tally->passed++;
-        printf("ok %u - %s # time=%.1fms\n", tally->number, t->name, ms);
-        break;
-    case ISOLATE_SKIPPED:
-        tally->skipped++;
-        printf("ok %u - %s # SKIP %s\n", tally->number, t->name, r->why);
-        break;
-    case ISOLATE_FAILED:
-        tally->failed++;
-        printf("not ok %u - %s # time=%.1fms\n# why: %s\n", tally->number, t->name, ms, r->why);
-        if (r->cause[0]) {
-            printf("# cause: %s\n", r->cause);
-        }
-        printf("# rerun: %s%s --run %s\n", tally->program, tally->corpus ? " --corpus" : "",
-               t->name);
-        print_quoted(r->output ? r->output : "");
-        break;
-    case ISOLATE_STOPPED:
-        tally->number--;
-        break;
-    }
-    if (fflush(stdout) != 0) {
-        stop = SIGPIPE; /* nobody reads the rest */
-    }
-}
-
 static void list_word(const char *key, const char *value)
 {
     if (value) {
@@ -193,6 +191,7 @@ static void list_test(const struct suite *s, const struct suite_test *t)
 {
     printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
            t->needs ? t->needs : "-");
+    list_word("worker", "yes");
     list_word("tags", t->tags);
     list_word("subjects", t->subjects);
     list_word("retry_on", t->retry_on);
@@ -201,22 +200,53 @@ static void list_test(const struct suite *s, const struct suite_test *t)
     printf("\n");
 }
 
-static void run_one(const struct suite_test *t, struct tally *tally)
+static void run_one(const struct suite_test *t, struct tap_tally *tally)
 {
     struct isolate_result result;
     isolate_run(t, &stop, &result);
-    print_result(t, &result, tally);
+    tap_write_result(stdout, t, &result, tally);
     isolate_release(&result);
+    if (fflush(stdout) != 0) {
+        stop = SIGPIPE; /* nobody reads the rest */
+    }
 }
 
-static enum bnt_status conclude(const struct tally *t)
+static enum bnt_status conclude(const struct tap_tally *t)
 {
-    printf("1..%u\n%u passed, %u failed, %u skipped\n", t->number, t->passed, t->failed,
-           t->skipped);
+    tap_write_end(stdout, t);
     if (fflush(stdout) != 0) {
         return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
     }
     return stop ? BNT_E_INTERRUPTED : t->failed ? BNT_E_FAILED : BNT_OK;
+}
+
+static const struct suite_test *find_test(const char *name, bool in_corpus)
+{
+    for (const struct suite *const *s = in_corpus ? corpus : suites; *s; s++) {
+        for (const struct suite_test *t = (*s)->tests; t->name; t++) {
+            if (strcmp(t->name, name) == 0) {
+                return t;
+            }
+        }
+    }
+    return NULL;
+}
+
+static enum bnt_status serve_runner(const struct tap_tally *how)
+{
+    struct bnt_err err = {0};
+    enum bnt_status status = worker_serve(find_test, how, &stop, &err);
+    return status == BNT_OK || status == BNT_E_INTERRUPTED ? status : bnt_msg_error(&err);
+}
+
+static enum bnt_status be_body(const struct main_opts *o)
+{
+    const struct suite_test *test = find_test(o->body, false);
+    test = test ? test : find_test(o->body, true);
+    if (!test || !o->place) {
+        return bnt_msg_fail(BNT_E_USAGE, NULL, "--body: no such test, or no place");
+    }
+    return (enum bnt_status)isolate_fresh_body(test, (int)o->page, o->place);
 }
 
 static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int argc, char **argv)
@@ -224,7 +254,16 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
     (void)app;
     const struct main_opts *o = parsed;
     const struct suite *const *all = o->corpus ? corpus : suites;
-    struct tally tally = {.program = program_invocation_name, .corpus = o->corpus};
+    struct tap_tally tally = {.program = program_invocation_name, .corpus = o->corpus};
+    if (o->body) {
+        return be_body(o);
+    }
+    if (o->places) {
+        setenv("TMPDIR", o->places, 1);
+    }
+    if (o->worker) {
+        return serve_runner(&tally);
+    }
     unsigned n_selected = 0;
     bool stopped = false;
     enum bnt_status status = check_names(all);
@@ -271,5 +310,8 @@ int main(int argc, char **argv)
     bnt_msg_setup(BNT_MSG_NORMAL, BNT_COLOR_AUTO);
     catch_signals();
     proc_adopt_orphans();
-    return (int)bnt_cmd_run(&command, "", NULL, argc, argv);
+    test_place_fix_environment();
+    enum bnt_status status = bnt_cmd_run(&command, "", NULL, argc, argv);
+    test_place_end();
+    return (int)status;
 }

@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/sysinfo.h"
 #include "testkit/proc.h"
 #include "testkit/suite.h"
+#include "testkit/suites/net_namespace.h"
 #include "testkit/suites/support.h"
 
 struct need {
@@ -99,6 +101,19 @@ static bool swift_s3api(const char *arg)
            program_in_path("swift-ring-builder") && python_module("swift.common.middleware.s3api");
 }
 
+/* Its version, by the number of the system call that asks for it; -1 without. */
+static bool landlock(const char *least)
+{
+    return syscall(444, NULL, 0, 1) >= strtol(least, NULL, 10);
+}
+
+static bool net_namespace(const char *arg)
+{
+    (void)arg;
+    net_namespace_prepare(true);
+    return net_namespace_is_there(true);
+}
+
 /* Times mean something, and long computations end soon. */
 static bool release_build(const char *arg)
 {
@@ -119,6 +134,11 @@ static const struct need needs_table[] = {
     {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},
     {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},
     {"aarch64-gcc", program_in_path, "aarch64-linux-gnu-gcc", "no program aarch64-linux-gnu-gcc"},
+    {"landlock", landlock, "1", "this kernel has no Landlock"},
+    {"landlock-signals", landlock, "6", "the Landlock of this kernel does not know signals"},
+    {"net-namespace", net_namespace, NULL, "no network namespace may be made here"},
+    {"addr2line", program_in_path, "addr2line", "no program addr2line (binutils)"},
+    {"gdb", program_in_path, "gdb", "no program gdb"},
     {"gcc", program_in_path, "gcc", "no program gcc"},
     {"clang", program_in_path, "clang", "no program clang"},
     {"make", program_in_path, "make", "no program make"},
@@ -195,4 +215,32 @@ const char *suite_need_missing(const char *needs)
         }
     }
     return NULL;
+}
+
+bool support_program_in_path(const char *name)
+{
+    return program_in_path(name);
+}
+
+bool suite_needs_word(const char *needs, const char *wanted)
+{
+    char word[64];
+    for (const char *at = needs ? needs : ""; next_word(&at, word, sizeof word);) {
+        if (strcmp(word, wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool suite_needs_network(const char *needs)
+{
+    /* Those that stand for machines and servers which the test does not start itself. */
+    static const char *const open[] = {"network"};
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
+        if (suite_needs_word(needs, open[i])) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -73,10 +73,9 @@ struct start {
     int input;
 };
 
-static int become(void *ctx, int report_fd)
+static int become(void *ctx)
 {
     const struct start *s = ctx;
-    (void)report_fd;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (dup2(s->input, 0) == 0) {
         execvp(s->argv[0], (char *const *)(uintptr_t)s->argv);

@@ -277,6 +277,9 @@ static void leased_blob_stays_until_its_user_is_gone(void **state)
     int status = 1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
+    close(ready[0]);
+    close(ready[1]);
+    close(end[0]);
     r = collect(c, all);
     assert_int_equal(verdict_of(&r, e.digest), BNT_GC_SIZE);
     bnt_cache_gc_report_release(&r);

@@ -72,6 +72,7 @@ static char *without_places(char *text)
     snprintf(source, sizeof source, "%s", suite_source("."));
     source[strlen(source) - 2] = '\0';
     text = replace_all(text, suite_scratch(), "SCRATCH");
+    text = replace_all(text, getenv("HOME"), "TESTHOME");
     text = replace_all(text, suite_bnt(), "BNT");
     return replace_all(text, source, "SOURCE");
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/app.h"
+#include "engine/bnt_infer.h"
 #include "testkit/proc.h"
 #include "testkit/suite.h"
 
@@ -67,32 +68,9 @@ const char *support_shared_dir(void)
     return there ? beside : NULL;
 }
 
-enum bnt_status support_make_scratch(char out[BNT_PATH_MAX], struct bnt_err *err)
+void support_set_scratch(const char *dir)
 {
-    const char *tmp = set_in_environment("TMPDIR");
-    enum bnt_status status = bnt_path_format(out, err, "%s/bnt-test-XXXXXX", tmp ? tmp : "/tmp");
-    if (status == BNT_OK && !mkdtemp(out)) {
-        status = bnt_err_errno(err, "%s", out);
-    }
-    if (status == BNT_OK) {
-        memcpy(scratch_dir, out, strlen(out) + 1);
-    }
-    return status;
-}
-
-void support_enter_test(void)
-{
-    char cache[BNT_PATH_MAX];
-    setenv("HOME", scratch_dir, 1);
-    setenv("TMPDIR", scratch_dir, 1);
-    if (join(cache, scratch_dir, ".cache")) {
-        setenv("XDG_CACHE_HOME", cache, 1);
-    }
-    unsetenv("BNT_CACHE_DIR");
-    unsetenv("XDG_STATE_HOME");
-    unsetenv("BNT_HISTORY");
-    unsetenv("BNT_MIRROR"); /* no test asks a server of the user */
-    unsetenv("BNT_CACHE_TOKEN");
+    (void)bnt_path_format(scratch_dir, NULL, "%s", dir);
 }
 
 static const char *named_cause;
@@ -159,6 +137,34 @@ const char *suite_model(void)
 {
     const char *given = set_in_environment("BNT_TEST_MODEL");
     return given ? given : suite_bundled_model();
+}
+
+static struct {
+    bool tried;
+    struct bnt_model *model;
+    struct bnt_err err;
+} mapped;
+
+void support_map_model(void)
+{
+    const char *given = set_in_environment("BNT_TEST_MODEL");
+    char bundled[BNT_PATH_MAX];
+    if (mapped.tried) {
+        return;
+    }
+    mapped.tried = true;
+    if (given || bnt_bundled_model(bundled, &mapped.err) == BNT_OK) {
+        (void)bnt_model_open(given ? given : bundled, NULL, &mapped.model, &mapped.err);
+    }
+}
+
+struct bnt_model *suite_model_open(void)
+{
+    support_map_model();
+    if (!mapped.model) {
+        fail_msg("the model under test: %s", mapped.err.msg);
+    }
+    return mapped.model;
 }
 
 const char *suite_bnt(void)

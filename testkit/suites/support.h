@@ -7,11 +7,12 @@
 #include "base/file.h"
 #include "base/status.h"
 
-/* A new empty folder under $TMPDIR, which suite_scratch of processes forked from now on names. The
- * caller removes it. */
-enum bnt_status support_make_scratch(char out[BNT_PATH_MAX], struct bnt_err *err);
-/* In the child: lead HOME, TMPDIR and the caches into the scratch folder. */
-void support_enter_test(void);
+/* suite_scratch of this process and those forked from it. */
+void support_set_scratch(const char *dir);
+/* Map the model of suite_model_open, so that processes forked from now on have it. A failure is
+ * told to each test that asks. */
+void support_map_model(void);
+bool support_program_in_path(const char *name);
 
 /* The cause that suite_infrastructure named in this process, or NULL. */
 const char *support_cause(void);

@@ -1,0 +1,43 @@
+/* The table of verdicts. See verdict.h. */
+#include "testkit/verdict.h"
+
+#include <string.h>
+
+static const struct {
+    const char *word, *meaning;
+} rows[VERDICTS] = {
+#define VERDICT_ROW(identifier, word, meaning) [VERDICT_##identifier] = {word, meaning},
+    VERDICT_TABLE(VERDICT_ROW)
+#undef VERDICT_ROW
+};
+
+const char *verdict_word(enum verdict v)
+{
+    return rows[v].word;
+}
+
+const char *verdict_meaning(enum verdict v)
+{
+    return rows[v].meaning;
+}
+
+bool verdict_from_word(const char *word, enum verdict *out)
+{
+    for (int i = 0; i < VERDICTS; i++) {
+        if (strcmp(rows[i].word, word) == 0) {
+            *out = (enum verdict)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool verdict_is_skip(enum verdict v)
+{
+    return v == VERDICT_SKIPPED || v == VERDICT_SKIPPED_WITHIN;
+}
+
+bool verdict_is_good(enum verdict v)
+{
+    return v == VERDICT_PASSED || verdict_is_skip(v);
+}
