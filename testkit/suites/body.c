@@ -195,11 +195,17 @@ static void note_leaked(int fd)
 
 /* ---- the body ---- */
 
-static void call_body(void **state)
+/* cmocka sets its own handlers before a test and, after it, the former ones without their flags. */
+static void restore_handlers(void)
 {
     for (int i = 0; i < N_CRASH_SIGNALS; i++) {
         sigaction(crash_signals[i], &child.crash_handlers[i], NULL);
     }
+}
+
+static void call_body(void **state)
+{
+    restore_handlers();
     each_open_fd(note_open);
     child.page->stage = BODY_RUNS;
     child.test->body(state);
@@ -238,6 +244,7 @@ int body_run(const struct body_spec *spec)
     setvbuf(stdout, NULL, _IOLBF, 0);
     const struct CMUnitTest group[] = {{child.test->name, call_body, NULL, NULL, NULL}};
     int n_failed = cmocka_run_group_tests_name(child.test->name, group, NULL, NULL);
+    restore_handlers();
     if (is_leader()) {
         note_memory();
         snprintf(child.page->cause, sizeof child.page->cause, "%s",
