@@ -207,24 +207,34 @@ static enum bnt_status run_history(struct bnt_app *app, const void *parsed, int 
         return take_over(o, verb, argc - 1, argv + 1);
     }
     bool show = argc == 2 && strcmp(verb, "show") == 0;
-    if (argc > 0 && !show) {
-        return bnt_msg_fail(BNT_E_USAGE, "show RUN, import FILE..., merge FILE..., or nothing",
+    bool export = argc == 2 && strcmp(verb, "export") == 0;
+    if (argc > 0 && !show && !export) {
+        return bnt_msg_fail(BNT_E_USAGE,
+                            "show RUN, import FILE..., merge FILE..., export FILE, or nothing",
                             "bnt test history takes no such words: %s", verb);
     }
     enum bnt_status st = open_for(o->history, HISTORY_READ, &h, &err);
-    st = st == BNT_OK ? show_history(h, o, show ? argv[1] : NULL, &err) : bnt_msg_error(&err);
+    if (st == BNT_OK && export) {
+        st = history_export(h, argv[1], &err);
+    }
+    if (st != BNT_OK) {
+        st = bnt_msg_error(&err);
+    } else if (!export) {
+        st = show_history(h, o, show ? argv[1] : NULL, &err);
+    }
     history_close(h);
     return st;
 }
 
 const struct bnt_cmd bnt_cmd_test_history = {
     .name = "history",
-    .synopsis = "[show RUN | import FILE... | merge FILE...] [--times]",
+    .synopsis = "[show RUN | import FILE... | merge FILE... | export FILE] [--times]",
     .summary = "show the runs of the past, or take over those of other machines",
     .description = "Without a word: the latest runs. show RUN: every decision of one run, in the "
                    "order of its plan (the first digits of its name suffice). import: result files "
                    "of bnt test --result. merge: other history files. A run that is there already "
-                   "is left as it is, so doing it twice is harmless.",
+                   "is left as it is, so doing it twice is harmless. export: a copy, for a cache "
+                   "of CI or another machine.",
     .examples = "  bnt test history                          # the latest runs\n"
                 "  bnt test history --times >ci/times.json   # by which shards are cut\n"
                 "  bnt test history import 1.json 2.json     # what the machines of CI measured",

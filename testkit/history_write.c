@@ -283,6 +283,17 @@ enum bnt_status history_merge(struct history *h, const char *other, size_t *n, s
     return st;
 }
 
+enum bnt_status history_export(struct history *h, const char *path, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st = history_prepare(h, "VACUUM INTO ?1", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 1, path);
+    return history_run_once(h, q, "copy it", err);
+}
+
 enum bnt_status history_kept(struct history *h, const char *key, char run[17], bool *found,
                              struct bnt_err *err)
 {

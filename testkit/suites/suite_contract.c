@@ -397,9 +397,11 @@ static void patches_turn_one_text_into_the_other(void **state)
 static const struct suite_test tests[] = {
     {.name = "contract_mock_like_the_bundled_model_keeps_it",
      .body = a_mock_like_the_bundled_model_keeps_its_contract,
+     .tags = "contract",
      .needs = "source"},
     {.name = "contract_bundled_model_keeps_its_own",
      .body = the_bundled_model_keeps_its_contract,
+     .tags = "contract",
      .needs = "source",
      .tier = SUITE_INTEGRATION},
     {.name = "contract_is_the_same_text_every_time",

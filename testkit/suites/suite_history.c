@@ -192,6 +192,11 @@ static void merging_twice_is_harmless(void **state)
     assert_int_equal(n_new, 1);
     assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
     assert_int_equal(n_new, 0);
+    assert_int_equal(history_export(h, other, NULL), BNT_E_FAILED); /* it is there */
+    assert_int_equal(unlink(other), 0);
+    assert_int_equal(history_export(h, other, NULL), BNT_OK);
+    assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
+    assert_int_equal(n_new, 0);
     assert_int_equal(n_runs(h), 3);
     assert_int_equal(rows_of(h, "gamma", rows), 3);
     history_close(h);

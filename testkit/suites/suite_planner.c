@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "testkit/planner.h"
 #include "testkit/schedule.h"
@@ -412,7 +413,30 @@ static void simulated_runs_end_in_time_and_nothing_starves(void **state)
     assert_true(longest_wait <= 10);
 }
 
+/* ---- what suites say they depend on ---- */
+
+static void inputs_of_suites_exist(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+#define INPUTS(suite, paths) paths,
+#include "testkit/suites/inputs.def"
+#undef INPUTS
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (const char *at = rows[i]; *at;) {
+            char path[256];
+            size_t len = strcspn(at, " ");
+            snprintf(path, sizeof path, "%.*s", (int)len, at);
+            print_message("%s\n", path);
+            assert_int_equal(access(suite_source(path), R_OK), 0);
+            at += len + strspn(at + len, " ");
+        }
+    }
+}
+
 static const struct suite_test tests[] = {
+    {.name = "planner_inputs_of_suites_exist", .body = inputs_of_suites_exist, .needs = "source"},
     {.name = "planner_class_follows_from_history", .body = class_follows_from_history},
     {.name = "planner_value_grows_with_failures_age_and_change",
      .body = value_grows_with_failures_age_and_change},

@@ -678,9 +678,11 @@ static void types_are_known_by_name(void **state)
 static const struct suite_test tests[] = {
     {.name = "tensor_rows_equal_recorded_bits",
      .body = rows_equal_recorded_bits,
+     .cacheable = true,
      .needs = "source"},
     {.name = "tensor_codes_equal_recorded_bits",
      .body = codes_equal_recorded_bits,
+     .cacheable = true,
      .needs = "source"},
     {.name = "tensor_packed_rows_decode_to_the_same_codes",
      .body = packed_rows_decode_to_the_same_codes},
@@ -710,7 +712,8 @@ static const struct suite_test tests[] = {
     {.name = "tensor_types_are_known_by_name", .body = types_are_known_by_name},
     {0},
 };
-const struct suite suite_tensor_types = {"tensor_types", tests,
+const struct suite suite_tensor_types = {
+    "tensor_types", tests,
     "dequant_q4_0 dequant_q6_k dequant_k_scale dequant_tq1_order "
     "dequant_scale_block i2s_lanes ternary_sign ternary_bad_code tl1_strip "
     "tl2_sign f16_rounding"};
