@@ -46,6 +46,17 @@ static void escaped_word(struct opt_text *t, const char *text)
     escaped(t, text, strlen(text), false);
 }
 
+/* Choices, between which a line may end. */
+static void choices(struct opt_text *t, const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "|");
+        escaped(t, text, n, false);
+        OPT_TEXT(t, "%s", text[n] ? "|\\:" : "");
+        text += n + (text[n] == '|');
+    }
+}
+
 /* Lines as they are, between .EX and .EE. */
 static void verbatim(struct opt_text *t, const char *text)
 {
@@ -110,7 +121,7 @@ static void option(struct opt_text *t, const struct bnt_opt *o)
     escaped(t, o->help, strlen(o->help), true);
     if (o->choices) {
         OPT_TEXT(t, ": ");
-        escaped_word(t, o->choices);
+        choices(t, o->choices);
     }
     if (o->def && o->kind != BNT_OPT_FLAG) {
         OPT_TEXT(t, " (default: ");
