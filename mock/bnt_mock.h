@@ -5,9 +5,10 @@
  * general.mock.kind and general.mock.recipe keep it from being taken for a trained one
  * (engine/model_arg.h), whoever passes it on.
  *
- * The HTTP server: answers from a table of routes, on 127.0.0.1 only, and can misbehave on purpose
- * where a route says so. Every connection has its own thread and carries one request. A route with
- * an ETag answers ranges and If-None-Match; one with steps plays them request by request:
+ * The HTTP server: answers from a table of routes, on 127.0.0.1 unless told otherwise, and can
+ * misbehave on purpose where a route says so. Every connection has its own thread and carries one
+ * request. A route with an ETag answers ranges and If-None-Match; one with steps plays them request
+ * by request:
  *
  *     static const struct bnt_mock_step steps[] = {
  *         {.status = 429, .headers = "Retry-After: 7\r\n"},
@@ -63,10 +64,9 @@ struct bnt_mock_made {
     char recipe[512]; /* as general.mock.recipe says it: a command line */
 };
 
-/* Write the model, whole or not at all. Errors: USAGE (shapes that cannot be), NOT_FOUND and FILE
- * (like), UNSUPPORTED (a family or a type that is not known; TL1 and TL2 of a shape whose tiles are
- * not known), USAGE also for a fault that is not known or that the file has no place for,
- * INTERRUPTED. */
+/* Write the model, whole or not at all. Errors: USAGE (shapes that cannot be; a fault that is not
+ * known, or that the file has no place for), NOT_FOUND and FILE (like), UNSUPPORTED (a family or a
+ * type that is not known; TL1 and TL2 of a shape whose tiles are not known), INTERRUPTED. */
 enum bnt_status bnt_mock_make(const struct bnt_mock_recipe *r, const char *path,
                               struct bnt_mock_made *out, struct bnt_err *err);
 
