@@ -195,26 +195,27 @@ static enum bnt_status refused(const struct source *s, const struct ask *a, stru
 static enum bnt_status ask_logged_in(struct source *s, struct ask *a, struct bnt_err *err)
 {
     struct ask_header challenge = {.name = "www-authenticate"};
+    struct ask q = *a;
     enum bnt_status st = BNT_OK;
     bool refused_once = false;
-    a->headers = &challenge;
-    a->n_headers = 1;
+    q.headers = &challenge;
+    q.n_headers = 1;
     for (;;) {
-        a->token = s->token;
-        a->basic = s->basic;
-        st = ask(a, err);
-        if (st != BNT_OK || a->code != 401 || refused_once) {
+        q.token = s->token;
+        q.basic = s->basic;
+        st = ask(&q, err);
+        if (st != BNT_OK || q.code != 401 || refused_once) {
             break;
         }
         refused_once = true;
-        bnt_buf_release(&a->body);
-        st = oci_login(s, challenge.value, a->opts, err);
+        bnt_buf_release(&q.body);
+        st = oci_login(s, challenge.value, q.opts, err);
         if (st != BNT_OK) {
             break;
         }
     }
-    a->headers = NULL; /* it ends with this function */
-    a->n_headers = 0;
+    a->body = q.body;
+    a->code = q.code;
     return st;
 }
 
