@@ -2,9 +2,16 @@
 #include "base/app.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define BUNDLED_NAME "tinystories-bitnet.gguf"
+
+bool bnt_app_offline(void)
+{
+    const char *value = getenv("BNT_OFFLINE");
+    return value && strcmp(value, "1") == 0;
+}
 
 enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
 {

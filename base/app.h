@@ -66,8 +66,33 @@ struct bnt_serve_opts {
     void *ctx;
 };
 
+#define BNT_PLACE_MAX 2048
+
+/* A blob in a place far away, as it was given by bnt_network's place(). */
+struct bnt_far_blob {
+    const char *place;
+    const char *digest;
+    uint64_t size; /* bytes */
+    const char *cache_dir;
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */
+};
+
+struct bnt_cache;
+
 /* What cache/ asks of the network without knowing it. fetch/ fills it. */
 struct bnt_network {
+    /* Whether a user's text is a place that can hold blobs ("http://HOST:PORT", "https://...",
+     * "s3://BUCKET/PREFIX"), and how it is remembered; no secret is in it. Errors: USAGE. */
+    enum bnt_status (*place)(const char *text, char out[BNT_PLACE_MAX], struct bnt_err *err);
+    /* Send the file at `path` to where the blob shall lie. Says nothing of what is there then.
+     * Errors: as bnt_fetch; NO_SPACE also when the place has none. */
+    enum bnt_status (*put)(const struct bnt_far_blob *blob, const char *path, struct bnt_err *err);
+    /* Read all of the blob back and hash it. *same is false when it is not there or has other
+     * bytes. */
+    enum bnt_status (*prove)(const struct bnt_far_blob *blob, bool *same, struct bnt_err *err);
+    /* Bring it back into the cache, under its digest and without a name. */
+    enum bnt_status (*recall)(struct bnt_cache *cache, const struct bnt_far_blob *blob,
+                              struct bnt_err *err);
     /* Serve the cache of this user until `interrupted`. OK when all transfers came to their end,
      * INTERRUPTED when some were cut. Errors: USAGE an address that cannot be; FAILED a port that
      * is taken; UNSUPPORTED without the library. */
@@ -85,7 +110,8 @@ struct bnt_app {
 
     /* A model from what a user typed after -m: a path (it contains '/' or ends in .gguf, or is an
      * existing file), the name of a cached model, "bundled:" or NULL (both the bundled model).
-     * Never touches the network. Errors: NOT_FOUND with the nearest names and what to type. */
+     * Touches the network only for a model that lies in the cold tier alone, unless BNT_OFFLINE=1.
+     * Errors: NOT_FOUND with the nearest names and what to type. */
     enum bnt_status (*resolve_model)(const struct bnt_app *app, const char *name,
                                      struct bnt_model_ref *out, struct bnt_err *err);
 
@@ -95,6 +121,9 @@ struct bnt_app {
     int (*cpu_has)(const char *feature);
     const struct bnt_network *network;
 };
+
+/* BNT_OFFLINE=1: no command uses the network by itself. */
+bool bnt_app_offline(void);
 
 /* Path of the bundled model: $BNT_MODELS_DIR, then beside the executable (build tree), then
  * <prefix>/share/bnt/models. */

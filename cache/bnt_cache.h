@@ -67,8 +67,8 @@ enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_e
 
 /* What a name, a whole digest or at least BNT_CACHE_PREFIX_MIN digits of one lead to, and the
  * blob's path. Names win. Errors: NOT_FOUND with the nearest names, also when the store has lost
- * the blob; USAGE for an ambiguous prefix; DIGEST when the blob has not the size it entered with. A
- * compressed blob is expanded first. */
+ * the blob; USAGE for an ambiguous prefix; DIGEST when the blob has not the size it entered with;
+ * OFFLINE when its only copy is far away. A compressed blob is expanded first. */
 enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
                                  char path[BNT_PATH_MAX], struct bnt_err *err);
 /* The same from the index alone, without a look at the store. */
@@ -127,7 +127,8 @@ enum bnt_cache_health {
     BNT_CACHE_OK,
     BNT_CACHE_MISSING,
     BNT_CACHE_SIZE_DIFFERS,
-    BNT_CACHE_CORRUPT
+    BNT_CACHE_CORRUPT,
+    BNT_CACHE_COLD /* far away: nothing is here to be hashed */
 };
 
 /* Hash the blob of an entry. A finding is not an error: it is in *health, and a good one is noted
@@ -248,6 +249,38 @@ enum bnt_status bnt_cache_demote(struct bnt_cache *c, const struct bnt_cache_ent
 enum bnt_status bnt_cache_tier(struct bnt_cache *c, const char *digest, bool *warm,
                                uint64_t *stored_bytes, struct bnt_err *err);
 
+/* The cold tier: a copy far away that was read back and hashed. A blob whose only copy that is has
+ * its row and its names; looking it up is OFFLINE, and bnt_cache_pull brings it back. */
+struct bnt_cache_cold {
+    char place[BNT_CACHE_SOURCE_MAX]; /* "http://HOST:PORT", "s3://BUCKET/PREFIX"... */
+    uint64_t size;
+    int64_t proven_s; /* Unix time at which it was read back */
+};
+/* Where a blob lies far away, whatever is here of it. */
+enum bnt_status bnt_cache_cold(struct bnt_cache *c, const char *digest, struct bnt_cache_cold *out,
+                               bool *found, struct bnt_err *err);
+
+struct bnt_network;
+struct bnt_cache_push_opts {
+    const struct bnt_network *network;
+    const char *place;
+    bool move; /* drop the local copy, unless a process uses it */
+    const volatile sig_atomic_t *interrupted;
+};
+struct bnt_cache_pushed {
+    uint64_t sent_bytes; /* 0: the place had it */
+    bool moved, in_use;
+};
+/* Copy a blob to a place and prove it there. Errors: DIGEST when the place does not give the same
+ * bytes back, and those of the network; then all that was here is here. */
+enum bnt_status bnt_cache_push(struct bnt_cache *c, const struct bnt_cache_entry *entry,
+                               const struct bnt_cache_push_opts *opts, struct bnt_cache_pushed *out,
+                               struct bnt_err *err);
+/* Bring the blob of an entry back from where it lies. Errors: NOT_FOUND when it lies nowhere. */
+enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry *entry,
+                               const struct bnt_network *network,
+                               const volatile sig_atomic_t *interrupted, struct bnt_err *err);
+
 /* The blobs of entries and their names as a tar archive that appears whole or not at all; the same
  * content gives the same bytes. */
 enum bnt_status bnt_cache_export(struct bnt_cache *c, const struct bnt_cache_list *entries,
@@ -267,10 +300,13 @@ struct bnt_cache_gc_opts {
     uint64_t max_bytes;      /* of all blobs together; 0: no limit */
     uint64_t min_free_bytes; /* of the disk; 0: no limit */
     int64_t demote_after_s;  /* compress what was not used for this long and stays; 0: nothing */
-    int64_t max_age_s;       /* since the last use; 0: no limit */
-    int64_t unnamed_age_s;   /* the same for blobs without a name; 0: BNT_CACHE_UNNAMED_AGE_S */
-    uint64_t keep_latest;    /* blobs used last that stay in any case */
-    bool dry_run;            /* only tell */
+    /* Move to `cold` what was not used for so long and stays; 0: nothing. */
+    int64_t cold_after_s;
+    struct bnt_cache_push_opts cold; /* `move` is set */
+    int64_t max_age_s;               /* since the last use; 0: no limit */
+    int64_t unnamed_age_s; /* the same for blobs without a name; 0: BNT_CACHE_UNNAMED_AGE_S */
+    uint64_t keep_latest;  /* blobs used last that stay in any case */
+    bool dry_run;          /* only tell */
     /* Whether a digest must stay, for instance since a lock file names it; NULL: none. */
     bool (*keep)(void *ctx, const char *digest);
     void *ctx;
@@ -284,6 +320,7 @@ struct bnt_cache_gc_opts {
     X(BNT_GC_KEPT_LISTED, false, "lock file")                                                      \
     X(BNT_GC_KEPT_LATEST, false, "latest")                                                         \
     X(BNT_GC_KEPT_WARM, false, "compressed")                                                       \
+    X(BNT_GC_KEPT_COLD, false, "cold")                                                             \
     X(BNT_GC_UNNAMED, true, "no name")                                                             \
     X(BNT_GC_AGE, true, "age")                                                                     \
     X(BNT_GC_SIZE, true, "size")                                                                   \
@@ -301,6 +338,7 @@ struct bnt_cache_gc_row {
     uint64_t n_names;
     uint64_t stored; /* bytes on disk before the collection; 0 when the file is gone */
     bool warm;       /* compressed before or by the collection */
+    bool cold;       /* far away alone, before or by the collection */
     enum bnt_cache_gc_verdict verdict;
 };
 struct bnt_cache_gc_report {
@@ -308,6 +346,7 @@ struct bnt_cache_gc_report {
     size_t n;
     uint64_t bytes_before, bytes_removed, n_removed;
     uint64_t n_demoted, bytes_saved; /* compressed by this collection */
+    uint64_t n_cold, bytes_cold;     /* moved away by this collection */
     bool unmet;                      /* what must stay is more than a limit allows */
 };
 /* Errors leave a report of what was done so far. */

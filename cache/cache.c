@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/opt.h"
 #include "cache/cache_impl.h"
+#include "cache/cold.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "cache/tree.h"
@@ -42,11 +43,24 @@ static enum bnt_status adopt_warm(void *ctx, const char *digest, uint64_t size, 
     return st != BNT_OK || hot ? st : adopt_blob(ctx, digest, size, err);
 }
 
+/* One that is far away alone. */
+static enum bnt_status adopt_cold(void *ctx, const char *digest, uint64_t size, struct bnt_err *err)
+{
+    struct adoption *a = ctx;
+    bool warm = false;
+    uint64_t stored;
+    enum bnt_status st = tier_stat(a->dir, digest, &warm, &stored, err);
+    return st != BNT_OK || warm ? st : adopt_warm(ctx, digest, size, err);
+}
+
 static enum bnt_status adopt_all(const char *dir, struct adoption *a, struct bnt_err *err)
 {
     a->dir = dir;
     enum bnt_status st = store_walk(dir, adopt_blob, a, err);
-    return st == BNT_OK ? tier_walk(dir, adopt_warm, a, err) : st;
+    if (st == BNT_OK) {
+        st = tier_walk(dir, adopt_warm, a, err);
+    }
+    return st == BNT_OK ? cold_walk(dir, adopt_cold, a, err) : st;
 }
 
 /* Open the index; when it is new, list what the store already has in the same transaction. */
@@ -270,7 +284,8 @@ enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_
 enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
                                  char path[BNT_PATH_MAX], struct bnt_err *err)
 {
-    bool in_store = false;
+    bool in_store = false, is_cold = false;
+    struct bnt_cache_cold cold;
     uint64_t size = 0;
     enum bnt_status st = bnt_cache_find(c, key, out, err);
     if (st == BNT_OK) {
@@ -278,6 +293,12 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
     }
     if (st == BNT_OK) {
         st = stat_hot(c, out->digest, &in_store, &size, err);
+    }
+    if (st == BNT_OK && !in_store) {
+        st = bnt_cache_cold(c, out->digest, &cold, &is_cold, err);
+    }
+    if (is_cold) {
+        return cache_cold_error(out, &cold, err);
     }
     if (st == BNT_OK && !in_store) {
         st =
@@ -495,7 +516,8 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
                                  enum bnt_cache_health *health, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
-    bool in_store = false, warm = false, same = false;
+    bool in_store = false, warm = false, same = false, is_cold = false;
+    struct bnt_cache_cold far;
     uint64_t size = 0, stored = 0;
     enum bnt_status st = store_stat(c->dir, entry->digest, &in_store, &size, err);
     if (st == BNT_OK && !in_store) {
@@ -507,8 +529,11 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
         return st == BNT_OK && same ? note_verified(c, entry, err) : st;
     }
     if (st == BNT_OK && (!in_store || size != entry->size)) {
-        *health = in_store ? BNT_CACHE_SIZE_DIFFERS : BNT_CACHE_MISSING;
-        return BNT_OK;
+        if (!in_store) {
+            st = bnt_cache_cold(c, entry->digest, &far, &is_cold, err);
+        }
+        *health = in_store ? BNT_CACHE_SIZE_DIFFERS : is_cold ? BNT_CACHE_COLD : BNT_CACHE_MISSING;
+        return st;
     }
     if (st == BNT_OK) {
         st = store_blob_path(c->dir, entry->digest, path, err);

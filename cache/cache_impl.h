@@ -17,6 +17,10 @@ static inline const char *cache_label(const struct bnt_cache_entry *e)
     return e->name[0] ? e->name : e->digest;
 }
 
+/* OFFLINE for a blob that is far away alone. */
+enum bnt_status cache_cold_error(const struct bnt_cache_entry *e, const struct bnt_cache_cold *cold,
+                                 struct bnt_err *err);
+
 /* What lease_claim found. */
 enum lease_state {
     LEASE_FREE,   /* nobody uses the blob; *fd keeps it so until it is closed */

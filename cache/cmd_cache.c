@@ -207,11 +207,13 @@ static const struct bnt_cmd *const sub_commands[] = {
     &cmd_ls,           &cmd_cache_stats,  &cmd_cache_verify, &cmd_cache_gc,
     &cmd_cache_demote, &cmd_cache_rm,     &cmd_cache_pin,    &cmd_cache_unpin,
     &cmd_cache_export, &cmd_cache_import, &cmd_cache_key,    &cmd_cache_tree,
-    &cmd_cache_serve,  &cmd_rebuild,      &cmd_dir,          NULL};
+    &cmd_cache_push,   &cmd_cache_pull,   &cmd_cache_serve,  &cmd_rebuild,
+    &cmd_dir,          NULL};
 
 const struct bnt_cmd bnt_cmd_cache = {
     .name = "cache",
-    .synopsis = "ls|stats|verify|gc|demote|rm|pin|unpin|export|import|key|tree|serve|rebuild|dir",
+    .synopsis = "ls|stats|verify|gc|demote|rm|pin|unpin|export|import|push|pull|key|tree|serve|"
+                "rebuild|dir",
     .summary = "what is in the cache, whether it is sound, and what may go",
     .subs = sub_commands,
 };

@@ -14,7 +14,7 @@
 
 /* ---- rm, pin, unpin ---- */
 
-static enum bnt_status open_for_names(int argc, struct bnt_cache **cache)
+enum bnt_status cmd_cache_open_for_names(int argc, struct bnt_cache **cache)
 {
     struct bnt_err err = {0};
     if (argc == 0) {
@@ -30,7 +30,7 @@ static enum bnt_status run_rm(struct bnt_app *app, const void *opts, int argc, c
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         bool blob = false;
@@ -62,7 +62,7 @@ static enum bnt_status set_pins(int argc, char **argv, bool pinned)
 {
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         if (bnt_cache_pin(cache, argv[i], pinned, &e, &err) != BNT_OK) {
@@ -95,7 +95,7 @@ static enum bnt_status run_demote(struct bnt_app *app, const void *opts, int arg
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         struct bnt_cache_demotion d;
@@ -150,7 +150,7 @@ const struct bnt_cmd cmd_cache_unpin = {
 struct gc_cmd_opts {
     uint64_t max_size, min_free;
     int64_t keep_latest;
-    const char *max_age, *demote_after, *lock;
+    const char *max_age, *demote_after, *cold_after, *cold, *lock;
     bool dry_run, json;
 };
 
@@ -170,6 +170,16 @@ static const struct bnt_opt gc_options[] = {
      .arg = "AGE",
      .help = "compress what stays and was not used for this long",
      .offset = offsetof(struct gc_cmd_opts, demote_after)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "cold-after",
+     .arg = "AGE",
+     .help = "move to the cold tier what stays and was not used for this long",
+     .offset = offsetof(struct gc_cmd_opts, cold_after)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "cold",
+     .arg = "URL",
+     .help = "the cold tier, for --cold-after [that of BNT_COLD]",
+     .offset = offsetof(struct gc_cmd_opts, cold)},
     {.kind = BNT_OPT_SIZE,
      .long_name = "min-free",
      .arg = "SIZE",
@@ -214,6 +224,11 @@ static bool is_listed(void *ctx, const char *digest)
     return digest_list_has(ctx, digest);
 }
 
+static uint64_t bytes_kept(const struct bnt_cache_gc_report *r)
+{
+    return r->bytes_before - r->bytes_removed - r->bytes_saved - r->bytes_cold;
+}
+
 static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
 {
     json_t *rows = json_array();
@@ -229,11 +244,10 @@ static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
             return NULL;
         }
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
                      (json_int_t)r->n_removed, "bytes_removed", (json_int_t)r->bytes_removed,
-                     "bytes_kept",
-                     (json_int_t)(r->bytes_before - r->bytes_removed - r->bytes_saved), "demoted",
-                     (json_int_t)r->n_demoted, "unmet", (int)r->unmet, "models", rows);
+                     "bytes_kept", (json_int_t)bytes_kept(r), "demoted", (json_int_t)r->n_demoted,
+                     "moved_away", (json_int_t)r->n_cold, "unmet", (int)r->unmet, "models", rows);
 }
 
 static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct gc_cmd_opts *o)
@@ -256,9 +270,12 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
             printf("%" PRIu64 " %scompressed, %.1f MB\n", r->n_demoted, would,
                    (double)r->bytes_saved / 1e6);
         }
+        if (r->n_cold > 0) {
+            printf("%" PRIu64 " %smoved away, %.1f MB\n", r->n_cold, would,
+                   (double)r->bytes_cold / 1e6);
+        }
         printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed, would,
-               (double)r->bytes_removed / 1e6,
-               (double)(r->bytes_before - r->bytes_removed - r->bytes_saved) / 1e6);
+               (double)r->bytes_removed / 1e6, (double)bytes_kept(r) / 1e6);
     }
     if (r->unmet) {
         bnt_msg_warn("the report says why: pinned, in use, lock file, latest",
@@ -267,8 +284,8 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
     return BNT_OK;
 }
 
-static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_gc_opts *gc,
-                                  struct digest_list *listed)
+static enum bnt_status gc_prepare(const struct bnt_app *app, const struct gc_cmd_opts *o,
+                                  struct bnt_cache_gc_opts *gc, struct digest_list *listed)
 {
     struct bnt_err err = {0};
     const char *lock = o->lock ? o->lock : access(LOCK_FILE, F_OK) == 0 ? LOCK_FILE : NULL;
@@ -277,7 +294,11 @@ static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_
                                      .keep_latest = (uint64_t)o->keep_latest,
                                      .dry_run = o->dry_run};
     if (parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK ||
-        parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK) {
+        parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK ||
+        parse_age("--cold-after", o->cold_after, &gc->cold_after_s) != BNT_OK) {
+        return BNT_E_USAGE;
+    }
+    if (gc->cold_after_s && cmd_cache_cold_place(app, o->cold, &gc->cold) != BNT_OK) {
         return BNT_E_USAGE;
     }
     if (lock && digest_list_read(listed, lock, &err) != BNT_OK) {
@@ -293,7 +314,6 @@ static enum bnt_status gc_prepare(const struct gc_cmd_opts *o, struct bnt_cache_
 
 static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     const struct gc_cmd_opts *o = opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
@@ -304,7 +324,7 @@ static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, c
         return bnt_msg_fail(BNT_E_USAGE, "bnt cache rm removes one model", "unexpected operand: %s",
                             argv[0]);
     }
-    enum bnt_status st = gc_prepare(o, &gc, &listed);
+    enum bnt_status st = gc_prepare(app, o, &gc, &listed);
     if (st == BNT_OK && (bnt_cache_open(NULL, &cache, &err) != BNT_OK ||
                          bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK)) {
         st = bnt_msg_error(&err);
@@ -329,7 +349,8 @@ const struct bnt_cmd cmd_cache_gc = {
         "what dead processes left behind goes.",
     .examples = "  bnt cache gc --max-size 5G --dry-run    # what would go\n"
                 "  bnt cache gc --max-age 7d               # not used for a week\n"
-                "  bnt cache gc --min-free 10G --keep-latest 2",
+                "  bnt cache gc --min-free 10G --keep-latest 2\n"
+                "  bnt cache gc --demote-after 7d --cold-after 30d   # hot, then warm, then cold",
     .opts = gc_options,
     .opts_size = sizeof(struct gc_cmd_opts),
     .run = run_gc,

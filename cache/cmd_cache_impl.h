@@ -4,17 +4,24 @@
 
 #include <jansson.h>
 
+#include "base/app.h"
 #include "base/opt.h"
 #include "cache/bnt_cache.h"
 
 extern const struct bnt_cmd cmd_cache_rm, cmd_cache_pin, cmd_cache_unpin, cmd_cache_gc,
     cmd_cache_stats, cmd_cache_key, cmd_cache_verify, cmd_cache_demote, cmd_cache_export,
-    cmd_cache_import, cmd_cache_serve, cmd_cache_tree;
+    cmd_cache_import, cmd_cache_serve, cmd_cache_tree, cmd_cache_push,
+    cmd_cache_pull;
 
 /* Print a JSON value (NULL: it could not be made) and drop it. */
 enum bnt_status cmd_cache_print_json(json_t *value);
 /* The text, or JSON null for "". */
 json_t *cmd_cache_text_or_null(const char *text);
+/* Open the cache for a command that takes keys; USAGE, told, when there is none. */
+enum bnt_status cmd_cache_open_for_names(int argc, struct bnt_cache **cache);
+/* The cold tier that an option names, or BNT_COLD; USAGE, told, when there is none. */
+enum bnt_status cmd_cache_cold_place(const struct bnt_app *app, const char *option,
+                                     struct bnt_cache_push_opts *out);
 /* The name, or "-". */
 const char *cmd_cache_shown_name(const struct bnt_cache_entry *e);
 

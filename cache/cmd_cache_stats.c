@@ -28,7 +28,8 @@ static const struct bnt_opt stats_options[] = {
 };
 
 struct stats {
-    uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, warm_bytes, missing;
+    uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, warm_bytes,
+        cold_bytes, missing;
     uint64_t free_bytes;
     int64_t oldest_use_s; /* 0: none */
 };
@@ -48,7 +49,8 @@ static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, st
         s->pinned_bytes += row->verdict == BNT_GC_KEPT_PINNED ? row->stored : 0;
         s->leased_bytes += row->verdict == BNT_GC_KEPT_LEASED ? row->stored : 0;
         s->warm_bytes += row->warm ? row->stored : 0;
-        s->missing += row->stored == 0;
+        s->missing += row->stored == 0 && !row->cold;
+        s->cold_bytes += row->cold ? row->entry.size : 0;
     }
     if (st == BNT_OK && r.n > 0) {
         s->oldest_use_s = r.at[0].entry.used_s;
@@ -92,6 +94,7 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
         {"pinned_bytes", "  pinned", s.pinned_bytes, true},
         {"leased_bytes", "  in use", s.leased_bytes, true},
         {"warm_bytes", "  compressed", s.warm_bytes, true},
+        {"cold_bytes", "far away", s.cold_bytes, true},
         {"free_bytes", "free on the disk", s.free_bytes, true},
         {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
     };

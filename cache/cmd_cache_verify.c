@@ -43,7 +43,7 @@ static const char *entry_label(const struct bnt_cache_entry *e)
 
 static const char *health_name(enum bnt_cache_health health)
 {
-    static const char *const names[] = {"ok", "missing", "size", "corrupt"};
+    static const char *const names[] = {"ok", "missing", "size", "corrupt", "cold"};
     return names[health];
 }
 
@@ -144,7 +144,7 @@ static enum bnt_status verify_one(struct verify_run *run, struct bnt_cache_entry
     struct bnt_cache_damage damage = {0};
     bool repaired = false;
     enum bnt_status st = bnt_cache_verify(run->cache, e, verify_progress, run, &health, err);
-    if (st == BNT_OK && health != BNT_CACHE_OK) {
+    if (st == BNT_OK && health != BNT_CACHE_OK && health != BNT_CACHE_COLD) {
         st = handle_damage(run, e, health, &damage, &repaired, err);
     }
     run->before += e->size;

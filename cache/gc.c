@@ -10,7 +10,8 @@
  *   5. while the disk has less than min_free_bytes free       -> free space
  *
  * What stays and is hot, is not pinned, in use, listed or latest, and was not used for
- * demote_after_s is then compressed.
+ * demote_after_s is then compressed; what was not used for cold_after_s is moved away instead. What
+ * is far away alone stays: it takes no space here.
  *
  * Leases are looked at before the plan, so that another blob goes where a used one cannot, and
  * again at each removal (remove.c), where a process may have been faster. A dry run stops after the
@@ -146,8 +147,12 @@ static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row
 {
     char path[BNT_PATH_MAX];
     int fd = -1;
+    struct bnt_cache_cold far;
     enum lease_state state = LEASE_NO_BLOB;
     enum bnt_status st = bnt_cache_tier(c, row->entry.digest, &row->warm, &row->stored, err);
+    if (st == BNT_OK && row->stored == 0) {
+        st = bnt_cache_cold(c, row->entry.digest, &far, &row->cold, err);
+    }
     if (st == BNT_OK) {
         st = row->warm ? tier_warm_path(c->dir, row->entry.digest, path, err)
                        : store_blob_path(c->dir, row->entry.digest, path, err);
@@ -163,6 +168,7 @@ static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row
     }
     row->verdict = row->entry.pinned && !BNT_FAULT(gc_pinned) ? BNT_GC_KEPT_PINNED
                    : state == LEASE_TAKEN                     ? BNT_GC_KEPT_LEASED
+                   : row->cold                                ? BNT_GC_KEPT_COLD
                    : o->keep && !BNT_FAULT(gc_lock_file) && o->keep(o->ctx, row->entry.digest)
                        ? BNT_GC_KEPT_LISTED
                        : BNT_GC_KEPT;
@@ -220,6 +226,43 @@ static enum bnt_status carry_out(struct bnt_cache *c, struct bnt_cache_gc_report
     return st;
 }
 
+/* Whether a row is for the cold tier: it stays, and was not used for long. */
+static bool goes_cold(const struct bnt_cache_gc_row *row, const struct bnt_cache_gc_opts *o,
+                      int64_t now_s)
+{
+    return o->cold_after_s && row->verdict == BNT_GC_KEPT && row->stored > 0 &&
+           now_s - row->entry.used_s > o->cold_after_s;
+}
+
+/* Move those away. Last of all: a network that fails keeps nothing else from being done. */
+static enum bnt_status move_cold(struct bnt_cache *c, struct bnt_cache_gc_report *r,
+                                 const struct bnt_cache_gc_opts *o, int64_t now_s,
+                                 struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    struct bnt_cache_push_opts push = o->cold;
+    push.move = true;
+    for (size_t i = 0; st == BNT_OK && i < r->n; i++) {
+        struct bnt_cache_gc_row *row = &r->at[i];
+        struct bnt_cache_pushed p = {.moved = o->dry_run};
+        if (!goes_cold(row, o, now_s)) {
+            continue;
+        }
+        if (!o->dry_run) {
+            st = bnt_cache_push(c, &row->entry, &push, &p, err);
+        }
+        if (p.moved) {
+            row->verdict = BNT_GC_KEPT_COLD;
+            row->cold = true;
+            r->n_cold++;
+            r->bytes_cold += row->stored;
+        } else if (p.in_use) {
+            row->verdict = BNT_GC_KEPT_LEASED;
+        }
+    }
+    return st;
+}
+
 /* Compress what stays and has not been used for long. A dry run cannot know what that would save.
  */
 static enum bnt_status demote_old(struct bnt_cache *c, struct bnt_cache_gc_report *r,
@@ -231,7 +274,7 @@ static enum bnt_status demote_old(struct bnt_cache *c, struct bnt_cache_gc_repor
         struct bnt_cache_gc_row *row = &r->at[i];
         struct bnt_cache_demotion d = {0};
         if (row->verdict != BNT_GC_KEPT || row->warm || row->stored == 0 ||
-            now_s - row->entry.used_s <= o->demote_after_s) {
+            now_s - row->entry.used_s <= o->demote_after_s || goes_cold(row, o, now_s)) {
             continue;
         }
         if (!o->dry_run) {
@@ -274,6 +317,9 @@ enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts
     }
     if (st == BNT_OK) {
         st = demote_old(c, out, opts, now_s, err);
+    }
+    if (st == BNT_OK) {
+        st = move_cold(c, out, opts, now_s, err);
     }
     return st;
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cache/cache_impl.h"
+#include "cache/cold.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "cache/tree.h"
@@ -79,6 +80,9 @@ enum bnt_status cache_remove_blob(struct bnt_cache *c, const char *digest, enum 
     }
     if (st == BNT_OK && *state == LEASE_FREE) {
         st = unlink_claimed(c, path, fd, &gone, err);
+    }
+    if (st == BNT_OK && (gone || *state == LEASE_NO_BLOB)) {
+        cold_drop(c->dir, digest);
     }
     if (st == BNT_OK && gone) {
         tier_drop(c->dir, digest);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "cache/bnt_cache.h"
+#include "cache/cold.h"
 #include "cache/commands.h"
 
 static bool ends_in_gguf(const char *name)
@@ -37,8 +38,8 @@ static enum bnt_status resolve_path(const char *path, struct bnt_model_ref *out,
     return bnt_path_format(out->path, err, "%s", path);
 }
 
-static enum bnt_status resolve_cached(const char *name, struct bnt_model_ref *out,
-                                      struct bnt_err *err)
+static enum bnt_status resolve_cached(const struct bnt_app *app, const char *name,
+                                      struct bnt_model_ref *out, struct bnt_err *err)
 {
     struct bnt_cache *cache;
     struct bnt_cache_entry entry;
@@ -48,7 +49,12 @@ static enum bnt_status resolve_cached(const char *name, struct bnt_model_ref *ou
         return st;
     }
     /* The lease is never released: the command works with the model until its process ends. */
-    st = bnt_cache_use(cache, name, &entry, out->path, &lease, err);
+    if (app && !bnt_app_offline()) {
+        st = cold_bring(cache, name, app->network, app->interrupted, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_cache_use(cache, name, &entry, out->path, &lease, err);
+    }
     if (st == BNT_OK) {
         memcpy(out->digest, entry.digest, sizeof out->digest);
     }
@@ -59,7 +65,6 @@ static enum bnt_status resolve_cached(const char *name, struct bnt_model_ref *ou
 enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
                                     struct bnt_model_ref *out, struct bnt_err *err)
 {
-    (void)app;
     *out = (struct bnt_model_ref){.kind = "real"};
     if (!name || strcmp(name, "bundled:") == 0) {
         return bnt_bundled_model(out->path, err);
@@ -67,5 +72,5 @@ enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
     if (strchr(name, '/') || ends_in_gguf(name) || is_file(name)) {
         return resolve_path(name, out, err);
     }
-    return resolve_cached(name, out, err);
+    return resolve_cached(app, name, out, err);
 }

@@ -170,6 +170,41 @@ enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uin
     return BNT_OK;
 }
 
+enum bnt_status store_write_record(const char *dir, const char *path, const char *text,
+                                   struct bnt_err *err)
+{
+    char folder[BNT_PATH_MAX];
+    struct bnt_cache_temp t = {.fd = -1}; /* a death leaves it where it is swept */
+    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
+    if (st == BNT_OK) {
+        *strrchr(folder, '/') = '\0';
+        st = bnt_mkdirs(folder, err);
+    }
+    if (st == BNT_OK) {
+        st = store_temp_open(dir, &t, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_write_all(t.fd, text, strlen(text), t.path, err);
+    }
+    if (st == BNT_OK && (fchmod(t.fd, 0644) != 0 || bnt_file_sync(t.fd) != 0)) {
+        st = bnt_err_errno(err, "cache: cannot bring %s to disk", t.path);
+    }
+    if (st == BNT_OK && bnt_file_rename(t.path, path) != 0) {
+        st = bnt_err_errno(err, "cache: cannot rename %s to %s", t.path, path);
+    } else if (st == BNT_OK) {
+        t.path[0] = '\0';
+        st = bnt_dir_sync(folder, err);
+    }
+    bnt_cache_temp_release(&t);
+    /* The folders above, which may be new. */
+    size_t top = strlen(dir);
+    for (char *slash; st == BNT_OK && (slash = strrchr(folder, '/')) && slash >= folder + top;) {
+        *slash = '\0';
+        st = bnt_dir_sync(folder, err);
+    }
+    return st;
+}
+
 /* The digest that a file is named by, without the suffix; false when it is not ours. */
 static bool digest_of_name(const char *name, const char *folder, const char *suffix,
                            char hex[BNT_SHA256_HEX])

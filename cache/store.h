@@ -18,6 +18,11 @@ enum bnt_status store_temp_open(const char *dir, struct bnt_cache_temp *t, struc
  * process has locked. */
 enum bnt_status store_temp_sweep(const char *dir, int64_t now_s, struct bnt_err *err);
 
+/* Write a small text to `path`, below `dir`, making its folder: whole or not at all, and durable.
+ */
+enum bnt_status store_write_record(const char *dir, const char *path, const char *text,
+                                   struct bnt_err *err);
+
 /* Step 1: mode 0444 and the bytes on disk. */
 enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struct bnt_err *err);
 /* Step 2: the folder of the blob, durable. */

@@ -117,4 +117,10 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err);
 
+/* The content of opts->sha256 from a place that holds blobs by their digest (a server of bnt cache
+ * serve, a cold tier), without a name. Errors as bnt_fetch. */
+enum bnt_status bnt_fetch_blob(struct bnt_cache *cache, const char *place,
+                               const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
+                               struct bnt_err *err);
+
 #endif

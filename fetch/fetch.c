@@ -19,7 +19,7 @@
 #include "fetch/hub.h"
 #include "fetch/oci.h"
 #include "fetch/part.h"
-#include "fetch/place.h"
+#include "fetch/depot.h"
 #include "fetch/settle.h"
 #include "fetch/sink.h"
 #include "fetch/source.h"
@@ -477,7 +477,7 @@ static enum bnt_status bring_from_place(struct fetch *f, const char *key, const 
     struct bnt_fetch_opts opts = *f->opts;
     struct fetch near = *f;
     bool again = false;
-    enum bnt_status st = place_source(place, f->expected, &at, err);
+    enum bnt_status st = depot_source(place, f->expected, "GET", &at, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -616,6 +616,74 @@ static enum bnt_status check_offline(const struct fetch *f, struct bnt_err *err)
     return st;
 }
 
+enum bnt_status bnt_fetch_blob(struct bnt_cache *cache, const char *place,
+                               const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
+                               struct bnt_err *err)
+{
+    struct bnt_fetch_opts own = *opts;
+    struct fetch f = {.cache = cache, .opts = &own, .size = opts->size, .result = out};
+    own.near = "";
+    own.nameless = true;
+    *out = (struct bnt_fetch_result){.hit = false};
+    enum bnt_status st = depot_source(place, own.sha256, "GET", &f.source, err);
+    if (st == BNT_OK) {
+        st = set_expected(&f, err);
+    }
+    if (st == BNT_OK) {
+        st = download(&f, err);
+    }
+    return st == BNT_OK ? bnt_cache_blob_path(cache, f.expected, out->path, err) : st;
+}
+
+/* The digest that the cache would answer with, if it had it here: "" when there is none. */
+static enum bnt_status known_digest(struct fetch *f, char digest[BNT_SHA256_HEX],
+                                    struct bnt_err *err)
+{
+    struct bnt_cache_entry row;
+    bool found = false;
+    memcpy(digest, f->expected, BNT_SHA256_HEX);
+    enum bnt_status st = BNT_OK;
+    if (!digest[0]) {
+        st = bnt_cache_find_name(f->cache, f->result->entry.name, &row, &found, err);
+    }
+    if (st == BNT_OK && found && row_answers(f, &row)) {
+        memcpy(digest, row.digest, BNT_SHA256_HEX);
+    }
+    return st;
+}
+
+/* What the cache has far away comes back from there; when that fails, the source is asked. */
+static enum bnt_status recall(struct fetch *f, struct bnt_err *err)
+{
+    char digest[BNT_SHA256_HEX];
+    struct bnt_cache_cold cold;
+    struct bnt_fetch_result back;
+    struct bnt_err why = {0};
+    bool is_cold = false;
+    enum bnt_status st = known_digest(f, digest, err);
+    if (st == BNT_OK && digest[0]) {
+        st = bnt_cache_cold(f->cache, digest, &cold, &is_cold, err);
+    }
+    if (st != BNT_OK || !is_cold) {
+        return st;
+    }
+    struct bnt_fetch_opts opts = *f->opts;
+    opts.sha256 = digest;
+    opts.size = cold.size;
+    opts.n_mirrors = 0;
+    st = bnt_fetch_blob(f->cache, cold.place, &opts, &back, &why);
+    if (st == BNT_OK) {
+        return try_cache(f, err);
+    }
+    if (is_ours(st)) {
+        return bnt_err_copy(err, &why);
+    }
+    if (f->opts->warn) {
+        f->opts->warn(f->opts->warn_ctx, why.msg, "the source is asked instead");
+    }
+    return BNT_OK;
+}
+
 enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err)
@@ -628,6 +696,9 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
     enum bnt_status st = prepare(&f, source, err);
     if (st == BNT_OK && !opts->force) {
         st = try_cache(&f, err);
+    }
+    if (st == BNT_OK && !out->hit && !opts->force && !opts->offline) {
+        st = recall(&f, err);
     }
     if (st == BNT_OK && !out->hit && opts->update == BNT_FETCH_UPDATE_NEVER) {
         st = check_offline(&f, err);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -40,6 +41,9 @@ static long response_code(const struct http_exchange *x)
 /* 206 is an answer only to who asked for a range. */
 static bool is_answer(const struct http_exchange *x, long code)
 {
+    if (x->request.upload) {
+        return code == 200 || code == 201 || code == 204;
+    }
     return code == 200 || (code == 206 && x->range[0]);
 }
 
@@ -69,6 +73,9 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
     (void)one; /* always 1 */
     if (!is_answer(x, response_code(x))) {
         return 0;
+    }
+    if (r->upload) {
+        return n;
     }
     enum bnt_status st = BNT_OK;
     if (!x->head_seen) {
@@ -249,6 +256,68 @@ static CURLcode set_range(struct http_exchange *x)
     return rc == CURLE_OK && conditional ? add_header(x, "If-Range", r->if_range) : rc;
 }
 
+static size_t on_send(char *out, size_t one, size_t n, void *ctx)
+{
+    struct http_exchange *x = ctx;
+    const struct bnt_fetch_opts *o = x->request.opts;
+    (void)one; /* always 1 */
+    if (o->interrupted && *o->interrupted) {
+        bnt_err_set(&x->failed, BNT_E_INTERRUPTED, "interrupted after %llu bytes",
+                    (unsigned long long)x->sent);
+        return CURL_READFUNC_ABORT;
+    }
+    ssize_t got = pread(x->request.upload->fd, out, n, (off_t)x->sent);
+    if (got < 0) {
+        (void)bnt_err_errno(&x->failed, "cannot read what is to be sent");
+        return CURL_READFUNC_ABORT;
+    }
+    x->sent += (uint64_t)got;
+    return (size_t)got;
+}
+
+/* After a redirect the bytes are sent once more. */
+static int on_rewind(void *ctx, curl_off_t offset, int origin)
+{
+    struct http_exchange *x = ctx;
+    if (origin != SEEK_SET || offset < 0) {
+        return CURL_SEEKFUNC_CANTSEEK;
+    }
+    x->sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* Servers that do not know "Expect: 100-continue" cost a second of waiting, which only pays when a
+ * refusal saves much. */
+#define EXPECT_BYTES (1u << 20)
+
+static CURLcode set_upload(struct http_exchange *x)
+{
+    const struct http_upload *u = x->request.upload;
+    CURLcode rc = CURLE_OK;
+    if (!u) {
+        return rc;
+    }
+    if (u->bytes < EXPECT_BYTES) {
+        rc = add_header(x, "Expect", "");
+    }
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_UPLOAD, 1L);
+    }
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)u->bytes);
+    }
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_READDATA, x);
+    }
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_READFUNCTION, on_send);
+    }
+    if (rc == CURLE_OK) {
+        rc = x->lib->easy_setopt(x->easy, CURLOPT_SEEKDATA, x);
+    }
+    return rc == CURLE_OK ? x->lib->easy_setopt(x->easy, CURLOPT_SEEKFUNCTION, on_rewind) : rc;
+}
+
 static CURLcode set_options(struct http_exchange *x)
 {
     const struct bnt_fetch_opts *o = x->request.opts;
@@ -302,6 +371,9 @@ static CURLcode set_options(struct http_exchange *x)
     }
     if (rc == CURLE_OK) {
         rc = set_unless(x);
+    }
+    if (rc == CURLE_OK) {
+        rc = set_upload(x);
     }
     return rc == CURLE_OK ? set_range(x) : rc;
 }
@@ -453,7 +525,7 @@ struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_er
     } else if (rc != CURLE_OK) {
         o.status = curl_error(x, rc, err);
         o.transient = x->failed.status == BNT_OK && curl_is_transient(rc);
-    } else if (!x->head_seen) { /* a body of no bytes */
+    } else if (!x->head_seen && !x->request.upload) { /* a body of no bytes */
         x->head_seen = true;
         finish_head(x);
         o.status = x->request.on_head(x->request.ctx, &x->head, err);

@@ -20,11 +20,19 @@ struct http_head {
     char encoding[32];    /* in which the body is packed for the way; "": it comes as it is */
 };
 
+/* What a PUT sends. */
+struct http_upload {
+    int fd; /* from its beginning */
+    uint64_t bytes;
+};
+
 struct http_request {
     const struct source *source;
     uint64_t begin, end;  /* bytes wanted; without a Range when 0 and HTTP_TO_THE_END */
     const char *if_range; /* NULL or "": none */
     const char *unless;   /* a validator: only when the file is another one (304); NULL or "" */
+    const struct http_upload *upload; /* NULL: a GET. Then 200, 201 and 204 are answers, whose
+                                         bodies nobody wants: on_head and on_body are not called */
     const struct bnt_fetch_opts *opts;
     /* Called once, before the first byte of the body of a 200 or 206, and then for the bytes. A
      * status other than OK ends the request with that error. */
@@ -39,6 +47,7 @@ struct http_exchange {
     struct curl_slist *headers;
     struct http_request request;
     struct http_head head;
+    uint64_t sent;         /* of the upload */
     bool head_seen;        /* on_head was called */
     struct bnt_err failed; /* of the callbacks */
     int64_t date_s;        /* the server's Date; 0: not said */

@@ -112,6 +112,7 @@ struct bnt_mock_step {
     bool ignore_range;         /* the whole file and 200, whatever was asked for, or known */
     const char *content_range; /* this value instead of the true one */
     int64_t length_delta;      /* Content-Length says so many bytes more than there are */
+    bool no_answer;            /* the connection ends when the request was read */
 };
 
 struct bnt_mock_route {

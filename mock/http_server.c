@@ -142,7 +142,7 @@ static void serve(struct bnt_mock_server *s, int fd)
         pthread_mutex_unlock(&s->lock);
         struct bnt_mock_step step;
         size_t number = note_request(s, r, head, &step);
-        clean = reply_send(&c, r, &step, head);
+        clean = !step.no_answer && reply_send(&c, r, &step, head);
         struct bnt_mock_served served = {number, head, c.status, step.fault, c.body_bytes};
         pthread_mutex_lock(&s->lock);
         s->body_bytes += c.body_bytes;

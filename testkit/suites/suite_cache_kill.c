@@ -181,6 +181,82 @@ static enum bnt_status change_repair(struct bnt_cache *c)
     return st;
 }
 
+/* A far place that is a folder: what the network does there is not what these tests stop. */
+static void far_path(const char *digest, char path[BNT_PATH_MAX])
+{
+    char relative[80];
+    snprintf(relative, sizeof relative, "far-%s", digest);
+    fixture_path(path, relative);
+}
+
+static enum bnt_status far_place(const char *text, char out[BNT_PLACE_MAX], struct bnt_err *err)
+{
+    (void)err;
+    snprintf(out, BNT_PLACE_MAX, "%s", text);
+    return BNT_OK;
+}
+
+static enum bnt_status far_put(const struct bnt_far_blob *blob, const char *path,
+                               struct bnt_err *err)
+{
+    char to[BNT_PATH_MAX];
+    (void)err;
+    far_path(blob->digest, to);
+    (void)unlink(to);
+    return link(path, to) == 0 ? BNT_OK : BNT_E_NETWORK;
+}
+
+static enum bnt_status far_prove(const struct bnt_far_blob *blob, bool *same, struct bnt_err *err)
+{
+    char at[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
+    (void)err;
+    far_path(blob->digest, at);
+    *same = bnt_sha256_file(at, NULL, NULL, hex, NULL) == BNT_OK && strcmp(hex, blob->digest) == 0;
+    return BNT_OK;
+}
+
+static enum bnt_status far_recall(struct bnt_cache *c, const struct bnt_far_blob *blob,
+                                  struct bnt_err *err)
+{
+    char at[BNT_PATH_MAX];
+    struct bnt_buf text = BNT_BUF(1 << 20);
+    struct bnt_cache_temp t;
+    struct bnt_cache_entry e = {.name = ""};
+    far_path(blob->digest, at);
+    snprintf(e.digest, sizeof e.digest, "%s", blob->digest);
+    enum bnt_status st = bnt_file_read(at, &text, err);
+    st = st == BNT_OK ? bnt_cache_temp_open(c, &t, err) : st;
+    if (st == BNT_OK) {
+        st = bnt_write_all(t.fd, text.data, text.len, "test", err);
+        st = st == BNT_OK ? bnt_cache_add(c, &t, &e, err) : st;
+        bnt_cache_temp_release(&t);
+    }
+    bnt_buf_release(&text);
+    return st;
+}
+
+static const struct bnt_network far_network = {
+    .place = far_place, .put = far_put, .prove = far_prove, .recall = far_recall};
+
+static enum bnt_status change_move(struct bnt_cache *c)
+{
+    struct bnt_cache_entry e;
+    struct bnt_cache_pushed p;
+    const struct bnt_cache_push_opts o = {.network = &far_network, .place = "far", .move = true};
+    bool warm = false;
+    uint64_t stored = 0;
+    enum bnt_status st = bnt_cache_find(c, "kept", &e, NULL);
+    st = st == BNT_OK ? bnt_cache_tier(c, e.digest, &warm, &stored, NULL) : st;
+    return st == BNT_OK && stored > 0 ? bnt_cache_push(c, &e, &o, &p, NULL) : st;
+}
+
+static enum bnt_status change_recall(struct bnt_cache *c)
+{
+    struct bnt_cache_entry e;
+    enum bnt_status st = bnt_cache_find(c, "kept", &e, NULL);
+    return st == BNT_OK ? bnt_cache_pull(c, &e, &far_network, NULL, NULL) : st;
+}
+
 /* The archive that prepare_archive has made. */
 static enum bnt_status change_import(struct bnt_cache *c)
 {
@@ -199,6 +275,11 @@ static void prepare_nothing(struct bnt_cache *c)
 static void prepare_warm(struct bnt_cache *c)
 {
     assert_int_equal(change_demote(c), BNT_OK);
+}
+
+static void prepare_far(struct bnt_cache *c)
+{
+    assert_int_equal(change_move(c), BNT_OK);
 }
 
 static void prepare_second(struct bnt_cache *c)
@@ -241,6 +322,9 @@ static const struct change {
     {"repair", prepare_damage, change_repair, true},
     {"demote", prepare_nothing, change_demote, false},
     {"promote", prepare_warm, change_promote, false},
+    {"move away", prepare_nothing, change_move, false},
+    {"move away, compressed", prepare_warm, change_move, false},
+    {"recall", prepare_far, change_recall, false},
     {"import", prepare_archive, change_import, false},
     {"collect", prepare_second, change_collect, false},
 };
@@ -270,6 +354,13 @@ static void assert_sound(struct bnt_cache *c, const struct change *ch, long step
         assert_int_equal(bnt_cache_verify(c, &list.at[i], NULL, NULL, &h, NULL), BNT_OK);
         bool is_kept = strcmp(list.at[i].name, "kept") == 0;
         kept = kept || is_kept;
+        if (h == BNT_CACHE_COLD) { /* then the far copy is right */
+            bool same = false;
+            const struct bnt_far_blob blob = {.place = "far", .digest = list.at[i].digest};
+            assert_int_equal(far_prove(&blob, &same, NULL), BNT_OK);
+            assert_true(same);
+            continue;
+        }
         if (h != BNT_CACHE_OK && !(ch->damaged && is_kept && h == BNT_CACHE_CORRUPT)) {
             fail_msg("%s, step %ld: %s has health %d", ch->what, step, list.at[i].name, (int)h);
         }
@@ -288,6 +379,10 @@ static void assert_goes_on(struct bnt_cache *c, const struct change *ch, long st
     struct bnt_err err = {0};
     if (ch->run(c) != BNT_OK) {
         fail_msg("%s does not succeed after step %ld", ch->what, step);
+    }
+    if (bnt_cache_find(c, "kept", &e, &err) == BNT_OK &&
+        bnt_cache_lookup(c, "kept", &e, path, NULL) == BNT_E_OFFLINE) {
+        assert_int_equal(change_recall(c), BNT_OK);
     }
     if (bnt_cache_lookup(c, "kept", &e, path, &err) != BNT_OK) {
         fail_msg("%s, step %ld: %s", ch->what, step, err.msg);

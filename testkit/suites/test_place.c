@@ -146,6 +146,8 @@ bool test_place_enter(const char *root)
     unsetenv("BNT_HISTORY");
     unsetenv("BNT_MIRROR"); /* no test asks a server of the user */
     unsetenv("BNT_CACHE_TOKEN");
+    unsetenv("BNT_COLD");
+    unsetenv("BNT_OFFLINE");
     return entered;
 }
 
