@@ -79,6 +79,12 @@ struct bnt_far_blob {
 
 struct bnt_cache;
 
+/* Files of unfinished downloads beside the store. */
+struct bnt_downloads {
+    uint64_t files, bytes;             /* on disk */
+    uint64_t stale_files, stale_bytes; /* of those: nobody wrote them for long, nobody owns them */
+};
+
 /* What cache/ asks of the network without knowing it. fetch/ fills it. */
 struct bnt_network {
     /* Whether a user's text is a place that can hold blobs ("http://HOST:PORT", "https://...",
@@ -90,6 +96,9 @@ struct bnt_network {
     /* Read all of the blob back and hash it. *same is false when it is not there or has other
      * bytes. */
     enum bnt_status (*prove)(const struct bnt_far_blob *blob, bool *same, struct bnt_err *err);
+    /* Count the unfinished downloads of a cache, and remove the stale ones when that is wanted. */
+    enum bnt_status (*downloads)(const char *cache_dir, bool remove, struct bnt_downloads *out,
+                                 struct bnt_err *err);
     /* Bring it back into the cache, under its digest and without a name. */
     enum bnt_status (*recall)(struct bnt_cache *cache, const struct bnt_far_blob *blob,
                               struct bnt_err *err);

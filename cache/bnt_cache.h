@@ -55,14 +55,14 @@ struct bnt_cache_entry {
 
 /* Open the cache in `dir` (NULL: bnt_cache_dir). A folder that does not exist is an empty cache and
  * is only made when something is added. When the index is missing, blobs that lie in the store are
- * listed in a new one, without names. Errors: FILE when the index is damaged, UNSUPPORTED when a
+ * listed in a new one, with their names. Errors: FILE when the index is damaged, UNSUPPORTED when a
  * newer bnt wrote it. */
 enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct bnt_err *err);
 void bnt_cache_close(struct bnt_cache *c);               /* NULL is fine */
 const char *bnt_cache_folder(const struct bnt_cache *c); /* valid until close */
 
-/* Set a damaged index aside (index.db.damaged) and list the blobs of the store in a new one. Names
- * are lost and come back with the next fetch. `blobs` counts what was found. */
+/* Set a damaged index aside (index.db.damaged) and list the blobs of the store in a new one, and
+ * their names. Pins and times of use are lost. `blobs` counts what was found. */
 enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_err *err);
 
 /* What a name, a whole digest or at least BNT_CACHE_PREFIX_MIN digits of one lead to, and the

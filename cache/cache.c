@@ -15,6 +15,7 @@
 #include "base/opt.h"
 #include "cache/cache_impl.h"
 #include "cache/cold.h"
+#include "cache/name_record.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "cache/tree.h"
@@ -75,6 +76,9 @@ static enum bnt_status open_index(struct bnt_cache *c, uint64_t *blobs, struct b
     if (st == BNT_OK && fresh) {
         struct adoption a = {.index = c->index};
         st = adopt_all(c->dir, &a, err);
+        if (st == BNT_OK) {
+            st = name_record_adopt(c->dir, c->index, err);
+        }
         if (st == BNT_OK) {
             st = index_commit(c->index, err);
         }
@@ -354,13 +358,17 @@ static enum bnt_status enter(struct bnt_cache *c, struct bnt_cache_temp *t,
         st = index_put_blob(c->index, e->digest, e->size, e->verified_s, e->used_s, err);
     }
     if (st == BNT_OK && e->name[0]) {
-        st = index_put_name(c->index, e, err);
+        st = name_record_write(c->dir, e, err);
+        st = st == BNT_OK ? index_put_name(c->index, e, err) : st;
     }
     if (st == BNT_OK) {
         st = index_commit(c->index, err);
     }
     if (st != BNT_OK) {
         index_rollback(c->index);
+        if (e->name[0]) {
+            name_record_restore(c, e->name);
+        }
     }
     return st;
 }
@@ -468,6 +476,9 @@ enum bnt_status bnt_cache_adopt(struct bnt_cache *c, struct bnt_err *err)
     enum bnt_status st = index_begin(c->index, err);
     if (st == BNT_OK) {
         st = adopt_all(c->dir, &a, err);
+    }
+    if (st == BNT_OK) {
+        st = name_record_complete(c, err);
     }
     if (st == BNT_OK) {
         st = index_commit(c->index, err);

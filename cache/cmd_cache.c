@@ -162,9 +162,6 @@ static enum bnt_status run_rebuild(struct bnt_app *app, const void *opts, int ar
         return bnt_msg_error(&err);
     }
     printf("%" PRIu64 " models in the new index\n", blobs);
-    bnt_msg_note("names are not in the store: give them again with bnt fetch SOURCE --sha256 "
-                 "DIGEST --name NAME, "
-                 "which downloads nothing that is here");
     return BNT_OK;
 }
 
@@ -173,8 +170,9 @@ static const struct bnt_cmd cmd_rebuild = {
     .synopsis = "",
     .summary = "a new index from the files of the store",
     .description = "For an index that is damaged: it is set aside as index.db.damaged, and every\n"
-                   "file of the store is listed in a new one by its digest. The files stay as\n"
-                   "they are; names are lost.",
+                   "file of the store is listed in a new one by its digest, and every name\n"
+                   "whose model is there. The files stay as they are; pins and times of use\n"
+                   "are lost.",
     .run = run_rebuild,
 };
 

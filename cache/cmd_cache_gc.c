@@ -229,7 +229,8 @@ static uint64_t bytes_kept(const struct bnt_cache_gc_report *r)
     return r->bytes_before - r->bytes_removed - r->bytes_saved - r->bytes_cold;
 }
 
-static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
+static json_t *gc_json(const struct bnt_cache_gc_report *r, const struct bnt_downloads *d,
+                       bool dry_run)
 {
     json_t *rows = json_array();
     for (size_t i = 0; i < r->n; i++) {
@@ -244,16 +245,19 @@ static json_t *gc_json(const struct bnt_cache_gc_report *r, bool dry_run)
             return NULL;
         }
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run, "removed",
-                     (json_int_t)r->n_removed, "bytes_removed", (json_int_t)r->bytes_removed,
-                     "bytes_kept", (json_int_t)bytes_kept(r), "demoted", (json_int_t)r->n_demoted,
-                     "moved_away", (json_int_t)r->n_cold, "unmet", (int)r->unmet, "models", rows);
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run,
+                     "removed", (json_int_t)r->n_removed, "bytes_removed",
+                     (json_int_t)r->bytes_removed, "bytes_kept", (json_int_t)bytes_kept(r),
+                     "demoted", (json_int_t)r->n_demoted, "moved_away", (json_int_t)r->n_cold,
+                     "download_bytes_removed", (json_int_t)d->stale_bytes, "unmet", (int)r->unmet,
+                     "models", rows);
 }
 
-static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct gc_cmd_opts *o)
+static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct bnt_downloads *d,
+                               const struct gc_cmd_opts *o)
 {
     if (o->json) {
-        enum bnt_status st = cmd_cache_print_json(gc_json(r, o->dry_run));
+        enum bnt_status st = cmd_cache_print_json(gc_json(r, d, o->dry_run));
         if (st != BNT_OK) {
             return st;
         }
@@ -276,6 +280,10 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
         }
         printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed, would,
                (double)r->bytes_removed / 1e6, (double)bytes_kept(r) / 1e6);
+    }
+    if (d->stale_files > 0 && !o->json) {
+        printf("%" PRIu64 " files of unfinished downloads %sremoved, %.1f MB\n", d->stale_files,
+               o->dry_run ? "would be " : "", (double)d->stale_bytes / 1e6);
     }
     if (r->unmet) {
         bnt_msg_warn("the report says why: pinned, in use, lock file, latest",
@@ -319,6 +327,7 @@ static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, c
     struct bnt_cache *cache = NULL;
     struct bnt_cache_gc_opts gc;
     struct bnt_cache_gc_report report = {0};
+    struct bnt_downloads downloads = {.files = 0};
     struct digest_list listed = {0};
     if (argc > 0) {
         return bnt_msg_fail(BNT_E_USAGE, "bnt cache rm removes one model", "unexpected operand: %s",
@@ -326,11 +335,13 @@ static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, c
     }
     enum bnt_status st = gc_prepare(app, o, &gc, &listed);
     if (st == BNT_OK && (bnt_cache_open(NULL, &cache, &err) != BNT_OK ||
-                         bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK)) {
+                         bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK ||
+                         app->network->downloads(bnt_cache_folder(cache), !o->dry_run, &downloads,
+                                                 &err) != BNT_OK)) {
         st = bnt_msg_error(&err);
     }
     if (st == BNT_OK) {
-        st = gc_tell(&report, o);
+        st = gc_tell(&report, &downloads, o);
     }
     bnt_cache_gc_report_release(&report);
     digest_list_release(&listed);
@@ -346,7 +357,8 @@ const struct bnt_cmd cmd_cache_gc = {
         "Least recently used models go first, by age, then by size, then for free space. What\n"
         "is pinned, what a process uses and what the lock file names stays, and the report\n"
         "says so. Without limits only content that has had no name and no use for 7 days and\n"
-        "what dead processes left behind goes.",
+        "what dead processes left behind goes, downloads that nobody went on with for a week\n"
+        "among it.",
     .examples = "  bnt cache gc --max-size 5G --dry-run    # what would go\n"
                 "  bnt cache gc --max-age 7d               # not used for a week\n"
                 "  bnt cache gc --min-free 10G --keep-latest 2\n"

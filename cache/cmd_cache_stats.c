@@ -31,6 +31,7 @@ struct stats {
     uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, warm_bytes,
         cold_bytes, missing;
     uint64_t free_bytes;
+    struct bnt_downloads downloads;
     int64_t oldest_use_s; /* 0: none */
 };
 
@@ -64,7 +65,6 @@ static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, st
 
 static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     const struct stats_opts *o = opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
@@ -76,6 +76,9 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
     enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
     if (st == BNT_OK) {
         st = gather_stats(cache, &s, &err);
+    }
+    if (st == BNT_OK) {
+        st = app->network->downloads(bnt_cache_folder(cache), false, &s.downloads, &err);
     }
     bnt_cache_close(cache);
     if (st != BNT_OK) {
@@ -95,6 +98,7 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
         {"leased_bytes", "  in use", s.leased_bytes, true},
         {"warm_bytes", "  compressed", s.warm_bytes, true},
         {"cold_bytes", "far away", s.cold_bytes, true},
+        {"download_bytes", "unfinished downloads", s.downloads.bytes, true},
         {"free_bytes", "free on the disk", s.free_bytes, true},
         {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
     };

@@ -77,7 +77,7 @@ static enum bnt_status index_error(struct cache_index *ix, const char *doing, st
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         st = BNT_E_FILE;
-        hint = "run: bnt cache rebuild   (keeps every model; names come back with the next fetch)";
+        hint = "run: bnt cache rebuild   (keeps every model and its names)";
         break;
     case SQLITE_FULL:
         st = BNT_E_NO_SPACE;

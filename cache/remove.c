@@ -12,17 +12,34 @@
  * In the second transaction no addition is between its rename and its row; when one was faster, the
  * path leads to another file than the claimed one, and stays. */
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cache/cache_impl.h"
 #include "cache/cold.h"
+#include "cache/name_record.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "cache/tree.h"
 
+/* The records of names that are gone. */
+static void drop_records(struct bnt_cache *c, const struct bnt_cache_list *names,
+                         const char *digest)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        if (names->at[i].name[0] && strcmp(names->at[i].digest, digest) == 0) {
+            name_record_drop(c->dir, names->at[i].name);
+        }
+    }
+}
+
 static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, struct bnt_err *err)
 {
+    struct bnt_cache_list names = {0};
     enum bnt_status st = index_begin(c->index, err);
+    if (st == BNT_OK) {
+        st = index_list(c->index, &names, err);
+    }
     if (st == BNT_OK) {
         st = index_remove_blob(c->index, digest, err);
     }
@@ -31,7 +48,10 @@ static enum bnt_status delete_rows(struct bnt_cache *c, const char *digest, stru
     }
     if (st != BNT_OK) {
         index_rollback(c->index);
+    } else {
+        drop_records(c, &names, digest);
     }
+    bnt_cache_list_release(&names);
     return st;
 }
 
@@ -139,6 +159,8 @@ static enum bnt_status remove_name(struct bnt_cache *c, const char *name, struct
     }
     if (st != BNT_OK) {
         index_rollback(c->index);
+    } else {
+        name_record_drop(c->dir, name);
     }
     return st;
 }

@@ -32,6 +32,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -597,4 +598,100 @@ void part_drop(struct part *p)
         p->state_fd = -1;
         (void)bnt_file_unlink(p->state_path);
     }
+}
+
+/* ---- all of them ---- */
+
+/* The owner in the name of a state file; false when it is none. */
+static bool owner_of_file(const char *name, char owner[OWNER_MAX])
+{
+    const char *dot = strchr(name, '.');
+    size_t n = strlen(name);
+    size_t begin = dot ? (size_t)(dot - name) + 1 : n;
+    if (n < begin + 7 || strcmp(name + n - 6, ".state") != 0 || n - 6 - begin >= OWNER_MAX) {
+        return false;
+    }
+    memcpy(owner, name + begin, n - 6 - begin);
+    owner[n - 6 - begin] = '\0';
+    return true;
+}
+
+/* Whether a live process has the lock. */
+static bool is_locked(int dir_fd, const char *name)
+{
+    size_t n = strlen(name);
+    int fd = n > 5 && strcmp(name + n - 5, ".lock") == 0
+                 ? openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+                 : -1;
+    bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return locked;
+}
+
+/* The names of state and data files whose owner lives, a line each. */
+static enum bnt_status list_live(DIR *d, struct bnt_buf *live, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        char owner[OWNER_MAX];
+        struct part_record r;
+        if (!owner_of_file(e->d_name, owner) || owner_state(owner) != OWNER_ALIVE) {
+            continue;
+        }
+        st = bnt_buf_printf(live, err, "\n%s\n", e->d_name);
+        int fd = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (st == BNT_OK && fd >= 0 && read_record(fd, 0, &r) &&
+            memchr(r.data_name, '\0', sizeof r.data_name)) {
+            st = bnt_buf_printf(live, err, "\n%s\n", r.data_name);
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    rewinddir(d);
+    return st;
+}
+
+static void count_file(DIR *d, const char *name, const struct bnt_buf *live, bool remove,
+                       struct bnt_downloads *out)
+{
+    struct stat sb;
+    char line[NAME_MAX + 3];
+    if (fstatat(dirfd(d), name, &sb, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(sb.st_mode)) {
+        return;
+    }
+    uint64_t bytes = (uint64_t)sb.st_blocks * 512;
+    out->files++;
+    out->bytes += bytes;
+    snprintf(line, sizeof line, "\n%s\n", name);
+    if ((int64_t)time(NULL) - sb.st_mtime <= PART_AGE_S || strstr(bnt_buf_view(live), line) ||
+        is_locked(dirfd(d), name)) {
+        return;
+    }
+    if (!remove || unlinkat(dirfd(d), name, 0) == 0) {
+        out->stale_files++;
+        out->stale_bytes += bytes;
+    }
+}
+
+enum bnt_status part_sweep(const char *cache_dir, bool remove, struct bnt_downloads *out,
+                           struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf live = BNT_BUF(1 << 20);
+    *out = (struct bnt_downloads){.files = 0};
+    enum bnt_status st = bnt_path_format(path, err, "%s/part", cache_dir);
+    DIR *d = st == BNT_OK ? opendir(path) : NULL;
+    if (!d) {
+        return st != BNT_OK || errno == ENOENT ? st : bnt_err_errno(err, "cannot list %s", path);
+    }
+    st = list_live(d, &live, err);
+    for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
+        count_file(d, e->d_name, &live, remove, out);
+    }
+    closedir(d);
+    bnt_buf_release(&live);
+    return st;
 }

@@ -3,6 +3,7 @@
 #ifndef BNT_FETCH_PART_H
 #define BNT_FETCH_PART_H
 
+#include "base/app.h"
 #include "fetch/bnt_fetch.h"
 
 #define PART_HOLES 1024
@@ -81,5 +82,10 @@ bool part_complete(const struct part *p);
 void part_keep(struct part *p);
 /* Remove what is left of it. */
 void part_drop(struct part *p);
+
+/* bnt_network's downloads: what lies in part/. Stale is what nobody wrote for PART_AGE_S, unless
+ * its owner or the holder of its lock lives. */
+enum bnt_status part_sweep(const char *cache_dir, bool remove, struct bnt_downloads *out,
+                           struct bnt_err *err);
 
 #endif

@@ -505,12 +505,68 @@ static void missing_index_is_made_from_the_store(void **state)
     bnt_cache_close(c);
     assert_int_equal(unlink(fixture_path(index, "c/index.db")), 0);
     c = fixture_cache();
-    assert_int_equal(bnt_cache_lookup(c, "m", &got, path, NULL), BNT_E_NOT_FOUND);
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
-    assert_string_equal(got.name, "");
+    assert_string_equal(got.name, "m");
     assert_int_equal(got.size, 5);
     assert_int_equal(got.verified_s, 0);
     assert_int_equal(health_of(c, e.digest), BNT_CACHE_OK);
+    bnt_cache_close(c);
+}
+
+/* What the index said of names is said again by a new one, and nothing else. */
+static void names_come_back_with_a_new_index(void **state)
+{
+    (void)state;
+    char at[BNT_PATH_MAX], dir[BNT_PATH_MAX];
+    struct bnt_cache_entry got, moved;
+    bool blob = false, found = true;
+    uint64_t blobs = 0;
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry first = add(c, "first", "bytes");
+    add(c, "gone", "other bytes");
+    add(c, "moved", "third bytes");
+    moved = add(c, "moved", "fourth bytes");
+    snprintf(first.name, sizeof first.name, "second");
+    assert_int_equal(bnt_cache_set_name(c, &first, NULL), BNT_OK);
+    snprintf(first.name, sizeof first.name, "short-lived");
+    assert_int_equal(bnt_cache_set_name(c, &first, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_remove(c, "short-lived", &got, &blob, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_remove(c, "gone", &got, &blob, NULL), BNT_OK);
+    assert_true(blob);
+    bnt_cache_close(c);
+    fixture_write(fixture_path(at, "c/names/damaged.json"), "{\"schema\": 1, \"name\"");
+    fixture_write(fixture_path(at, "c/names/not a name.json"), "{}");
+    assert_int_equal(bnt_cache_rebuild(fixture_path(dir, "c"), &blobs, NULL), BNT_OK);
+    c = fixture_cache();
+    assert_int_equal(fixture_sql("SELECT count(*) FROM name"), 3);
+    assert_int_equal(bnt_cache_find_name(c, "second", &got, &found, NULL), BNT_OK);
+    assert_true(found);
+    assert_string_equal(got.digest, first.digest);
+    assert_string_equal(got.source, "file:///test/first");
+    assert_true(got.fetched_s > 0);
+    assert_int_equal(bnt_cache_find_name(c, "moved", &got, &found, NULL), BNT_OK);
+    assert_string_equal(got.digest, moved.digest);
+    bnt_cache_close(c);
+}
+
+/* Names of an index that is older than records get them with the next collection. */
+static void older_names_get_their_records(void **state)
+{
+    (void)state;
+    char record[BNT_PATH_MAX], dir[BNT_PATH_MAX];
+    struct bnt_cache_entry got;
+    bool found = false;
+    uint64_t blobs = 0;
+    struct bnt_cache *c = fixture_cache();
+    add(c, "m", "bytes");
+    assert_int_equal(unlink(fixture_path(record, "c/names/m.json")), 0);
+    assert_int_equal(bnt_cache_adopt(c, NULL), BNT_OK);
+    assert_int_equal(access(record, R_OK), 0);
+    bnt_cache_close(c);
+    assert_int_equal(bnt_cache_rebuild(fixture_path(dir, "c"), &blobs, NULL), BNT_OK);
+    c = fixture_cache();
+    assert_int_equal(bnt_cache_find_name(c, "m", &got, &found, NULL), BNT_OK);
+    assert_true(found);
     bnt_cache_close(c);
 }
 
@@ -703,6 +759,8 @@ static const struct suite_test tests[] = {
     {.name = "cache_verify_finds_every_kind_of_damage", .body = verify_finds_every_kind_of_damage},
     {.name = "cache_adding_again_heals", .body = adding_again_heals},
     {.name = "cache_verify_can_be_interrupted", .body = verify_can_be_interrupted},
+    {.name = "cache_names_come_back_with_a_new_index", .body = names_come_back_with_a_new_index},
+    {.name = "cache_older_names_get_their_records", .body = older_names_get_their_records},
     {.name = "cache_missing_index_is_made_from_the_store",
      .body = missing_index_is_made_from_the_store},
     {.name = "cache_damaged_index_is_told_and_rebuilt", .body = damaged_index_is_told_and_rebuilt},

@@ -223,8 +223,6 @@ static void rebuild_keeps_the_models(void **state)
     BNT_EXITS(BNT_E_FILE, "path", "tinystories-bitnet");
     BNT_EXITS(BNT_OK, "cache", "rebuild");
     BNT_EXITS(BNT_OK, "path", digest);
-    BNT_EXITS(BNT_E_NOT_FOUND, "path", "tinystories-bitnet");
-    BNT_EXITS(BNT_OK, "fetch", "bundled:");
     BNT_EXITS(BNT_OK, "path", "tinystories-bitnet");
 }
 

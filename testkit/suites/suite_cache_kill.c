@@ -391,6 +391,24 @@ static void assert_goes_on(struct bnt_cache *c, const struct change *ch, long st
     fixture_assert_holds(path, text);
 }
 
+/* A new index, made from the files alone, leads from the name to the same bytes. */
+static void assert_rebuilds(int round, const struct change *ch, long step)
+{
+    char relative[64], dir[BNT_PATH_MAX], path[BNT_PATH_MAX], text[TEXT_BYTES + 1];
+    struct bnt_cache_entry e;
+    struct bnt_err err = {0};
+    uint64_t blobs = 0;
+    snprintf(relative, sizeof relative, "r%d", round);
+    assert_int_equal(bnt_cache_rebuild(fixture_path(dir, relative), &blobs, NULL), BNT_OK);
+    struct bnt_cache *c = open_round(round);
+    if (bnt_cache_lookup(c, "kept", &e, path, &err) != BNT_OK) {
+        fail_msg("%s, step %ld, after a rebuild: %s", ch->what, step, err.msg);
+    }
+    make_text(text, 1);
+    fixture_assert_holds(path, text);
+    bnt_cache_close(c);
+}
+
 static struct bnt_cache *begin_round(int round, const struct change *ch)
 {
     struct bnt_cache *c = open_round(round);
@@ -400,6 +418,8 @@ static struct bnt_cache *begin_round(int round, const struct change *ch)
 }
 
 /* ---- bodies ---- */
+
+enum { REBUILD_EACH = 7 }; /* of the rounds: a rebuild costs as much as the change */
 
 static void every_step_survives_a_kill(void **state)
 {
@@ -426,6 +446,9 @@ static void every_step_survives_a_kill(void **state)
             assert_sound(c, ch, step);
             assert_goes_on(c, ch, step);
             bnt_cache_close(c);
+            if (round % REBUILD_EACH == 0) {
+                assert_rebuilds(round, ch, step);
+            }
         }
     }
     print_message("%d points\n", points);
@@ -465,6 +488,9 @@ static void every_step_survives_a_failing_disk(void **state)
             assert_sound(c, ch, step);
             assert_goes_on(c, ch, step);
             bnt_cache_close(c);
+            if (round % REBUILD_EACH == 0) {
+                assert_rebuilds(round, ch, step);
+            }
         }
     }
     assert_true(failures >= 100);

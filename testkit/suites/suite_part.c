@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -301,7 +303,58 @@ static void damaged_state_is_not_believed(void **state)
     }
 }
 
+/* Make a file of part/ look as if nobody wrote it for eight days. */
+static void age(const char *relative)
+{
+    char path[BNT_PATH_MAX];
+    const struct timespec old[2] = {{.tv_sec = time(NULL) - 8 * 24 * 3600},
+                                    {.tv_sec = time(NULL) - 8 * 24 * 3600}};
+    assert_int_equal(utimensat(AT_FDCWD, fixture_path(path, relative), old, 0), 0);
+}
+
+static void sweep_takes_what_is_old_and_nobodys(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX], path[BNT_PATH_MAX], relative[256];
+    struct part p;
+    struct part_lock lock;
+    struct bnt_downloads d;
+    fixture_path(dir, "c");
+    assert_int_equal(part_open(dir, "live", true, &p, NULL), BNT_OK);
+    assert_int_equal(part_write(&p, 0, "bytes", 5, NULL), BNT_OK);
+    assert_int_equal(part_lock_wait(dir, "held", &(struct bnt_fetch_opts){0}, &lock, NULL), BNT_OK);
+    fixture_write(fixture_path(path, "c/part/old.free.state"), "old");
+    fixture_write(fixture_path(path, "c/part/old.AAAAAA.data"), "old bytes");
+    fixture_write(fixture_path(path, "c/part/young.AAAAAA.data"), "young bytes");
+    age("c/part/old.free.state");
+    age("c/part/old.AAAAAA.data");
+    age("c/part/held.lock");
+    snprintf(relative, sizeof relative, "c/part/%s", p.record.data_name);
+    age(relative);
+    snprintf(relative, sizeof relative, "c/part/%s", strrchr(p.state_path, '/') + 1);
+    age(relative);
+    assert_int_equal(part_sweep(dir, false, &d, NULL), BNT_OK);
+    assert_int_equal(d.files, 6);
+    assert_int_equal(d.stale_files, 2);
+    assert_true(d.bytes > d.stale_bytes && d.stale_bytes > 0);
+    assert_int_equal(access(fixture_path(path, "c/part/old.AAAAAA.data"), F_OK), 0);
+    assert_int_equal(part_sweep(dir, true, &d, NULL), BNT_OK);
+    assert_int_equal(d.stale_files, 2);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(p.file.path, F_OK), 0);
+    assert_int_equal(access(p.state_path, F_OK), 0);
+    assert_int_equal(part_sweep(dir, true, &d, NULL), BNT_OK);
+    assert_int_equal(d.files, 4);
+    assert_int_equal(d.stale_files, 0);
+    part_lock_release(&lock);
+    part_drop(&p);
+    assert_int_equal(part_sweep(fixture_path(path, "no such cache"), true, &d, NULL), BNT_OK);
+    assert_int_equal(d.files, 0);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "part_sweep_takes_what_is_old_and_nobodys",
+     .body = sweep_takes_what_is_old_and_nobodys},
     {.name = "part_killed_fetches_lose_next_to_nothing",
      .body = killed_fetches_lose_next_to_nothing,
      .timeout_ms = 30000},
