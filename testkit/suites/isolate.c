@@ -215,7 +215,7 @@ static void warn_of_time(const struct suite_test *test, struct isolate_result *r
     if (took > limit / 2) {
         snprintf(r->time, sizeof r->time, "took %.1f s of its %.1f s: too tight a time",
                  (double)took / 1e3, limit / 1e3);
-    } else if (fit + 2 < N && limit > classes[fit + 1]) {
+    } else if (fit + 2 < N && limit > classes[fit + 2]) {
         snprintf(r->time, sizeof r->time, "took %.1f s of its %.0f s: %.0f s would do",
                  (double)took / 1e3, limit / 1e3, classes[fit] / 1e3);
     }

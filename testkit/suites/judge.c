@@ -24,6 +24,19 @@ bool judge_build_is_sanitized(void)
     return false;
 }
 
+const char *judge_find_report(const char *text)
+{
+    static const char *const marks[] = {"ERROR: AddressSanitizer: ", "ERROR: LeakSanitizer: ",
+                                        "WARNING: ThreadSanitizer: ", ": runtime error: "};
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+        const char *at = strstr(text, marks[i]);
+        if (at) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
 static void say(struct isolate_result *r, enum verdict v, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -19,6 +19,8 @@ enum { JUDGE_SANITIZER_EXIT = 86 };
 
 /* Fills verdict, why and cause. */
 void judge(const struct judge_evidence *e, struct isolate_result *r);
+/* The first line of a sanitizer's report in a program's standard error, or NULL. */
+const char *judge_find_report(const char *text);
 /* This build has a sanitizer that ends processes with JUDGE_SANITIZER_EXIT. */
 bool judge_build_is_sanitized(void);
 

@@ -32,7 +32,7 @@ static void must(enum bnt_status status, const struct bnt_err *err)
 static void subject_open(struct subject *s)
 {
     struct bnt_err err = {0};
-    must(bnt_model_open(suite_model(), NULL, &s->model, &err), &err);
+    s->model = suite_model_open();
     const struct bnt_tokenizer *t = bnt_model_tokenizer(s->model);
     assert_non_null(t);
     struct bnt_ids ids = {0};
@@ -41,11 +41,6 @@ static void subject_open(struct subject *s)
     memcpy(s->ids, ids.at, sizeof s->ids);
     s->n_vocab = bnt_model_info(s->model)->n_vocab;
     bnt_ids_release(&ids);
-}
-
-static void subject_close(struct subject *s)
-{
-    bnt_model_close(s->model);
 }
 
 static struct bnt_session *session_new(const struct subject *s, const char *kernel, int n_threads)
@@ -101,7 +96,6 @@ static void describes_itself(void **state)
                 info->rope_theta > 1);
     assert_true(info->n_params > 0 && info->file_bytes > info->n_params / 8);
     assert_true((uint32_t)bnt_tokenizer_n_vocab(bnt_model_tokenizer(s.model)) <= info->n_vocab);
-    subject_close(&s);
 }
 
 static void text_comes_back(void **state)
@@ -127,7 +121,6 @@ static void text_comes_back(void **state)
         bnt_buf_release(&out);
         bnt_ids_release(&ids);
     }
-    subject_close(&s);
 }
 
 static void logits_are_numbers_that_differ(void **state)
@@ -147,7 +140,6 @@ static void logits_are_numbers_that_differ(void **state)
     }
     assert_true(most > least);
     free(logits);
-    subject_close(&s);
 }
 
 static void every_path_gives_the_same_bits(void **state)
@@ -169,7 +161,6 @@ static void every_path_gives_the_same_bits(void **state)
         free(got);
     }
     free(want);
-    subject_close(&s);
 }
 
 static void steps_equal_a_batch_and_rewind_forgets(void **state)
@@ -192,7 +183,6 @@ static void steps_equal_a_batch_and_rewind_forgets(void **state)
     assert_same_bits(&s, want, bnt_session_logits(session), "after a rewind");
     bnt_session_free(session);
     free(want);
-    subject_close(&s);
 }
 
 static void ids_outside_the_vocabulary_are_refused(void **state)
@@ -210,7 +200,6 @@ static void ids_outside_the_vocabulary_are_refused(void **state)
         assert_int_equal(bnt_session_n_past(session), 0);
     }
     bnt_session_free(session);
-    subject_close(&s);
 }
 
 static void full_context_is_an_error(void **state)
@@ -226,7 +215,6 @@ static void full_context_is_an_error(void **state)
     assert_int_equal(bnt_session_eval(session, s.ids, 1, &err), BNT_E_INFERENCE);
     assert_int_equal(bnt_session_n_past(session), N_CTX);
     bnt_session_free(session);
-    subject_close(&s);
 }
 
 static const struct suite_test tests[] = {

@@ -10,6 +10,7 @@
 #include "engine/bnt_infer.h"
 #include "testkit/proc.h"
 #include "testkit/suite.h"
+#include "testkit/suites/judge.h"
 
 enum { RUN_TIMEOUT_MS = 60 * 1000, RUN_KEEP_BYTES = 4 * 1024 * 1024, MAX_CLIMB = 6 };
 
@@ -216,6 +217,10 @@ void suite_run(const char *const *argv, const char *cwd, unsigned timeout_ms,
     proc_release(&p);
     assert_non_null(result->out);
     assert_non_null(result->err);
+    if (judge_build_is_sanitized() && judge_find_report(result->err)) {
+        fail_msg("%s: a sanitizer reported a fault, whatever its exit code:\n%s", argv[0],
+                 result->err);
+    }
     if (!exited) {
         fail_msg("%s %s: %s\n%s", argv[0], argv[1] ? argv[1] : "", how, result->err);
     }
