@@ -23,6 +23,8 @@ enum {
     RECORD_MAX_BYTES = 8 << 20,
     /* bnt-suites itself ends a test at its time; this much later it is the program that hangs. */
     PROGRAM_SLACK_MS = 30 * 1000,
+    /* For a new worker to map the model, and to find the packing of one that is not known yet. */
+    WORKER_START_MS = 180 * 1000,
     GRACE_MS = 2000,
     FAREWELL_MS = 3000, /* for idle workers to end by themselves */
     TOKEN_BYTES = 16,
@@ -136,7 +138,7 @@ static enum bnt_status make_token(struct slot *slot, struct bnt_err *err)
 }
 
 static enum bnt_status ask_worker(struct slots *s, size_t i, const struct bnt_test *t,
-                                  struct bnt_err *err)
+                                  unsigned start_ms, struct bnt_err *err)
 {
     char line[1024];
     struct slot *slot = &s->at[i];
@@ -146,7 +148,7 @@ static enum bnt_status ask_worker(struct slots *s, size_t i, const struct bnt_te
     }
     int len = snprintf(line, sizeof line, "run %s %s\n", slot->token, t->name);
     proc_forget(&s->procs[i], PROC_OUT);
-    proc_give_time(&s->procs[i], t->timeout_ms + PROGRAM_SLACK_MS);
+    proc_give_time(&s->procs[i], t->timeout_ms + PROGRAM_SLACK_MS + start_ms);
     if (len >= (int)sizeof line ||
         send(s->procs[i].in, line, (size_t)len, MSG_NOSIGNAL) != (ssize_t)len) {
         return bnt_err_errno(err, "a worker");
@@ -161,7 +163,7 @@ static enum bnt_status start(struct slots *s, size_t i, const struct bnt_test *t
         return start_program(s, i, t, err);
     }
     bool there = s->at[i].has_worker && !proc_done(&s->procs[i]);
-    if (there && ask_worker(s, i, t, NULL) == BNT_OK) {
+    if (there && ask_worker(s, i, t, 0, NULL) == BNT_OK) {
         return BNT_OK;
     }
     if (s->at[i].has_worker) { /* it went away between two tests */
@@ -169,7 +171,7 @@ static enum bnt_status start(struct slots *s, size_t i, const struct bnt_test *t
         s->at[i].has_worker = false;
     }
     enum bnt_status status = start_worker(s, i, err);
-    return status == BNT_OK ? ask_worker(s, i, t, err) : status;
+    return status == BNT_OK ? ask_worker(s, i, t, WORKER_START_MS, err) : status;
 }
 
 void slots_start(struct slots *s, size_t i, struct bnt_test *t)

@@ -422,7 +422,7 @@ static const struct suite_test tests[] = {
      .body = test_on_a_large_model_costs_milliseconds,
      .tier = SUITE_FULL,
      .needs = "synth2b,release-build",
-     .timeout_ms = 60000},
+     .timeout_ms = 300000},
     {0},
 };
 
