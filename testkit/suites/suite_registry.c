@@ -230,6 +230,7 @@ static void account_is_needed_and_never_shown(void **state)
     assert_cached(&r, "model-v1");
     BNT_SAYS(0, "***", "env");
     unsetenv("DOCKER_AUTH_CONFIG");
+    assert_int_equal(setenv("HOME", suite_scratch(), 1), 0);
     assert_int_equal(mkdir(fixture_path(folder, ".docker"), 0700), 0);
     /* base64 of "tester:wrong", then of the right one. */
     snprintf(text, sizeof text, "{\"auths\": {\"127.0.0.1:%d\": {\"auth\": \"dGVzdGVyOndyb25n\"}}}",
