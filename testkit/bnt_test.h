@@ -74,6 +74,13 @@ struct bnt_test_try {
 };
 #define BNT_TEST_TRIES_MAX 3 /* of a test with a declared cause */
 
+/* A figure that a body reported with suite_metric. */
+struct bnt_test_metric {
+    char name[48], unit[16];
+    double value;
+};
+#define BNT_TEST_METRICS_MAX 16
+
 /* Results of earlier runs, oldest first. */
 #define BNT_TEST_PAST 24
 struct bnt_test_past {
@@ -117,6 +124,8 @@ struct bnt_test {
     struct bnt_test_try *tries; /* before the last one */
     size_t n_tries;
     struct bnt_test_past past;
+    struct bnt_test_metric *metrics;
+    size_t n_metrics;
     char cache_key[BNT_SHA256_HEX]; /* "" when not cacheable */
     enum bnt_cache_state cache;
     char *label;     /* of a failure: "deterministic", "flaky"...; NULL: not diagnosed */
@@ -235,6 +244,7 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
 enum bnt_status bnt_test_execute(struct bnt_test_run *run, const struct bnt_test_options *options,
                                  struct bnt_err *err);
 void bnt_test_run_release(struct bnt_test_run *run);
+void bnt_test_release(struct bnt_test *test); /* what it holds */
 /* Drop all tests but the first n of the list. */
 void bnt_test_keep_first(struct bnt_test_run *run, size_t n);
 

@@ -321,6 +321,15 @@ static enum bnt_status explain(const char *test, const struct history_row *rows,
                : bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
 }
 
+static enum bnt_status show_metric(void *ctx, const char *run_id,
+                                   const struct bnt_test_metric *m, struct bnt_err *err)
+{
+    (void)ctx;
+    (void)err;
+    printf("figure of run %.8s: %s = %g %s\n", run_id, m->name, m->value, m->unit);
+    return BNT_OK;
+}
+
 static enum bnt_status unknown_test(struct history *h, const char *test)
 {
     char near[96] = "";
@@ -362,6 +371,9 @@ static enum bnt_status run_why(struct bnt_app *app, const void *parsed, int argc
         st = print_json(all, &err);
     } else {
         st = explain(test, rows, n);
+        if (st == BNT_OK && history_each_metric(h, test, show_metric, NULL, &err) != BNT_OK) {
+            st = bnt_msg_error(&err);
+        }
     }
     history_close(h);
     return st;

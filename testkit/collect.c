@@ -113,7 +113,7 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
 
 /* ---- collecting ---- */
 
-static void test_release(struct bnt_test *t)
+void bnt_test_release(struct bnt_test *t)
 {
     char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
                            t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
@@ -126,6 +126,7 @@ static void test_release(struct bnt_test *t)
         free(t->tries[i].output);
     }
     free(t->tries);
+    free(t->metrics);
 }
 
 /* Room for one more, zeroed. */
@@ -230,7 +231,7 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
         return BNT_OK;
     }
     run->n_other_tier += wanted;
-    test_release(&run->at[--run->n]);
+    bnt_test_release(&run->at[--run->n]);
     return BNT_OK;
 }
 
@@ -314,7 +315,7 @@ enum bnt_status bnt_test_names_add(struct bnt_test_names *names, const char *nam
 void bnt_test_keep_first(struct bnt_test_run *run, size_t n)
 {
     while (run->n > n) {
-        test_release(&run->at[--run->n]);
+        bnt_test_release(&run->at[--run->n]);
     }
 }
 

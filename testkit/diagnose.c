@@ -61,14 +61,12 @@ static bool probe(const struct diagnosis *d, const struct bnt_test *t, bool *pas
         proc_serve(&p, 1, SERVE_MS);
     }
     char *tap = proc_output(&p, PROC_OUT);
-    struct bnt_test again = {.name = t->name};
-    bool read = p.end == PROC_EXITED && tap && runner_tap_read(tap, p.code, &again);
+    struct bnt_test again = {.name = strdup(t->name)};
+    bool read = p.end == PROC_EXITED && tap && again.name && runner_tap_read(tap, p.code, &again);
     *passed = again.outcome == BNT_TEST_PASSED;
     /* Its program died, or the test hung: a failure, unless it was the time for this that ended. */
     read |= p.end == PROC_SIGNALED || (p.end == PROC_TIMED_OUT && limit < left);
-    free(again.reason);
-    free(again.output);
-    free(again.cause);
+    bnt_test_release(&again);
     free(tap);
     proc_release(&p);
     return read;

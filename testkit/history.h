@@ -91,6 +91,13 @@ typedef enum bnt_status history_row_fn(void *ctx, const char *suite, const char 
 enum bnt_status history_each_row(struct history *h, const char *run_id, history_row_fn *each,
                                  void *ctx, struct bnt_err *err);
 
+/* The figures of a test, newest run first. */
+typedef enum bnt_status history_metric_fn(void *ctx, const char *run_id,
+                                          const struct bnt_test_metric *metric,
+                                          struct bnt_err *err);
+enum bnt_status history_each_metric(struct history *h, const char *test, history_metric_fn *each,
+                                    void *ctx, struct bnt_err *err);
+
 /* Mean time of every test that ran, for a timing file (shard.h). */
 typedef enum bnt_status history_time_fn(void *ctx, const char *test, double mean_ms,
                                         struct bnt_err *err);

@@ -158,6 +158,33 @@ enum bnt_status history_each_row(struct history *h, const char *run_id, history_
     return st;
 }
 
+enum bnt_status history_each_metric(struct history *h, const char *test, history_metric_fn *each,
+                                    void *ctx, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool row = false;
+    enum bnt_status st = history_prepare(
+        h,
+        "SELECT n.id, m.name, m.value, m.unit FROM metric m JOIN run n ON n.seq = m.run"
+        " WHERE m.test = ?1 ORDER BY n.started_s DESC, n.seq DESC, m.name",
+        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 1, test);
+    for (st = history_step(h, q, &row, err); row && st == BNT_OK;) {
+        char run[17];
+        struct bnt_test_metric m = {.value = sqlite3_column_double(q, 2)};
+        history_column(q, 0, run, sizeof run);
+        history_column(q, 1, m.name, sizeof m.name);
+        history_column(q, 3, m.unit, sizeof m.unit);
+        st = each(ctx, run, &m, err);
+        st = st == BNT_OK ? history_step(h, q, &row, err) : st;
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
 enum bnt_status history_each_time(struct history *h, history_time_fn *each, void *ctx,
                                   struct bnt_err *err)
 {

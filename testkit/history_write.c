@@ -137,6 +137,30 @@ static enum bnt_status put_results(struct history *h, const struct bnt_test_run 
     return st;
 }
 
+static enum bnt_status put_metrics(struct history *h, const struct bnt_test_run *run,
+                                   sqlite3_int64 seq, struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st =
+        history_prepare(h, "INSERT OR REPLACE INTO metric VALUES(?1, ?2, ?3, ?4, ?5)", &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (size_t i = 0; st == BNT_OK && i < run->n; i++) {
+        const struct bnt_test *t = &run->at[i];
+        for (size_t k = 0; st == BNT_OK && k < t->n_metrics; k++) {
+            history_bind(q, 1, t->name);
+            sqlite3_bind_int64(q, 2, seq);
+            history_bind(q, 3, t->metrics[k].name);
+            sqlite3_bind_double(q, 4, t->metrics[k].value);
+            history_bind(q, 5, t->metrics[k].unit);
+            st = step_again(h, q, err);
+        }
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
 /* Passes of cacheable tests that ran. */
 static enum bnt_status put_kept(struct history *h, const struct bnt_test_run *run,
                                 struct bnt_err *err)
@@ -205,6 +229,9 @@ enum bnt_status history_record(struct history *h, const struct bnt_test_run *run
     }
     if (st == BNT_OK && seq > 0) {
         st = put_results(h, run, seq, err);
+    }
+    if (st == BNT_OK && seq > 0) {
+        st = put_metrics(h, run, seq, err);
     }
     if (st == BNT_OK && seq > 0) {
         st = put_kept(h, run, err);

@@ -73,6 +73,18 @@ static json_t *json_past(const struct bnt_test_past *past)
     return all;
 }
 
+static json_t *json_metrics(const struct bnt_test *t)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < t->n_metrics; i++) {
+        json_array_append_new(all, json_pack("{s:o, s:f, s:o}", "name",
+                                             report_json_text(t->metrics[i].name), "value",
+                                             t->metrics[i].value, "unit",
+                                             report_json_text(t->metrics[i].unit)));
+    }
+    return all;
+}
+
 static void set_failure(json_t *o, const struct bnt_test_run *run, const struct bnt_test *t)
 {
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
@@ -124,6 +136,9 @@ static void set_result(json_t *o, const struct bnt_test_run *run, const struct b
         json_object_set_new(
             o, "cache",
             json_pack("{s:s, s:s}", "state", bnt_test_cache_name(t->cache), "key", t->cache_key));
+    }
+    if (t->n_metrics > 0) {
+        json_object_set_new(o, "metrics", json_metrics(t));
     }
     if (t->past.n > 0) {
         json_object_set_new(o, "past", json_past(&t->past));

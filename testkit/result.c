@@ -185,6 +185,19 @@ static void read_past(struct reader *r, const json_t *past, struct bnt_test_past
     }
 }
 
+static void read_metrics(struct reader *r, const json_t *metrics, struct bnt_test *t)
+{
+    size_t n = json_array_size(metrics);
+    t->metrics = take_array(r, metrics, "metrics", sizeof *t->metrics);
+    for (size_t i = 0; t->metrics && i < n && i < BNT_TEST_METRICS_MAX; i++) {
+        const json_t *o = json_array_get(metrics, i);
+        struct bnt_test_metric *m = &t->metrics[t->n_metrics++];
+        copy_text(r, o, "name", m->name, sizeof m->name);
+        copy_text(r, o, "unit", m->unit, sizeof m->unit);
+        m->value = json_number_value(json_object_get(o, "value"));
+    }
+}
+
 static void read_cache(struct reader *r, const json_t *o, struct bnt_test *t)
 {
     const char *name = text_of(r, o, "state", true);
@@ -220,6 +233,7 @@ static void read_extras(struct reader *r, const json_t *o, struct bnt_test *t)
     }
     read_tries(r, json_object_get(o, "tries"), t);
     read_past(r, json_object_get(o, "past"), &t->past);
+    read_metrics(r, json_object_get(o, "metrics"), t);
 }
 
 static void read_test(struct reader *r, const json_t *o, struct bnt_test *t)

@@ -1,6 +1,7 @@
 /* The reading end of what testkit/suites/main.c prints. */
 #include "testkit/runner_tap.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@ struct tap {
     bool named, ok, planned;
     char *skip, *why, *cause, *warning, *verdict, *not_enforced;
     struct bnt_buf output;
+    struct bnt_test_metric metrics[BNT_TEST_METRICS_MAX];
+    size_t n_metrics;
 };
 
 static bool starts_with(const char *line, const char *word)
@@ -40,6 +43,17 @@ static void read_result(struct tap *t, const char *line, const char *name)
     }
 }
 
+/* "NAME VALUE UNIT"; another form, or one too many, is no figure. */
+static void read_metric(struct tap *t, const char *text)
+{
+    struct bnt_test_metric m = {.value = 0};
+    int end = 0;
+    bool read = sscanf(text, "%47s %lf %15s%n", m.name, &m.value, m.unit, &end) == 3;
+    if (read && text[end] == '\0' && isfinite(m.value) && t->n_metrics < BNT_TEST_METRICS_MAX) {
+        t->metrics[t->n_metrics++] = m;
+    }
+}
+
 static void read_line(struct tap *t, const char *line, const char *name)
 {
     if (starts_with(line, "ok ") || starts_with(line, "not ok ")) {
@@ -54,6 +68,8 @@ static void read_line(struct tap *t, const char *line, const char *name)
         keep(&t->warning, line + strlen("# warning: "));
     } else if (starts_with(line, "# not enforced here: ")) {
         keep(&t->not_enforced, line + strlen("# not enforced here: "));
+    } else if (starts_with(line, "# metric: ")) {
+        read_metric(t, line + strlen("# metric: "));
     } else if (starts_with(line, "# cause: ")) {
         keep(&t->cause, line + strlen("# cause: "));
     } else if (starts_with(line, "# | ")) {
@@ -103,6 +119,16 @@ static void fill(struct bnt_test *test, struct tap *t)
     give(&t->not_enforced, &test->not_enforced);
 }
 
+static void keep_metrics(struct bnt_test *test, const struct tap *t)
+{
+    free(test->metrics);
+    test->metrics = malloc((t->n_metrics + 1) * sizeof *test->metrics);
+    test->n_metrics = test->metrics ? t->n_metrics : 0;
+    for (size_t i = 0; i < test->n_metrics; i++) {
+        test->metrics[i] = t->metrics[i];
+    }
+}
+
 static void tap_release(struct tap *t)
 {
     char *const texts[] = {t->skip, t->why, t->cause, t->warning, t->verdict, t->not_enforced};
@@ -124,6 +150,7 @@ bool runner_tap_read(const char *tap, int exit_code, struct bnt_test *test)
     bool complete = is_complete(&t, exit_code);
     if (complete) {
         fill(test, &t);
+        keep_metrics(test, &t);
     }
     tap_release(&t);
     free(text);

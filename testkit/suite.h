@@ -108,6 +108,10 @@ const char *suite_bnt(void);
 /* This test's own empty folder, removed afterwards; the same one at every call. */
 const char *suite_scratch(void);
 
+/* Report a figure: it is kept in the result file and the history, and judges nothing. name and unit
+ * are words without blanks ("tokens_per_s", "1/s"); at most 16 figures a test. */
+void suite_metric(const char *name, double value, const char *unit);
+
 /* What the test depends on outside this project is not there: fails the test with that cause, one
  * of "network", "disk" and "memory". A test with it in .retry_on is tried again. */
 void suite_infrastructure(const char *cause, const char *fmt, ...)

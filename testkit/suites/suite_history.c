@@ -87,6 +87,18 @@ static size_t rows_of(struct history *h, const char *test, struct history_row *r
 
 /* ---- what is kept ---- */
 
+static enum bnt_status check_metric(void *ctx, const char *run_id,
+                                    const struct bnt_test_metric *m, struct bnt_err *err)
+{
+    (void)err;
+    ++*(size_t *)ctx;
+    assert_string_equal(run_id, "0000000000000007");
+    assert_string_equal(m->name, "tokens_per_s");
+    assert_string_equal(m->unit, "1/s");
+    assert_true(m->value == 12.5);
+    return BNT_OK;
+}
+
 static void decision_comes_back_as_it_was(void **state)
 {
     (void)state;
@@ -98,8 +110,14 @@ static void decision_comes_back_as_it_was(void **state)
     m.tests[1].reason = (char[]){"budget"};
     m.tests[1].plan.kind = BNT_PLAN_VALUE;
     m.tests[1].plan.value = 0.25;
+    struct bnt_test_metric metric = {"tokens_per_s", "1/s", 12.5};
+    m.tests[0].metrics = &metric;
+    m.tests[0].n_metrics = 1;
     assert_int_equal(history_record(h, &m.run, 27, NULL), BNT_OK);
     record(h, 8);
+    size_t n_metrics = 0;
+    assert_int_equal(history_each_metric(h, "alpha", check_metric, &n_metrics, NULL), BNT_OK);
+    assert_int_equal(n_metrics, 1);
     assert_int_equal(rows_of(h, "beta", rows), 2);
     assert_string_equal(rows[0].run, "0000000000000008"); /* the latest first */
     assert_int_equal(rows[1].outcome, BNT_TEST_NOT_RUN);

@@ -409,6 +409,8 @@ static void simulated_runs_end_in_time_and_nothing_starves(void **state)
     free(s);
     print_message("%zu runs, %zu had to be stopped after budget and grace, longest wait %zu runs\n",
                   n_runs, n_late, longest_wait);
+    suite_metric("stopped", (double)n_late, "runs");
+    suite_metric("longest_wait", (double)longest_wait, "runs");
     assert_true((double)n_late <= 0.001 * (double)n_runs);
     assert_true(longest_wait <= 10);
 }

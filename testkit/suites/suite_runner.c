@@ -111,8 +111,8 @@ static void verdict_is_read_strictly(void **state)
         } else {
             assert_null(t.reason);
         }
-        free(t.reason);
-        free(t.output);
+        t.name = NULL; /* static */
+        bnt_test_release(&t);
     }
 }
 

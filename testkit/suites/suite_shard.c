@@ -165,6 +165,7 @@ static void shards_are_balanced_by_time_and_whole(void **state)
         worst = ratio > worst ? ratio : worst;
     }
     print_message("max/mean of %d divisions: at most %.4f\n", DIVISIONS, worst);
+    suite_metric("max_over_mean", worst, "1");
     assert_true(worst <= 1.15);
 }
 
@@ -238,6 +239,9 @@ static void fill_one_of_each(struct bnt_test_run *run)
     t->tries = calloc(1, sizeof *t->tries);
     t->n_tries = 1;
     t->tries[0] = (struct bnt_test_try){BNT_TEST_FAILED, "network", strdup("out"), 2000000};
+    t->metrics = calloc(1, sizeof *t->metrics);
+    t->metrics[0] = (struct bnt_test_metric){"tokens_per_s", "1/s", 12.5};
+    t->n_metrics = 1;
     t->past.n = 1;
     t->past.at[0].outcome = BNT_TEST_PASSED;
     t->past.at[0].wall_ms = 40;
@@ -278,6 +282,8 @@ static void result_file_reads_back_whole(void **state)
     assert_int_equal(t->plan.kind, BNT_PLAN_MUST);
     assert_int_equal(t->tries[0].wall_ns, 2000000);
     assert_int_equal(t->past.at[0].wall_ms, 40);
+    assert_int_equal(t->n_metrics, 1);
+    assert_true(t->metrics[0].value == 12.5);
     assert_int_equal(t->wall_ns, 1500000000);
     assert_int_equal(run.at[1].cache, BNT_CACHE_HIT);
     assert_int_equal(run.order[0], 1);

@@ -92,6 +92,11 @@ bool support_is_cause(const char *word)
     return false;
 }
 
+void suite_metric(const char *name, double value, const char *unit)
+{
+    printf("@metric %s %.17g %s\n", name, value, unit);
+}
+
 void suite_infrastructure(const char *cause, const char *fmt, ...)
 {
     char what[512];

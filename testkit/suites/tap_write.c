@@ -28,6 +28,20 @@ static void write_failure(FILE *out, const struct suite_test *t, const struct is
     write_quoted(out, r->output ? r->output : "");
 }
 
+/* The lines of suite_metric, whatever the verdict. */
+static void write_metrics(FILE *out, const char *text)
+{
+    static const char mark[] = "@metric ";
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        if (strncmp(text, mark, strlen(mark)) == 0) {
+            size_t skip = strlen(mark);
+            fprintf(out, "# metric: %.*s\n", (int)(len - skip), text + skip);
+        }
+        text += len + (text[len] == '\n');
+    }
+}
+
 void tap_write_result(FILE *out, const struct suite_test *t, const struct isolate_result *r,
                       struct tap_tally *tally)
 {
@@ -53,6 +67,7 @@ void tap_write_result(FILE *out, const struct suite_test *t, const struct isolat
         fprintf(out, "# not enforced here: %s\n", confine_gaps(r->not_enforced));
         tally->not_enforced |= r->not_enforced;
     }
+    write_metrics(out, r->output ? r->output : "");
     if (!good) {
         write_failure(out, t, r, tally);
     }
