@@ -209,7 +209,7 @@ static void everything_at_once(unsigned workers, int steps)
 static void a_few_processes_do_everything_at_once(void **state)
 {
     (void)state;
-    everything_at_once(4, 8);
+    everything_at_once(8, 16);
 }
 
 static void many_processes_do_everything_at_once(void **state)
