@@ -59,6 +59,7 @@ static const struct env_row rows[] = {
     {"BNT_OFFICIAL_2B", NULL, "the official 2B4T GGUF, for suites with its recorded answers"},
     {"BNT_LLAMA3_VOCAB", NULL, "GGUF of the LLaMA 3 vocabulary, for suites that need it"},
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
+    {"GITHUB_OUTPUT", NULL, "file of a step's outputs, for `bnt ci ... --output NAME`"},
     {"PATH", NULL, "where suites look for the programs they need"},
     {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},

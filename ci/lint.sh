@@ -52,7 +52,7 @@ allowed_folders() {
     engine) echo base engine ;;
     mock) echo base engine mock ;;
     testkit) echo base cache fetch engine mock testkit ;;
-    ci) echo base cache fetch engine mock ci ;;
+    ci) echo base cache fetch engine mock testkit ci ;;
     esac
 }
 

@@ -274,5 +274,16 @@ enum bnt_status bnt_test_report_junit(const struct bnt_test_run *run, struct bnt
 /* TAP version 14. NOT RUN and CACHED are skips, a quarantined failure is a known one. */
 enum bnt_status bnt_test_report_tap(const struct bnt_test_run *run, struct bnt_buf *out,
                                     struct bnt_err *err);
+/* Markdown of at most max_bytes for the summary of a CI job: counts, failures with their outputs
+ * and rerun lines, skips, suites; what finds no room is counted in a line. Errors: NO_SPACE when
+ * not even the counts have room. */
+enum bnt_status bnt_test_report_markdown(const struct bnt_test_run *run, int exit_code,
+                                         size_t max_bytes, struct bnt_buf *out,
+                                         struct bnt_err *err);
+#define TEST_SUMMARY_MAX_BYTES (1024 * 1024) /* of one step, on GitHub */
+/* Workflow commands of GitHub, at most ten of each kind: an error per red test, a warning per flaky
+ * or quarantined one, a notice per unmet need. */
+enum bnt_status bnt_test_report_annotations(const struct bnt_test_run *run, struct bnt_buf *out,
+                                            struct bnt_err *err);
 
 #endif

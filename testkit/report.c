@@ -38,7 +38,8 @@ static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
         report_printf(w, "BNT_TEST_SEED=%llu ", (unsigned long long)run->seed);
     }
     write_quoted(w, run->program);
-    report_printf(w, " --run %s", test->name);
+    report_printf(w, " --run ");
+    write_quoted(w, test->name);
 }
 
 enum bnt_status bnt_test_rerun(const struct bnt_test_run *run, const struct bnt_test *test,

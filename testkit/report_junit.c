@@ -14,73 +14,10 @@
 /* Output kept per failure: readers such as GitHub's cut or refuse more. */
 enum { OUTPUT_SHOWN_BYTES = 64 * 1024 };
 
-/* Length of the UTF-8 sequence at s whose character XML 1.0 allows, 0 if there is none. */
-static size_t allowed_sequence(const unsigned char *s)
-{
-    if (s[0] < 0x80) {
-        return s[0] >= 0x20 || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
-    }
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (s[0] < 0xc2 || s[0] > 0xf4) {
-        return 0;
-    }
-    uint32_t c = s[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        c = c << 6 | (s[i] & 0x3fu);
-    }
-    bool forbidden =
-        c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff;
-    return forbidden ? 0 : n;
-}
-
-static const char *entity(unsigned char c, bool in_attribute)
-{
-    switch (c) {
-    case '&':
-        return "&amp;";
-    case '<':
-        return "&lt;";
-    case '>':
-        return "&gt;";
-    case '\r':
-        return "&#13;";
-    case '"':
-        return in_attribute ? "&quot;" : NULL;
-    case '\n':
-        return in_attribute ? "&#10;" : NULL;
-    case '\t':
-        return in_attribute ? "&#9;" : NULL;
-    default:
-        return NULL;
-    }
-}
-
-static void write_escaped(struct report_writer *w, const char *text, size_t max_bytes,
-                          bool in_attribute)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0; i < max_bytes && s[i];) {
-        size_t n = allowed_sequence(s + i);
-        const char *as = n == 1 ? entity(s[i], in_attribute) : NULL;
-        if (as) {
-            report_printf(w, "%s", as);
-        } else if (n > 0) {
-            report_bytes(w, s + i, n);
-        } else {
-            report_printf(w, "\\x%02x", s[i]);
-        }
-        i += n > 0 ? n : 1;
-    }
-}
-
 static void write_attribute(struct report_writer *w, const char *name, const char *value)
 {
     report_printf(w, " %s=\"", name);
-    write_escaped(w, value, SIZE_MAX, true);
+    report_markup(w, value, SIZE_MAX, true);
     report_printf(w, "\"");
 }
 
@@ -93,14 +30,14 @@ static void write_story(struct report_writer *w, const struct bnt_test_run *run,
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
     report_printf(w, "verdict: %s\nrerun: ", verdict_word(t->verdict));
-    write_escaped(w, bnt_buf_view(&rerun), SIZE_MAX, false);
+    report_markup(w, bnt_buf_view(&rerun), SIZE_MAX, false);
     report_printf(w, "\n");
     if (t->label) {
         report_printf(w, "%s: ", t->label);
-        write_escaped(w, report_text(t->diagnosis), SIZE_MAX, false);
+        report_markup(w, report_text(t->diagnosis), SIZE_MAX, false);
         report_printf(w, "\n");
     }
-    write_escaped(w, report_text(t->output), OUTPUT_SHOWN_BYTES, false);
+    report_markup(w, report_text(t->output), OUTPUT_SHOWN_BYTES, false);
     bnt_buf_release(&rerun);
 }
 
@@ -137,9 +74,9 @@ static void write_quarantined(struct report_writer *w, const struct bnt_test_run
 {
     write_skipped(w, t);
     report_printf(w, "      <system-out>");
-    write_escaped(w, report_text(t->owner), SIZE_MAX, false);
+    report_markup(w, report_text(t->owner), SIZE_MAX, false);
     report_printf(w, ", until %s: ", report_text(t->expires));
-    write_escaped(w, report_text(t->excuse), SIZE_MAX, false);
+    report_markup(w, report_text(t->excuse), SIZE_MAX, false);
     report_printf(w, "\n");
     write_story(w, run, t);
     report_printf(w, "</system-out>\n");
@@ -150,9 +87,9 @@ static void write_flaky(struct report_writer *w, const struct bnt_test *t)
     report_printf(w, "      <system-out>FLAKY: passed in run %zu\n", t->n_tries + 1);
     for (size_t i = 0; i < t->n_tries; i++) {
         report_printf(w, "run %zu: ", i + 1);
-        write_escaped(w, t->tries[i].reason, SIZE_MAX, false);
+        report_markup(w, t->tries[i].reason, SIZE_MAX, false);
         report_printf(w, "\n");
-        write_escaped(w, report_text(t->tries[i].output), OUTPUT_SHOWN_BYTES, false);
+        report_markup(w, report_text(t->tries[i].output), OUTPUT_SHOWN_BYTES, false);
     }
     report_printf(w, "</system-out>\n");
 }

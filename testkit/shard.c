@@ -218,31 +218,69 @@ static enum bnt_status keep_shard(struct bnt_test_run *run, const struct load *l
     return st;
 }
 
-enum bnt_status shard_split(struct bnt_test_run *run, unsigned index, unsigned total,
-                            const char *times_path, struct bnt_err *err)
+/* Who runs what. */
+struct division {
+    struct load *loads; /* one per test, sorted by time */
+    uint64_t *sums;     /* one per shard, ms */
+};
+
+static void division_release(struct division *d)
+{
+    free(d->loads);
+    free(d->sums);
+}
+
+/* Released by the caller also after a failure. */
+static enum bnt_status division_make(const struct bnt_test_run *run, unsigned total,
+                                     const char *times_path, struct division *d,
+                                     struct bnt_err *err)
 {
     json_t *times = NULL;
-    uint64_t *sums = calloc(total, sizeof *sums);
-    struct load *loads = calloc(run->n + 1, sizeof *loads);
-    enum bnt_status st = sums && loads ? BNT_OK : bnt_err_nomem(err, "the shards", run->n);
+    d->sums = calloc(total, sizeof *d->sums);
+    d->loads = calloc(run->n + 1, sizeof *d->loads);
+    enum bnt_status st = d->sums && d->loads ? BNT_OK : bnt_err_nomem(err, "the shards", run->n);
     if (st == BNT_OK && times_path) {
         st = read_times(times_path, &times, err);
     }
     for (size_t i = 0; st == BNT_OK && i < run->n; i++) {
-        loads[i] = (struct load){&run->at[i], expected_ms(&run->at[i], times), i, 0};
+        d->loads[i] = (struct load){&run->at[i], expected_ms(&run->at[i], times), i, 0};
     }
+    if (st == BNT_OK) {
+        divide(d->loads, run->n, total, d->sums);
+    }
+    json_decref(times);
+    return st;
+}
+
+enum bnt_status shard_loads(const struct bnt_test_run *run, unsigned total, const char *times_path,
+                            struct shard_load *each, struct bnt_err *err)
+{
+    struct division d = {0};
+    enum bnt_status st = division_make(run, total, times_path, &d, err);
+    for (unsigned k = 0; st == BNT_OK && k < total; k++) {
+        each[k] = (struct shard_load){0, (double)d.sums[k] / 1e3};
+    }
+    for (size_t i = 0; st == BNT_OK && i < run->n; i++) {
+        each[d.loads[i].shard - 1].tests++;
+    }
+    division_release(&d);
+    return st;
+}
+
+enum bnt_status shard_split(struct bnt_test_run *run, unsigned index, unsigned total,
+                            const char *times_path, struct bnt_err *err)
+{
+    struct division d = {0};
+    enum bnt_status st = division_make(run, total, times_path, &d, err);
     if (st == BNT_OK) {
         run->shard.index = index;
         run->shard.total = total;
-        divide(loads, run->n, total, sums);
-        run->shard.seconds = (double)sums[index - 1] / 1e3;
-        st = digest_division(loads, run->n, total, run->shard.plan, err);
+        run->shard.seconds = (double)d.sums[index - 1] / 1e3;
+        st = digest_division(d.loads, run->n, total, run->shard.plan, err);
     }
     if (st == BNT_OK) {
-        st = keep_shard(run, loads, run->n, err);
+        st = keep_shard(run, d.loads, run->n, err);
     }
-    json_decref(times);
-    free(loads);
-    free(sums);
+    division_release(&d);
     return st;
 }

@@ -21,6 +21,14 @@ enum bnt_status shard_parse(const char *text, unsigned *index, unsigned *total,
 enum bnt_status shard_split(struct bnt_test_run *run, unsigned index, unsigned total,
                             const char *times_path, struct bnt_err *err);
 
+/* What each shard of `total` would have, without a change to the run. */
+struct shard_load {
+    size_t tests;
+    double seconds; /* expected */
+};
+enum bnt_status shard_loads(const struct bnt_test_run *run, unsigned total, const char *times_path,
+                            struct shard_load *each, struct bnt_err *err);
+
 /* Merge the result files of all shards into `out` (zeroed). What is not whole is written to
  * `problems`, one line each, and the status is FAILED: a shard that is missing or there twice, a
  * test that no shard or two have, files of different programs, models, tiers or divisions. */

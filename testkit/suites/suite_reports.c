@@ -1,0 +1,297 @@
+/* Guards the reports that others show: a text of a test that becomes structure, a summary that
+ * grows past what is accepted and is lost, annotations beyond those that are shown. */
+#include "testkit/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "testkit/report_writer.h"
+
+enum { REPORT_MAX_BYTES = 64 << 20 };
+
+static void read_sample(struct bnt_test_run *run, int *exit_code)
+{
+    struct bnt_err err = {0};
+    *run = (struct bnt_test_run){0};
+    enum bnt_status st = bnt_test_result_read(suite_source("testkit/data/testkit/result.json"), run,
+                                              exit_code, &err);
+    print_message("%s\n", err.msg);
+    assert_int_equal(st, BNT_OK);
+}
+
+/* n tests of 20 suites; every third fails with an output of the given size. */
+static void make_large(struct bnt_test_run *run, size_t n, size_t output_bytes)
+{
+    *run = (struct bnt_test_run){.n = n, .at = calloc(n, sizeof *run->at), .started_unix_s = 1};
+    run->model.kind = "real";
+    assert_non_null(run->at);
+    for (size_t i = 0; i < n; i++) {
+        struct bnt_test *t = &run->at[i];
+        char name[64];
+        snprintf(name, sizeof name, "test_%04zu", i);
+        t->name = strdup(name);
+        snprintf(name, sizeof name, "suite_%02zu", i % 20);
+        t->suite = strdup(name);
+        t->needs = strdup("");
+        t->outcome = i % 3 == 0 ? BNT_TEST_FAILED : BNT_TEST_PASSED;
+        t->reason = i % 3 == 0 ? strdup("an assertion failed") : NULL;
+        t->output = i % 3 == 0 ? malloc(output_bytes + 1) : NULL;
+        assert_non_null(t->name);
+        assert_non_null(t->suite);
+        if (t->output) {
+            memset(t->output, '`', output_bytes);
+            t->output[output_bytes] = '\0';
+        }
+    }
+}
+
+static size_t count(const char *text, const char *word)
+{
+    size_t n = 0;
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at += strlen(word)) {
+        n++;
+    }
+    return n;
+}
+
+/* ---- texts ---- */
+
+static void markdown_text_is_never_structure(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+    } cases[] = {
+        {"plain_name", "plain_name"},
+        {"_lean_", "&#95;lean&#95;"},
+        {"a | b", "a &#124; b"},
+        {"<b>&", "&#60;b&#62;&#38;"},
+        {"`x` *y* [z](u) ~~s~~ # @who !", "&#96;x&#96; &#42;y&#42; &#91;z&#93;(u) "
+                                          "&#126;&#126;s&#126;&#126; &#35; &#64;who &#33;"},
+        {"line\nnext\r\n", "line next  "},
+        {"esc \x1b[0m \xff", "esc &#92;x1b&#91;0m &#92;xff"},
+        {"\xe2\x80\xae turned", "&#92;xe2&#92;x80&#92;xae turned"},
+        {"\xc3\xa4", "\xc3\xa4"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_buf out = BNT_BUF(4096);
+        struct report_writer w = {&out, NULL, BNT_OK};
+        report_markdown(&w, cases[i].text, 1024);
+        assert_int_equal(w.status, BNT_OK);
+        assert_string_equal(bnt_buf_view(&out), cases[i].shown);
+        bnt_buf_release(&out);
+    }
+}
+
+static void code_block_is_ended_by_its_own_fence_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+        size_t max;
+    } cases[] = {
+        {"a", "```\na\n```\n", 100},
+        {"a\n", "```\na\n```\n", 100},
+        {"```\nx", "````\n```\nx\n````\n", 100},
+        {"abcdef", "```\nabc\n... 3 bytes more\n```\n", 3},
+        {"", "```\n\n```\n", 3},
+        {"\x01\r\n", "```\n\\x01\\x0d\n```\n", 100},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_buf out = BNT_BUF(4096);
+        struct report_writer w = {&out, NULL, BNT_OK};
+        report_markdown_block(&w, cases[i].text, cases[i].max);
+        assert_string_equal(bnt_buf_view(&out), cases[i].shown);
+        bnt_buf_release(&out);
+    }
+}
+
+static void place_of_a_failure_is_found(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *output, *file;
+        unsigned line;
+    } cases[] = {
+        {"testkit/suites/suite_x.c:12: error: Failure!\n", "testkit/suites/suite_x.c", 12},
+        {"some text\n[  ERROR   ] --- 1 != 2\na/b.c:7: error: Failure!", "a/b.c", 7},
+        {"x\n[   LINE   ] --- a/b.c:8: error: Failure!\n", "a/b.c", 8},
+        {"cases.bnt.yml:3: text differs", "cases.bnt.yml", 3},
+        {"at 12:30: nothing\n", NULL, 0},
+        {"http://example.org:80: refused", NULL, 0},
+        {"x.c:-4: no", NULL, 0},
+        {"x.c:99999999999999999999: no", NULL, 0},
+        {"x.c:4", NULL, 0},
+        {"", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char file[64] = "";
+        unsigned line = 0;
+        print_message("case %zu\n", i);
+        bool found = report_location(cases[i].output, file, sizeof file, &line);
+        assert_int_equal(found, cases[i].file != NULL);
+        assert_true(!found || strcmp(file, cases[i].file) == 0);
+        assert_int_equal(line, cases[i].line);
+    }
+    char file[8];
+    unsigned line;
+    assert_false(report_location("a/long/path.c:3: x", file, sizeof file, &line));
+    assert_false(report_location(NULL, file, sizeof file, &line));
+}
+
+/* ---- the summary ---- */
+
+static void summary_never_exceeds_its_limit(void **state)
+{
+    (void)state;
+    static const size_t limits[] = {TEST_SUMMARY_MAX_BYTES, 100 * 1000, 8192, 4096};
+    struct bnt_test_run run;
+    make_large(&run, 6000, 20000);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct bnt_err err = {0};
+        struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+        assert_int_equal(bnt_test_report_markdown(&run, 1, limits[i], &out, &err), BNT_OK);
+        const char *text = bnt_buf_view(&out);
+        size_t shown = count(text, "\n#### ");
+        char rest[64];
+        snprintf(rest, sizeof rest, "**%zu more failures** find no room", 2000 - shown);
+        print_message("limit %zu: %zu bytes, %zu failures shown\n", limits[i], out.len, shown);
+        assert_true(out.len <= limits[i]);
+        assert_true(shown > 0 || limits[i] < 8192);
+        assert_non_null(strstr(text, "**4000 passed, 2000 failed**"));
+        assert_non_null(strstr(text, rest));
+        assert_non_null(strstr(text, "### Suites"));
+        bnt_buf_release(&out);
+    }
+    struct bnt_err err = {0};
+    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    assert_int_equal(bnt_test_report_markdown(&run, 1, 100, &out, &err), BNT_E_NO_SPACE);
+    bnt_buf_release(&out);
+    bnt_test_run_release(&run);
+}
+
+/* ---- annotations ---- */
+
+static void annotations_are_ten_of_a_kind_at_most(void **state)
+{
+    (void)state;
+    struct bnt_test_run run;
+    make_large(&run, 600, 100);
+    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    assert_int_equal(bnt_test_report_annotations(&run, &out, NULL), BNT_OK);
+    const char *text = bnt_buf_view(&out);
+    assert_int_equal(count(text, "::error "), 10);
+    assert_non_null(strstr(text, "::error title=bnt test::191 more are in the result file\n"));
+    bnt_buf_release(&out);
+    bnt_test_keep_first(&run, 30); /* ten failures: all are shown */
+    assert_int_equal(bnt_test_report_annotations(&run, &out, NULL), BNT_OK);
+    assert_int_equal(count(bnt_buf_view(&out), "::error "), 10);
+    assert_null(strstr(bnt_buf_view(&out), "more are in"));
+    bnt_buf_release(&out);
+    bnt_test_run_release(&run);
+}
+
+static void annotation_is_one_line_whatever_it_says(void **state)
+{
+    (void)state;
+    struct bnt_test_run run;
+    int exit_code;
+    read_sample(&run, &exit_code);
+    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    free(run.at[1].name);
+    run.at[1].name = strdup("a,file=/etc/x:y\n::error::planted");
+    assert_int_equal(bnt_test_report_annotations(&run, &out, NULL), BNT_OK);
+    const char *text = bnt_buf_view(&out);
+    print_message("%s", text);
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
+        assert_true(strncmp(line, "::error ", 8) == 0 || strncmp(line, "::warning ", 10) == 0 ||
+                    strncmp(line, "::notice ", 9) == 0);
+    }
+    assert_int_equal(count(text, "\n"), 6);
+    assert_non_null(strstr(text, "title=alpha/a%2Cfile=/etc/x%3Ay%0A%3A%3Aerror%3A%3Aplanted::"));
+    assert_non_null(strstr(text, "%250A::error::x"));
+    bnt_buf_release(&out);
+    bnt_test_run_release(&run);
+}
+
+/* ---- commands of ci/, which this program does not hold ---- */
+
+static void run_bnt(const char *const *words, int exit_code, char *out, size_t size)
+{
+    const char *argv[12] = {suite_bnt()};
+    for (size_t i = 0; words[i]; i++) {
+        assert_true(i + 2 < sizeof argv / sizeof argv[0]);
+        argv[i + 1] = words[i];
+    }
+    struct suite_output o;
+    suite_run(argv, suite_scratch(), 0, &o);
+    print_message("%s%s", o.out, o.err);
+    assert_int_equal(o.exit, exit_code);
+    snprintf(out, size, "%s", o.out);
+    suite_output_release(&o);
+}
+
+static void write_lock(char digit)
+{
+    char path[BNT_PATH_MAX];
+    char digest[65];
+    memset(digest, digit, 64);
+    digest[64] = '\0';
+    assert_int_equal(bnt_path_format(path, NULL, "%s/bnt.lock", suite_scratch()), BNT_OK);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "{\"schema\": 1, \"models\": {\"m\": {\"source\": \"https://example.org/m\", "
+            "\"files\": [{\"path\": \"m\", \"size\": 5, \"sha256\": \"%s\", \"mirrors\": []}]}}}\n",
+            digest);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void cache_key_knows_the_content(void **state)
+{
+    (void)state;
+    char one[256];
+    char two[256];
+    static const char *const words[] = {"ci", "key", NULL};
+    write_lock('1');
+    run_bnt(words, 0, one, sizeof one);
+    write_lock('2');
+    run_bnt(words, 0, two, sizeof two);
+    assert_string_not_equal(one, two);
+    assert_int_equal(strlen(one), strlen(two)); /* none is the beginning of the other */
+    assert_int_equal(strlen(one), strlen("bnt-models-1-") + 64 + 1);
+}
+
+static void download_trouble_is_infrastructure(void **state)
+{
+    (void)state;
+    static const char *const codes[] = {"10", "12", "14", "15", "19", "21"};
+    char out[256];
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        run_bnt((const char *const[]){"ci", "outcome", codes[i], NULL}, 0, out, sizeof out);
+        assert_string_equal(out, "infrastructure\n");
+    }
+    run_bnt((const char *const[]){"ci", "outcome", "1", NULL}, 0, out, sizeof out);
+    assert_string_equal(out, "failed\n");
+}
+
+static const struct suite_test tests[] = {
+    {.name = "reports_markdown_text_is_never_structure", .body = markdown_text_is_never_structure},
+    {.name = "reports_code_block_is_ended_by_its_own_fence_alone",
+     .body = code_block_is_ended_by_its_own_fence_alone},
+    {.name = "reports_place_of_a_failure_is_found", .body = place_of_a_failure_is_found},
+    {.name = "reports_summary_never_exceeds_its_limit", .body = summary_never_exceeds_its_limit},
+    {.name = "reports_annotations_are_ten_of_a_kind_at_most",
+     .body = annotations_are_ten_of_a_kind_at_most},
+    {.name = "reports_annotation_is_one_line_whatever_it_says",
+     .body = annotation_is_one_line_whatever_it_says,
+     .needs = "source"},
+    {.name = "reports_cache_key_knows_the_content", .body = cache_key_knows_the_content},
+    {.name = "reports_download_trouble_is_infrastructure",
+     .body = download_trouble_is_infrastructure},
+    {0},
+};
+const struct suite suite_reports = {"reports", tests,
+                                    "summary_unbounded command_raw key_blind network_is_red"};
