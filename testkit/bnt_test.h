@@ -285,5 +285,10 @@ enum bnt_status bnt_test_report_markdown(const struct bnt_test_run *run, int exi
  * or quarantined one, a notice per unmet need. */
 enum bnt_status bnt_test_report_annotations(const struct bnt_test_run *run, struct bnt_buf *out,
                                             struct bnt_err *err);
+/* One page that needs nothing besides itself, and no script. kills (kills.h) may be NULL. */
+struct kills;
+enum bnt_status bnt_test_report_html(const struct bnt_test_run *run, int exit_code,
+                                     const struct kills *kills, struct bnt_buf *out,
+                                     struct bnt_err *err);
 
 #endif

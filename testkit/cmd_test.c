@@ -204,7 +204,7 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
 }
 
 static const struct bnt_cmd *const subs[] = {&bnt_cmd_test_history, &bnt_cmd_test_merge,
-                                             &bnt_cmd_test_why, NULL};
+                                             &bnt_cmd_test_report, &bnt_cmd_test_why, NULL};
 
 const struct bnt_cmd bnt_cmd_test = {
     .name = "test",

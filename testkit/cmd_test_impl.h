@@ -9,7 +9,7 @@ enum { TEST_REPORT_MAX_BYTES = 256 << 20 };
 
 /* Where a run is written besides the terminal. */
 struct test_reports {
-    const char *junit, *tap, *result;
+    const char *junit, *tap, *result, *html, *kills;
     bool json;
 };
 
@@ -25,6 +25,16 @@ struct test_reports {
          .help = "write TAP (version 14) too",                                                     \
          .offset = offsetof(type, member.tap)},                                                    \
         {.kind = BNT_OPT_STR,                                                                      \
+         .long_name = "html",                                                                      \
+         .arg = "FILE",                                                                            \
+         .help = "write one page with plots, which needs nothing besides itself",                  \
+         .offset = offsetof(type, member.html)},                                                   \
+        {.kind = BNT_OPT_STR,                                                                      \
+         .long_name = "kills",                                                                     \
+         .arg = "FILE",                                                                            \
+         .help = "kill matrix for the page: the kills.tsv of make check-faults",                   \
+         .offset = offsetof(type, member.kills)},                                                  \
+        {.kind = BNT_OPT_STR,                                                                      \
          .long_name = "result",                                                                    \
          .arg = "FILE",                                                                            \
          .help = "write the result file, from which bnt test merge and every report can be made",  \
@@ -39,6 +49,9 @@ struct test_reports {
  * BNT_OK. */
 enum bnt_status test_reports_write(const struct bnt_test_run *run,
                                    const struct test_reports *reports, enum bnt_status exit_code);
+/* The same, whatever the run's exit code: the first thing that went wrong in writing. */
+enum bnt_status test_reports_show(const struct bnt_test_run *run,
+                                  const struct test_reports *reports, enum bnt_status exit_code);
 /* Print out (or the error that made it impossible) and release it. */
 enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const struct bnt_err *err);
 

@@ -5,6 +5,8 @@
 #include "base/msg.h"
 #include "engine/model_arg.h"
 #include "testkit/cmd_test_impl.h"
+#include "testkit/commands.h"
+#include "testkit/kills.h"
 
 typedef enum bnt_status report_fn(const struct bnt_test_run *run, int exit_code,
                                   struct bnt_buf *out, struct bnt_err *err);
@@ -62,8 +64,30 @@ static enum bnt_status make_tap(const struct bnt_test_run *run, int exit_code, s
     return bnt_test_report_tap(run, out, err);
 }
 
-enum bnt_status test_reports_write(const struct bnt_test_run *run,
-                                   const struct test_reports *reports, enum bnt_status exit_code)
+/* The page, with the kill matrix if one is given. */
+static enum bnt_status write_page(const struct bnt_test_run *run,
+                                  const struct test_reports *reports, int exit_code)
+{
+    struct bnt_err err = {0};
+    struct kills kills = {0};
+    struct bnt_buf text = BNT_BUF(TEST_REPORT_MAX_BYTES);
+    if (reports->kills && !reports->html) {
+        return bnt_msg_fail(BNT_E_USAGE, "give --html FILE too", "--kills is shown by the page");
+    }
+    enum bnt_status status = reports->kills ? kills_read(reports->kills, &kills, &err) : BNT_OK;
+    if (status == BNT_OK && reports->html) {
+        status = bnt_test_report_html(run, exit_code, &kills, &text, &err);
+    }
+    if (status == BNT_OK && reports->html) {
+        status = write_file(reports->html, &text, &err);
+    }
+    kills_release(&kills);
+    bnt_buf_release(&text);
+    return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+}
+
+enum bnt_status test_reports_show(const struct bnt_test_run *run,
+                                  const struct test_reports *reports, enum bnt_status exit_code)
 {
     struct bnt_err err = {0};
     struct bnt_buf out = BNT_BUF(TEST_REPORT_MAX_BYTES);
@@ -74,11 +98,21 @@ enum bnt_status test_reports_write(const struct bnt_test_run *run,
         write_report(run, reports->junit, (int)exit_code, make_junit),
         write_report(run, reports->tap, (int)exit_code, make_tap),
         write_report(run, reports->result, (int)exit_code, bnt_test_report_json),
+        write_page(run, reports, (int)exit_code),
     };
-    for (size_t i = 0; i < sizeof each / sizeof each[0] && exit_code == BNT_OK; i++) {
-        exit_code = each[i];
+    for (size_t i = 0; i < sizeof each / sizeof each[0]; i++) {
+        if (each[i] != BNT_OK) {
+            return each[i];
+        }
     }
-    return exit_code;
+    return BNT_OK;
+}
+
+enum bnt_status test_reports_write(const struct bnt_test_run *run,
+                                   const struct test_reports *reports, enum bnt_status exit_code)
+{
+    enum bnt_status status = test_reports_show(run, reports, exit_code);
+    return exit_code != BNT_OK ? exit_code : status;
 }
 
 enum bnt_status test_verdict(const struct bnt_test_run *run, bool strict, bool mock)
@@ -98,3 +132,45 @@ enum bnt_status test_verdict(const struct bnt_test_run *run, bool strict, bool m
     }
     return bnt_model_arg_exit(BNT_OK, mock);
 }
+
+/* ---- bnt test report ---- */
+
+struct report_opts {
+    struct test_reports reports;
+};
+
+static const struct bnt_opt report_options[] = {
+    TEST_REPORT_ROWS(struct report_opts, reports),
+    BNT_OPT_END,
+};
+
+static enum bnt_status run_report(struct bnt_app *app, const void *parsed, int argc, char **argv)
+{
+    (void)app;
+    const struct report_opts *o = parsed;
+    struct bnt_err err = {0};
+    struct bnt_test_run run = {0};
+    int exit_code = 0;
+    if (argc != 1) {
+        return bnt_msg_fail(BNT_E_USAGE, "bnt test --result FILE writes one",
+                            "give one result file");
+    }
+    enum bnt_status st = bnt_test_result_read(argv[0], &run, &exit_code, &err);
+    st = st == BNT_OK ? test_reports_show(&run, &o->reports, (enum bnt_status)exit_code)
+                      : bnt_msg_error(&err);
+    bnt_test_run_release(&run);
+    return st;
+}
+
+const struct bnt_cmd bnt_cmd_test_report = {
+    .name = "report",
+    .synopsis = "RESULT [--html FILE] [--junit FILE] ...",
+    .summary = "make any report of a result file",
+    .description =
+        "Prints the table of the run and writes the reports that are asked for. The exit "
+        "code is about the reports: that of the run is in them.",
+    .examples = "  bnt test report result.json --html run.html --kills build/fault/kills.tsv",
+    .opts = report_options,
+    .opts_size = sizeof(struct report_opts),
+    .run = run_report,
+};

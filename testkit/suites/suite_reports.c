@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "testkit/kills.h"
 #include "testkit/report_writer.h"
 
 enum { REPORT_MAX_BYTES = 64 << 20 };
@@ -216,6 +217,135 @@ static void annotation_is_one_line_whatever_it_says(void **state)
     bnt_test_run_release(&run);
 }
 
+/* ---- the page ---- */
+
+static void write_file(const char *path, const struct bnt_buf *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bnt_buf_view(text), 1, text->len, f), text->len);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void page_is_well_formed(const struct bnt_buf *page)
+{
+    char path[BNT_PATH_MAX];
+    struct suite_output o;
+    assert_int_equal(bnt_path_format(path, NULL, "%s/page.html", suite_scratch()), BNT_OK);
+    write_file(path, page);
+    suite_run((const char *const[]){"xmllint", "--noout", "--nonet", path, NULL}, NULL, 0, &o);
+    print_message("%s%s\n", o.out, o.err);
+    assert_int_equal(o.exit, 0);
+    suite_output_release(&o);
+}
+
+/* Every "<name" of the page is of an element that it makes itself, and nothing is fetched. */
+static void page_needs_nothing_else(const char *page)
+{
+    static const char *const foreign[] = {"<script", "<b>bold", "<link", "<img",        "<iframe",
+                                          "<object", "src=",    "url(",  "http://",     "https://",
+                                          "@import", "\x1b",    "\x07",  "\xe2\x80\xae"};
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        print_message("%s\n", foreign[i]);
+        assert_null(strstr(page, foreign[i]));
+    }
+}
+
+static const struct kill_pair pairs[] = {
+    {"one", "alpha", "killed", "sees_one"},
+    {"two </script>", "alpha", "survived", "-"},
+    {"three", "beta", "skipped", "-"},
+};
+
+static void page_holds_hostile_text_as_text(void **state)
+{
+    (void)state;
+    struct bnt_test_run run;
+    int exit_code;
+    read_sample(&run, &exit_code);
+    struct kill_pair copy[3];
+    memcpy(copy, pairs, sizeof copy);
+    struct kills kills = {.n = 3, .at = copy};
+    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    assert_int_equal(bnt_test_report_html(&run, exit_code, &kills, &out, NULL), BNT_OK);
+    const char *page = bnt_buf_view(&out);
+    page_needs_nothing_else(page);
+    page_is_well_formed(&out);
+    static const char *const shown[] = {
+        "counts &lt;b&gt;bold&lt;/b&gt; | `cells`",
+        "&lt;/script&gt;&lt;!-- &amp; &quot;x&quot;",
+        "--run is_excused",
+        "quarantined by mira@example.org until 2026-12-20: the disk lies",
+        "<tr><td>needs: cuda (no device)</td><td class=\"n\">2</td></tr>",
+        "Time: 2.0 of 300 s",
+        "worker 2",
+        "Planted defects: 1 seen, 1 survived, 1 skipped",
+        "<td class=\"o-failed\">two &lt;/script&gt;</td>",
+        "one: killed by sees_one",
+        "3 earlier runs, up to 1.500 s",
+    };
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
+        print_message("%s\n", shown[i]);
+        assert_non_null(strstr(page, shown[i]));
+    }
+    bnt_buf_release(&out);
+    bnt_test_run_release(&run);
+}
+
+/* Any byte in any text: the page stays whole. */
+static void page_of_random_texts_is_well_formed(void **state)
+{
+    (void)state;
+    struct bnt_test_run run;
+    struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+    uint64_t x = 88172645463325252u;
+    make_large(&run, 60, 4000);
+    for (size_t i = 0; i < run.n; i += 3) {
+        for (size_t k = 0; k < 4000; k++) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            run.at[i].output[k] = (char)(x % 255 + 1);
+        }
+    }
+    assert_int_equal(bnt_test_report_html(&run, 1, NULL, &out, NULL), BNT_OK);
+    page_is_well_formed(&out);
+    bnt_buf_release(&out);
+    bnt_test_run_release(&run);
+}
+
+static void kill_matrix_is_read_strictly(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t n;
+        enum bnt_status status;
+    } cases[] = {
+        {"", 0, BNT_OK},
+        {"a\ts\tkilled\tt\n", 1, BNT_OK},
+        {"a\ts\tkilled\tt\nb\ts\tsurvived\t-", 2, BNT_OK},
+        {"a\ts\tkilled\n", 0, BNT_E_FILE},
+        {"a\ts\tkilled\tt\tx\n", 0, BNT_E_FILE},
+        {"a\ts\tmaimed\tt\n", 0, BNT_E_FILE},
+        {"a\ts\tkilled\tt\n\n", 0, BNT_E_FILE},
+        {"\ts\tkilled\tt\n", 0, BNT_E_FILE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[BNT_PATH_MAX];
+        struct kills kills = {0};
+        struct bnt_buf text = BNT_BUF(1024);
+        assert_int_equal(bnt_path_format(path, NULL, "%s/kills.tsv", suite_scratch()), BNT_OK);
+        assert_int_equal(bnt_buf_puts(&text, cases[i].text, NULL), BNT_OK);
+        write_file(path, &text);
+        print_message("case %zu\n", i);
+        assert_int_equal(kills_read(path, &kills, NULL), cases[i].status);
+        assert_true(cases[i].status != BNT_OK || kills.n == cases[i].n);
+        kills_release(&kills);
+        bnt_buf_release(&text);
+    }
+}
+
 /* ---- commands of ci/, which this program does not hold ---- */
 
 static void run_bnt(const char *const *words, int exit_code, char *out, size_t size)
@@ -288,10 +418,17 @@ static const struct suite_test tests[] = {
     {.name = "reports_annotation_is_one_line_whatever_it_says",
      .body = annotation_is_one_line_whatever_it_says,
      .needs = "source"},
+    {.name = "reports_page_holds_hostile_text_as_text",
+     .body = page_holds_hostile_text_as_text,
+     .needs = "xmllint,source"},
+    {.name = "reports_page_of_random_texts_is_well_formed",
+     .body = page_of_random_texts_is_well_formed,
+     .needs = "xmllint"},
+    {.name = "reports_kill_matrix_is_read_strictly", .body = kill_matrix_is_read_strictly},
     {.name = "reports_cache_key_knows_the_content", .body = cache_key_knows_the_content},
     {.name = "reports_download_trouble_is_infrastructure",
      .body = download_trouble_is_infrastructure},
     {0},
 };
-const struct suite suite_reports = {"reports", tests,
-                                    "summary_unbounded command_raw key_blind network_is_red"};
+const struct suite suite_reports = {
+    "reports", tests, "summary_unbounded command_raw html_raw key_blind network_is_red"};
