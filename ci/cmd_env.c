@@ -33,6 +33,7 @@ static const struct env_row rows[] = {
      "1: bnt fetch is --offline, and no model is brought back from the cold tier"},
     {"BNT_CACHE_TOKEN", NULL,
      "token of `bnt cache serve`, for the server and for its clients, shown as ***"},
+    {"BNT_API_KEY", NULL, "key for a server under test (http://...), shown as ***"},
     {"NO_COLOR", NULL, "no colour when not empty, unless --color says otherwise"},
     {"TERM", NULL, "no colour and no progress line on a \"dumb\" terminal"},
     {"BNT_TEST_MODEL", NULL, "model of suites that take any; `bnt test -m` sets it"},
@@ -113,7 +114,7 @@ static const char *reader(const struct env_row *row)
 /* Names of tokens and keys. */
 static bool is_secret(const char *name)
 {
-    static const char *const ends[] = {"_TOKEN", "_SECRET_ACCESS_KEY", "_AUTH_CONFIG"};
+    static const char *const ends[] = {"_TOKEN", "_SECRET_ACCESS_KEY", "_AUTH_CONFIG", "_API_KEY"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         size_t n = strlen(name), k = strlen(ends[i]);
         if (n > k && strcmp(name + n - k, ends[i]) == 0) {

@@ -13,7 +13,7 @@
 #include "fetch/fetch_stop.h"
 
 #define CONNECT_TIMEOUT_MS 20000
-#define TOTAL_TIMEOUT_S 60L
+#define TOTAL_TIMEOUT_MS 60000
 #define MAX_ATTEMPTS 5
 #define MAX_WAIT_S 300
 #define SLICE_NS 100000000u
@@ -75,16 +75,27 @@ static int on_tick(void *ctx, curl_off_t total, curl_off_t done, curl_off_t up_t
     return fetch_stop(q->a->opts, "", NULL) != BNT_OK;
 }
 
-static CURLcode set_accept(struct asking *q)
+static CURLcode add_line(struct asking *q, const char *name, const char *value)
 {
     char line[512];
-    if (!q->a->accept) {
+    snprintf(line, sizeof line, "%s: %s", name, value);
+    struct curl_slist *more = q->lib->slist_append(q->lines, line);
+    q->lines = more ? more : q->lines;
+    return more ? q->lib->easy_setopt(q->easy, CURLOPT_HTTPHEADER, q->lines) : CURLE_OUT_OF_MEMORY;
+}
+
+/* The body is borrowed: it outlives the request. */
+static CURLcode set_body(struct asking *q)
+{
+    if (!q->a->json) {
         return CURLE_OK;
     }
-    snprintf(line, sizeof line, "Accept: %s", q->a->accept);
-    q->lines = q->lib->slist_append(NULL, line);
-    return q->lines ? q->lib->easy_setopt(q->easy, CURLOPT_HTTPHEADER, q->lines)
-                    : CURLE_OUT_OF_MEMORY;
+    CURLcode rc = q->lib->easy_setopt(q->easy, CURLOPT_POSTFIELDS, q->a->json);
+    if (rc == CURLE_OK) {
+        rc = q->lib->easy_setopt(q->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                                 (curl_off_t)strlen(q->a->json));
+    }
+    return rc == CURLE_OK ? add_line(q, "Content-Type", "application/json") : rc;
 }
 
 static CURLcode set_values(struct asking *q)
@@ -99,7 +110,7 @@ static CURLcode set_values(struct asking *q)
         {CURLOPT_NOBODY, q->a->head},
         {CURLOPT_CONNECTTIMEOUT_MS,
          o->connect_timeout_ms ? (long)o->connect_timeout_ms : CONNECT_TIMEOUT_MS},
-        {CURLOPT_TIMEOUT, TOTAL_TIMEOUT_S},
+        {CURLOPT_TIMEOUT_MS, q->a->timeout_ms ? (long)q->a->timeout_ms : TOTAL_TIMEOUT_MS},
         {CURLOPT_NOPROGRESS, 0},
         {CURLOPT_NETRC, token ? CURL_NETRC_IGNORED : CURL_NETRC_OPTIONAL},
     };
@@ -121,7 +132,10 @@ static CURLcode set_values(struct asking *q)
     if (rc == CURLE_OK && token) {
         rc = curl_lib_set_token(q->lib, q->easy, q->a->token, q->a->basic);
     }
-    return rc == CURLE_OK ? set_accept(q) : rc;
+    if (rc == CURLE_OK && q->a->accept) {
+        rc = add_line(q, "Accept", q->a->accept);
+    }
+    return rc == CURLE_OK ? set_body(q) : rc;
 }
 
 static CURLcode set_callbacks(struct asking *q)
@@ -150,7 +164,9 @@ static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt
     }
     enum bnt_status st = bnt_err_set(err, BNT_E_NETWORK, "%.300s: %s", q->a->shown,
                                      q->text[0] ? q->text : q->lib->easy_strerror(rc));
-    bnt_err_hint(err, "the network or the server failed; try again, or fetch from another place");
+    bnt_err_hint(err, q->a->json ? "is the server up, and fast enough? its own log says more"
+                                 : "the network or the server failed; try again, or fetch from "
+                                   "another place");
     return st;
 }
 

@@ -1,5 +1,6 @@
 /* A question to a server that is not a download: what is behind this URL, what is in this folder?
- * The answer is small and kept in memory. Redirects are not followed: the caller looks. */
+ * The answer is small and kept in memory. Redirects are not followed: the caller looks. With a body
+ * it is a POST of JSON. Any http: or https: address goes: who asks decides what he believes. */
 #ifndef BNT_FETCH_ASK_H
 #define BNT_FETCH_ASK_H
 
@@ -24,6 +25,8 @@ struct ask {
     bool basic;            /* the token is USER:PASSWORD; else a bearer's */
     bool head;             /* HEAD: no body */
     bool first_byte;       /* GET of one byte, of servers that do not know HEAD */
+    const char *json;      /* NULL, or the body of a POST, whole UTF-8 */
+    uint32_t timeout_ms;   /* of one request; 0: 60 s */
     const char *accept;    /* NULL, or the kinds of answers that are wanted */
     size_t body_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
     const struct bnt_fetch_opts *opts;
