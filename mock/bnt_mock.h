@@ -169,6 +169,8 @@ void bnt_mock_server_go_on(struct bnt_mock_server *s);
 size_t bnt_mock_server_requests(struct bnt_mock_server *s);
 /* Head of the latest request, cut to size bytes: request line and headers. "" before the first. */
 void bnt_mock_server_last_request(struct bnt_mock_server *s, char *out, size_t size);
+/* Body of the latest request as a string, its first 16 KiB; "" without one. */
+void bnt_mock_server_last_body(struct bnt_mock_server *s, char *out, size_t size);
 /* Head of request number k, from 0; "" when there was none, or it came after BNT_MOCK_LOG_MAX. */
 void bnt_mock_server_request(struct bnt_mock_server *s, size_t k, char *out, size_t size);
 #define BNT_MOCK_LOG_MAX 4096

@@ -23,7 +23,12 @@
 #include "mock/http_reply.h"
 #include "mock/tls_server.h"
 
-enum { HEAD_MAX_BYTES = 16384, MAX_CONNECTIONS = 256, CLIENT_TIMEOUT_S = 30 };
+enum {
+    HEAD_MAX_BYTES = 16384,
+    BODY_KEPT_BYTES = 16384,
+    MAX_CONNECTIONS = 256,
+    CLIENT_TIMEOUT_S = 30
+};
 #define BODY_MAX_BYTES (64u << 20) /* of a request; more is not read */
 
 struct bnt_mock_server {
@@ -42,16 +47,23 @@ struct bnt_mock_server {
     bool stopping;
     char *log[BNT_MOCK_LOG_MAX]; /* heads; NULL from n_requests on */
     char last_request[HEAD_MAX_BYTES];
+    char last_body[BODY_KEPT_BYTES];
+};
+
+/* As strings, each cut to its size. */
+struct request {
+    char head[HEAD_MAX_BYTES];
+    char body[BODY_KEPT_BYTES];
 };
 
 /* ---- requests ---- */
 
-/* What a client sends besides the head: read, so that closing the connection does not reset it
- * under the answer. */
-static void drop_body(struct reply_conn *c, const char *head, size_t got)
+/* What a client sends besides the head: read to its end, so that closing the connection does not
+ * reset it under the answer; `got` bytes of it are in r->body. */
+static void read_body(struct reply_conn *c, struct request *r, size_t got)
 {
     static const char name[] = "\r\nContent-Length:";
-    const char *line = strcasestr(head, name);
+    const char *line = strcasestr(r->head, name);
     unsigned long long left = line ? strtoull(line + sizeof name - 1, NULL, 10) : 0;
     char bytes[4096];
     left = left < BODY_MAX_BYTES ? left : BODY_MAX_BYTES;
@@ -60,25 +72,32 @@ static void drop_body(struct reply_conn *c, const char *head, size_t got)
         if (n <= 0) {
             return;
         }
+        if (got + (size_t)n < BODY_KEPT_BYTES) {
+            memcpy(r->body + got, bytes, (size_t)n);
+            r->body[got + (size_t)n] = '\0';
+        }
         got += (size_t)n;
     }
 }
 
-/* The head of a request as a string; false when the client left before its end. */
-static bool read_head(struct reply_conn *c, char head[HEAD_MAX_BYTES])
+/* False when the client left before the end of the head. */
+static bool read_request(struct reply_conn *c, struct request *r)
 {
     size_t n = 0;
+    r->body[0] = '\0';
     while (n < HEAD_MAX_BYTES - 1) {
-        ssize_t got = reply_read(c, head + n, HEAD_MAX_BYTES - 1 - n);
+        ssize_t got = reply_read(c, r->head + n, HEAD_MAX_BYTES - 1 - n);
         if (got <= 0) {
             return false;
         }
         n += (size_t)got;
-        head[n] = '\0';
-        char *end = strstr(head, "\r\n\r\n");
+        r->head[n] = '\0';
+        char *end = strstr(r->head, "\r\n\r\n");
         if (end) {
+            const size_t more = n - (size_t)(end + 4 - r->head);
+            memcpy(r->body, end + 4, more + 1);
             end[4] = '\0';
-            drop_body(c, head, n - (size_t)(end + 4 - head));
+            read_body(c, r, more);
             return true;
         }
     }
@@ -105,14 +124,15 @@ static const struct bnt_mock_route *find_route(const struct bnt_mock_server *s, 
 
 /* Note a request, and take the step that is due. Returns its number. */
 static size_t note_request(struct bnt_mock_server *s, const struct bnt_mock_route *r,
-                           const char *head, struct bnt_mock_step *step)
+                           const struct request *request, struct bnt_mock_step *step)
 {
     pthread_mutex_lock(&s->lock);
     if (s->n_requests < BNT_MOCK_LOG_MAX) {
-        s->log[s->n_requests] = strdup(head);
+        s->log[s->n_requests] = strdup(request->head);
     }
     size_t number = ++s->n_requests;
-    snprintf(s->last_request, sizeof s->last_request, "%s", head);
+    snprintf(s->last_request, sizeof s->last_request, "%s", request->head);
+    snprintf(s->last_body, sizeof s->last_body, "%s", request->body);
     *step = (struct bnt_mock_step){.status = r->status, .fault = r->fault, .fault_at = r->fault_at};
     if (r->steps) {
         size_t *played = &s->played[r - s->routes];
@@ -127,7 +147,8 @@ static size_t note_request(struct bnt_mock_server *s, const struct bnt_mock_rout
 
 static void serve(struct bnt_mock_server *s, int fd)
 {
-    char head[HEAD_MAX_BYTES];
+    struct request request;
+    const char *head = request.head;
     struct reply_conn c = {.fd = fd};
     if (s->tls) {
         c.tls = tls_accept(s->tls, fd);
@@ -136,12 +157,12 @@ static void serve(struct bnt_mock_server *s, int fd)
         }
     }
     bool clean = false;
-    if (read_head(&c, head)) {
+    if (read_request(&c, &request)) {
         pthread_mutex_lock(&s->lock);
         const struct bnt_mock_route *r = find_route(s, head);
         pthread_mutex_unlock(&s->lock);
         struct bnt_mock_step step;
-        size_t number = note_request(s, r, head, &step);
+        size_t number = note_request(s, r, &request, &step);
         clean = !step.no_answer && reply_send(&c, r, &step, head);
         struct bnt_mock_served served = {number, head, c.status, step.fault, c.body_bytes};
         pthread_mutex_lock(&s->lock);
@@ -386,6 +407,13 @@ void bnt_mock_server_last_request(struct bnt_mock_server *s, char *out, size_t s
 {
     pthread_mutex_lock(&s->lock);
     snprintf(out, size, "%s", s->last_request);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void bnt_mock_server_last_body(struct bnt_mock_server *s, char *out, size_t size)
+{
+    pthread_mutex_lock(&s->lock);
+    snprintf(out, size, "%s", s->last_body);
     pthread_mutex_unlock(&s->lock);
 }
 
