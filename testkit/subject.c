@@ -135,9 +135,12 @@ static enum bnt_status open_tiny(const char *rest, const struct bnt_subject_opti
 static const struct {
     const char *prefix;
     opener_fn *open;
+    bool whole; /* it wants the prefix, too */
 } openers[] = {
-    {"scripted:", open_scripted},
-    {"tiny:", open_tiny},
+    {"scripted:", open_scripted, false},
+    {"tiny:", open_tiny, false},
+    {"http://", bnt_subject_open_http, true},
+    {"https://", bnt_subject_open_http, true},
 };
 
 enum bnt_status bnt_subject_open(const struct bnt_app *app, const char *spec,
@@ -148,7 +151,7 @@ enum bnt_status bnt_subject_open(const struct bnt_app *app, const char *spec,
     for (size_t i = 0; spec && i < sizeof openers / sizeof openers[0]; i++) {
         size_t n = strlen(openers[i].prefix);
         if (strncmp(spec, openers[i].prefix, n) == 0) {
-            return openers[i].open(spec + n, opts, out, err);
+            return openers[i].open(openers[i].whole ? spec : spec + n, opts, out, err);
         }
     }
     enum bnt_status st = app->resolve_model(app, spec, &ref, err);

@@ -4,6 +4,7 @@
  *     real      a trained GGUF in the engine
  *     tiny      a GGUF drawn from a seed (mock/): same loader, same kernels
  *     scripted  answers from a file (mock/scripted.h)
+ *     http      a server of somebody else, with llama-server's protocol or OpenAI's
  *
  *     struct bnt_subject *s;
  *     bnt_subject_open(app, "scripted:answers.json", NULL, &s, &err);
@@ -51,6 +52,7 @@ struct bnt_subject_facts {   /* valid until close */
     const char *digest;      /* sha256 in hex, "" while not known */
     uint32_t n_vocab, n_ctx; /* 0: not known */
     unsigned can;            /* bits of enum bnt_subject_can */
+    bool remote;             /* runs elsewhere: this process's memory says nothing about it */
     /* For what only the engine can be asked; NULL for subjects that are not in it. */
     struct bnt_model *model;
     struct bnt_session *session;
@@ -106,10 +108,13 @@ struct bnt_subject_options {
     uint64_t memory_limit;
     bnt_warn_fn *warn;
     void *warn_ctx;
+    uint32_t http_timeout_ms;   /* of one answer of a server; 0: 10 min */
+    uint32_t http_max_attempts; /* of one question, while the server is in trouble; 0: 5 */
 };
 
 /* By what a user types: "scripted:FILE"; "tiny:" or "tiny:SEED", a mock made for this subject and
- * gone with it; else a model as after -m, real or tiny by what its file says. opts may be NULL.
+ * gone with it; "http://..." or "https://...", a server; else a model as after -m, real or tiny by
+ * what its file says. opts may be NULL.
  * Errors: those of the openers below and of app->resolve_model. */
 enum bnt_status bnt_subject_open(const struct bnt_app *app, const char *spec,
                                  const struct bnt_subject_options *opts, struct bnt_subject **out,
@@ -120,6 +125,15 @@ enum bnt_status bnt_subject_open_model(const struct bnt_model_ref *ref,
                                        struct bnt_subject **out, struct bnt_err *err);
 enum bnt_status bnt_subject_open_scripted(const char *path, struct bnt_subject **out,
                                           struct bnt_err *err);
+/* A server, by its address: http://HOST[:PORT][/FOLDER][/v1][#MODEL]. One that answers /props is a
+ * llama-server, else it must answer /v1/models; the model need only be named where that lists
+ * several. A llama-server is asked for one token, to see whether it tells ids and
+ * log-probabilities. The key of BNT_API_KEY goes with every request, over http too, and is never
+ * shown. Errors: USAGE the address, or the choice of the model; UNSUPPORTED neither protocol; AUTH;
+ * RATE_LIMIT; NETWORK no answer in time, or the server is in trouble; INFERENCE an answer that
+ * cannot be, or a request that the server refuses, with its own words. */
+enum bnt_status bnt_subject_open_http(const char *address, const struct bnt_subject_options *opts,
+                                      struct bnt_subject **out, struct bnt_err *err);
 void bnt_subject_close(struct bnt_subject *s); /* NULL is fine */
 
 /* The functions of the table; what facts.can does not have is UNSUPPORTED with the kind's name, a

@@ -152,14 +152,25 @@ static void check_end(struct asking *a)
     }
 }
 
+static enum bnt_status cannot(struct asking *a, const char *what)
+{
+    const struct bnt_subject_facts f = bnt_subject_describe(a->subject);
+    return bnt_err_set(a->err, BNT_E_UNSUPPORTED, "a subject of kind %s (%s) cannot %s", f.kind,
+                       f.place, what);
+}
+
 /* ---- time and memory ---- */
 
-static void check_cost(struct asking *a)
+static enum bnt_status check_cost(struct asking *a)
 {
     const struct user_expect *e = &a->test->expect;
     const struct bnt_generation *g = &a->answer.made;
     const struct bnt_generate_times *t = &g->times;
     struct rusage usage;
+    if ((asked(&e->tokens_per_second) && t->total_ns == 0) ||
+        (asked(&e->first_token_ms) && t->first_token_ns == 0)) {
+        return cannot(a, "tell how long it took");
+    }
     if (asked(&e->tokens_per_second)) {
         double seconds = (double)(t->total_ns - t->first_token_ns) * 1e-9;
         check_range(a, "tokens_per_second",
@@ -172,6 +183,7 @@ static void check_cost(struct asking *a)
     if (asked(&e->memory_bytes) && getrusage(RUSAGE_SELF, &usage) == 0) {
         check_range(a, "memory", (double)usage.ru_maxrss * 1024, &e->memory_bytes);
     }
+    return BNT_OK;
 }
 
 /* ---- log-probabilities ---- */
@@ -313,7 +325,10 @@ static enum bnt_status check_repeats(struct asking *a)
 static enum bnt_status check_answer(struct asking *a)
 {
     const struct user_expect *e = &a->test->expect;
-    check_cost(a); /* before further work adds to it */
+    enum bnt_status st = check_cost(a); /* before further work adds to it */
+    if (st != BNT_OK) {
+        return st;
+    }
     check_ids(a, "ids", &e->ids, true);
     check_ids(a, "ids_begin", &e->ids_begin, false);
     check_text(a);
@@ -322,16 +337,26 @@ static enum bnt_status check_answer(struct asking *a)
     check_patterns(a, "not_matches", &e->not_matches, false);
     check_shape(a);
     check_end(a);
-    enum bnt_status st = check_repeats(a);
+    st = check_repeats(a);
     for (size_t i = 0; st == BNT_OK && i < e->n_logprob; i++) {
         st = check_logprob(a, &e->logprob[i]);
     }
     return st;
 }
 
-static bool needs_ids(const struct user_test *t)
+/* Why this subject cannot answer the test, or NULL. Without ids there is neither a count of tokens
+ * nor a look at their repetition. */
+static const char *inability(const struct user_expect *e, const struct bnt_subject_facts *f)
 {
-    return t->expect.ids.at || t->expect.ids_begin.at || t->expect.n_logprob > 0;
+    const bool ids = e->ids.at || e->ids_begin.at || e->n_logprob > 0 || asked(&e->tokens) ||
+                     asked(&e->tokens_per_second) || e->quality;
+    if (ids && !(f->can & BNT_CAN_IDS)) {
+        return "tell ids";
+    }
+    if (e->n_logprob > 0 && !(f->can & BNT_CAN_EVALUATE)) {
+        return "give logits";
+    }
+    return asked(&e->memory_bytes) && f->remote ? "tell its memory" : NULL;
 }
 
 static enum bnt_status run(struct asking *a)
@@ -339,9 +364,9 @@ static enum bnt_status run(struct asking *a)
     const struct user_test *t = a->test;
     enum bnt_status st = BNT_OK;
     struct bnt_subject_facts facts = bnt_subject_describe(a->subject);
-    if (needs_ids(t) && !(facts.can & BNT_CAN_IDS)) {
-        return bnt_err_set(a->err, BNT_E_UNSUPPORTED, "a subject of kind %s does not tell ids",
-                           facts.kind);
+    const char *what = inability(&t->expect, &facts);
+    if (what) {
+        return cannot(a, what);
     }
     if (t->prompt || t->ids.at) {
         st = ask(a, &a->answer);
