@@ -38,6 +38,23 @@
 
 struct bnt_cache;
 
+/* Where the bytes of an addition come from. */
+enum bnt_cache_origin {
+    BNT_CACHE_FROM_SOURCE, /* the source of its name, or a mirror of it */
+    BNT_CACHE_FROM_COLD,
+    BNT_CACHE_FROM_WARM,
+    BNT_CACHE_FROM_HAND, /* an import, a repair, an upload: not counted */
+};
+
+/* What is counted of a blob. No look-up writes for it more than used_s does, so a use is an hour in
+ * which there was at least one. */
+struct bnt_cache_counts {
+    int64_t since_s;                            /* Unix time at which counting began */
+    uint64_t use_hours;                         /* hours with a use, the addition among them */
+    uint64_t from_source, from_cold, from_warm; /* how often the whole came from there */
+    uint64_t warm_bytes; /* what it took when it was last compressed; 0: it never was */
+};
+
 /* One name of one blob. A blob without a name (its name was moved on, or the index was rebuilt) has
  * name, source, source_tag and file_name "". */
 struct bnt_cache_entry {
@@ -51,6 +68,7 @@ struct bnt_cache_entry {
     int64_t verified_s; /* Unix time at which the content was last hashed */
     int64_t used_s;     /* Unix time of the last look-up, at most BNT_CACHE_USE_STEP_S behind it */
     bool pinned;        /* never removed by a collection */
+    struct bnt_cache_counts counts;
 };
 
 /* Open the cache in `dir` (NULL: bnt_cache_dir). A folder that does not exist is an empty cache and
@@ -62,7 +80,7 @@ void bnt_cache_close(struct bnt_cache *c);               /* NULL is fine */
 const char *bnt_cache_folder(const struct bnt_cache *c); /* valid until close */
 
 /* Set a damaged index aside (index.db.damaged) and list the blobs of the store in a new one, and
- * their names. Pins and times of use are lost. `blobs` counts what was found. */
+ * their names. Pins, times and counts of use are lost. `blobs` counts what was found. */
 enum bnt_status bnt_cache_rebuild(const char *dir, uint64_t *blobs, struct bnt_err *err);
 
 /* What a name, a whole digest or at least BNT_CACHE_PREFIX_MIN digits of one lead to, and the
@@ -95,6 +113,7 @@ struct bnt_cache_temp {
     /* NULL, or a tree of bnt_chunk_tree_new that the writer feeds with every byte in order; it
      * belongs to the temporary. Without one, bnt_cache_add reads the file again to make it. */
     struct bnt_chunk_tree *tree;
+    enum bnt_cache_origin origin; /* for the index; FROM_SOURCE unless it is set */
 };
 enum bnt_status bnt_cache_temp_open(struct bnt_cache *c, struct bnt_cache_temp *t,
                                     struct bnt_err *err);

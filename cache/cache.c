@@ -355,7 +355,7 @@ static enum bnt_status enter(struct bnt_cache *c, struct bnt_cache_temp *t,
         st = store_publish(c->dir, t, e->digest, err);
     }
     if (st == BNT_OK) {
-        st = index_put_blob(c->index, e->digest, e->size, e->verified_s, e->used_s, err);
+        st = index_put_blob(c->index, e, t ? t->origin : BNT_CACHE_FROM_HAND, err);
     }
     if (st == BNT_OK && e->name[0]) {
         st = name_record_write(c->dir, e, err);

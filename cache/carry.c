@@ -208,6 +208,7 @@ static enum bnt_status import_blob(struct import *in, const char *digest, uint64
         st = bnt_err_set(err, BNT_E_DIGEST, "%s: %s has sha256 %s", in->path, digest, e.digest);
     }
     if (st == BNT_OK) {
+        temp.origin = BNT_CACHE_FROM_HAND;
         st = bnt_cache_add(in->c, &temp, &e, err);
     }
     in->result->n_models += st == BNT_OK;

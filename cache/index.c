@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "cache/guard_vfs.h"
 
 static const char schema[] =
@@ -29,7 +30,13 @@ static const char schema[] =
     "  size INTEGER NOT NULL,"
     "  verified_s INTEGER NOT NULL," /* 0: never hashed since it was found */
     "  used_s INTEGER NOT NULL DEFAULT 0,"
-    "  pinned INTEGER NOT NULL DEFAULT 0"
+    "  pinned INTEGER NOT NULL DEFAULT 0,"
+    "  since_s INTEGER NOT NULL DEFAULT 0," /* since when the rest is counted */
+    "  use_hours INTEGER NOT NULL DEFAULT 0,"
+    "  from_source INTEGER NOT NULL DEFAULT 0,"
+    "  from_cold INTEGER NOT NULL DEFAULT 0,"
+    "  from_warm INTEGER NOT NULL DEFAULT 0,"
+    "  warm_bytes INTEGER NOT NULL DEFAULT 0" /* 0: never compressed */
     ") STRICT, WITHOUT ROWID;"
     "CREATE TABLE name("
     "  name TEXT PRIMARY KEY,"
@@ -40,16 +47,24 @@ static const char schema[] =
     "  fetched_s INTEGER NOT NULL"
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX name_by_digest ON name(digest);"
-    "PRAGMA user_version = 2;";
+    "PRAGMA user_version = 3;";
 
-/* From schema N+1 to N+2, so that every older index is one loop away. The columns of schema 2 have
- * the order and the defaults that ALTER TABLE gives them. */
+/* From schema N+1 to N+2, so that every older index is one loop away. Columns have the order
+ * and the defaults that ALTER TABLE gives them. */
 static const char *const migrations[] = {
     "ALTER TABLE blob ADD COLUMN used_s INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE blob ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;"
     "UPDATE blob SET used_s = max(verified_s,"
     " coalesce((SELECT max(fetched_s) FROM name n WHERE n.digest = blob.digest), 0));"
     "PRAGMA user_version = 2;",
+    "ALTER TABLE blob ADD COLUMN since_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN use_hours INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN from_source INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN from_cold INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN from_warm INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN warm_bytes INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE blob SET since_s = CAST(strftime('%s', 'now') AS INTEGER);"
+    "PRAGMA user_version = 3;",
 };
 static_assert(sizeof migrations / sizeof migrations[0] == INDEX_SCHEMA - 1,
               "one migration for every schema but the first");
@@ -58,7 +73,8 @@ static_assert(sizeof migrations / sizeof migrations[0] == INDEX_SCHEMA - 1,
 #define ENTRY_COLUMNS                                                                              \
     "coalesce(n.name, ''), b.digest, b.size, coalesce(n.source, ''), coalesce(n.source_tag, ''),"  \
     " coalesce(n.file_name, ''), coalesce(n.fetched_s, 0), b.verified_s,"                          \
-    " b.used_s, b.pinned"
+    " b.used_s, b.pinned, b.since_s, b.use_hours, b.from_source, b.from_cold, b.from_warm,"        \
+    " b.warm_bytes"
 
 struct cache_index {
     sqlite3 *db;
@@ -298,23 +314,29 @@ void index_rollback(struct cache_index *ix)
     }
 }
 
-enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                               int64_t verified_s, int64_t used_s, struct bnt_err *err)
+enum bnt_status index_put_blob(struct cache_index *ix, const struct bnt_cache_entry *entry,
+                               enum bnt_cache_origin origin, struct bnt_err *err)
 {
     sqlite3_stmt *q;
-    enum bnt_status st =
-        prepare(ix,
-                "INSERT INTO blob(digest, size, verified_s, used_s) VALUES(?1, ?2, ?3, ?4)"
-                " ON CONFLICT(digest) DO UPDATE SET size = ?2, verified_s = max(verified_s, ?3),"
-                " used_s = max(used_s, ?4)",
-                &q, err);
+    enum bnt_status st = prepare(
+        ix,
+        "INSERT INTO blob(digest, size, verified_s, used_s, since_s, use_hours, from_source,"
+        " from_cold, from_warm) VALUES(?1, ?2, ?3, ?4, ?4, 1, ?5, ?6, ?7)"
+        " ON CONFLICT(digest) DO UPDATE SET size = ?2, verified_s = max(verified_s, ?3),"
+        " use_hours = use_hours + (?4 - used_s >= ?8), used_s = max(used_s, ?4),"
+        " from_source = from_source + ?5, from_cold = from_cold + ?6, from_warm = from_warm + ?7",
+        &q, err);
     if (st != BNT_OK) {
         return st;
     }
-    bind_text(q, 1, digest);
-    sqlite3_bind_int64(q, 2, (sqlite3_int64)size);
-    sqlite3_bind_int64(q, 3, verified_s);
-    sqlite3_bind_int64(q, 4, used_s);
+    bind_text(q, 1, entry->digest);
+    sqlite3_bind_int64(q, 2, (sqlite3_int64)entry->size);
+    sqlite3_bind_int64(q, 3, entry->verified_s);
+    sqlite3_bind_int64(q, 4, entry->used_s);
+    sqlite3_bind_int(q, 5, origin == BNT_CACHE_FROM_SOURCE);
+    sqlite3_bind_int(q, 6, origin == BNT_CACHE_FROM_COLD);
+    sqlite3_bind_int(q, 7, origin == BNT_CACHE_FROM_WARM);
+    sqlite3_bind_int(q, 8, BNT_CACHE_USE_STEP_S);
     return run(ix, q, "add a blob", err);
 }
 
@@ -322,11 +344,11 @@ enum bnt_status index_note_blob(struct cache_index *ix, const char *digest, uint
                                 int64_t used_s, struct bnt_err *err)
 {
     sqlite3_stmt *q;
-    enum bnt_status st =
-        prepare(ix,
-                "INSERT INTO blob(digest, size, verified_s, used_s) VALUES(?1, ?2, 0, ?3)"
-                " ON CONFLICT(digest) DO NOTHING",
-                &q, err);
+    enum bnt_status st = prepare(ix,
+                                 "INSERT INTO blob(digest, size, verified_s, used_s, since_s)"
+                                 " VALUES(?1, ?2, 0, ?3, ?3)"
+                                 " ON CONFLICT(digest) DO NOTHING",
+                                 &q, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -374,19 +396,38 @@ enum bnt_status index_set_verified(struct cache_index *ix, const char *digest, i
     return run(ix, q, "note a check", err);
 }
 
-void index_note_use(struct cache_index *ix, const char *digest, int64_t used_s)
+/* Of many processes that saw the same old note one counts. */
+#define TEXT_OF(number) #number
+#define WHERE_OLDER(step) " WHERE digest = ?1 AND used_s <= ?2 - " TEXT_OF(step)
+#define UNLESS_NOTED WHERE_OLDER(BNT_CACHE_USE_STEP_S)
+
+/* Run a statement that is as good as not run: when the index is held or cannot be written. */
+static void run_if_free(struct cache_index *ix, const char *sql, const char *digest, int64_t value)
 {
     sqlite3_stmt *q;
-    if (index_is_readonly(ix) ||
-        prepare(ix, "UPDATE blob SET used_s = ?2 WHERE digest = ?1 AND used_s < ?2", &q, NULL) !=
-            BNT_OK) {
+    if (index_is_readonly(ix) || prepare(ix, sql, &q, NULL) != BNT_OK) {
         return;
     }
     sqlite3_busy_timeout(ix->db, 0);
     bind_text(q, 1, digest);
-    sqlite3_bind_int64(q, 2, used_s);
-    (void)run(ix, q, "note a use", NULL); /* the next look-up tries again */
+    sqlite3_bind_int64(q, 2, value);
+    (void)run(ix, q, "note a use", NULL); /* the next one tries again */
     sqlite3_busy_timeout(ix->db, INDEX_BUSY_MS);
+}
+
+void index_note_use(struct cache_index *ix, const char *digest, int64_t used_s)
+{
+    run_if_free(ix,
+                BNT_FAULT(use_uncounted)
+                    ? "UPDATE blob SET used_s = ?2" UNLESS_NOTED
+                    : "UPDATE blob SET used_s = ?2, use_hours = use_hours + 1" UNLESS_NOTED,
+                digest, used_s);
+}
+
+void index_note_warm(struct cache_index *ix, const char *digest, uint64_t warm_bytes)
+{
+    run_if_free(ix, "UPDATE blob SET warm_bytes = ?2 WHERE digest = ?1", digest,
+                (int64_t)warm_bytes);
 }
 
 enum bnt_status index_set_pinned(struct cache_index *ix, const char *digest, bool pinned,
@@ -483,6 +524,14 @@ static enum bnt_status read_entry(struct cache_index *ix, sqlite3_stmt *q,
     e->verified_s = sqlite3_column_int64(q, 7);
     e->used_s = sqlite3_column_int64(q, 8);
     e->pinned = sqlite3_column_int(q, 9) != 0;
+    e->counts = (struct bnt_cache_counts){
+        .since_s = sqlite3_column_int64(q, 10),
+        .use_hours = (uint64_t)sqlite3_column_int64(q, 11),
+        .from_source = (uint64_t)sqlite3_column_int64(q, 12),
+        .from_cold = (uint64_t)sqlite3_column_int64(q, 13),
+        .from_warm = (uint64_t)sqlite3_column_int64(q, 14),
+        .warm_bytes = (uint64_t)sqlite3_column_int64(q, 15),
+    };
     return st;
 }
 

@@ -4,7 +4,7 @@
 
 #include "cache/bnt_cache.h"
 
-#define INDEX_SCHEMA 2 /* PRAGMA user_version */
+#define INDEX_SCHEMA 3 /* PRAGMA user_version */
 #define INDEX_BUSY_MS                                                                              \
     30000 /* how long to wait for other processes; each holds the lock for milliseconds */
 
@@ -22,10 +22,10 @@ enum bnt_status index_begin(struct cache_index *ix, struct bnt_err *err);
 enum bnt_status index_commit(struct cache_index *ix, struct bnt_err *err);
 void index_rollback(struct cache_index *ix);
 
-/* Note a blob that was just put into the store; an existing row is brought up to date. Inside a
- * transaction. */
-enum bnt_status index_put_blob(struct cache_index *ix, const char *digest, uint64_t size,
-                               int64_t verified_s, int64_t used_s, struct bnt_err *err);
+/* Note a blob that was just put into the store, and where from; an existing row is brought up to
+ * date. Of the entry: digest, size, verified_s and used_s. Inside a transaction. */
+enum bnt_status index_put_blob(struct cache_index *ix, const struct bnt_cache_entry *entry,
+                               enum bnt_cache_origin origin, struct bnt_err *err);
 /* Note a blob that was found in the store; an existing row stays, since it knows the size that the
  * blob should have. Inside a transaction. */
 enum bnt_status index_note_blob(struct cache_index *ix, const char *digest, uint64_t size,
@@ -39,6 +39,8 @@ enum bnt_status index_set_verified(struct cache_index *ix, const char *digest, i
 /* Note a use, unless another process holds the index right now or it cannot be written: a hit never
  * waits. */
 void index_note_use(struct cache_index *ix, const char *digest, int64_t used_s);
+/* Note what a blob takes compressed, under the same conditions. */
+void index_note_warm(struct cache_index *ix, const char *digest, uint64_t warm_bytes);
 enum bnt_status index_set_pinned(struct cache_index *ix, const char *digest, bool pinned,
                                  struct bnt_err *err);
 /* The row of a blob and its names; fine when there is none. Inside a transaction. */

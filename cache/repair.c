@@ -199,6 +199,7 @@ static enum bnt_status replace_blob(struct repair *r, const struct bnt_cache_ent
     }
     if (st == BNT_OK) {
         memcpy(healed.digest, entry->digest, sizeof healed.digest);
+        r->temp->origin = BNT_CACHE_FROM_HAND;
         st = bnt_cache_add(r->c, r->temp, &healed, err);
     }
     return st;

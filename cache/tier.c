@@ -137,6 +137,7 @@ static enum bnt_status expand(struct bnt_cache *c, const char *path, const char 
     }
     if (st == BNT_OK) {
         memcpy(e.digest, digest, sizeof e.digest);
+        temp.origin = BNT_CACHE_FROM_WARM;
         st = bnt_cache_add(c, &temp, &e, err);
     }
     bnt_cache_temp_release(&temp);
@@ -254,6 +255,9 @@ enum bnt_status bnt_cache_demote(struct bnt_cache *c, const struct bnt_cache_ent
         return st;
     }
     st = compress(c, hot, entry->digest, &temp, out, err);
+    if (st == BNT_OK) {
+        index_note_warm(c->index, entry->digest, out->after_bytes);
+    }
     if (st == BNT_OK && out->moved) {
         st = publish(c, &temp, entry->digest, err);
     }

@@ -43,6 +43,7 @@ struct fetch {
     struct asked known;            /* what the source had when it was last asked */
     bool ask;                      /* the cache has that, and the source may have another one */
     int64_t began_s;
+    bool recalls; /* from the cold tier */
     struct bnt_fetch_result
         *result; /* entry.name, source, source_tag and file_name are filled by prepare() */
 };
@@ -320,6 +321,7 @@ static enum bnt_status publish(struct fetch *f, struct bnt_cache_temp *temp, str
     if (f->opts->nameless) {
         f->result->entry.name[0] = '\0';
     }
+    temp->origin = f->recalls ? BNT_CACHE_FROM_COLD : BNT_CACHE_FROM_SOURCE;
     return bnt_cache_add(f->cache, temp, &f->result->entry, err);
 }
 
@@ -621,7 +623,8 @@ enum bnt_status bnt_fetch_blob(struct bnt_cache *cache, const char *place,
                                struct bnt_err *err)
 {
     struct bnt_fetch_opts own = *opts;
-    struct fetch f = {.cache = cache, .opts = &own, .size = opts->size, .result = out};
+    struct fetch f = {
+        .cache = cache, .opts = &own, .size = opts->size, .recalls = true, .result = out};
     own.near = "";
     own.nameless = true;
     *out = (struct bnt_fetch_result){.hit = false};

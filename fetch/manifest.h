@@ -26,7 +26,7 @@
 #include "base/file.h"
 #include "cache/bnt_cache.h"
 #include "fetch/bnt_fetch.h"
-#include "fetch/yaml_tree.h"
+#include "base/yaml_tree.h"
 
 #define MANIFEST_FILE "bnt.yml"
 

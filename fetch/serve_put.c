@@ -77,6 +77,7 @@ static enum bnt_status keep(struct request *q)
 {
     struct bnt_cache_entry e = {.name = ""}, there;
     memcpy(e.digest, q->route.digest, sizeof e.digest);
+    q->temp.origin = BNT_CACHE_FROM_HAND;
     enum bnt_status st = bnt_cache_add(q->cache, &q->temp, &e, &q->why);
     return st == BNT_OK ? bnt_cache_pin(q->cache, e.digest, true, &there, &q->why) : st;
 }

@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/fault.h"
-#include "fetch/yaml_tree.h"
+#include "base/yaml_tree.h"
 
 struct entry {
     const struct yaml_node *test, *owner, *reason, *expires;

@@ -18,7 +18,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "engine/sampler.h"
-#include "fetch/yaml_tree.h"
+#include "base/yaml_tree.h"
 #include "testkit/bnt_test.h"
 #include "testkit/subject.h"
 

@@ -405,11 +405,24 @@ static void use_is_noted_at_most_once_an_hour_and_never_waited_for(void **state)
     bnt_cache_close(c);
 }
 
-/* ---- schema 1 ---- */
+/* ---- older schemas ---- */
 
-/* Turn the index of the cache into one as the first release wrote it. */
+/* Turn the index of the cache into one as an older release wrote it. */
+static void make_schema_2(void)
+{
+    static const char *const columns[] = {"since_s",   "use_hours", "from_source",
+                                          "from_cold", "from_warm", "warm_bytes"};
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        char statement[64];
+        snprintf(statement, sizeof statement, "ALTER TABLE blob DROP COLUMN %s", columns[i]);
+        fixture_sql(statement);
+    }
+    fixture_sql("PRAGMA user_version = 2");
+}
+
 static void make_schema_1(void)
 {
+    make_schema_2();
     fixture_sql("ALTER TABLE blob DROP COLUMN used_s");
     fixture_sql("ALTER TABLE blob DROP COLUMN pinned");
     fixture_sql("PRAGMA user_version = 1");
@@ -431,6 +444,59 @@ static void index_of_schema_1_is_brought_up_to_date(void **state)
     assert_int_equal(got.verified_s, 1700000000);
     assert_int_equal(got.used_s, 1700000123);
     assert_false(got.pinned);
+    bnt_cache_close(c);
+}
+
+static void index_of_schema_2_begins_to_count(void **state)
+{
+    (void)state;
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry e = fixture_add(c, "m", "content"), got;
+    int64_t before_s = bnt_clock_unix_s();
+    assert_int_equal(bnt_cache_pin(c, "m", true, &got, NULL), BNT_OK);
+    bnt_cache_close(c);
+    make_schema_2();
+    fixture_sql("UPDATE blob SET used_s = 1700000000");
+    c = fixture_cache();
+    assert_int_equal(fixture_sql("PRAGMA user_version"), INDEX_SCHEMA);
+    assert_int_equal(bnt_cache_find(c, "m", &got, NULL), BNT_OK);
+    assert_true(got.pinned);
+    assert_int_equal(got.used_s, 1700000000);
+    assert_true(got.counts.since_s >= before_s);
+    assert_int_equal(got.counts.use_hours, 0);
+    assert_true(in_cache(c, e.digest));
+    assert_int_equal(bnt_cache_find(c, "m", &got, NULL), BNT_OK);
+    assert_int_equal(got.counts.use_hours, 1);
+    bnt_cache_close(c);
+}
+
+/* ---- what is counted ---- */
+
+/* A clock that only the test moves; the hours of use, however many look-ups each has. */
+static void hours_with_a_use_are_counted_once_each(void **state)
+{
+    (void)state;
+    struct bnt_cache_entry got;
+    bnt_clock_fake(1800000000ull * 1000000000u);
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry e = fixture_add(c, "m", "content");
+    struct bnt_cache *other = fixture_cache();
+    for (int hour = 0; hour < 3; hour++) {
+        for (int i = 0; i < 4; i++) {
+            assert_true(in_cache(i % 2 ? c : other, "m"));
+        }
+        bnt_clock_sleep_ns(BNT_CACHE_USE_STEP_S * 1000000000ull);
+    }
+    assert_int_equal(bnt_cache_find(c, e.digest, &got, NULL), BNT_OK);
+    assert_int_equal(got.counts.since_s, 1800000000);
+    assert_int_equal(got.counts.use_hours, 3);
+    assert_int_equal(got.counts.from_source, 1);
+    assert_int_equal(got.counts.from_warm + got.counts.from_cold, 0);
+    fixture_add(c, "m", "content");
+    assert_int_equal(bnt_cache_find(c, "m", &got, NULL), BNT_OK);
+    assert_int_equal(got.counts.use_hours, 4);
+    assert_int_equal(got.counts.from_source, 2);
+    bnt_cache_close(other);
     bnt_cache_close(c);
 }
 
@@ -479,8 +545,13 @@ static const struct suite_test tests[] = {
      .body = use_is_noted_at_most_once_an_hour_and_never_waited_for},
     {.name = "cache_gc_index_of_schema_1_is_brought_up_to_date",
      .body = index_of_schema_1_is_brought_up_to_date},
+    {.name = "cache_gc_index_of_schema_2_begins_to_count",
+     .body = index_of_schema_2_begins_to_count},
+    {.name = "cache_gc_hours_with_a_use_are_counted_once_each",
+     .body = hours_with_a_use_are_counted_once_each},
     {.name = "cache_gc_read_only_index_of_schema_1_answers",
      .body = read_only_index_of_schema_1_answers},
     {0},
 };
-const struct suite suite_cache_gc = {"cache_gc", tests, "gc_pinned gc_lock_file lease_blind"};
+const struct suite suite_cache_gc = {"cache_gc", tests,
+                                     "gc_pinned gc_lock_file lease_blind use_uncounted"};

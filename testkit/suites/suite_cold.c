@@ -97,6 +97,8 @@ static void proven_model_goes_and_comes_back(void **state)
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
     fixture_assert_holds(path, TEXT);
     assert_true(is_recorded(c, e.digest));
+    assert_int_equal(got.counts.from_cold, 1);
+    assert_int_equal(got.counts.from_source, 0); /* the index was made anew */
     bnt_cache_close(c);
     bnt_mock_server_stop(far);
 }

@@ -1,8 +1,8 @@
 /* A YAML file as a tree of maps, lists and texts, each with its place in the file. Only what a
  * person writes by hand: one document, no anchors, aliases, tags or merge keys, so that no small
  * file can stand for a large tree. */
-#ifndef BNT_FETCH_YAML_TREE_H
-#define BNT_FETCH_YAML_TREE_H
+#ifndef BNT_YAML_TREE_H
+#define BNT_YAML_TREE_H
 
 #include <stdbool.h>
 

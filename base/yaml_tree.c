@@ -1,6 +1,6 @@
 /* libyaml's events become nodes of one arena. The arena has room for every node and every text that
  * a file within the ceilings can have, so a refusal by the arena is a bug here. */
-#include "fetch/yaml_tree.h"
+#include "base/yaml_tree.h"
 
 #include <stdio.h>
 #include <string.h>
