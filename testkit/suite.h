@@ -36,8 +36,9 @@ enum suite_network {
 struct bnt_model;
 
 struct suite_test {
-    const char *name; /* the behaviour; unique among all suites */
-    void (*body)(void **state);
+    const char *name;           /* the behaviour; unique among all suites */
+    void (*body)(void **state); /* *state is ctx */
+    const void *ctx;            /* for one body that serves many tests */
     const char *needs; /* NULL or machine-checked needs, comma-separated: "shared", "qemu-aarch64",
                           "network"... */
     /* Its time class: 0 is 10,000; choose the smallest of 30,000, 60,000, 120,000, 300,000 and
@@ -57,6 +58,7 @@ struct suite_test {
     /* A pass may be taken from an earlier run with the same program, model, inputs and environment.
      * Only for a test that depends on nothing else: no clock, no network, no seed, no machine. */
     bool cacheable;
+    const char *reads; /* a file or folder that it may read besides; NULL: none */
     enum suite_network network;
     unsigned memory_mib; /* more of its own memory than this ends it; 0: 4096. Stated, it also
                             limits the address space that it may add (not under sanitizers) */

@@ -606,6 +606,22 @@ static enum bnt_status check_test(const struct reader *r, const struct yaml_node
     return BNT_OK;
 }
 
+/* A model or script that is named by a relative path lies beside the suite; names stay. */
+static enum bnt_status beside_suite(struct reader *r, const char *spec, const char **out)
+{
+    static const char scripted[] = "scripted:";
+    size_t prefix = strncmp(spec, scripted, sizeof scripted - 1) == 0 ? sizeof scripted - 1 : 0;
+    const char *slash = strrchr(r->suite->path, '/');
+    bool is_path = prefix > 0 || (!strstr(spec, "://") && strchr(spec, '/'));
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(
+        path, r->err, "%.*s%.*s%s", (int)prefix, spec,
+        is_path && spec[prefix] != '/' && slash ? (int)(slash - r->suite->path + 1) : 0,
+        r->suite->path, spec + prefix);
+    *out = keep(r, path, strlen(path), &st);
+    return st;
+}
+
 /* One test with the parameters of r->with and one model. */
 static enum bnt_status add_test(struct reader *r, const struct yaml_node *n,
                                 const struct user_test *defaults, const char *model)
@@ -616,8 +632,10 @@ static enum bnt_status add_test(struct reader *r, const struct yaml_node *n,
         return bad(r, n, "a file has at most 2000 tests");
     }
     t.line = n->line;
-    t.model = model;
-    enum bnt_status st = read_test_keys(r, n, &t);
+    enum bnt_status st = model ? beside_suite(r, model, &t.model) : BNT_OK;
+    if (st == BNT_OK) {
+        st = read_test_keys(r, n, &t);
+    }
     if (st == BNT_OK && !t.name) {
         return bad(r, n, "a test needs a name");
     }

@@ -242,7 +242,8 @@ int body_run(const struct body_spec *spec)
     catch_signals();
     atexit(on_exit_reached);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    const struct CMUnitTest group[] = {{child.test->name, call_body, NULL, NULL, NULL}};
+    const struct CMUnitTest group[] = {
+        {child.test->name, call_body, NULL, NULL, (void *)(uintptr_t)child.test->ctx}};
     int n_failed = cmocka_run_group_tests_name(child.test->name, group, NULL, NULL);
     restore_handlers();
     if (is_leader()) {

@@ -142,6 +142,9 @@ static void allow_project(const struct rules *r, const struct body_spec *spec)
     if (bnt_exe_dir(dir, NULL) == BNT_OK) {
         allow(r, dir, coverage ? r->handled : FS_READ);
     }
+    if (spec->test->reads) {
+        allow(r, spec->test->reads, FS_READ);
+    }
     if (suite_needs_word(spec->test->needs, "cuda")) {
         allow_cards(r);
     }

@@ -30,6 +30,7 @@
 #include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
 #include "testkit/suites/tap_write.h"
+#include "testkit/suites/user_tests.h"
 #include "testkit/suites/worker.h"
 
 #define SUITE(name) extern const struct suite suite_##name;
@@ -220,9 +221,12 @@ static enum bnt_status conclude(const struct tap_tally *t)
     return stop ? BNT_E_INTERRUPTED : t->failed ? BNT_E_FAILED : BNT_OK;
 }
 
+/* Those of the project, or of $BNT_SUITE_FILES in their place. */
+static const struct suite *const *chosen = suites;
+
 static const struct suite_test *find_test(const char *name, bool in_corpus)
 {
-    for (const struct suite *const *s = in_corpus ? corpus : suites; *s; s++) {
+    for (const struct suite *const *s = in_corpus ? corpus : chosen; *s; s++) {
         for (const struct suite_test *t = (*s)->tests; t->name; t++) {
             if (strcmp(t->name, name) == 0) {
                 return t;
@@ -253,7 +257,13 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
 {
     (void)app;
     const struct main_opts *o = parsed;
-    const struct suite *const *all = o->corpus ? corpus : suites;
+    const struct suite *const *users = NULL;
+    struct bnt_err err = {0};
+    if (user_tests_load(&users, &err) != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    chosen = users ? users : suites;
+    const struct suite *const *all = o->corpus ? corpus : chosen;
     struct tap_tally tally = {.program = program_invocation_name, .corpus = o->corpus};
     if (o->body) {
         return be_body(o);
