@@ -36,6 +36,8 @@ static const struct env_row rows[] = {
     {"BNT_API_KEY", NULL, "key for a server under test (http://...), shown as ***"},
     {"NO_COLOR", NULL, "no colour when not empty, unless --color says otherwise"},
     {"TERM", NULL, "no colour and no progress line on a \"dumb\" terminal"},
+    {"BNT_SUITE_FILES", NULL, "suites in YAML that bnt-suites runs; `bnt test FILE` sets it"},
+    {"BNT_TEST_SUBJECT", NULL, "what those suites ask; `bnt test --subject` sets it"},
     {"BNT_TEST_MODEL", NULL, "model of suites that take any; `bnt test -m` sets it"},
     {"BNT_TEST_BACKTRACE", NULL,
      "stacks of a test that hangs: by gdb (the default where it is), self or off"},

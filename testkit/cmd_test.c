@@ -5,6 +5,8 @@
 #include "base/msg.h"
 #include "testkit/cmd_test_session.h"
 #include "testkit/commands.h"
+#include "testkit/user_files.h"
+#include "testkit/user_suite.h"
 
 static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("What runs"),
@@ -47,6 +49,12 @@ static const struct bnt_opt options[] = {
      .help = "list the tests instead of running them",
      .offset = offsetof(struct test_opts, list)},
     BNT_MODEL_ARG_ROWS(struct test_opts, model),
+    {.kind = BNT_OPT_STR,
+     .long_name = "subject",
+     .arg = "SPEC",
+     .help = "what the tests of FILEs ask instead of a model: tiny:, tiny:SEED, scripted:FILE or "
+             "the address of a server",
+     .offset = offsetof(struct test_opts, subject)},
     BNT_OPT_HEAD("How"),
     {.kind = BNT_OPT_INT,
      .short_name = 'j',
@@ -165,9 +173,13 @@ static enum bnt_status collect(const struct test_opts *o, struct bnt_test_run *r
 
 static enum bnt_status check_options(const struct test_opts *o, int argc, char **argv)
 {
-    if (argc > 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt test --filter TEXT", "no operand is taken: %s",
-                            argv[0]);
+    if (argc > 0 && o->suites) {
+        return bnt_msg_fail(BNT_E_USAGE, "give one of the two",
+                            "--suites names a program, %s a suite in YAML", argv[0]);
+    }
+    if (argc == 0 && o->subject) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt test --subject SPEC FILE" USER_SUITE_ENDING,
+                            "--subject is for suites in YAML");
     }
     if (o->shard && o->last_failed) {
         return bnt_msg_fail(BNT_E_USAGE, "shards must agree, and a history is of one machine",
@@ -189,7 +201,10 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
         return status;
     }
     struct bnt_test_run run = {0};
-    status = collect(o, &run, &err);
+    status = user_files_export(argv, argc, o->subject, &err);
+    if (status == BNT_OK) {
+        status = collect(o, &run, &err);
+    }
     if (status != BNT_OK) {
         status = bnt_msg_error(&err);
     } else if (o->gdb) {
@@ -203,12 +218,14 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
     return status;
 }
 
-static const struct bnt_cmd *const subs[] = {&bnt_cmd_test_history, &bnt_cmd_test_merge,
-                                             &bnt_cmd_test_report, &bnt_cmd_test_why, NULL};
+static const struct bnt_cmd *const subs[] = {
+    &bnt_cmd_test_history, &bnt_cmd_test_lint, &bnt_cmd_test_merge,
+    &bnt_cmd_test_report,  &bnt_cmd_test_why,  NULL,
+};
 
 const struct bnt_cmd bnt_cmd_test = {
     .name = "test",
-    .synopsis = "[--tier TIER] [--filter WORDS] [-m MODEL]",
+    .synopsis = "[--tier TIER] [--filter WORDS] [-m MODEL] [FILE...]",
     .summary = "run the suites of a tier on a model, within its budget",
     .description = "Every test runs in a process of its own. A crash, a hang or a flood of output "
                    "ends that test alone and is reported "
@@ -219,6 +236,9 @@ const struct bnt_cmd bnt_cmd_test = {
                    "Suites about any model run on the one given with -m (they read "
                    "BNT_TEST_MODEL); suites against recorded answers "
                    "run on the model of the record.\n\n"
+                   "FILE is a suite in YAML, NAME" USER_SUITE_ENDING
+                   ", or a folder of them: they run in place of the suites of this program "
+                   "(docs/user-suites.md).\n\n"
                    "Exit: 0 all passed or skipped; 1 a test failed, or a quarantine expired; 4 no "
                    "test selected; 24 all passed on a mock; 25 an audit found the result cache "
                    "wrong; 27 tests were left unrun and --strict was given, or what must run does "
@@ -227,6 +247,7 @@ const struct bnt_cmd bnt_cmd_test = {
         "  bnt test --tier fast                      # the bundled model, 5 minutes at most\n"
         "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"
         "  bnt test -m my.gguf --filter any_model   # what must hold for every model\n"
+        "  bnt test prompts.bnt.yml -m my.gguf       # a suite of one's own\n"
         "  bnt test --last-failed --repeat 20        # does it fail each time?\n"
         "  bnt test --shard 2/5 --result 2.json      # one of five machines\n"
         "  bnt test merge 1.json 2.json 3.json 4.json 5.json   # and all of them",

@@ -36,10 +36,33 @@ static bool is_none(const char *given)
     return given && strcmp(given, "none") == 0;
 }
 
+/* What --subject names instead of a model; the suites program opens it. */
+static enum bnt_status choose_subject(const struct test_opts *o, struct bnt_test_run *run,
+                                      bool *mock, struct bnt_err *err)
+{
+    const char *kind = strncmp(o->subject, "tiny:", 5) == 0       ? "tiny"
+                       : strncmp(o->subject, "scripted:", 9) == 0 ? "scripted"
+                       : strstr(o->subject, "://")                ? "http"
+                                                                  : NULL;
+    if (!kind) {
+        enum bnt_status st = bnt_err_set(
+            err, BNT_E_USAGE, "--subject %.200s: no subject of a known kind", o->subject);
+        bnt_err_hint(err, "tiny:, tiny:SEED, scripted:FILE or http://HOST:PORT; a model is given "
+                          "with -m");
+        return st;
+    }
+    *mock = strcmp(kind, "http") != 0;
+    run->model = (struct bnt_model_ref){.kind = kind};
+    return bnt_path_format(run->model.path, err, "%s", o->subject);
+}
+
 /* Suites read BNT_TEST_MODEL; the path is absolute, since a test may change its folder. */
 static enum bnt_status choose_model(const struct bnt_app *app, const struct test_opts *o,
                                     struct bnt_test_run *run, bool *mock, struct bnt_err *err)
 {
+    if (o->subject) {
+        return choose_subject(o, run, mock, err);
+    }
     enum bnt_status status = bnt_model_arg_resolve(app, &o->model, &run->model, mock, err);
     if (status != BNT_OK) {
         return status;

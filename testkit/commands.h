@@ -7,7 +7,7 @@
 extern const struct bnt_cmd bnt_cmd_test;
 
 /* Below `bnt test`. */
-extern const struct bnt_cmd bnt_cmd_test_history, bnt_cmd_test_merge, bnt_cmd_test_report,
-    bnt_cmd_test_why;
+extern const struct bnt_cmd bnt_cmd_test_history, bnt_cmd_test_lint, bnt_cmd_test_merge,
+    bnt_cmd_test_report, bnt_cmd_test_why;
 
 #endif

@@ -93,7 +93,8 @@ enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err)
     snprintf(run->id, sizeof run->id, "%016llx", (unsigned long long)random);
     identity_machine(&run->machine);
     enum bnt_status status = digest_program(run, err);
-    if (status == BNT_OK && run->model.path[0] && !run->model.digest[0]) {
+    bool is_file = access(run->model.path, F_OK) == 0; /* not the address of a subject */
+    if (status == BNT_OK && is_file && !run->model.digest[0]) {
         status = bnt_digest_of_file(run->model.path, NULL, NULL, run->model.digest, &hashed, err);
     }
     return status;

@@ -1,5 +1,6 @@
 /* What a run says to people: the table, the failures, the count. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "testkit/report_writer.h"
@@ -26,6 +27,17 @@ static void write_quoted(struct report_writer *w, const char *word)
     report_printf(w, "'");
 }
 
+/* A variable that tells the suites program what to run, when it is set. */
+static void write_environment(struct report_writer *w, const char *name)
+{
+    const char *value = getenv(name);
+    if (value) {
+        report_printf(w, "%s=", name);
+        write_quoted(w, value);
+        report_printf(w, " ");
+    }
+}
+
 static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
                         const struct bnt_test *test)
 {
@@ -37,6 +49,8 @@ static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
     if (run->seed) {
         report_printf(w, "BNT_TEST_SEED=%llu ", (unsigned long long)run->seed);
     }
+    write_environment(w, "BNT_SUITE_FILES");
+    write_environment(w, "BNT_TEST_SUBJECT");
     write_quoted(w, run->program);
     report_printf(w, " --run ");
     write_quoted(w, test->name);

@@ -119,6 +119,10 @@ void suite_metric(const char *name, double value, const char *unit);
 void suite_infrastructure(const char *cause, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
 
+/* What the test needs turned out not to be there, which .needs cannot say beforehand: it is skipped
+ * for this reason, "needs: ...". */
+void suite_skip(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
 /* Run a program to its end (at most timeout_ms; 0: 60,000) with standard input closed. A program
  * that does not exit by itself fails the test. */
 struct suite_output {

@@ -22,7 +22,6 @@
         .min = NAN, .max = NAN                                                                     \
     }
 #define DEFAULT_TOKENS 32
-#define DEFAULT_TIMEOUT_MS 60000
 #define TIMEOUT_MAX_S 600
 
 struct reader {
@@ -725,7 +724,6 @@ static enum bnt_status read_root(struct reader *r, const struct yaml_node *root)
                           .needs = "",
                           .subjects = "",
                           .max_tokens = DEFAULT_TOKENS,
-                          .timeout_ms = DEFAULT_TIMEOUT_MS,
                           .sampling = bnt_sampler_defaults(),
                           .expect = {.tokens = NO_RANGE,
                                      .tokens_per_second = NO_RANGE,

@@ -78,7 +78,7 @@ struct user_test {
     const char *name;  /* a-z, 0-9 and _: suite, test and variant; unique in the file */
     const char *model; /* a subject as bnt_subject_open takes it; NULL: that of the run */
     enum bnt_test_tier tier;
-    unsigned timeout_ms;
+    unsigned timeout_ms;                 /* 0: that of every test, testkit/suite.h */
     const char *tags, *needs, *subjects; /* comma-separated; "" none, every kind of subject */
     const char *prompt;                  /* NULL: ids, or neither */
     struct user_ids ids;

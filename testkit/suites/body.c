@@ -207,6 +207,7 @@ static void call_body(void **state)
 {
     restore_handlers();
     each_open_fd(note_open);
+    support_skip_into(child.page->skip_why, sizeof child.page->skip_why);
     child.page->stage = BODY_RUNS;
     child.test->body(state);
     child.returned = true;

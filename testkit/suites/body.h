@@ -49,6 +49,7 @@ struct body_page {
     uint64_t memory_limit, memory_peak; /* address space in bytes; 0: no limit */
     char leaked_fds[200];               /* "5 -> /tmp/x, 6 -> socket:[1]", "" for none */
     char cause[16];                     /* named by suite_infrastructure */
+    char skip_why[200];                 /* named by suite_skip; "" */
     bool stopped;                       /* written by the watcher: it lay stopped at its deadline */
     char trouble[160];                  /* why the body could not be entered */
     unsigned n_traces;                  /* changed by __atomic_fetch_add */

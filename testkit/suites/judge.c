@@ -266,7 +266,8 @@ static void judge_remains(const struct judge_evidence *e, struct isolate_result 
     } else if (e->leaked_files[0]) {
         say(r, VERDICT_LEAKED_FILE, "left files outside its scratch folder: %s", e->leaked_files);
     } else if (e->page->stage == BODY_SKIPPED) {
-        say(r, VERDICT_SKIPPED_WITHIN, "the body called skip()");
+        say(r, VERDICT_SKIPPED_WITHIN, "%s",
+            e->page->skip_why[0] ? e->page->skip_why : "the body called skip()");
     } else {
         r->verdict = VERDICT_PASSED;
     }

@@ -109,6 +109,27 @@ void suite_infrastructure(const char *cause, const char *fmt, ...)
     abort(); /* fail_msg does not return, but says so to no compiler */
 }
 
+static struct {
+    char *why;
+    size_t size;
+} skip_reason;
+
+void support_skip_into(char *why, size_t size)
+{
+    skip_reason.why = why;
+    skip_reason.size = size;
+}
+
+void suite_skip(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(skip_reason.why, skip_reason.size, fmt, ap);
+    va_end(ap);
+    skip();
+    abort(); /* skip does not return, but says so to no compiler */
+}
+
 const char *suite_shared(const char *relative)
 {
     static char path[BNT_PATH_MAX];

@@ -14,6 +14,9 @@ void support_set_scratch(const char *dir);
 void support_map_model(void);
 bool support_program_in_path(const char *name);
 
+/* Where suite_skip of this process writes its reason. */
+void support_skip_into(char *why, size_t size);
+
 /* The cause that suite_infrastructure named in this process, or NULL. */
 const char *support_cause(void);
 /* True for a word that suite_infrastructure takes. */

@@ -44,23 +44,20 @@ static void run_case(void **state)
     struct bnt_err err = {0};
     struct bnt_buf report = BNT_BUF(REPORT_MAX_BYTES);
     if (c->missing[0]) {
-        print_message("%s\n", c->missing);
-        skip();
+        suite_skip("%s", c->missing);
     }
     struct bnt_subject *subject = open_subject(c);
     const char *kind = bnt_subject_describe(subject).kind;
     if (!user_test_takes(c->test, kind)) {
-        print_message("not for subjects of kind %s: %s\n", kind, c->test->subjects);
         bnt_subject_close(subject);
-        skip();
+        suite_skip("needs: a subject of kind %s", c->test->subjects);
     }
     enum bnt_status st = user_test_run(c->test, subject, &report, &err);
     bnt_subject_close(subject);
     print_message("%s", bnt_buf_view(&report));
     bnt_buf_release(&report);
     if (st == BNT_E_UNSUPPORTED) {
-        print_message("%s\n", err.msg);
-        skip();
+        suite_skip("needs: %s", err.msg);
     }
     if (st != BNT_OK) {
         fail_msg("%s", err.msg);
@@ -85,7 +82,7 @@ static void find_subject(struct user_case *c, const char *spec)
     } else if (cache_resolve_model(NULL, spec, &ref, &err) == BNT_OK) {
         (void)bnt_path_format(c->spec, NULL, "%s", ref.path);
     } else {
-        snprintf(c->missing, sizeof c->missing, "needs the model %.60s: %.160s", spec, err.msg);
+        snprintf(c->missing, sizeof c->missing, "needs: the model %.60s (%.160s)", spec, err.msg);
     }
 }
 
