@@ -74,10 +74,11 @@ SRC_testkit := $(wildcard testkit/*.c)
 SRC_suites  := $(wildcard testkit/suites/*.c)
 SRC_ci      := $(wildcard ci/*.c)
 SRC_fuzz    := $(wildcard engine/fuzz/*.c)
+SRC_examples := $(wildcard docs/examples/*.c)
 
 # bnt-suites alone links cmocka; it has its own main in testkit/suites/.
 SRC_lib := $(SRC_base) $(SRC_cache) $(SRC_fetch) $(SRC_engine) $(SRC_mock) $(SRC_testkit)
-SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_suites) $(SRC_fuzz)
+SRC_all := bnt.c $(SRC_lib) $(SRC_ci) $(SRC_suites) $(SRC_fuzz) $(SRC_examples)
 
 # A line per file instead of its command; nothing under `make -s`.
 SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
@@ -88,8 +89,11 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help FORCE
-all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so ## build bnt and bnt-suites into build/<config>/
+.PHONY: all examples help FORCE
+all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so examples ## build bnt, bnt-suites and the examples into build/<config>/
+
+EXAMPLES := $(patsubst docs/examples/%.c,$(B)/examples/%,$(SRC_examples))
+examples: $(EXAMPLES) ## build docs/examples/*.c into build/<config>/examples/
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +105,14 @@ $(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
 # Threads get a second stack for signal handlers (testkit/suites/thread_stack.c).
 $(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
 	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_create -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+
+# An example takes from the archive only what it calls; the archive is thin: a list of the objects.
+$(B)/libbnt.a: $(call obj,$(SRC_lib)) $(B)/links
+	$(call show,AR)rm -f $@ && $(AR) rcsT $@ $(filter %.o,$^)
+
+$(EXAMPLES): $(B)/examples/%: $(B)/docs/examples/%.o $(B)/libbnt.a
+	@mkdir -p $(@D)
+	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ALL)
 
 # Preloaded by a test: without the flags of sanitizers, which are for programs.
 $(B)/no_locks.so: testkit/preload/no_locks.c $(B)/flags

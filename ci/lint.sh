@@ -53,6 +53,7 @@ allowed_folders() {
     mock) echo base engine mock ;;
     testkit) echo base cache fetch engine mock testkit ;;
     ci) echo base cache fetch engine mock testkit ci ;;
+    docs) echo base cache fetch engine mock testkit ;;
     esac
 }
 
