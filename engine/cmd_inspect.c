@@ -13,7 +13,7 @@
 
 struct inspect_opts {
     struct bnt_model_arg model;
-    bool tensors, metadata, json;
+    bool tensors, metadata, json, sarif;
 };
 
 static const struct bnt_opt options[] = {
@@ -25,6 +25,9 @@ static const struct bnt_opt options[] = {
      offsetof(struct inspect_opts, metadata), NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "json", NULL, "one JSON value with everything",
      offsetof(struct inspect_opts, json), NULL, 0, 0, NULL},
+    {BNT_OPT_FLAG, 0, "sarif", NULL,
+     "instead: a SARIF 2.1.0 log with what is wrong, for code scanning",
+     offsetof(struct inspect_opts, sarif), NULL, 0, 0, NULL},
     BNT_OPT_END,
 };
 
@@ -350,7 +353,9 @@ static enum bnt_status inspect(struct bnt_app *app, const struct inspect_opts *o
     if (st == BNT_OK) {
         st = gguf_open(ref.path, GGUF_MODE_AUTO, &g, err);
     }
-    if (st == BNT_OK) {
+    if (st == BNT_OK && o->sarif) {
+        st = inspect_print_sarif(ref.path, &(struct bnt_err){0}, err);
+    } else if (st == BNT_OK) {
         struct inspect in;
         inspect_gather(g, &ref, &in);
         st = o->json ? inspect_print_json(&in, o->metadata, err) : print_human(&in, o, err);
@@ -369,13 +374,18 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     struct bnt_err err = {0};
     bool mock = false;
     enum bnt_status st = take_operand(&model, argc, argv, &err);
-    if (st == BNT_OK) {
+    if (st == BNT_OK && o->json && o->sarif) {
+        bnt_err_hint(&err, "give one of the two");
+        st = bnt_err_set(&err, BNT_E_USAGE, "--json and --sarif do not go together");
+    } else if (st == BNT_OK) {
         st = inspect(app, o, &model, &mock, &err);
     }
     if (st == BNT_OK) {
         return bnt_model_arg_exit(st, mock);
     }
-    if (o->json) {
+    if (o->sarif && st != BNT_E_USAGE) {
+        inspect_print_sarif(model.name ? model.name : "", &err, &(struct bnt_err){0});
+    } else if (o->json) {
         inspect_print_error_json(&err);
     }
     return bnt_msg_error(&err);
@@ -393,7 +403,8 @@ const struct bnt_cmd bnt_cmd_inspect = {
         "unsupported-type, corrupt, dimensions...), place and name. With --json the refusal is "
         "{\"error\": {\"class\", \"status\", \"recoverable\", \"message\", \"hint\"}}, and the "
         "exit code "
-        "is the status.",
+        "is the status. With --sarif it is a result whose rule is the class and whose region is "
+        "the byte, where one is known; a sound file has no results.",
     .examples = "  bnt inspect model.gguf               # a summary\n"
                 "  bnt inspect --tensors model.gguf     # and every tensor\n"
                 "  bnt inspect --json --metadata NAME   # everything, for a program",

@@ -59,4 +59,9 @@ enum bnt_status inspect_print_json(const struct inspect *in, bool full_arrays, s
 /* {"error": {...}} on standard output. */
 void inspect_print_error_json(const struct bnt_err *error);
 
+/* A SARIF log on standard output: of a defect of the file, of another error, or (error unset) of a
+ * sound file. */
+enum bnt_status inspect_print_sarif(const char *path, const struct bnt_err *error,
+                                    struct bnt_err *err);
+
 #endif

@@ -320,6 +320,46 @@ static void every_refusal_is_json_with_its_class(void **state)
     assert_true(refused > 40);
 }
 
+/* The fields that SARIF 2.1.0 requires, and the place. */
+static void every_refusal_is_a_sarif_result(void **state)
+{
+    (void)state;
+    unsigned placed = 0;
+    for (const struct gguf_case *c = gguf_cases; c->name; c++) {
+        const struct gguf_fault_info *info = gguf_fault_info((int)c->fault);
+        struct gguf_bytes g;
+        char path[BNT_PATH_MAX];
+        gb_init(&g, false);
+        c->build(&g);
+        write_case(path, c->name, &g);
+        gb_release(&g);
+        const char *const args[] = {"--sarif", path, NULL};
+        json_t *root = inspect_json(args, info->status * (c->fault != GGUF_FAULT_NONE));
+        json_t *run = json_array_get(json_object_get(root, "runs"), 0);
+        json_t *driver = at(run, "tool", "driver");
+        json_t *results = json_object_get(run, "results");
+        json_t *result = json_array_get(results, 0);
+        assert_string_equal(json_string_value(json_object_get(root, "version")), "2.1.0");
+        assert_string_equal(json_string_value(json_object_get(driver, "name")), "bnt");
+        assert_int_equal(json_array_size(json_object_get(driver, "rules")), GGUF_N_FAULTS - 1);
+        assert_int_equal(json_array_size(results), c->fault != GGUF_FAULT_NONE);
+        if (result) {
+            json_int_t index = json_integer_value(json_object_get(result, "ruleIndex"));
+            json_t *rule = json_array_get(json_object_get(driver, "rules"), (size_t)index);
+            json_t *location = json_array_get(json_object_get(result, "locations"), 0);
+            json_t *place = json_object_get(location, "physicalLocation");
+            assert_string_equal(json_string_value(json_object_get(rule, "id")), info->name);
+            assert_string_equal(json_string_value(json_object_get(result, "ruleId")), info->name);
+            assert_non_null(strstr(json_string_value(at(result, "message", "text")), c->says));
+            assert_non_null(json_string_value(at(place, "artifactLocation", "uri")));
+            placed +=
+                json_is_integer(json_object_get(json_object_get(place, "region"), "byteOffset"));
+        }
+        json_decref(root);
+    }
+    assert_true(placed > 10);
+}
+
 static void absent_files_and_two_models_are_refused(void **state)
 {
     (void)state;
@@ -366,10 +406,11 @@ static const struct suite_test tests[] = {
      .body = text_of_the_file_cannot_drive_the_terminal},
     {.name = "inspect_every_refusal_is_json_with_its_class",
      .body = every_refusal_is_json_with_its_class},
+    {.name = "inspect_every_refusal_is_a_sarif_result", .body = every_refusal_is_a_sarif_result},
     {.name = "inspect_absent_files_and_two_models_are_refused",
      .body = absent_files_and_two_models_are_refused},
     {.name = "inspect_a_mock_is_shown_only_when_allowed",
      .body = a_mock_is_shown_only_when_allowed},
     {0},
 };
-const struct suite suite_inspect = {"inspect", tests, "inspect_weights"};
+const struct suite suite_inspect = {"inspect", tests, "inspect_weights sarif_place"};
