@@ -168,6 +168,12 @@ deps: ## install the packages for build and tests (ci/deps.sh --list shows them)
 
 # ---- checks -----------------------------------------------------------------------------------------------------------
 
+.PHONY: ci-local
+ci-local: ## run the steps of the workflows here, offline, with GitHub's files faked
+	@ci/deps.sh build test
+	@$(SUBMAKE) all
+	@ci/local.sh $(B)
+
 .PHONY: check check-asan check-ubsan check-tsan check-faults lint format format-check coverage
 check: check-asan check-ubsan check-tsan ## run all suites under each sanitizer
 

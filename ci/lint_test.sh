@@ -159,6 +159,16 @@ sed -i '/permissions/,+1d' "$tree/.github/workflows/ci.yml"
 plant workflows "no permissions" 'no permissions'
 echo '      - run: gcc -o x x.c' >>"$tree/.github/workflows/ci.yml"
 plant workflows "a command of its own" 'make and bnt only'
+echo '        continue-on-error: true' >>"$tree/.github/workflows/ci.yml"
+plant workflows "a failure that is passed over" 'no continue-on-error'
+echo '          restore-keys: bnt-' >>"$tree/.github/workflows/ci.yml"
+plant workflows "the cache of something else" 'no restore-keys'
+echo '      - run: ci/good.sh ${{ github.head_ref }}' >>"$tree/.github/workflows/ci.yml"
+plant workflows "a value put into a command" 'give a step its values by env'
+echo 'permissions: write-all' >>"$tree/.github/workflows/ci.yml"
+plant workflows "all permissions" 'name the permissions'
+mkdir -p "$tree/.github/actions/one" && echo '    - uses: actions/cache@v4' >"$tree/.github/actions/one/action.yml"
+plant workflows "an action within an action" 'pinned by its commit'
 
 printf '#ifndef A_H\n#define A_H\nsize_t base_one(size_t n);\n#endif\n' >"$tree/base/one.h"
 plant headers "a header that needs another" 'does not compile alone as c11'

@@ -1,0 +1,95 @@
+#!/bin/sh
+# The steps of the workflows that are more than one command; `make ci-local` runs them without GitHub.
+#
+#     ci/job.sh key                 output "key" of the step: the key of the models' cache
+#     ci/job.sh models              fetch the models; trouble with a download is annotated as "infrastructure"
+#     ci/job.sh plan TIER           output "matrix" of the step: the shards of the tier
+#     ci/job.sh test TIER           run a tier, then summary, annotations and page
+#     ci/job.sh shard TIER I/N      run one shard, its result to build/results/
+#     ci/job.sh merge               make one run of the results in build/results/, and report it
+#     ci/job.sh slower EXIT         open or update one issue when EXIT is 17, a performance regression
+#     ci/job.sh package             the installed tree as build/bnt-ARCH.tar.gz with its digest
+#     ci/job.sh publish TAG         a release of what package made
+#
+# BUILD is the build folder (build/release), BNT_CI_FILTER restricts the tests. The exit code is that of bnt.
+set -eu
+
+build=${BUILD:-build/release}
+results=${BNT_CI_RESULTS:-build/results}
+bnt=$build/bnt
+models=ci/models
+
+# Where there is no GitHub, the summary goes to a file all the same.
+summary=${GITHUB_STEP_SUMMARY:-build/summary.md}
+
+report() { # result file: its summary, annotations and page; what fails here does not hide the run
+    "$bnt" ci summary "$1" --out "$summary"
+    "$bnt" ci annotate "$1"
+}
+
+run_tests() { # result file, options...
+    result=$1
+    shift
+    mkdir -p "$(dirname "$result")"
+    status=0
+    "$bnt" test ${BNT_CI_FILTER:+--filter "$BNT_CI_FILTER"} --result "$result" --html "${result%.json}.html" "$@" ||
+        status=$?
+    [ -z "${GITHUB_OUTPUT:-}" ] || echo "exit=$status" >>"$GITHUB_OUTPUT"
+    if [ -f "$result" ]; then
+        report "$result"
+    else
+        "$bnt" ci outcome "$status" --annotate "the tests"
+    fi
+    return "$status"
+}
+
+# One issue for all regressions: found by its label, commented on while it is open.
+slower() { # exit code
+    if [ "$1" -ne 17 ]; then
+        echo "no regression: exit $1 is $("$bnt" ci outcome "$1")"
+        return 0
+    fi
+    text="bnt was found slower in run ${GITHUB_RUN_ID:-unknown} of ${GITHUB_SHA:-unknown}."
+    number=$(gh issue list --label performance --state open --limit 1 --json number --jq '.[0].number // empty')
+    if [ -n "$number" ]; then
+        gh issue comment "$number" --body "$text"
+    else
+        gh issue create --title "Performance regression" --label performance --body "$text"
+    fi
+}
+
+package() {
+    rm -rf build/package
+    make -s install DESTDIR="$(pwd)/build/package" PREFIX=/usr
+    tar -C build/package -czf "build/bnt-$(uname -m).tar.gz" .
+    (cd build && sha256sum "bnt-$(uname -m).tar.gz" >"bnt-$(uname -m).tar.gz.sha256")
+}
+
+step=${1:-}
+[ $# -eq 0 ] || shift
+case $step in
+key) "$bnt" ci key --lock $models/bnt.lock ${GITHUB_OUTPUT:+--output key} ;;
+models)
+    status=0
+    bnt_path=$(realpath "$bnt")
+    (cd $models && "$bnt_path" fetch) || status=$?
+    "$bnt" ci outcome "$status" --annotate "the models"
+    exit "$status"
+    ;;
+plan) "$bnt" ci plan --tier "$1" ${BNT_CI_FILTER:+--filter "$BNT_CI_FILTER"} ${GITHUB_OUTPUT:+--output matrix} ;;
+test) run_tests "$results/$1.json" --tier "$1" ;;
+shard) run_tests "$results/$(echo "$2" | tr / -).json" --tier "$1" --shard "$2" ;;
+merge)
+    status=0
+    "$bnt" test merge "$results"/*-*.json --result build/merged.json --html build/merged.html || status=$?
+    [ ! -f build/merged.json ] || report build/merged.json
+    exit "$status"
+    ;;
+slower) slower "$1" ;;
+package) package ;;
+publish) gh release create "$1" --generate-notes build/bnt-*.tar.gz build/bnt-*.sha256 ;;
+*)
+    sed -n 's/^# \{0,1\}//; 2,14p' "$0" >&2
+    exit 2
+    ;;
+esac
