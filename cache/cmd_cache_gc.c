@@ -10,8 +10,6 @@
 #include "cache/cmd_cache_impl.h"
 #include "cache/digest_list.h"
 
-#define LOCK_FILE "bnt.lock"
-
 /* ---- rm, pin, unpin ---- */
 
 enum bnt_status cmd_cache_open_for_names(int argc, struct bnt_cache **cache)
@@ -195,7 +193,8 @@ static const struct bnt_opt gc_options[] = {
     {.kind = BNT_OPT_STR,
      .long_name = "lock",
      .arg = "FILE",
-     .help = "digests that this file names stay [" LOCK_FILE " of this folder, if there is one]",
+     .help = "digests that this file names stay [" CMD_CACHE_LOCK_FILE
+             " of this folder, if there is one]",
      .offset = offsetof(struct gc_cmd_opts, lock)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "dry-run",
@@ -219,9 +218,22 @@ static enum bnt_status parse_age(const char *option, const char *text, int64_t *
     return bnt_msg_error(&err);
 }
 
-static bool is_listed(void *ctx, const char *digest)
+bool cmd_cache_is_listed(void *ctx, const char *digest)
 {
     return digest_list_has(ctx, digest);
+}
+
+enum bnt_status cmd_cache_read_lock(const char *option, struct digest_list *listed,
+                                    struct bnt_err *err)
+{
+    const char *lock = option                                   ? option
+                       : access(CMD_CACHE_LOCK_FILE, F_OK) == 0 ? CMD_CACHE_LOCK_FILE
+                                                                : NULL;
+    enum bnt_status st = lock ? digest_list_read(listed, lock, err) : BNT_OK;
+    if (st == BNT_OK) {
+        digest_list_sort(listed);
+    }
+    return st;
 }
 
 static uint64_t bytes_kept(const struct bnt_cache_gc_report *r)
@@ -296,11 +308,12 @@ static enum bnt_status gc_prepare(const struct bnt_app *app, const struct gc_cmd
                                   struct bnt_cache_gc_opts *gc, struct digest_list *listed)
 {
     struct bnt_err err = {0};
-    const char *lock = o->lock ? o->lock : access(LOCK_FILE, F_OK) == 0 ? LOCK_FILE : NULL;
     *gc = (struct bnt_cache_gc_opts){.max_bytes = o->max_size,
                                      .min_free_bytes = o->min_free,
                                      .keep_latest = (uint64_t)o->keep_latest,
-                                     .dry_run = o->dry_run};
+                                     .dry_run = o->dry_run,
+                                     .keep = cmd_cache_is_listed,
+                                     .ctx = listed};
     if (parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK ||
         parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK ||
         parse_age("--cold-after", o->cold_after, &gc->cold_after_s) != BNT_OK) {
@@ -309,15 +322,7 @@ static enum bnt_status gc_prepare(const struct bnt_app *app, const struct gc_cmd
     if (gc->cold_after_s && cmd_cache_cold_place(app, o->cold, &gc->cold) != BNT_OK) {
         return BNT_E_USAGE;
     }
-    if (lock && digest_list_read(listed, lock, &err) != BNT_OK) {
-        return bnt_msg_error(&err);
-    }
-    if (lock) {
-        digest_list_sort(listed);
-        gc->keep = is_listed;
-        gc->ctx = listed;
-    }
-    return BNT_OK;
+    return cmd_cache_read_lock(o->lock, listed, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, char **argv)

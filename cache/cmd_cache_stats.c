@@ -11,19 +11,34 @@
 #include "cache/cmd_cache_impl.h"
 #include "cache/digest_list.h"
 
-#define LOCK_FILE "bnt.lock"
-
 /* ---- stats ---- */
 
 struct stats_opts {
-    bool json;
+    bool advise;
+    struct cmd_cache_advise_opts advice;
 };
 
 static const struct bnt_opt stats_options[] = {
     {.kind = BNT_OPT_FLAG,
+     .long_name = "advise",
+     .help = "for each model, the cheapest tier for its use, and what to run",
+     .offset = offsetof(struct stats_opts, advise)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "prices",
+     .arg = "FILE",
+     .help = "with --advise: what space, transfers and processors cost, YAML or JSON; no price has "
+             "a default",
+     .offset = offsetof(struct stats_opts, advice.prices)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "lock",
+     .arg = "FILE",
+     .help = "with --advise: digests that this file names stay [" CMD_CACHE_LOCK_FILE
+             " of this folder, if there is one]",
+     .offset = offsetof(struct stats_opts, advice.lock)},
+    {.kind = BNT_OPT_FLAG,
      .long_name = "json",
      .help = "one JSON value on standard output",
-     .offset = offsetof(struct stats_opts, json)},
+     .offset = offsetof(struct stats_opts, advice.json)},
     BNT_OPT_END,
 };
 
@@ -70,8 +85,15 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
     struct bnt_cache *cache = NULL;
     struct stats s = {0};
     if (argc > 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache stats [--json]",
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache stats [--advise] [--json]",
                             "unexpected operand: %s", argv[0]);
+    }
+    if (!o->advise && (o->advice.prices || o->advice.lock)) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache stats --advise --prices FILE",
+                            "--prices and --lock say something to --advise alone");
+    }
+    if (o->advise) {
+        return cmd_cache_advise(&o->advice);
     }
     enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
     if (st == BNT_OK) {
@@ -102,9 +124,9 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
         {"free_bytes", "free on the disk", s.free_bytes, true},
         {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
     };
-    json_t *object = o->json ? json_object() : NULL;
+    json_t *object = o->advice.json ? json_object() : NULL;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (o->json) {
+        if (o->advice.json) {
             (void)json_object_set_new(object, rows[i].key, json_integer((json_int_t)rows[i].value));
         } else if (rows[i].bytes) {
             printf("%-22s  %12.1f MB\n", rows[i].words, (double)rows[i].value / 1e6);
@@ -112,13 +134,20 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
             printf("%-22s  %12" PRIu64 "\n", rows[i].words, rows[i].value);
         }
     }
-    return o->json ? cmd_cache_print_json(object) : BNT_OK;
+    return o->advice.json ? cmd_cache_print_json(object) : BNT_OK;
 }
 
 const struct bnt_cmd cmd_cache_stats = {
     .name = "stats",
-    .synopsis = "[--json]",
-    .summary = "the cache in numbers",
+    .synopsis = "[--advise [--prices FILE]] [--json]",
+    .summary = "the cache in numbers, and where each model is cheapest",
+    .description = "With --advise: a line per model with its use (hours in which it was looked up, "
+                   "per\n30 days), what a month costs in each tier, the cheapest tier and the "
+                   "command that\ngets there. What is pinned, in use or named by the lock file "
+                   "stays, and nothing is\nsaid of what was counted for less than 7 days. Without "
+                   "--prices only use and bytes\ncount. docs/cache.md has the price file.",
+    .examples = "  bnt cache stats\n"
+                "  bnt cache stats --advise --prices prices.yml",
     .opts = stats_options,
     .opts_size = sizeof(struct stats_opts),
     .run = run_stats,
@@ -134,7 +163,7 @@ static const struct bnt_opt key_options[] = {
     {.kind = BNT_OPT_STR,
      .long_name = "lock",
      .arg = "FILE",
-     .help = "the file that names the digests [" LOCK_FILE "]",
+     .help = "the file that names the digests [" CMD_CACHE_LOCK_FILE "]",
      .offset = offsetof(struct key_opts, lock)},
     BNT_OPT_END,
 };
@@ -146,12 +175,13 @@ static enum bnt_status key_digests(const struct key_opts *o, int argc, char **ar
     struct bnt_cache *cache = NULL;
     struct bnt_cache_entry e;
     if (argc == 0) {
-        enum bnt_status st = digest_list_read(list, o->lock ? o->lock : LOCK_FILE, err);
+        enum bnt_status st = digest_list_read(list, o->lock ? o->lock : CMD_CACHE_LOCK_FILE, err);
         if (st == BNT_E_NOT_FOUND) {
             bnt_err_hint(err, "give the lock file with --lock, or names: bnt cache key NAME...");
         }
         if (st == BNT_OK && list->n == 0) {
-            st = bnt_err_set(err, BNT_E_FILE, "%s names no digest", o->lock ? o->lock : LOCK_FILE);
+            st = bnt_err_set(err, BNT_E_FILE, "%s names no digest",
+                             o->lock ? o->lock : CMD_CACHE_LOCK_FILE);
         }
         return st;
     }

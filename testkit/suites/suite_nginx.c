@@ -12,9 +12,10 @@
 #include "testkit/suites/server_fixture.h"
 #include "testkit/suites/transfer_fixture.h"
 
-enum { MODEL_BYTES = 20 << 20, N_PORTS = 5 };
-/* What the ports are: plain, slow, the same in a folder of its own, with TLS, empty. */
-enum { PLAIN, SLOW, MIRROR, TLS, EMPTY };
+enum { MODEL_BYTES = 20 << 20, N_PORTS = 6 };
+/* What the ports are: plain, slow, the same in a folder of its own, with TLS, empty, one that takes
+ * files. */
+enum { PLAIN, SLOW, MIRROR, TLS, EMPTY, DAV };
 
 struct nginx {
     struct server server;
@@ -79,8 +80,11 @@ static void write_config(const struct nginx *n, bool tls)
              "server { listen 127.0.0.1:%d; root www; }\n"
              "server { listen 127.0.0.1:%d; root www; limit_rate 4m; }\n"
              "server { listen 127.0.0.1:%d; root mirror; }\n"
-             "server { listen 127.0.0.1:%d; root empty; }\n%s}\n",
-             n->port + PLAIN, n->port + SLOW, n->port + MIRROR, n->port + EMPTY, secure);
+             "server { listen 127.0.0.1:%d; root empty; }\n"
+             "server { listen 127.0.0.1:%d; root far; dav_methods PUT; create_full_put_path on;\n"
+             "client_max_body_size 0; }\n%s}\n",
+             n->port + PLAIN, n->port + SLOW, n->port + MIRROR, n->port + EMPTY, n->port + DAV,
+             secure);
     fixture_write(fixture_path(path, "nginx.conf"), text);
 }
 
@@ -96,7 +100,7 @@ static void start(struct nginx *n, bool tls)
     n->port = server_free_ports(N_PORTS);
     n->bytes = transfer_bytes(MODEL_BYTES, 11);
     transfer_digest(n->bytes, MODEL_BYTES, n->digest);
-    RUN("mkdir", "www", "mirror", "empty", "www/packed");
+    RUN("mkdir", "www", "mirror", "empty", "far", "www/packed");
     put("www/m.gguf", n->bytes, MODEL_BYTES);
     put("mirror/m.gguf", n->bytes, MODEL_BYTES);
     write_config(n, tls);
@@ -288,6 +292,28 @@ static void proxy_of_the_environment_is_used(void **state)
     assert_true(answers(&n, PLAIN, 206, NULL) >= 2);
 }
 
+/* The cold tier needs no more than PUT and GET. */
+static void model_goes_to_webdav_and_comes_back(void **state)
+{
+    (void)state;
+    struct nginx n;
+    struct bnt_fetch_result r;
+    struct bnt_err err;
+    char far[BNT_PATH_MAX], name[128];
+    start(&n, false);
+    const struct bnt_fetch_opts o = {.name = "m", .sha256 = n.digest};
+    assert_int_equal(server_fetch(url(&n, PLAIN, "/m.gguf"), &o, &r, NULL, &err), BNT_OK);
+    snprintf(name, sizeof name, "far/v1/blobs/sha256/%s", n.digest);
+    fixture_path(far, name);
+    RUN(suite_bnt(), "cache", "push", "--move", "--cold", url(&n, DAV, ""), "m");
+    assert_int_equal(access(r.path, F_OK), -1);
+    assert_int_equal(access(far, F_OK), 0);
+    RUN(suite_bnt(), "cache", "pull", "m");
+    transfer_assert_blob(&r, n.bytes, MODEL_BYTES);
+    server_stop(&n.server);
+    assert_int_equal(answers(&n, DAV, 201, NULL), 1);
+}
+
 #define NGINX_TEST(text, function)                                                                 \
     {                                                                                              \
         .name = text, .body = function, .needs = "nginx, openssl", .tier = SUITE_INTEGRATION,      \
@@ -304,6 +330,7 @@ static const struct suite_test tests[] = {
     NGINX_TEST("nginx_mirrors_share_the_file_and_stand_in_for_each_other",
                mirrors_share_the_file_and_stand_in_for_each_other),
     NGINX_TEST("nginx_body_in_an_encoding_is_refused", body_in_an_encoding_is_refused),
+    NGINX_TEST("nginx_model_goes_to_webdav_and_comes_back", model_goes_to_webdav_and_comes_back),
     NGINX_TEST("nginx_proxy_of_the_environment_is_used", proxy_of_the_environment_is_used),
     {0},
 };
