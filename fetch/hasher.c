@@ -57,7 +57,8 @@ static enum bnt_status hash_block(struct hasher *h, int fd, size_t n, uint64_t a
 
 static bool has_work(const struct hasher *h)
 {
-    uint64_t left = h->end - h->hashed;
+    /* A file that was taken away while the thread hashed has its end before what is hashed. */
+    uint64_t left = h->end > h->hashed ? h->end - h->hashed : 0;
     return h->failed.status == BNT_OK && left > 0 && (left >= BLOCK_BYTES || h->hurry);
 }
 
