@@ -25,17 +25,16 @@ void html_plot_budget(struct report_writer *w, const struct bnt_test_run *run)
     all = all > 0 ? all : 1;
     double at_budget = budget / all * WIDTH;
     report_printf(w,
-                  "<h2>Time: %.1f of %.0f s</h2>\n<div class=\"wide\"><svg class=\"plot\" "
-                  "viewBox=\"0 0 %d 44\" role=\"img\" "
-                  "aria-label=\"%.1f s of a budget of %.0f s\">\n<rect class=\"back\" width=\"%d\" "
-                  "height=\"20\"/>\n<rect class=\"%s\" width=\"%.1f\" height=\"20\"/>\n",
+                  "<h2>Time: %.1f of %.0f s</h2>\n<svg viewBox=\"0 0 %d 26\" role=\"img\" "
+                  "aria-label=\"%.1f s of a budget of %.0f s\">\n<rect class=\"back\" "
+                  "width=\"%d\" height=\"20\"/>\n<rect class=\"%s\" width=\"%.1f\" "
+                  "height=\"20\"/>\n",
                   used, budget, WIDTH, used, budget, WIDTH,
                   used > budget ? "f-quarantined" : "f-cached", used / all * WIDTH);
     report_printf(w,
-                  "<line class=\"tick\" x1=\"%.1f\" x2=\"%.1f\" y1=\"0\" y2=\"26\"/>\n<text "
-                  "x=\"%.1f\" y=\"37\" text-anchor=\"end\">budget, then %.0f s of grace</text>\n"
-                  "</svg></div>\n",
-                  at_budget, at_budget, at_budget, grace);
+                  "<line class=\"tick\" x1=\"%.1f\" x2=\"%.1f\" y1=\"0\" y2=\"26\"/>\n</svg>\n"
+                  "<p class=\"quiet\">The line is the budget; after it %.0f s of grace.</p>\n",
+                  at_budget, at_budget, grace);
 }
 
 /* ---- workers ---- */
