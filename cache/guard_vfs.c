@@ -33,7 +33,7 @@ struct guard_file {
     sqlite3_file base;
     bool holds;                /* counts in `held` */
     char name[NAME_MAX_BYTES]; /* "": no database, or nothing is known of it */
-    max_align_t real[];        /* the default VFS's file */
+    sqlite3_int64 real[]; /* the default VFS's file; SQLite aligns files to 8 bytes, not to more */
 };
 
 static sqlite3_vfs *real_vfs;
