@@ -160,11 +160,13 @@ static enum bnt_status look_at_blob(struct bnt_cache *c, struct bnt_cache_gc_row
     if (st == BNT_OK) {
         st = lease_claim(path, &state, &fd, err);
     }
+    if (!row->warm && row->stored > 0 && !o->dry_run && state == LEASE_FREE) {
+        /* What a death between two tiers has left. The claim lasts until it is gone, or a demotion
+         * could drop the hot file meanwhile, and both would be lost. */
+        tier_drop(c->dir, row->entry.digest);
+    }
     if (fd >= 0) {
         close(fd);
-    }
-    if (!row->warm && row->stored > 0 && !o->dry_run && state == LEASE_FREE) {
-        tier_drop(c->dir, row->entry.digest); /* what a death between two tiers has left */
     }
     row->verdict = row->entry.pinned && !BNT_FAULT(gc_pinned) ? BNT_GC_KEPT_PINNED
                    : state == LEASE_TAKEN                     ? BNT_GC_KEPT_LEASED
