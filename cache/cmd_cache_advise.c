@@ -101,7 +101,7 @@ enum bnt_status cmd_cache_advise(const struct cmd_cache_advise_opts *o)
 {
     struct bnt_err err = {0};
     struct digest_list listed = {0};
-    struct advise_prices prices;
+    struct advise_prices prices = {.currency = ""};
     struct advise_report report = {0};
     struct bnt_cache *cache = NULL;
     const struct advise_opts opts = {
