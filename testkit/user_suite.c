@@ -89,7 +89,7 @@ static enum bnt_status read_map(struct reader *r, const struct yaml_node *n, con
 {
     const char *names[MAX_KEYS + 1] = {NULL};
     size_t n_keys = 0;
-    for (; keys[n_keys].name && n_keys < MAX_KEYS; n_keys++) {
+    for (; n_keys < MAX_KEYS && keys[n_keys].name; n_keys++) {
         names[n_keys] = keys[n_keys].name;
     }
     enum bnt_status st = n->kind == TREE_MAP ? BNT_OK : bad(r, n, "must be a map");

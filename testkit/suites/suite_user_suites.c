@@ -135,7 +135,7 @@ static enum bnt_status run_on_script(const char *prompt, const char *expect, str
 {
     char text[1024], path[BNT_PATH_MAX];
     struct user_suite s;
-    struct bnt_subject *subject;
+    struct bnt_subject *subject = NULL;
     struct bnt_err err = {0};
     fixture_write(fixture_path(path, "answers.json"), script);
     snprintf(text, sizeof text, "tests: [{name: a, prompt: %s, expect: %s}]\n", prompt, expect);
