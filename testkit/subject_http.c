@@ -51,7 +51,7 @@ static void clean_words(const struct http_subject *s, const json_t *answer, char
     const char *words = words_of(answer);
     size_t n = 0;
     if (words && (s->key[0] == '\0' || !strstr(words, s->key))) {
-        for (; words[n] && n < WORDS_MAX - 1; n++) {
+        for (; n < WORDS_MAX - 1 && words[n]; n++) {
             out[n] = iscntrl((unsigned char)words[n]) ? ' ' : words[n];
         }
         n = words[n] ? bnt_utf8_valid(out, n) : n;
