@@ -2,7 +2,8 @@
 # Run the tests of a build folder.
 #
 #     ci/test.sh BUILD             the fast tier, by `bnt test`
-#     ci/test.sh --suites BUILD    all suites in one process, by bnt-suites (what the sanitizers watch)
+#     ci/test.sh --suites BUILD    the same by bnt-suites (what the sanitizers watch)
+#     ci/test.sh --integration BUILD   what the integration tier adds, without the suites of --servers
 #     ci/test.sh --servers BUILD   the suites against servers of others, none of which may be skipped
 #
 # The last line is "N passed, N failed, N skipped"; the exit status is 0 only when nothing failed.
@@ -34,11 +35,15 @@ run_suites() { # how many may be skipped, filters...
 case ${1:-} in
 --suites)
     build=$2
-    run_suites any
+    run_suites any --tier fast
     ;;
 --servers)
     build=$2
     run_suites 0 registry/ swift/ nginx/
+    ;;
+--integration)
+    build=$2
+    "$build/bnt" test --tier integration --filter 'tier:integration !suite:registry !suite:swift !suite:nginx'
     ;;
 *)
     build=$1

@@ -49,6 +49,7 @@ static const struct suite *const corpus[] = {&suite_corpus, &suite_corpus_ends, 
 
 struct main_opts {
     bool list, corpus, worker, faults, fail_fast;
+    const char *tier;
     const char *run, *body, *place, *places;
     int64_t page;
 };
@@ -57,6 +58,13 @@ static const struct bnt_opt options[] = {
     {BNT_OPT_FLAG, 0, "list", NULL,
      "list tests: name, suite, tier, timeout in ms, needs and KEY=VALUE, separated by tabs",
      offsetof(struct main_opts, list), NULL, 0, 0, NULL},
+    {.kind = BNT_OPT_STR,
+     .long_name = "tier",
+     .arg = "TIER",
+     .help = "only tests of this tier and of those before it",
+     .offset = offsetof(struct main_opts, tier),
+     .def = "full",
+     .choices = "fast|integration|full"},
     {BNT_OPT_FLAG, 0, "fail-fast", NULL, "stop after the first failure",
      offsetof(struct main_opts, fail_fast), NULL, 0, 0, NULL},
     {BNT_OPT_FLAG, 0, "faults", NULL,
@@ -128,6 +136,15 @@ static void catch_signals(void)
 static const char *tier_name(enum suite_tier tier)
 {
     return tier == SUITE_FAST ? "fast" : tier == SUITE_INTEGRATION ? "integration" : "full";
+}
+
+static enum suite_tier tier_of(const char *name)
+{
+    enum suite_tier tier = SUITE_FAST;
+    while (tier < SUITE_FULL && strcmp(tier_name(tier), name) != 0) {
+        tier++;
+    }
+    return tier;
 }
 
 /* A filter is part of "suite/name"; a test is selected when any filter matches, or there is none.
@@ -274,6 +291,7 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
     if (o->worker) {
         return serve_runner(&tally);
     }
+    enum suite_tier most = tier_of(o->tier);
     unsigned n_selected = 0;
     bool stopped = false;
     enum bnt_status status = check_names(all);
@@ -283,7 +301,7 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
     }
     for (const struct suite *const *s = all; status == BNT_OK && *s && !stop && !stopped; s++) {
         for (const struct suite_test *t = (*s)->tests; t->name && !stop && !stopped; t++) {
-            if (!selected(*s, t, o->run, argc, argv)) {
+            if (t->tier > most || !selected(*s, t, o->run, argc, argv)) {
                 continue;
             }
             n_selected++;
