@@ -192,11 +192,17 @@ static enum bnt_status stat_hot(struct bnt_cache *c, const char *digest, bool *f
         return st;
     }
     st = tier_stat(c->dir, digest, &warm, &stored, err);
-    if (st == BNT_OK && warm) {
-        st = tier_promote(c, digest, err);
-        if (st == BNT_OK) {
-            st = store_stat(c->dir, digest, found, size, err);
-        }
+    if (st != BNT_OK || !warm) {
+        return st;
+    }
+    struct bnt_err why = {0};
+    st = tier_promote(c, digest, &why);
+    if (st == BNT_OK ||
+        st == BNT_E_NOT_FOUND) { /* gone meanwhile, or another one has made it hot */
+        return store_stat(c->dir, digest, found, size, err);
+    }
+    if (err && err->status == BNT_OK) {
+        *err = why;
     }
     return st;
 }

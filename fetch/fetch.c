@@ -164,6 +164,21 @@ static enum bnt_status take_blob(struct fetch *f, struct bnt_err *err)
     return st;
 }
 
+/* The same for a blob that was seen a moment ago: when it has been removed since, there is no hit.
+ */
+static enum bnt_status take_if_there(struct fetch *f, struct bnt_err *err)
+{
+    struct bnt_err why = {0};
+    enum bnt_status st = take_blob(f, &why);
+    if (st == BNT_E_NOT_FOUND) {
+        return BNT_OK;
+    }
+    if (st != BNT_OK && err && err->status == BNT_OK) {
+        *err = why;
+    }
+    return st;
+}
+
 /* The source has what it had. */
 static enum bnt_status take_known(struct fetch *f, struct bnt_err *err)
 {
@@ -235,7 +250,7 @@ static enum bnt_status try_cache(struct fetch *f, struct bnt_err *err)
     if (st == BNT_OK && other && !f->opts->move_name && !f->opts->nameless) {
         return name_taken(&row, err);
     }
-    return st == BNT_OK && have ? take_blob(f, err) : st;
+    return st == BNT_OK && have ? take_if_there(f, err) : st;
 }
 
 /* ---- bytes ---- */
@@ -596,8 +611,8 @@ static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
     if (st != BNT_OK || !have) {
         return st;
     }
-    st = take_blob(f, err);
-    if (st == BNT_OK) {
+    st = take_if_there(f, err);
+    if (st == BNT_OK && f->result->hit) {
         note_asked(f, "");
     }
     return st;
