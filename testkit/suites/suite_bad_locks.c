@@ -51,8 +51,7 @@ static struct bnt_mock_server *serve(struct bnt_mock_route routes[MODELS + 1])
     }
     struct bnt_mock_server *s = transfer_server(routes);
     for (size_t m = 0; m < MODELS; m++) {
-        snprintf(models[m].url, sizeof models[m].url, "%s%s", bnt_mock_server_url(s),
-                 models[m].path);
+        snprintf(models[m].url, sizeof models[m].url, "%s/m%zu", bnt_mock_server_url(s), m);
     }
     return s;
 }
