@@ -121,7 +121,15 @@ static bool release_build(const char *arg)
     return strcmp(BNT_CONFIG, "release") == 0;
 }
 
+static bool no_tsan(const char *arg)
+{
+    (void)arg;
+    return strcmp(BNT_CONFIG, "tsan") != 0;
+}
+
 static const struct need needs_table[] = {
+    {"no-tsan", no_tsan, NULL,
+     "ThreadSanitizer delays signals, and knows no threads of a forked child"},
     {"release-build", release_build, NULL, "this is a " BNT_CONFIG " build"},
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},

@@ -419,6 +419,7 @@ static void kills_keep_what_came(void **state)
 static const struct suite_test tests[] = {
     {.name = "fetch_kill_some_steps_survive_a_kill",
      .body = some_steps_survive_a_kill,
+     .needs = "no-tsan",
      .timeout_ms = 60000},
     {.name = "fetch_kill_some_steps_survive_a_failing_disk",
      .body = some_steps_survive_a_failing_disk,
@@ -428,6 +429,7 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {.name = "fetch_kill_every_step_survives_a_kill",
      .body = every_step_survives_a_kill,
+     .needs = "no-tsan",
      .timeout_ms = 300000,
      .tier = SUITE_INTEGRATION},
     {.name = "fetch_kill_every_step_survives_a_failing_disk",

@@ -19,6 +19,7 @@ struct user_case {
 
 static struct {
     const struct suite *list[MAX_SUITES + 1];
+    struct user_suite *files[MAX_SUITES]; /* whose texts and tests the list is made of */
     size_t n;
 } loaded;
 
@@ -136,6 +137,7 @@ static enum bnt_status load_file(const char *path, struct bnt_err *err)
     }
     if (st == BNT_OK) {
         *suite = (struct suite){file->name, tests, ""};
+        loaded.files[loaded.n] = file;
         loaded.list[loaded.n++] = suite;
         return BNT_OK;
     }
