@@ -28,107 +28,41 @@ static V_INLINE __mmask16 first_lanes(size_t n)
     return (__mmask16)((1u << n) - 1);
 }
 
-static V_INLINE vf v_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-static V_INLINE vf v_set1(float x)
-{
-    return _mm512_set1_ps(x);
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return _mm512_add_ps(a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return _mm512_sub_ps(a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return _mm512_mul_ps(a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return _mm512_div_ps(a, b);
-}
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return _mm512_max_ps(a, b);
-}
+static V_INLINE vf v_zero(void) { return _mm512_setzero_ps(); }
+static V_INLINE vf v_set1(float x) { return _mm512_set1_ps(x); }
+static V_INLINE vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static V_INLINE vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static V_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static V_INLINE vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static V_INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 /* The instruction returns its second operand when either is a NaN. */
-static V_INLINE vf v_relu(vf a)
-{
-    return _mm512_max_ps(_mm512_setzero_ps(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return _mm512_castps_si512(a);
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return _mm512_castsi512_ps(a);
-}
+static V_INLINE vf v_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
+static V_INLINE vi v_bits(vf a) { return _mm512_castps_si512(a); }
+static V_INLINE vf v_from_bits(vi a) { return _mm512_castsi512_ps(a); }
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
 }
 
-static V_INLINE vi vi_zero(void)
-{
-    return _mm512_setzero_si512();
-}
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return _mm512_set1_epi32(x);
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return _mm512_add_epi32(a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return _mm512_sub_epi32(a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return _mm512_and_si512(a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return _mm512_max_epi32(a, b);
-}
-static V_INLINE vi vi_half(vi a)
-{
-    return _mm512_srai_epi32(a, 1);
-}
-static V_INLINE vi vi_exponent(vi a)
-{
-    return _mm512_slli_epi32(a, 23);
-}
-static V_INLINE int32_t vi_hmax(vi a)
-{
-    return _mm512_reduce_max_epi32(a);
-}
-static V_INLINE int32_t vi_hsum(vi a)
-{
-    return _mm512_reduce_add_epi32(a);
-}
+static V_INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
+static V_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static V_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static V_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static V_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static V_INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static V_INLINE vi vi_half(vi a) { return _mm512_srai_epi32(a, 1); }
+static V_INLINE vi vi_exponent(vi a) { return _mm512_slli_epi32(a, 23); }
+static V_INLINE int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
+static V_INLINE int32_t vi_hsum(vi a) { return _mm512_reduce_add_epi32(a); }
 
 static V_INLINE void vi_store_i8(int8_t *p, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
 }
 
-static V_INLINE vf v_load(const float *p)
-{
-    return _mm512_loadu_ps(p);
-}
-static V_INLINE void v_store(float *p, vf a)
-{
-    _mm512_storeu_ps(p, a);
-}
+static V_INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static V_INLINE void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 
 static V_INLINE vf v_load_n(const float *p, size_t n)
 {
@@ -180,18 +114,9 @@ static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
     _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(a));
 }
 
-static V_INLINE vf v_swap_pairs(vf a)
-{
-    return _mm512_permute_ps(a, 0xb1);
-}
-static V_INLINE vf v_even_lanes(vf a)
-{
-    return _mm512_moveldup_ps(a);
-}
-static V_INLINE vf v_odd_lanes(vf a)
-{
-    return _mm512_movehdup_ps(a);
-}
+static V_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
+static V_INLINE vf v_even_lanes(vf a) { return _mm512_moveldup_ps(a); }
+static V_INLINE vf v_odd_lanes(vf a) { return _mm512_movehdup_ps(a); }
 
 static V_INLINE float v_hsum(vf a)
 {

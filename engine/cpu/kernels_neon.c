@@ -34,47 +34,17 @@ typedef struct {
 #define FOUR1(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
 #define SAME(type, value) ((type){{(value), (value), (value), (value)}})
 
-static V_INLINE vf v_set1(float x)
-{
-    return SAME(vf, vdupq_n_f32(x));
-}
-static V_INLINE vf v_zero(void)
-{
-    return v_set1(0.0f);
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return FOUR(vf, vaddq_f32, a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return FOUR(vf, vsubq_f32, a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return FOUR(vf, vmulq_f32, a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return FOUR(vf, vdivq_f32, a, b);
-}
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return FOUR(vf, vmaxq_f32, a, b);
-}
+static V_INLINE vf v_set1(float x) { return SAME(vf, vdupq_n_f32(x)); }
+static V_INLINE vf v_zero(void) { return v_set1(0.0f); }
+static V_INLINE vf v_add(vf a, vf b) { return FOUR(vf, vaddq_f32, a, b); }
+static V_INLINE vf v_sub(vf a, vf b) { return FOUR(vf, vsubq_f32, a, b); }
+static V_INLINE vf v_mul(vf a, vf b) { return FOUR(vf, vmulq_f32, a, b); }
+static V_INLINE vf v_div(vf a, vf b) { return FOUR(vf, vdivq_f32, a, b); }
+static V_INLINE vf v_max(vf a, vf b) { return FOUR(vf, vmaxq_f32, a, b); }
 /* fmax keeps a NaN. */
-static V_INLINE vf v_relu(vf a)
-{
-    return v_max(v_zero(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return FOUR1(vi, vreinterpretq_s32_f32, a);
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return FOUR1(vf, vreinterpretq_f32_s32, a);
-}
+static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
+static V_INLINE vi v_bits(vf a) { return FOUR1(vi, vreinterpretq_s32_f32, a); }
+static V_INLINE vf v_from_bits(vi a) { return FOUR1(vf, vreinterpretq_f32_s32, a); }
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
@@ -85,30 +55,12 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
     return out;
 }
 
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return SAME(vi, vdupq_n_s32(x));
-}
-static V_INLINE vi vi_zero(void)
-{
-    return vi_set1(0);
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return FOUR(vi, vaddq_s32, a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return FOUR(vi, vsubq_s32, a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return FOUR(vi, vandq_s32, a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return FOUR(vi, vmaxq_s32, a, b);
-}
+static V_INLINE vi vi_set1(int32_t x) { return SAME(vi, vdupq_n_s32(x)); }
+static V_INLINE vi vi_zero(void) { return vi_set1(0); }
+static V_INLINE vi vi_add(vi a, vi b) { return FOUR(vi, vaddq_s32, a, b); }
+static V_INLINE vi vi_sub(vi a, vi b) { return FOUR(vi, vsubq_s32, a, b); }
+static V_INLINE vi vi_and(vi a, vi b) { return FOUR(vi, vandq_s32, a, b); }
+static V_INLINE vi vi_max(vi a, vi b) { return FOUR(vi, vmaxq_s32, a, b); }
 
 static V_INLINE vi vi_half(vi a)
 {
@@ -211,18 +163,9 @@ static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
     memcpy(p, all, n * sizeof(*p));
 }
 
-static V_INLINE vf v_swap_pairs(vf a)
-{
-    return FOUR1(vf, vrev64q_f32, a);
-}
-static V_INLINE vf v_even_lanes(vf a)
-{
-    return FOUR(vf, vtrn1q_f32, a, a);
-}
-static V_INLINE vf v_odd_lanes(vf a)
-{
-    return FOUR(vf, vtrn2q_f32, a, a);
-}
+static V_INLINE vf v_swap_pairs(vf a) { return FOUR1(vf, vrev64q_f32, a); }
+static V_INLINE vf v_even_lanes(vf a) { return FOUR(vf, vtrn1q_f32, a, a); }
+static V_INLINE vf v_odd_lanes(vf a) { return FOUR(vf, vtrn2q_f32, a, a); }
 
 /* Lanes 8 and 4 apart folded. */
 static V_INLINE float32x4_t fold84(vf a)
