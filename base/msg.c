@@ -83,8 +83,14 @@ static void print_words(const char *word, const char *color, const char *hint, c
 
 enum bnt_status bnt_msg_error(const struct bnt_err *err)
 {
-    print_words("error", RED, err->hint, "%s", err->msg);
-    return err->status == BNT_OK ? BNT_E_INTERNAL : err->status;
+    const enum bnt_status st = err->status == BNT_OK ? BNT_E_INTERNAL : err->status;
+    if (err->msg[0]) {
+        print_words("error", RED, err->hint, "%s", err->msg);
+    } else { /* whoever failed did not say why; the meaning of its status is better than nothing */
+        print_words("error", RED, "this is a defect of bnt: please report the command line",
+                    "%s, and no reason was given", bnt_status_meaning(st));
+    }
+    return st;
 }
 
 enum bnt_status bnt_msg_fail(enum bnt_status status, const char *hint, const char *fmt, ...)

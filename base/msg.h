@@ -16,7 +16,7 @@ void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color);
 enum bnt_msg_level bnt_msg_level(void);
 
 /* "error: <msg>" and, if there is one, "  hint: <hint>". Returns the status, which is the exit
- * code. */
+ * code: INTERNAL when err holds no error. Without a message the meaning of the status is shown. */
 enum bnt_status bnt_msg_error(const struct bnt_err *err);
 /* "error: ..." for what a command finds itself. Returns status. */
 enum bnt_status bnt_msg_fail(enum bnt_status status, const char *hint, const char *fmt, ...)

@@ -20,6 +20,8 @@
 #include "cache/tier.h"
 #include "cache/tree.h"
 
+enum { VERIFY_TRIES = 3 }; /* each but the first needs a move between tiers meanwhile */
+
 /* Counts and lists what store_walk finds. */
 struct adoption {
     struct cache_index *index;
@@ -528,10 +530,17 @@ static enum bnt_status note_verified(struct bnt_cache *c, struct bnt_cache_entry
     return index_set_verified(c->index, entry->digest, entry->verified_s, err);
 }
 
-enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
-                                 bnt_digest_progress_fn *progress, void *ctx,
-                                 enum bnt_cache_health *health, struct bnt_err *err)
+/* What of an entry is looked at, and who is told how far that is. */
+struct verification {
+    struct bnt_cache_entry *entry;
+    bnt_digest_progress_fn *progress;
+    void *ctx;
+};
+
+static enum bnt_status verify_once(struct bnt_cache *c, const struct verification *v,
+                                   enum bnt_cache_health *health, struct bnt_err *err)
 {
+    struct bnt_cache_entry *entry = v->entry;
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
     bool in_store = false, warm = false, same = false, is_cold = false;
     struct bnt_cache_cold far;
@@ -556,7 +565,7 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
         st = store_blob_path(c->dir, entry->digest, path, err);
     }
     if (st == BNT_OK) {
-        st = bnt_sha256_file(path, progress, ctx, hex, err);
+        st = bnt_sha256_file(path, v->progress, v->ctx, hex, err);
     }
     if (st != BNT_OK) {
         return st;
@@ -568,4 +577,22 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
         st = note_verified(c, entry, err);
     }
     return st;
+}
+
+enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *entry,
+                                 bnt_digest_progress_fn *progress, void *ctx,
+                                 enum bnt_cache_health *health, struct bnt_err *err)
+{
+    const struct verification v = {entry, progress, ctx};
+    enum bnt_status st = BNT_E_NOT_FOUND;
+    /* A file that goes between look and reading has moved to the other tier, or was removed. */
+    for (int i = 0; st == BNT_E_NOT_FOUND && i < VERIFY_TRIES; i++) {
+        struct bnt_err why = {0};
+        st = verify_once(c, &v, health, &why);
+        if (st != BNT_OK && st != BNT_E_NOT_FOUND) {
+            return bnt_err_copy(err, &why);
+        }
+    }
+    *health = st == BNT_OK ? *health : BNT_CACHE_MISSING;
+    return BNT_OK;
 }

@@ -73,13 +73,14 @@ enum bnt_status tier_check(const char *dir, const char *digest, bool *same, stru
 {
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
     *same = false;
-    enum bnt_status st = tier_warm_path(dir, digest, path, err);
+    struct bnt_err why = {0};
+    enum bnt_status st = tier_warm_path(dir, digest, path, &why);
     if (st == BNT_OK) {
-        st = warm_file_read(path, -1, hex, NULL);
+        st = warm_file_read(path, -1, hex, &why);
         *same = st == BNT_OK && strcmp(hex, digest) == 0;
-        st = st == BNT_E_FILE ? BNT_OK : st; /* a damaged frame is a finding */
     }
-    return st;
+    /* A damaged frame is a finding. */
+    return st == BNT_OK || st == BNT_E_FILE ? BNT_OK : bnt_err_copy(err, &why);
 }
 
 enum bnt_status tier_salvage(struct bnt_cache *c, const char *digest, int *fd, struct bnt_err *err)
@@ -88,21 +89,23 @@ enum bnt_status tier_salvage(struct bnt_cache *c, const char *digest, int *fd, s
     bool found = false;
     uint64_t stored = 0;
     struct bnt_cache_temp temp;
+    struct bnt_err why = {0};
     *fd = -1;
     enum bnt_status st = tier_stat(c->dir, digest, &found, &stored, err);
     if (st != BNT_OK || !found) {
         return st;
     }
-    st = tier_warm_path(c->dir, digest, path, err);
+    st = tier_warm_path(c->dir, digest, path, &why);
     if (st == BNT_OK) {
-        st = bnt_cache_temp_open(c, &temp, err);
+        st = bnt_cache_temp_open(c, &temp, &why);
     }
     if (st == BNT_OK) {
-        st = warm_file_salvage(path, temp.fd, err);
+        st = warm_file_salvage(path, temp.fd, &why);
         *fd = st == BNT_OK ? fcntl(temp.fd, F_DUPFD_CLOEXEC, 0) : -1;
         bnt_cache_temp_release(&temp); /* the name goes, the bytes stay with *fd */
     }
-    return st == BNT_E_FILE ? BNT_OK : st; /* not even a seek table: nothing to be had */
+    /* Not even a seek table: nothing to be had. */
+    return st == BNT_OK || st == BNT_E_FILE ? BNT_OK : bnt_err_copy(err, &why);
 }
 
 enum bnt_status bnt_cache_tier(struct bnt_cache *c, const char *digest, bool *warm,

@@ -502,7 +502,10 @@ static enum bnt_status read_member(void *ctx, size_t item, struct bnt_err *err)
     enum bnt_status st =
         x.z && x.filtered ? BNT_OK : bnt_err_nomem(err, "a frame", frame_filter_bound(FRAME_BYTES));
     pthread_mutex_lock(&r->lock);
-    r->st = r->st == BNT_OK ? st : r->st;
+    if (st != BNT_OK && r->st == BNT_OK) {
+        r->st = st;
+        r->err = *err;
+    }
     while (r->st == BNT_OK && r->hashed < r->w->n) {
         do_step(r, &x);
     }

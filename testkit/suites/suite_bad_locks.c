@@ -76,23 +76,34 @@ static void make_locks_lie(void)
     assert_int_equal(setenv("ASAN_OPTIONS", options, 1), 0);
 }
 
+/* The words of a run at the top of its log, so that a failed one can be repeated. */
+static void log_words(int out, const char *const *argv)
+{
+    for (size_t i = 0; argv[i]; i++) {
+        dprintf(out, "%s%s", argv[i], argv[i + 1] ? " " : "\n");
+    }
+}
+
 /* Run bnt with these words, its output into a file of the worker; the exit code. */
 static int run_bnt(const char *const *words, const char *log)
 {
+    int status = 0, out = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    const char *argv[ROUND_WORDS + 2] = {"bnt"};
+    for (size_t i = 0; words[i] && i < ROUND_WORDS; i++) {
+        argv[i + 1] = words[i];
+    }
+    log_words(out, argv);
     pid_t pid = fork();
     if (pid == 0) {
-        const char *argv[ROUND_WORDS + 2] = {"bnt"};
-        for (size_t i = 0; words[i] && i < ROUND_WORDS; i++) {
-            argv[i + 1] = words[i];
-        }
-        int out = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         (void)dup2(out, 1);
         (void)dup2(out, 2);
         execv(suite_bnt(), (char *const *)(uintptr_t)argv);
         _exit(127);
     }
-    int status = 0;
-    return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    int code = waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    dprintf(out, "exit %d, wait status %d\n", code, status);
+    close(out);
+    return code;
 }
 
 /* What a worker may do, and which exit codes are no failure: a model may just have been removed by

@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/msg.h"
 #include "base/opt.h"
 #include "base/sysinfo.h"
 
@@ -129,6 +131,38 @@ static void err_converts_errno_once(void **state)
     }
     assert_string_equal(bnt_status_meaning(BNT_E_NO_TESTS), "no tests selected");
     assert_string_equal(bnt_status_meaning(99), "unknown status");
+}
+
+/* What a command says of an error, and its exit code. */
+static int say(const struct bnt_err *err, char *text, size_t size)
+{
+    int ends[2], before = dup(STDERR_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    (void)dup2(ends[1], STDERR_FILENO);
+    int code = (int)bnt_msg_error(err);
+    (void)dup2(before, STDERR_FILENO);
+    close(before);
+    close(ends[1]);
+    ssize_t n = read(ends[0], text, size - 1);
+    text[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+    return code;
+}
+
+static void err_without_a_message_says_its_meaning(void **state)
+{
+    (void)state;
+    char text[500];
+    struct bnt_err err = {.status = BNT_E_NO_SPACE};
+    assert_int_equal(say(&err, text, sizeof text), BNT_E_NO_SPACE);
+    assert_non_null(strstr(text, bnt_status_meaning(BNT_E_NO_SPACE)));
+    assert_non_null(strstr(text, "no reason was given"));
+    err = (struct bnt_err){0};
+    assert_int_equal(say(&err, text, sizeof text), BNT_E_INTERNAL);
+    assert_non_null(strstr(text, bnt_status_meaning(BNT_E_INTERNAL)));
+    bnt_err_set(&err, BNT_E_FAILED, "a reason");
+    assert_int_equal(say(&err, text, sizeof text), BNT_E_FAILED);
+    assert_string_equal(text, "error: a reason\n");
 }
 
 /* ---- options ---- */
@@ -454,6 +488,8 @@ static const struct suite_test tests[] = {
     {.name = "base_err_keeps_the_first", .body = err_keeps_the_first_and_gathers_context},
     {.name = "base_err_text_is_cut_never_overrun", .body = err_text_is_cut_never_overrun},
     {.name = "base_err_converts_errno_once", .body = err_converts_errno_once},
+    {.name = "base_err_without_a_message_says_its_meaning",
+     .body = err_without_a_message_says_its_meaning},
     {.name = "base_opt_reads_every_form", .body = opt_reads_every_form},
     {.name = "base_opt_fills_defaults_lists_and_sizes", .body = opt_fills_defaults_lists_and_sizes},
     {.name = "base_opt_after_double_dash_is_an_operand",

@@ -398,6 +398,19 @@ static void collection_compresses_and_removes_what_is_compressed(void **state)
     free(bytes);
 }
 
+/* Another process may remove a copy between the look at it and its reading. */
+static void copy_that_is_gone_is_told(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX], digest[BNT_SHA256_HEX];
+    bool same = true;
+    struct bnt_err err = {0};
+    assert_int_equal(bnt_sha256_text("gone", 4, digest, NULL), BNT_OK);
+    assert_int_equal(tier_check(fixture_path(dir, "c"), digest, &same, &err), BNT_E_NOT_FOUND);
+    assert_false(same);
+    assert_non_null(strstr(err.msg, digest));
+}
+
 static void command_compresses_and_path_expands(void **state)
 {
     (void)state;
@@ -450,6 +463,7 @@ static const struct suite_test tests[] = {
     {.name = "cache_tier_collection_compresses_and_removes_what_is_compressed",
      .body = collection_compresses_and_removes_what_is_compressed,
      .timeout_ms = 30000},
+    {.name = "cache_tier_copy_that_is_gone_is_told", .body = copy_that_is_gone_is_told},
     {.name = "cache_tier_command_compresses_and_path_expands",
      .body = command_compresses_and_path_expands,
      .timeout_ms = 30000},
