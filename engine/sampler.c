@@ -16,15 +16,10 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/rng.h"
 #include "engine/cpu/fmath.h"
 
 #define MAX_PENALTY_WINDOW (1 << 20) /* ids */
-
-/* xoshiro256** 1.0 (D. Blackman, S. Vigna, "Scrambled linear pseudorandom number generators",
- * 2021), its state filled by splitmix64 as the authors advise. */
-struct rng {
-    uint64_t s[4];
-};
 
 struct candidate {
     int32_t id;
@@ -36,48 +31,13 @@ struct candidate {
 struct bnt_sampler {
     struct bnt_sampler_params p;
     int32_t n_vocab;
-    struct rng rng;
+    struct bnt_rng rng;
     struct candidate *cand; /* n_vocab; NULL when greedy */
     uint32_t *count;        /* n_vocab; NULL without penalties, and so are the next three */
     int32_t *distinct, *place;
     int32_t *ring; /* penalty_last_n; NULL when the window is everything */
     size_t n_distinct, ring_n, ring_at;
 };
-
-static uint64_t rotl(uint64_t x, int k)
-{
-    return (x << k) | (x >> (64 - k));
-}
-
-static void rng_seed(struct rng *r, uint64_t seed)
-{
-    for (int i = 0; i < 4; i++) {
-        seed += 0x9e3779b97f4a7c15u;
-        uint64_t z = seed;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        r->s[i] = z ^ (z >> 31);
-    }
-}
-
-static uint64_t rng_next(struct rng *r)
-{
-    uint64_t result = rotl(r->s[1] * 5, 7) * 9;
-    uint64_t t = r->s[1] << 17;
-    r->s[2] ^= r->s[0];
-    r->s[3] ^= r->s[1];
-    r->s[1] ^= r->s[2];
-    r->s[0] ^= r->s[3];
-    r->s[2] ^= t;
-    r->s[3] = rotl(r->s[3], 45);
-    return result;
-}
-
-/* Uniform in [0, 1): the upper 53 bits. */
-static double rng_unit(struct rng *r)
-{
-    return (double)(rng_next(r) >> 11) * 0x1.0p-53;
-}
 
 /* A logit that can be chosen at all. */
 static bool usable(float logit)
@@ -311,7 +271,7 @@ static size_t keep_min_p(struct candidate *c, size_t n, double min_p)
 static int32_t draw(struct bnt_sampler *s, size_t n)
 {
     softmax(s->cand, n, s->p.temperature);
-    double u = rng_unit(&s->rng), sum = 0;
+    double u = bnt_rng_unit(&s->rng), sum = 0;
     size_t last =
         0; /* rounding may leave the sum just below u: then the last that is possible at all */
     for (size_t i = 0; i < n; i++) {
@@ -466,7 +426,7 @@ enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vo
     s->p = *p;
     s->p.top_k = p->top_k > n_vocab ? n_vocab : p->top_k;
     s->n_vocab = n_vocab;
-    rng_seed(&s->rng, BNT_FAULT(seed) ? 0 : p->seed);
+    bnt_rng_seed(&s->rng, BNT_FAULT(seed) ? 0 : p->seed);
     if (!allocate(s)) {
         bnt_sampler_free(s);
         return bnt_err_nomem(err, "sampler",
