@@ -1,0 +1,95 @@
+/* Measuring a model: how long prompts of given lengths and single tokens take, how much memory and
+ * energy. A library: it prints nothing and judges nothing.
+ *
+ *     struct bench_plan plan = {.path = path, .lengths = {10, 512}, .n_lengths = 2,
+ *                               .n_decode = 128, .n_warmups = 1, .n_reps = 5};
+ *     struct bench_result r = {0};
+ *     bench_run(&plan, &r, &err);
+ *     ... r.decode.token_ms.at[0 .. r.decode.token_ms.n - 1] ...
+ *     bench_release(&r);
+ *
+ * What is measured: a repetition evaluates a prompt of every length, then one of the first length
+ * and n_decode single tokens after it, each the likeliest one (argmax included, end tokens
+ * ignored). Repetitions are the outer loop, so that a machine that changes its speed changes all
+ * figures alike. The text is fixed, so the work is the same in every run of every build. */
+#ifndef BNT_BENCH_H
+#define BNT_BENCH_H
+
+#include <stdint.h>
+
+#include "engine/bandwidth.h"
+#include "engine/bnt_infer.h"
+#include "engine/energy.h"
+
+enum {
+    BENCH_LENGTHS_MAX = 16,
+    BENCH_LENGTH_MAX = 1 << 20, /* ids of a prompt */
+    BENCH_DECODE_MAX = 1 << 16,
+    BENCH_REPS_MAX = 10000
+};
+
+struct bench_plan {
+    const char *path; /* of the GGUF */
+    uint32_t lengths[BENCH_LENGTHS_MAX];
+    size_t n_lengths;   /* at least 1 */
+    uint32_t n_decode;  /* 0: prompts alone */
+    uint32_t n_warmups; /* repetitions before those that count */
+    uint32_t n_reps;    /* at least 1 */
+    /* n_ctx 0: just enough. */
+    struct bnt_session_options session;
+    const char *i2s_layout;
+    uint64_t memory_limit;   /* of the model, bytes; 0: none but the machine's */
+    bool no_bandwidth;       /* leave the probe out: it reads a buffer of up to 160 MB */
+    const char *energy_root; /* NULL: ENERGY_ROOT */
+    bnt_warn_fn *warn;
+    /* After each step; steps are repetitions, warm-ups included. May be NULL. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx; /* of both */
+};
+
+/* Values in the order in which they were measured. */
+struct bench_series {
+    double *at;
+    size_t n;
+};
+
+struct bench_prompt {
+    uint32_t n_ids;
+    struct bench_series first_ms; /* n_reps: from the start of eval to the first new token */
+    double joules;                /* of all repetitions; NaN: no figure */
+};
+
+struct bench_decode {
+    uint32_t n_before, n_ids;     /* positions before the first token; tokens of a repetition */
+    struct bench_series run_ms;   /* n_reps: all tokens of one repetition */
+    struct bench_series token_ms; /* n_reps * n_ids */
+    double joules;                /* of all repetitions; NaN: no figure */
+};
+
+struct bench_result {
+    double open_ms, pack_ms, session_ms, self_test_ms; /* open_ms without pack_ms */
+    struct bench_prompt prompts[BENCH_LENGTHS_MAX];
+    size_t n_prompts;
+    struct bench_decode decode;
+    uint64_t peak_bytes; /* of the process, before the probe of bandwidth */
+    uint64_t session_bytes, kv_bytes;
+    /* That one token reads: weights, and keys and values at the middle of the decoded ones. */
+    uint64_t weight_bytes_per_token, kv_bytes_per_token;
+    bool has_bandwidth;
+    struct bandwidth bandwidth; /* probed in this process, after the rest */
+    char no_energy[200];        /* why there is no figure of energy; "" with figures */
+    /* Facts of what ran. */
+    char arch[64], name[128], weights[32], kernel[32], kernel_note[256];
+    uint64_t n_params, file_bytes;
+    uint32_t n_ctx, n_batch;
+    int n_threads;
+    bool streamed;
+};
+
+/* r: zeroed; release it whatever comes back. Errors: those of bnt_model_open and bnt_session_new;
+ * USAGE for a plan out of its bounds; INFERENCE; INTERRUPTED. */
+enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
+                          struct bnt_err *err);
+void bench_release(struct bench_result *r);
+
+#endif

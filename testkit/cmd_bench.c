@@ -1,0 +1,178 @@
+/* `bnt bench`: how fast a model runs here, and in how much memory. The command is the testkit's
+ * because it also compares programs; what is measured is engine/bench.h's. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/msg.h"
+#include "engine/file_facts.h"
+#include "testkit/cmd_bench_impl.h"
+#include "testkit/commands.h"
+
+#define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
+    {                                                                                              \
+        .kind = BNT_OPT_##kind_, .short_name = short_, .long_name = long_, .arg = arg_,            \
+        .help = help_, .offset = offsetof(struct bench_opts, member), __VA_ARGS__                  \
+    }
+
+static const struct bnt_opt options[] = {
+    BNT_OPT_HEAD("What is measured"),
+    BNT_MODEL_ARG_ROWS(struct bench_opts, model),
+    ROW(STR, 0, "prompt-lengths", "N,N...",
+        "prompts of so many tokens; single tokens are measured after one of the first length",
+        prompt_lengths, .def = "10,50,100,200,512"),
+    ROW(INT, 'n', "decode", "N", "single tokens of one repetition; 0: prompts alone", decode,
+        .def = "128", .min = 0, .max = BENCH_DECODE_MAX),
+    ROW(INT, 'r', "repetitions", "N", "how often all of it is measured", repetitions, .def = "5",
+        .min = 1, .max = BENCH_REPS_MAX),
+    ROW(INT, 'w', "warmup", "N", "repetitions before those that count", warmup, .def = "1",
+        .min = 0, .max = BENCH_REPS_MAX),
+    ROW(FLAG, 0, "no-bandwidth", NULL,
+        "leave out the probe of the memory's speed, which takes a third of a second", no_bandwidth,
+        .def = NULL),
+    BNT_OPT_HEAD("Engine"),
+    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
+        .min = 0, .max = BNT_MAX_THREADS),
+    ROW(INT, 0, "batch", "N", "tokens of a prompt that are evaluated together; 0: 128", batch,
+        .def = "0", .min = 0, .max = 65536),
+    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
+    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
+        .choices = "f16|f32"),
+    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights", i2s_layout, .def = "auto",
+        .choices = "auto|128/32|64/16|4-rows"),
+    ROW(SIZE, 0, "memory-limit", "SIZE",
+        "stay below this much memory; default: what the machine or cgroup allows", memory_limit,
+        .def = NULL),
+    BNT_OPT_HEAD("Output"),
+    ROW(FLAG, 0, "json", NULL, "one JSON object with every measured time", json, .def = NULL),
+    BNT_OPT_END,
+};
+
+static enum bnt_status parse_lengths(const char *list, struct bench_plan *plan, struct bnt_err *err)
+{
+    const char *at = list;
+    do {
+        char *end;
+        errno = 0;
+        unsigned long n = strtoul(at, &end, 10);
+        if (*at < '0' || *at > '9' || errno != 0 || n == 0 || n > BENCH_LENGTH_MAX ||
+            (*end != ',' && *end != '\0')) {
+            return bnt_err_set(err, BNT_E_USAGE,
+                               "--prompt-lengths %s: must be numbers from 1 to %d with commas "
+                               "between them",
+                               list, BENCH_LENGTH_MAX);
+        }
+        if (plan->n_lengths == BENCH_LENGTHS_MAX) {
+            return bnt_err_set(err, BNT_E_USAGE, "--prompt-lengths %s: more than %d lengths", list,
+                               BENCH_LENGTHS_MAX);
+        }
+        plan->lengths[plan->n_lengths++] = (uint32_t)n;
+        at = *end == ',' ? end + 1 : end;
+    } while (*at != '\0' || at[-1] == ',');
+    return BNT_OK;
+}
+
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)total;
+    bnt_progress_update(ctx, done);
+}
+
+static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opts *o,
+                               struct bench_plan *plan, struct bnt_err *err)
+{
+    plan->n_decode = (uint32_t)o->decode;
+    plan->n_warmups = (uint32_t)o->warmup;
+    plan->n_reps = (uint32_t)o->repetitions;
+    plan->i2s_layout = o->i2s_layout;
+    plan->memory_limit = o->memory_limit;
+    /* The probe reads a large buffer: not below a limit that somebody set. */
+    plan->no_bandwidth = o->no_bandwidth || o->memory_limit > 0;
+    plan->session = (struct bnt_session_options){
+        .n_batch = (uint32_t)o->batch,
+        .n_threads = (int)o->threads,
+        .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
+        .kernel = o->kernel,
+        .interrupted = app->interrupted};
+    plan->warn = bnt_msg_warn_fn;
+    plan->progress = show_progress;
+    return parse_lengths(o->prompt_lengths, plan, err);
+}
+
+static int stop_hashing(void *ctx, uint64_t done_bytes)
+{
+    const struct bnt_app *app = ctx;
+    (void)done_bytes;
+    return app->interrupted != NULL && *app->interrupted != 0;
+}
+
+/* Measure, then hash: a file that was just hashed lies in memory, and would open faster. */
+static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
+                               struct bnt_model_ref *ref, struct bench_result *r,
+                               struct bnt_err *err)
+{
+    struct bnt_progress progress;
+    bnt_progress_begin(&progress, "repetitions", (uint64_t)plan->n_warmups + plan->n_reps, false);
+    plan->ctx = &progress;
+    plan->path = ref->path;
+    enum bnt_status st = bench_run(plan, r, err);
+    bnt_progress_end(&progress);
+    if (st == BNT_OK && ref->digest[0] == '\0') {
+        bool hashed;
+        st = bnt_digest_of_file(ref->path, stop_hashing, app, ref->digest, &hashed, err);
+    }
+    return st;
+}
+
+static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    const struct bench_opts *o = opts;
+    struct bnt_err err = {0};
+    struct bench_plan plan = {0};
+    struct bench_result r = {0};
+    struct bnt_model_ref ref = {.kind = "real"};
+    bool mock = false;
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "the model is an option: -m FILE",
+                            "unexpected operand: %s", argv[0]);
+    }
+    enum bnt_status st = plan_of(app, o, &plan, &err);
+    if (st == BNT_OK) {
+        st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
+    }
+    if (st == BNT_OK && mock) {
+        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+    }
+    if (st == BNT_OK) {
+        st = measure(app, &plan, &ref, &r, &err);
+    }
+    if (st == BNT_OK) {
+        struct bench_report report = {.o = o, .r = &r, .ref = &ref};
+        st = o->json ? bench_print_json(&report, &err) : bench_print_table(&report, &err);
+    }
+    bench_release(&r);
+    return st == BNT_OK ? bnt_model_arg_exit(st, mock) : bnt_msg_error(&err);
+}
+
+const struct bnt_cmd bnt_cmd_bench = {
+    .name = "bench",
+    .synopsis = "[OPTIONS]",
+    .summary = "measure how fast a model runs here, and in how much memory",
+    .description =
+        "A repetition evaluates a prompt of every length, then one of the first length and single "
+        "tokens after it, each the likeliest one. The text is fixed, so the work is the same in "
+        "every run. Without -m the bundled model is measured.\n\n"
+        "The table shows, for each, tokens per second by the median repetition and the quantiles "
+        "of its times: for a prompt the time to the first new token, for single tokens the time "
+        "of one. Then what opening took, the peak of resident memory, the bytes that one token "
+        "reads (weights, and keys and values in the middle of the measured tokens) and the share "
+        "of the memory's speed, probed in the same process, that this is; past 100 % the weights "
+        "lie in a cache of the processor. Energy is shown where the processor's counters (RAPL) "
+        "may be read; most systems let only the superuser.",
+    .examples = "  bnt bench                                    # the bundled model\n"
+                "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
+                "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n",
+    .opts = options,
+    .opts_size = sizeof(struct bench_opts),
+    .run = run,
+};
