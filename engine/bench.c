@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -33,6 +34,15 @@ struct bench {
 static double ms_since(uint64_t start_ns)
 {
     return (double)(bnt_clock_now_ns() - start_ns) / 1e6;
+}
+
+/* Processor time of all threads of this process, milliseconds. */
+static double cpu_ms(void)
+{
+    struct timespec t;
+    return clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0
+               ? (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6
+               : NAN;
 }
 
 static uint32_t longest(const struct bench_plan *plan)
@@ -101,12 +111,14 @@ static enum bnt_status make_series(struct bench *b, struct bnt_err *err)
     for (size_t i = 0; i < plan->n_lengths && st == BNT_OK; i++) {
         b->r->prompts[i].n_ids = plan->lengths[i];
         st = series_new(&b->r->prompts[i].first_ms, plan->n_reps, err);
+        st = st == BNT_OK ? series_new(&b->r->prompts[i].cpu_ms, plan->n_reps, err) : st;
     }
     b->r->n_prompts = plan->n_lengths;
     d->n_before = plan->lengths[0];
     d->n_ids = plan->n_decode;
     if (st == BNT_OK && plan->n_decode > 0) {
         st = series_new(&d->run_ms, plan->n_reps, err);
+        st = st == BNT_OK ? series_new(&d->cpu_ms, plan->n_reps, err) : st;
         st = st == BNT_OK ? series_new(&d->token_ms, (size_t)plan->n_reps * plan->n_decode, err)
                           : st;
     }
@@ -214,10 +226,12 @@ static enum bnt_status measure_prompt(struct bench *b, struct bench_prompt *p, b
 {
     int32_t id;
     take_energy(b, NULL);
+    double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns();
     enum bnt_status st = first_token(b, p->n_ids, &id, err);
     if (st == BNT_OK && counts) {
         p->first_ms.at[p->first_ms.n++] = ms_since(start);
+        p->cpu_ms.at[p->cpu_ms.n++] = cpu_ms() - cpu;
         take_energy(b, &p->joules);
     }
     return st;
@@ -229,6 +243,7 @@ static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_e
     int32_t id;
     enum bnt_status st = first_token(b, d->n_before, &id, err);
     take_energy(b, NULL);
+    double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns(), before = start;
     for (uint32_t i = 0; i < d->n_ids && st == BNT_OK; i++) {
         st = bnt_session_eval(b->session, &id, 1, err);
@@ -241,6 +256,7 @@ static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_e
     }
     if (st == BNT_OK && counts) {
         d->run_ms.at[d->run_ms.n++] = (double)(before - start) / 1e6;
+        d->cpu_ms.at[d->cpu_ms.n++] = cpu_ms() - cpu;
         take_energy(b, &d->joules);
     }
     return st;
@@ -309,8 +325,10 @@ void bench_release(struct bench_result *r)
 {
     for (size_t i = 0; i < BENCH_LENGTHS_MAX; i++) {
         free(r->prompts[i].first_ms.at);
+        free(r->prompts[i].cpu_ms.at);
     }
     free(r->decode.run_ms.at);
+    free(r->decode.cpu_ms.at);
     free(r->decode.token_ms.at);
     *r = (struct bench_result){0};
 }

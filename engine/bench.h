@@ -56,12 +56,14 @@ struct bench_series {
 struct bench_prompt {
     uint32_t n_ids;
     struct bench_series first_ms; /* n_reps: from the start of eval to the first new token */
+    struct bench_series cpu_ms;   /* n_reps: processor time of all threads meanwhile */
     double joules;                /* of all repetitions; NaN: no figure */
 };
 
 struct bench_decode {
     uint32_t n_before, n_ids;     /* positions before the first token; tokens of a repetition */
     struct bench_series run_ms;   /* n_reps: all tokens of one repetition */
+    struct bench_series cpu_ms;   /* n_reps: processor time of all threads meanwhile */
     struct bench_series token_ms; /* n_reps * n_ids */
     double joules;                /* of all repetitions; NaN: no figure */
 };

@@ -125,11 +125,11 @@ static json_t *json_decode(const struct bench_result *r, const struct line *l)
     if (l->n_ids == 0) {
         return json_null();
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "after",
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "after",
                      (json_int_t)r->decode.n_before, "tokens_per_s", number(l->tokens_per_s),
                      "token_ms", json_quantiles(&l->ms), "samples_ms",
-                     json_samples(&r->decode.run_ms), "joules_per_token",
-                     number(l->joules_per_token));
+                     json_samples(&r->decode.run_ms), "cpu_ms", json_samples(&r->decode.cpu_ms),
+                     "joules_per_token", number(l->joules_per_token));
 }
 
 static json_t *json_model(const struct bench_report *report)

@@ -51,7 +51,9 @@ static void bench_measures_what_the_plan_says(void **state)
     assert_int_equal(r.prompts[0].n_ids, 9);
     all_positive(&r.prompts[0].first_ms, 3);
     all_positive(&r.prompts[1].first_ms, 3);
+    all_positive(&r.prompts[1].cpu_ms, 3);
     all_positive(&r.decode.run_ms, 3);
+    all_positive(&r.decode.cpu_ms, 3);
     all_positive(&r.decode.token_ms, 15);
     for (size_t rep = 0; rep < 3; rep++) {
         double sum = 0;
