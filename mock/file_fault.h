@@ -4,7 +4,7 @@
 #define BNT_MOCK_FILE_FAULT_H
 
 #include "mock/bnt_mock.h"
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 
 /* A file on its way, and what the defect makes of it. */
 struct fault_target {

@@ -12,7 +12,7 @@
 #include "engine/model_arg.h"
 #include "mock/bnt_mock.h"
 #include "mock/file_fault.h"
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 #include "mock/shape.h"
 #include "mock/tiny_vocab.h"
 #include "mock/tiny_weights.h"

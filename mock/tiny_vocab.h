@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 
 /* The tokenizer's keys of a plan: "bpe" or "spm", n tokens. Errors: USAGE for another kind, or too
  * few tokens for the bytes and the end tokens. */

@@ -5,7 +5,7 @@
 #define BNT_MOCK_TINY_WEIGHTS_H
 
 #include "engine/tensor_type.h"
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 
 /* Takes the bytes of a tensor in order, in as many pieces as they come. */
 typedef enum bnt_status tiny_sink_fn(void *ctx, const void *bytes, size_t n, struct bnt_err *err);

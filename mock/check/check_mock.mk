@@ -2,8 +2,8 @@
 # compiles for it, and which compiler and qemu, are in engine/cpu/neon.mk.
 
 SRC_check_mock := mock/check/check_mock_main.c \
-    $(addprefix mock/,draw.c gguf_plan.c shape.c tiny_vocab.c tiny_weights.c tiny_model.c file_fault.c) \
-    $(addprefix engine/,gguf.c gguf_read.c gguf_value.c gguf_fault.c arch.c tensor_type.c ternary.c ternary_tl.c \
+    $(addprefix mock/,draw.c shape.c tiny_vocab.c tiny_weights.c tiny_model.c file_fault.c) \
+    $(addprefix engine/,gguf.c gguf_plan.c gguf_read.c gguf_value.c gguf_fault.c arch.c tensor_type.c ternary.c ternary_tl.c \
                         dequant.c vocab.c) \
     $(addprefix base/,buf.c status.c file.c opt.c msg.c clock.c fault.c)
 

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "mock/contract.h"
 #include "mock/draw.h"
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 #include "mock/line_diff.h"
 #include "mock/shape.h"
 #include "testkit/suite.h"

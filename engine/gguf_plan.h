@@ -1,8 +1,9 @@
 /* A GGUF file before it is bytes: keys in order with their values as the file will hold them, and
- * tensors with their places. What is planned may be wrong on purpose, so that nothing is checked
- * here; sound plans come out as version 3, little-endian. */
-#ifndef BNT_MOCK_GGUF_PLAN_H
-#define BNT_MOCK_GGUF_PLAN_H
+ * tensors with their places. A mock may plan what is wrong on purpose, so that nothing is checked
+ * here but by gguf_writer_open (engine/gguf_write.h); sound plans come out as version 3,
+ * little-endian. */
+#ifndef BNT_GGUF_PLAN_H
+#define BNT_GGUF_PLAN_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 #include "engine/gguf.h"
 
 #define GPLAN_MAX_BYTES (256u << 20) /* of one value, and of a header */
+#define GPLAN_DEFAULT_ALIGNMENT 32u
 
 struct gplan_kv {
     char *key;
@@ -49,7 +51,8 @@ enum bnt_status gplan_put_str(struct gguf_plan *p, const char *key, const char *
 /* `bytes`: the n elements as the file holds them. */
 enum bnt_status gplan_put_array(struct gguf_plan *p, const char *key, enum gguf_value_type elem,
                                 uint64_t n, const struct bnt_buf *bytes, struct bnt_err *err);
-/* The key of another file with its value. Errors: UNSUPPORTED for a file of foreign byte order. */
+/* The key of another file with its value, from either byte order. Errors: UNSUPPORTED for nested
+ * arrays of a foreign one. */
 enum bnt_status gplan_put_copy(struct gguf_plan *p, const struct gguf *g, const struct gguf_kv *kv,
                                struct bnt_err *err);
 /* A key at the end even if it is there, with these bytes for a value. */
@@ -60,6 +63,11 @@ enum bnt_status gplan_add_raw(struct gguf_plan *p, const char *key, const void *
  */
 enum bnt_status gplan_add_tensor(struct gguf_plan *p, const char *name, enum tensor_type type,
                                  uint64_t cols, uint64_t rows, struct bnt_err *err);
+/* A tensor of another file at the end: its name, type and shape. */
+enum bnt_status gplan_copy_tensor(struct gguf_plan *p, const struct gguf_tensor *t,
+                                  struct bnt_err *err);
+/* A tensor's name as a string; cut never, since a reader has checked it. */
+void gplan_name(char out[GGUF_MAX_NAME_BYTES + 1], struct gguf_str name);
 struct gplan_tensor *gplan_find_tensor(const struct gguf_plan *p, const char *name);
 void gplan_drop_tensor(struct gguf_plan *p, const char *name);
 /* Offsets one after the other. */

@@ -1,13 +1,15 @@
-#include "mock/gguf_plan.h"
+#include "engine/gguf_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_ALIGNMENT = 32, VERSION = 3 };
+#include "engine/gguf_impl.h"
+
+enum { VERSION = 3 };
 
 void gplan_init(struct gguf_plan *p)
 {
-    *p = (struct gguf_plan){.version = VERSION, .alignment = DEFAULT_ALIGNMENT};
+    *p = (struct gguf_plan){.version = VERSION, .alignment = GPLAN_DEFAULT_ALIGNMENT};
 }
 
 static void release_kv(struct gplan_kv *kv)
@@ -158,9 +160,53 @@ enum bnt_status gplan_put_array(struct gguf_plan *p, const char *key, enum gguf_
     return st == BNT_OK ? bnt_buf_append(&kv->value, bytes->data, bytes->len, err) : st;
 }
 
+static uint64_t load_number(const uint8_t *at, unsigned width, bool big)
+{
+    return width == 1   ? at[0]
+           : width == 2 ? gguf_load16(at, big)
+           : width == 4 ? gguf_load32(at, big)
+                        : gguf_load64(at, big);
+}
+
+/* n texts with their lengths, walked as the file has them. */
+static enum bnt_status copy_texts(struct bnt_buf *out, const struct gguf *g,
+                                  const struct gguf_kv *kv, struct bnt_err *err)
+{
+    struct gguf_iter it = {.g = g, .kv = kv, .at = kv->raw};
+    struct gguf_str text;
+    enum bnt_status st = BNT_OK;
+    while (st == BNT_OK && gguf_iter_str(&it, &text)) {
+        st = gplan_append_text(out, text.data, text.len, err);
+    }
+    return st;
+}
+
+/* The elements of a value of foreign byte order, or its one number. */
+static enum bnt_status copy_swapped(struct bnt_buf *out, const struct gguf *g,
+                                    const struct gguf_kv *kv, struct bnt_err *err)
+{
+    enum gguf_value_type type = kv->type == GGUF_ARR ? kv->elem_type : kv->type;
+    unsigned width = gguf_value_size((uint32_t)type);
+    if (type == GGUF_STR) {
+        return kv->type == GGUF_ARR ? copy_texts(out, g, kv, err)
+                                    : bnt_buf_append(out, kv->raw, kv->raw_len, err);
+    }
+    if (width == 0) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "%s: the nested array %.*s of a big-endian file cannot be copied",
+                           g->path, (int)kv->key.len, kv->key.data);
+    }
+    enum bnt_status st = BNT_OK;
+    for (uint64_t i = 0; st == BNT_OK && i < kv->n; i++) {
+        uint64_t v = load_number(kv->raw + i * width, width, g->big_endian);
+        st = gplan_append_number(out, v, width, err);
+    }
+    return st;
+}
+
 /* The raw bytes of a string or an array begin behind its length. */
-static enum bnt_status copy_value(struct bnt_buf *out, const struct gguf_kv *kv,
-                                  struct bnt_err *err)
+static enum bnt_status copy_value(struct bnt_buf *out, const struct gguf *g,
+                                  const struct gguf_kv *kv, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     if (kv->type == GGUF_ARR) {
@@ -169,16 +215,15 @@ static enum bnt_status copy_value(struct bnt_buf *out, const struct gguf_kv *kv,
     if (st == BNT_OK && (kv->type == GGUF_ARR || kv->type == GGUF_STR)) {
         st = gplan_append_number(out, kv->type == GGUF_ARR ? kv->n : kv->raw_len, 8, err);
     }
-    return st == BNT_OK ? bnt_buf_append(out, kv->raw, kv->raw_len, err) : st;
+    if (st != BNT_OK || g->big_endian) {
+        return st == BNT_OK ? copy_swapped(out, g, kv, err) : st;
+    }
+    return bnt_buf_append(out, kv->raw, kv->raw_len, err);
 }
 
 enum bnt_status gplan_put_copy(struct gguf_plan *p, const struct gguf *g, const struct gguf_kv *kv,
                                struct bnt_err *err)
 {
-    if (g->big_endian) {
-        return bnt_err_set(err, BNT_E_UNSUPPORTED,
-                           "%s: a big-endian file cannot be the model of a mock", g->path);
-    }
     struct gplan_kv *to;
     char *key = strndup(kv->key.data, kv->key.len);
     if (!key) {
@@ -186,7 +231,7 @@ enum bnt_status gplan_put_copy(struct gguf_plan *p, const struct gguf *g, const 
     }
     enum bnt_status st = begin_value(p, key, kv->type, &to, err);
     free(key);
-    return st == BNT_OK ? copy_value(&to->value, kv, err) : st;
+    return st == BNT_OK ? copy_value(&to->value, g, kv, err) : st;
 }
 
 enum bnt_status gplan_add_raw(struct gguf_plan *p, const char *key, const void *value, size_t n,
@@ -198,17 +243,31 @@ enum bnt_status gplan_add_raw(struct gguf_plan *p, const char *key, const void *
 
 /* ---- tensors ---- */
 
-enum bnt_status gplan_add_tensor(struct gguf_plan *p, const char *name, enum tensor_type type,
-                                 uint64_t cols, uint64_t rows, struct bnt_err *err)
+/* Room for one more tensor, with nothing in it; not counted yet. */
+static struct gplan_tensor *next_tensor(struct gguf_plan *p, struct bnt_err *err)
 {
     struct gplan_tensor *all = grown(p->tensors, p->n_tensors, &p->cap_tensors, sizeof *all);
     if (!all) {
-        return bnt_err_nomem(err, "tensor infos", p->n_tensors * sizeof *all);
+        bnt_err_nomem(err, "tensor infos", p->n_tensors * sizeof *all);
+        return NULL;
     }
     p->tensors = all;
-    struct gplan_tensor *t = &all[p->n_tensors];
-    *t = (struct gplan_tensor){
-        .type = (uint32_t)type, .n_dims = rows == 1 ? 1 : 2, .ne = {cols, rows, 1, 1}};
+    all[p->n_tensors] = (struct gplan_tensor){0};
+    return &all[p->n_tensors];
+}
+
+enum bnt_status gplan_add_tensor(struct gguf_plan *p, const char *name, enum tensor_type type,
+                                 uint64_t cols, uint64_t rows, struct bnt_err *err)
+{
+    struct gplan_tensor *t = next_tensor(p, err);
+    if (!t) {
+        return BNT_E_MEMORY;
+    }
+    t->type = (uint32_t)type;
+    t->n_dims = rows == 1 ? 1 : 2;
+    t->ne[0] = cols;
+    t->ne[1] = rows;
+    t->ne[2] = t->ne[3] = 1;
     size_t len = strlen(name);
     if (len > GGUF_MAX_NAME_BYTES || !tensor_size(type, t->ne, &t->size)) {
         const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
@@ -218,6 +277,29 @@ enum bnt_status gplan_add_tensor(struct gguf_plan *p, const char *name, enum ten
                            (unsigned long long)rows, info ? info->block_weights : 0);
     }
     memcpy(t->name, name, len + 1);
+    p->n_tensors++;
+    return BNT_OK;
+}
+
+void gplan_name(char out[GGUF_MAX_NAME_BYTES + 1], struct gguf_str name)
+{
+    size_t n = name.len < GGUF_MAX_NAME_BYTES ? name.len : GGUF_MAX_NAME_BYTES;
+    memcpy(out, name.data, n);
+    out[n] = '\0';
+}
+
+enum bnt_status gplan_copy_tensor(struct gguf_plan *p, const struct gguf_tensor *t,
+                                  struct bnt_err *err)
+{
+    struct gplan_tensor *to = next_tensor(p, err);
+    if (!to) {
+        return BNT_E_MEMORY;
+    }
+    gplan_name(to->name, t->name);
+    to->type = (uint32_t)t->type;
+    to->n_dims = t->n_dims;
+    memcpy(to->ne, t->ne, sizeof to->ne);
+    to->size = t->size;
     p->n_tensors++;
     return BNT_OK;
 }
