@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "engine/model.h"
+#include "engine/tap.h"
 
 /* Session options with every default filled in. */
 struct backend_config {
@@ -46,6 +47,7 @@ struct backend {
     const struct backend_ops *ops;
     const struct bnt_model *model;
     struct backend_config config;
+    struct bnt_tap tap;    /* row is NULL while nobody listens */
     const char *kernel;    /* name of the kernels in use */
     char kernel_note[256]; /* why faster ones are not */
     uint64_t memory_bytes, kv_bytes;

@@ -185,6 +185,11 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
     return BNT_OK;
 }
 
+void bnt_session_set_tap(struct bnt_session *s, const struct bnt_tap *tap)
+{
+    s->backend->tap = tap ? *tap : (struct bnt_tap){0};
+}
+
 const char *bnt_session_kernel(const struct bnt_session *s)
 {
     return s->backend->kernel;

@@ -150,6 +150,11 @@ static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct b
         }
         rope_at(&m->rope, (uint64_t)b->pos + t, b->s.cs + (size_t)t * m->rope.n_rot);
     }
+    if (b->base.tap.row) {
+        struct cpu_tap_at at = {
+            .op = BNT_TAP_EMBD, .layer = -1, .n_tok = b->n, .n = m->info.n_embd};
+        cpu_tap_rows(b, &at, b->s.x, m->info.n_embd);
+    }
     return BNT_OK;
 }
 
@@ -215,6 +220,17 @@ static enum bnt_status stream_head(struct backend_cpu *b, struct head_task *t, s
     return BNT_OK;
 }
 
+static void tap_head(const struct head_task *t, uint32_t first)
+{
+    const struct bnt_model_info *in = &t->b->base.model->info;
+    struct cpu_tap_at at = {
+        .op = BNT_TAP_OUTPUT_NORM, .layer = -1, .first_tok = first, .n_tok = t->n, .n = in->n_embd};
+    cpu_tap_rows(t->b, &at, t->b->s.h, t->b->width);
+    at.op = BNT_TAP_LOGITS;
+    at.n = in->n_vocab;
+    cpu_tap_rows(t->b, &at, t->out, in->n_vocab);
+}
+
 static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out,
                               struct bnt_err *err)
 {
@@ -232,10 +248,17 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
                                    .rows = m->head.rows,
                                    .cols = m->head.cols,
                                    .row_bytes = m->head.row_bytes}};
-    if (!m->head.data) {
-        return stream_head(b, &task, err);
+    if (m->head.data) {
+        run_head(&task);
+    } else {
+        enum bnt_status st = stream_head(b, &task, err);
+        if (st != BNT_OK) {
+            return st;
+        }
     }
-    run_head(&task);
+    if (b->base.tap.row) {
+        tap_head(&task, first);
+    }
     return BNT_OK;
 }
 

@@ -49,6 +49,20 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
 
 /* One layer of the forward pass, see forward.c. */
 void cpu_layer(struct backend_cpu *b, uint32_t il);
+
+/* The rows that a tap gets for one op: tokens first_tok .. first_tok + n_tok - 1 of the batch. */
+struct cpu_tap_at {
+    enum bnt_tap_op op;
+    int32_t layer;
+    uint32_t first_tok, n_tok;
+    size_t n; /* elements of a row */
+};
+/* Row t of the op is x + t*stride; only while there is a tap. */
+void cpu_tap_rows(const struct backend_cpu *b, const struct cpu_tap_at *at, const float *x,
+                  size_t stride);
+/* The rows are the activations in s.act. Uses s.row of the first thread. */
+void cpu_tap_act(const struct backend_cpu *b, const struct cpu_tap_at *at);
+
 /* Where a product goes: row r of token t to y[t*stride + r]. */
 struct cpu_output {
     float *y;

@@ -129,8 +129,10 @@ static void run_linear(struct linear_task *t)
 
 struct norm_task {
     struct backend_cpu *b;
-    const float *x, *norm; /* norm NULL: x is taken as it is */
-    size_t stride, n;
+    enum bnt_tap_op op; /* of the norm, for a tap; the op of its 8-bit form is the next one */
+    uint32_t il;
+    const float *x, *norm; /* x: rows of n; norm NULL: x is taken as it is */
+    size_t n;
     bool quantize;
 };
 
@@ -140,7 +142,7 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
     const struct norm_task *t = ctx;
     const struct backend_cpu *b = t->b;
     for (size_t tok = begin; tok < end; tok++) {
-        const float *x = t->x + tok * t->stride;
+        const float *x = t->x + tok * t->n;
         float *h = b->s.h + tok * b->width;
         if (t->norm) {
             float eps = (float)b->base.model->info.rms_eps * (BNT_FAULT(norm_epsilon) ? 1e4f : 1);
@@ -155,13 +157,36 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
-/* The input of a product: x (rows of `stride`), normed into h and, for ternary weights, quantised
- * into act. */
-static void prepare(struct backend_cpu *b, const float *x, size_t n, const float *norm,
-                    bool quantize)
+/* One op of the whole batch, rows of n at x, for whoever listens. */
+static void tap(const struct backend_cpu *b, enum bnt_tap_op op, uint32_t il, const float *x,
+                size_t n)
 {
-    struct norm_task t = {.b = b, .x = x, .norm = norm, .stride = n, .n = n, .quantize = quantize};
-    cpu_pool_run(b->pool, b->n, token_chunk(b), norm_tokens, &t);
+    if (b->base.tap.row) {
+        struct cpu_tap_at at = {.op = op, .layer = (int32_t)il, .n_tok = b->n, .n = n};
+        cpu_tap_rows(b, &at, x, n);
+    }
+}
+
+static void tap_input(const struct norm_task *t)
+{
+    struct cpu_tap_at at = {.op = t->op, .layer = (int32_t)t->il, .n_tok = t->b->n, .n = t->n};
+    if (t->norm) {
+        cpu_tap_rows(t->b, &at, t->b->s.h, t->b->width);
+    }
+    if (t->quantize) {
+        at.op = (enum bnt_tap_op)(t->op + 1);
+        cpu_tap_act(t->b, &at);
+    }
+}
+
+/* The input of a product: x, normed into h and, for ternary weights, quantised into act. */
+static void prepare(struct norm_task *t)
+{
+    struct backend_cpu *b = t->b;
+    cpu_pool_run(b->pool, b->n, token_chunk(b), norm_tokens, t);
+    if (b->base.tap.row) {
+        tap_input(t);
+    }
 }
 
 /* Where the keys (or values) of a layer and head begin in a cache. */
@@ -272,16 +297,46 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
     const struct weight *wo[] = {&l->w[W_O]};
     const struct cpu_output wo_out[] = {{b->s.y, in->n_embd}};
 
-    prepare(b, b->s.x, in->n_embd, l->attn_norm,
-            l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary);
+    prepare(&(struct norm_task){.b = b,
+                                .op = BNT_TAP_ATTN_NORM,
+                                .il = il,
+                                .x = b->s.x,
+                                .norm = l->attn_norm,
+                                .n = in->n_embd,
+                                .quantize =
+                                    l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary});
     run_linear(&(struct linear_task){.b = b, .w = qkv, .out = qkv_out, .n_w = 3});
+    tap(b, BNT_TAP_Q, il, b->s.q, b->q_dim);
+    tap(b, BNT_TAP_K, il, b->s.k, b->kv_dim);
+    tap(b, BNT_TAP_V, il, b->s.v, b->kv_dim);
     cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
+    tap(b, BNT_TAP_Q_ROPE, il, b->s.q, b->q_dim);
+    tap(b, BNT_TAP_K_ROPE, il, b->s.k, b->kv_dim);
     attend(b, &here);
-    prepare(b, b->s.q, b->q_dim, l->attn_sub_norm, l->w[W_O].ternary);
+    tap(b, BNT_TAP_ATTN, il, b->s.q, b->q_dim);
+    prepare(&(struct norm_task){.b = b,
+                                .op = BNT_TAP_ATTN_SUB_NORM,
+                                .il = il,
+                                .x = b->s.q,
+                                .norm = l->attn_sub_norm,
+                                .n = b->q_dim,
+                                .quantize = l->w[W_O].ternary});
     run_linear(&(struct linear_task){.b = b, .w = wo, .out = wo_out, .n_w = 1, .add = true});
+    tap(b, BNT_TAP_ATTN_OUT, il, b->s.y, in->n_embd);
+    tap(b, BNT_TAP_ATTN_RESIDUAL, il, b->s.x, in->n_embd);
 }
 
-static void feed_forward_block(struct backend_cpu *b)
+/* act * mul as a step of its own: a tap wants to see gate and up before it. */
+static void apart_gate(struct backend_cpu *b, uint32_t il)
+{
+    size_t n_ff = b->base.model->info.n_ff;
+    tap(b, BNT_TAP_GATE, il, b->s.gate, n_ff);
+    tap(b, BNT_TAP_UP, il, b->s.up, n_ff);
+    b->kernels->act_mul(b->base.model->arch->act, b->s.gate, b->s.up, b->n * n_ff);
+    tap(b, BNT_TAP_ACT, il, b->s.gate, n_ff);
+}
+
+static void feed_forward_block(struct backend_cpu *b, uint32_t il)
 {
     const struct layer *l = b->now;
     const struct bnt_model_info *in = &b->base.model->info;
@@ -290,15 +345,32 @@ static void feed_forward_block(struct backend_cpu *b)
     const struct weight *down[] = {&l->w[W_DOWN]};
     const struct cpu_output down_out[] = {{b->s.y, in->n_embd}};
 
-    prepare(b, b->s.x, in->n_embd, l->ffn_norm, l->w[W_GATE].ternary || l->w[W_UP].ternary);
-    run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = true});
-    prepare(b, b->s.gate, in->n_ff, BNT_FAULT(sub_norm) ? NULL : l->ffn_sub_norm,
-            l->w[W_DOWN].ternary);
+    prepare(&(struct norm_task){.b = b,
+                                .op = BNT_TAP_FFN_NORM,
+                                .il = il,
+                                .x = b->s.x,
+                                .norm = l->ffn_norm,
+                                .n = in->n_embd,
+                                .quantize = l->w[W_GATE].ternary || l->w[W_UP].ternary});
+    bool gated = b->base.tap.row == NULL;
+    run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = gated});
+    if (!gated) {
+        apart_gate(b, il);
+    }
+    prepare(&(struct norm_task){.b = b,
+                                .op = BNT_TAP_FFN_SUB_NORM,
+                                .il = il,
+                                .x = b->s.gate,
+                                .norm = BNT_FAULT(sub_norm) ? NULL : l->ffn_sub_norm,
+                                .n = in->n_ff,
+                                .quantize = l->w[W_DOWN].ternary});
     run_linear(&(struct linear_task){.b = b, .w = down, .out = down_out, .n_w = 1, .add = true});
+    tap(b, BNT_TAP_DOWN, il, b->s.y, in->n_embd);
+    tap(b, BNT_TAP_FFN_RESIDUAL, il, b->s.x, in->n_embd);
 }
 
 void cpu_layer(struct backend_cpu *b, uint32_t il)
 {
     attention_block(b, il);
-    feed_forward_block(b);
+    feed_forward_block(b, il);
 }
