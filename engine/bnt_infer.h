@@ -93,7 +93,8 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
                                  struct bnt_err *err);
 
 /* Logits of every position: called once for each id in order, logits[n_vocab] valid during the
- * call. A status other than BNT_OK stops and is returned. */
+ * call; those of the last id stay, for bnt_session_logits. A status other than BNT_OK stops and is
+ * returned. */
 typedef enum bnt_status bnt_logits_fn(void *ctx, size_t index, const float *logits,
                                       struct bnt_err *err);
 enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,

@@ -14,9 +14,9 @@
 struct bnt_session {
     const struct bnt_model *model;
     struct backend *backend;
-    float *logits; /* BACKEND_HEAD_BATCH rows; row 0 is the last id's after eval */
+    float *logits; /* BACKEND_HEAD_BATCH rows */
+    float *last;   /* the row of the last evaluated id; NULL while there is none */
     uint32_t n_past;
-    bool has_logits;
 };
 
 static enum bnt_status check_memory(const struct bnt_model *m,
@@ -102,7 +102,7 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
     return BNT_OK;
 }
 
-/* Logits of a whole batch, handed out row by row. */
+/* Logits of a whole batch, handed out row by row; the last of them stays. */
 static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
                                    bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
@@ -110,10 +110,11 @@ static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, ui
         uint32_t rows = n - first < BACKEND_HEAD_BATCH ? n - first : BACKEND_HEAD_BATCH;
         enum bnt_status st = s->backend->ops->logits(s->backend, first, rows, s->logits, err);
         for (uint32_t t = 0; st == BNT_OK && t < rows; t++) {
-            st = fn(ctx, first_index + first + t, s->logits + (size_t)t * s->model->info.n_vocab,
-                    err);
+            s->last = s->logits + (size_t)t * s->model->info.n_vocab;
+            st = fn(ctx, first_index + first + t, s->last, err);
         }
         if (st != BNT_OK) {
+            s->last = NULL;
             return st;
         }
     }
@@ -128,17 +129,17 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
     for (size_t done = 0; st == BNT_OK && done < n; done += last) {
         size_t left = n - done;
         last = left < s->backend->config.n_batch ? (uint32_t)left : s->backend->config.n_batch;
-        s->has_logits = false;
+        s->last = NULL;
         st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
         if (st == BNT_OK) {
             s->n_past += last;
             st = fn ? each_logits(s, done, last, fn, ctx, err) : BNT_OK;
         }
     }
-    if (st == BNT_OK) {
+    if (st == BNT_OK && !fn) {
         uint32_t row = last - 1 - (BNT_FAULT(last_row) && last > 1);
         st = s->backend->ops->logits(s->backend, row, 1, s->logits, err);
-        s->has_logits = st == BNT_OK;
+        s->last = st == BNT_OK ? s->logits : NULL;
     }
     return st;
 }
@@ -151,7 +152,7 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
 
 float *bnt_session_logits(struct bnt_session *s)
 {
-    return s->has_logits ? s->logits : NULL;
+    return s->last;
 }
 
 uint32_t bnt_session_n_vocab(const struct bnt_session *s)
@@ -181,7 +182,7 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
                            n_past, s->n_past);
     }
     s->n_past = n_past + (BNT_FAULT(rewind) && n_past < s->n_past);
-    s->has_logits = false;
+    s->last = NULL;
     return BNT_OK;
 }
 

@@ -71,6 +71,8 @@ float *es_eval_rows(struct bnt_session *s, const int32_t *ids, size_t n)
     r.at = malloc(n * r.n_vocab * sizeof *r.at);
     assert_non_null(r.at);
     es_ok(bnt_session_eval_each(s, ids, n, keep_row, &r, &err), &err);
+    assert_memory_equal(bnt_session_logits(s), r.at + (n - 1) * r.n_vocab,
+                        r.n_vocab * sizeof *r.at);
     return r.at;
 }
 
