@@ -218,6 +218,9 @@ enum bnt_status bnt_test_names_add(struct bnt_test_names *names, const char *nam
 uint64_t bnt_test_grace_ms(uint64_t budget_ms);
 
 const char *bnt_test_tier_name(enum bnt_test_tier tier);
+/* Whether a model of this kind answers in the place of a trained one: not "real", and not "http",
+ * of which nobody here knows what it serves. */
+bool bnt_test_kind_is_mock(const char *kind);
 uint64_t bnt_test_tier_budget_ms(enum bnt_test_tier tier);
 const char *bnt_test_outcome_name(enum bnt_test_outcome outcome); /* "passed"... "not run" */
 const char *bnt_test_class_name(enum bnt_plan_class kind);        /* "overdue"... "value" */

@@ -321,8 +321,8 @@ static enum bnt_status explain(const char *test, const struct history_row *rows,
                : bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
 }
 
-static enum bnt_status show_metric(void *ctx, const char *run_id,
-                                   const struct bnt_test_metric *m, struct bnt_err *err)
+static enum bnt_status show_metric(void *ctx, const char *run_id, const struct bnt_test_metric *m,
+                                   struct bnt_err *err)
 {
     (void)ctx;
     (void)err;
@@ -410,7 +410,7 @@ static const struct bnt_opt merge_options[] = {
 /* The worst of the whole, and of what only a part can know (its own --strict). */
 static enum bnt_status merged_exit(const struct bnt_test_run *run, bool strict)
 {
-    enum bnt_status exit_code = test_verdict(run, strict, strcmp(run->model.kind, "real") != 0);
+    enum bnt_status exit_code = test_verdict(run, strict, bnt_test_kind_is_mock(run->model.kind));
     for (size_t i = 0; i < run->n_parts && exit_code == BNT_OK; i++) {
         exit_code = (enum bnt_status)run->parts[i].exit_code;
     }

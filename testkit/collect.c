@@ -30,6 +30,11 @@ const char *bnt_test_tier_name(enum bnt_test_tier tier)
     return tiers[tier].name;
 }
 
+bool bnt_test_kind_is_mock(const char *kind)
+{
+    return strcmp(kind, "real") != 0 && strcmp(kind, "http") != 0;
+}
+
 uint64_t bnt_test_tier_budget_ms(enum bnt_test_tier tier)
 {
     return tiers[tier].budget_ms;

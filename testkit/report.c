@@ -245,7 +245,7 @@ static void write_not_run(struct report_writer *w, const struct bnt_test_run *ru
 
 static void write_heading(struct report_writer *w, const struct bnt_test_run *run)
 {
-    bool mock = strcmp(run->model.kind, "real") != 0;
+    bool mock = bnt_test_kind_is_mock(run->model.kind);
     report_printf(w, "model: %s (%s)%s\n", run->model.path, run->model.kind, mock ? "  MOCK" : "");
     report_printf(w, "tier:  %s, %.1f s of %g s, %d job%s", bnt_test_tier_name(run->tier),
                   seconds(run->wall_ns), (double)run->budget_ms / 1e3, run->n_jobs,

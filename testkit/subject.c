@@ -2,6 +2,7 @@
 #include "testkit/subject.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,18 @@ void bnt_subject_answer_release(struct bnt_subject_answer *a)
 {
     bnt_ids_release(&a->prompt_ids);
     bnt_generation_release(&a->made);
+}
+
+void bnt_row_init(struct bnt_row *row)
+{
+    *row = (struct bnt_row){0};
+}
+
+void bnt_row_release(struct bnt_row *row)
+{
+    free(row->at);
+    json_decref(row->answer);
+    bnt_row_init(row);
 }
 
 /* ---- the table ---- */
@@ -55,8 +68,8 @@ enum bnt_status bnt_subject_evaluate(struct bnt_subject *s, const int32_t *ids, 
                                     : cannot(s, "give logits", err);
 }
 
-enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_subject_request *r,
-                                     struct bnt_subject_answer *out, struct bnt_err *err)
+/* What a request needs beyond generation; NULL: nothing that is not there. */
+static const char *missing(const struct bnt_subject *s, const struct bnt_subject_request *r)
 {
     const struct {
         bool wanted;
@@ -64,17 +77,41 @@ enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_sub
         const char *what;
     } needs[] = {{true, BNT_CAN_GENERATE, "generate"},
                  {!r->prompt, BNT_CAN_IDS, "take a prompt as ids"},
-                 {r->n_logprobs > 0, BNT_CAN_LOGPROBS, "tell log-probabilities"},
                  {r->sampling && r->sampling->temperature > 0, BNT_CAN_SAMPLE, "sample"}};
+    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
+        if (needs[i].wanted && !can(s, needs[i].can)) {
+            return needs[i].what;
+        }
+    }
+    return NULL;
+}
+
+static enum bnt_status check_request(const struct bnt_subject *s,
+                                     const struct bnt_subject_request *r, unsigned tells,
+                                     struct bnt_err *err)
+{
     if (!r->prompt == !r->ids) {
         return bnt_err_set(err, BNT_E_USAGE, "a request has a prompt as text or as ids");
     }
-    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
-        if (needs[i].wanted && !can(s, needs[i].can)) {
-            return cannot(s, needs[i].what, err);
-        }
-    }
-    return s->ops->generate(s, r, out, err);
+    const char *what = r->n_logprobs > 0 && !can(s, tells) ? "tell log-probabilities" : NULL;
+    what = missing(s, r) ? missing(s, r) : what;
+    return what ? cannot(s, what, err) : BNT_OK;
+}
+
+enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                     struct bnt_subject_answer *out, struct bnt_err *err)
+{
+    enum bnt_status st = check_request(s, r, BNT_CAN_LOGPROBS, err);
+    return st == BNT_OK ? s->ops->generate(s, r, out, err) : st;
+}
+
+enum bnt_status bnt_subject_row(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                uint32_t at, struct bnt_row *out, struct bnt_err *err)
+{
+    enum bnt_status st = r->n_logprobs == 0
+                             ? bnt_err_set(err, BNT_E_USAGE, "a row has at least one entry")
+                             : check_request(s, r, BNT_CAN_ROWS, err);
+    return st == BNT_OK ? s->ops->row(s, r, at, out, err) : st;
 }
 
 void bnt_subject_close(struct bnt_subject *s)

@@ -41,7 +41,8 @@ enum bnt_subject_can {
     BNT_CAN_IDS = 8,       /* generate tells ids, and takes a prompt as ids */
     BNT_CAN_LOGPROBS = 16, /* generate tells log-probabilities */
     BNT_CAN_SAMPLE =
-        32, /* generate follows sampling parameters and seed; else its answer is fixed */
+        32,            /* generate follows sampling parameters and seed; else its answer is fixed */
+    BNT_CAN_ROWS = 64, /* tells what it holds likely in one place of an answer */
 };
 
 struct bnt_subject_facts {   /* valid until close */
@@ -80,6 +81,23 @@ struct bnt_subject_answer {
 void bnt_subject_answer_init(struct bnt_subject_answer *a);
 void bnt_subject_answer_release(struct bnt_subject_answer *a);
 
+/* What is likely in one place: the likeliest ids with the natural logarithm of their probability
+ * before sampling, best first. */
+struct json_t;
+struct bnt_row_entry {
+    int32_t id;       /* -1: not told */
+    const char *text; /* of the token, as the subject shows it; NULL: not told */
+    double logprob;
+};
+struct bnt_row {
+    struct bnt_row_entry *at;
+    size_t n;
+    bool whole;            /* ids that are not in it have no probability that could be told */
+    struct json_t *answer; /* in which the texts lie; NULL: none */
+};
+void bnt_row_init(struct bnt_row *row);
+void bnt_row_release(struct bnt_row *row);
+
 struct bnt_subject;
 
 struct bnt_subject_ops {
@@ -93,6 +111,10 @@ struct bnt_subject_ops {
     /* out is initialised; it holds what was produced also after a failure. */
     enum bnt_status (*generate)(struct bnt_subject *s, const struct bnt_subject_request *r,
                                 struct bnt_subject_answer *out, struct bnt_err *err);
+    /* Place `at` of the greedy answer to r: at least r->n_logprobs entries where the vocabulary has
+     * as many. out is initialised. */
+    enum bnt_status (*row)(struct bnt_subject *s, const struct bnt_subject_request *r, uint32_t at,
+                           struct bnt_row *out, struct bnt_err *err);
     void (*close)(struct bnt_subject *s);
 };
 
@@ -145,5 +167,7 @@ enum bnt_status bnt_subject_evaluate(struct bnt_subject *s, const int32_t *ids, 
                                      bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
 enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_subject_request *r,
                                      struct bnt_subject_answer *out, struct bnt_err *err);
+enum bnt_status bnt_subject_row(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                uint32_t at, struct bnt_row *out, struct bnt_err *err);
 
 #endif

@@ -110,6 +110,7 @@ enum bnt_status subject_http_ask(const struct http_subject *s, struct http_quest
                     .token = s->key,
                     .accept = "application/json",
                     .timeout_ms = s->timeout_ms,
+                    .body_max_bytes = q.answer_max_bytes,
                     .opts = &opts};
     char *text = q.body ? json_dumps(q.body, JSON_COMPACT) : NULL;
     json_decref(q.body);
@@ -287,9 +288,23 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
     return st == BNT_OK ? st : bnt_err_copy(err, &why);
 }
 
+static enum bnt_status row(struct bnt_subject *s, const struct bnt_subject_request *r, uint32_t at,
+                           struct bnt_row *out, struct bnt_err *err)
+{
+    struct http_subject *h = (struct http_subject *)s;
+    enum bnt_status st = check_request(r, err);
+    h->interrupted = r->interrupted;
+    if (st == BNT_OK) {
+        st = h->protocol->row(h, r, at, out, err);
+    }
+    h->interrupted = NULL;
+    return st;
+}
+
 /* The key does not stay in memory. */
 static void close_http(struct bnt_subject *s)
 {
+    http_pieces_release(&((struct http_subject *)s)->pieces);
     explicit_bzero(((struct http_subject *)s)->key, HTTP_KEY_MAX);
     free(s);
 }
@@ -298,6 +313,7 @@ static const struct bnt_subject_ops ops = {
     .describe = describe,
     .tokenize = tokenize,
     .generate = generate,
+    .row = row,
     .close = close_http,
 };
 

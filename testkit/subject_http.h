@@ -20,6 +20,23 @@ struct http_protocol {
                                 unsigned flags, struct bnt_ids *out, struct bnt_err *err);
     enum bnt_status (*generate)(struct http_subject *s, const struct bnt_subject_request *r,
                                 struct bnt_subject_answer *out, struct bnt_err *err);
+    enum bnt_status (*row)(struct http_subject *s, const struct bnt_subject_request *r, uint32_t at,
+                           struct bnt_row *out, struct bnt_err *err);
+};
+
+/* Where a llama-server tells the ids of its answers. */
+enum http_ids {
+    HTTP_IDS_NONE,
+    HTTP_IDS_PLAIN,   /* in "tokens" of /completion: today's */
+    HTTP_IDS_PIECES,  /* as texts of /completion, whose ids /tokenize lists: bitnet.cpp */
+    HTTP_IDS_CONTENT, /* in the log-probabilities of /v1/completions: ik_llama.cpp */
+};
+
+/* The texts of a vocabulary, as a server of HTTP_IDS_PIECES shows them. */
+struct http_pieces {
+    char **at; /* by id; NULL while it was not asked for */
+    size_t n;
+    int32_t *by_text; /* ids in the order of their texts */
 };
 
 struct http_subject {
@@ -30,6 +47,8 @@ struct http_subject {
     char key[HTTP_KEY_MAX];     /* "": none */
     uint32_t n_vocab, n_ctx;    /* 0: not known */
     unsigned can;
+    enum http_ids ids_by;
+    struct http_pieces pieces;
     uint32_t timeout_ms, max_attempts;
     const volatile sig_atomic_t *interrupted; /* of the request at hand; may be NULL */
 };
@@ -40,6 +59,7 @@ struct http_question {
     const char *path; /* "/props" */
     bool posts;
     json_t *body;
+    size_t answer_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
 };
 enum bnt_status subject_http_ask(const struct http_subject *s, struct http_question q,
                                  json_t **answer, struct bnt_err *err);
@@ -65,6 +85,26 @@ json_t *subject_http_id_list(const int32_t *ids, size_t n);
 enum bnt_status subject_http_utf8(const char *text, size_t len, struct bnt_err *err);
 /* Index of the stop string, or -1. */
 int subject_http_stop_index(const struct bnt_subject_request *r, const json_t *text);
+
+/* The id whose text this is, or -1 when there is none or more than one. The vocabulary is asked for
+ * at the first call. */
+enum bnt_status http_pieces_find(struct http_subject *s, const char *text, int32_t *id,
+                                 struct bnt_err *err);
+void http_pieces_release(struct http_pieces *p);
+
+/* llama-server's question of a completion; the prompt is taken. NULL: out of memory. */
+json_t *subject_llama_body(const struct bnt_subject_request *r, json_t *prompt);
+/* Which way this server tells ids, once it has answered one token of the greedy answer to `prompt`.
+ */
+enum bnt_status subject_llama_ids_by(struct http_subject *s, const struct bnt_ids *prompt,
+                                     const json_t *answer, struct bnt_err *err);
+/* The ids of an answer to r with that prompt, the end token included, appended to out. */
+enum bnt_status subject_llama_ids(struct http_subject *s, const struct bnt_subject_request *r,
+                                  const struct bnt_ids *prompt, const json_t *answer,
+                                  struct bnt_ids *out, struct bnt_err *err);
+/* The table's row of llama-server's protocol. */
+enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subject_request *r,
+                                  uint32_t at, struct bnt_row *out, struct bnt_err *err);
 
 /* Whether it is that server, by /props; when it is, s is filled. */
 enum bnt_status subject_llama_detect(struct http_subject *s, bool *is, struct bnt_err *err);

@@ -65,16 +65,15 @@ static json_t *sampling_body(const struct bnt_sampler_params *p)
         (int)p->penalty_last_n, "seed", (json_int_t)p->seed, "logit_bias", bias_list(p));
 }
 
-/* The prompt is taken. */
-static json_t *request_body(const struct bnt_subject_request *r, json_t *prompt)
+json_t *subject_llama_body(const struct bnt_subject_request *r, json_t *prompt)
 {
     const struct bnt_sampler_params p = r->sampling ? *r->sampling : bnt_sampler_defaults();
     json_t *body = sampling_body(&p);
-    json_t *rest =
-        json_pack("{s:o, s:I, s:o, s:b, s:I, s:b, s:b, s:b}", "prompt", prompt, "n_predict",
-                  r->max_tokens ? (json_int_t)r->max_tokens : -1, "stop", subject_http_stops(r),
-                  "ignore_eos", (int)r->ignore_eos, "n_probs", (json_int_t)r->n_logprobs,
-                  "cache_prompt", 0, "return_tokens", 1, "stream", 0);
+    json_t *rest = json_pack("{s:o, s:I, s:o, s:b, s:I, s:I, s:b, s:b, s:b}", "prompt", prompt,
+                             "n_predict", r->max_tokens ? (json_int_t)r->max_tokens : -1, "stop",
+                             subject_http_stops(r), "ignore_eos", (int)r->ignore_eos, "n_probs",
+                             (json_int_t)r->n_logprobs, "logprobs", (json_int_t)r->n_logprobs,
+                             "cache_prompt", 0, "return_tokens", 1, "stream", 0);
     if (!body || !rest || json_object_update(body, rest) != 0) {
         json_decref(body);
         body = NULL;
@@ -188,15 +187,15 @@ static enum bnt_status read_logprobs(const struct http_subject *s, const json_t 
     return BNT_OK;
 }
 
-static enum bnt_status read_answer(const struct http_subject *s,
-                                   const struct bnt_subject_request *r, const json_t *answer,
-                                   struct bnt_subject_answer *out, struct bnt_err *err)
+static enum bnt_status read_answer(struct http_subject *s, const struct bnt_subject_request *r,
+                                   const json_t *answer, struct bnt_subject_answer *out,
+                                   struct bnt_err *err)
 {
     struct bnt_generation *g = &out->made;
     enum bnt_status st =
         subject_http_text(s, completion, json_object_get(answer, "content"), r, out, err);
     if (st == BNT_OK && (s->can & BNT_CAN_IDS)) {
-        st = subject_http_ids(s, completion, json_object_get(answer, "tokens"), &g->ids, err);
+        st = subject_llama_ids(s, r, &out->prompt_ids, answer, &g->ids, err);
     }
     if (st == BNT_OK) {
         st = read_finish(s, r, answer, g, err);
@@ -205,11 +204,14 @@ static enum bnt_status read_answer(const struct http_subject *s,
     return st == BNT_OK && r->n_logprobs > 0 ? read_logprobs(s, answer, g, r->n_logprobs, err) : st;
 }
 
+/* A server that tells ids by texts tells these with log-probabilities alone. */
 static enum bnt_status post(const struct http_subject *s, const struct bnt_subject_request *r,
                             json_t *prompt, json_t **answer, struct bnt_err *err)
 {
+    struct bnt_subject_request asked = *r;
+    asked.n_logprobs += s->ids_by == HTTP_IDS_PIECES && r->n_logprobs == 0;
     const struct http_question q = {
-        .path = completion, .posts = true, .body = request_body(r, prompt)};
+        .path = completion, .posts = true, .body = subject_llama_body(&asked, prompt)};
     return subject_http_ask(s, q, answer, err);
 }
 
@@ -310,15 +312,20 @@ static enum bnt_status ask_abilities(struct http_subject *s, struct bnt_err *err
     const json_t *row = json_array_get(json_object_get(answer, "completion_probabilities"), 0);
     const json_t *best = json_array_get(json_object_get(row, "top_logprobs"), 0);
     s->can |= has_ids ? BNT_CAN_TOKENIZE : 0;
-    if (has_ids && json_array_size(json_object_get(answer, "tokens")) > 0) {
-        s->can |= BNT_CAN_IDS | (json_object_get(best, "id") ? BNT_CAN_LOGPROBS : 0);
+    if (st == BNT_OK && has_ids) {
+        st = subject_llama_ids_by(s, &ids, answer, err);
+        s->can |= s->ids_by == HTTP_IDS_NONE ? 0 : BNT_CAN_IDS;
+        s->can |= s->ids_by == HTTP_IDS_PLAIN && json_object_get(best, "id") ? BNT_CAN_LOGPROBS : 0;
+        s->can |= s->ids_by != HTTP_IDS_PLAIN || json_object_get(best, "id") ? BNT_CAN_ROWS : 0;
+        s->can &= s->ids_by == HTTP_IDS_NONE ? ~(unsigned)BNT_CAN_ROWS : ~0u;
     }
     bnt_ids_release(&ids);
     json_decref(answer);
     return st;
 }
 
-static const struct http_protocol protocol = {.tokenize = tokenize, .generate = generate};
+static const struct http_protocol protocol = {
+    .tokenize = tokenize, .generate = generate, .row = subject_llama_row};
 
 enum bnt_status subject_llama_detect(struct http_subject *s, bool *is, struct bnt_err *err)
 {

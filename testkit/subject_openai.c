@@ -1,11 +1,14 @@
-/* OpenAI's protocol: /v1/models and /v1/completions. It tells no ids, so no log-probabilities that
- * could be held against ids, and knows but some of the parameters of sampling: what it has no word
- * for is UNSUPPORTED, because servers pass over a word that they do not know. */
+/* OpenAI's protocol: /v1/models and /v1/completions. It tells no ids, log-probabilities by the text
+ * of a token and where the server has them, and knows but some of the parameters of sampling: what
+ * it has no word for is UNSUPPORTED, because servers pass over a word that they do not know. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
 #include "testkit/subject_http.h"
+
+#define ROW_MAX 5 /* more is an error in OpenAI's own service */
 
 static const char completions[] = "/v1/completions";
 
@@ -111,9 +114,102 @@ static enum bnt_status generate(struct http_subject *s, const struct bnt_subject
     return st;
 }
 
+/* ---- a row ---- */
+
+/* vLLM's and OpenAI's own form: lists side by side, and a map from text to log-probability. */
+static enum bnt_status read_map(const struct http_subject *s, json_t *map, struct bnt_row *out,
+                                struct bnt_err *err)
+{
+    const char *text;
+    json_t *value;
+    out->at = calloc(json_object_size(map) + 1, sizeof *out->at);
+    if (!out->at) {
+        return bnt_err_nomem(err, "a row", json_object_size(map));
+    }
+    json_object_foreach(map, text, value)
+    {
+        if (!json_is_number(value) || json_number_value(value) > 0.001) {
+            return subject_http_bad(s, completions, "an entry of a row has no log-probability",
+                                    err);
+        }
+        out->at[out->n++] =
+            (struct bnt_row_entry){.id = -1, .text = text, .logprob = json_number_value(value)};
+    }
+    return BNT_OK;
+}
+
+/* llama-server's form: a list of objects. */
+static enum bnt_status read_list(const struct http_subject *s, const json_t *list,
+                                 struct bnt_row *out, struct bnt_err *err)
+{
+    const size_t n = json_array_size(list);
+    out->at = calloc(n + 1, sizeof *out->at);
+    if (!out->at) {
+        return bnt_err_nomem(err, "a row", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *entry = json_array_get(list, i);
+        const json_t *value = json_object_get(entry, "logprob");
+        const char *text = json_string_value(json_object_get(entry, "token"));
+        if (!text || !json_is_number(value) || json_number_value(value) > 0.001) {
+            return subject_http_bad(s, completions, "an entry of a row has no log-probability",
+                                    err);
+        }
+        out->at[out->n++] =
+            (struct bnt_row_entry){.id = -1, .text = text, .logprob = json_number_value(value)};
+    }
+    return BNT_OK;
+}
+
+static int best_first(const void *a, const void *b)
+{
+    const double x = ((const struct bnt_row_entry *)a)->logprob;
+    const double y = ((const struct bnt_row_entry *)b)->logprob;
+    return (x < y) - (x > y);
+}
+
+static enum bnt_status read_row(const struct http_subject *s, const json_t *answer, uint32_t at,
+                                struct bnt_row *out, struct bnt_err *err)
+{
+    const json_t *choice = json_array_get(json_object_get(answer, "choices"), 0);
+    const json_t *logprobs = json_object_get(choice, "logprobs");
+    json_t *map = json_array_get(json_object_get(logprobs, "top_logprobs"), at);
+    const json_t *content = json_array_get(json_object_get(logprobs, "content"), at);
+    const json_t *list = json_object_get(content, "top_logprobs");
+    if (json_object_size(map) == 0 && json_array_size(list) == 0) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "%.300s tells no log-probabilities of place %u of its answer", s->url,
+                           at);
+    }
+    enum bnt_status st = map ? read_map(s, map, out, err) : read_list(s, list, out, err);
+    qsort(out->at, out->n, sizeof *out->at, best_first);
+    return st;
+}
+
+static enum bnt_status row(struct http_subject *s, const struct bnt_subject_request *r, uint32_t at,
+                           struct bnt_row *out, struct bnt_err *err)
+{
+    struct bnt_subject_request asked = *r;
+    const struct bnt_sampler_params greedy = bnt_sampler_defaults();
+    asked.max_tokens = at + 1;
+    enum bnt_status st = check_request(&asked, &greedy, err);
+    json_t *body = st == BNT_OK ? request_body(s, &asked, &greedy) : NULL;
+    if (st == BNT_OK &&
+        json_object_set_new(body, "logprobs",
+                            json_integer(r->n_logprobs < ROW_MAX ? r->n_logprobs : ROW_MAX)) != 0) {
+        json_decref(body);
+        body = NULL;
+    }
+    if (st == BNT_OK) {
+        const struct http_question q = {.path = completions, .posts = true, .body = body};
+        st = subject_http_ask(s, q, &out->answer, err);
+    }
+    return st == BNT_OK ? read_row(s, out->answer, at, out, err) : st;
+}
+
 /* ---- finding out ---- */
 
-static const struct http_protocol protocol = {.generate = generate};
+static const struct http_protocol protocol = {.generate = generate, .row = row};
 
 /* The model that the address names, or the only one. NULL: neither. */
 static const json_t *choose(const struct http_subject *s, const json_t *models)
@@ -157,7 +253,7 @@ static enum bnt_status read_models(struct http_subject *s, const json_t *answer,
     }
     snprintf(s->name, sizeof s->name, "%s", id);
     s->n_ctx = subject_http_count(json_object_get(model, "max_model_len"));
-    s->can = BNT_CAN_GENERATE | BNT_CAN_SAMPLE;
+    s->can = BNT_CAN_GENERATE | BNT_CAN_SAMPLE | BNT_CAN_ROWS;
     s->protocol = &protocol;
     return BNT_OK;
 }

@@ -11,9 +11,11 @@
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
 #include "engine/quality.h"
+#include "testkit/scoring.h"
 #include "testkit/user_suite.h"
 
 #define SHOWN_BYTES 400 /* of an answer, in a report */
+#define ROW_ENTRIES 20  /* that a server is asked for whose vocabulary is not known */
 
 struct asking {
     const struct user_test *test;
@@ -186,25 +188,36 @@ static enum bnt_status check_cost(struct asking *a)
     return BNT_OK;
 }
 
+static struct bnt_subject_request request_of(const struct user_test *t)
+{
+    return (struct bnt_subject_request){
+        .prompt = t->prompt,
+        .prompt_len = t->prompt ? strlen(t->prompt) : 0,
+        .ids = t->ids.at,
+        .n_ids = t->ids.n,
+        .max_tokens = t->max_tokens,
+        .sampling = &t->sampling,
+        .stop = t->stop.at,
+        .n_stop = t->stop.n,
+        .ignore_eos = t->ignore_eos,
+    };
+}
+
 /* ---- log-probabilities ---- */
 
-/* Log-probability of each next id; position index predicts ids[index + 1]. */
-struct scoring {
-    const int32_t *ids;
+/* Log-probability of an id after the last of n. */
+struct last_place {
     size_t n;
-    int32_t n_vocab, wanted; /* at the last position; -1: the sum over all */
-    double sum, last;
+    int32_t n_vocab, id;
+    double logprob;
 };
 
-static enum bnt_status add_position(void *ctx, size_t index, const float *logits,
-                                    struct bnt_err *err)
+static enum bnt_status read_last(void *ctx, size_t index, const float *logits, struct bnt_err *err)
 {
-    struct scoring *s = ctx;
+    struct last_place *l = ctx;
     (void)err;
-    if (index + 1 < s->n) {
-        s->sum += logits[s->ids[index + 1]] - bnt_logsumexp(logits, s->n_vocab);
-    } else if (s->wanted >= 0) {
-        s->last = logits[s->wanted] - bnt_logsumexp(logits, s->n_vocab);
+    if (index + 1 == l->n) {
+        l->logprob = logits[l->id] - bnt_logsumexp(logits, l->n_vocab);
     }
     return BNT_OK;
 }
@@ -230,32 +243,112 @@ static enum bnt_status append(struct bnt_ids *to, const int32_t *ids, size_t n, 
     return st;
 }
 
+/* The request whose next place is that of the expectation: the ids before it where the subject
+ * takes ids (appended to `ids`), else the test's own prompt and the place in its answer. */
+static enum bnt_status before(struct asking *a, const struct user_logprob *l, struct bnt_ids *ids,
+                              struct bnt_subject_request *r)
+{
+    const struct bnt_ids *prompt = &a->answer.prompt_ids;
+    *r = request_of(a->test);
+    if (!(bnt_subject_describe(a->subject).can & BNT_CAN_IDS)) {
+        return BNT_OK;
+    }
+    enum bnt_status st = append(ids, prompt->at, prompt->n, a->err);
+    if (st == BNT_OK) {
+        st = append(ids, a->answer.made.ids.at, l->at, a->err);
+    }
+    r->prompt = NULL;
+    r->ids = ids->at;
+    r->n_ids = ids->n;
+    return st;
+}
+
+static bool is_entry(const struct bnt_row_entry *e, const struct user_logprob *l, int32_t id)
+{
+    return id >= 0 ? e->id == id : l->token && e->text && strcmp(e->text, l->token) == 0;
+}
+
+/* An id that is not in the row is at most as likely as the last one that is: where that decides
+ * nothing, nothing is said. */
+static enum bnt_status check_in_row(struct asking *a, const struct user_logprob *l, int32_t id,
+                                    const struct bnt_row *row)
+{
+    for (size_t i = 0; i < row->n; i++) {
+        if (is_entry(&row->at[i], l, id)) {
+            check_range(a, "logprob", row->at[i].logprob, &l->range);
+            return BNT_OK;
+        }
+    }
+    const double most = row->n > 0 ? row->at[row->n - 1].logprob : 0;
+    if (most < l->range.min) {
+        wrong(a, "logprob", "less than %.6g, should be at least %.6g", most, l->range.min);
+        return BNT_OK;
+    }
+    return most <= l->range.max && isnan(l->range.min)
+               ? BNT_OK
+               : cannot(a, "tell the log-probability of a token that is so unlikely");
+}
+
+/* Of a subject that tells rows instead of logits. */
+static enum bnt_status check_row(struct asking *a, const struct user_logprob *l)
+{
+    const struct bnt_subject_facts f = bnt_subject_describe(a->subject);
+    struct bnt_subject_request r;
+    struct bnt_row row;
+    struct bnt_ids ids = {0};
+    int32_t id = l->id;
+    enum bnt_status st = BNT_OK;
+    if ((f.can & BNT_CAN_IDS) && l->at > a->answer.made.ids.n) {
+        wrong(a, "logprob", "there is no token %u", l->at);
+        return BNT_OK;
+    }
+    if (l->token && (f.can & BNT_CAN_TOKENIZE)) {
+        st = one_id(a, l->token, &id);
+        if (st != BNT_OK || id < 0) {
+            return st;
+        }
+    } else if (!l->token && !(f.can & BNT_CAN_IDS)) {
+        return cannot(a, "tell ids");
+    }
+    bnt_row_init(&row);
+    st = before(a, l, &ids, &r);
+    r.n_logprobs = f.n_vocab ? f.n_vocab : ROW_ENTRIES;
+    if (st == BNT_OK) {
+        st = bnt_subject_row(a->subject, &r, r.ids ? 0 : l->at, &row, a->err);
+    }
+    if (st == BNT_OK) {
+        st = check_in_row(a, l, id, &row);
+    }
+    bnt_row_release(&row);
+    bnt_ids_release(&ids);
+    return st;
+}
+
 /* Evaluate the prompt and what was generated before `at`; the logits after that. */
 static enum bnt_status check_logprob(struct asking *a, const struct user_logprob *l)
 {
-    const struct bnt_ids *made = &a->answer.made.ids;
-    struct scoring s = {.wanted = l->id,
-                        .n_vocab = (int32_t)bnt_subject_describe(a->subject).n_vocab};
+    if (!(bnt_subject_describe(a->subject).can & BNT_CAN_EVALUATE)) {
+        return check_row(a, l);
+    }
+    struct last_place last = {.id = l->id,
+                              .n_vocab = (int32_t)bnt_subject_describe(a->subject).n_vocab};
+    struct bnt_subject_request r;
     struct bnt_ids ids = {0};
-    enum bnt_status st = l->token ? one_id(a, l->token, &s.wanted) : BNT_OK;
-    if (st != BNT_OK || s.wanted < 0) {
+    enum bnt_status st = l->token ? one_id(a, l->token, &last.id) : BNT_OK;
+    if (st != BNT_OK || last.id < 0) {
         return st;
     }
-    if (l->at > made->n || s.wanted >= s.n_vocab) {
-        wrong(a, "logprob", "there is no token %u, or no id %d", l->at, s.wanted);
+    if (l->at > a->answer.made.ids.n || last.id >= last.n_vocab) {
+        wrong(a, "logprob", "there is no token %u, or no id %d", l->at, last.id);
         return BNT_OK;
     }
-    st = append(&ids, a->answer.prompt_ids.at, a->answer.prompt_ids.n, a->err);
+    st = before(a, l, &ids, &r);
+    last.n = ids.n;
     if (st == BNT_OK) {
-        st = append(&ids, made->at, l->at, a->err);
-    }
-    s.ids = ids.at;
-    s.n = ids.n;
-    if (st == BNT_OK) {
-        st = bnt_subject_evaluate(a->subject, ids.at, ids.n, add_position, &s, a->err);
+        st = bnt_subject_evaluate(a->subject, ids.at, ids.n, read_last, &last, a->err);
     }
     if (st == BNT_OK) {
-        check_range(a, "logprob", s.last, &l->range);
+        check_range(a, "logprob", last.logprob, &l->range);
     }
     bnt_ids_release(&ids);
     return st;
@@ -270,16 +363,13 @@ static enum bnt_status check_perplexity(struct asking *a)
     }
     enum bnt_status st = bnt_subject_tokenize(a->subject, p->text, strlen(p->text),
                                               BNT_ENCODE_ADD_SPECIAL, &ids, a->err);
-    struct scoring s = {.ids = ids.at,
-                        .n = ids.n,
-                        .wanted = -1,
-                        .n_vocab = (int32_t)bnt_subject_describe(a->subject).n_vocab};
+    double sum = 0;
     if (st == BNT_OK && ids.n < 2) {
         wrong(a, "perplexity", "a text of %zu tokens has none", ids.n);
     } else if (st == BNT_OK) {
-        st = bnt_subject_evaluate(a->subject, ids.at, ids.n, add_position, &s, a->err);
+        st = bnt_subject_score(a->subject, ids.at, ids.n, &sum, a->err);
         if (st == BNT_OK) {
-            check_range(a, "perplexity", fm_exp(-s.sum / (double)(ids.n - 1)), &p->range);
+            check_range(a, "perplexity", fm_exp(-sum / (double)(ids.n - 1)), &p->range);
         }
     }
     bnt_ids_release(&ids);
@@ -290,18 +380,7 @@ static enum bnt_status check_perplexity(struct asking *a)
 
 static enum bnt_status ask(struct asking *a, struct bnt_subject_answer *out)
 {
-    const struct user_test *t = a->test;
-    const struct bnt_subject_request request = {
-        .prompt = t->prompt,
-        .prompt_len = t->prompt ? strlen(t->prompt) : 0,
-        .ids = t->ids.at,
-        .n_ids = t->ids.n,
-        .max_tokens = t->max_tokens,
-        .sampling = &t->sampling,
-        .stop = t->stop.at,
-        .n_stop = t->stop.n,
-        .ignore_eos = t->ignore_eos,
-    };
+    const struct bnt_subject_request request = request_of(a->test);
     return bnt_subject_generate(a->subject, &request, out, a->err);
 }
 
@@ -348,13 +427,13 @@ static enum bnt_status check_answer(struct asking *a)
  * nor a look at their repetition. */
 static const char *inability(const struct user_expect *e, const struct bnt_subject_facts *f)
 {
-    const bool ids = e->ids.at || e->ids_begin.at || e->n_logprob > 0 || asked(&e->tokens) ||
+    const bool ids = e->ids.at || e->ids_begin.at || asked(&e->tokens) ||
                      asked(&e->tokens_per_second) || e->quality;
     if (ids && !(f->can & BNT_CAN_IDS)) {
         return "tell ids";
     }
-    if (e->n_logprob > 0 && !(f->can & BNT_CAN_EVALUATE)) {
-        return "give logits";
+    if (e->n_logprob > 0 && !(f->can & (BNT_CAN_EVALUATE | BNT_CAN_ROWS))) {
+        return "tell log-probabilities";
     }
     return asked(&e->memory_bytes) && f->remote ? "tell its memory" : NULL;
 }

@@ -112,7 +112,7 @@ static void llama_server_tells_what_it_is(void **state)
     assert_int_equal(f.n_vocab, 10);
     assert_true(f.remote);
     assert_int_equal(f.can, BNT_CAN_TOKENIZE | BNT_CAN_GENERATE | BNT_CAN_IDS | BNT_CAN_LOGPROBS |
-                                BNT_CAN_SAMPLE);
+                                BNT_CAN_SAMPLE | BNT_CAN_ROWS);
     struct bnt_ids ids = {0};
     assert_int_equal(bnt_subject_tokenize(s.subject, "a", 1, BNT_ENCODE_ADD_SPECIAL, &ids, NULL),
                      BNT_OK);
@@ -161,7 +161,7 @@ static void llama_server_answers_with_ids_and_log_probabilities(void **state)
     end(&s);
 }
 
-/* bitnet.cpp's server is of that age: no ids, no list of models, three flags for the end. */
+/* No ids, no list of models, three flags for the end. */
 static void older_server_claims_no_ids(void **state)
 {
     (void)state;
@@ -184,6 +184,177 @@ static void older_server_claims_no_ids(void **state)
     end(&s);
 }
 
+/* bitnet.cpp's answers: texts and probabilities; the ids of the texts come from the list of the
+ * vocabulary. Ids 2 and 8 have one text, 9 is a byte. */
+#define OLD(end, places)                                                                           \
+    "{\"content\": \" a b\", \"tokens_predicted\": 3, \"truncated\": false, " end                  \
+    ": true, \"stopping_word\": \"\", \"completion_probabilities\": [" places "]}"
+#define PLACE(text)                                                                                \
+    "{\"content\": \"" text "\", \"probs\": [{\"tok_str\": \" a\", \"prob\": 0.5},"                \
+    " {\"tok_str\": \"byte: \\\\xf0\", \"prob\": 0.25}, {\"tok_str\": \"x\", \"prob\": 0.125},"    \
+    " {\"tok_str\": \" b\", \"prob\": 0}]}"
+#define PIECE(id, piece) "{\"id\": " #id ", \"piece\": " piece "}"
+static const char vocabulary[] =
+    "{\"tokens\": [" PIECE(0, "\"q\"") "," PIECE(1, "\"He\"") "," PIECE(2, "\"x\"") "," PIECE(3, "\"<end>\"") "," PIECE(
+        4,
+        "\" a\"") "," PIECE(5,
+                            "\" b\"") "," PIECE(6,
+                                                "\"c\"") "," PIECE(7,
+                                                                   "[240, 159]") "," PIECE(8,
+                                                                                           "\"x\"") "," PIECE(9,
+                                                                                                              "[240]") "]}";
+
+static const struct bnt_mock_step old_tokenize[] = {
+    {JSON("{\"tokens\": [1, 6]}")},
+    {JSON("{\"tokens\": [" PIECE(1, "\"He\"") "]}")},
+    {JSON("{\"tokens\": [1, 6]}")},
+    {.status = 200, .body = vocabulary, .body_bytes = sizeof vocabulary - 1},
+    {0}};
+
+static void assert_ids(const struct bnt_ids *ids, const int32_t *want, size_t n)
+{
+    assert_int_equal(ids->n, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(ids->at[i], want[i]);
+    }
+}
+
+static void texts_of_bitnet_cpp_become_ids(void **state)
+{
+    (void)state;
+    const struct bnt_mock_route routes[] = {
+        PROPS,
+        MODELS,
+        {.path = "/tokenize", .steps = old_tokenize},
+        {.path = "/completion",
+         JSON(OLD("\"stopped_eos\"", PLACE(" a") "," PLACE(" b") "," PLACE("<end>")))},
+        {0}};
+    struct served s = begin(routes);
+    struct bnt_subject_answer a;
+    assert_int_equal(bnt_subject_describe(s.subject).can, BNT_CAN_TOKENIZE | BNT_CAN_GENERATE |
+                                                              BNT_CAN_IDS | BNT_CAN_SAMPLE |
+                                                              BNT_CAN_ROWS);
+    bnt_subject_answer_init(&a);
+    assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
+    assert_ids(&a.made.ids, (const int32_t[]){4, 5}, 2);
+    assert_int_equal(a.made.stop_id, 3);
+    bnt_subject_answer_release(&a);
+    end(&s);
+}
+
+/* /tokenize answers the next question with the list, and the first row asks for it. */
+static void learn_vocabulary(struct bnt_subject *subject)
+{
+    struct bnt_ids ids = {0};
+    struct bnt_row row;
+    const struct bnt_subject_request r = {
+        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 1};
+    bnt_row_init(&row);
+    assert_int_equal(bnt_subject_tokenize(subject, "Hec", 3, 0, &ids, NULL), BNT_OK);
+    assert_int_equal(bnt_subject_row(subject, &r, 0, &row, NULL), BNT_OK);
+    bnt_row_release(&row);
+    bnt_ids_release(&ids);
+}
+
+/* What a stop string cut off is asked for once more, without the stop string. */
+static void ids_of_an_answer_that_was_cut_are_whole(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step answers[] = {
+        {JSON(OLD("\"stopped_limit\"", PLACE(" a")))},
+        {JSON(OLD("\"stopped_limit\"", PLACE(" a")))},
+        {JSON(OLD("\"stopped_word\"", PLACE(" a")))},
+        {JSON(OLD("\"stopped_limit\"", PLACE(" a") "," PLACE(" b") "," PLACE("c")))},
+        {JSON(OLD("\"stopped_limit\"", PLACE("x")))},
+        {0}};
+    const struct bnt_mock_route routes[] = {PROPS,
+                                            MODELS,
+                                            {.path = "/tokenize", .steps = old_tokenize},
+                                            {.path = "/completion", .steps = answers},
+                                            {0}};
+    struct served s = begin(routes);
+    struct bnt_subject_answer a;
+    struct bnt_err err = {0};
+    struct bnt_subject_request r = {.ids = (const int32_t[]){1, 6}, .n_ids = 2, .max_tokens = 8};
+    bnt_subject_answer_init(&a);
+    learn_vocabulary(s.subject);
+    r.stop = (const char *const[]){"bc"};
+    r.n_stop = 1;
+    assert_int_equal(bnt_subject_generate(s.subject, &r, &a, NULL), BNT_OK);
+    assert_ids(&a.made.ids, (const int32_t[]){4, 5, 6}, 3);
+    assert_asked(&s, "\"n_predict\":3,\"stop\":[]");
+    assert_int_equal(bnt_subject_generate(s.subject, &r, &a, &err), BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "no single id"));
+    bnt_subject_answer_release(&a);
+    end(&s);
+}
+
+static void a_row_is_what_comes_before_sampling(void **state)
+{
+    (void)state;
+    const struct bnt_mock_route routes[] = {
+        PROPS,
+        MODELS,
+        {.path = "/tokenize", .steps = old_tokenize},
+        {.path = "/completion", JSON(OLD("\"stopped_limit\"", PLACE(" a")))},
+        {0}};
+    struct served s = begin(routes);
+    struct bnt_row row;
+    const struct bnt_subject_request r = {
+        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 99};
+    bnt_row_init(&row);
+    learn_vocabulary(s.subject);
+    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_OK);
+    assert_asked(&s, "\"samplers\":[],\"n_probs\":10,");
+    assert_int_equal(row.n, 3);
+    assert_false(row.whole);
+    assert_int_equal(row.at[0].id, 4);
+    assert_int_equal(row.at[1].id, 9);
+    assert_int_equal(row.at[2].id, -1);
+    assert_string_equal(row.at[2].text, "x");
+    assert_true(row.at[1].logprob > -1.38630 && row.at[1].logprob < -1.38629);
+    assert_int_equal(bnt_subject_row(s.subject, &r, 1, &row, NULL), BNT_E_UNSUPPORTED);
+    bnt_row_release(&row);
+    end(&s);
+}
+
+/* ik_llama.cpp's answers: texts from /completion, ids from /v1/completions. */
+static void ids_come_from_the_other_door(void **state)
+{
+    (void)state;
+    static const char content[] =
+        "{\"choices\": [{\"text\": \" a b\", \"finish_reason\": \"length\", \"logprobs\": "
+        "{\"content\": [{\"id\": 4, \"logprob\": -0.5, \"top_logprobs\": [{\"id\": 4, \"token\": "
+        "\" a\", \"logprob\": -0.5}, {\"id\": 8, \"token\": \"x\", \"logprob\": -3.4e38}]},"
+        " {\"id\": 8, \"logprob\": -1, \"top_logprobs\": []}]}}]}";
+    const struct bnt_mock_route routes[] = {
+        PROPS,
+        MODELS,
+        TOKENIZE,
+        {.path = "/completion", JSON(OLD("\"stopped_limit\"", PLACE(" a") "," PLACE("x")))},
+        {.path = "/v1/completions",
+         .status = 200,
+         .body = content,
+         .body_bytes = sizeof content - 1},
+        {0}};
+    struct served s = begin(routes);
+    struct bnt_subject_answer a;
+    struct bnt_row row;
+    const struct bnt_subject_request r = {
+        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
+    bnt_row_init(&row);
+    bnt_subject_answer_init(&a);
+    assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
+    assert_ids(&a.made.ids, (const int32_t[]){4, 8}, 2);
+    assert_int_equal(a.made.finish, BNT_FINISH_LENGTH);
+    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_OK);
+    assert_int_equal(row.n, 1);
+    assert_int_equal(row.at[0].id, 4);
+    bnt_row_release(&row);
+    bnt_subject_answer_release(&a);
+    end(&s);
+}
+
 /* ---- OpenAI ---- */
 
 static void openai_server_claims_text_alone(void **state)
@@ -199,7 +370,7 @@ static void openai_server_claims_text_alone(void **state)
     const struct bnt_subject_facts f = bnt_subject_describe(s.subject);
     assert_string_equal(f.name, "x");
     assert_int_equal(f.n_ctx, 99);
-    assert_int_equal(f.can, BNT_CAN_GENERATE | BNT_CAN_SAMPLE);
+    assert_int_equal(f.can, BNT_CAN_GENERATE | BNT_CAN_SAMPLE | BNT_CAN_ROWS);
     assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
     assert_string_equal(bnt_buf_view(&a.made.text), " caf\xc3\xa9");
     assert_int_equal(a.made.ids.n, 0);
@@ -209,6 +380,45 @@ static void openai_server_claims_text_alone(void **state)
     assert_non_null(strstr(head, "Authorization: Bearer sk-secret"));
     assert_non_null(strstr(head, "Content-Type: application/json"));
     bnt_subject_answer_release(&a);
+    end(&s);
+}
+
+/* OpenAI's own form is a map per place, that of llama-server a list of objects. */
+static void openai_rows_go_by_text(void **state)
+{
+    (void)state;
+#define LOGPROBS(form)                                                                             \
+    {                                                                                              \
+        JSON("{\"choices\": [{\"text\": \" a b\", \"finish_reason\": \"length\", \"logprobs\": "   \
+             "{" form "}}]}")                                                                      \
+    }
+    static const struct bnt_mock_step answers[] = {
+        LOGPROBS("\"top_logprobs\": [{\" a\": -1}, {\"y\": -2, \" b\": -0.5}]"),
+        LOGPROBS("\"content\": [{}, {\"top_logprobs\": [{\"token\": \" b\", \"logprob\": -0.5},"
+                 " {\"token\": \"y\", \"logprob\": -2}]}]"),
+        LOGPROBS("\"top_logprobs\": null"),
+        LOGPROBS("\"top_logprobs\": [{}, {\"y\": 2}]"),
+        {0}};
+    const struct bnt_mock_route routes[] = {
+        MODELS, {.path = "/v1/completions", .steps = answers}, {0}};
+    static const enum bnt_status want[] = {BNT_OK, BNT_OK, BNT_E_UNSUPPORTED, BNT_E_INFERENCE};
+    struct served s = begin(routes);
+    struct bnt_subject_request r = hello;
+    r.n_logprobs = 20;
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        struct bnt_row row;
+        bnt_row_init(&row);
+        assert_int_equal(bnt_subject_row(s.subject, &r, 1, &row, NULL), want[i]);
+        assert_asked(&s, "\"max_tokens\":2,");
+        assert_asked(&s, "\"logprobs\":5");
+        if (want[i] == BNT_OK) {
+            assert_int_equal(row.n, 2);
+            assert_string_equal(row.at[0].text, " b");
+            assert_int_equal(row.at[0].id, -1);
+            assert_true(row.at[1].logprob == -2);
+        }
+        bnt_row_release(&row);
+    }
     end(&s);
 }
 
@@ -475,7 +685,11 @@ static void a_suite_in_yaml_runs_as_far_as_the_server_can(void **state)
 {
     (void)state;
     static const struct bnt_mock_route openai[] = {
-        MODELS, {.path = "/v1/completions", JSON(TEXT(" world", "stop"))}, {0}};
+        MODELS,
+        {.path = "/v1/completions",
+         JSON("{\"choices\": [{\"text\": \" world\", \"finish_reason\": \"stop\", \"logprobs\":"
+              " {\"top_logprobs\": [{}, {\"world\": -0.5, \"word\": -1.5}]}}]}")},
+        {0}};
     static const struct {
         const char *expect;
         enum bnt_status on_llama, on_openai;
@@ -489,7 +703,13 @@ static void a_suite_in_yaml_runs_as_far_as_the_server_can(void **state)
         {"{tokens_per_second: {min: 99, max: 101}}", BNT_OK, BNT_E_UNSUPPORTED},
         {"{first_token_ms: {min: 2, max: 3}}", BNT_OK, BNT_E_UNSUPPORTED},
         {"{memory: {max: 900GB}}", BNT_E_UNSUPPORTED, BNT_E_UNSUPPORTED},
-        {"{logprob: {id: 4, min: -1}}", BNT_E_UNSUPPORTED, BNT_E_UNSUPPORTED},
+        {"{logprob: {id: 4, min: -1}}", BNT_OK, BNT_E_UNSUPPORTED},
+        {"{logprob: {id: 4, max: -1}}", BNT_E_FAILED, BNT_E_UNSUPPORTED},
+        {"{logprob: {id: 9, max: -1}}", BNT_OK, BNT_E_UNSUPPORTED},
+        {"{logprob: {id: 9, min: -1}}", BNT_E_FAILED, BNT_E_UNSUPPORTED},
+        {"{logprob: {id: 9, min: -3}}", BNT_E_UNSUPPORTED, BNT_E_UNSUPPORTED},
+        {"{logprob: {token: world, at: 1, min: -1}}", BNT_E_FAILED, BNT_OK},
+        {"{logprob: {token: moon, at: 1, min: -1}}", BNT_E_FAILED, BNT_E_FAILED},
         {"{perplexity: {text: Hello, max: 2}}", BNT_E_UNSUPPORTED, BNT_E_UNSUPPORTED},
     };
     struct bnt_buf report = BNT_BUF(1 << 16);
@@ -515,6 +735,11 @@ static const struct suite_test tests[] = {
     TEST("llama_server_answers_with_ids_and_log_probabilities",
          llama_server_answers_with_ids_and_log_probabilities),
     TEST("older_server_claims_no_ids", older_server_claims_no_ids),
+    TEST("texts_of_bitnet_cpp_become_ids", texts_of_bitnet_cpp_become_ids),
+    TEST("ids_of_an_answer_that_was_cut_are_whole", ids_of_an_answer_that_was_cut_are_whole),
+    TEST("a_row_is_what_comes_before_sampling", a_row_is_what_comes_before_sampling),
+    TEST("ids_come_from_the_other_door", ids_come_from_the_other_door),
+    TEST("openai_rows_go_by_text", openai_rows_go_by_text),
     TEST("openai_server_claims_text_alone", openai_server_claims_text_alone),
     TEST("what_openai_has_no_word_for_is_not_asked", what_openai_has_no_word_for_is_not_asked),
     TEST("bad_answers_are_errors_by_cause", bad_answers_are_errors_by_cause),
@@ -528,4 +753,5 @@ static const struct suite_test tests[] = {
          a_suite_in_yaml_runs_as_far_as_the_server_can),
     {0},
 };
-const struct suite suite_subject_http = {"subject_http", tests, "http_any_id http_unsaid"};
+const struct suite suite_subject_http = {"subject_http", tests,
+                                         "http_any_id http_unsaid http_first_piece http_linear"};
