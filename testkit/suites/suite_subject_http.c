@@ -193,20 +193,16 @@ static void older_server_claims_no_ids(void **state)
     "{\"content\": \"" text "\", \"probs\": [{\"tok_str\": \" a\", \"prob\": 0.5},"                \
     " {\"tok_str\": \"byte: \\\\xf0\", \"prob\": 0.25}, {\"tok_str\": \"x\", \"prob\": 0.125},"    \
     " {\"tok_str\": \" b\", \"prob\": 0}]}"
-#define PIECE(id, piece) "{\"id\": " #id ", \"piece\": " piece "}"
 static const char vocabulary[] =
-    "{\"tokens\": [" PIECE(0, "\"q\"") "," PIECE(1, "\"He\"") "," PIECE(2, "\"x\"") "," PIECE(3, "\"<end>\"") "," PIECE(
-        4,
-        "\" a\"") "," PIECE(5,
-                            "\" b\"") "," PIECE(6,
-                                                "\"c\"") "," PIECE(7,
-                                                                   "[240, 159]") "," PIECE(8,
-                                                                                           "\"x\"") "," PIECE(9,
-                                                                                                              "[240]") "]}";
+    "{\"tokens\": [{\"id\": 0, \"piece\": \"q\"}, {\"id\": 1, \"piece\": \"He\"},"
+    " {\"id\": 2, \"piece\": \"x\"}, {\"id\": 3, \"piece\": \"<end>\"},"
+    " {\"id\": 4, \"piece\": \" a\"}, {\"id\": 5, \"piece\": \" b\"},"
+    " {\"id\": 6, \"piece\": \"c\"}, {\"id\": 7, \"piece\": [240, 159]},"
+    " {\"id\": 8, \"piece\": \"x\"}, {\"id\": 9, \"piece\": [240]}]}";
 
 static const struct bnt_mock_step old_tokenize[] = {
     {JSON("{\"tokens\": [1, 6]}")},
-    {JSON("{\"tokens\": [" PIECE(1, "\"He\"") "]}")},
+    {JSON("{\"tokens\": [{\"id\": 1, \"piece\": \"He\"}]}")},
     {JSON("{\"tokens\": [1, 6]}")},
     {.status = 200, .body = vocabulary, .body_bytes = sizeof vocabulary - 1},
     {0}};
