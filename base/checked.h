@@ -15,14 +15,14 @@ static inline bool bnt_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
-/* Round up to a multiple of `align`, a power of two. */
+/* Round up to a multiple of `align`, which is not 0. */
 static inline bool bnt_align_u64(uint64_t a, uint64_t align, uint64_t *out)
 {
     uint64_t sum;
     if (!bnt_add_u64(a, align - 1, &sum)) {
         return false;
     }
-    *out = sum & ~(align - 1);
+    *out = sum - sum % align;
     return true;
 }
 

@@ -52,6 +52,7 @@ struct bnt_model_info {
     bool tied_head;
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
+    bool i2s_undecided;     /* a fixed text made no sense under any packing */
     uint64_t pack_ns;       /* time to find the packing and to make packed copies */
 };
 

@@ -31,9 +31,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-/* Text of the file on a terminal: what is no printable UTF-8 is escaped, the rest after `max` bytes
- * left out. */
-static void put_text(struct gguf_str s, size_t max)
+void inspect_put_text(struct gguf_str s, size_t max)
 {
     size_t i = 0;
     while (i < s.len && i < max) {
@@ -59,7 +57,7 @@ static void put_text(struct gguf_str s, size_t max)
 static void put_quoted(struct gguf_str s, size_t max)
 {
     putchar('"');
-    put_text(s, max);
+    inspect_put_text(s, max);
     putchar('"');
 }
 
@@ -104,7 +102,7 @@ static void print_file(const struct inspect *in)
         gguf_get_str(g, BNT_MOCK_RECIPE_KEY, &recipe);
         put_label("kind");
         printf("%s, a mock: ", in->ref->kind);
-        put_text(recipe, 512);
+        inspect_put_text(recipe, 512);
         putchar('\n');
     }
     if (in->ref->digest[0]) {
@@ -120,10 +118,10 @@ static void print_file(const struct inspect *in)
 static void print_model(const struct inspect *in)
 {
     put_label("name");
-    put_text(in->name, MAX_TEXT_BYTES);
+    inspect_put_text(in->name, MAX_TEXT_BYTES);
     putchar('\n');
     put_label("architecture");
-    put_text(in->arch, MAX_TEXT_BYTES);
+    inspect_put_text(in->arch, MAX_TEXT_BYTES);
     printf("%s%s%s\n", in->family ? " (" : "",
            in->family ? in->family : " (not a family that is run here)", in->family ? ")" : "");
     bool first = true;
@@ -178,9 +176,9 @@ static void print_tokenizer(const struct inspect *in)
         printf("(none)\n");
         return;
     }
-    put_text(in->tokenizer, MAX_TEXT_BYTES);
+    inspect_put_text(in->tokenizer, MAX_TEXT_BYTES);
     printf(", pre-tokenizer ");
-    put_text(in->pre.len ? in->pre : (struct gguf_str){"not said", 8}, MAX_TEXT_BYTES);
+    inspect_put_text(in->pre.len ? in->pre : (struct gguf_str){"not said", 8}, MAX_TEXT_BYTES);
     printf(", %llu tokens, %llu merges\n", (unsigned long long)in->n_tokens,
            (unsigned long long)in->n_merges);
     put_label("");
@@ -212,7 +210,7 @@ static void print_template(const struct inspect *in)
     struct gguf_str line = in->chat_template;
     line.len = end ? (size_t)(end - line.data) : line.len;
     printf("%zu bytes: ", in->chat_template.len);
-    put_text(line, MAX_TEXT_BYTES);
+    inspect_put_text(line, MAX_TEXT_BYTES);
     putchar('\n');
 }
 
@@ -276,7 +274,7 @@ static enum bnt_status print_metadata(const struct gguf *g, struct bnt_err *err)
         const struct gguf_kv *kv = &g->kv[i];
         bnt_buf_reset(&key);
         st = bnt_buf_append(&key, kv->key.data, kv->key.len, err);
-        put_text(kv->key, GGUF_MAX_KEY_BYTES);
+        inspect_put_text(kv->key, GGUF_MAX_KEY_BYTES);
         printf("%*s %-6s ", kv->key.len < 44 ? (int)(44 - kv->key.len) : 0, "",
                gguf_value_type_name(kv->type));
         if (st == BNT_OK && kv->type == GGUF_ARR) {
@@ -302,7 +300,7 @@ static void print_tensors(const struct gguf *g)
             n += snprintf(shape + n, sizeof shape - (size_t)n, " x %llu",
                           (unsigned long long)t->ne[d]);
         }
-        put_text(t->name, GGUF_MAX_NAME_BYTES);
+        inspect_put_text(t->name, GGUF_MAX_NAME_BYTES);
         printf("%*s %-6s %-22s %12llu %14llu", t->name.len < 36 ? (int)(36 - t->name.len) : 0, "",
                tensor_type_name((uint32_t)t->type), shape, (unsigned long long)t->size,
                (unsigned long long)t->offset);
@@ -328,20 +326,6 @@ static enum bnt_status print_human(const struct inspect *in, const struct inspec
         print_tensors(in->g);
     }
     return st;
-}
-
-/* The operand is another way to write -m. */
-static enum bnt_status take_operand(struct bnt_model_arg *model, int argc, char **argv,
-                                    struct bnt_err *err)
-{
-    if (argc > 1 || (argc == 1 && model->name)) {
-        bnt_err_hint(err, "run: bnt inspect FILE");
-        return bnt_err_set(err, BNT_E_USAGE, "one model at a time, as an operand or with -m");
-    }
-    if (argc == 1) {
-        model->name = argv[0];
-    }
-    return BNT_OK;
 }
 
 static enum bnt_status inspect(struct bnt_app *app, const struct inspect_opts *o,
@@ -373,7 +357,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     struct bnt_model_arg model = o->model;
     struct bnt_err err = {0};
     bool mock = false;
-    enum bnt_status st = take_operand(&model, argc, argv, &err);
+    enum bnt_status st = bnt_model_arg_operand(&model, "bnt inspect FILE", argc, argv, &err);
     if (st == BNT_OK && o->json && o->sarif) {
         bnt_err_hint(&err, "give one of the two");
         st = bnt_err_set(&err, BNT_E_USAGE, "--json and --sarif do not go together");

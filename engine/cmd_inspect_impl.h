@@ -1,7 +1,9 @@
-/* What the two halves of `bnt inspect` share: facts gathered once, shown as text or as JSON. */
+/* What the parts of `bnt inspect` and `bnt validate` share: facts gathered once, shown as text, as
+ * JSON or as SARIF. */
 #ifndef BNT_CMD_INSPECT_IMPL_H
 #define BNT_CMD_INSPECT_IMPL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -58,6 +60,17 @@ double inspect_shortest(float f);
 enum bnt_status inspect_print_json(const struct inspect *in, bool full_arrays, struct bnt_err *err);
 /* {"error": {...}} on standard output. */
 void inspect_print_error_json(const struct bnt_err *error);
+
+/* Text of the file on a terminal: what is no printable UTF-8 is escaped, the rest after `max` bytes
+ * left out. */
+void inspect_put_text(struct gguf_str s, size_t max);
+/* JSON text must be UTF-8: bytes that are not become U+FFFD. */
+json_t *inspect_json_str(struct gguf_str s);
+/* An integer above what JSON readers hold becomes text; a number that is none becomes null. */
+json_t *inspect_json_u64(uint64_t v);
+json_t *inspect_json_double(double v);
+/* The value on one line of standard output; takes root. */
+enum bnt_status inspect_print_value(json_t *root, struct bnt_err *err);
 
 /* A SARIF log on standard output: of a defect of the file, of another error, or (error unset) of a
  * sound file. */

@@ -11,8 +11,7 @@
 /* Elements of an array that are shown when it is not asked for in full. */
 #define SHOWN_ELEMENTS 16
 
-/* JSON text must be UTF-8: bytes that are not become U+FFFD. */
-static json_t *json_of_str(struct gguf_str s)
+json_t *inspect_json_str(struct gguf_str s)
 {
     json_t *exact = json_stringn(s.data, s.len);
     if (exact) {
@@ -31,7 +30,7 @@ static json_t *json_of_str(struct gguf_str s)
     return shown;
 }
 
-static json_t *json_of_double(double v)
+json_t *inspect_json_double(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
 }
@@ -42,8 +41,7 @@ static json_t *json_of_count(int64_t v)
     return v < 0 ? json_null() : json_integer((json_int_t)v);
 }
 
-/* An integer above what JSON readers hold becomes text. */
-static json_t *json_of_u64(uint64_t v)
+json_t *inspect_json_u64(uint64_t v)
 {
     if (v <= INT64_MAX) {
         return json_integer((json_int_t)v);
@@ -61,16 +59,16 @@ static json_t *scalar(const struct gguf *g, const char *key, const struct gguf_k
     bool b;
     struct gguf_str s;
     if (gguf_get_str(g, key, &s)) {
-        return json_of_str(s);
+        return inspect_json_str(s);
     }
     if (gguf_get_i64(g, key, &i)) {
         return json_integer((json_int_t)i);
     }
     if (gguf_get_u64(g, key, &u)) {
-        return json_of_u64(u);
+        return inspect_json_u64(u);
     }
     if (gguf_get_f64(g, key, &f)) {
-        return json_of_double(kv->type == GGUF_F32 ? inspect_shortest((float)f) : f);
+        return inspect_json_double(kv->type == GGUF_F32 ? inspect_shortest((float)f) : f);
     }
     return gguf_get_bool(g, key, &b) ? json_boolean(b) : json_null();
 }
@@ -89,13 +87,14 @@ static json_t *elements(const struct gguf *g, const char *key, const struct gguf
         int64_t v;
         double f = 0;
         if (gguf_iter_str(&it, &s)) {
-            json_array_append_new(list, json_of_str(s));
+            json_array_append_new(list, inspect_json_str(s));
         } else if (gguf_iter_i64(&it, &v)) {
             json_array_append_new(list,
                                   kv->elem_type == GGUF_BOOL ? json_boolean(v) : json_integer(v));
         } else if (gguf_iter_f64(&it, &f)) {
             json_array_append_new(
-                list, json_of_double(kv->elem_type == GGUF_F32 ? inspect_shortest((float)f) : f));
+                list,
+                inspect_json_double(kv->elem_type == GGUF_F32 ? inspect_shortest((float)f) : f));
         }
     }
     return list;
@@ -112,7 +111,7 @@ static json_t *metadata_value(const struct gguf *g, const char *key, const struc
     }
     json_t *list = elements(g, key, kv, full ? UINT64_MAX : SHOWN_ELEMENTS);
     json_object_set_new(row, "of", json_string(gguf_value_type_name(kv->elem_type)));
-    json_object_set_new(row, "n", json_of_u64(kv->n));
+    json_object_set_new(row, "n", inspect_json_u64(kv->n));
     json_object_set_new(row, "complete", json_boolean(list && json_array_size(list) == kv->n));
     json_object_set_new(row, "value", list ? list : json_null());
     return row;
@@ -128,7 +127,7 @@ static json_t *metadata(const struct gguf *g, bool full)
         if (bnt_buf_append(&key, kv->key.data, kv->key.len, NULL) != BNT_OK) {
             break;
         }
-        json_t *name = json_of_str(kv->key);
+        json_t *name = inspect_json_str(kv->key);
         json_object_set_new(all, json_string_value(name),
                             metadata_value(g, bnt_buf_view(&key), kv, full));
         json_decref(name);
@@ -144,16 +143,16 @@ static json_t *tensors(const struct gguf *g)
         const struct gguf_tensor *t = &g->tensors[i];
         json_t *row = json_object(), *shape = json_array();
         for (int d = 0; d < t->n_dims; d++) {
-            json_array_append_new(shape, json_of_u64(t->ne[d]));
+            json_array_append_new(shape, inspect_json_u64(t->ne[d]));
         }
-        json_object_set_new(row, "name", json_of_str(t->name));
+        json_object_set_new(row, "name", inspect_json_str(t->name));
         json_object_set_new(row, "type", json_string(tensor_type_name((uint32_t)t->type)));
         json_object_set_new(row, "shape", shape);
-        json_object_set_new(row, "offset", json_of_u64(t->offset));
-        json_object_set_new(row, "bytes", json_of_u64(t->size));
+        json_object_set_new(row, "offset", inspect_json_u64(t->offset));
+        json_object_set_new(row, "bytes", inspect_json_u64(t->size));
         float scale;
         if (inspect_scale(g, t, &scale)) {
-            json_object_set_new(row, "scale", json_of_double(inspect_shortest(scale)));
+            json_object_set_new(row, "scale", inspect_json_double(inspect_shortest(scale)));
         }
         json_array_append_new(list, row);
     }
@@ -164,15 +163,15 @@ static json_t *file_facts(const struct inspect *in)
 {
     const struct gguf *g = in->g;
     json_t *o = json_object();
-    json_object_set_new(o, "path", json_of_str((struct gguf_str){g->path, strlen(g->path)}));
+    json_object_set_new(o, "path", inspect_json_str((struct gguf_str){g->path, strlen(g->path)}));
     json_object_set_new(o, "digest",
                         in->ref->digest[0] ? json_string(in->ref->digest) : json_null());
     json_object_set_new(o, "kind", json_string(in->ref->kind));
-    json_object_set_new(o, "bytes", json_of_u64(g->file_size));
+    json_object_set_new(o, "bytes", inspect_json_u64(g->file_size));
     json_object_set_new(o, "gguf_version", json_integer((json_int_t)g->version));
     json_object_set_new(o, "byte_order", json_string(g->big_endian ? "big" : "little"));
-    json_object_set_new(o, "alignment", json_of_u64(g->alignment));
-    json_object_set_new(o, "data_offset", json_of_u64(g->data_offset));
+    json_object_set_new(o, "alignment", inspect_json_u64(g->alignment));
+    json_object_set_new(o, "data_offset", inspect_json_u64(g->data_offset));
     return o;
 }
 
@@ -183,9 +182,9 @@ static json_t *types(const struct inspect *in)
         const struct inspect_type *t = &in->types[i];
         json_t *row = json_object();
         json_object_set_new(row, "type", json_string(t->name));
-        json_object_set_new(row, "tensors", json_of_u64(t->tensors));
-        json_object_set_new(row, "weights", json_of_u64(t->weights));
-        json_object_set_new(row, "bytes", json_of_u64(t->bytes));
+        json_object_set_new(row, "tensors", inspect_json_u64(t->tensors));
+        json_object_set_new(row, "weights", inspect_json_u64(t->weights));
+        json_object_set_new(row, "bytes", inspect_json_u64(t->bytes));
         json_array_append_new(list, row);
     }
     return list;
@@ -194,8 +193,8 @@ static json_t *types(const struct inspect *in)
 static json_t *model_facts(const struct inspect *in)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "name", json_of_str(in->name));
-    json_object_set_new(o, "architecture", json_of_str(in->arch));
+    json_object_set_new(o, "name", inspect_json_str(in->name));
+    json_object_set_new(o, "architecture", inspect_json_str(in->arch));
     json_object_set_new(o, "supported", json_boolean(in->family != NULL));
     json_object_set_new(o, "file_type", json_of_count(in->file_type));
     json_object_set_new(o, "file_type_name",
@@ -207,8 +206,8 @@ static json_t *model_facts(const struct inspect *in)
     json_object_set_new(o, "n_head_kv", json_of_count(in->n_head_kv));
     json_object_set_new(o, "n_ctx", json_of_count(in->n_ctx));
     json_object_set_new(o, "n_vocab", json_of_count(in->n_vocab));
-    json_object_set_new(o, "n_params", json_of_u64(in->n_weights));
-    json_object_set_new(o, "tensor_bytes", json_of_u64(in->tensor_bytes));
+    json_object_set_new(o, "n_params", inspect_json_u64(in->n_weights));
+    json_object_set_new(o, "tensor_bytes", inspect_json_u64(in->tensor_bytes));
     json_object_set_new(o, "types", types(in));
     return o;
 }
@@ -216,10 +215,11 @@ static json_t *model_facts(const struct inspect *in)
 static json_t *tokenizer_facts(const struct inspect *in)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "model", in->tokenizer.len ? json_of_str(in->tokenizer) : json_null());
-    json_object_set_new(o, "pre", in->pre.len ? json_of_str(in->pre) : json_null());
-    json_object_set_new(o, "n_tokens", json_of_u64(in->n_tokens));
-    json_object_set_new(o, "n_merges", json_of_u64(in->n_merges));
+    json_object_set_new(o, "model",
+                        in->tokenizer.len ? inspect_json_str(in->tokenizer) : json_null());
+    json_object_set_new(o, "pre", in->pre.len ? inspect_json_str(in->pre) : json_null());
+    json_object_set_new(o, "n_tokens", inspect_json_u64(in->n_tokens));
+    json_object_set_new(o, "n_merges", inspect_json_u64(in->n_merges));
     json_object_set_new(o, "add_bos", in->add_bos_said ? json_boolean(in->add_bos) : json_null());
     json_object_set_new(o, "add_eos", in->add_eos_said ? json_boolean(in->add_eos) : json_null());
     for (int k = 0; k < INSPECT_N_SPECIAL; k++) {
@@ -228,16 +228,17 @@ static json_t *tokenizer_facts(const struct inspect *in)
         if (s->id >= 0) {
             row = json_object();
             json_object_set_new(row, "id", json_integer((json_int_t)s->id));
-            json_object_set_new(row, "text", s->text.data ? json_of_str(s->text) : json_null());
+            json_object_set_new(row, "text",
+                                s->text.data ? inspect_json_str(s->text) : json_null());
         }
         json_object_set_new(o, s->role, row);
     }
     json_object_set_new(o, "chat_template",
-                        in->chat_template.len ? json_of_str(in->chat_template) : json_null());
+                        in->chat_template.len ? inspect_json_str(in->chat_template) : json_null());
     return o;
 }
 
-static enum bnt_status print_value(json_t *root, struct bnt_err *err)
+enum bnt_status inspect_print_value(json_t *root, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     if (json_dumpf(root, stdout, JSON_COMPACT) != 0) {
@@ -256,7 +257,7 @@ enum bnt_status inspect_print_json(const struct inspect *in, bool full_arrays, s
     json_object_set_new(root, "tokenizer", tokenizer_facts(in));
     json_object_set_new(root, "metadata", metadata(in->g, full_arrays));
     json_object_set_new(root, "tensors", tensors(in->g));
-    return print_value(root, err);
+    return inspect_print_value(root, err);
 }
 
 void inspect_print_error_json(const struct bnt_err *error)
@@ -269,8 +270,8 @@ void inspect_print_error_json(const struct bnt_err *error)
     json_object_set_new(e, "status", json_integer((json_int_t)error->status));
     json_object_set_new(e, "recoverable", json_boolean(info->recoverable));
     json_object_set_new(e, "message",
-                        json_of_str((struct gguf_str){error->msg, strlen(error->msg)}));
+                        inspect_json_str((struct gguf_str){error->msg, strlen(error->msg)}));
     json_object_set_new(e, "hint",
-                        json_of_str((struct gguf_str){error->hint, strlen(error->hint)}));
-    print_value(json_pack("{s:o}", "error", e), NULL);
+                        inspect_json_str((struct gguf_str){error->hint, strlen(error->hint)}));
+    inspect_print_value(json_pack("{s:o}", "error", e), NULL);
 }

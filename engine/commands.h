@@ -11,5 +11,6 @@ extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_infer;
 extern const struct bnt_cmd bnt_cmd_inspect;
 extern const struct bnt_cmd bnt_cmd_tokenize;
+extern const struct bnt_cmd bnt_cmd_validate;
 
 #endif

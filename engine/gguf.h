@@ -69,6 +69,8 @@ struct gguf_fault_info {
 };
 /* Row of the table for a class; the NONE row for anything outside it. */
 const struct gguf_fault_info *gguf_fault_info(int fault);
+/* The number of "at byte N" in a message; false without one. */
+bool gguf_fault_offset(const char *message, uint64_t *offset);
 /* Set err to this class: status, domain and hint come from the table. */
 enum bnt_status gguf_fail(struct bnt_err *err, enum gguf_fault fault, const char *fmt, ...)
     BNT_PRINTF(3, 4);
@@ -118,6 +120,25 @@ enum gguf_mode {
 
 enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **out,
                           struct bnt_err *err);
+
+/* Where a defect is: views, valid during the call; data is NULL where it is in none. */
+struct gguf_place {
+    struct gguf_str key, tensor;
+};
+/* Who wants to hear of every defect, not just the first. `defect` is of domain "gguf", without the
+ * file's name in front. */
+struct gguf_watch {
+    void (*defect)(void *ctx, const struct bnt_err *defect, const struct gguf_place *where);
+    void *ctx;
+};
+/* The same, going on after a defect wherever the format allows it. When it returns OK although
+ * defects were told, the gguf is not sound: of a name that stands twice the first is found, tensors
+ * may overlap or begin unaligned, and a tensor of size 0 (whose type may be none that is known) has
+ * no data to be read. Otherwise the defect that ended the reading was told too. watch NULL: as
+ * gguf_open. */
+enum bnt_status gguf_open_watched(const char *path, enum gguf_mode mode,
+                                  const struct gguf_watch *watch, struct gguf **out,
+                                  struct bnt_err *err);
 /* Over bytes in memory that outlive the gguf (tests, fuzzing). */
 enum bnt_status gguf_open_memory(const void *bytes, uint64_t size, const char *name,
                                  struct gguf **out, struct bnt_err *err);

@@ -1,6 +1,8 @@
 /* The table of what can be wrong with a model file: names, hints, exit statuses. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "engine/gguf.h"
 
@@ -45,6 +47,17 @@ const struct gguf_fault_info *gguf_fault_info(int fault)
         fault = GGUF_FAULT_NONE;
     }
     return &faults[fault];
+}
+
+bool gguf_fault_offset(const char *message, uint64_t *offset)
+{
+    static const char words[] = "at byte ";
+    const char *at = strstr(message, words);
+    if (!at || at[sizeof words - 1] < '0' || at[sizeof words - 1] > '9') {
+        return false;
+    }
+    *offset = strtoull(at + sizeof words - 1, NULL, 10);
+    return true;
 }
 
 enum bnt_status gguf_fail(struct bnt_err *err, enum gguf_fault fault, const char *fmt, ...)

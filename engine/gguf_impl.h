@@ -31,8 +31,8 @@ struct gguf_priv {
 /* Number of kv or tensor names that gguf_index_build looks at, and name i of them. */
 typedef struct gguf_str gguf_name_fn(const struct gguf *g, uint32_t i);
 
-/* Fill `index` with names 0..n-1. *duplicate is n, or the index of a name that an earlier one
- * equals. */
+/* Fill `index` with names 0..n-1; of equal ones the first is found. *duplicate is n, or the index
+ * of the first name that an earlier one equals. */
 enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint32_t n,
                                  struct gguf_index *index, uint32_t *duplicate,
                                  struct bnt_err *err);
@@ -42,9 +42,44 @@ struct gguf_str gguf_tensor_name(const struct gguf *g, uint32_t i);
 /* Bytes of one value of a type of fixed size; 0 for strings, arrays and unknown types. */
 unsigned gguf_value_size(uint32_t type);
 
+/* The index of a name, UINT32_MAX when it is not there. */
+uint32_t gguf_index_find(const struct gguf *g, gguf_name_fn *name, const struct gguf_index *index,
+                         struct gguf_str s);
+
+/* ---- the parser: gguf.c, then gguf_place.c ---- */
+
+/* Where a key, a value or a tensor's name stands, until pointers are final. */
+struct gguf_kv_place {
+    uint64_t key, raw;
+};
+struct gguf_tensor_place {
+    uint64_t name;
+    uint32_t type_id;
+};
+
+struct gguf_reader {
+    struct gguf *g;
+    uint64_t at;
+    /* What is being read, for messages: "key 3", "tensor 12". */
+    const char *what;
+    uint64_t which;
+    struct gguf_kv *kv;
+    struct gguf_tensor *tensors;
+    struct gguf_kv_place *kv_places;
+    struct gguf_tensor_place *tensor_places;
+    struct bnt_err *err;            /* never NULL */
+    const struct gguf_watch *watch; /* NULL: the first defect ends the reading */
+    struct gguf_place where;        /* of the defect that ended it */
+};
+
 /* Parse and check the header of a g whose path, file_size, mapped and priv (bytes, have or fd) are
- * set. */
-enum bnt_status gguf_parse(struct gguf *g, struct bnt_err *err);
+ * set. watch may be NULL. */
+enum bnt_status gguf_parse(struct gguf *g, const struct gguf_watch *watch, struct bnt_err *err);
+/* What follows the infos: names that stand twice, alignment, tensor types, sizes and extents. */
+enum bnt_status gguf_place_all(struct gguf_reader *r);
+/* After a defect that one can read on after: tell the watcher and be OK; st where nobody watches.
+ */
+enum bnt_status gguf_go_on(struct gguf_reader *r, enum bnt_status st, struct gguf_place where);
 
 /* Streamed: read on until priv->have >= want, which must not pass the file's end. Moves
  * priv->bytes. */

@@ -220,9 +220,10 @@ static enum bnt_status open_bytes(struct gguf *g, enum gguf_mode mode, struct bn
     return open_streamed(g, err);
 }
 
-static enum bnt_status finish_open(struct gguf *g, struct gguf **out, struct bnt_err *err)
+static enum bnt_status finish_open(struct gguf *g, const struct gguf_watch *watch,
+                                   struct gguf **out, struct bnt_err *err)
 {
-    enum bnt_status st = gguf_parse(g, err);
+    enum bnt_status st = gguf_parse(g, watch, err);
     if (st != BNT_OK) {
         bnt_err_context(err, "%s", g->path);
         gguf_close(g);
@@ -235,6 +236,13 @@ static enum bnt_status finish_open(struct gguf *g, struct gguf **out, struct bnt
 enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **out,
                           struct bnt_err *err)
 {
+    return gguf_open_watched(path, mode, NULL, out, err);
+}
+
+enum bnt_status gguf_open_watched(const char *path, enum gguf_mode mode,
+                                  const struct gguf_watch *watch, struct gguf **out,
+                                  struct bnt_err *err)
+{
     struct gguf *g = new_gguf(path);
     if (!g) {
         return bnt_err_nomem(err, "GGUF", sizeof *g);
@@ -244,7 +252,7 @@ enum bnt_status gguf_open(const char *path, enum gguf_mode mode, struct gguf **o
         gguf_close(g);
         return st;
     }
-    return finish_open(g, out, err);
+    return finish_open(g, watch, out, err);
 }
 
 enum bnt_status gguf_open_memory(const void *bytes, uint64_t size, const char *name,
@@ -255,7 +263,7 @@ enum bnt_status gguf_open_memory(const void *bytes, uint64_t size, const char *n
         return bnt_err_nomem(err, "GGUF", sizeof *g);
     }
     use_bytes(g, bytes, size);
-    return finish_open(g, out, err);
+    return finish_open(g, NULL, out, err);
 }
 
 void gguf_close(struct gguf *g)

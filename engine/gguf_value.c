@@ -61,13 +61,20 @@ enum bnt_status gguf_index_build(const struct gguf *g, gguf_name_fn *name, uint3
     }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t *slot = find_slot(g, name, index, name(g, i));
-        if (*slot != 0) {
+        if (*slot == 0) {
+            *slot = i + 1;
+        } else if (*duplicate == n) {
             *duplicate = i;
-            return BNT_OK;
         }
-        *slot = i + 1;
     }
     return BNT_OK;
+}
+
+uint32_t gguf_index_find(const struct gguf *g, gguf_name_fn *name, const struct gguf_index *index,
+                         struct gguf_str s)
+{
+    uint32_t slot = *find_slot(g, name, index, s);
+    return slot ? slot - 1 : UINT32_MAX;
 }
 
 struct gguf_str gguf_kv_name(const struct gguf *g, uint32_t i)
@@ -106,15 +113,15 @@ bool gguf_str_eq(struct gguf_str s, const char *text)
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)
 {
     struct gguf_str s = {key, strlen(key)};
-    uint32_t slot = *find_slot(g, gguf_kv_name, &g->priv->kv_index, s);
-    return slot ? &g->kv[slot - 1] : NULL;
+    uint32_t i = gguf_index_find(g, gguf_kv_name, &g->priv->kv_index, s);
+    return i != UINT32_MAX ? &g->kv[i] : NULL;
 }
 
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name)
 {
     struct gguf_str s = {name, strlen(name)};
-    uint32_t slot = *find_slot(g, gguf_tensor_name, &g->priv->tensor_index, s);
-    return slot ? &g->tensors[slot - 1] : NULL;
+    uint32_t i = gguf_index_find(g, gguf_tensor_name, &g->priv->tensor_index, s);
+    return i != UINT32_MAX ? &g->tensors[i] : NULL;
 }
 
 /* An integer of any type: its bits as i64, and whether they mean a u64 above INT64_MAX. */

@@ -176,10 +176,11 @@ static enum bnt_status best_other(struct bnt_model *m, const struct probe *p, en
 enum verdict { SENSIBLE, CONVERTED, UNDECIDED };
 static const char *const verdict_names[] = {"sensible", "converted", "undecided"};
 
-static void tell(const struct bnt_model *m, const struct bnt_model_options *opts,
-                 enum i2s_layout layout, enum verdict verdict)
+static void tell(struct bnt_model *m, const struct bnt_model_options *opts, enum i2s_layout layout,
+                 enum verdict verdict)
 {
     char text[512];
+    m->info.i2s_undecided = verdict == UNDECIDED;
     if (verdict == SENSIBLE || !opts->warn) {
         return;
     }
@@ -230,8 +231,7 @@ static void verdict_text(const struct bnt_model *m, enum i2s_layout layout, enum
              BNT_VERSION, m->tokenizer ? bnt_tokenizer_pre(m->tokenizer) : "");
 }
 
-bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
-                enum i2s_layout *layout)
+bool i2s_recall(struct bnt_model *m, const struct bnt_model_options *opts, enum i2s_layout *layout)
 {
     struct bnt_file_id id;
     char value[BNT_FACT_MAX], wanted[BNT_FACT_MAX];

@@ -101,8 +101,7 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout);
 #define I2S_LAYOUT_KEY "general.mock.i2s_layout"
 /* The packing that the file states or that an earlier check of it found; what that said is said
  * again. */
-bool i2s_recall(const struct bnt_model *m, const struct bnt_model_options *opts,
-                enum i2s_layout *layout);
+bool i2s_recall(struct bnt_model *m, const struct bnt_model_options *opts, enum i2s_layout *layout);
 /* Find the packing by scoring a fixed text, and remember it. The model is ready to run as 128/32,
  * and is so again afterwards. */
 enum bnt_status i2s_detect(struct bnt_model *m, const struct bnt_model_options *opts,

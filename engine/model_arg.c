@@ -47,6 +47,19 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
     return BNT_OK;
 }
 
+enum bnt_status bnt_model_arg_operand(struct bnt_model_arg *arg, const char *usage, int argc,
+                                      char **argv, struct bnt_err *err)
+{
+    if (argc > 1 || (argc == 1 && arg->name)) {
+        bnt_err_hint(err, "run: %s", usage);
+        return bnt_err_set(err, BNT_E_USAGE, "one model at a time, as an operand or with -m");
+    }
+    if (argc == 1) {
+        arg->name = argv[0];
+    }
+    return BNT_OK;
+}
+
 void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx)
 {
     char text[BNT_PATH_MAX + 128];

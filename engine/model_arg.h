@@ -59,6 +59,10 @@ struct bnt_model_arg {
  * such model; or a mock where a real one is asked for), those of app->resolve_model. */
 enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bnt_model_arg *arg,
                                       struct bnt_model_ref *ref, bool *mock, struct bnt_err *err);
+/* For a command whose one operand is another way to write -m. usage: how it is run, for the hint.
+ * Errors: USAGE. */
+enum bnt_status bnt_model_arg_operand(struct bnt_model_arg *arg, const char *usage, int argc,
+                                      char **argv, struct bnt_err *err);
 /* The warning that goes with *mock. */
 void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx);
 /* The status with which a command ends. */

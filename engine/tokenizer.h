@@ -98,5 +98,8 @@ int32_t bnt_tokenizer_find(const struct bnt_tokenizer *t, const char *text);
  */
 const char *bnt_tokenizer_model(const struct bnt_tokenizer *t);
 const char *bnt_tokenizer_pre(const struct bnt_tokenizer *t);
+/* The pre-tokenizer that a vocabulary of this kind was trained with, told by tokens that only it
+ * has at their places, and the family in *family; NULL when it is not known. */
+const char *bnt_tokenizer_recognise(const struct bnt_tokenizer *t, const char **family);
 
 #endif

@@ -257,9 +257,7 @@ static bool has_token(const struct bnt_tokenizer *t, const char *text, int32_t i
     return bnt_tokenizer_find(t, text) == id;
 }
 
-/* What a vocabulary was trained with, told by tokens that only it has at these places; NULL: not
- * known. */
-static const char *recognise(const struct bnt_tokenizer *t, const char **family)
+const char *bnt_tokenizer_recognise(const struct bnt_tokenizer *t, const char **family)
 {
     if (t->n_vocab == 128256 && has_token(t, "<|begin_of_text|>", 128000)) {
         *family = "LLaMA-3";
@@ -281,7 +279,7 @@ static void warn_of_missing_pre(const struct load *l)
     char what[256];
     char hint[256];
     const char *family;
-    const char *better = recognise(l->t, &family);
+    const char *better = bnt_tokenizer_recognise(l->t, &family);
     snprintf(what, sizeof(what),
              "%.120s: no tokenizer.ggml.pre: text is split by \"default\", as other engines do",
              l->g->path);

@@ -9,7 +9,7 @@
 #include "engine/unicode.h"
 #include "mock/contract_impl.h"
 #include "mock/line_diff.h"
-#include "mock/shape.h"
+#include "engine/shape.h"
 
 static const char first_line[] = "bnt contract 1";
 

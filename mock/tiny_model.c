@@ -13,7 +13,7 @@
 #include "mock/bnt_mock.h"
 #include "mock/file_fault.h"
 #include "engine/gguf_plan.h"
-#include "mock/shape.h"
+#include "engine/shape.h"
 #include "mock/tiny_vocab.h"
 #include "mock/tiny_weights.h"
 

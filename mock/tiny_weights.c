@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "mock/draw.h"
-#include "mock/shape.h"
+#include "engine/shape.h"
 
 enum { BLOCK_MAX_BYTES = 256, MAX_CODE = 127 };
 

@@ -11,7 +11,7 @@
 #include "mock/draw.h"
 #include "engine/gguf_plan.h"
 #include "mock/line_diff.h"
-#include "mock/shape.h"
+#include "engine/shape.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/infer_support.h"

@@ -1,4 +1,4 @@
-#include "mock/shape.h"
+#include "engine/shape.h"
 
 #include <stdio.h>
 #include <stdlib.h>

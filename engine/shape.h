@@ -1,7 +1,7 @@
 /* The tensors of a model as functions of its hyper-parameters: one table, from which mocks are made
  * and contracts are written. */
-#ifndef BNT_MOCK_SHAPE_H
-#define BNT_MOCK_SHAPE_H
+#ifndef BNT_SHAPE_H
+#define BNT_SHAPE_H
 
 #include <stdbool.h>
 #include <stdint.h>
