@@ -54,14 +54,13 @@ CPPFLAGS += $(DEF_$(CONFIG))
 CFLAGS   += $(OPT_$(CONFIG)) $(SAN_$(CONFIG)) $(WARN) $(if $(filter 1,$(WERROR)),-Werror)
 LDFLAGS  += $(SAN_$(CONFIG))
 
-# libcurl, libmicrohttpd and libssl are opened at run time by fetch/ and mock/, so that no other command pays for loading
-# them.
-LIBS_BASE   := -lcrypto
+# libcrypto, libcurl, libarchive, libmicrohttpd and libssl are opened at run time (base/dyn_lib.h), so that no command pays
+# for loading what it does not use.
 LIBS_ENGINE := -ljansson -lutf8proc -lm
 LIBS_CACHE  := -lsqlite3 -lzstd
 LIBS_FETCH  := -lyaml
 LIBS_TEST   := -lcmocka
-LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE) $(LIBS_BASE)
+LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE)
 
 # ---- sources ----------------------------------------------------------------------------------------------------------
 
@@ -219,7 +218,7 @@ fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)
 	    -artifact_prefix=$(BUILD)/fuzz/found/$*/ $(BUILD)/fuzz/corpus/$* testkit/data/fuzz/$*
 
 $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE) $(LIBS_BASE)
+	$(call show,LD)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE)
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk

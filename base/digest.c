@@ -1,38 +1,72 @@
-/* SHA-256 through EVP; OpenSSL's failures become statuses here. */
+/* SHA-256 by OpenSSL; its failures become statuses here. */
 #include "base/digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 1 << 20, RAW_BYTES = BNT_SHA256_BYTES };
+#include "base/crypto_lib.h"
+
+enum { READ_BYTES = 1 << 20, RAW_BYTES = BNT_SHA256_BYTES, WORDS = RAW_BYTES / 4 };
 
 struct bnt_sha256 {
-    EVP_MD_CTX *ctx;
+    const struct crypto_lib *lib;
+    SHA256_CTX ctx;
 };
 
 enum bnt_status bnt_sha256_new(struct bnt_sha256 **out, struct bnt_err *err)
 {
+    const struct crypto_lib *lib = NULL;
+    enum bnt_status st = crypto_lib_load(&lib, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     struct bnt_sha256 *d = calloc(1, sizeof *d);
     if (!d) {
         return bnt_err_nomem(err, "a digest", sizeof *d);
     }
-    d->ctx = EVP_MD_CTX_new();
-    if (!d->ctx || EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL) != 1) {
-        bnt_sha256_free(d);
+    d->lib = lib;
+    if (lib->sha256_init(&d->ctx) != 1) {
+        free(d);
         return bnt_err_set(err, BNT_E_INTERNAL, "OpenSSL offers no SHA-256");
     }
     *out = d;
     return BNT_OK;
 }
 
+enum bnt_status bnt_sha256_resume(const uint8_t state[BNT_SHA256_BYTES], uint64_t done,
+                                  struct bnt_sha256 **out, struct bnt_err *err)
+{
+    struct bnt_sha256 *d = NULL;
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (int i = 0; i < WORDS; i++) {
+        const uint8_t *b = state + 4 * (size_t)i;
+        d->ctx.h[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+    }
+    d->ctx.Nl = (uint32_t)(done << 3); /* counted in bits */
+    d->ctx.Nh = (uint32_t)(done >> 29);
+    *out = d;
+    return BNT_OK;
+}
+
+void bnt_sha256_state(const struct bnt_sha256 *d, uint8_t state[BNT_SHA256_BYTES])
+{
+    for (int i = 0; i < WORDS; i++) {
+        for (int k = 0; k < 4; k++) {
+            state[4 * i + k] = (uint8_t)(d->ctx.h[i] >> (24 - 8 * k));
+        }
+    }
+}
+
 enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_t n,
                                   struct bnt_err *err)
 {
-    if (EVP_DigestUpdate(d->ctx, bytes, n) != 1) {
+    if (d->lib->sha256_update(&d->ctx, bytes, n) != 1) {
         return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 update failed");
     }
     return BNT_OK;
@@ -41,8 +75,7 @@ enum bnt_status bnt_sha256_update(struct bnt_sha256 *d, const void *bytes, size_
 enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTES],
                                struct bnt_err *err)
 {
-    unsigned n = 0;
-    if (EVP_DigestFinal_ex(d->ctx, raw, &n) != 1 || n != RAW_BYTES) {
+    if (d->lib->sha256_final(raw, &d->ctx) != 1) {
         return bnt_err_set(err, BNT_E_INTERNAL, "SHA-256 final failed");
     }
     return BNT_OK;
@@ -66,10 +99,7 @@ enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], s
 
 void bnt_sha256_free(struct bnt_sha256 *d)
 {
-    if (d) {
-        EVP_MD_CTX_free(d->ctx);
-        free(d);
-    }
+    free(d);
 }
 
 enum bnt_status bnt_sha256_text(const void *bytes, size_t n, char hex[BNT_SHA256_HEX],

@@ -4,13 +4,13 @@
 
 #include <ctype.h>
 #include <jansson.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/crypto_lib.h"
 #include "base/file.h"
 #include "fetch/ask.h"
 #include "fetch/url_text.h"
@@ -141,7 +141,11 @@ static void decode_base64(const char *text, char out[SOURCE_TOKEN_MAX])
     if (n == 0 || n % 4 != 0 || n / 4 * 3 >= SOURCE_TOKEN_MAX) {
         return;
     }
-    int got = EVP_DecodeBlock((unsigned char *)out, (const unsigned char *)text, (int)n);
+    const struct crypto_lib *lib = NULL;
+    if (crypto_lib_load(&lib, NULL) != BNT_OK) {
+        return;
+    }
+    int got = lib->decode_base64((unsigned char *)out, (const unsigned char *)text, (int)n);
     got -= got > 0 ? (text[n - 1] == '=') + (text[n - 2] == '=') : 0;
     out[got > 0 ? got : 0] = '\0';
 }

@@ -8,9 +8,8 @@
 #include <strings.h>
 #include <time.h>
 
-#include <openssl/evp.h>
-
 #include "base/clock.h"
+#include "base/crypto_lib.h"
 #include "base/fault.h"
 #include "fetch/url_text.h"
 
@@ -98,8 +97,10 @@ enum bnt_status s3_parse(const char *rest, struct source *out, struct bnt_err *e
 static bool mac(const void *key, size_t n_key, const char *text, unsigned char out[MAC_BYTES])
 {
     size_t n = 0;
-    return EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, key, n_key, (const unsigned char *)text,
-                     strlen(text), out, MAC_BYTES, &n) != NULL &&
+    const struct crypto_lib *lib = NULL;
+    return crypto_lib_load(&lib, NULL) == BNT_OK &&
+           lib->mac(NULL, "HMAC", NULL, "SHA256", NULL, key, n_key, (const unsigned char *)text,
+                    strlen(text), out, MAC_BYTES, &n) != NULL &&
            n == MAC_BYTES;
 }
 

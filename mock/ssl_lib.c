@@ -1,4 +1,4 @@
-/* The table of libssl's functions. */
+/* The table of OpenSSL's functions. */
 #include "mock/ssl_lib.h"
 
 #include <stdbool.h>
@@ -19,20 +19,9 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
 
 enum bnt_status ssl_lib_load(const struct ssl_lib **out, struct bnt_err *err)
 {
-    const struct bnt_dyn_symbol symbols[] = {
-        {"TLS_server_method", &lib.server_method},
-        {"SSL_CTX_new", &lib.ctx_new},
-        {"SSL_CTX_free", &lib.ctx_free},
-        {"SSL_CTX_use_certificate", &lib.ctx_use_certificate},
-        {"SSL_CTX_use_PrivateKey", &lib.ctx_use_key},
-        {"SSL_new", &lib.ssl_new},
-        {"SSL_free", &lib.ssl_free},
-        {"SSL_set_fd", &lib.set_fd},
-        {"SSL_accept", &lib.accept},
-        {"SSL_read", &lib.read},
-        {"SSL_write", &lib.write},
-        {"SSL_shutdown", &lib.shutdown},
-    };
+#define SSL_LIB_SYMBOL(function) {#function, &lib.function},
+    const struct bnt_dyn_symbol symbols[] = {SSL_LIB_FUNCTIONS(SSL_LIB_SYMBOL)};
+#undef SSL_LIB_SYMBOL
     if (!loaded) {
         const char *missing =
             bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);

@@ -1,25 +1,31 @@
-/* libssl, loaded when the first server with a certificate starts and not before: `bnt` carries the
- * mock server along, and no other command should wait for it. libcrypto is linked. */
+/* libssl and what it needs of libcrypto, loaded when the first server with a certificate starts and
+ * not before: `bnt` carries the mock server along, and no other command should wait for them. */
 #ifndef BNT_MOCK_SSL_LIB_H
 #define BNT_MOCK_SSL_LIB_H
 
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include "base/status.h"
 
+/* clang-format off */
+#define SSL_LIB_FUNCTIONS(X) \
+    X(TLS_server_method) X(SSL_CTX_new) X(SSL_CTX_free) X(SSL_CTX_use_certificate) \
+    X(SSL_CTX_use_PrivateKey) X(SSL_new) X(SSL_free) X(SSL_set_fd) X(SSL_accept) X(SSL_read) \
+    X(SSL_write) X(SSL_shutdown) X(X509_new) X(X509_free) X(X509_get_subject_name) \
+    X(X509_set_version) X(X509_get_serialNumber) X(X509_getm_notBefore) X(X509_getm_notAfter) \
+    X(X509_gmtime_adj) X(X509_NAME_add_entry_by_txt) X(X509_set_issuer_name) X(X509_set_pubkey) \
+    X(X509_sign) X(X509_add_ext) X(X509_EXTENSION_free) X(X509V3_set_ctx) X(X509V3_EXT_conf_nid) \
+    X(ASN1_INTEGER_set) X(PEM_write_X509) X(EVP_PKEY_Q_keygen) X(EVP_PKEY_free) X(EVP_sha256)
+/* clang-format on */
+
+/* Each under the name that OpenSSL gives it. */
 struct ssl_lib {
-    const SSL_METHOD *(*server_method)(void);
-    SSL_CTX *(*ctx_new)(const SSL_METHOD *method);
-    void (*ctx_free)(SSL_CTX *ctx);
-    int (*ctx_use_certificate)(SSL_CTX *ctx, X509 *x);
-    int (*ctx_use_key)(SSL_CTX *ctx, EVP_PKEY *key);
-    SSL *(*ssl_new)(SSL_CTX *ctx);
-    void (*ssl_free)(SSL *ssl);
-    int (*set_fd)(SSL *ssl, int fd);
-    int (*accept)(SSL *ssl);
-    int (*read)(SSL *ssl, void *bytes, int n);
-    int (*write)(SSL *ssl, const void *bytes, int n);
-    int (*shutdown)(SSL *ssl);
+#define SSL_LIB_MEMBER(function) __typeof__(function) *function;
+    SSL_LIB_FUNCTIONS(SSL_LIB_MEMBER)
+#undef SSL_LIB_MEMBER
 };
 
 /* The table; the library stays loaded until the process ends. Not thread-safe: call first from the
