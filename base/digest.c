@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/crypto_lib.h"
+#include "base/fault.h"
 
 enum { READ_BYTES = 1 << 20, RAW_BYTES = BNT_SHA256_BYTES, WORDS = RAW_BYTES / 4 };
 
@@ -48,6 +49,7 @@ enum bnt_status bnt_sha256_resume(const uint8_t state[BNT_SHA256_BYTES], uint64_
         const uint8_t *b = state + 4 * (size_t)i;
         d->ctx.h[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
     }
+    done = BNT_FAULT(chain_position) ? 0 : done;
     d->ctx.Nl = (uint32_t)(done << 3); /* counted in bits */
     d->ctx.Nh = (uint32_t)(done >> 29);
     *out = d;
@@ -81,20 +83,24 @@ enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTE
     return BNT_OK;
 }
 
-enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+void bnt_sha256_print(const uint8_t raw[BNT_SHA256_BYTES], char hex[BNT_SHA256_HEX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint8_t raw[RAW_BYTES];
-    enum bnt_status st = bnt_sha256_raw(d, raw, err);
-    if (st != BNT_OK) {
-        return st;
-    }
     for (unsigned i = 0; i < RAW_BYTES; i++) {
         hex[2 * i] = digits[raw[i] >> 4];
         hex[2 * i + 1] = digits[raw[i] & 15];
     }
     hex[2 * RAW_BYTES] = '\0';
-    return BNT_OK;
+}
+
+enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    uint8_t raw[RAW_BYTES];
+    enum bnt_status st = bnt_sha256_raw(d, raw, err);
+    if (st == BNT_OK) {
+        bnt_sha256_print(raw, hex);
+    }
+    return st;
 }
 
 void bnt_sha256_free(struct bnt_sha256 *d)

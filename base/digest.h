@@ -22,8 +22,10 @@ enum bnt_status bnt_sha256_hex(struct bnt_sha256 *d, char hex[BNT_SHA256_HEX], s
 /* The same as 32 bytes. */
 enum bnt_status bnt_sha256_raw(struct bnt_sha256 *d, uint8_t raw[BNT_SHA256_BYTES],
                                struct bnt_err *err);
-/* The chaining value H of FIPS 180-4, big-endian: after a whole number of 64-byte blocks, and before
- * the digest is finished. */
+/* 32 bytes as lower-case hex. */
+void bnt_sha256_print(const uint8_t raw[BNT_SHA256_BYTES], char hex[BNT_SHA256_HEX]);
+/* The chaining value H of FIPS 180-4, big-endian: after a whole number of 64-byte blocks, and
+ * before the digest is finished. */
 void bnt_sha256_state(const struct bnt_sha256 *d, uint8_t state[BNT_SHA256_BYTES]);
 /* Go on from such a state, `done` bytes into the content. */
 enum bnt_status bnt_sha256_resume(const uint8_t state[BNT_SHA256_BYTES], uint64_t done,

@@ -110,7 +110,7 @@ bool bnt_cache_name_ok(const char *name);
 struct bnt_cache_temp {
     int fd;                  /* -1 when closed */
     char path[BNT_PATH_MAX]; /* "" when it has become a blob */
-    /* NULL, or a tree of bnt_chunk_tree_new that the writer feeds with every byte in order; it
+    /* NULL, or a tree or chain that the writer feeds with every byte in order; it
      * belongs to the temporary. Without one, bnt_cache_add reads the file again to make it. */
     struct bnt_chunk_tree *tree;
     enum bnt_cache_origin origin; /* for the index; FROM_SOURCE unless it is set */
@@ -161,6 +161,12 @@ enum bnt_status bnt_cache_verify(struct bnt_cache *c, struct bnt_cache_entry *en
 #define BNT_CACHE_CHUNK_BYTES ((size_t)4 << 20)
 struct bnt_chunk_tree;
 enum bnt_status bnt_chunk_tree_new(struct bnt_chunk_tree **out, struct bnt_err *err);
+/* A chain in its place: one hash for the digest of the whole and for damage by chunk, but without
+ * leaves (cache/tree.c). Fed in the same way; bnt_chunk_tree_root and _encode are not for it. */
+enum bnt_status bnt_chunk_chain_new(struct bnt_chunk_tree **out, struct bnt_err *err);
+/* After the last update: the digest of the whole. */
+enum bnt_status bnt_chunk_chain_digest(struct bnt_chunk_tree *t, char hex[BNT_SHA256_HEX],
+                                       struct bnt_err *err);
 enum bnt_status bnt_chunk_tree_update(struct bnt_chunk_tree *t, const void *bytes, size_t n,
                                       struct bnt_err *err);
 /* Only after the last update. */
@@ -180,14 +186,16 @@ enum bnt_status bnt_chunk_tree_encode(struct bnt_chunk_tree *t, struct bnt_buf *
                                       struct bnt_err *err);
 enum bnt_status bnt_chunk_tree_decode(const void *bytes, size_t n, struct bnt_chunk_tree **out,
                                       struct bnt_err *err);
-/* Of a blob that is in the cache; hex is "" when its tree is not known, which a verification
- * heals. */
-enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest,
-                                    char hex[BNT_SHA256_HEX], struct bnt_err *err);
-
-/* The same as a whole; NULL in *out when it is not known. */
+/* The tree of a blob that is in the cache; NULL in *out when it is not known. */
 enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
                                     struct bnt_chunk_tree **out, struct bnt_err *err);
+/* The same, and when it is not known it is made of the hot blob, which costs two hashes, and kept.
+ * NULL in *out when there is no sound hot blob. */
+enum bnt_status bnt_cache_tree_make(struct bnt_cache *c, const char *digest,
+                                    struct bnt_chunk_tree **out, struct bnt_err *err);
+/* Its root; `make` as above. hex is "" when it is not known. */
+enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest, bool make,
+                                    char hex[BNT_SHA256_HEX], struct bnt_err *err);
 
 /* Build a file from the chunks that the cache has: every chunk of the wanted tree that some hot
  * blob has, wherever in it, is compared with its leaf and put where it belongs in `fd` (blocks are

@@ -412,12 +412,13 @@ static enum bnt_status keep_tree(struct bnt_cache *c, struct bnt_cache_temp *t, 
     return st == BNT_OK ? tree_store(c->dir, digest, t->tree, err) : st;
 }
 
-enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest,
+enum bnt_status bnt_cache_tree_root(struct bnt_cache *c, const char *digest, bool make,
                                     char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
     struct bnt_chunk_tree *t = NULL;
     hex[0] = '\0';
-    enum bnt_status st = tree_load(c->dir, digest, &t, err);
+    enum bnt_status st =
+        make ? bnt_cache_tree_make(c, digest, &t, err) : bnt_cache_tree_load(c, digest, &t, err);
     if (st == BNT_OK && t) {
         st = bnt_chunk_tree_root(t, hex, err);
     }

@@ -36,7 +36,7 @@ static bool is_file(const char *text)
     return strchr(text, '/') || (stat(text, &sb) == 0 && S_ISREG(sb.st_mode));
 }
 
-/* The tree of a cached model: the one that is kept, else made from its bytes. */
+/* The tree of a cached model: the one that is kept, else made from its bytes and kept. */
 static enum bnt_status tree_of_name(const char *name, struct bnt_chunk_tree **out,
                                     struct bnt_err *err)
 {
@@ -52,7 +52,11 @@ static enum bnt_status tree_of_name(const char *name, struct bnt_chunk_tree **ou
     }
     if (st == BNT_OK && !*out) {
         st = bnt_cache_lookup(cache, name, &e, path, err);
-        st = st == BNT_OK ? bnt_chunk_tree_of_file(path, out, err) : st;
+        st = st == BNT_OK ? bnt_cache_tree_make(cache, e.digest, out, err) : st;
+        if (st == BNT_OK && !*out) {
+            st = bnt_err_set(err, BNT_E_DIGEST, "%s is damaged", name);
+            bnt_err_hint(err, "run: bnt cache verify --repair %s", name);
+        }
     }
     bnt_cache_close(cache);
     return st;

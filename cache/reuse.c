@@ -52,6 +52,26 @@ static enum bnt_status reserve(struct reuse *r, size_t more, struct bnt_err *err
     return BNT_OK;
 }
 
+/* The leaves of a blob that has only a chain are made by reading it, which only pays where it may
+ * well be an older version: when it has between half and twice the size. */
+static enum bnt_status leaves_of(struct reuse *r, const char *digest, uint64_t blob_bytes,
+                                 struct bnt_chunk_tree **t, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = tree_load(r->c->dir, digest, t, err);
+    if (st != BNT_OK || !*t || !tree_is_chain(*t)) {
+        return st;
+    }
+    bnt_chunk_tree_free(*t);
+    *t = NULL;
+    uint64_t want = bnt_chunk_tree_size(r->want);
+    if (blob_bytes < want / 2 || blob_bytes / 2 > want) {
+        return BNT_OK;
+    }
+    st = store_blob_path(r->c->dir, digest, path, err);
+    return st == BNT_OK ? bnt_chunk_tree_of_file(path, t, err) : st;
+}
+
 /* store_visit_fn: the leaves of one tree, when its blob is hot. */
 static enum bnt_status note_tree(void *ctx, const char *digest, uint64_t size, struct bnt_err *err)
 {
@@ -62,7 +82,7 @@ static enum bnt_status note_tree(void *ctx, const char *digest, uint64_t size, s
     (void)size;
     enum bnt_status st = store_stat(r->c->dir, digest, &hot, &blob_bytes, err);
     if (st == BNT_OK && hot) {
-        st = tree_load(r->c->dir, digest, &t, err);
+        st = leaves_of(r, digest, blob_bytes, &t, err);
     }
     if (st == BNT_OK && t && bnt_chunk_tree_size(t) == blob_bytes) {
         st = reserve(r, tree_leaves(t), err);

@@ -1,10 +1,16 @@
-/* Chunk trees: <dir>/trees/sha256/<aa>/<hex>, named as the blob is.
+/* Chunk trees and chains: <dir>/trees/sha256/<aa>/<hex>, named as the blob is.
  *
  *   offset  bytes   what (numbers are little-endian)
- *   0       8       "bnttree1"
+ *   0       8       "bnttree1", or "bntchain"
  *   8       8       size of the blob
- *   16      32      root = SHA-256 of the words "bnttree1", the size and all leaves, as they lie
- * here 48      32 * n  leaves: SHA-256 of each 4 MiB of the blob; the last may be shorter
+ *   16      32      root = SHA-256 of that word, the size and all leaves, as they lie here
+ *   48      32 * n  of a tree: SHA-256 of each 4 MiB of the blob; the last may be shorter.
+ *                   Of a chain: the chaining value (FIPS 180-4) of the blob's own SHA-256 after
+ * each 4 MiB; the last is the digest.
+ *
+ * A chain costs nothing beside the digest of the whole, and tells damage by chunk as a tree does:
+ * chunk i is right when it leads from value i - 1 to value i. A tree costs a second hash, but its
+ * leaves say what a chunk is wherever it lies, which updates by chunk and lock files need.
  *
  * Invariants:
  *   1. A tree is only kept for content that was hashed to its name as a whole at that time.
@@ -22,22 +28,38 @@
 
 #include "cache/store.h"
 
-#define MAGIC "bnttree1"
+#define MAGIC_BYTES 8
 #define TREES "trees/sha256"
 
 enum { RAW = BNT_SHA256_BYTES, HEAD = 8 + 8 + RAW };
 
 struct bnt_chunk_tree {
+    bool chain;
     uint64_t size; /* bytes so far */
     uint8_t (*leaf)[RAW];
     size_t n, cap;           /* finished leaves */
-    struct bnt_sha256 *hash; /* of the leaf under way; NULL at a boundary */
+    struct bnt_sha256 *hash; /* of the leaf under way; of a chain: of everything. NULL when done */
 };
 
 enum bnt_status bnt_chunk_tree_new(struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     *out = calloc(1, sizeof **out);
     return *out ? BNT_OK : bnt_err_nomem(err, "a chunk tree", sizeof **out);
+}
+
+enum bnt_status bnt_chunk_chain_new(struct bnt_chunk_tree **out, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_chunk_tree_new(out, err);
+    if (st == BNT_OK) {
+        (*out)->chain = true;
+        st = bnt_sha256_new(&(*out)->hash, err);
+    }
+    return st;
+}
+
+static const char *magic(const struct bnt_chunk_tree *t)
+{
+    return t->chain ? "bntchain" : "bnttree1";
 }
 
 void bnt_chunk_tree_free(struct bnt_chunk_tree *t)
@@ -64,8 +86,8 @@ static enum bnt_status reserve(struct bnt_chunk_tree *t, size_t n, struct bnt_er
     return BNT_OK;
 }
 
-/* The leaf under way is complete. */
-static enum bnt_status finish_leaf(struct bnt_chunk_tree *t, struct bnt_err *err)
+/* The leaf under way is complete, and nothing goes on from its hash. */
+static enum bnt_status close_leaf(struct bnt_chunk_tree *t, struct bnt_err *err)
 {
     enum bnt_status st = reserve(t, t->n + 1, err);
     if (st == BNT_OK) {
@@ -74,6 +96,19 @@ static enum bnt_status finish_leaf(struct bnt_chunk_tree *t, struct bnt_err *err
     t->n += st == BNT_OK;
     bnt_sha256_free(t->hash);
     t->hash = NULL;
+    return st;
+}
+
+/* A chunk is full. */
+static enum bnt_status finish_leaf(struct bnt_chunk_tree *t, struct bnt_err *err)
+{
+    if (!t->chain) {
+        return close_leaf(t, err);
+    }
+    enum bnt_status st = reserve(t, t->n + 1, err);
+    if (st == BNT_OK) {
+        bnt_sha256_state(t->hash, t->leaf[t->n++]);
+    }
     return st;
 }
 
@@ -121,7 +156,7 @@ static enum bnt_status root_of(const struct bnt_chunk_tree *t, uint8_t root[RAW]
 {
     uint8_t head[16];
     struct bnt_sha256 *d = NULL;
-    memcpy(head, MAGIC, 8);
+    memcpy(head, magic(t), MAGIC_BYTES);
     put_u64(head + 8, t->size);
     enum bnt_status st = bnt_sha256_new(&d, err);
     if (st == BNT_OK) {
@@ -139,7 +174,23 @@ static enum bnt_status root_of(const struct bnt_chunk_tree *t, uint8_t root[RAW]
 
 static enum bnt_status complete(struct bnt_chunk_tree *t, struct bnt_err *err)
 {
-    return t->hash ? finish_leaf(t, err) : BNT_OK;
+    if (!t->hash) {
+        return BNT_OK;
+    }
+    if (t->chain && t->n > 0 && t->size % BNT_CACHE_CHUNK_BYTES == 0) {
+        t->n--; /* the value after the last chunk gives way to the digest */
+    }
+    return close_leaf(t, err);
+}
+
+enum bnt_status bnt_chunk_chain_digest(struct bnt_chunk_tree *t, char hex[BNT_SHA256_HEX],
+                                       struct bnt_err *err)
+{
+    enum bnt_status st = complete(t, err);
+    if (st == BNT_OK) {
+        bnt_sha256_print(t->leaf[t->n - 1], hex);
+    }
+    return st;
 }
 
 enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA256_HEX],
@@ -150,8 +201,8 @@ enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA25
     if (st == BNT_OK) {
         st = root_of(t, root, err);
     }
-    for (size_t i = 0; st == BNT_OK && i < RAW; i++) {
-        snprintf(hex + 2 * i, 3, "%02x", root[i]);
+    if (st == BNT_OK) {
+        bnt_sha256_print(root, hex);
     }
     return st;
 }
@@ -186,11 +237,16 @@ enum bnt_status tree_leaf_is(const struct bnt_chunk_tree *t, size_t i, const voi
     if (n != tree_leaf_bytes(t, i)) {
         return BNT_OK;
     }
-    enum bnt_status st = bnt_sha256_new(&d, err);
+    enum bnt_status st =
+        t->chain && i > 0
+            ? bnt_sha256_resume(t->leaf[i - 1], (uint64_t)i * BNT_CACHE_CHUNK_BYTES, &d, err)
+            : bnt_sha256_new(&d, err);
     if (st == BNT_OK) {
         st = bnt_sha256_update(d, bytes, n, err);
     }
-    if (st == BNT_OK) {
+    if (st == BNT_OK && t->chain && i + 1 < t->n) {
+        bnt_sha256_state(d, raw);
+    } else if (st == BNT_OK) {
         st = bnt_sha256_raw(d, raw, err);
     }
     *same = st == BNT_OK && memcmp(raw, t->leaf[i], RAW) == 0;
@@ -242,7 +298,7 @@ enum bnt_status bnt_chunk_tree_encode(struct bnt_chunk_tree *t, struct bnt_buf *
                                       struct bnt_err *err)
 {
     uint8_t head[HEAD];
-    memcpy(head, MAGIC, 8);
+    memcpy(head, magic(t), MAGIC_BYTES);
     enum bnt_status st = complete(t, err);
     if (st == BNT_OK) {
         put_u64(head + 8, t->size);
@@ -286,18 +342,25 @@ enum bnt_status tree_store(const char *dir, const char *digest, struct bnt_chunk
     return st;
 }
 
+static uint64_t leaves_of(const struct bnt_chunk_tree *t)
+{
+    uint64_t chunks = t->size / BNT_CACHE_CHUNK_BYTES + (t->size % BNT_CACHE_CHUNK_BYTES != 0);
+    return t->chain && chunks == 0 ? 1 : chunks; /* of nothing: its digest */
+}
+
 /* Whether the bytes of a tree file are whole; then *t has them. */
 static enum bnt_status parse(const uint8_t *bytes, size_t n, struct bnt_chunk_tree *t, bool *whole,
                              struct bnt_err *err)
 {
     uint8_t root[RAW];
     *whole = false;
-    if (n < HEAD || memcmp(bytes, MAGIC, 8) != 0 || (n - HEAD) % RAW != 0) {
+    if (n < HEAD || (n - HEAD) % RAW != 0) {
         return BNT_OK;
     }
     t->size = get_u64(bytes + 8);
+    t->chain = memcmp(bytes, "bntchain", MAGIC_BYTES) == 0;
     size_t leaves = (n - HEAD) / RAW;
-    if (leaves != t->size / BNT_CACHE_CHUNK_BYTES + (t->size % BNT_CACHE_CHUNK_BYTES != 0)) {
+    if (memcmp(bytes, magic(t), MAGIC_BYTES) != 0 || leaves != leaves_of(t)) {
         return BNT_OK;
     }
     enum bnt_status st = reserve(t, leaves + 1, err);
@@ -333,6 +396,10 @@ enum bnt_status bnt_chunk_tree_decode(const void *bytes, size_t n, struct bnt_ch
                                       struct bnt_err *err)
 {
     enum bnt_status st = decode(bytes, n, out, err);
+    if (st == BNT_OK && *out && (*out)->chain) { /* it never leaves the cache */
+        bnt_chunk_tree_free(*out);
+        *out = NULL;
+    }
     return st == BNT_OK && !*out ? bnt_err_set(err, BNT_E_FILE, "not a whole chunk tree") : st;
 }
 
@@ -350,10 +417,54 @@ enum bnt_status tree_load(const char *dir, const char *digest, struct bnt_chunk_
     return st;
 }
 
+bool tree_is_chain(const struct bnt_chunk_tree *t)
+{
+    return t->chain;
+}
+
 enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
                                     struct bnt_chunk_tree **out, struct bnt_err *err)
 {
-    return tree_load(bnt_cache_folder(c), digest, out, err);
+    enum bnt_status st = tree_load(bnt_cache_folder(c), digest, out, err);
+    if (*out && (*out)->chain) {
+        bnt_chunk_tree_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+/* Whether a tree and its blob belong together: the blob still has the digest that is its name. */
+static enum bnt_status tree_of_sound(const char *path, const char *digest,
+                                     struct bnt_chunk_tree **out, struct bnt_err *err)
+{
+    char hex[BNT_SHA256_HEX] = "";
+    enum bnt_status st = bnt_sha256_file(path, NULL, NULL, hex, err);
+    if (st == BNT_OK && strcmp(hex, digest) == 0) {
+        st = bnt_chunk_tree_of_file(path, out, err);
+    }
+    return st;
+}
+
+enum bnt_status bnt_cache_tree_make(struct bnt_cache *c, const char *digest,
+                                    struct bnt_chunk_tree **out, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    const char *dir = bnt_cache_folder(c);
+    bool hot = false;
+    uint64_t bytes = 0;
+    enum bnt_status st = bnt_cache_tree_load(c, digest, out, err);
+    if (st != BNT_OK || *out) {
+        return st;
+    }
+    st = store_stat(dir, digest, &hot, &bytes, err);
+    if (st == BNT_OK && hot) {
+        st = store_blob_path(dir, digest, path, err);
+        st = st == BNT_OK ? tree_of_sound(path, digest, out, err) : st;
+    }
+    if (st == BNT_OK && *out) {
+        (void)tree_store(dir, digest, *out, NULL); /* else the next one makes it again */
+    }
+    return st;
 }
 
 enum bnt_status bnt_cache_tree_open(struct bnt_cache *c, const char *digest, int *fd,
@@ -362,7 +473,7 @@ enum bnt_status bnt_cache_tree_open(struct bnt_cache *c, const char *digest, int
     char path[BNT_PATH_MAX];
     struct bnt_chunk_tree *t = NULL;
     *fd = -1;
-    enum bnt_status st = tree_load(bnt_cache_folder(c), digest, &t, err);
+    enum bnt_status st = bnt_cache_tree_make(c, digest, &t, err);
     if (st == BNT_OK && !t) {
         st = bnt_err_set(err, BNT_E_NOT_FOUND, "cache: there is no chunk tree of %s", digest);
     }

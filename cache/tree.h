@@ -19,6 +19,9 @@ enum bnt_status tree_load(const char *dir, const char *digest, struct bnt_chunk_
 /* Remove it; fine when there is none. */
 void tree_remove(const char *dir, const char *digest);
 
+/* Of a chain, only tree_leaf_is says whether a chunk is right; its leaves are of use to nobody
+ * else. */
+bool tree_is_chain(const struct bnt_chunk_tree *t);
 size_t tree_leaves(const struct bnt_chunk_tree *t);
 /* Bytes of leaf i: all have BNT_CACHE_CHUNK_BYTES but the last. */
 size_t tree_leaf_bytes(const struct bnt_chunk_tree *t, size_t i);

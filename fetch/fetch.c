@@ -289,7 +289,7 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
     enum bnt_status st = local_tag(fd, path, tag, err);
     if (st == BNT_OK) {
         sink->total = strtoull(tag, NULL, 10); /* the tag begins with the size */
-        st = fetch_room(f->opts, sink->fd, f->source.shown, sink->total, err);
+        st = fetch_room(f->opts, sink->temp->fd, f->source.shown, sink->total, err);
     }
     if (st == BNT_OK) {
         st = copy_open_file(fd, path, sink, err);
@@ -350,7 +350,7 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     if (st != BNT_OK) {
         return st;
     }
-    st = sink_init(&sink, temp.fd, temp.path, f->opts, err);
+    st = sink_init(&sink, &temp, f->opts, err);
     if (st == BNT_OK) {
         tell(f, BNT_FETCH_START, 0);
         st = copy_file(f, &sink, err);
@@ -367,7 +367,6 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     if (st == BNT_OK) {
         st = publish(f, &temp, err);
     }
-    sink_release(&sink);
     bnt_cache_temp_release(&temp);
     return st;
 }

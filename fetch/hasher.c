@@ -28,8 +28,8 @@ struct hasher {
     uint64_t end, hashed, begun; /* bytes that are there, hashed, on their way to the disk */
     bool busy, hurry, quit;
     struct bnt_err failed; /* status OK while it did not */
-    struct bnt_sha256 *whole;
-    struct bnt_chunk_tree *tree;
+    bool first_contact;
+    struct bnt_chunk_tree *chain, *tree; /* the tree only on first contact */
     long page_bytes;
 };
 
@@ -41,8 +41,8 @@ static enum bnt_status hash_block(struct hasher *h, int fd, size_t n, uint64_t a
     if (m == MAP_FAILED) {
         return bnt_err_errno(err, "cannot read back what was written");
     }
-    enum bnt_status st = bnt_sha256_update(h->whole, m + lead, n, err);
-    if (st == BNT_OK) {
+    enum bnt_status st = bnt_chunk_tree_update(h->chain, m + lead, n, err);
+    if (st == BNT_OK && h->tree) {
         st = bnt_chunk_tree_update(h->tree, m + lead, n, err);
     }
     munmap(m, lead + n);
@@ -99,13 +99,14 @@ static int start_thread(struct hasher *h)
     return code;
 }
 
-enum bnt_status hasher_new(struct hasher **out, struct bnt_err *err)
+enum bnt_status hasher_new(bool first_contact, struct hasher **out, struct bnt_err *err)
 {
     struct hasher *h = calloc(1, sizeof *h);
     if (!h) {
         return bnt_err_nomem(err, "the hash of a transfer", sizeof *h);
     }
     h->fd = -1;
+    h->first_contact = first_contact;
     h->page_bytes = sysconf(_SC_PAGESIZE);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work, NULL);
@@ -137,12 +138,11 @@ static void detach(struct hasher *h)
 enum bnt_status hasher_begin(struct hasher *h, int fd, struct bnt_err *err)
 {
     detach(h);
-    bnt_sha256_free(h->whole);
+    bnt_chunk_tree_free(h->chain);
     bnt_chunk_tree_free(h->tree);
-    h->whole = NULL;
-    h->tree = NULL;
-    enum bnt_status st = bnt_sha256_new(&h->whole, err);
-    if (st == BNT_OK) {
+    h->chain = h->tree = NULL;
+    enum bnt_status st = bnt_chunk_chain_new(&h->chain, err);
+    if (st == BNT_OK && h->first_contact) {
         st = bnt_chunk_tree_new(&h->tree, err);
     }
     pthread_mutex_lock(&h->lock);
@@ -192,10 +192,11 @@ enum bnt_status hasher_finish(struct hasher *h, char hex[BNT_SHA256_HEX],
         }
         return h->failed.status;
     }
-    enum bnt_status st = bnt_sha256_hex(h->whole, hex, err);
+    enum bnt_status st = bnt_chunk_chain_digest(h->chain, hex, err);
+    struct bnt_chunk_tree **kept = h->tree ? &h->tree : &h->chain;
     if (st == BNT_OK) {
-        *tree = h->tree;
-        h->tree = NULL;
+        *tree = *kept;
+        *kept = NULL;
     }
     return st;
 }
@@ -213,7 +214,7 @@ void hasher_free(struct hasher *h)
     pthread_mutex_destroy(&h->lock);
     pthread_cond_destroy(&h->work);
     pthread_cond_destroy(&h->idle);
-    bnt_sha256_free(h->whole);
+    bnt_chunk_tree_free(h->chain);
     bnt_chunk_tree_free(h->tree);
     free(h);
 }

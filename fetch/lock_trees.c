@@ -28,7 +28,7 @@ enum bnt_status lock_trees_carry(struct bnt_cache *cache, const json_t *old, jso
         if (had && !before.tree) {
             continue;
         }
-        st = bnt_cache_tree_root(cache, file.sha256, root, err);
+        st = bnt_cache_tree_root(cache, file.sha256, true, root, err);
         const char *tree = root[0] ? root : had ? before.tree : NULL;
         if (st == BNT_OK && tree) {
             st = lockfile_entry_tree(entry, i, tree, err);
@@ -47,7 +47,7 @@ enum bnt_status lock_trees_fill(struct lockfile *l, const char *name, struct bnt
     }
     for (size_t i = 0; st == BNT_OK && i < lockfile_n_files(entry); i++) {
         char root[BNT_SHA256_HEX];
-        st = bnt_cache_tree_root(cache, lockfile_file(entry, i).sha256, root, err);
+        st = bnt_cache_tree_root(cache, lockfile_file(entry, i).sha256, true, root, err);
         if (st == BNT_OK && root[0]) {
             st = lockfile_entry_tree(entry, i, root, err);
         }
@@ -63,7 +63,7 @@ enum bnt_status lock_trees_check(struct bnt_cache *cache, const char *name,
                                  const struct lock_file *file, struct bnt_err *err)
 {
     char root[BNT_SHA256_HEX];
-    enum bnt_status st = bnt_cache_tree_root(cache, file->sha256, root, err);
+    enum bnt_status st = bnt_cache_tree_root(cache, file->sha256, false, root, err);
     if (st != BNT_OK || !file->tree || !root[0] || strcmp(root, file->tree) == 0) {
         return st;
     }

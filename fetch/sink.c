@@ -5,11 +5,11 @@
 
 #include "fetch/fetch_stop.h"
 
-enum bnt_status sink_init(struct sink *s, int fd, const char *what,
+enum bnt_status sink_init(struct sink *s, struct bnt_cache_temp *temp,
                           const struct bnt_fetch_opts *opts, struct bnt_err *err)
 {
-    *s = (struct sink){.fd = fd, .what = what, .opts = opts};
-    return bnt_sha256_new(&s->hash, err);
+    *s = (struct sink){.temp = temp, .opts = opts};
+    return bnt_chunk_chain_new(&temp->tree, err);
 }
 
 enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err)
@@ -23,13 +23,13 @@ enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct b
 {
     enum bnt_status st = sink_poll(s, err);
     if (st == BNT_OK) {
-        st = bnt_write_all(s->fd, bytes, n, s->what, err);
+        st = bnt_write_all(s->temp->fd, bytes, n, s->temp->path, err);
     }
     if (st == BNT_E_NO_SPACE) {
         bnt_err_hint(err, "free some space, or set BNT_CACHE_DIR to another disk");
     }
     if (st == BNT_OK) {
-        st = bnt_sha256_update(s->hash, bytes, n, err);
+        st = bnt_chunk_tree_update(s->temp->tree, bytes, n, err);
     }
     if (st == BNT_OK) {
         s->done += n;
@@ -42,11 +42,5 @@ enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct b
 
 enum bnt_status sink_digest(struct sink *s, char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
-    return bnt_sha256_hex(s->hash, hex, err);
-}
-
-void sink_release(struct sink *s)
-{
-    bnt_sha256_free(s->hash);
-    s->hash = NULL;
+    return bnt_chunk_chain_digest(s->temp->tree, hex, err);
 }

@@ -656,7 +656,7 @@ static enum bnt_status begin(struct transfer *t, struct bnt_err *err)
         st = transfer_set_mirrors(t, err);
     }
     if (st == BNT_OK) {
-        st = hasher_new(&t->hasher, err);
+        st = hasher_new(!t->spec->digest[0], &t->hasher, err);
     }
     if (st == BNT_OK) {
         st = hasher_begin(t->hasher, t->part->file.fd, err);

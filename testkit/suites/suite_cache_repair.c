@@ -217,6 +217,79 @@ static void source_with_other_bytes_heals_nothing(void **state)
     free(origin);
 }
 
+/* Content of sizes around the ends of chunks: the chain's digest is SHA-256, and of each chunk it
+ * knows the right one. */
+static void chain_has_the_digest_and_knows_each_chunk(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 4 << 20, (4 << 20) + 1, 8 << 20, BLOB_BYTES};
+    char hex[BNT_SHA256_HEX], want[BNT_SHA256_HEX];
+    make_origin();
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct bnt_chunk_tree *t;
+        assert_int_equal(bnt_chunk_chain_new(&t, NULL), BNT_OK);
+        for (size_t at = 0; at < sizes[i]; at += 1000003) {
+            size_t n = sizes[i] - at < 1000003 ? sizes[i] - at : 1000003;
+            assert_int_equal(bnt_chunk_tree_update(t, origin + at, n, NULL), BNT_OK);
+        }
+        assert_int_equal(bnt_chunk_chain_digest(t, hex, NULL), BNT_OK);
+        assert_int_equal(bnt_sha256_text(origin, sizes[i], want, NULL), BNT_OK);
+        assert_string_equal(hex, want);
+        for (size_t k = 0; k < tree_leaves(t) && sizes[i] > 0; k++) {
+            uint8_t *chunk = origin + k * BNT_CACHE_CHUNK_BYTES;
+            size_t n = tree_leaf_bytes(t, k);
+            bool same = false;
+            assert_int_equal(tree_leaf_is(t, k, chunk, n, &same, NULL), BNT_OK);
+            assert_true(same);
+            chunk[n / 2] ^= 1;
+            assert_int_equal(tree_leaf_is(t, k, chunk, n, &same, NULL), BNT_OK);
+            assert_false(same);
+            chunk[n / 2] ^= 1;
+        }
+        bnt_chunk_tree_free(t);
+    }
+    free(origin);
+}
+
+/* A blob that came with a chain gets its tree when somebody wants leaves, and not from bytes that
+ * are damaged. */
+static void tree_is_made_of_a_sound_blob_that_has_a_chain(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], root[BNT_SHA256_HEX], want[BNT_SHA256_HEX];
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry e = {.name = "m"};
+    struct bnt_cache_temp temp;
+    struct bnt_chunk_tree *t;
+    struct bnt_cache_damage d;
+    make_origin();
+    assert_int_equal(bnt_cache_temp_open(c, &temp, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_chain_new(&temp.tree, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_update(temp.tree, origin, BLOB_BYTES, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_chain_digest(temp.tree, e.digest, NULL), BNT_OK);
+    assert_int_equal(bnt_write_all(temp.fd, origin, BLOB_BYTES, "test", NULL), BNT_OK);
+    assert_int_equal(bnt_cache_add(c, &temp, &e, NULL), BNT_OK);
+    bnt_cache_temp_release(&temp);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, false, root, NULL), BNT_OK);
+    assert_string_equal(root, "");
+    assert_int_equal(bnt_cache_blob_path(c, e.digest, path, NULL), BNT_OK);
+    flip_bit(path, BLOB_BYTES - 1, 3);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, true, root, NULL), BNT_OK);
+    assert_string_equal(root, "");
+    assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
+    assert_int_equal(d.n_bad, 1);
+    assert_int_equal(d.bad[0], (uint64_t)(CHUNKS - 1) * BNT_CACHE_CHUNK_BYTES);
+    bnt_cache_damage_release(&d);
+    flip_bit(path, BLOB_BYTES - 1, 3);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, true, root, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_of_file(path, &t, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_root(t, want, NULL), BNT_OK);
+    assert_string_equal(root, want);
+    bnt_chunk_tree_free(t);
+    bnt_cache_close(c);
+    free(origin);
+}
+
 static void damaged_tree_counts_as_none_and_is_made_again(void **state)
 {
     (void)state;
@@ -226,13 +299,13 @@ static void damaged_tree_counts_as_none_and_is_made_again(void **state)
     struct stat sb;
     struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = fixture_add(c, "m", "content");
-    assert_int_equal(bnt_cache_tree_root(c, e.digest, root, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, false, root, NULL), BNT_OK);
     assert_true(bnt_sha256_is_hex(root));
     assert_int_equal(tree_path(fixture_path(dir, "c"), e.digest, path, NULL), BNT_OK);
     assert_int_equal(stat(path, &sb), 0);
     for (off_t at = 0; at < sb.st_size; at += 5) {
         flip_bit(path, (uint64_t)at, (int)(at % 8));
-        assert_int_equal(bnt_cache_tree_root(c, e.digest, again, NULL), BNT_OK);
+        assert_int_equal(bnt_cache_tree_root(c, e.digest, false, again, NULL), BNT_OK);
         assert_string_equal(again, "");
         flip_bit(path, (uint64_t)at, (int)(at % 8));
     }
@@ -242,7 +315,7 @@ static void damaged_tree_counts_as_none_and_is_made_again(void **state)
     assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, &err), BNT_E_UNSUPPORTED);
     bnt_cache_damage_release(&d);
     assert_int_equal(health_of(c, &e), BNT_CACHE_OK);
-    assert_int_equal(bnt_cache_tree_root(c, e.digest, again, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, false, again, NULL), BNT_OK);
     assert_string_equal(again, root);
     bnt_cache_close(c);
 }
@@ -318,8 +391,12 @@ static const struct suite_test tests[] = {
      .body = damaged_tree_counts_as_none_and_is_made_again},
     {.name = "cache_repair_tree_does_not_depend_on_the_pieces",
      .body = tree_does_not_depend_on_the_pieces},
+    {.name = "cache_repair_chain_has_the_digest_and_knows_each_chunk",
+     .body = chain_has_the_digest_and_knows_each_chunk},
+    {.name = "cache_repair_tree_is_made_of_a_sound_blob_that_has_a_chain",
+     .body = tree_is_made_of_a_sound_blob_that_has_a_chain},
     {.name = "cache_repair_from_a_file_and_the_bundled_model",
      .body = command_repairs_from_a_file_and_the_bundled_model},
     {0},
 };
-const struct suite suite_cache_repair = {"cache_repair", tests, "verify_blind"};
+const struct suite suite_cache_repair = {"cache_repair", tests, "verify_blind chain_position"};

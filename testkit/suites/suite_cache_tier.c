@@ -236,7 +236,7 @@ static void demoted_model_comes_back_bit_by_bit(void **state)
     uint8_t *bytes = make_model();
     struct bnt_cache *c = fixture_cache();
     struct bnt_cache_entry e = add_bytes(c, bytes, BLOB_BYTES);
-    assert_int_equal(bnt_cache_tree_root(c, e.digest, root, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, false, root, NULL), BNT_OK);
     for (int round = 0; round < 2; round++) {
         enum bnt_cache_health h = BNT_CACHE_CORRUPT;
         struct bnt_cache_demotion d = demote(c, &e);
@@ -258,7 +258,7 @@ static void demoted_model_comes_back_bit_by_bit(void **state)
         assert_int_equal(access(path, F_OK), -1);
     }
     assert_string_equal(got.source, "file:///test/m");
-    assert_int_equal(bnt_cache_tree_root(c, e.digest, again, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_tree_root(c, e.digest, false, again, NULL), BNT_OK);
     assert_string_equal(again, root);
     bnt_cache_close(c);
     free(bytes);

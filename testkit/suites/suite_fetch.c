@@ -248,14 +248,13 @@ static void full_disk_is_no_space(void **state)
     struct sink sink;
     struct bnt_err err = {0};
     const struct bnt_fetch_opts o = {0};
-    int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(sink_init(&sink, fd, "the blob", &o, NULL), BNT_OK);
+    struct bnt_cache_temp full = {.fd = open("/dev/full", O_WRONLY | O_CLOEXEC)};
+    assert_true(full.fd >= 0);
+    assert_int_equal(sink_init(&sink, &full, &o, NULL), BNT_OK);
     assert_int_equal(sink_write(&sink, body, BODY_BYTES, &err), BNT_E_NO_SPACE);
     assert_non_null(strstr(err.hint, "BNT_CACHE_DIR"));
     assert_int_equal(sink.done, 0);
-    sink_release(&sink);
-    close(fd);
+    bnt_cache_temp_release(&full);
 }
 
 static const struct suite_test tests[] = {
