@@ -3,69 +3,59 @@
 #
 #     [TIER=fast] ci/check_faults.sh BUILD [DEFECT]...     BUILD is a build folder of CONFIG=fault
 #
-# Runs each suite first without a defect, where it must be green, then with each that it names, where a test of the tier
-# must fail. Writes BUILD/kills.tsv: defect, suite, killed, survived or skipped (no test of the suite
-# can run here), the test that failed. Fails when a suite
-# survives a defect, when a defect is declared by nobody, or when a suite declares none.
+# Runs each suite first without a defect, where it must be green, then with each that it names (of those that are named
+# here, when some are), where a test of the tier must fail; as many at a time as there are processors. Writes
+# BUILD/kills.tsv: defect, suite, what became of it, the test that failed. Fails when a suite fails without a defect or
+# survives one, when a defect is declared by nobody, or when a suite declares none.
 set -eu
+
+# One suite, with one defect or none ("-"): prints its line of the matrix.
+one() { # build, suite, defect
+    log=$(mktemp "$1/kills.log.XXXXXX")
+    status=0
+    [ "$3" = - ] || export BNT_FAULT="$3"
+    # The tests of the suite that belong to the tier, up to the first failure. 4: none does.
+    "$1/bnt-suites" --tier "${TIER:-fast}" --fail-fast "$2/" >"$log" 2>/dev/null || status=$?
+    test=$(sed -n 's/^not ok [0-9]* - \([a-z0-9_]*\).*/\1/p' "$log" | head -n 1)
+    if [ "$status" -eq 1 ] && [ -n "$test" ]; then
+        verdict=killed
+    elif ! grep -q '^ok .* # time=' "$log"; then
+        verdict=skipped # no test of it can run here
+    elif [ "$3" = - ] && [ "$status" -ne 0 ]; then
+        verdict=killed
+    else
+        verdict=survived
+    fi
+    if [ "$3" = - ] && [ "$verdict" = killed ]; then
+        { echo "suite $2 fails without a defect:" && grep -A 20 '^not ok' "$log"; } >&2 || true
+    fi
+    printf '%s\t%s\t%s\t%s\n' "$3" "$2" "$verdict" "${test:--}"
+    rm -f "$log"
+}
+
+if [ "$1" = --one ]; then
+    one "$2" "$3" "$4"
+    exit
+fi
 
 build=$1
 shift
-suites=$build/bnt-suites
-matrix=$build/kills.tsv
 pairs=$build/kills.declared
-log=$build/kills.log
-
-wanted() { # defect
-    [ -z "$chosen" ] && return 0
-    case " $chosen " in *" $1 "*) return 0 ;; esac
-    return 1
-}
-
-# The tests of a suite that belong to the tier, up to the first failure; the log is "$log".
-run_suite() { # suite
-    status=0
-    "$suites" --tier "${TIER:-fast}" --fail-fast "$1/" >"$log" 2>/dev/null || status=$?
-    [ "$status" -eq 4 ] || return "$status" # none of its tests belongs to the tier
-}
-
-chosen=$*
-"$suites" --faults >"$pairs"
-: >"$matrix"
-: >"$build/kills.skipped"
-
-cut -f2 "$pairs" | sort -u | while read -r suite; do
-    : >"$log"
-    run_suite "$suite" || { # no defect is active here
-        echo "suite $suite fails without a defect:"
-        grep -A 20 '^not ok' "$log"
-        exit 1
-    }
-    grep -q '^ok .* # time=' "$log" || echo "$suite" >>"$build/kills.skipped" # its needs are not met here
-done
-
-while IFS='	' read -r defect suite what; do
-    wanted "$defect" || continue
-    if grep -qx "$suite" "$build/kills.skipped"; then
-        printf '%s\t%s\tskipped\t-\n' "$defect" "$suite" >>"$matrix"
-        continue
-    fi
-    status=0
-    (export BNT_FAULT="$defect" && run_suite "$suite") || status=$?
-    test=$(sed -n 's/^not ok [0-9]* - \([a-z0-9_]*\).*/\1/p' "$log" | head -n 1)
-    if [ "$status" -eq 1 ] && [ -n "$test" ]; then
-        printf '%s\t%s\tkilled\t%s\n' "$defect" "$suite" "$test" >>"$matrix"
-    else
-        printf '%s\t%s\tsurvived\t-\n' "$defect" "$suite" >>"$matrix"
-        echo "suite $suite does not see $defect: $what"
-    fi
-done <"$pairs"
+"$build/bnt-suites" --faults >"$pairs"
+awk -F '\t' -v chosen="$*" '
+    BEGIN { n = split(chosen, names, " "); for (i = 1; i <= n; i++) wanted[names[i]] }
+    n == 0 || $1 in wanted { if (!($2 in seen)) { seen[$2]; print $2, "-" } print $2, $1 }
+' "$pairs" | xargs -P "$(nproc)" -n 2 "$0" --one "$build" >"$build/kills.raw"
+grep -v '^-' "$build/kills.raw" | sort >"$build/kills.tsv"
 
 awk -F '\t' '
+    NR == FNR { what[$1] = $3; next }
+    $1 == "-" { red += $3 == "killed"; next }
+    $3 == "survived" { print "suite " $2 " does not see " $1 ": " what[$1] }
     { n[$3]++; if ($3 == "killed") { dead[$1] = 1 } all[$1] = 1 }
     END {
         for (d in all) { defects++; killed += d in dead }
-        printf "%d of %d defects killed; %d pairs killed, %d survived, %d skipped\n", killed, defects,
-            n["killed"], n["survived"], n["skipped"]
-        exit n["survived"] > 0 || defects == 0
-    }' "$matrix"
+        printf "%d of %d defects killed; %d pairs killed, %d survived, %d skipped; %d suites red without one\n", killed,
+            defects, n["killed"], n["survived"], n["skipped"], red
+        exit red > 0 || n["survived"] > 0 || defects == 0
+    }' "$pairs" "$build/kills.raw"
