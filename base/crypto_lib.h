@@ -19,7 +19,8 @@ struct crypto_lib {
                           const char *sub, const OSSL_PARAM *params, const void *key, size_t n_key,
                           const unsigned char *bytes, size_t n, unsigned char *out, size_t out_size,
                           size_t *n_out); /* EVP_Q_mac */
-    int (*decode_base64)(unsigned char *out, const unsigned char *text, int n); /* EVP_DecodeBlock */
+    /* EVP_DecodeBlock */
+    int (*decode_base64)(unsigned char *out, const unsigned char *text, int n);
     int (*compare)(const void *a, const void *b, size_t n); /* in constant time: CRYPTO_memcmp */
 };
 

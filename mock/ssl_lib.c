@@ -19,7 +19,7 @@ static enum bnt_status no_library(const char *what, struct bnt_err *err)
 
 enum bnt_status ssl_lib_load(const struct ssl_lib **out, struct bnt_err *err)
 {
-#define SSL_LIB_SYMBOL(function) {#function, &lib.function},
+#define SSL_LIB_SYMBOL(function) {#function, &lib.function##_},
     const struct bnt_dyn_symbol symbols[] = {SSL_LIB_FUNCTIONS(SSL_LIB_SYMBOL)};
 #undef SSL_LIB_SYMBOL
     if (!loaded) {

@@ -21,9 +21,10 @@
     X(ASN1_INTEGER_set) X(PEM_write_X509) X(EVP_PKEY_Q_keygen) X(EVP_PKEY_free) X(EVP_sha256)
 /* clang-format on */
 
-/* Each under the name that OpenSSL gives it. */
+/* Each under the name that OpenSSL gives it and an underscore: in C++ a member cannot have the name
+ * of its type. */
 struct ssl_lib {
-#define SSL_LIB_MEMBER(function) __typeof__(function) *function;
+#define SSL_LIB_MEMBER(function) __typeof__(function) *function##_;
     SSL_LIB_FUNCTIONS(SSL_LIB_MEMBER)
 #undef SSL_LIB_MEMBER
 };

@@ -22,10 +22,10 @@ static int add_extension(const struct ssl_lib *lib, X509 *x, int nid, const char
 {
     X509V3_CTX ctx;
     X509V3_set_ctx_nodb(&ctx);
-    lib->X509V3_set_ctx(&ctx, x, x, NULL, NULL, 0);
-    X509_EXTENSION *e = lib->X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    int ok = e && lib->X509_add_ext(x, e, -1);
-    lib->X509_EXTENSION_free(e);
+    lib->X509V3_set_ctx_(&ctx, x, x, NULL, NULL, 0);
+    X509_EXTENSION *e = lib->X509V3_EXT_conf_nid_(NULL, &ctx, nid, value);
+    int ok = e && lib->X509_add_ext_(x, e, -1);
+    lib->X509_EXTENSION_free_(e);
     return ok;
 }
 
@@ -33,32 +33,33 @@ static int add_extension(const struct ssl_lib *lib, X509 *x, int nid, const char
  */
 static X509 *make_certificate(const struct ssl_lib *lib, EVP_PKEY *key)
 {
-    X509 *x = lib->X509_new();
-    X509_NAME *name = x ? lib->X509_get_subject_name(x) : NULL;
+    X509 *x = lib->X509_new_();
+    X509_NAME *name = x ? lib->X509_get_subject_name_(x) : NULL;
     static const unsigned char common_name[] = "bnt mock server";
-    int ok = x && lib->X509_set_version(x, X509_VERSION_3) &&
-             lib->ASN1_INTEGER_set(lib->X509_get_serialNumber(x), 1) &&
-             lib->X509_gmtime_adj(lib->X509_getm_notBefore(x), -VALID_S) &&
-             lib->X509_gmtime_adj(lib->X509_getm_notAfter(x), VALID_S) &&
-             lib->X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, common_name, -1, -1, 0) &&
-             lib->X509_set_issuer_name(x, name) && lib->X509_set_pubkey(x, key) &&
+    int ok = x && lib->X509_set_version_(x, X509_VERSION_3) &&
+             lib->ASN1_INTEGER_set_(lib->X509_get_serialNumber_(x), 1) &&
+             lib->X509_gmtime_adj_(lib->X509_getm_notBefore_(x), -VALID_S) &&
+             lib->X509_gmtime_adj_(lib->X509_getm_notAfter_(x), VALID_S) &&
+             lib->X509_NAME_add_entry_by_txt_(name, "CN", MBSTRING_ASC, common_name, -1, -1, 0) &&
+             lib->X509_set_issuer_name_(x, name) && lib->X509_set_pubkey_(x, key) &&
              add_extension(lib, x, NID_basic_constraints, "critical,CA:TRUE") &&
              add_extension(lib, x, NID_subject_alt_name, "IP:127.0.0.1,DNS:localhost") &&
-             lib->X509_sign(x, key, lib->EVP_sha256()) > 0;
+             lib->X509_sign_(x, key, lib->EVP_sha256_()) > 0;
     if (!ok) {
-        lib->X509_free(x);
+        lib->X509_free_(x);
         return NULL;
     }
     return x;
 }
 
-static enum bnt_status write_certificate(const struct ssl_lib *lib, const char *path, X509 *x, struct bnt_err *err)
+static enum bnt_status write_certificate(const struct ssl_lib *lib, const char *path, X509 *x,
+                                         struct bnt_err *err)
 {
     FILE *f = fopen(path, "w");
     if (!f) {
         return bnt_err_errno(err, "cannot write %s", path);
     }
-    int ok = lib->PEM_write_X509(f, x);
+    int ok = lib->PEM_write_X509_(f, x);
     return fclose(f) == 0 && ok
                ? BNT_OK
                : bnt_err_set(err, BNT_E_FAILED, "cannot write the certificate to %s", path);
@@ -77,18 +78,18 @@ enum bnt_status tls_server_new(const char *certificate_path, struct tls_server *
         free(t);
         return st;
     }
-    EVP_PKEY *key = t->lib->EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    EVP_PKEY *key = t->lib->EVP_PKEY_Q_keygen_(NULL, NULL, "EC", "P-256");
     X509 *x = key ? make_certificate(t->lib, key) : NULL;
-    t->ctx = t->lib->SSL_CTX_new(t->lib->TLS_server_method());
-    if (!x || !t->ctx || t->lib->SSL_CTX_use_certificate(t->ctx, x) != 1 ||
-        t->lib->SSL_CTX_use_PrivateKey(t->ctx, key) != 1) {
+    t->ctx = t->lib->SSL_CTX_new_(t->lib->TLS_server_method_());
+    if (!x || !t->ctx || t->lib->SSL_CTX_use_certificate_(t->ctx, x) != 1 ||
+        t->lib->SSL_CTX_use_PrivateKey_(t->ctx, key) != 1) {
         st = bnt_err_set(err, BNT_E_FAILED, "mock server: no certificate could be made");
     }
     if (st == BNT_OK) {
         st = write_certificate(t->lib, certificate_path, x, err);
     }
-    t->lib->X509_free(x);
-    t->lib->EVP_PKEY_free(key);
+    t->lib->X509_free_(x);
+    t->lib->EVP_PKEY_free_(key);
     if (st != BNT_OK) {
         tls_server_free(t);
         return st;
@@ -100,7 +101,7 @@ enum bnt_status tls_server_new(const char *certificate_path, struct tls_server *
 void tls_server_free(struct tls_server *t)
 {
     if (t && t->ctx) {
-        t->lib->SSL_CTX_free(t->ctx);
+        t->lib->SSL_CTX_free_(t->ctx);
     }
     free(t);
 }
@@ -112,8 +113,8 @@ struct tls_conn *tls_accept(const struct tls_server *t, int fd)
         return NULL;
     }
     c->lib = t->lib;
-    c->ssl = c->lib->SSL_new(t->ctx);
-    if (!c->ssl || c->lib->SSL_set_fd(c->ssl, fd) != 1 || c->lib->SSL_accept(c->ssl) != 1) {
+    c->ssl = c->lib->SSL_new_(t->ctx);
+    if (!c->ssl || c->lib->SSL_set_fd_(c->ssl, fd) != 1 || c->lib->SSL_accept_(c->ssl) != 1) {
         tls_close(c, 0);
         return NULL;
     }
@@ -122,21 +123,21 @@ struct tls_conn *tls_accept(const struct tls_server *t, int fd)
 
 ssize_t tls_read(struct tls_conn *c, void *bytes, size_t n)
 {
-    return c->lib->SSL_read(c->ssl, bytes, n < 16384 ? (int)n : 16384);
+    return c->lib->SSL_read_(c->ssl, bytes, n < 16384 ? (int)n : 16384);
 }
 
 ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t n)
 {
-    return c->lib->SSL_write(c->ssl, bytes, n < 16384 ? (int)n : 16384);
+    return c->lib->SSL_write_(c->ssl, bytes, n < 16384 ? (int)n : 16384);
 }
 
 void tls_close(struct tls_conn *c, int clean)
 {
     if (c->ssl) {
         if (clean) {
-            (void)c->lib->SSL_shutdown(c->ssl);
+            (void)c->lib->SSL_shutdown_(c->ssl);
         }
-        c->lib->SSL_free(c->ssl);
+        c->lib->SSL_free_(c->ssl);
     }
     free(c);
 }
