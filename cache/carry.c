@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "cache/cache_impl.h"
 #include "cache/tar.h"
 
@@ -277,7 +278,7 @@ static enum bnt_status import_names(struct import *in, struct bnt_err *err)
 {
     json_error_t error;
     json_t *root =
-        json_loadb(bnt_buf_view(&in->list), in->list.len, JSON_REJECT_DUPLICATES, &error);
+        bnt_json_load(bnt_buf_view(&in->list), in->list.len, JSON_REJECT_DUPLICATES, &error);
     const json_t *names = json_object_get(root, "names");
     enum bnt_status st = BNT_OK;
     if (!json_is_array(names)) {

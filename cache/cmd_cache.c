@@ -33,7 +33,10 @@ enum bnt_status cmd_cache_print_json(json_t *value)
     int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2)) : -1;
     putchar('\n');
     json_decref(value);
-    return rc == 0 ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+    return rc == 0 ? BNT_OK
+                   : bnt_msg_fail(
+                         BNT_E_MEMORY, NULL,
+                         "the JSON answer could not be made: no memory, or no room where it goes");
 }
 
 json_t *cmd_cache_text_or_null(const char *text)
@@ -202,11 +205,12 @@ static const struct bnt_cmd cmd_dir = {
 };
 
 static const struct bnt_cmd *const sub_commands[] = {
-    &cmd_ls,           &cmd_cache_stats,  &cmd_cache_verify, &cmd_cache_gc,
-    &cmd_cache_demote, &cmd_cache_rm,     &cmd_cache_pin,    &cmd_cache_unpin,
-    &cmd_cache_export, &cmd_cache_import, &cmd_cache_key,    &cmd_cache_tree,
-    &cmd_cache_push,   &cmd_cache_pull,   &cmd_cache_serve,  &cmd_rebuild,
-    &cmd_dir,          NULL};
+    &cmd_ls,           &cmd_cache_stats,  &cmd_cache_verify,
+    &cmd_cache_gc,     &cmd_cache_demote, &cmd_cache_rm,
+    &cmd_cache_pin,    &cmd_cache_unpin,  &cmd_cache_export,
+    &cmd_cache_import, &cmd_cache_key,    &cmd_cache_tree,
+    &cmd_cache_push,   &cmd_cache_pull,   &cmd_cache_serve,
+    &cmd_rebuild,      &cmd_dir,          NULL};
 
 const struct bnt_cmd bnt_cmd_cache = {
     .name = "cache",

@@ -26,6 +26,7 @@
 #include "base/app.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "cache/cache_impl.h"
 #include "cache/tier.h"
 #include "cache/warm_file.h"
@@ -48,7 +49,7 @@ static enum bnt_status record_path(const char *dir, const char *digest, char out
 
 static bool parse_record(const char *text, size_t n, const char *digest, struct bnt_cache_cold *out)
 {
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+    json_t *root = bnt_json_load(text, n, JSON_REJECT_DUPLICATES, NULL);
     const char *of = NULL, *place = NULL;
     json_int_t schema = 0, size = -1, proven_s = 0;
     bool whole = json_unpack(root, "{s:I, s:s, s:I, s:s, s:I}", "schema", &schema, "digest", &of,

@@ -140,7 +140,9 @@ static int guard_close(sqlite3_file *file)
 
 static int guard_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
 {
-    return real_of(file)->pMethods->xRead(real_of(file), out, n, at);
+    const int rc = real_of(file)->pMethods->xRead(real_of(file), out, n, at);
+    /* SQLite calls a database malformed that the disk cannot read. */
+    return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
 }
 
 static int guard_write(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)

@@ -101,6 +101,7 @@ static enum bnt_status index_error(struct cache_index *ix, const char *doing, st
         break;
     case SQLITE_IOERR:
         st = sqlite3_system_errno(ix->db) == ENOSPC ? BNT_E_NO_SPACE : BNT_E_FAILED;
+        hint = "the disk fails: the kernel's log says how; what it still holds stays in the cache";
         break;
     case SQLITE_NOMEM:
         st = BNT_E_MEMORY;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json_load.h"
 #include "cache/store.h"
 
 #define NAMES "names"
@@ -39,7 +40,7 @@ enum bnt_status name_record_write(const char *dir, const struct bnt_cache_entry 
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) {
-        return bnt_err_set(err, BNT_E_FAILED, "the record of the name %s cannot be made", e->name);
+        return bnt_err_nomem(err, "the record of a name", RECORD_MAX_BYTES);
     }
     enum bnt_status st = record_path(dir, e->name, path, err);
     if (st == BNT_OK) {
@@ -81,28 +82,33 @@ static bool take_text(const json_t *root, const char *key, char *out, size_t siz
     return n < size;
 }
 
-/* Read a record; false when it is not whole, or not of that name. */
-static bool read_record(const char *dir, const char *name, struct bnt_cache_entry *e)
+/* Read a record. *whole: it is, and of that name. For lack of memory it is not taken for a damaged
+ * one: the name would be lost. */
+static enum bnt_status read_record(const char *dir, const char *name, struct bnt_cache_entry *e,
+                                   bool *whole, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX];
     struct bnt_buf text = BNT_BUF(RECORD_MAX_BYTES);
     *e = (struct bnt_cache_entry){.size = 0};
     json_t *root = NULL;
-    if (record_path(dir, name, path, NULL) == BNT_OK &&
-        bnt_file_read(path, &text, NULL) == BNT_OK) {
-        root = json_loadb(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, NULL);
+    enum bnt_status st = record_path(dir, name, path, NULL);
+    st = st == BNT_OK ? bnt_file_read(path, &text, NULL) : st;
+    if (st == BNT_OK) {
+        root = bnt_json_load(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, NULL);
+        st = !root && bnt_json_ran_out() ? BNT_E_MEMORY : BNT_OK;
     }
-    bool whole = json_integer_value(json_object_get(root, "schema")) == RECORD_SCHEMA &&
-                 take_text(root, "name", e->name, sizeof e->name) && strcmp(e->name, name) == 0 &&
-                 take_text(root, "digest", e->digest, sizeof e->digest) &&
-                 bnt_sha256_is_hex(e->digest) &&
-                 take_text(root, "source", e->source, sizeof e->source) &&
-                 take_text(root, "source_tag", e->source_tag, sizeof e->source_tag) &&
-                 take_text(root, "file_name", e->file_name, sizeof e->file_name);
+    *whole = json_integer_value(json_object_get(root, "schema")) == RECORD_SCHEMA &&
+             take_text(root, "name", e->name, sizeof e->name) && strcmp(e->name, name) == 0 &&
+             take_text(root, "digest", e->digest, sizeof e->digest) &&
+             bnt_sha256_is_hex(e->digest) &&
+             take_text(root, "source", e->source, sizeof e->source) &&
+             take_text(root, "source_tag", e->source_tag, sizeof e->source_tag) &&
+             take_text(root, "file_name", e->file_name, sizeof e->file_name);
     e->fetched_s = json_integer_value(json_object_get(root, "fetched_s"));
     json_decref(root);
     bnt_buf_release(&text);
-    return whole;
+    return st == BNT_E_MEMORY ? bnt_err_nomem(err, "the record of a name", RECORD_MAX_BYTES)
+                              : BNT_OK;
 }
 
 /* The name that a file is the record of; false when it is none. */
@@ -129,10 +135,14 @@ enum bnt_status name_record_adopt(const char *dir, struct cache_index *ix, struc
     for (struct dirent *f = readdir(d); st == BNT_OK && f; f = readdir(d)) {
         struct bnt_cache_entry e, blob;
         size_t n = 0;
-        if (!name_of_file(f->d_name, name) || !read_record(dir, name, &e)) {
+        bool whole = false;
+        if (!name_of_file(f->d_name, name)) {
             continue;
         }
-        st = index_find_digest(ix, e.digest, &blob, &n, err);
+        st = read_record(dir, name, &e, &whole, err);
+        if (st == BNT_OK && whole) {
+            st = index_find_digest(ix, e.digest, &blob, &n, err);
+        }
         if (st == BNT_OK && n == 1) {
             st = index_put_name(ix, &e, err);
         }

@@ -4,17 +4,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/gguf.h"
 
-const char *bnt_model_kind_of_file(const char *path)
+enum bnt_status bnt_model_kind_of_file(const char *path, const char **kind, struct bnt_err *err)
 {
     struct gguf *g = NULL;
-    if (gguf_open(path, GGUF_MODE_AUTO, &g, NULL) != BNT_OK) {
-        return "real";
+    struct bnt_err why = {0};
+    *kind = "real";
+    enum bnt_status st = gguf_open(path, GGUF_MODE_AUTO, &g, &why);
+    if (st == BNT_OK && gguf_find(g, BNT_MOCK_KIND_KEY)) {
+        *kind = "tiny";
     }
-    bool mock = gguf_find(g, BNT_MOCK_KIND_KEY) != NULL;
     gguf_close(g);
-    return mock ? "tiny" : "real";
+    /* What is wrong with a file is for who loads it to say. */
+    return st == BNT_E_MEMORY && !BNT_FAULT(real_without_memory) ? bnt_err_copy(err, &why) : BNT_OK;
 }
 
 enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bnt_model_arg *arg,
@@ -32,10 +36,10 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
         return st;
     }
     if (strcmp(ref->kind, "real") == 0) {
-        ref->kind = bnt_model_kind_of_file(ref->path);
+        st = bnt_model_kind_of_file(ref->path, &ref->kind, err);
     }
-    if (strcmp(ref->kind, "real") == 0) {
-        return BNT_OK;
+    if (st != BNT_OK || strcmp(ref->kind, "real") == 0) {
+        return st;
     }
     if (!arg->allow_mock) {
         bnt_err_set(err, BNT_E_NOT_FOUND, "%s is a mock (kind: %s), and a real model is asked for",

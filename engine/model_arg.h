@@ -24,9 +24,9 @@
 #define BNT_MOCK_KIND_KEY "general.mock.kind"
 #define BNT_MOCK_RECIPE_KEY "general.mock.recipe"
 
-/* "tiny" for a file that says so of itself, else "real"; static. A file that cannot be read is
- * whoever opens it next's to refuse. */
-const char *bnt_model_kind_of_file(const char *path);
+/* *kind: "tiny" for a file that says so of itself, else "real"; static. A file that cannot be read
+ * is whoever opens it next's to refuse; only for lack of memory is there no answer. */
+enum bnt_status bnt_model_kind_of_file(const char *path, const char **kind, struct bnt_err *err);
 
 struct bnt_model_arg {
     const char *name; /* as typed; NULL: the bundled model */

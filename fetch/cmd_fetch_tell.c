@@ -229,5 +229,6 @@ enum bnt_status fetch_tell_result(struct fetch_tell *t, enum bnt_status st)
     if (!t->lost || st != BNT_OK) {
         return st;
     }
-    return bnt_msg_fail(BNT_E_FAILED, NULL, "the JSON answer could not be made");
+    return bnt_msg_fail(BNT_E_FAILED, NULL,
+                        "the JSON answer could not be made: no memory, or no room where it goes");
 }

@@ -62,7 +62,10 @@ static enum bnt_status print_json(const struct breaker_row *rows, size_t n)
     ok = ok && json_dumpf(list, stdout, JSON_INDENT(2)) == 0;
     putchar('\n');
     json_decref(list);
-    return ok ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "the JSON answer could not be made");
+    return ok ? BNT_OK
+              : bnt_msg_fail(
+                    BNT_E_MEMORY, NULL,
+                    "the JSON answer could not be made: no memory, or no room where it goes");
 }
 
 static void print_table(const struct breaker_row *rows, size_t n)

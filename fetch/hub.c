@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/json_load.h"
 #include "fetch/ask.h"
 #include "fetch/family.h"
 #include "fetch/fetch_stop.h"
@@ -434,7 +435,8 @@ enum bnt_status hub_list(const struct hub_ref *ref, const struct bnt_fetch_opts 
         if (st == BNT_OK && a.code != 200) {
             st = refused(&a, ref, err);
         }
-        json_t *page = st == BNT_OK ? json_loadb(bnt_buf_view(&a.body), a.body.len, 0, NULL) : NULL;
+        json_t *page =
+            st == BNT_OK ? bnt_json_load(bnt_buf_view(&a.body), a.body.len, 0, NULL) : NULL;
         if (st == BNT_OK && !json_is_array(page)) {
             st =
                 bnt_err_set(err, BNT_E_NETWORK, "%.300s: the answer is not a list of files", shown);

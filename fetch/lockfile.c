@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
@@ -210,7 +211,10 @@ static enum bnt_status parse(struct lockfile *l, const struct bnt_buf *bytes, st
     if (st != BNT_OK) {
         return st;
     }
-    json_t *root = json_loadb(r.text, bytes->len, JSON_REJECT_DUPLICATES, &at);
+    json_t *root = bnt_json_load(r.text, bytes->len, JSON_REJECT_DUPLICATES, &at);
+    if (!root && bnt_json_ran_out()) {
+        return bnt_err_nomem(err, LOCKFILE_FILE, bytes->len);
+    }
     if (!root) {
         st = bnt_err_set(err, BNT_E_FILE, "%s:%d:%d: %s", LOCKFILE_FILE, at.line, at.column,
                          at.text);
@@ -391,8 +395,8 @@ static enum bnt_status file_mirrors(const struct manifest_model *model, size_t i
                                     struct bnt_err *err)
 {
     char place[BNT_CACHE_SOURCE_MAX], text[BNT_CACHE_SOURCE_MAX];
-    enum bnt_status st = BNT_OK;
     *out = json_array();
+    enum bnt_status st = *out ? BNT_OK : bnt_err_nomem(err, LOCKFILE_FILE, 0);
     const size_t n = model->files[i].is_found ? 0 : model->mirrors.n; /* those are of the model */
     for (size_t k = 0; st == BNT_OK && k < n; k++) {
         st = manifest_place(model, i, &model->mirrors.at[k], place, err);

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "fetch/ask.h"
 #include "fetch/oci_login.h"
 #include "fetch/settle.h"
@@ -246,7 +247,7 @@ static enum bnt_status get_manifest(struct source *s, const char *reference,
         if (is_digest(reference) && strcmp(reference, digest) != 0 && !BNT_FAULT(oci_manifest)) {
             st = bnt_err_set(err, BNT_E_DIGEST, "%.300s: the registry sent another manifest, %s",
                              s->shown, digest);
-        } else if (!(*out = json_loadb(bnt_buf_view(&a.body), a.body.len, 0, NULL))) {
+        } else if (!(*out = bnt_json_load(bnt_buf_view(&a.body), a.body.len, 0, NULL))) {
             st = bnt_err_set(err, BNT_E_FILE, "%.300s: the manifest is not JSON", s->shown);
         }
     }

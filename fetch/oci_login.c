@@ -12,6 +12,7 @@
 
 #include "base/crypto_lib.h"
 #include "base/file.h"
+#include "base/json_load.h"
 #include "fetch/ask.h"
 #include "fetch/url_text.h"
 
@@ -71,7 +72,7 @@ static enum bnt_status load_accounts(json_t **out, struct bnt_err *err)
         given = bnt_buf_view(&text);
     }
     if (st == BNT_OK) {
-        *out = json_loads(given, 0, NULL);
+        *out = bnt_json_load(given, strlen(given), 0, NULL);
     }
     if (st == BNT_OK && !json_is_object(*out)) {
         json_decref(*out);
@@ -276,7 +277,7 @@ static enum bnt_status token_url(const struct source *s, const char *challenge,
 
 static enum bnt_status take_token(struct source *s, const struct ask *a, struct bnt_err *err)
 {
-    json_t *answer = json_loadb(bnt_buf_view(&a->body), a->body.len, 0, NULL);
+    json_t *answer = bnt_json_load(bnt_buf_view(&a->body), a->body.len, 0, NULL);
     const char *token = json_string_value(json_object_get(answer, "token"));
     token = token ? token : json_string_value(json_object_get(answer, "access_token"));
     bool good = token && token[0] && strlen(token) < sizeof s->token;

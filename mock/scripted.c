@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/json_load.h"
 
 enum { PLACE_BYTES = 96, FORMAT_VERSION = 1 };
 
@@ -302,7 +303,7 @@ enum bnt_status bnt_scripted_open(const char *path, struct bnt_scripted **out, s
         st = bnt_err_nomem(err, "scripted answers", sizeof *s);
     }
     if (st == BNT_OK) {
-        s->doc = json_loadb(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, &e);
+        s->doc = bnt_json_load(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, &e);
         struct reading r = {.path = path, .s = s, .err = err};
         st = json_is_object(s->doc)
                  ? take_document(&r)

@@ -9,6 +9,8 @@
 
 #include <jansson.h>
 
+#include "base/json_load.h"
+
 #include "testkit/user_suite.h"
 
 #define PATH_BYTES 256
@@ -303,7 +305,7 @@ enum bnt_status json_shape_check(const struct yaml_node *shape, const char *text
                                  struct bnt_err *err)
 {
     json_error_t why;
-    json_t *value = json_loadb(text, len, JSON_DECODE_ANY, &why);
+    json_t *value = bnt_json_load(text, len, JSON_DECODE_ANY, &why);
     if (!value) {
         return bnt_err_set(err, BNT_E_FAILED, "the text is not one JSON value: line %d: %s",
                            why.line, why.text);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json_load.h"
 #include "testkit/report_writer.h"
 
 enum { RESULT_MAX_BYTES = 256 << 20, ARRAY_MAX = 1 << 20 };
@@ -410,7 +411,7 @@ enum bnt_status bnt_test_result_read(const char *path, struct bnt_test_run *run,
     r.status = bnt_file_read(path, &text, err);
     json_error_t at;
     json_t *root = r.status == BNT_OK
-                       ? json_loadb(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, &at)
+                       ? bnt_json_load(bnt_buf_view(&text), text.len, JSON_REJECT_DUPLICATES, &at)
                        : NULL;
     if (r.status == BNT_OK && !root) {
         r.status = bnt_err_set(err, BNT_E_FILE, "%s:%d: no JSON: %s", path, at.line, at.text);

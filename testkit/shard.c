@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "testkit/identity.h"
 #include "testkit/planner.h"
 
@@ -125,7 +126,7 @@ static enum bnt_status read_times(const char *path, json_t **root, struct bnt_er
     struct bnt_buf text = BNT_BUF(TIMES_MAX_BYTES);
     json_error_t at;
     enum bnt_status st = bnt_file_read(path, &text, err);
-    *root = st == BNT_OK ? json_loadb(bnt_buf_view(&text), text.len, 0, &at) : NULL;
+    *root = st == BNT_OK ? bnt_json_load(bnt_buf_view(&text), text.len, 0, &at) : NULL;
     const char *format = json_string_value(json_object_get(*root, "format"));
     if (st == BNT_OK && (!format || strcmp(format, "bnt-test-times") != 0)) {
         st = bnt_err_set(err, BNT_E_FILE, "%s: no file of test times", path);

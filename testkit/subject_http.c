@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "engine/quality.h"
 #include "fetch/ask.h"
 
@@ -84,7 +85,7 @@ static enum bnt_status read_answer(const struct http_subject *s, const char *pat
                                    const struct ask *a, json_t **answer, struct bnt_err *err)
 {
     json_error_t why;
-    *answer = json_loadb(bnt_buf_view(&a->body), a->body.len, JSON_ALLOW_NUL, &why);
+    *answer = bnt_json_load(bnt_buf_view(&a->body), a->body.len, JSON_ALLOW_NUL, &why);
     if (a->code != 200) {
         enum bnt_status st = refused(s, a, *answer, err);
         json_decref(*answer);

@@ -138,8 +138,10 @@ enum bnt_status bnt_subject_open_model(const struct bnt_model_ref *ref,
                                    .warn_ctx = o->warn_ctx};
     m->base.ops = &ops;
     m->ref = *ref;
-    m->ref.kind = bnt_model_kind_of_file(ref->path);
-    enum bnt_status st = bnt_model_open(ref->path, &mo, &m->model, err);
+    enum bnt_status st = bnt_model_kind_of_file(ref->path, &m->ref.kind, err);
+    if (st == BNT_OK) {
+        st = bnt_model_open(ref->path, &mo, &m->model, err);
+    }
     if (st == BNT_OK) {
         st = bnt_session_new(m->model, &o->session, &m->session, err);
     }

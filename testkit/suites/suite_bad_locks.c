@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "cache/bnt_cache.h"
 #include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/support.h"
 #include "testkit/suites/transfer_fixture.h"
 
 enum { MODELS = 3, MODEL_BYTES = 600000, WORKERS_MAX = 8, ROUND_WORDS = 10 };
@@ -57,24 +58,6 @@ static struct bnt_mock_server *serve(struct bnt_mock_route routes[MODELS + 1])
 }
 
 /* ---- processes whose locks lie ---- */
-
-/* Every program that this process starts from now on. */
-static void make_locks_lie(void)
-{
-    char shim[BNT_PATH_MAX];
-    const char *bnt = suite_bnt(), *slash = strrchr(bnt, '/');
-    assert_int_equal(bnt_path_format(shim, NULL, "%.*s/no_locks.so", slash ? (int)(slash - bnt) : 1,
-                                     slash ? bnt : "."),
-                     BNT_OK);
-    assert_int_equal(access(shim, R_OK), 0); /* `make` builds it beside bnt */
-    assert_int_equal(setenv("LD_PRELOAD", shim, 1), 0);
-    /* A sanitizer wants to be the first library, and only says so. */
-    const char *before = getenv("ASAN_OPTIONS");
-    char options[512];
-    snprintf(options, sizeof options, "%s%sverify_asan_link_order=0", before ? before : "",
-             before ? ":" : "");
-    assert_int_equal(setenv("ASAN_OPTIONS", options, 1), 0);
-}
 
 /* The words of a run at the top of its log, so that a failed one can be repeated. */
 static void log_words(int out, const char *const *argv)
@@ -186,7 +169,7 @@ static void everything_at_once(unsigned workers, int steps)
     (void)fixture_add(c, "kept", "finished and pinned");
     assert_int_equal(bnt_cache_pin(c, "kept", true, &e, NULL), BNT_OK);
     bnt_cache_close(c);
-    make_locks_lie();
+    support_preload("no_locks.so");
     for (unsigned w = 0; w < workers; w++) {
         pids[w] = fork();
         assert_true(pids[w] >= 0);
@@ -242,7 +225,7 @@ static void a_lock_that_lies_costs_traffic(void **state)
     routes[0].rate_bytes_s = MODEL_BYTES;
     bnt_mock_server_go_on(s);
     assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c"), 1), 0);
-    make_locks_lie();
+    support_preload("no_locks.so");
     const char *const fetch[] = {"fetch", models[0].url, "--sha256", models[0].digest, NULL};
     for (unsigned w = 0; w < PROCESSES; w++) {
         pids[w] = fork();

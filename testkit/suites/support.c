@@ -215,6 +215,23 @@ const char *suite_bnt(void)
     return NULL;
 }
 
+void support_preload(const char *library)
+{
+    char path[BNT_PATH_MAX], options[512];
+    const char *bnt = suite_bnt(), *slash = strrchr(bnt, '/');
+    if (bnt_path_format(path, NULL, "%.*s/%s", slash ? (int)(slash - bnt) : 1, slash ? bnt : ".",
+                        library) != BNT_OK ||
+        access(path, R_OK) != 0) {
+        fail_msg("no %s beside bnt: run make", library);
+    }
+    assert_int_equal(setenv("LD_PRELOAD", path, 1), 0);
+    /* A sanitizer wants to be the first library, and only says so. */
+    const char *before = set_in_environment("ASAN_OPTIONS");
+    snprintf(options, sizeof options, "%s%sverify_asan_link_order=0", before ? before : "",
+             before ? ":" : "");
+    assert_int_equal(setenv("ASAN_OPTIONS", options, 1), 0);
+}
+
 const char *suite_scratch(void)
 {
     return scratch_dir;

@@ -14,6 +14,10 @@ void support_set_scratch(const char *dir);
 void support_map_model(void);
 bool support_program_in_path(const char *name);
 
+/* Put this library of the build folder (testkit/preload/) before all others in every program that
+ * this process starts from now on. */
+void support_preload(const char *library);
+
 /* Where suite_skip of this process writes its reason. */
 void support_skip_into(char *why, size_t size);
 
