@@ -112,9 +112,10 @@ static json_t *json_prompts(const struct bench_result *r, const struct lines *li
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct line *l = &lines->prompts[i];
         json_t *row = json_pack(
-            "{s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "tokens_per_s",
+            "{s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "tokens_per_s",
             number(l->tokens_per_s), "first_token_ms", json_quantiles(&l->ms), "samples_ms",
-            json_samples(&r->prompts[i].first_ms), "joules_per_token", number(l->joules_per_token));
+            json_samples(&r->prompts[i].first_ms), "cpu_ms", json_samples(&r->prompts[i].cpu_ms),
+            "joules_per_token", number(l->joules_per_token));
         json_array_append_new(out, row);
     }
     return out;

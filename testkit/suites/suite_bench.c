@@ -160,6 +160,11 @@ static void bench_tells_its_figures_as_json_and_as_a_table(void **state)
     assert_true(fabs(used - per_s * bytes / 1e9) < 1e-6 * used);
     assert_true(fabs(share - used / probed) < 1e-6 * share);
     assert_int_equal(js_count(decode, "samples_ms"), 2);
+    assert_int_equal(js_count(decode, "cpu_ms"), 2);
+    const json_t *second = json_array_get(js_get(doc, "prompts"), 1);
+    assert_int_equal(json_integer_value(js_get(second, "tokens")), 8);
+    assert_int_equal(js_count(second, "samples_ms"), 2);
+    assert_int_equal(js_count(second, "cpu_ms"), 2);
     json_decref(doc);
     suite_output_release(&o);
     suite_run((const char *const[]){suite_bnt(), "bench", "--prompt-lengths", "4", "-n", "0", "-r",
