@@ -8,6 +8,7 @@
 #include "engine/file_facts.h"
 #include "testkit/cmd_bench_impl.h"
 #include "testkit/commands.h"
+#include "testkit/perf_verdict.h"
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
     {                                                                                              \
@@ -19,8 +20,9 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("What is measured"),
     BNT_MODEL_ARG_ROWS(struct bench_opts, model),
     ROW(STR, 0, "prompt-lengths", "N,N...",
-        "prompts of so many tokens; single tokens are measured after one of the first length",
-        prompt_lengths, .def = "10,50,100,200,512"),
+        "prompts of so many tokens; single tokens are measured after one of the first length; "
+        "default: 10,50,100,200,512, and 200 with --compare",
+        prompt_lengths, .def = NULL),
     ROW(INT, 'n', "decode", "N", "single tokens of one repetition; 0: prompts alone", decode,
         .def = "128", .min = 0, .max = BENCH_DECODE_MAX),
     ROW(INT, 'r', "repetitions", "N", "how often all of it is measured", repetitions, .def = "5",
@@ -30,9 +32,22 @@ static const struct bnt_opt options[] = {
     ROW(FLAG, 0, "no-bandwidth", NULL,
         "leave out the probe of the memory's speed, which takes a third of a second", no_bandwidth,
         .def = NULL),
+    BNT_OPT_HEAD("Comparison"),
+    ROW(STR, 0, "compare", "FILE",
+        "measure this program in turn with another bnt, and exit 17 when this one is slower, 3 "
+        "when that cannot be told",
+        compare, .def = NULL),
+    ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "30",
+        .min = PERF_PAIRS_MIN, .max = PERF_PAIRS_MAX),
+    ROW(FLOAT, 0, "margin", "PERCENT", "changes below this do not matter", margin, .def = "2.5",
+        .min = 0.1, .max = 90),
+    ROW(STR, 0, "clock", "WHICH",
+        "cpu: processor time, which other programs of the machine do not lengthen; wall: the time "
+        "that passes, for a quiet machine",
+        clock, .def = "cpu", .choices = "cpu|wall"),
     BNT_OPT_HEAD("Engine"),
-    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
-        .min = 0, .max = BNT_MAX_THREADS),
+    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use, or 1 with --compare",
+        threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
     ROW(INT, 0, "batch", "N", "tokens of a prompt that are evaluated together; 0: 128", batch,
         .def = "0", .min = 0, .max = 65536),
     ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
@@ -96,7 +111,8 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
         .interrupted = app->interrupted};
     plan->warn = bnt_msg_warn_fn;
     plan->progress = show_progress;
-    return parse_lengths(o->prompt_lengths, plan, err);
+    return parse_lengths(o->prompt_lengths != NULL ? o->prompt_lengths : "10,50,100,200,512", plan,
+                         err);
 }
 
 static int stop_hashing(void *ctx, uint64_t done_bytes)
@@ -143,6 +159,10 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st == BNT_OK && mock) {
         bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
     }
+    if (st == BNT_OK && o->compare != NULL) {
+        st = bench_compare(app, o, &ref);
+        return bnt_model_arg_exit(st, mock);
+    }
     if (st == BNT_OK) {
         st = measure(app, &plan, &ref, &r, &err);
     }
@@ -168,10 +188,15 @@ const struct bnt_cmd bnt_cmd_bench = {
         "reads (weights, and keys and values in the middle of the measured tokens) and the share "
         "of the memory's speed, probed in the same process, that this is; past 100 % the weights "
         "lie in a cache of the processor. Energy is shown where the processor's counters (RAPL) "
-        "may be read; most systems let only the superuser.",
+        "may be read; most systems let only the superuser.\n\n"
+        "With --compare, FILE and this program run in turn, each run a fresh process with the same "
+        "options. Of every run the fastest repetition counts. The verdict is slower, faster, same "
+        "or undecided, from the bootstrap interval of the ratio over all pairs. Exit codes: 0 same "
+        "or faster, 17 slower, 3 undecided: more --pairs may tell.",
     .examples = "  bnt bench                                    # the bundled model\n"
                 "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
-                "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n",
+                "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
+                "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n",
     .opts = options,
     .opts_size = sizeof(struct bench_opts),
     .run = run,

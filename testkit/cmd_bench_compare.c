@@ -1,0 +1,224 @@
+/* `bnt bench --compare`: this program and another one in turn, and what that says. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/msg.h"
+#include "testkit/cmd_bench_impl.h"
+#include "testkit/perf_pairs.h"
+
+/* The seed of every bootstrap: a comparison of the same pairs gives the same verdict. */
+enum { SEED = 1 };
+
+/* What is told about a comparison. */
+struct compared {
+    const struct bench_opts *o;
+    const struct perf_plan *plan;
+    const struct bnt_model_ref *ref;
+    struct perf_pairs pairs;
+    struct perf_judgement of[PERF_FIGURES_MAX];
+    enum perf_verdict verdict;
+};
+
+/* The options of both programs. Only what differs from the defaults is passed on, so that an older
+ * program that lacks a newer option can be compared. numbers: where numbers become text. */
+struct child_options {
+    const char *at[PERF_ARGS_MAX + 1];
+    size_t n;
+    char numbers[8][24];
+    size_t n_numbers;
+};
+
+static void add_text(struct child_options *c, const char *option, const char *value)
+{
+    c->at[c->n++] = option;
+    c->at[c->n++] = value;
+}
+
+static void add_number(struct child_options *c, const char *option, unsigned long long value)
+{
+    char *text = c->numbers[c->n_numbers++];
+    snprintf(text, sizeof c->numbers[0], "%llu", value);
+    add_text(c, option, text);
+}
+
+static void fill_options(const struct bench_opts *o, const char *model, struct child_options *c)
+{
+    add_text(c, "--model", model);
+    add_text(c, "--prompt-lengths", o->prompt_lengths != NULL ? o->prompt_lengths : "200");
+    add_number(c, "--decode", (unsigned long long)o->decode);
+    add_number(c, "--repetitions", (unsigned long long)o->repetitions);
+    add_number(c, "--warmup", (unsigned long long)o->warmup);
+    add_number(c, "--threads", o->threads > 0 ? (unsigned long long)o->threads : 1);
+    if (o->batch > 0) {
+        add_number(c, "--batch", (unsigned long long)o->batch);
+    }
+    if (o->memory_limit > 0) {
+        add_number(c, "--memory-limit", o->memory_limit);
+    }
+    if (strcmp(o->kernel, "auto") != 0) {
+        add_text(c, "--kernel", o->kernel);
+    }
+    if (strcmp(o->kv_type, "f16") != 0) {
+        add_text(c, "--kv-type", o->kv_type);
+    }
+    if (strcmp(o->i2s_layout, "auto") != 0) {
+        add_text(c, "--i2s-layout", o->i2s_layout);
+    }
+    if (o->model.allow_mock) {
+        c->at[c->n++] = "--allow-mock";
+    }
+}
+
+static enum bnt_status judge_all(struct compared *c, struct bnt_err *err)
+{
+    struct perf_rule rule = {.margin = c->o->margin / 100,
+                             .confidence = PERF_CONFIDENCE_DEFAULT,
+                             .n_figures = c->pairs.n_figures,
+                             .seed = SEED};
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < c->pairs.n_figures && st == BNT_OK; i++) {
+        const struct perf_figure *f = &c->pairs.figures[i];
+        st = perf_judge(&rule, f->pairs, f->n, &c->of[i], err);
+        c->verdict = st == BNT_OK && i > 0 ? perf_verdict_join(c->verdict, c->of[i].verdict)
+                                           : c->of[i].verdict;
+    }
+    return st;
+}
+
+/* ---- Telling. */
+
+static double mean_ms(const struct perf_figure *f, bool head)
+{
+    double sum = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        sum += head ? f->pairs[i].head : f->pairs[i].base;
+    }
+    return sum / (double)f->n;
+}
+
+static json_t *json_figure(const struct perf_figure *f, const struct perf_judgement *j)
+{
+    json_t *pairs = json_array();
+    for (size_t i = 0; i < f->n; i++) {
+        json_array_append_new(pairs, json_pack("[f, f]", f->pairs[i].base, f->pairs[i].head));
+    }
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:o}", "name", f->name, "verdict",
+                     perf_verdict_name(j->verdict), "change", j->change, "low", j->low, "high",
+                     j->high, "confidence", j->confidence, "pairs_ms", pairs);
+}
+
+static json_t *json_program(const char *path, const struct perf_program *p)
+{
+    json_t *text = json_string(path);
+    return json_pack("{s:o, s:s, s:s, s:s, s:i}", "path", text != NULL ? text : json_null(),
+                     "version", p->version, "build", p->build, "kernel", p->kernel, "threads",
+                     p->n_threads);
+}
+
+static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)
+{
+    json_t *figures = json_array();
+    for (size_t i = 0; i < c->pairs.n_figures; i++) {
+        json_array_append_new(figures, json_figure(&c->pairs.figures[i], &c->of[i]));
+    }
+    json_t *doc = json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
+                            perf_verdict_name(c->verdict), "clock", c->o->clock, "margin",
+                            c->o->margin / 100, "model", c->pairs.model, "base",
+                            json_program(c->plan->base, &c->pairs.base), "head",
+                            json_program(c->plan->head, &c->pairs.head), "figures", figures);
+    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(doc);
+    if (text == NULL) {
+        return bnt_err_nomem(err, "the JSON of a comparison", 0);
+    }
+    puts(text);
+    free(text);
+    return BNT_OK;
+}
+
+static void print_program(const char *role, const char *path, const struct perf_program *p)
+{
+    printf("%-12s  %s (%s, %s build, %s kernels, %d thread%s)\n", role, path, p->version, p->build,
+           p->kernel, p->n_threads, p->n_threads == 1 ? "" : "s");
+}
+
+static void print_table(const struct compared *c)
+{
+    print_program("base", c->plan->base, &c->pairs.base);
+    print_program("head", c->plan->head, &c->pairs.head);
+    printf("%-12s  %s\n\n", "model", c->ref->path);
+    printf("%-12s  %10s  %10s  %8s  %-18s  %s\n", "", "base ms", "head ms", "change", "interval",
+           "verdict");
+    for (size_t i = 0; i < c->pairs.n_figures; i++) {
+        const struct perf_figure *f = &c->pairs.figures[i];
+        const struct perf_judgement *j = &c->of[i];
+        printf("%-12s  %10.3f  %10.3f  %+6.1f %%  %+6.1f to %+6.1f %%  %s\n", f->name,
+               mean_ms(f, false), mean_ms(f, true), 100 * j->change, 100 * j->low, 100 * j->high,
+               perf_verdict_name(j->verdict));
+    }
+    printf("\nhead is %s: %zu pairs, %s of the fastest of %lld repetition%s, intervals of %.4g %%, "
+           "margin %g %%\n",
+           c->verdict == PERF_SAME ? "as fast as base" : perf_verdict_name(c->verdict),
+           c->plan->n_pairs, c->plan->cpu ? "processor time" : "wall time",
+           (long long)c->o->repetitions, c->o->repetitions == 1 ? "" : "s",
+           100 * c->of[0].confidence, c->o->margin);
+}
+
+static enum bnt_status tell(const struct compared *c, struct bnt_err *err)
+{
+    if (c->o->json) {
+        return print_json(c, err);
+    }
+    print_table(c);
+    return BNT_OK;
+}
+
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)total;
+    bnt_progress_update(ctx, done);
+}
+
+/* This program: what runs now, even if its file has been replaced since. */
+static enum bnt_status own_path(char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    ssize_t n = readlink("/proc/self/exe", out, BNT_PATH_MAX - 1);
+    if (n < 0) {
+        return bnt_err_errno(err, "cannot find this program");
+    }
+    out[n] = '\0';
+    return BNT_OK;
+}
+
+enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts *o,
+                              const struct bnt_model_ref *ref)
+{
+    struct bnt_err err = {0};
+    struct bnt_progress progress;
+    struct child_options options = {0};
+    char self[BNT_PATH_MAX];
+    struct perf_plan plan = {.base = o->compare,
+                             .head = self,
+                             .options = options.at,
+                             .cpu = strcmp(o->clock, "cpu") == 0,
+                             .n_pairs = (size_t)o->pairs,
+                             .interrupted = app->interrupted,
+                             .progress = show_progress,
+                             .ctx = &progress};
+    struct compared c = {.o = o, .plan = &plan, .ref = ref};
+    fill_options(o, ref->path, &options);
+    enum bnt_status st = own_path(self, &err);
+    if (st == BNT_OK) {
+        bnt_progress_begin(&progress, "pairs", plan.n_pairs, false);
+        st = perf_pairs_measure(&plan, &c.pairs, &err);
+        bnt_progress_end(&progress);
+    }
+    st = st == BNT_OK ? judge_all(&c, &err) : st;
+    st = st == BNT_OK ? tell(&c, &err) : st;
+    st = st == BNT_OK ? perf_verdict_status(c.verdict) : bnt_msg_error(&err);
+    perf_pairs_release(&c.pairs);
+    return st;
+}

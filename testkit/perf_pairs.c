@@ -1,0 +1,249 @@
+/* Two programs in turn. What they print comes from programs that may be older or no bnt at all:
+ * every value is checked for its type and range before it is used. */
+#include "testkit/perf_pairs.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "testkit/proc.h"
+
+enum { SERVE_MS = 100, GRACE_MS = 1000, KEEP_BYTES = 8 << 20 };
+
+/* What one run of one program told: a time per figure. */
+struct run {
+    size_t n;
+    double ms[PERF_FIGURES_MAX];
+    char name[PERF_FIGURES_MAX][sizeof((struct perf_figure *)0)->name];
+    struct perf_program program;
+    char model[BNT_SHA256_HEX];
+};
+
+/* ---- Reading what a run printed. */
+
+static void copy_text(const json_t *object, const char *key, char *out, size_t size)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    snprintf(out, size, "%s", text ? text : "");
+}
+
+/* The least of a list of times; NaN when it is none. */
+static double fastest(const json_t *times)
+{
+    double least = NAN;
+    size_t i;
+    const json_t *v;
+    json_array_foreach(times, i, v)
+    {
+        if (!json_is_number(v) || !(json_number_value(v) > 0)) {
+            return NAN;
+        }
+        least = i == 0 || json_number_value(v) < least ? json_number_value(v) : least;
+    }
+    return least;
+}
+
+static bool add_figure(struct run *r, const char *name, const json_t *row, bool cpu)
+{
+    double ms = fastest(json_object_get(row, cpu ? "cpu_ms" : "samples_ms"));
+    if (!isfinite(ms) || r->n == PERF_FIGURES_MAX) {
+        return false;
+    }
+    snprintf(r->name[r->n], sizeof r->name[r->n], "%s", name);
+    r->ms[r->n++] = ms;
+    return true;
+}
+
+static bool read_run(const json_t *doc, bool cpu, struct run *r)
+{
+    const json_t *prompts = json_object_get(doc, "prompts"), *row;
+    const json_t *decode = json_object_get(doc, "decode");
+    const json_t *settings = json_object_get(doc, "settings");
+    size_t i;
+    copy_text(doc, "version", r->program.version, sizeof r->program.version);
+    copy_text(doc, "build", r->program.build, sizeof r->program.build);
+    copy_text(settings, "kernel", r->program.kernel, sizeof r->program.kernel);
+    r->program.n_threads = (int)json_integer_value(json_object_get(settings, "threads"));
+    copy_text(json_object_get(doc, "model"), "digest", r->model, sizeof r->model);
+    json_array_foreach(prompts, i, row)
+    {
+        char name[sizeof r->name[0]];
+        snprintf(name, sizeof name, "prompt %lld",
+                 (long long)json_integer_value(json_object_get(row, "tokens")));
+        if (!add_figure(r, name, row, cpu)) {
+            return false;
+        }
+    }
+    return (!json_is_object(decode) || add_figure(r, "token", decode, cpu)) && r->n > 0;
+}
+
+/* ---- Running. */
+
+/* What a program that failed said, its first line. */
+static enum bnt_status failed_run(const char *program, const struct proc *p, struct bnt_err *err)
+{
+    char how[160];
+    char *said = proc_output(p, PROC_ERR);
+    proc_describe(p, how, sizeof how);
+    if (said) {
+        said[strcspn(said, "\n")] = '\0';
+    }
+    enum bnt_status st = p->end == PROC_TIMED_OUT                              ? BNT_E_TIME
+                         : p->end == PROC_EXITED && p->code == BNT_E_INTERRUPTED ? BNT_E_INTERRUPTED
+                         : p->end == PROC_EXITED && p->code == BNT_E_USAGE
+                             ? BNT_E_UNSUPPORTED
+                             : BNT_E_FAILED;
+    bnt_err_set(err, st, "%s bench: %s: %s", program, how, said ? said : "");
+    if (st == BNT_E_UNSUPPORTED) {
+        bnt_err_hint(err, "compare with a bnt that has `bench` and these options");
+    }
+    free(said);
+    return st;
+}
+
+static enum bnt_status wait_for(const struct perf_plan *plan, struct proc *p)
+{
+    bool stopped = false;
+    while (!proc_done(p)) {
+        if (!stopped && plan->interrupted && *plan->interrupted) {
+            proc_stop(p);
+            stopped = true;
+        }
+        proc_serve(p, 1, SERVE_MS);
+    }
+    return stopped ? BNT_E_INTERRUPTED : BNT_OK;
+}
+
+static enum bnt_status parse_run(const struct perf_plan *plan, const char *program,
+                                 const struct proc *p, struct run *r, struct bnt_err *err)
+{
+    char *text = proc_output(p, PROC_OUT);
+    json_t *doc = text ? json_loads(text, 0, NULL) : NULL;
+    bool ok = doc && read_run(doc, plan->cpu, r);
+    json_decref(doc);
+    free(text);
+    if (!ok) {
+        bnt_err_set(err, BNT_E_UNSUPPORTED, "%s bench --json: its answer has no times", program);
+        bnt_err_hint(err, "compare with a bnt whose `bench --json` has schema 1");
+        return BNT_E_UNSUPPORTED;
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status run_once(const struct perf_plan *plan, const char *program, struct run *r,
+                                struct bnt_err *err)
+{
+    const char *argv[PERF_ARGS_MAX + 5] = {program, "bench", "--json", "--no-bandwidth"};
+    size_t n = 4;
+    for (size_t i = 0; plan->options[i]; i++) {
+        argv[n++] = plan->options[i];
+    }
+    struct proc p;
+    const struct proc_spec spec = {.argv = (char *const *)(uintptr_t)argv,
+                                   .timeout_ms = plan->timeout_ms,
+                                   .grace_ms = GRACE_MS,
+                                   .keep_bytes = KEEP_BYTES};
+    *r = (struct run){0};
+    enum bnt_status st = proc_start(&p, &spec, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = wait_for(plan, &p);
+    if (st != BNT_OK) {
+        bnt_err_set(err, st, "interrupted");
+    } else if (p.end != PROC_EXITED || (p.code != BNT_OK && p.code != BNT_E_MOCK_USED)) {
+        st = failed_run(program, &p, err);
+    } else {
+        st = parse_run(plan, program, &p, r, err);
+    }
+    proc_release(&p);
+    return st;
+}
+
+/* ---- Pairs. */
+
+static enum bnt_status check_same_work(const struct perf_plan *plan, const struct run *base,
+                                       const struct run *head, struct bnt_err *err)
+{
+    if (strcmp(base->model, head->model) != 0) {
+        return bnt_err_set(err, BNT_E_DIFFERS, "%s and %s measured different models", plan->base,
+                           plan->head);
+    }
+    bool same = base->n == head->n;
+    for (size_t i = 0; i < base->n && same; i++) {
+        same = strcmp(base->name[i], head->name[i]) == 0;
+    }
+    return same ? BNT_OK
+                : bnt_err_set(err, BNT_E_DIFFERS, "%s and %s measured different things",
+                              plan->base, plan->head);
+}
+
+/* The pair before those that count. */
+static enum bnt_status begin(const struct perf_plan *plan, const struct run *base,
+                             const struct run *head, struct perf_pairs *out, struct bnt_err *err)
+{
+    out->base = base->program;
+    out->head = head->program;
+    snprintf(out->model, sizeof out->model, "%s", base->model);
+    for (size_t i = 0; i < base->n; i++) {
+        struct perf_figure *f = &out->figures[i];
+        snprintf(f->name, sizeof f->name, "%s", base->name[i]);
+        f->pairs = calloc(plan->n_pairs, sizeof *f->pairs);
+        if (!f->pairs) {
+            return bnt_err_nomem(err, "pairs of times", plan->n_pairs * sizeof *f->pairs);
+        }
+        out->n_figures++;
+    }
+    return BNT_OK;
+}
+
+static void keep(const struct run *base, const struct run *head, struct perf_pairs *out)
+{
+    for (size_t i = 0; i < out->n_figures; i++) {
+        struct perf_figure *f = &out->figures[i];
+        f->pairs[f->n++] = (struct perf_pair){base->ms[i], head->ms[i]};
+    }
+}
+
+static enum bnt_status check_program(const char *path, struct bnt_err *err)
+{
+    return access(path, X_OK) == 0 ? BNT_OK : bnt_err_errno(err, "cannot run %s", path);
+}
+
+enum bnt_status perf_pairs_measure(const struct perf_plan *plan, struct perf_pairs *out,
+                                   struct bnt_err *err)
+{
+    struct run base, head;
+    enum bnt_status st = check_program(plan->base, err);
+    st = st == BNT_OK ? check_program(plan->head, err) : st;
+    for (size_t i = 0; i <= plan->n_pairs && st == BNT_OK; i++) {
+        bool head_first = i % 2 == 1;
+        st = head_first ? run_once(plan, plan->head, &head, err)
+                        : run_once(plan, plan->base, &base, err);
+        if (st == BNT_OK) {
+            st = head_first ? run_once(plan, plan->base, &base, err)
+                            : run_once(plan, plan->head, &head, err);
+        }
+        st = st == BNT_OK ? check_same_work(plan, &base, &head, err) : st;
+        if (st == BNT_OK && i == 0) {
+            st = begin(plan, &base, &head, out, err);
+        } else if (st == BNT_OK) {
+            keep(&base, &head, out);
+        }
+        if (plan->progress) {
+            plan->progress(plan->ctx, i, plan->n_pairs);
+        }
+    }
+    return st;
+}
+
+void perf_pairs_release(struct perf_pairs *p)
+{
+    for (size_t i = 0; i < PERF_FIGURES_MAX; i++) {
+        free(p->figures[i].pairs);
+    }
+    *p = (struct perf_pairs){0};
+}

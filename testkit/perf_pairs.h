@@ -1,0 +1,56 @@
+/* Times of two programs, measured in turn: `BASE bench --json` and `HEAD bench --json`, each in a
+ * fresh process, since where memory falls makes one process of the same program faster than the
+ * next. The order alternates: base first, then head first. One pair more than asked for runs before
+ * the others and does not count: it finds out whether both can do the work. */
+#ifndef TESTKIT_PERF_PAIRS_H
+#define TESTKIT_PERF_PAIRS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "base/digest.h"
+#include "engine/bench.h"
+#include "testkit/perf_verdict.h"
+
+enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 32 };
+
+struct perf_plan {
+    const char *base, *head;    /* paths of the programs */
+    const char *const *options; /* of `bench`, NULL-terminated, at most PERF_ARGS_MAX */
+    bool cpu;                   /* processor time, which others on the machine do not lengthen */
+    size_t n_pairs;
+    unsigned timeout_ms;                      /* of one run; 0: none */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total); /* of pairs; may be NULL */
+    void *ctx;
+};
+
+/* A prompt length ("prompt 200") or the single tokens ("token"): per run the time of its fastest
+ * repetition, milliseconds; of single tokens, of all in a repetition. */
+struct perf_figure {
+    char name[32];
+    struct perf_pair *pairs; /* n_pairs of the plan */
+    size_t n;
+};
+
+/* What a program said of itself in its first run. */
+struct perf_program {
+    char version[32], build[16], kernel[32];
+    int n_threads;
+};
+
+struct perf_pairs {
+    struct perf_figure figures[PERF_FIGURES_MAX];
+    size_t n_figures;
+    struct perf_program base, head;
+    char model[BNT_SHA256_HEX];
+};
+
+/* out: zeroed; release it whatever comes back. Errors: NOT_FOUND a program that is not there;
+ * UNSUPPORTED one that has no such `bench`; FAILED a run that failed, with what it said; TIME;
+ * DIFFERS when both measured different models; INTERRUPTED. */
+enum bnt_status perf_pairs_measure(const struct perf_plan *plan, struct perf_pairs *out,
+                                   struct bnt_err *err);
+void perf_pairs_release(struct perf_pairs *p);
+
+#endif

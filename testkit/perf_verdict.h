@@ -1,0 +1,58 @@
+/* Is one program slower than another? Judged from pairs of times that were measured in turn, so
+ * that what the machine does meanwhile meets both.
+ *
+ * The figure is the midmean (mean of the middle half) of log(head / base) over the pairs: ratios
+ * are symmetric in logarithms, and a run that something disturbed has no weight. Its interval is
+ * the percentile bootstrap of base/stats.h. With a margin below which a change does not matter:
+ *
+ *     same       the whole interval lies within the margin
+ *     slower     the interval lies above zero, and the figure is above the margin
+ *     faster     the same below
+ *     undecided  anything else: more pairs, or a quieter machine, would tell
+ *
+ * testkit/suites/suite_perf_verdict.c holds this against recorded pairs of a program with itself:
+ * at most 1 false alarm in 100, and 95 of 100 injected slowdowns of 5 % found. */
+#ifndef TESTKIT_PERF_VERDICT_H
+#define TESTKIT_PERF_VERDICT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+enum perf_verdict { PERF_SAME, PERF_FASTER, PERF_UNDECIDED, PERF_SLOWER };
+
+enum { PERF_PAIRS_MIN = 12, PERF_PAIRS_DEFAULT = 30, PERF_PAIRS_MAX = 10000 };
+#define PERF_MARGIN_DEFAULT 0.025
+/* Of one comparison, however many figures it has: each gets its share of what is left to 1. */
+#define PERF_CONFIDENCE_DEFAULT 0.99
+
+struct perf_rule {
+    double margin;     /* relative; 0.025: changes below 2.5 % do not matter */
+    double confidence; /* of all figures of the comparison together */
+    size_t n_figures;  /* at least 1 */
+    uint64_t seed;     /* of the bootstrap */
+};
+
+struct perf_pair {
+    double base, head; /* times in one unit, more than 0 */
+};
+
+struct perf_judgement {
+    enum perf_verdict verdict;
+    double change, low, high; /* of the time, relative to base: 0.05 is 5 % slower */
+    double confidence;        /* of this interval */
+};
+
+const char *perf_verdict_name(enum perf_verdict v); /* "same"... */
+/* Of several figures: one that is slower decides, then one that is undecided. */
+enum perf_verdict perf_verdict_join(enum perf_verdict a, enum perf_verdict b);
+/* The status with which a command ends: OK, SLOWER or INCONCLUSIVE. */
+enum bnt_status perf_verdict_status(enum perf_verdict v);
+
+/* Errors: USAGE for fewer than PERF_PAIRS_MIN pairs, or a rule out of its ranges; INCONCLUSIVE for
+ * times that are no positive numbers; MEMORY. */
+enum bnt_status perf_judge(const struct perf_rule *rule, const struct perf_pair *pairs, size_t n,
+                           struct perf_judgement *out, struct bnt_err *err);
+
+#endif
