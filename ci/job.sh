@@ -7,11 +7,14 @@
 #     ci/job.sh test TIER           run a tier, then summary, annotations and page
 #     ci/job.sh shard TIER I/N      run one shard, its result to build/results/
 #     ci/job.sh merge               make one run of the results in build/results/, and report it
+#     ci/job.sh base                build the newest release, else the commit before, into build/base/
+#     ci/job.sh compare BASE_BNT    is this build slower than that one? output "exit" of the step
 #     ci/job.sh slower EXIT         open or update one issue when EXIT is 17, a performance regression
 #     ci/job.sh package             the installed tree as build/bnt-ARCH.tar.gz with its digest
 #     ci/job.sh publish TAG         a release of what package made
 #
-# BUILD is the build folder (build/release), BNT_CI_FILTER restricts the tests. The exit code is that of bnt.
+# BUILD is the build folder (build/release), BNT_CI_FILTER restricts the tests, BNT_CI_BENCH has more options of
+# `bnt bench`. The exit code is that of bnt.
 set -eu
 
 build=${BUILD:-build/release}
@@ -40,6 +43,33 @@ run_tests() { # result file, options...
     else
         "$bnt" ci outcome "$status" --annotate "the tests"
     fi
+    return "$status"
+}
+
+# What this build is compared with: a change that is lost in the noise of one night still adds up since a release.
+base() {
+    origin=${BNT_CI_ORIGIN:-"https://x-access-token:${TOKEN:-}@${GITHUB_SERVER_URL#https://}/$GITHUB_REPOSITORY"}
+    tag=$(git ls-remote --tags --refs --sort=-version:refname "$origin" 'v*' | sed -n '1s|.*refs/tags/||p')
+    if [ -n "$tag" ]; then
+        git fetch -q --depth 1 "$origin" "refs/tags/$tag"
+        commit=FETCH_HEAD
+    else
+        git fetch -q --depth 2 "$origin" "$(git rev-parse HEAD)"
+        commit=HEAD^
+    fi
+    rm -rf build/base
+    mkdir -p build/base
+    git archive "$commit" | tar -xf - -C build/base
+    echo "base: ${tag:-$(git rev-parse "$commit")}"
+    make -s -C build/base -j"$(nproc)" all
+}
+
+compare() { # path of the other bnt
+    status=0
+    # shellcheck disable=SC2086 # options, separated by blanks
+    "$bnt" bench --compare "$1" ${BNT_CI_BENCH:-} || status=$?
+    [ -z "${GITHUB_OUTPUT:-}" ] || echo "exit=$status" >>"$GITHUB_OUTPUT"
+    "$bnt" ci outcome "$status" --annotate "the speed"
     return "$status"
 }
 
@@ -85,11 +115,13 @@ merge)
     [ ! -f build/merged.json ] || report build/merged.json
     exit "$status"
     ;;
+base) base ;;
+compare) compare "$1" ;;
 slower) slower "$1" ;;
 package) package ;;
 publish) gh release create "$1" --generate-notes build/bnt-*.tar.gz build/bnt-*.sha256 ;;
 *)
-    sed -n 's/^# \{0,1\}//; 2,14p' "$0" >&2
+    sed -n 's/^# \{0,1\}//; 2,17p' "$0" >&2
     exit 2
     ;;
 esac

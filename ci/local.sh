@@ -77,7 +77,18 @@ case $status in
 *) cat "$scratch/log"; fail "a fetch from nowhere ended with $status" ;;
 esac
 
-# The verdict of the night: one issue, opened or updated.
+# The verdict of the night, on a base that may use the fast kernels where this program may not; then one issue, opened
+# or updated.
+base=build/base/build/release/bnt
+rm -rf build/base
+mkdir -p "${base%/*}"
+trap 'rm -rf "$scratch" build/base' EXIT
+printf '#!/bin/sh\nexec "%s/bnt" "$@" --kernel auto\n' "$(realpath "$build")" >"$base"
+chmod +x "$base"
+export BNT_CI_BENCH="--kernel ref --prompt-lengths 16 -n 8 --pairs 12 --margin 30"
+step nightly 17 'ci/job.sh compare build/base/build/release/bnt'
+says "$GITHUB_OUTPUT" '^exit=17$'
+says "$scratch/log" '^::error title=slower::the speed'
 export VERDICT=1
 step nightly 0 'ci/job.sh slower "$VERDICT"'
 [ ! -e "$scratch/gh" ] || fail "an issue for a run that was not slower"

@@ -131,6 +131,9 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
         last = left < s->backend->config.n_batch ? (uint32_t)left : s->backend->config.n_batch;
         s->last = NULL;
         st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
+        if (st == BNT_OK && BNT_FAULT(slow_step)) {
+            st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
+        }
         if (st == BNT_OK) {
             s->n_past += last;
             st = fn ? each_logits(s, done, last, fn, ctx, err) : BNT_OK;

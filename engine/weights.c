@@ -208,7 +208,9 @@ enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_
         st = read_i2s_scale(m, w, err);
     }
     /* What was copied is not read again soon: its mapped pages must not count as ours. */
-    gguf_tensor_release(m->gguf, w->tensor);
+    if (!BNT_FAULT(mapping_kept)) {
+        gguf_tensor_release(m->gguf, w->tensor);
+    }
     return st;
 }
 

@@ -37,7 +37,7 @@ static const struct bnt_opt options[] = {
         "measure this program in turn with another bnt, and exit 17 when this one is slower, 3 "
         "when that cannot be told",
         compare, .def = NULL),
-    ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "30",
+    ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "60",
         .min = PERF_PAIRS_MIN, .max = PERF_PAIRS_MAX),
     ROW(FLOAT, 0, "margin", "PERCENT", "changes below this do not matter", margin, .def = "2.5",
         .min = 0.1, .max = 90),
@@ -193,10 +193,11 @@ const struct bnt_cmd bnt_cmd_bench = {
         "options. Of every run the fastest repetition counts. The verdict is slower, faster, same "
         "or undecided, from the bootstrap interval of the ratio over all pairs. Exit codes: 0 same "
         "or faster, 17 slower, 3 undecided: more --pairs may tell.",
-    .examples = "  bnt bench                                    # the bundled model\n"
-                "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
-                "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
-                "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n",
+    .examples =
+        "  bnt bench                                    # the bundled model\n"
+        "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
+        "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
+        "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n",
     .opts = options,
     .opts_size = sizeof(struct bench_opts),
     .run = run,

@@ -1,5 +1,6 @@
 /* `bnt bench --compare`: this program and another one in turn, and what that says. */
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,11 +125,11 @@ static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)
     for (size_t i = 0; i < c->pairs.n_figures; i++) {
         json_array_append_new(figures, json_figure(&c->pairs.figures[i], &c->of[i]));
     }
-    json_t *doc = json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
-                            perf_verdict_name(c->verdict), "clock", c->o->clock, "margin",
-                            c->o->margin / 100, "model", c->pairs.model, "base",
-                            json_program(c->plan->base, &c->pairs.base), "head",
-                            json_program(c->plan->head, &c->pairs.head), "figures", figures);
+    json_t *doc =
+        json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
+                  perf_verdict_name(c->verdict), "clock", c->o->clock, "margin", c->o->margin / 100,
+                  "model", c->pairs.model, "base", json_program(c->plan->base, &c->pairs.base),
+                  "head", json_program(c->plan->head, &c->pairs.head), "figures", figures);
     char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(doc);
     if (text == NULL) {
@@ -199,8 +200,8 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
     struct bnt_err err = {0};
     struct bnt_progress progress;
     struct child_options options = {0};
-    char self[BNT_PATH_MAX];
-    struct perf_plan plan = {.base = o->compare,
+    char self[BNT_PATH_MAX], base[PATH_MAX];
+    struct perf_plan plan = {.base = base,
                              .head = self,
                              .options = options.at,
                              .cpu = strcmp(o->clock, "cpu") == 0,
@@ -211,6 +212,9 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
     struct compared c = {.o = o, .plan = &plan, .ref = ref};
     fill_options(o, ref->path, &options);
     enum bnt_status st = own_path(self, &err);
+    if (st == BNT_OK && realpath(o->compare, base) == NULL) {
+        st = bnt_err_errno(&err, "--compare %s", o->compare);
+    }
     if (st == BNT_OK) {
         bnt_progress_begin(&progress, "pairs", plan.n_pairs, false);
         st = perf_pairs_measure(&plan, &c.pairs, &err);

@@ -22,7 +22,7 @@
 
 enum perf_verdict { PERF_SAME, PERF_FASTER, PERF_UNDECIDED, PERF_SLOWER };
 
-enum { PERF_PAIRS_MIN = 12, PERF_PAIRS_DEFAULT = 30, PERF_PAIRS_MAX = 10000 };
+enum { PERF_PAIRS_MIN = 12, PERF_PAIRS_DEFAULT = 60, PERF_PAIRS_MAX = 10000 };
 #define PERF_MARGIN_DEFAULT 0.025
 /* Of one comparison, however many figures it has: each gets its share of what is left to 1. */
 #define PERF_CONFIDENCE_DEFAULT 0.99

@@ -33,10 +33,10 @@ static void verdicts_follow_interval_and_margin(void **state)
         double change, spread;
         enum perf_verdict verdict;
     } cases[] = {
-        {0, 0.01, PERF_SAME},        {0.01, 0.005, PERF_SAME},
-        {0.05, 0.02, PERF_SLOWER},   {-0.05, 0.02, PERF_FASTER},
-        {0.05, 0.4, PERF_UNDECIDED}, {0, 0.4, PERF_UNDECIDED},
-        {0.5, 0.2, PERF_SLOWER},     {-0.4, 0.2, PERF_FASTER},
+        {0, 0.01, PERF_SAME},          {0.01, 0.005, PERF_SAME},
+        {0.05, 0.02, PERF_SLOWER},     {-0.05, 0.02, PERF_FASTER},
+        {0.05, 0.4, PERF_UNDECIDED},   {0, 0.4, PERF_UNDECIDED},
+        {0.5, 0.2, PERF_SLOWER},       {-0.4, 0.2, PERF_FASTER},
         {0.024, 0.01, PERF_UNDECIDED}, /* more than nothing, and perhaps more than the margin */
     };
     struct perf_rule rule = {.margin = 0.025, .confidence = 0.99, .n_figures = 1, .seed = 3};
@@ -164,14 +164,15 @@ static void few_false_alarms_and_few_missed_slowdowns(void **state)
     suite_metric("false_alarms", 100.0 * (double)alarms / (double)scale->n_same, "%");
     suite_metric("undecided", 100.0 * (double)undecided / (double)scale->n_same, "%");
     suite_metric("slowdowns_found", 100.0 * (double)found / (double)scale->n_slower, "%");
-    printf("of %zu comparisons of a program with itself %zu alarms, %zu undecided; of %zu slowdowns "
-           "of 5 %% %zu found\n",
-           scale->n_same, alarms, undecided, scale->n_slower, found);
+    printf(
+        "of %zu comparisons of a program with itself %zu alarms, %zu undecided; of %zu slowdowns "
+        "of 5 %% %zu found\n",
+        scale->n_same, alarms, undecided, scale->n_slower, found);
     assert_true(100 * alarms <= scale->n_same);
     assert_true(100 * found >= 95 * scale->n_slower);
 }
 
-static const struct scale few = {60, 40}, many = {4000, 2000};
+static const struct scale few = {30, 20}, many = {1000, 600};
 
 static const struct suite_test tests[] = {
     {.name = "verdicts_follow_interval_and_margin", .body = verdicts_follow_interval_and_margin},

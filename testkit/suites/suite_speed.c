@@ -1,0 +1,228 @@
+/* Guards the memory and the speed of the engine themselves, and what a night does about a loss:
+ * a model that is held twice, memory that grows with every token, a program that became slower and
+ * nobody is told. */
+#include "testkit/suite.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "testkit/suites/infer_support.h"
+
+/* ---- Memory. */
+
+/* Peak of resident memory of one small benchmark, bytes; more options end with NULL. */
+static double peak_bytes(const char *model, const char *repetitions)
+{
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--json", "--no-bandwidth", "-m", model,
+                                    "--allow-mock", "--prompt-lengths", "8", "-n", "4", "-w", "0",
+                                    "-r", repetitions, NULL},
+              NULL, 0, &o);
+    json_t *doc = json_loads(o.out, 0, NULL);
+    if (!doc) {
+        fail_msg("exit %d: %s", o.exit, o.err);
+    }
+    double peak = json_number_value(js_get(js_get(doc, "memory"), "peak_bytes"));
+    json_decref(doc);
+    suite_output_release(&o);
+    return peak;
+}
+
+/* What a program needs besides its model: libraries, code, stacks, the session of this benchmark,
+ * words of the tokenizer. A sanitizer's build has its own allocator and shadow memory. */
+static double besides_model(void)
+{
+    return (strcmp(BNT_CONFIG, "asan") == 0 ? 300 : 16) * 1e6;
+}
+
+/* Weights are mapped, or copied into another packing; then the mapped pages are given back. */
+static void a_model_is_held_once(void **state)
+{
+    (void)state;
+    static const char *const layouts[] = {"128/32", "64/16", "4-rows"};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        struct suite_output o;
+        struct stat file;
+        char model[BNT_PATH_MAX];
+        assert_int_equal(bnt_path_format(model, NULL, "%s/model.gguf", suite_scratch()), BNT_OK);
+        suite_run((const char *const[]){suite_bnt(), "mock", "make", "--layers", "8", "--embd",
+                                        "1024", "--ff", "3072", "--heads", "8", "--layout",
+                                        layouts[i], "-o", model, NULL},
+                  NULL, 0, &o);
+        assert_int_equal(o.exit, 0);
+        suite_output_release(&o);
+        assert_int_equal(stat(model, &file), 0);
+        double peak = peak_bytes(model, "1");
+        print_message("packing %s: a model of %.1f MB, peak %.1f MB\n", layouts[i],
+                      (double)file.st_size / 1e6, peak / 1e6);
+        assert_true(peak < (double)file.st_size + besides_model());
+        assert_int_equal(unlink(model), 0);
+    }
+}
+
+static void memory_does_not_grow_with_tokens(void **state)
+{
+    (void)state;
+    double few = peak_bytes(suite_bundled_model(), "1");
+    double many = peak_bytes(suite_bundled_model(), "100");
+    suite_metric("bundled_peak", few / 1e6, "MB");
+    assert_true(many < few + 2e6);
+}
+
+static void the_bundled_model_stays_below_its_ceiling(void **state)
+{
+    (void)state;
+    assert_true(peak_bytes(suite_bundled_model(), "1") < 1.93e6 + besides_model());
+}
+
+/* ---- Speed. */
+
+static void write_script(const char *path, const char *lines)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "#!/bin/sh\n%s\n", lines);
+    fclose(f);
+    assert_int_equal(chmod(path, 0755), 0);
+}
+
+/* Everything is written where the test may. */
+static void enter_scratch(void)
+{
+    assert_int_equal(chdir(suite_scratch()), 0);
+}
+
+/* `bnt` as it would be without a planted defect. */
+static void make_base(const char *more)
+{
+    char text[BNT_PATH_MAX + 128];
+    snprintf(text, sizeof text, "unset BNT_FAULT\nexec '%s' \"$@\" %s", suite_bnt(), more);
+    write_script("base", text);
+}
+
+/* One step of ci/job.sh in the current folder; returns its exit code. bench: more options of
+ * `bnt bench`. */
+static int job_step(const char *bench, const char *step, const char *arg)
+{
+    char path[BNT_PATH_MAX], bnt[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(bnt, NULL, "%s", suite_bnt()), BNT_OK);
+    *strrchr(bnt, '/') = '\0';
+    assert_int_equal(bnt_path_format(path, NULL, ".:%s", getenv("PATH")), BNT_OK);
+    setenv("PATH", path, 1);
+    setenv("BUILD", bnt, 1);
+    setenv("BNT_CI_BENCH", bench, 1);
+    setenv("GITHUB_OUTPUT", "output", 1);
+    struct suite_output o;
+    suite_run((const char *const[]){"/bin/sh", suite_source("ci/job.sh"), step, arg, NULL}, NULL, 0,
+              &o);
+    print_message("%s%s", o.out, o.err);
+    int code = o.exit;
+    suite_output_release(&o);
+    return code;
+}
+
+static size_t lines_with(const char *path, const char *word)
+{
+    struct bnt_buf text = BNT_BUF(1 << 20);
+    size_t n = 0;
+    assert_int_equal(bnt_file_read(path, &text, NULL), BNT_OK);
+    for (const char *at = bnt_buf_view(&text); (at = strstr(at, word)) != NULL;
+         at += strlen(word)) {
+        n++;
+    }
+    bnt_buf_release(&text);
+    return n;
+}
+
+#define SMALL "--prompt-lengths 4 -n 3 -r 1 -w 0 --pairs 12 --margin 30 "
+
+/* Machines differ, and others work on them: a difference of half is not missed on any. */
+static void this_program_is_not_slower_than_itself(void **state)
+{
+    (void)state;
+    enter_scratch();
+    make_base("");
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--compare", "base", "--prompt-lengths",
+                                    "16", "-n", "8", "-r", "2", "-w", "0", "--pairs", "12",
+                                    "--margin", "30", NULL},
+              NULL, 0, &o);
+    print_message("%s%s", o.out, o.err);
+    assert_true(o.exit == BNT_OK || o.exit == BNT_E_INCONCLUSIVE);
+    suite_output_release(&o);
+}
+
+/* The step of the nightly workflow, with a base that is really faster, since it may use the fast
+ * kernels; gh is a stand-in that remembers the issue it opened. */
+static void a_slower_program_opens_one_issue(void **state)
+{
+    (void)state;
+    enter_scratch();
+    make_base("--kernel auto");
+    write_script("gh", "echo \"$*\" >>calls\ncase $2 in\nlist) [ ! -e issue ] || echo 7 ;;\n"
+                       "create) : >issue ;;\nesac");
+    assert_int_equal(job_step(SMALL "--kernel ref", "compare", "./base"), BNT_E_SLOWER);
+    assert_int_equal(lines_with("output", "exit=17\n"), 1);
+    assert_int_equal(job_step("", "slower", "17"), 0);
+    assert_int_equal(job_step("", "slower", "17"), 0);
+    assert_int_equal(lines_with("calls", "issue create "), 1);
+    assert_int_equal(lines_with("calls", "issue comment 7 "), 1);
+}
+
+static void a_comparison_says_why_there_is_none(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *script, *word;
+        int exit;
+    } cases[] = {
+        {"echo 'unknown command: bench' >&2\nexit 2", "unknown command", BNT_E_UNSUPPORTED},
+        {"echo '{}'", "no times", BNT_E_UNSUPPORTED},
+        {"echo '{\"prompts\":[{\"cpu_ms\":[0]}]}'", "no times", BNT_E_UNSUPPORTED},
+        {"echo 'no luck' >&2\nexit 16", "exited with 16: no luck", BNT_E_FAILED},
+        {"echo '{\"prompts\":[{\"tokens\":200,\"cpu_ms\":[1]}],\"model\":{\"digest\":\"x\"}}'",
+         "different models", BNT_E_DIFFERS},
+    };
+    enter_scratch();
+    for (size_t i = 0; i <= sizeof cases / sizeof *cases; i++) {
+        bool missing = i == sizeof cases / sizeof *cases;
+        struct suite_output o;
+        if (!missing) {
+            write_script("other", cases[i].script);
+        }
+        suite_run((const char *const[]){suite_bnt(), "bench", "--compare",
+                                        missing ? "nothere" : "./other", "-n", "4", "-r", "1", "-w",
+                                        "0", NULL},
+                  NULL, 0, &o);
+        print_message("%s", o.err);
+        assert_int_equal(o.exit, missing ? BNT_E_NOT_FOUND : cases[i].exit);
+        assert_non_null(strstr(o.err, missing ? "nothere" : cases[i].word));
+        suite_output_release(&o);
+    }
+}
+
+static const struct suite_test tests[] = {
+    {.name = "a_model_is_held_once", .body = a_model_is_held_once, .needs = "no-tsan"},
+    {.name = "memory_does_not_grow_with_tokens",
+     .body = memory_does_not_grow_with_tokens,
+     .needs = "no-tsan"},
+    {.name = "the_bundled_model_stays_below_its_ceiling",
+     .body = the_bundled_model_stays_below_its_ceiling,
+     .needs = "no-tsan"},
+    {.name = "this_program_is_not_slower_than_itself",
+     .body = this_program_is_not_slower_than_itself,
+     .timeout_ms = 60000,
+     .needs = "no-tsan"},
+    {.name = "a_slower_program_opens_one_issue",
+     .body = a_slower_program_opens_one_issue,
+     .timeout_ms = 60000,
+     .needs = "source,no-tsan"},
+    {.name = "a_comparison_says_why_there_is_none", .body = a_comparison_says_why_there_is_none},
+    {0},
+};
+const struct suite suite_speed = {"speed", tests, "slow_step mapping_kept slower_is_fine"};
