@@ -8,13 +8,13 @@
 #     ci/job.sh shard TIER I/N      run one shard, its result to build/results/
 #     ci/job.sh merge               make one run of the results in build/results/, and report it
 #     ci/job.sh base                build the newest release, else the commit before, into build/base/
-#     ci/job.sh compare BASE_BNT    is this build slower than that one? output "exit" of the step
+#     ci/job.sh compare BNT [OPTION]...   is this build slower than that one? output "exit" of the step
 #     ci/job.sh slower EXIT         open or update one issue when EXIT is 17, a performance regression
 #     ci/job.sh package             the installed tree as build/bnt-ARCH.tar.gz with its digest
 #     ci/job.sh publish TAG         a release of what package made
 #
-# BUILD is the build folder (build/release), BNT_CI_FILTER restricts the tests, BNT_CI_BENCH has more options of
-# `bnt bench`. The exit code is that of bnt.
+# BUILD is the build folder (build/release), BNT_CI_FILTER restricts the tests, BNT_CI_BENCH has options of
+# `bnt bench` that overrule the others. The exit code is that of bnt.
 set -eu
 
 build=${BUILD:-build/release}
@@ -64,10 +64,10 @@ base() {
     make -s -C build/base -j"$(nproc)" all
 }
 
-compare() { # path of the other bnt
+compare() { # path of the other bnt, options of `bnt bench`
     status=0
     # shellcheck disable=SC2086 # options, separated by blanks
-    "$bnt" bench --compare "$1" ${BNT_CI_BENCH:-} || status=$?
+    "$bnt" bench --compare "$@" ${BNT_CI_BENCH:-} || status=$?
     [ -z "${GITHUB_OUTPUT:-}" ] || echo "exit=$status" >>"$GITHUB_OUTPUT"
     "$bnt" ci outcome "$status" --annotate "the speed"
     return "$status"
@@ -116,7 +116,7 @@ merge)
     exit "$status"
     ;;
 base) base ;;
-compare) compare "$1" ;;
+compare) compare "$@" ;;
 slower) slower "$1" ;;
 package) package ;;
 publish) gh release create "$1" --generate-notes build/bnt-*.tar.gz build/bnt-*.sha256 ;;

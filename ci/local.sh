@@ -86,7 +86,7 @@ trap 'rm -rf "$scratch" build/base' EXIT
 printf '#!/bin/sh\nexec "%s/bnt" "$@" --kernel auto\n' "$(realpath "$build")" >"$base"
 chmod +x "$base"
 export BNT_CI_BENCH="--kernel ref --prompt-lengths 16 -n 8 --pairs 12 --margin 30"
-step nightly 17 'ci/job.sh compare build/base/build/release/bnt'
+step nightly 17 'ci/job.sh compare build/base/build/release/bnt --pairs 100'
 says "$GITHUB_OUTPUT" '^exit=17$'
 says "$scratch/log" '^::error title=slower::the speed'
 export VERDICT=1

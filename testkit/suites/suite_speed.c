@@ -105,26 +105,28 @@ static void make_base(const char *more)
     write_script("base", text);
 }
 
-/* One step of ci/job.sh in the current folder; returns its exit code. bench: more options of
- * `bnt bench`. */
-static int job_step(const char *bench, const char *step, const char *arg)
+/* One step of ci/job.sh in the current folder; returns its exit code. */
+static int job_step(const char *step, const char *const *args)
 {
     char path[BNT_PATH_MAX], bnt[BNT_PATH_MAX];
+    const char *argv[32] = {"/bin/sh", suite_source("ci/job.sh"), step};
+    for (size_t n = 3; *args && n < 31; n++) {
+        argv[n] = *args++;
+    }
     assert_int_equal(bnt_path_format(bnt, NULL, "%s", suite_bnt()), BNT_OK);
     *strrchr(bnt, '/') = '\0';
     assert_int_equal(bnt_path_format(path, NULL, ".:%s", getenv("PATH")), BNT_OK);
     setenv("PATH", path, 1);
     setenv("BUILD", bnt, 1);
-    setenv("BNT_CI_BENCH", bench, 1);
     setenv("GITHUB_OUTPUT", "output", 1);
     struct suite_output o;
-    suite_run((const char *const[]){"/bin/sh", suite_source("ci/job.sh"), step, arg, NULL}, NULL, 0,
-              &o);
+    suite_run(argv, NULL, 0, &o);
     print_message("%s%s", o.out, o.err);
     int code = o.exit;
     suite_output_release(&o);
     return code;
 }
+#define JOB_STEP(step, ...) job_step(step, (const char *const[]){__VA_ARGS__, NULL})
 
 static size_t lines_with(const char *path, const char *word)
 {
@@ -139,7 +141,8 @@ static size_t lines_with(const char *path, const char *word)
     return n;
 }
 
-#define SMALL "--prompt-lengths 4 -n 3 -r 1 -w 0 --pairs 12 --margin 30 "
+#define SMALL                                                                                      \
+    "--prompt-lengths", "4", "-n", "3", "-r", "1", "-w", "0", "--pairs", "12", "--margin", "30"
 
 /* Machines differ, and others work on them: a difference of half is not missed on any. */
 static void this_program_is_not_slower_than_itself(void **state)
@@ -148,10 +151,8 @@ static void this_program_is_not_slower_than_itself(void **state)
     enter_scratch();
     make_base("");
     struct suite_output o;
-    suite_run((const char *const[]){suite_bnt(), "bench", "--compare", "base", "--prompt-lengths",
-                                    "16", "-n", "8", "-r", "2", "-w", "0", "--pairs", "12",
-                                    "--margin", "30", NULL},
-              NULL, 0, &o);
+    suite_run((const char *const[]){suite_bnt(), "bench", "--compare", "base", SMALL, NULL}, NULL,
+              0, &o);
     print_message("%s%s", o.out, o.err);
     assert_true(o.exit == BNT_OK || o.exit == BNT_E_INCONCLUSIVE);
     suite_output_release(&o);
@@ -166,10 +167,10 @@ static void a_slower_program_opens_one_issue(void **state)
     make_base("--kernel auto");
     write_script("gh", "echo \"$*\" >>calls\ncase $2 in\nlist) [ ! -e issue ] || echo 7 ;;\n"
                        "create) : >issue ;;\nesac");
-    assert_int_equal(job_step(SMALL "--kernel ref", "compare", "./base"), BNT_E_SLOWER);
+    assert_int_equal(JOB_STEP("compare", "./base", SMALL, "--kernel", "ref"), BNT_E_SLOWER);
     assert_int_equal(lines_with("output", "exit=17\n"), 1);
-    assert_int_equal(job_step("", "slower", "17"), 0);
-    assert_int_equal(job_step("", "slower", "17"), 0);
+    assert_int_equal(JOB_STEP("slower", "17"), 0);
+    assert_int_equal(JOB_STEP("slower", "17"), 0);
     assert_int_equal(lines_with("calls", "issue create "), 1);
     assert_int_equal(lines_with("calls", "issue comment 7 "), 1);
 }
