@@ -1,8 +1,6 @@
 /* bnt tokenize: text to tokens and back. */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/app.h"
@@ -63,29 +61,6 @@ static enum bnt_status read_input(const struct tokenize_opts *o, int argc, char 
         }
     }
     return st;
-}
-
-/* Ids separated by anything that is no digit and no minus: lists in brackets and commas will do. */
-static enum bnt_status parse_ids(const char *text, struct bnt_ids *out, struct bnt_err *err)
-{
-    for (const char *p = text; *p != '\0';) {
-        if (strchr(" \t\r\n,[]", *p) != NULL) {
-            p++;
-            continue;
-        }
-        char *end;
-        errno = 0;
-        long id = strtol(p, &end, 10);
-        if (end == p || errno != 0 || id < INT32_MIN || id > INT32_MAX) {
-            return bnt_err_set(err, BNT_E_USAGE, "\"%.24s\" is no token id", p);
-        }
-        enum bnt_status st = bnt_ids_push(out, (int32_t)id, err);
-        if (st != BNT_OK) {
-            return st;
-        }
-        p = end;
-    }
-    return BNT_OK;
 }
 
 static void print_escaped(unsigned char c)
@@ -219,7 +194,7 @@ static enum bnt_status convert(const struct bnt_tokenizer *t, const struct token
         print_ids(ids);
         return BNT_OK;
     }
-    enum bnt_status st = parse_ids(bnt_buf_view(in), ids, err);
+    enum bnt_status st = bnt_ids_parse(bnt_buf_view(in), ids, err);
     struct bnt_buf text = BNT_BUF((size_t)4 * MAX_INPUT_BYTES);
     if (st == BNT_OK) {
         st = bnt_tokenizer_decode(t, ids->at, ids->n, !o->no_special, &text, err);

@@ -1,6 +1,7 @@
 /* The public face of a tokenizer: encoding a whole text, questions about tokens. */
 #include "engine/tokenizer.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,28 @@ enum bnt_status bnt_ids_push(struct bnt_ids *ids, int32_t id, struct bnt_err *er
         ids->cap = cap;
     }
     ids->at[ids->n++] = id;
+    return BNT_OK;
+}
+
+enum bnt_status bnt_ids_parse(const char *text, struct bnt_ids *out, struct bnt_err *err)
+{
+    for (const char *p = text; *p != '\0';) {
+        if (strchr(" \t\r\n,[]", *p) != NULL) {
+            p++;
+            continue;
+        }
+        char *end;
+        errno = 0;
+        long id = strtol(p, &end, 10);
+        if (end == p || errno != 0 || id < INT32_MIN || id > INT32_MAX) {
+            return bnt_err_set(err, BNT_E_USAGE, "\"%.24s\" is no token id", p);
+        }
+        enum bnt_status st = bnt_ids_push(out, (int32_t)id, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        p = end;
+    }
     return BNT_OK;
 }
 

@@ -36,6 +36,8 @@ struct bnt_ids {
 };
 void bnt_ids_release(struct bnt_ids *ids);
 enum bnt_status bnt_ids_push(struct bnt_ids *ids, int32_t id, struct bnt_err *err);
+/* Append the ids of a text: numbers separated by blanks, commas and brackets. Errors: USAGE. */
+enum bnt_status bnt_ids_parse(const char *text, struct bnt_ids *out, struct bnt_err *err);
 
 enum bnt_encode_flags {
     /* BOS and EOS as the file's add_bos_token and add_eos_token say; where it says nothing: BOS for
