@@ -38,8 +38,12 @@ static void trace_row(const float *values, uint32_t n, bool full, struct op_trac
     FILE *f = fopen(in_scratch("row.trace"), "w");
     assert_non_null(f);
     struct op_tracer t = {.choice = &choice, .put = to_file, .ctx = f};
-    struct op_trace_head head = {
-        .model = "a \"b\"\\c", .arch = "x", .kernel = "ref", .kv_type = "f16", .ids = ids, .n_ids = 3};
+    struct op_trace_head head = {.model = "a \"b\"\\c",
+                                 .arch = "x",
+                                 .kernel = "ref",
+                                 .kv_type = "f16",
+                                 .ids = ids,
+                                 .n_ids = 3};
     es_ok(op_tracer_begin(&t, &head, &err), &err);
     op_tracer_row(&t, &(struct bnt_tap_row){BNT_TAP_K, 1, 2, n, values});
     es_ok(op_tracer_end(&t, &none, &err), &err);
@@ -102,8 +106,9 @@ static void samples_are_elements_of_the_row(void **state)
 /* A whole run of the bundled model. */
 static void trace_model(const char *name, const char *const *more)
 {
-    const char *argv[24] = {suite_bnt(), "trace", "-m", suite_bundled_model(), "-p",
-                            "Once upon a time", "-n", "2", "-o", in_scratch(name)};
+    const char *argv[24] = {
+        suite_bnt(), "trace", "-m", suite_bundled_model(), "-p", "Once upon a time",
+        "-n",        "2",     "-o", in_scratch(name)};
     for (size_t n = 10; *more; more++) {
         argv[n++] = *more;
     }
