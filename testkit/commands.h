@@ -5,6 +5,7 @@
 #include "base/opt.h"
 
 extern const struct bnt_cmd bnt_cmd_bench;
+extern const struct bnt_cmd bnt_cmd_bisect;
 extern const struct bnt_cmd bnt_cmd_test;
 
 /* Below `bnt test`. */

@@ -121,6 +121,12 @@ static bool release_build(const char *arg)
     return strcmp(BNT_CONFIG, "release") == 0;
 }
 
+static bool fault_build(const char *arg)
+{
+    (void)arg;
+    return support_fault_bnt() != NULL;
+}
+
 static bool no_tsan(const char *arg)
 {
     (void)arg;
@@ -130,6 +136,8 @@ static bool no_tsan(const char *arg)
 static const struct need needs_table[] = {
     {"no-tsan", no_tsan, NULL,
      "ThreadSanitizer delays signals, and knows no threads of a forked child"},
+    {"fault-build", fault_build, NULL,
+     "no bnt with planted defects: make CONFIG=fault B=build/fault all"},
     {"release-build", release_build, NULL, "this is a " BNT_CONFIG " build"},
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},

@@ -215,6 +215,18 @@ const char *suite_bnt(void)
     return NULL;
 }
 
+const char *support_fault_bnt(void)
+{
+    static char path[BNT_PATH_MAX];
+    if (strcmp(BNT_CONFIG, "fault") == 0) {
+        return suite_bnt();
+    }
+    char dir[BNT_PATH_MAX];
+    bool there = bnt_exe_dir(dir, NULL) == BNT_OK && join(path, dir, "../fault/bnt") &&
+                 access(path, X_OK) == 0;
+    return there ? path : NULL;
+}
+
 void support_preload(const char *library)
 {
     char path[BNT_PATH_MAX], options[512];
