@@ -307,8 +307,10 @@ enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts
     if (status != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    /* The test is a child of the suites program; with this variable it has no time limit. */
+    /* The test is the first child of the suites program; with these it has no time limit, and no
+     * child before it is there to make namespaces. */
     setenv("BNT_TEST_NO_LIMIT", "1", 1);
+    setenv("BNT_TEST_CONFINE", "0", 1);
     execlp("gdb", "gdb", "-q", "-ex", "set follow-fork-mode child", "-ex",
            "set breakpoint pending on", "--args", run->program, "--run", o->gdb, (char *)NULL);
     return bnt_msg_fail(BNT_E_NOT_FOUND, "install gdb", "gdb: %s", strerror(errno));

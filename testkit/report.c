@@ -89,7 +89,8 @@ static void write_skip_reasons(struct report_writer *w, const struct bnt_test_ru
             len += (size_t)snprintf(seen + len, sizeof seen - len, " %s", word);
         }
     }
-    report_printf(w, "%s%s", len ? " " : "", seen);
+    report_printf(w, "%s", len ? " " : "");
+    report_line(w, seen, sizeof seen);
 }
 
 static void write_row(struct report_writer *w, const char *name, const struct bnt_test_counts *c)
@@ -139,7 +140,7 @@ static void write_output(struct report_writer *w, const char *text)
     while (*text) {
         size_t len = strcspn(text, "\n");
         report_printf(w, "  | ");
-        report_bytes(w, text, len);
+        report_line(w, text, len);
         report_printf(w, "\n");
         text += len + (text[len] == '\n');
     }
@@ -150,8 +151,9 @@ static void write_tries(struct report_writer *w, const struct bnt_test *t)
     for (size_t i = 0; i < t->n_tries; i++) {
         const struct bnt_test_try *try = &t->tries[i];
         if (try->outcome != BNT_TEST_PASSED) {
-            report_printf(w, "  run %zu: %s: %s\n", i + 1, bnt_test_outcome_name(try->outcome),
-                          try->reason);
+            report_printf(w, "  run %zu: %s: ", i + 1, bnt_test_outcome_name(try->outcome));
+            report_line(w, report_text(try->reason), SIZE_MAX);
+            report_printf(w, "\n");
         }
     }
 }
@@ -164,8 +166,9 @@ static void write_failure(struct report_writer *w, const struct bnt_test_run *ru
         [BNT_TEST_DISAGREED] = "DISAGREED",
         [BNT_TEST_QUARANTINED] = "QUARANTINED",
     };
-    report_printf(w, "\n%s %s/%s: %s (%.2f s)\n", words[t->outcome], t->suite, t->name,
-                  report_text(t->reason), seconds(t->wall_ns));
+    report_printf(w, "\n%s %s/%s: ", words[t->outcome], t->suite, t->name);
+    report_line(w, report_text(t->reason), SIZE_MAX);
+    report_printf(w, " (%.2f s)\n", seconds(t->wall_ns));
     if (t->outcome == BNT_TEST_QUARANTINED) {
         report_printf(w, "  known: %s (%s, until %s)\n", report_text(t->excuse),
                       report_text(t->owner), report_text(t->expires));
@@ -236,8 +239,9 @@ static void write_not_run(struct report_writer *w, const struct bnt_test_run *ru
     for (size_t i = 0; i < run->n; i++) {
         const struct bnt_test *t = &run->at[i];
         if (t->outcome == BNT_TEST_NOT_RUN) {
-            report_printf(w, "%sNOT RUN (%s) %s/%s\n", gap, report_text(t->reason), t->suite,
-                          t->name);
+            report_printf(w, "%sNOT RUN (", gap);
+            report_line(w, report_text(t->reason), SIZE_MAX);
+            report_printf(w, ") %s/%s\n", t->suite, t->name);
             gap = "";
         }
     }

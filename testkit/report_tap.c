@@ -9,7 +9,7 @@ static void write_directive(struct report_writer *w, const char *word, const cha
 {
     report_printf(w, " # %s ", word);
     for (const char *c = report_text(text); *c; c++) {
-        bool plain = (unsigned char)*c >= 0x20 && *c != '#' && *c != '\\';
+        bool plain = (unsigned char)*c >= 0x20 && *c != 0x7f && *c != '#' && *c != '\\';
         report_bytes(w, plain ? c : "?", 1);
     }
 }
@@ -19,7 +19,7 @@ static void write_comment(struct report_writer *w, const char *head, const char 
     for (const char *at = report_text(text); *at;) {
         size_t len = strcspn(at, "\n");
         report_printf(w, "# %s", head);
-        report_bytes(w, at, len);
+        report_line(w, at, len);
         report_printf(w, "\n");
         at += len + (at[len] == '\n');
     }

@@ -2,6 +2,7 @@
  * UTF-8 is shown as \xHH, so that one rule serves JUnit, HTML and Markdown. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "testkit/report_writer.h"
 
 /* Control codes past ASCII, and what turns the order of characters round: it would show a text that
@@ -14,7 +15,7 @@ static bool misleads(uint32_t c)
 size_t report_sequence(const unsigned char *s)
 {
     if (s[0] < 0x80) {
-        return s[0] >= 0x20 || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
+        return (s[0] >= 0x20 && s[0] != 0x7f) || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
     }
     size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -31,6 +32,21 @@ size_t report_sequence(const unsigned char *s)
     bool forbidden = c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe ||
                      c == 0xffff || misleads(c);
     return forbidden ? 0 : n;
+}
+
+void report_line(struct report_writer *w, const char *text, size_t max_bytes)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0; i < max_bytes && s[i];) {
+        const bool shown = (s[i] >= ' ' || s[i] == '\t') && s[i] != 0x7f;
+        const size_t n = BNT_FAULT(report_raw) ? 1 : shown ? report_sequence(s + i) : 0;
+        if (n > 0) {
+            report_bytes(w, s + i, n);
+        } else {
+            report_printf(w, "\\x%02x", s[i]);
+        }
+        i += n > 0 ? n : 1;
+    }
 }
 
 static const char *entity(unsigned char c, bool in_attribute)

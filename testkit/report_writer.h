@@ -23,6 +23,9 @@ const char *report_text(const char *text);
 /* Length of the UTF-8 sequence at s whose character is fit to be shown: allowed by XML 1.0, no
  * control code, none that turns the order of a text round. 0 if there is none. */
 size_t report_sequence(const unsigned char *s);
+/* Text within a line, for terminals and whoever reads lines: nothing in it commands the terminal or
+ * ends the line. */
+void report_line(struct report_writer *w, const char *text, size_t max_bytes);
 /* Text of an element of XML or HTML, or (in_attribute) of a value in double quotes. */
 void report_markup(struct report_writer *w, const char *text, size_t max_bytes, bool in_attribute);
 /* Text within a line or a cell of a table of Markdown; cut after max_bytes, saying so. */

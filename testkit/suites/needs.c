@@ -114,6 +114,13 @@ static bool net_namespace(const char *arg)
     return net_namespace_is_there(true);
 }
 
+/* To become somebody else. */
+static bool is_root(const char *arg)
+{
+    (void)arg;
+    return geteuid() == 0;
+}
+
 /* Times mean something, and long computations end soon. */
 static bool release_build(const char *arg)
 {
@@ -147,6 +154,7 @@ static const struct need needs_table[] = {
     {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB",
      "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
+    {"root", is_root, NULL, "this user is not root"},
     {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},
     {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},
     {"aarch64-gcc", program_in_path, "aarch64-linux-gnu-gcc", "no program aarch64-linux-gnu-gcc"},

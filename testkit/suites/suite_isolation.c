@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "testkit/bnt_test.h"
@@ -393,6 +394,45 @@ static void test_on_a_large_model_costs_milliseconds(void **state)
     }
 }
 
+/* Run a test of the corpus as a user who is not root, in a folder of that user. */
+static void run_as_nobody(const char *name, const char *folder, struct suite_output *o)
+{
+    char home[BNT_PATH_MAX + 8], tmp[BNT_PATH_MAX + 8];
+    snprintf(home, sizeof home, "HOME=%s", folder);
+    snprintf(tmp, sizeof tmp, "TMPDIR=%s", folder);
+    const char *const argv[] = {"setpriv",        "--reuid", "65534", "--regid", "65534",
+                                "--clear-groups", "env",     home,    tmp,       program(),
+                                "--corpus",       "--run",   name,    NULL};
+    suite_run(argv, folder, 0, o);
+}
+
+/* Landlock and namespaces want other rights of root than of everybody else. */
+static void confines_without_root(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"corpus_cannot_write_outside", "corpus_reads_what_it_may",
+                                        "corpus_cannot_kill_its_parent", "corpus_uses_the_model"};
+    char folder[BNT_PATH_MAX];
+    struct suite_output o;
+    assert_int_equal(bnt_path_format(folder, NULL, "%s/nobody", suite_scratch()), BNT_OK);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(chown(folder, 65534, 65534), 0);
+    assert_int_equal(chmod(suite_scratch(), 0755), 0);
+    assert_int_equal(chmod("..", 0755), 0);
+    run_as_nobody("no_such_test", folder, &o);
+    if (o.exit != BNT_E_NO_TESTS) {
+        suite_skip("needs: a build folder that everybody may read");
+    }
+    suite_output_release(&o);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        run_as_nobody(names[i], folder, &o);
+        if (o.exit != 0 || strstr(o.out, "not enforced here: files") || strstr(o.out, "# SKIP")) {
+            fail_msg("%s: exit %d\n%s%s", names[i], o.exit, o.out, o.err);
+        }
+        suite_output_release(&o);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "isolation_workers_at_once_give_every_verdict",
      .body = workers_at_once_give_every_verdict,
@@ -420,6 +460,9 @@ static const struct suite_test tests[] = {
     {.name = "isolation_stack_of_a_crash_names_its_place",
      .body = stack_of_a_crash_names_its_place,
      .needs = "addr2line"},
+    {.name = "isolation_confines_without_root",
+     .body = confines_without_root,
+     .needs = "root,landlock,source,no-tsan"},
     {.name = "isolation_test_on_a_large_model_costs_milliseconds",
      .body = test_on_a_large_model_costs_milliseconds,
      .tier = SUITE_FULL,

@@ -407,7 +407,50 @@ static void download_trouble_is_infrastructure(void **state)
     assert_string_equal(out, "failed\n");
 }
 
+/* What a test wrote, and why it ended, is shown by all reports as text: of the control codes only
+ * line ends and tabs are there. */
+static void nothing_commands_the_terminal(void **state)
+{
+    (void)state;
+    enum { REPORTS = 6 };
+    struct bnt_test_run run;
+    make_large(&run, 4, 1);
+    for (size_t i = 0; i < run.n; i += 3) {
+        free(run.at[i].output);
+        free(run.at[i].reason);
+        run.at[i].output = strdup("\033[2J\033]0;title\a one\r\ntwo \x7f\x08 \xc2\x9b"
+                                  "31m\n");
+        run.at[i].reason = strdup("\033[31mred");
+    }
+    run.at[1].outcome = BNT_TEST_SKIPPED;
+    run.at[1].reason = strdup("needs: \033[5m");
+    run.at[2].outcome = BNT_TEST_NOT_RUN;
+    run.at[2].reason = strdup("\033[6m");
+    for (int k = 0; k < REPORTS; k++) {
+        struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+        struct bnt_err err = {0};
+        enum bnt_status st =
+            k == 0   ? bnt_test_report_text(&run, &out, &err)
+            : k == 1 ? bnt_test_report_tap(&run, &out, &err)
+            : k == 2 ? bnt_test_report_junit(&run, &out, &err)
+            : k == 3 ? bnt_test_report_markdown(&run, 1, TEST_SUMMARY_MAX_BYTES, &out, &err)
+            : k == 4 ? bnt_test_report_annotations(&run, &out, &err)
+                     : bnt_test_report_html(&run, 1, NULL, &out, &err);
+        assert_int_equal(st, BNT_OK);
+        for (size_t i = 0; i < out.len; i++) {
+            const unsigned char c = (unsigned char)bnt_buf_view(&out)[i];
+            if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7f) {
+                fail_msg("report %d has byte 0x%02x: %.80s", k, c, bnt_buf_view(&out) + i);
+            }
+        }
+        assert_null(strstr(bnt_buf_view(&out), "\xc2\x9b"));
+        bnt_buf_release(&out);
+    }
+    bnt_test_run_release(&run);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "reports_nothing_commands_the_terminal", .body = nothing_commands_the_terminal},
     {.name = "reports_markdown_text_is_never_structure", .body = markdown_text_is_never_structure},
     {.name = "reports_code_block_is_ended_by_its_own_fence_alone",
      .body = code_block_is_ended_by_its_own_fence_alone},
@@ -431,4 +474,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 const struct suite suite_reports = {
-    "reports", tests, "summary_unbounded command_raw html_raw key_blind network_is_red"};
+    "reports", tests, "summary_unbounded command_raw html_raw key_blind network_is_red report_raw"};

@@ -426,6 +426,21 @@ static void live_line_shows_budget_and_fits(void **state)
     bnt_test_run_release(&run);
 }
 
+/* gdb stops in the body of the one test, which is a child of the suites program. */
+static void gdb_stops_in_the_test(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    static const char script[] = "printf 'break bnt_err_set\\nrun\\nbt\\nkill\\nquit\\n' | "
+                                 "\"$0\" test --gdb base_err_keeps_the_first";
+    const char *const argv[] = {"sh", "-c", script, suite_bnt(), NULL};
+    suite_run(argv, suite_scratch(), 0, &o);
+    if (!strstr(o.out, "err_keeps_the_first_and_gathers_context (")) {
+        fail_msg("%s%s", o.out, o.err);
+    }
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "runner_verdict_is_read_strictly", .body = verdict_is_read_strictly},
     {.name = "runner_program_without_a_verdict_is_a_failure",
@@ -445,6 +460,11 @@ static const struct suite_test tests[] = {
      .body = junit_report_is_valid,
      .needs = "xmllint,source"},
     {.name = "runner_live_line_shows_budget", .body = live_line_shows_budget_and_fits},
+    {.name = "runner_gdb_stops_in_the_test",
+     .body = gdb_stops_in_the_test,
+     .needs = "gdb,release-build",
+     .timeout_ms = 30000,
+     .tier = SUITE_INTEGRATION},
     {0},
 };
 
