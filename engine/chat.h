@@ -55,6 +55,9 @@ enum bnt_status bnt_chat_detect(const struct gguf *g, const char *override, stru
 enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_chat *out,
                                    struct bnt_err *err);
 
+/* A template of the form "bitnet", for files whose own is known to be wrong. */
+const char *bnt_chat_bitnet_template(void);
+
 /* Names of the forms, for option tables and messages: "llama3|bitnet|chatml|falcon|zephyr". */
 #define BNT_CHAT_FORMS "llama3|bitnet|chatml|falcon|zephyr"
 

@@ -210,6 +210,13 @@ static const struct pattern patterns[] = {
      .must_not = {"<|end|>", "|trim"}},
 };
 
+const char *bnt_chat_bitnet_template(void)
+{
+    return "{% for message in messages %}{{ message['role'] | capitalize + ': ' + "
+           "message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+           "{{ 'Assistant: ' }}{% endif %}";
+}
+
 static const char *find(const struct bnt_buf *text, const char *fragment)
 {
     return text->len == 0 ? NULL : memmem(text->data, text->len, fragment, strlen(fragment));

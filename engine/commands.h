@@ -9,6 +9,7 @@ int engine_cpu_has(const char *feature);
 
 extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_diff;
+extern const struct bnt_cmd bnt_cmd_fix;
 extern const struct bnt_cmd bnt_cmd_infer;
 extern const struct bnt_cmd bnt_cmd_inspect;
 extern const struct bnt_cmd bnt_cmd_tokenize;
