@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
-#include "engine/tensor_type.h"
+#include "engine/ternary_impl.h"
 
 #define K_BLOCK 256 /* weights in a super-block of the K and TQ types */
 
@@ -141,34 +141,37 @@ static void block_q6_k(const uint8_t *b, float *y)
     }
 }
 
-/* Trit n of a byte that holds them as a fraction of 256, the most significant first. */
-static float trit(uint8_t byte, int n)
-{
-    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-    uint8_t q = (uint8_t)(byte * pow3[n]);
-    return (float)((q * 3 >> 8) - 1);
-}
-
 static void block_tq1_0(const uint8_t *b, float *y)
 {
+    int8_t w[K_BLOCK];
     const float d = half_at(b + 52);
-    for (int i = 0; i < 160; i++) {
-        y[i] = trit(b[i % 32], BNT_FAULT(dequant_tq1_order) ? 4 - i / 32 : i / 32) * d;
-    }
-    for (int i = 0; i < 80; i++) {
-        y[160 + i] = trit(b[32 + i % 16], i / 16) * d;
-    }
-    for (int i = 0; i < 16; i++) {
-        y[240 + i] = trit(b[48 + i % 4], i / 4) * d;
+    ternary_codes_tq1(b, w);
+    for (int i = 0; i < K_BLOCK; i++) {
+        y[i] = (float)w[i] * d;
     }
 }
 
 static void block_tq2_0(const uint8_t *b, float *y)
 {
+    int8_t w[K_BLOCK];
     const float d = half_at(b + 64);
+    ternary_codes_tq2(b, w);
     for (int i = 0; i < K_BLOCK; i++) {
-        int q = b[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4)) & 3;
-        y[i] = (float)(q - 1) * d;
+        y[i] = (float)w[i] * d;
+    }
+}
+
+/* IQ2_BN: the row's scale, then its codes. */
+static void row_iq2_bn(const uint8_t *row, uint64_t cols, float *y)
+{
+    float d;
+    memcpy(&d, row, sizeof d);
+    for (uint64_t i = 0; i < cols; i += 64) {
+        int8_t w[64];
+        ternary_codes_iq2_bn(row + sizeof d + i / 4, sizeof w, w);
+        for (int k = 0; k < 64; k++) {
+            y[i + (uint64_t)k] = (float)w[k] * d;
+        }
     }
 }
 
@@ -214,6 +217,10 @@ void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float
             uint16_t bits = load16(p + 2 * i);
             dst[i] = type == TENSOR_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
         }
+        return;
+    }
+    if (type == TENSOR_IQ2_BN) {
+        row_iq2_bn(p, cols, dst);
         return;
     }
     block_fn *block = block_function(type);

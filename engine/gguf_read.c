@@ -56,7 +56,8 @@ static bool is_whole(const struct gguf_tensor *t, uint64_t offset, uint64_t n)
         uint64_t scale = t->size - 32, end = offset + n;
         return (offset <= scale || offset >= scale + 4) && (end <= scale || end >= scale + 4);
     }
-    uint32_t block = tensor_type_info((uint32_t)t->type)->block_bytes;
+    uint64_t block = t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0])
+                                              : tensor_type_info((uint32_t)t->type)->block_bytes;
     return offset % block == 0 && n % block == 0;
 }
 
@@ -86,6 +87,10 @@ static void swap_tensor(const struct gguf_tensor *t, uint64_t offset, uint64_t n
             reverse(p + (scale - offset), 4);
         }
         return;
+    }
+    uint64_t row = t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0]) : 0;
+    for (uint64_t at = 0; row && at < n; at += row) {
+        reverse(p + at, sizeof(float)); /* a row begins with its scale */
     }
     for (size_t i = 0; i < sizeof swap_rules / sizeof swap_rules[0]; i++) {
         if (swap_rules[i].type == t->type) {

@@ -232,7 +232,7 @@ static enum bnt_status bind_embedding(struct bnt_model *m, const char *name, str
                                       struct bnt_err *err)
 {
     enum bnt_status st = weight_bind(m, name, m->info.n_vocab, m->info.n_embd, w, err);
-    if (st == BNT_OK && tensor_type_info(w->tensor->type)->block_bytes == 0) {
+    if (st == BNT_OK && tensor_row_bytes(w->tensor->type, w->cols) == 0) {
         return gguf_fail(err, GGUF_FAULT_UNSUPPORTED_TYPE,
                          "%s: tensor %s is %s; an embedding or a head is a float type",
                          m->gguf->path, name, tensor_type_info(w->tensor->type)->name);

@@ -28,28 +28,38 @@ enum tensor_type {
     TENSOR_TQ2_0 = 35,
     TENSOR_I2_S = 36,
     TENSOR_TL1 = 38,
-    TENSOR_TL2 = 39
+    TENSOR_TL2 = 39,
+    TENSOR_IQ2_BN = 135 /* ik_llama.cpp's number */
 };
 
 struct tensor_type_info {
     enum tensor_type type;
     const char *name;       /* "I2_S" */
     uint32_t block_weights; /* ne0 is a multiple of this */
-    uint32_t block_bytes;   /* 0: size is not per block (I2_S, TL1, TL2), see tensor_size */
+    uint32_t block_bytes;   /* 0: size is not per block (I2_S, TL1, TL2, IQ2_BN), see tensor_size */
     bool ternary;           /* values are scale * {-1, 0, 1} */
 };
 
 /* NULL for an id that is not known here. */
 const struct tensor_type_info *tensor_type_info(uint32_t id);
 
+/* By name in either case ("i2_s"); NULL for one that is not known here. */
+const struct tensor_type_info *tensor_type_find(const char *name);
+/* general.file_type of a file whose linear weights are of this type. */
+uint32_t tensor_file_type(enum tensor_type type);
+
 /* Name of an id by which ggml, bitnet.cpp or ik_llama.cpp know it, read here or not ("IQ2_XXS",
- * "I8_S", "IQ2_BN"); NULL for an id that none of them uses. 39 is "TL2" here and "MXFP4" only to
+ * "I8_S", "IQ1_BN"); NULL for an id that none of them uses. 39 is "TL2" here and "MXFP4" only to
  * those who know better from the file. */
 const char *tensor_type_name(uint32_t id);
 
 /* Bytes of a tensor with these dimensions; false on overflow, a dimension of 0 or a shape that the
  * type cannot hold. */
 bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes);
+
+/* Bytes of a row of cols weights, which the type's block divides; 0 for I2_S, TL1 and TL2, whose
+ * rows do not lie on their own. */
+uint64_t tensor_row_bytes(enum tensor_type type, uint64_t cols);
 
 /* Packings that share the I2_S type id (docs/formats.md). */
 enum i2s_layout {
@@ -76,12 +86,13 @@ bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct 
 void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float *dst);
 
 /* Ternary codes of rows [row0, row1) of a tensor: w[(r-row0)*cols + c] in {-1, 0, 1}, and the one
- * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0 and TQ2_0 when
- * all their non-empty blocks have one scale (else UNSUPPORTED: dequantise them as floats). data is
+ * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0, TQ2_0 and
+ * IQ2_BN when all their non-empty blocks or rows have one scale (else UNSUPPORTED: dequantise them
+ * as floats). data is
  * the whole tensor in host byte order; dst has (row1-row0)*cols entries. Ask for many rows at a
- * time: every call with TQ1_0 or TQ2_0 compares all scales. Errors: FILE with class CORRUPT (a code
- * that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or layout do not divide
- * the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
+ * time: every call with TQ1_0, TQ2_0 or IQ2_BN compares all scales. Errors: FILE with class CORRUPT
+ * (a code that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or layout do not
+ * divide the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
 struct ternary_source {
     enum tensor_type type;
     const uint8_t *data;

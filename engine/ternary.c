@@ -3,6 +3,7 @@
 #include "engine/ternary_impl.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -13,6 +14,34 @@
 /* A trained scale is a mean or maximum of weights (or its inverse): far from this, whatever the
  * unit. */
 #define MAX_SCALE 1e8f
+
+void ternary_codes_iq2_bn(const uint8_t *bytes, uint64_t n, int8_t *w)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        int code = bytes[i / 64 * 16 + i % 16] >> (2 * (i / 16 % 4)) & 3;
+        w[i] = (int8_t)(code - 1 + BNT_FAULT(dequant_iq2_bn));
+    }
+}
+
+/* A byte of five trits has none that would mean a weight of 2. */
+void ternary_codes_tq1(const uint8_t *block, int8_t *w)
+{
+    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    for (unsigned i = 0; i < TQ_BLOCK; i++) {
+        unsigned byte = i < 160 ? i % 32 : i < 240 ? 32 + (i - 160) % 16 : 48 + (i - 240) % 4;
+        unsigned n = i < 160 ? i / 32 : i < 240 ? (i - 160) / 16 : (i - 240) / 4;
+        n = BNT_FAULT(dequant_tq1_order) && i < 160 ? 4 - n : n;
+        uint8_t q = (uint8_t)(block[byte] * pow3[n]);
+        w[i] = (int8_t)((q * 3 >> 8) - 1);
+    }
+}
+
+void ternary_codes_tq2(const uint8_t *block, int8_t *w)
+{
+    for (unsigned i = 0; i < TQ_BLOCK; i++) {
+        w[i] = (int8_t)((block[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4)) & 3) - 1);
+    }
+}
 
 enum bnt_status ternary_bad_code(const struct ternary_source *src, uint64_t row, uint64_t col,
                                  struct bnt_err *err)
@@ -119,35 +148,72 @@ static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row
     return decode_i2s_blocks(src, row0 * src->cols, row1 * src->cols, dst, err);
 }
 
-/* Scale of a TQ block; 0 for one whose weights are all zero, whatever scale stands there. */
-static float tq_block_scale(enum tensor_type type, const uint8_t *block, float values[TQ_BLOCK])
+/* Types whose weights come in units with a scale each: blocks of TQ1_0 and TQ2_0, rows of IQ2_BN.
+ */
+static bool has_units(enum tensor_type type)
 {
-    uint16_t half;
-    memcpy(&half, block + (type == TENSOR_TQ1_0 ? 52 : 64), sizeof half);
-    float d = f16_to_f32(half);
-    if (d == 0) {
-        return 0;
-    }
-    dequantize_row(type, block, TQ_BLOCK, values);
-    for (unsigned i = 0; i < TQ_BLOCK; i++) {
-        if (values[i] != 0) {
-            return d;
-        }
-    }
-    return 0;
+    return type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0 || type == TENSOR_IQ2_BN;
 }
 
-/* The one scale of all blocks of a TQ tensor that are not empty; 0 when all are. */
-static enum bnt_status tq_scale(const struct ternary_source *src, float *scale, struct bnt_err *err)
+static uint64_t unit_weights(const struct ternary_source *src)
 {
-    const uint32_t block_bytes = tensor_type_info((uint32_t)src->type)->block_bytes;
-    const uint64_t blocks = src->rows * src->cols / TQ_BLOCK;
-    float values[TQ_BLOCK];
+    return src->type == TENSOR_IQ2_BN ? src->cols : TQ_BLOCK;
+}
+
+static uint64_t unit_bytes(const struct ternary_source *src)
+{
+    return tensor_row_bytes(src->type, unit_weights(src));
+}
+
+static float unit_scale(const struct ternary_source *src, uint64_t i)
+{
+    const uint8_t *unit = src->data + i * unit_bytes(src);
+    if (src->type == TENSOR_IQ2_BN) {
+        float d;
+        memcpy(&d, unit, sizeof d);
+        return d;
+    }
+    uint16_t half;
+    memcpy(&half, unit + unit_bytes(src) - sizeof half, sizeof half);
+    return f16_to_f32(half);
+}
+
+/* Codes of unit i in {-1, 0, 1}, or 2 for the one that means no weight. */
+static void unit_codes(const struct ternary_source *src, uint64_t i, int8_t *w)
+{
+    const uint8_t *unit = src->data + i * unit_bytes(src);
+    if (src->type == TENSOR_IQ2_BN) {
+        ternary_codes_iq2_bn(unit + sizeof(float), src->cols, w);
+    } else if (src->type == TENSOR_TQ1_0) {
+        ternary_codes_tq1(unit, w);
+    } else {
+        ternary_codes_tq2(unit, w);
+    }
+}
+
+/* A unit without a weight, whatever scale stands there. */
+static bool is_empty(const int8_t *w, uint64_t n)
+{
+    uint64_t i = 0;
+    while (i < n && w[i] == 0) {
+        i++;
+    }
+    return i == n;
+}
+
+/* The one scale of all units that are not empty; 0 when all are. w: room for a unit. */
+static enum bnt_status one_scale(const struct ternary_source *src, int8_t *w, float *scale,
+                                 struct bnt_err *err)
+{
+    const uint64_t n = unit_weights(src), n_units = src->rows * src->cols / n;
     *scale = 0;
-    for (uint64_t b = 0; b < blocks; b++) {
-        const uint8_t *block = src->data + b * block_bytes;
-        float d = tq_block_scale(src->type, block, values);
+    for (uint64_t i = 0; i < n_units; i++) {
+        float d = unit_scale(src, i);
         if (d == 0 || d == *scale) {
+            continue;
+        }
+        unit_codes(src, i, w);
+        if (is_empty(w, n)) {
             continue;
         }
         enum bnt_status st = check_scale(d, err);
@@ -155,33 +221,31 @@ static enum bnt_status tq_scale(const struct ternary_source *src, float *scale, 
             return st;
         }
         if (*scale != 0) {
-            return bnt_err_set(err, BNT_E_UNSUPPORTED,
-                               "blocks of the tensor have different scales (%g and %g)",
-                               (double)*scale, (double)d);
+            return bnt_err_set(
+                err, BNT_E_UNSUPPORTED, "%s of the tensor have different scales (%g and %g)",
+                src->type == TENSOR_IQ2_BN ? "rows" : "blocks", (double)*scale, (double)d);
         }
         *scale = d;
     }
     return BNT_OK;
 }
 
-static enum bnt_status decode_tq(const struct ternary_source *src, uint64_t row0, uint64_t row1,
-                                 int8_t *dst, float *scale, struct bnt_err *err)
+static enum bnt_status decode_units(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                                    int8_t *dst, float *scale, struct bnt_err *err)
 {
-    const uint32_t block_bytes = tensor_type_info((uint32_t)src->type)->block_bytes;
-    const uint64_t row_blocks = src->cols / TQ_BLOCK;
-    float values[TQ_BLOCK];
-    enum bnt_status st = tq_scale(src, scale, err);
-    for (uint64_t b = row0 * row_blocks; st == BNT_OK && b < row1 * row_blocks; b++) {
-        const uint8_t *block = src->data + b * block_bytes;
-        float d = tq_block_scale(src->type, block, values);
-        for (unsigned i = 0; i < TQ_BLOCK; i++) {
-            /* Values are d times -1, 0, 1 exactly, or 2 for the one code that no quantiser writes.
-             */
-            float v = d == 0 ? 0 : values[i] / d;
-            if (v > 1) {
-                return ternary_bad_code(src, b / row_blocks, b % row_blocks * TQ_BLOCK + i, err);
-            }
-            *dst++ = (int8_t)v;
+    const uint64_t n = unit_weights(src), row_units = src->cols / n;
+    int8_t *w = malloc((size_t)n);
+    enum bnt_status st =
+        w ? one_scale(src, w, scale, err) : bnt_err_nomem(err, "a row of weights", n);
+    free(w);
+    for (uint64_t i = row0 * row_units; st == BNT_OK && i < row1 * row_units; i++, dst += n) {
+        unit_codes(src, i, dst);
+        if (unit_scale(src, i) == 0) { /* makes zeros of whatever stands there */
+            memset(dst, 0, n);
+        }
+        uint64_t bad = find_bad(dst, n);
+        if (bad < n) {
+            st = ternary_bad_code(src, i / row_units, i % row_units * n + bad, err);
         }
     }
     return st;
@@ -217,8 +281,8 @@ enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, 
     if (st != BNT_OK) {
         return st;
     }
-    if (src->type == TENSOR_TQ1_0 || src->type == TENSOR_TQ2_0) {
-        return decode_tq(src, row0, row1, dst, scale, err);
+    if (has_units(src->type)) {
+        return decode_units(src, row0, row1, dst, scale, err);
     }
     float s;
     memcpy(&s, src->data + src->size - TAIL_BYTES, sizeof s);
@@ -316,6 +380,20 @@ static void encode_tq2_block(const int8_t *w, uint8_t *dst)
     }
 }
 
+/* As dequantize_row reads it: a row is its scale and its codes. */
+static void encode_iq2_bn(const struct ternary_source *shape, const int8_t *w, float scale,
+                          uint8_t *dst)
+{
+    const uint64_t row_bytes = tensor_row_bytes(TENSOR_IQ2_BN, shape->cols);
+    memset(dst, 0, shape->size);
+    for (uint64_t r = 0; r < shape->rows; r++, w += shape->cols, dst += row_bytes) {
+        memcpy(dst, &scale, sizeof scale);
+        for (uint64_t i = 0; i < shape->cols; i++) {
+            dst[sizeof scale + i / 64 * 16 + i % 16] |= (uint8_t)((w[i] + 1) << (2 * (i / 16 % 4)));
+        }
+    }
+}
+
 static void encode_tq(const struct ternary_source *shape, const int8_t *w, float scale,
                       uint8_t *dst)
 {
@@ -340,6 +418,10 @@ enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t 
     }
     if (shape->type == TENSOR_TQ1_0 || shape->type == TENSOR_TQ2_0) {
         encode_tq(shape, w, scale, dst);
+        return BNT_OK;
+    }
+    if (shape->type == TENSOR_IQ2_BN) {
+        encode_iq2_bn(shape, w, scale, dst);
         return BNT_OK;
     }
     memset(dst, 0, shape->size);

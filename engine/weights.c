@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/fault.h"
 #include "engine/model.h"
+#include "engine/tl_tiles.h"
 
 /* Rows decoded at a time when a packing is converted: bounds the scratch. Tiled packings span many
  * rows. */
@@ -43,37 +44,41 @@ static struct ternary_source source_of(const struct bnt_model *m, const struct w
                                  .cols = w->cols,
                                  .layout = m->i2s_layout};
     if (src.type == TENSOR_TL1 || src.type == TENSOR_TL2) {
-        tl_tiles_known(src.type, w->rows, w->cols, &src.tiles);
+        tl_tiles_of_file(m->gguf, src.type, w->rows, w->cols, &src.tiles);
     }
     return src;
 }
 
-/* True when all blocks of a TQ1_0 or TQ2_0 tensor that are not empty have one scale. In both types
- * it is the last two bytes of a block. */
-static bool blocks_agree(const uint8_t *bytes, uint64_t n_blocks, uint32_t block_bytes)
+/* True when all units of a TQ1_0, TQ2_0 or IQ2_BN tensor that are not empty have one scale: a row
+ * of IQ2_BN begins with it, a block of the others ends with it. */
+static bool units_agree(const uint8_t *bytes, uint64_t n_units, uint64_t unit_bytes, bool rows)
 {
-    uint16_t first = 0;
-    for (uint64_t i = 0; i < n_blocks; i++) {
-        uint16_t scale;
-        memcpy(&scale, bytes + (i + 1) * block_bytes - sizeof scale, sizeof scale);
-        if ((scale & 0x7fff) != 0 && first != 0 && scale != first) {
+    const size_t width = rows ? sizeof(float) : sizeof(uint16_t);
+    const uint32_t sign = rows ? 0x80000000u : 0x8000;
+    uint32_t first = 0;
+    for (uint64_t i = 0; i < n_units; i++) {
+        uint32_t scale = 0; /* its bits; the low ones on every host that runs this */
+        memcpy(&scale, bytes + (rows ? i * unit_bytes : (i + 1) * unit_bytes - width), width);
+        if ((scale & ~sign) != 0 && first != 0 && scale != first) {
             return false;
         }
-        if ((scale & 0x7fff) != 0) {
+        if ((scale & ~sign) != 0) {
             first = scale;
         }
     }
     return true;
 }
 
-/* A tensor with a scale per block is a BitLinear only when all blocks agree; else its values are
+/* A tensor with a scale per block or row is a BitLinear only when all agree; else its values are
  * plain numbers. */
 static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf_tensor *t,
                                     bool *yes, struct bnt_err *err)
 {
-    uint32_t block_bytes = tensor_type_info(t->type)->block_bytes;
+    bool rows = t->type == TENSOR_IQ2_BN;
+    uint64_t unit_bytes = rows ? tensor_row_bytes(t->type, t->ne[0])
+                               : tensor_type_info((uint32_t)t->type)->block_bytes;
     *yes = true;
-    if (block_bytes == 0) {
+    if (unit_bytes == 0) {
         return BNT_OK;
     }
     const uint8_t *bytes = gguf_tensor_view(m->gguf, t);
@@ -85,7 +90,7 @@ static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf
                   : bnt_err_nomem(err, "a tensor", t->size);
     }
     if (st == BNT_OK) {
-        *yes = blocks_agree(bytes, t->size / block_bytes, block_bytes);
+        *yes = units_agree(bytes, t->size / unit_bytes, unit_bytes, rows);
     }
     free(copy);
     return st;
@@ -97,7 +102,7 @@ static enum bnt_status check_tiles(const struct bnt_model *m, const struct weigh
     struct tl_tiles tiles;
     enum tensor_type type = w->tensor->type;
     if ((type != TENSOR_TL1 && type != TENSOR_TL2) ||
-        tl_tiles_known(type, w->rows, w->cols, &tiles)) {
+        tl_tiles_of_file(m->gguf, type, w->rows, w->cols, &tiles)) {
         return BNT_OK;
     }
     bnt_err_set(err, BNT_E_UNSUPPORTED,

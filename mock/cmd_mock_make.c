@@ -39,7 +39,8 @@ static const struct bnt_opt options[] = {
      .arg = "TYPE",
      .help = "of linear weights (default i2_s)",
      .offset = offsetof(struct make_opts, type),
-     .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q4_k|q5_k|q6_k"},
+     .choices =
+         "i2_s|tl1|tl2|tq1_0|tq2_0|iq2_bn|f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q4_k|q5_k|q6_k"},
     {.kind = BNT_OPT_STR,
      .long_name = "embd-type",
      .arg = "TYPE",

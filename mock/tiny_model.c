@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/file.h"
 #include "engine/arch.h"
@@ -32,34 +31,14 @@ struct making {
     const struct file_fault *fault; /* NULL: a sound file */
 };
 
-/* general.file_type of a file whose linear weights are of this type. */
-static uint32_t file_type_of(enum tensor_type type)
-{
-    static const struct {
-        enum tensor_type type;
-        uint32_t id;
-    } ids[] = {{TENSOR_F32, 0},    {TENSOR_F16, 1},   {TENSOR_Q4_0, 2},  {TENSOR_Q4_1, 3},
-               {TENSOR_Q8_0, 7},   {TENSOR_Q5_0, 8},  {TENSOR_Q5_1, 9},  {TENSOR_Q4_K, 14},
-               {TENSOR_Q5_K, 16},  {TENSOR_Q6_K, 18}, {TENSOR_BF16, 32}, {TENSOR_TQ1_0, 36},
-               {TENSOR_TQ2_0, 37}, {TENSOR_TL1, 38},  {TENSOR_TL2, 39},  {TENSOR_I2_S, 40}};
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        if (ids[i].type == type) {
-            return ids[i].id;
-        }
-    }
-    return 0;
-}
-
 /* ---- the recipe ---- */
 
 static enum bnt_status find_type(const char *name, enum tensor_type *out, struct bnt_err *err)
 {
-    for (uint32_t id = 0; id <= TENSOR_TL2; id++) {
-        const struct tensor_type_info *info = tensor_type_info(id);
-        if (info && strcasecmp(info->name, name) == 0) {
-            *out = info->type;
-            return BNT_OK;
-        }
+    const struct tensor_type_info *info = tensor_type_find(name);
+    if (info) {
+        *out = info->type;
+        return BNT_OK;
     }
     bnt_err_hint(err, "bnt mock make --help lists the types that are written");
     return bnt_err_set(err, BNT_E_UNSUPPORTED, "no tensors of type %s can be written", name);
@@ -188,7 +167,7 @@ static enum bnt_status put_general(struct making *m, struct bnt_err *err)
         st = gplan_put_str(&m->plan, "general.name", name, err);
     }
     if (st == BNT_OK) {
-        st = gplan_put_u32(&m->plan, "general.file_type", file_type_of(m->type), err);
+        st = gplan_put_u32(&m->plan, "general.file_type", tensor_file_type(m->type), err);
     }
     return st == BNT_OK ? gplan_put_u32(&m->plan, "general.quantization_version", 2, err) : st;
 }

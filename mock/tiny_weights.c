@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/quantize.h"
 #include "mock/draw.h"
 #include "engine/shape.h"
 
@@ -37,20 +38,6 @@ static void store_half(uint8_t *at, float v)
 {
     uint16_t half = f32_to_f16(v);
     memcpy(at, &half, sizeof half);
-}
-
-/* A value that type can hold exactly, where it takes one element to a block. */
-static size_t store_value(enum tensor_type type, float v, uint8_t *at)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    if (type == TENSOR_F32) {
-        memcpy(at, &bits, sizeof bits);
-        return sizeof bits;
-    }
-    uint16_t half = type == TENSOR_BF16 ? (uint16_t)(bits >> 16) : f32_to_f16(v);
-    memcpy(at, &half, sizeof half);
-    return sizeof half;
 }
 
 static float draw_code(struct draw *d)
@@ -157,14 +144,15 @@ static float vector_value(struct fill *f, uint64_t i)
     }
 }
 
-/* A row of a type with one element to a block. */
+/* A row of a type with one element to a block, which can hold each value exactly. */
 static void draw_plain_row(struct fill *f, uint8_t *row)
 {
+    const enum tensor_type type = (enum tensor_type)f->t->type;
     bool vector = f->role != SHAPE_LINEAR && f->role != SHAPE_EMBEDDING;
     float unit = unit_of(f);
     for (uint64_t i = 0; i < f->cols; i++) {
         float v = vector ? vector_value(f, i) : draw_code(&f->draw) * unit;
-        row += store_value((enum tensor_type)f->t->type, v, row);
+        quantize_row(type, &v, 1, row + i * tensor_row_bytes(type, 1));
     }
 }
 

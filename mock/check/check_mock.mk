@@ -4,7 +4,7 @@
 SRC_check_mock := mock/check/check_mock_main.c \
     $(addprefix mock/,draw.c shape.c tiny_vocab.c tiny_weights.c tiny_model.c file_fault.c) \
     $(addprefix engine/,gguf.c gguf_plan.c gguf_read.c gguf_value.c gguf_fault.c arch.c tensor_type.c ternary.c ternary_tl.c \
-                        dequant.c vocab.c) \
+                        dequant.c quantize.c vocab.c) \
     $(addprefix base/,buf.c status.c file.c opt.c msg.c clock.c fault.c)
 
 $(NEON)/check-mock: $(patsubst %.c,$(NEON)/%.o,$(SRC_check_mock))

@@ -79,6 +79,7 @@ static void packed_types_read_back_what_was_written(void **state)
         {.type = TENSOR_I2_S, .rows = 12, .cols = 160, .layout = I2S_ROWS4},
         {.type = TENSOR_TQ1_0, .rows = 5, .cols = 512},
         {.type = TENSOR_TQ2_0, .rows = 5, .cols = 512},
+        {.type = TENSOR_IQ2_BN, .rows = 5, .cols = 192},
         {.type = TENSOR_TL1, .rows = 256, .cols = 256, .tiles = {128, 64, 64}},
         {.type = TENSOR_TL1, .rows = 320, .cols = 128, .tiles = {160, 64, 32}},
         {.type = TENSOR_TL2, .rows = 256, .cols = 320, .tiles = {128, 96, 32}},
@@ -140,11 +141,11 @@ static void every_type_loads_and_speaks(void **state)
 {
     (void)state;
     static const struct bnt_mock_recipe recipes[] = {
-        {.type = "i2_s"},       {.type = "tq1_0"}, {.type = "tq2_0"},     {.type = "f32"},
-        {.type = "f16"},        {.type = "bf16"},  {.type = "q4_0"},      {.type = "q4_1"},
-        {.type = "q5_0"},       {.type = "q5_1"},  {.type = "q8_0"},      {.type = "q4_k"},
-        {.type = "q5_k"},       {.type = "q6_k"},  {.embd_type = "q6_k"}, {.embd_type = "q8_0"},
-        {.embd_type = "tq2_0"},
+        {.type = "i2_s"},      {.type = "tq1_0"},      {.type = "tq2_0"}, {.type = "iq2_bn"},
+        {.type = "f32"},       {.type = "f16"},        {.type = "bf16"},  {.type = "q4_0"},
+        {.type = "q4_1"},      {.type = "q5_0"},       {.type = "q5_1"},  {.type = "q8_0"},
+        {.type = "q4_k"},      {.type = "q5_k"},       {.type = "q6_k"},  {.embd_type = "q6_k"},
+        {.embd_type = "q8_0"}, {.embd_type = "tq2_0"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         struct bnt_mock_recipe r = recipes[i];
@@ -318,7 +319,7 @@ static void impossible_recipes_are_refused_and_leave_no_file(void **state)
         {{.tokenizer = "wordpiece"}, BNT_E_USAGE, "wordpiece"},
         {{.type = "tq2_0", .n_embd = 128}, BNT_E_USAGE, "blocks of 256"},
         {{.type = "tl2"}, BNT_E_UNSUPPORTED, "no tile sizes of TL2"},
-        {{.type = "iq2_bn"}, BNT_E_UNSUPPORTED, "iq2_bn"},
+        {{.type = "iq1_bn"}, BNT_E_UNSUPPORTED, "iq1_bn"},
         {{.arch = "gemma"}, BNT_E_UNSUPPORTED, "gemma"},
         {{.layout = "8/8"}, BNT_E_USAGE, "8/8"},
         {{.n_layer = 5000}, BNT_E_USAGE, "layers"},

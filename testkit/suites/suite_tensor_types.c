@@ -661,10 +661,10 @@ static void types_are_known_by_name(void **state)
         uint32_t id;
         const char *name;
         bool read;
-    } rows[] = {{0, "F32", true},       {36, "I2_S", true},     {38, "TL1", true},
-                {39, "TL2", true},      {10, "Q2_K", false},    {16, "IQ2_XXS", false},
-                {20, "IQ4_NL", false},  {37, "I8_S", false},    {40, "NVFP4", false},
-                {134, "IQ1_BN", false}, {135, "IQ2_BN", false}, {335, "IQ2_BN_R4", false}};
+    } rows[] = {{0, "F32", true},       {36, "I2_S", true},    {38, "TL1", true},
+                {39, "TL2", true},      {10, "Q2_K", false},   {16, "IQ2_XXS", false},
+                {20, "IQ4_NL", false},  {37, "I8_S", false},   {40, "NVFP4", false},
+                {134, "IQ1_BN", false}, {135, "IQ2_BN", true}, {335, "IQ2_BN_R4", false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         assert_string_equal(tensor_type_name(rows[i].id), rows[i].name);
         assert_int_equal(tensor_type_info(rows[i].id) != NULL, rows[i].read);

@@ -1,0 +1,341 @@
+/* Guards the writers of packed types and `bnt quantize`: a code or a scale that changes on its way
+ * between ternary types, rounding that is not the paper's or ggml's, a model that is ternarised
+ * without having been trained for it, a file that is not of the type under which it goes. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/file_audit.h"
+#include "engine/quantize_file.h"
+#include "engine/tl_tiles.h"
+#include "testkit/suite.h"
+#include "testkit/suites/engine_support.h"
+#include "testkit/suites/mock_support.h"
+
+/* ---- rows ---- */
+
+/* The published rule, spelled out for these weights: their mean size is 1, a half goes to the even
+ * side. */
+static void absmean_is_that_of_the_paper(void **state)
+{
+    (void)state;
+    static const float x[8] = {0.5f, -0.5f, 1.5f, -1.5f, 0.51f, -0.49f, 3.0f, 0.0f};
+    static const int8_t want[8] = {0, 0, 1, -1, 1, 0, 1, 0};
+    int8_t got[8];
+    struct absmean whole = {0}, pieces = {0};
+    absmean_add(&whole, x, 8);
+    absmean_add(&pieces, x, 3);
+    absmean_add(&pieces, x + 3, 5);
+    assert_true(absmean_scale(&whole) == 1.0f && absmean_scale(&pieces) == 1.0f);
+    assert_false(absmean_is_ternary(&whole));
+    absmean_codes(1.0f, x, 8, got);
+    assert_memory_equal(got, want, sizeof want);
+}
+
+static void absmean_keeps_what_is_ternary(void **state)
+{
+    (void)state;
+    static const float x[4] = {0.3f, 0, -0.3f, 0}, tiny[2] = {1e-9f, 2e-9f};
+    static const int8_t want[4] = {1, 0, -1, 0};
+    int8_t got[4];
+    struct absmean a = {0}, small = {0}, zero = {0}, broken = {0};
+    absmean_add(&a, x, 4);
+    assert_true(absmean_is_ternary(&a) && absmean_scale(&a) == 0.3f);
+    absmean_codes(0.3f, x, 4, got);
+    assert_memory_equal(got, want, sizeof want);
+    absmean_add(&small, tiny, 2); /* the mean is clamped from below */
+    assert_true(absmean_scale(&small) == 1e-5f);
+    absmean_add(&zero, x + 1, 1);
+    absmean_codes(absmean_scale(&zero), x + 1, 1, got);
+    assert_true(absmean_scale(&zero) == 0 && got[0] == 0);
+    absmean_add(&broken, &(float){NAN}, 1);
+    assert_false(absmean_is_finite(&broken));
+}
+
+enum { ROW = 512 };
+
+static void fill_row(float *x, uint64_t seed)
+{
+    for (int i = 0; i < ROW; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        x[i] = (float)((int64_t)(seed >> 40) - (1 << 23)) * 0x1p-23f * (i % 64 < 32 ? 1 : 0.25f);
+    }
+}
+
+/* No weight is further off than half a step of its block, whose scale is a half; with 6 bits the
+ * least squares may move a scale, so that the largest weights of a block are a whole step off. */
+static void rows_are_off_by_half_a_step_at_most(void **state)
+{
+    (void)state;
+    static const struct {
+        enum tensor_type type;
+        unsigned block;
+        double steps, most; /* of the largest weight of a block; of a step */
+    } cases[] = {{TENSOR_F32, 1, 1e9, 0},    {TENSOR_F16, 1, 1024, 0.5},
+                 {TENSOR_BF16, 1, 128, 0.5}, {TENSOR_Q8_0, 32, 127, 0.57},
+                 {TENSOR_Q4_0, 32, 8, 1.01}, {TENSOR_Q6_K, 16, 32, 1.2}};
+    float x[ROW], y[ROW];
+    uint8_t bytes[ROW * 4];
+    fill_row(x, 7);
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        double sum = 0, squares = 0;
+        quantize_row(cases[k].type, x, ROW, bytes);
+        dequantize_row(cases[k].type, bytes, ROW, y);
+        for (unsigned i = 0; i < ROW; i++) {
+            double largest = 0;
+            for (unsigned j = i / cases[k].block * cases[k].block;
+                 j < (i / cases[k].block + 1) * cases[k].block; j++) {
+                largest = fabs(x[j]) > largest ? fabs(x[j]) : largest;
+            }
+            double off = fabs((double)x[i] - (double)y[i]), step = largest / cases[k].steps;
+            if (off > cases[k].most * step) {
+                fail_msg("type %d, weight %u: %g became %g", cases[k].type, i, (double)x[i],
+                         (double)y[i]);
+            }
+            sum += off;
+            squares += off * off;
+        }
+        assert_true(cases[k].type == TENSOR_F32 || sum > 0);
+        /* Cutting off instead of rounding doubles this. */
+        assert_true(cases[k].type != TENSOR_Q8_0 || sqrt(squares / ROW) < 0.32 / 127);
+    }
+}
+
+/* Blocks worked out by hand from the rules of the reference quantisers. */
+static void blocks_have_the_bytes_of_the_reference(void **state)
+{
+    (void)state;
+    float x[256] = {0};
+    uint8_t b[210];
+    x[0] = 127, x[1] = -63.5f, x[2] = 0.5f, x[31] = -127;
+    quantize_row(TENSOR_Q8_0, x, 32, b);
+    static const uint8_t q8[6] = {0x00,         0x3c, 127,
+                                  (uint8_t)-64, 1,    0}; /* d = 1, half away from 0 */
+    assert_memory_equal(b, q8, sizeof q8);
+    assert_int_equal(b[33], (uint8_t)-127);
+    memset(x, 0, sizeof x);
+    x[0] = -8, x[1] = 7, x[2] = 8, x[16] = 0.5f, x[17] = -0.5f;
+    quantize_row(TENSOR_Q4_0, x, 32, b); /* d = 1 by the first of the largest; 8 is cut to 7 */
+    static const uint8_t q4[6] = {0x00, 0x3c, 0x90, 0x8f, 0x8f, 0x88};
+    assert_memory_equal(b, q4, sizeof q4);
+    memset(x, 0, sizeof x);
+    for (int i = 0; i < 16; i++) {
+        x[i] = (float)(i - 8) * 4; /* -32 to 28: exact with a scale of 1 */
+    }
+    quantize_row(TENSOR_Q6_K, x, 256, b);
+    float y[256];
+    dequantize_row(TENSOR_Q6_K, b, 256, y);
+    for (int i = 0; i < 256; i++) {
+        assert_true(x[i] == y[i]); /* zeros may have either sign */
+    }
+    assert_int_equal(b[192], (uint8_t)-128);
+    memset(x, 0, sizeof x);
+    quantize_row(TENSOR_Q6_K, x, 256, b);
+    for (int i = 0; i < 210; i++) {
+        assert_int_equal(b[i], 0);
+    }
+}
+
+/* ---- files ---- */
+
+static const char *const tl_tiles[] = {"256x256=64,64,32", "128x256=64,64,32", "256x768=64,96,32",
+                                       "768x256=64,64,32"};
+static const char *const tl2_tiles[] = {"256x256=64,96,32", "128x256=64,96,32", "256x768=64,96,32",
+                                        "768x256=64,96,32"};
+
+static enum bnt_status quantize(const char *from, const char *to, const char *type, bool force,
+                                struct bnt_err *err)
+{
+    struct mwrite_report report;
+    const struct tensor_type_info *info = tensor_type_find(type);
+    struct bnt_quantize_options o = {.type = info->type,
+                                     .force = force,
+                                     .i2s_layout = "128/32",
+                                     .n_tiles = 4,
+                                     .tiles = info->type == TENSOR_TL1 ? tl_tiles : tl2_tiles};
+    return bnt_quantize(from, to, &o, &report, err);
+}
+
+/* Codes and scale of a linear weight, ".scale" and all; freed by the caller. */
+static int8_t *codes_of(const struct gguf *g, const struct gguf_tensor *t, float *scale)
+{
+    struct bnt_err err = {0};
+    struct ternary_source s = {
+        .type = t->type, .size = t->size, .rows = t->ne[1], .cols = t->ne[0]};
+    uint8_t *bytes = malloc(t->size);
+    int8_t *w = malloc(s.rows * s.cols);
+    es_ok(gguf_tensor_read(g, t, 0, t->size, bytes, &err), &err);
+    s.data = bytes;
+    tl_tiles_of_file(g, t->type, s.rows, s.cols, &s.tiles);
+    es_ok(ternary_decode(&s, 0, s.rows, w, scale, &err), &err);
+    char name[GGUF_MAX_NAME_BYTES + 8];
+    snprintf(name, sizeof name, "%.*s.scale", (int)(t->name.len - strlen(".weight")), t->name.data);
+    const struct gguf_tensor *beside = gguf_find_tensor(g, name);
+    if (beside) {
+        float factor;
+        es_ok(gguf_tensor_read(g, beside, 0, 4, &factor, &err), &err);
+        *scale *= factor;
+    }
+    free(bytes);
+    return w;
+}
+
+/* Both files have the same codes and scales, and all else byte for byte. */
+static void assert_same_model(const char *path, const char *type)
+{
+    struct bnt_err err = {0};
+    struct gguf *a, *b;
+    uint64_t file_type = 0;
+    es_ok(gguf_open(suite_bundled_model(), GGUF_MODE_MAP, &a, &err), &err);
+    es_ok(gguf_open(path, GGUF_MODE_MAP, &b, &err), &err);
+    assert_true(gguf_get_u64(b, "general.file_type", &file_type));
+    assert_int_equal(file_type, tensor_file_type(tensor_type_find(type)->type));
+    for (uint64_t i = 0; i < a->n_tensors; i++) {
+        char name[GGUF_MAX_NAME_BYTES + 1];
+        const struct gguf_tensor *t = &a->tensors[i];
+        gplan_name(name, t->name);
+        const struct gguf_tensor *u = gguf_find_tensor(b, name);
+        assert_non_null(u);
+        if (tensor_role(t->name) != ROLE_LINEAR) {
+            assert_int_equal(t->size, u->size);
+            assert_memory_equal(gguf_tensor_view(a, t), gguf_tensor_view(b, u), t->size);
+            continue;
+        }
+        assert_string_equal(tensor_type_name(u->type), tensor_type_find(type)->name);
+        float one = 0, other = 0;
+        int8_t *v = codes_of(a, t, &one), *w = codes_of(b, u, &other);
+        assert_memory_equal(v, w, t->ne[0] * t->ne[1]);
+        assert_true(one == other);
+        free(v);
+        free(w);
+    }
+    gguf_close(a);
+    gguf_close(b);
+}
+
+/* A chain through every ternary type and back; at every station nothing is lost. F32 holds the
+ * products exactly, and its weights are seen to be ternary. */
+static void ternary_types_lose_nothing(void **state)
+{
+    (void)state;
+    static const char *const chain[] = {"tq1_0", "iq2_bn", "tl1", "f32", "tq2_0", "tl2", "i2_s"};
+    char from[256];
+    snprintf(from, sizeof from, "%s", suite_bundled_model());
+    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) {
+        struct bnt_err err = {0};
+        char to[256];
+        snprintf(to, sizeof to, "%s", ms_path(chain[i]));
+        es_ok(quantize(from, to, chain[i], false, &err), &err);
+        if (strcmp(chain[i], "f32") != 0) {
+            assert_same_model(to, chain[i]);
+        }
+        snprintf(from, sizeof from, "%s", to);
+    }
+}
+
+static void tiles_that_nobody_says_are_asked_for(void **state)
+{
+    (void)state;
+    struct bnt_err err = {0};
+    struct mwrite_report report;
+    struct bnt_quantize_options o = {.type = TENSOR_TL2, .i2s_layout = "128/32"};
+    assert_int_equal(bnt_quantize(suite_bundled_model(), ms_path("tl2.gguf"), &o, &report, &err),
+                     BNT_E_USAGE);
+    assert_non_null(strstr(err.hint, "--tiles 256x256="));
+}
+
+static void an_untrained_model_is_not_ternarised(void **state)
+{
+    (void)state;
+    struct bnt_err err = {0};
+    const struct bnt_mock_recipe llama = {.arch = "llama", .type = "f16", .n_layer = 1},
+                                 rounded = {.arch = "llama", .type = "q4_0", .n_layer = 1},
+                                 ternary = {.arch = "llama", .type = "tq2_0", .n_layer = 1};
+    char from[256], to[256];
+    snprintf(from, sizeof from, "%s", ms_make("llama.gguf", &llama, NULL));
+    snprintf(to, sizeof to, "%s", ms_path("out.gguf"));
+    assert_int_equal(quantize(from, to, "i2_s", false, &err), BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "not trained for ternary"));
+    assert_int_not_equal(access(to, F_OK), 0);
+    err = (struct bnt_err){0};
+    es_ok(quantize(from, to, "i2_s", true, &err), &err);
+    es_ok(quantize(from, to, "q8_0", false, &err), &err);
+    snprintf(from, sizeof from, "%s", ms_make("rounded.gguf", &rounded, NULL));
+    assert_int_equal(quantize(from, to, "q8_0", false, &err), BNT_E_UNSUPPORTED);
+    err = (struct bnt_err){0};
+    es_ok(quantize(from, to, "q8_0", true, &err), &err);
+    snprintf(from, sizeof from, "%s", ms_make("ternary.gguf", &ternary, NULL));
+    es_ok(quantize(from, to, "i2_s", false, &err), &err);
+    assert_int_equal(quantize(to, to, "tq2_0", false, &err), BNT_E_USAGE);
+    assert_non_null(strstr(err.msg, "is the file that is read"));
+}
+
+/* What the audit is for: a plan that says something else than the file. */
+static void the_audit_sees_what_differs(void **state)
+{
+    (void)state;
+    struct bnt_err err = {0};
+    struct gguf *g;
+    struct gguf_plan p;
+    int32_t top;
+    gplan_init(&p);
+    es_ok(gguf_open(suite_bundled_model(), GGUF_MODE_STREAM, &g, &err), &err);
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        es_ok(gplan_copy_tensor(&p, &g->tensors[i], &err), &err);
+        p.tensors[i].offset = g->tensors[i].offset - g->data_offset;
+    }
+    es_ok(file_audit(suite_bundled_model(), &p, TENSOR_I2_S, &top, &err), &err);
+    assert_int_equal(file_audit(suite_bundled_model(), &p, TENSOR_F16, &top, NULL), BNT_E_FAILED);
+    struct gplan_tensor *t = &p.tensors[5];
+    const struct gplan_tensor sound = *t;
+    t->type++;
+    assert_int_equal(file_audit(suite_bundled_model(), &p, TENSOR_I2_S, &top, NULL), BNT_E_FAILED);
+    *t = sound;
+    t->offset += 32;
+    assert_int_equal(file_audit(suite_bundled_model(), &p, TENSOR_I2_S, &top, NULL), BNT_E_FAILED);
+    *t = sound;
+    p.n_tensors--;
+    assert_int_equal(file_audit(suite_bundled_model(), &p, TENSOR_I2_S, &top, NULL), BNT_E_FAILED);
+    gplan_release(&p);
+    gguf_close(g);
+}
+
+static void the_command_writes_and_tells(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    const char *const good[] = {suite_bnt(), "quantize", suite_bundled_model(),
+                                "q.gguf",    "q8_0",     "--embedding",
+                                "q6_k",      "--json",   NULL};
+    suite_run(good, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, 0);
+    assert_non_null(strstr(o.out, "\"type\":\"Q8_0\""));
+    suite_output_release(&o);
+    const char *const bad[] = {suite_bnt(), "quantize", suite_bundled_model(),
+                               "q.gguf",    "q9",       NULL};
+    suite_run(bad, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    suite_output_release(&o);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "quantize_absmean_is_that_of_the_paper", .body = absmean_is_that_of_the_paper},
+    {.name = "quantize_absmean_keeps_what_is_ternary", .body = absmean_keeps_what_is_ternary},
+    {.name = "quantize_rows_are_off_by_half_a_step_at_most",
+     .body = rows_are_off_by_half_a_step_at_most},
+    {.name = "quantize_blocks_have_the_bytes_of_the_reference",
+     .body = blocks_have_the_bytes_of_the_reference},
+    {.name = "quantize_ternary_types_lose_nothing", .body = ternary_types_lose_nothing},
+    {.name = "quantize_tiles_that_nobody_says_are_asked_for",
+     .body = tiles_that_nobody_says_are_asked_for},
+    {.name = "quantize_an_untrained_model_is_not_ternarised",
+     .body = an_untrained_model_is_not_ternarised},
+    {.name = "quantize_the_audit_sees_what_differs", .body = the_audit_sees_what_differs},
+    {.name = "quantize_the_command_writes_and_tells", .body = the_command_writes_and_tells},
+    {0},
+};
+const struct suite suite_quantize = {
+    "quantize", tests,
+    "dequant_iq2_bn quantize_q8_cut absmean_cut scale_rounded audit_blind ternarise_any"};
