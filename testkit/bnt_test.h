@@ -74,15 +74,19 @@ struct bnt_test_try {
 };
 #define BNT_TEST_TRIES_MAX 3 /* of a test with a declared cause */
 
+#define BNT_TEST_PAST 24 /* earlier runs that a result carries with it */
+
 /* A figure that a body reported with suite_metric. */
 struct bnt_test_metric {
     char name[48], unit[16];
     double value;
+    /* Of earlier runs of this build on this machine and model, oldest first. */
+    size_t n_past;
+    double past[BNT_TEST_PAST];
 };
 #define BNT_TEST_METRICS_MAX 16
 
 /* Results of earlier runs, oldest first. */
-#define BNT_TEST_PAST 24
 struct bnt_test_past {
     size_t n;
     struct {

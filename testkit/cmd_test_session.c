@@ -213,11 +213,14 @@ static enum bnt_status execute(struct session *s, struct bnt_err *err)
 /* What the outcomes mean, once they are all there. */
 static void settle(struct session *s)
 {
-    struct bnt_err trouble = {0};
+    struct bnt_err trouble = {0}, unread = {0};
     if (result_cache_settle(s->run, s->history, &trouble) != BNT_OK) {
         warn_about_history(&trouble);
     }
     quarantine_settle(s->run);
+    if (s->history && history_metrics_past(s->history, s->run, &unread) != BNT_OK) {
+        warn_about_history(&unread);
+    }
     if (s->o->diagnose_s > 0 && s->o->repeat <= 1 && !s->run->interrupted) {
         diagnose_failures(s->run, (uint64_t)(s->o->diagnose_s * 1000), s->app->interrupted);
     }

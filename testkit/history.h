@@ -98,6 +98,10 @@ typedef enum bnt_status history_metric_fn(void *ctx, const char *run_id,
 enum bnt_status history_each_metric(struct history *h, const char *test, history_metric_fn *each,
                                     void *ctx, struct bnt_err *err);
 
+/* Fill `past` of every figure of a run that is not recorded yet. */
+enum bnt_status history_metrics_past(struct history *h, struct bnt_test_run *run,
+                                     struct bnt_err *err);
+
 /* Mean time of every test that ran, for a timing file (shard.h). */
 typedef enum bnt_status history_time_fn(void *ctx, const char *test, double mean_ms,
                                         struct bnt_err *err);

@@ -185,6 +185,56 @@ enum bnt_status history_each_metric(struct history *h, const char *test, history
     return st;
 }
 
+/* The values that the statement gives, newest first, become the past of a figure. */
+static enum bnt_status take_past(struct history *h, sqlite3_stmt *q, struct bnt_test_metric *m,
+                                 struct bnt_err *err)
+{
+    double newest_first[BNT_TEST_PAST];
+    size_t n = 0;
+    bool row = false;
+    enum bnt_status st;
+    for (st = history_step(h, q, &row, err); row && n < BNT_TEST_PAST;
+         st = history_step(h, q, &row, err)) {
+        newest_first[n++] = sqlite3_column_double(q, 0);
+    }
+    sqlite3_reset(q);
+    for (m->n_past = 0; m->n_past < n; m->n_past++) {
+        m->past[m->n_past] = newest_first[n - 1 - m->n_past];
+    }
+    return st;
+}
+
+enum bnt_status history_metrics_past(struct history *h, struct bnt_test_run *run,
+                                     struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    enum bnt_status st =
+        history_prepare(h,
+                        "SELECT m.value FROM metric m JOIN run n ON n.seq = m.run"
+                        " WHERE m.test = ?1 AND m.name = ?2 AND m.unit = ?3 AND n.machine = ?4"
+                        " AND substr(n.model, 1, 16) = substr(?5, 1, 16) AND n.config = ?6"
+                        " ORDER BY n.started_s DESC, n.seq DESC LIMIT ?7",
+                        &q, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 4, run->machine.fingerprint);
+    history_bind(q, 5, run->model.digest);
+    history_bind(q, 6, BNT_CONFIG);
+    sqlite3_bind_int(q, 7, BNT_TEST_PAST);
+    for (size_t i = 0; i < run->n && st == BNT_OK; i++) {
+        struct bnt_test *t = &run->at[i];
+        history_bind(q, 1, t->name);
+        for (size_t k = 0; k < t->n_metrics && st == BNT_OK; k++) {
+            history_bind(q, 2, t->metrics[k].name);
+            history_bind(q, 3, t->metrics[k].unit);
+            st = take_past(h, q, &t->metrics[k], err);
+        }
+    }
+    sqlite3_finalize(q);
+    return st;
+}
+
 enum bnt_status history_each_time(struct history *h, history_time_fn *each, void *ctx,
                                   struct bnt_err *err)
 {

@@ -138,3 +138,50 @@ enum bnt_status perf_judge(const struct perf_rule *rule, const struct perf_pair 
     }
     return st;
 }
+
+/* ---- a figure over many runs ---- */
+
+const char *perf_trend_name(enum perf_trend t)
+{
+    static const char *const names[] = {"too few", "steady", "up", "down"};
+    return names[t];
+}
+
+/* The step from old to latest, as a ratio of medians. */
+static enum bnt_status find_step(const struct bnt_samples *old, const struct bnt_samples *latest,
+                                 struct perf_history *out, struct bnt_err *err)
+{
+    struct bnt_bootstrap how = {
+        .statistic = bnt_statistic_median_ratio, .seed = 1, .confidence = 0.99};
+    struct bnt_interval ratio;
+    enum bnt_status st = bnt_stats_bootstrap(&how, old, latest, &ratio, err);
+    if (st == BNT_OK) {
+        out->change = ratio.estimate - 1;
+        out->trend = ratio.low > 1 && out->change >= PERF_TREND_MARGIN     ? PERF_TREND_UP
+                     : ratio.high < 1 && out->change <= -PERF_TREND_MARGIN ? PERF_TREND_DOWN
+                                                                           : PERF_TREND_STEADY;
+    }
+    return st;
+}
+
+enum bnt_status perf_history_of(const double *values, size_t n, struct perf_history *out,
+                                struct bnt_err *err)
+{
+    struct bnt_bootstrap how = {.statistic = bnt_statistic_median, .seed = 1};
+    struct bnt_interval median;
+    *out = (struct perf_history){.trend = PERF_TREND_FEW};
+    enum bnt_status st =
+        bnt_stats_bootstrap(&how, &(struct bnt_samples){values, n}, NULL, &median, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    out->median = median.estimate;
+    out->low = median.low;
+    out->high = median.high;
+    if (n < PERF_TREND_NEW + PERF_TREND_OLD || BNT_FAULT(step_unseen)) {
+        return BNT_OK;
+    }
+    size_t n_old = n - PERF_TREND_NEW;
+    return find_step(&(struct bnt_samples){values, n_old},
+                     &(struct bnt_samples){values + n_old, PERF_TREND_NEW}, out, err);
+}

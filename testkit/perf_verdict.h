@@ -55,4 +55,24 @@ enum bnt_status perf_verdict_status(enum perf_verdict v);
 enum bnt_status perf_judge(const struct perf_rule *rule, const struct perf_pair *pairs, size_t n,
                            struct perf_judgement *out, struct bnt_err *err);
 
+/* ---- a figure over many runs ---- */
+
+/* Has a figure made a step? The medians of its latest PERF_TREND_NEW values and of those before are
+ * compared: a step is a change of at least PERF_TREND_MARGIN whose interval does not reach 0. Runs
+ * of a history are not measured in turn, so this says where to look; it decides nothing. */
+enum perf_trend { PERF_TREND_FEW, PERF_TREND_STEADY, PERF_TREND_UP, PERF_TREND_DOWN };
+enum { PERF_TREND_NEW = 4, PERF_TREND_OLD = 6 }; /* at least so many of each */
+#define PERF_TREND_MARGIN 0.05
+
+struct perf_history {
+    double median, low, high; /* of all values, with a 95 % interval */
+    enum perf_trend trend;
+    double change; /* of the median, relative; 0 with PERF_TREND_FEW */
+};
+
+const char *perf_trend_name(enum perf_trend t); /* "too few", "steady", "up", "down" */
+/* n > 0 values, oldest first. Errors: INCONCLUSIVE for values that are no numbers; MEMORY. */
+enum bnt_status perf_history_of(const double *values, size_t n, struct perf_history *out,
+                                struct bnt_err *err);
+
 #endif

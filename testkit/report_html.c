@@ -1,7 +1,7 @@
 /* A run as one page that needs nothing besides itself: no script, no image, no font from elsewhere;
- * plots are SVG within it (report_html_plots.c). It is HTML and, but for its first line,
- * well-formed XML at once, so that a program can check it. Texts of tests pass report_markup and
- * are cut. */
+ * plots are SVG within it (report_html_plots.c, report_html_figures.c). It is HTML and, but for its
+ * first line, well-formed XML at once, so that a program can check it. Texts of tests pass
+ * report_markup and are cut. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,6 +41,8 @@ static const char style[] =
     "svg{max-width:100%;height:auto;display:block}svg text{fill:var(--quiet);font-size:12px}"
     ".plot{min-width:44rem}td svg{display:inline-block;vertical-align:middle}"
     ".back{fill:var(--card);stroke:var(--line)}.tick{stroke:var(--line)}"
+    ".band{fill:var(--cached);opacity:.3}.now{fill:var(--text)}.then{fill:var(--quiet)}"
+    ".step{color:var(--warn);font-weight:600}"
     ".spark{fill:none;stroke:var(--quiet);stroke-width:1}"
     ".f-passed{fill:var(--passed)}.f-failed,.f-disagreed,.f-survived{fill:var(--failed)}"
     ".f-skipped{fill:var(--skipped)}.f-unrun{fill:var(--unrun)}.f-cached{fill:var(--cached)}"
@@ -253,6 +255,7 @@ enum bnt_status bnt_test_report_html(const struct bnt_test_run *run, int exit_co
     write_facts(&w, run);
     write_failures(&w, run);
     html_plot_workers(&w, run);
+    html_plot_figures(&w, run);
     write_skips(&w, run);
     write_suites(&w, run);
     if (kills && kills->n > 0) {

@@ -15,6 +15,8 @@ void html_plot_budget(struct report_writer *w, const struct bnt_test_run *run);
 void html_plot_workers(struct report_writer *w, const struct bnt_test_run *run);
 /* Times of the latest runs of a test and of this one; nothing without any. */
 void html_plot_past(struct report_writer *w, const struct bnt_test *t);
+/* Figures that tests reported, with their history; nothing without any. */
+void html_plot_figures(struct report_writer *w, const struct bnt_test_run *run);
 void html_plot_kills(struct report_writer *w, const struct kills *kills);
 
 #endif

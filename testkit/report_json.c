@@ -73,14 +73,25 @@ static json_t *json_past(const struct bnt_test_past *past)
     return all;
 }
 
+static json_t *json_metric(const struct bnt_test_metric *m)
+{
+    json_t *o = json_pack("{s:o, s:f, s:o}", "name", report_json_text(m->name), "value", m->value,
+                          "unit", report_json_text(m->unit));
+    json_t *past = m->n_past > 0 ? json_array() : NULL;
+    for (size_t i = 0; i < m->n_past; i++) {
+        json_array_append_new(past, json_real(m->past[i]));
+    }
+    if (past) {
+        json_object_set_new(o, "past", past);
+    }
+    return o;
+}
+
 static json_t *json_metrics(const struct bnt_test *t)
 {
     json_t *all = json_array();
     for (size_t i = 0; i < t->n_metrics; i++) {
-        json_array_append_new(all, json_pack("{s:o, s:f, s:o}", "name",
-                                             report_json_text(t->metrics[i].name), "value",
-                                             t->metrics[i].value, "unit",
-                                             report_json_text(t->metrics[i].unit)));
+        json_array_append_new(all, json_metric(&t->metrics[i]));
     }
     return all;
 }

@@ -186,16 +186,24 @@ static void read_past(struct reader *r, const json_t *past, struct bnt_test_past
     }
 }
 
+static void read_metric(struct reader *r, const json_t *o, struct bnt_test_metric *m)
+{
+    const json_t *past = json_object_get(o, "past");
+    size_t n = json_array_size(past);
+    copy_text(r, o, "name", m->name, sizeof m->name);
+    copy_text(r, o, "unit", m->unit, sizeof m->unit);
+    m->value = json_number_value(json_object_get(o, "value"));
+    for (size_t i = n > BNT_TEST_PAST ? n - BNT_TEST_PAST : 0; i < n; i++) {
+        m->past[m->n_past++] = json_number_value(json_array_get(past, i));
+    }
+}
+
 static void read_metrics(struct reader *r, const json_t *metrics, struct bnt_test *t)
 {
     size_t n = json_array_size(metrics);
     t->metrics = take_array(r, metrics, "metrics", sizeof *t->metrics);
     for (size_t i = 0; t->metrics && i < n && i < BNT_TEST_METRICS_MAX; i++) {
-        const json_t *o = json_array_get(metrics, i);
-        struct bnt_test_metric *m = &t->metrics[t->n_metrics++];
-        copy_text(r, o, "name", m->name, sizeof m->name);
-        copy_text(r, o, "unit", m->unit, sizeof m->unit);
-        m->value = json_number_value(json_object_get(o, "value"));
+        read_metric(r, json_array_get(metrics, i), &t->metrics[t->n_metrics++]);
     }
 }
 

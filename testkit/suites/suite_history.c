@@ -87,8 +87,8 @@ static size_t rows_of(struct history *h, const char *test, struct history_row *r
 
 /* ---- what is kept ---- */
 
-static enum bnt_status check_metric(void *ctx, const char *run_id,
-                                    const struct bnt_test_metric *m, struct bnt_err *err)
+static enum bnt_status check_metric(void *ctx, const char *run_id, const struct bnt_test_metric *m,
+                                    struct bnt_err *err)
 {
     (void)err;
     ++*(size_t *)ctx;
@@ -110,7 +110,7 @@ static void decision_comes_back_as_it_was(void **state)
     m.tests[1].reason = (char[]){"budget"};
     m.tests[1].plan.kind = BNT_PLAN_VALUE;
     m.tests[1].plan.value = 0.25;
-    struct bnt_test_metric metric = {"tokens_per_s", "1/s", 12.5};
+    struct bnt_test_metric metric = {.name = "tokens_per_s", .unit = "1/s", .value = 12.5};
     m.tests[0].metrics = &metric;
     m.tests[0].n_metrics = 1;
     assert_int_equal(history_record(h, &m.run, 27, NULL), BNT_OK);
@@ -132,6 +132,37 @@ static void decision_comes_back_as_it_was(void **state)
     char near[96];
     assert_int_equal(history_near(h, "aplha", near, sizeof near, NULL), BNT_OK);
     assert_string_equal(near, "alpha");
+    history_close(h);
+}
+
+/* A figure is compared with itself alone: the same machine, model, name and unit. */
+static void figures_have_the_past_of_their_machine(void **state)
+{
+    (void)state;
+    struct history *h = open_history("h.db");
+    struct bnt_test_metric metric = {.name = "speed", .unit = "1/s"};
+    struct made m;
+    for (unsigned i = 1; i <= BNT_TEST_PAST + 8; i++) {
+        make_run(&m, i);
+        m.tests[1].metrics = &metric;
+        m.tests[1].n_metrics = 1;
+        metric.value = i;
+        snprintf(m.run.machine.fingerprint, sizeof m.run.machine.fingerprint, "%s",
+                 i == 20 ? "another" : "machine");
+        snprintf(m.run.model.digest, sizeof m.run.model.digest, "%s", i == 21 ? "other" : "model");
+        snprintf(metric.unit, sizeof metric.unit, "%s", i == 22 ? "1/h" : "1/s");
+        assert_int_equal(history_record(h, &m.run, 0, NULL), BNT_OK);
+    }
+    metric.value = 77;
+    assert_int_equal(history_metrics_past(h, &m.run, NULL), BNT_OK);
+    assert_int_equal(metric.n_past, BNT_TEST_PAST);
+    double last = 0;
+    for (size_t i = 0; i < metric.n_past; i++) {
+        double v = metric.past[i];
+        assert_true(v > last && v != 20 && v != 21 && v != 22);
+        last = v;
+    }
+    assert_true(last == BNT_TEST_PAST + 8 && metric.past[0] == 6);
     history_close(h);
 }
 
@@ -349,6 +380,8 @@ static void plan_follows_changes_of_inputs_program_and_model(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "history_decision_comes_back_as_it_was", .body = decision_comes_back_as_it_was},
+    {.name = "history_figures_have_the_past_of_their_machine",
+     .body = figures_have_the_past_of_their_machine},
     {.name = "history_run_is_recorded_once", .body = run_is_recorded_once},
     {.name = "history_notes_tests_of_other_shards", .body = tests_of_other_shards_are_noted},
     {.name = "history_is_bounded", .body = history_is_bounded},

@@ -85,6 +85,36 @@ static void what_is_no_comparison_is_refused(void **state)
     assert_int_equal(perf_judge(&rule, pairs, 40, &j, NULL), BNT_E_USAGE);
 }
 
+/* ---- A figure over many runs. */
+
+static void a_step_in_a_history_is_seen(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t n;
+        double latest; /* factor of the last PERF_TREND_NEW values */
+        enum perf_trend trend;
+    } cases[] = {
+        {3, 2, PERF_TREND_FEW},   {9, 2, PERF_TREND_FEW},     {20, 1, PERF_TREND_STEADY},
+        {20, 1.2, PERF_TREND_UP}, {20, 0.8, PERF_TREND_DOWN}, {20, 1.03, PERF_TREND_STEADY},
+        {10, 1.5, PERF_TREND_UP},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double values[24];
+        struct perf_history h;
+        for (size_t k = 0; k < cases[i].n; k++) {
+            bool latest = k + PERF_TREND_NEW >= cases[i].n;
+            values[k] = 100 * (1 + 0.01 * (double)(k * 7 % 5)) * (latest ? cases[i].latest : 1);
+        }
+        assert_int_equal(perf_history_of(values, cases[i].n, &h, NULL), BNT_OK);
+        if (h.trend != cases[i].trend) {
+            fail_msg("case %zu: %s (%+.3f), not %s", i, perf_trend_name(h.trend), h.change,
+                     perf_trend_name(cases[i].trend));
+        }
+        assert_true(h.low <= h.median && h.median <= h.high);
+    }
+}
+
 /* ---- How often a verdict is wrong. */
 
 enum { RECORDED_MAX = 1000, FIGURES = 2 };
@@ -178,6 +208,7 @@ static const struct suite_test tests[] = {
     {.name = "verdicts_follow_interval_and_margin", .body = verdicts_follow_interval_and_margin},
     {.name = "one_slower_figure_decides", .body = one_slower_figure_decides},
     {.name = "what_is_no_comparison_is_refused", .body = what_is_no_comparison_is_refused},
+    {.name = "a_step_in_a_history_is_seen", .body = a_step_in_a_history_is_seen},
     {.name = "few_false_alarms_and_few_missed_slowdowns",
      .body = few_false_alarms_and_few_missed_slowdowns,
      .ctx = &few,
@@ -190,4 +221,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 300000},
     {0},
 };
-const struct suite suite_perf_verdict = {"perf_verdict", tests, "slower_is_fine"};
+const struct suite suite_perf_verdict = {"perf_verdict", tests, "slower_is_fine step_unseen"};

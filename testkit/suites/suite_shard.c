@@ -15,11 +15,19 @@
 
 static void clear_environment(void)
 {
-    static const char *const names[] = {
-        "BNT_SHARD", "BNT_SHARD_TOTAL", "CI_NODE_INDEX", "CI_NODE_TOTAL", "BUILDKITE_PARALLEL_JOB",
-        "BUILDKITE_PARALLEL_JOB_COUNT", "CIRCLE_NODE_INDEX", "CIRCLE_NODE_TOTAL",
-        "JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT",
-        "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"};
+    static const char *const names[] = {"BNT_SHARD",
+                                        "BNT_SHARD_TOTAL",
+                                        "CI_NODE_INDEX",
+                                        "CI_NODE_TOTAL",
+                                        "BUILDKITE_PARALLEL_JOB",
+                                        "BUILDKITE_PARALLEL_JOB_COUNT",
+                                        "CIRCLE_NODE_INDEX",
+                                        "CIRCLE_NODE_TOTAL",
+                                        "JOB_COMPLETION_INDEX",
+                                        "SLURM_ARRAY_TASK_ID",
+                                        "SLURM_ARRAY_TASK_COUNT",
+                                        "SLURM_ARRAY_TASK_MIN",
+                                        "SLURM_ARRAY_TASK_STEP"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         unsetenv(names[i]);
     }
@@ -240,7 +248,7 @@ static void fill_one_of_each(struct bnt_test_run *run)
     t->n_tries = 1;
     t->tries[0] = (struct bnt_test_try){BNT_TEST_FAILED, "network", strdup("out"), 2000000};
     t->metrics = calloc(1, sizeof *t->metrics);
-    t->metrics[0] = (struct bnt_test_metric){"tokens_per_s", "1/s", 12.5};
+    t->metrics[0] = (struct bnt_test_metric){.name = "tokens_per_s", .unit = "1/s", .value = 12.5};
     t->n_metrics = 1;
     t->past.n = 1;
     t->past.at[0].outcome = BNT_TEST_PASSED;

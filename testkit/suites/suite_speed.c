@@ -97,6 +97,32 @@ static void enter_scratch(void)
     assert_int_equal(chdir(suite_scratch()), 0);
 }
 
+/* Figures for the history, of which the page of a run draws the course; none is judged here. */
+static void the_bundled_model_is_measured(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--json", "-t", "1", "--prompt-lengths",
+                                    "10,512", "-r", "15", NULL},
+              NULL, 0, &o);
+    json_t *doc = json_loads(o.out, 0, NULL);
+    if (!doc) {
+        fail_msg("exit %d: %s", o.exit, o.err);
+    }
+    const json_t *prompts = js_get(doc, "prompts"), *decode = js_get(doc, "decode");
+    const json_t *first = js_get(json_array_get(prompts, 0), "first_token_ms");
+    const json_t *memory = js_get(doc, "memory");
+    suite_metric("decode", json_number_value(js_get(decode, "tokens_per_s")), "1/s");
+    suite_metric("prompt_512",
+                 json_number_value(js_get(json_array_get(prompts, 1), "tokens_per_s")), "1/s");
+    suite_metric("first_token", json_number_value(js_get(first, "p50")), "ms");
+    suite_metric("open", json_number_value(js_get(js_get(doc, "load"), "open_ms")), "ms");
+    suite_metric("bandwidth_share", 100 * json_number_value(js_get(memory, "share")), "%");
+    suite_metric("peak", json_number_value(js_get(memory, "peak_bytes")) / 1e6, "MB");
+    json_decref(doc);
+    suite_output_release(&o);
+}
+
 /* `bnt` as it would be without a planted defect. */
 static void make_base(const char *more)
 {
@@ -215,6 +241,11 @@ static const struct suite_test tests[] = {
     {.name = "the_bundled_model_stays_below_its_ceiling",
      .body = the_bundled_model_stays_below_its_ceiling,
      .needs = "no-tsan"},
+    {.name = "the_bundled_model_is_measured",
+     .body = the_bundled_model_is_measured,
+     .needs = "release-build",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
     {.name = "this_program_is_not_slower_than_itself",
      .body = this_program_is_not_slower_than_itself,
      .timeout_ms = 60000,
