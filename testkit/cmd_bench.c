@@ -127,12 +127,10 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
                                struct bnt_model_ref *ref, struct bench_result *r,
                                struct bnt_err *err)
 {
-    struct bnt_progress progress;
-    bnt_progress_begin(&progress, "repetitions", (uint64_t)plan->n_warmups + plan->n_reps, false);
-    plan->ctx = &progress;
+    bnt_progress_begin(plan->ctx, "repetitions", (uint64_t)plan->n_warmups + plan->n_reps, false);
     plan->path = ref->path;
     enum bnt_status st = bench_run(plan, r, err);
-    bnt_progress_end(&progress);
+    bnt_progress_end(plan->ctx);
     if (st == BNT_OK && ref->digest[0] == '\0') {
         bool hashed;
         st = bnt_digest_of_file(ref->path, stop_hashing, app, ref->digest, &hashed, err);
@@ -144,7 +142,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
 {
     const struct bench_opts *o = opts;
     struct bnt_err err = {0};
-    struct bench_plan plan = {0};
+    struct bnt_progress progress;
+    struct bench_plan plan = {.ctx = &progress};
     struct bench_result r = {0};
     struct bnt_model_ref ref = {.kind = "real"};
     bool mock = false;
