@@ -416,6 +416,80 @@ static void a_cut_file_names_every_tensor_that_is_lost(void **state)
     validate_release(&r);
 }
 
+/* ---- any bytes ---- */
+
+enum { N_MUTANTS = 200 };
+
+/* A few bytes of the header turned over, or, one time in eight, of the data. */
+static void mutate(const struct bnt_buf *file, size_t header, uint64_t *random, const char *path)
+{
+    struct bnt_buf b = BNT_BUF(8 << 20);
+    struct bnt_err err = {0};
+    es_ok(bnt_buf_append(&b, file->data, file->len, &err), &err);
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    unsigned n = 1 + (unsigned)(*random >> 61);
+    size_t within = *random >> 33 & 7 ? header : file->len;
+    for (unsigned i = 0; i < n; i++) {
+        *random = *random * 6364136223846793005u + 1442695040888963407u;
+        b.data[(*random >> 20) % within] ^= (char)(1u << (*random >> 60 & 7));
+    }
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(b.data, 1, b.len, f), b.len);
+    assert_int_equal(fclose(f), 0);
+    bnt_buf_release(&b);
+}
+
+/* The reader that goes on says "broken" of the files that the strict one refuses, and what is
+ * called sound loads. */
+static void agrees_with_the_engine(const char *path, uint64_t seed)
+{
+    struct gguf *g = NULL;
+    struct bnt_model *m = NULL;
+    struct bnt_err err = {0};
+    struct validate_report r = validate(path, VALIDATE_BASIC, VALIDATE_RUNTIME);
+    bool opens = gguf_open(path, GGUF_MODE_AUTO, &g, &err) == BNT_OK;
+    gguf_close(g);
+    if (opens != (r.n_of[VALIDATE_ERROR] == 0)) {
+        show(&r);
+        fail_msg("seed %llu: strict reader: %s", (unsigned long long)seed, err.msg);
+    }
+    validate_release(&r);
+    r = validate(path, VALIDATE_COMPREHENSIVE, VALIDATE_RUNTIME);
+    bool loads = opens && bnt_model_open(path, NULL, &m, &err) == BNT_OK;
+    bnt_model_close(m);
+    if (!loads && r.n_of[VALIDATE_ERROR] == 0) {
+        fail_msg("seed %llu: called sound, but: %s", (unsigned long long)seed, err.msg);
+    }
+    validate_release(&r);
+}
+
+static void any_bytes_are_judged_as_the_engine_judges(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"i2_s", "tq1_0", "q4_k"};
+    const char *path = ms_path("mutant.gguf");
+    uint64_t random = 20240229;
+    for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
+        struct bnt_mock_recipe recipe = {
+            .type = types[k], .n_layer = 1, .n_vocab = 360, .tokenizer = k ? "bpe" : "spm"};
+        struct bnt_buf file = BNT_BUF(8 << 20);
+        struct bnt_err err = {0};
+        struct gguf *g = NULL;
+        const char *sound = ms_make("parent.gguf", &recipe, NULL);
+        es_ok(bnt_file_read(sound, &file, &err), &err);
+        es_ok(gguf_open(sound, GGUF_MODE_AUTO, &g, &err), &err);
+        size_t header = (size_t)g->data_offset;
+        gguf_close(g);
+        for (unsigned i = 0; i < N_MUTANTS; i++) {
+            uint64_t seed = random;
+            mutate(&file, header, &random, path);
+            agrees_with_the_engine(path, seed);
+        }
+        bnt_buf_release(&file);
+    }
+}
+
 /* ---- profiles ---- */
 
 static void profiles_speak_for_their_readers(void **state)
@@ -528,6 +602,10 @@ static const struct suite_test tests[] = {
     {.name = "validate_tells_all_defects_in_one_run", .body = all_defects_are_told_in_one_run},
     {.name = "validate_names_every_tensor_of_a_cut_file",
      .body = a_cut_file_names_every_tensor_that_is_lost},
+    {.name = "validate_judges_any_bytes_as_the_engine_does",
+     .body = any_bytes_are_judged_as_the_engine_judges,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
     {.name = "validate_profiles_speak_for_their_readers", .body = profiles_speak_for_their_readers},
     {.name = "validate_tells_a_foreign_packing",
      .body = a_foreign_packing_is_told_where_it_is_seen},
