@@ -56,8 +56,8 @@ LDFLAGS  += $(SAN_$(CONFIG))
 
 # libcrypto, libcurl, libarchive, libmicrohttpd and libssl are opened at run time (base/dyn_lib.h), so that no command pays
 # for loading what it does not use.
-LIBS_ENGINE := -ljansson -lutf8proc -lm
-LIBS_CACHE  := -lsqlite3 -lzstd
+LIBS_ENGINE := -ljansson -lutf8proc -lzstd -lm
+LIBS_CACHE  := -lsqlite3
 LIBS_FETCH  := -lyaml
 LIBS_TEST   := -lcmocka
 LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE)

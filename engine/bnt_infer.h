@@ -37,6 +37,9 @@ struct bnt_model_options {
     uint64_t memory_limit;  /* bytes; 0: what the machine or the cgroup allows */
     bool stream_weights;    /* read every layer when it is used, whatever the limit */
     bool no_tokenizer;      /* do not build one (raw ids only) */
+    /* Ternary weights as F32, so that activations are not quantised either: what the model would
+     * say without that rounding, at sixteen times the memory. */
+    bool dequantize;
     bnt_warn_fn *warn;
     void *warn_ctx;
 };
@@ -131,7 +134,7 @@ uint64_t bnt_model_memory_need(const struct bnt_model *m, const struct bnt_sessi
 
 /* Mean negative log-likelihood, nats per predicted id, of ids cut into chunks: every chunk is BOS
  * followed by its next n_chunk - 1 ids and predicts all but BOS. Order of the sum is fixed.
- * progress may be NULL. */
+ * progress may be NULL. What each token costs, and windows that overlap: engine/perplexity.h. */
 struct bnt_perplexity {
     uint64_t n_tokens;
     double nll, ppl;

@@ -237,7 +237,8 @@ static enum bnt_status bind_embedding(struct bnt_model *m, const char *name, str
                          "%s: tensor %s is %s; an embedding or a head is a float type",
                          m->gguf->path, name, tensor_type_info(w->tensor->type)->name);
     }
-    if (st == BNT_OK && w->ternary) { /* rows are looked up one by one: keep the file's form */
+    if (st == BNT_OK && (w->ternary || m->dequantize)) {
+        /* Rows are looked up one by one: keep the file's form. */
         w->ternary = false;
         w->native = true;
         w->type = w->tensor->type;
@@ -279,7 +280,7 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             struct weight *w = &m->layers[il].w[i];
             if (w->tensor->type == TENSOR_I2_S) {
-                w->native = layout == I2S_X86 && w->cols % 128 == 0;
+                w->native = w->ternary && layout == I2S_X86 && w->cols % 128 == 0;
             }
         }
     }
@@ -439,6 +440,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err)
 {
     enum bnt_status st = gguf_open(path, GGUF_MODE_AUTO, &m->gguf, err);
+    m->dequantize = opts->dequantize;
     if (st == BNT_OK) {
         st = read_architecture(m, err);
     }

@@ -29,7 +29,7 @@ struct weight {
     const struct gguf_tensor *tensor; /* NULL: the model has no such matrix */
     bool ternary;                     /* multiplied with int8 activations; else with floats */
     bool native;                      /* the file's bytes are what the kernels read */
-    enum tensor_type type;            /* of data: TENSOR_I2_S when ternary */
+    enum tensor_type type;            /* of data: I2_S when ternary, F32 when dequantised */
     uint64_t rows, cols, row_bytes;   /* row_bytes: of data */
     const uint8_t *data;              /* NULL while streamed */
     uint8_t *owned;                   /* packed copy, or NULL */
@@ -56,6 +56,7 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
+    bool dequantize; /* as the option of bnt_model_open */
     float attn_scale;              /* 1/sqrt(head_dim) */
     uint64_t memory_limit;         /* bytes */
     char *name;                    /* general.name */

@@ -148,10 +148,14 @@ enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows
     if (st != BNT_OK) {
         return st;
     }
-    w->type = w->ternary ? TENSOR_I2_S : w->tensor->type;
-    w->row_bytes = w->ternary ? ternary_row_bytes(cols) : w->tensor->size / rows;
-    w->native = !w->ternary ||
-                (w->tensor->type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && cols % 128 == 0);
+    bool dequantize = w->ternary && m->dequantize;
+    w->ternary = w->ternary && !dequantize;
+    w->type = dequantize ? TENSOR_F32 : w->ternary ? TENSOR_I2_S : w->tensor->type;
+    w->row_bytes = dequantize   ? cols * sizeof(float)
+                   : w->ternary ? ternary_row_bytes(cols)
+                                : w->tensor->size / rows;
+    w->native = !dequantize && (!w->ternary || (w->tensor->type == TENSOR_I2_S &&
+                                                m->i2s_layout == I2S_X86 && cols % 128 == 0));
     return bind_scale(m, name, w, err);
 }
 
@@ -163,6 +167,18 @@ uint64_t weight_bytes(const struct weight *w)
 uint64_t weight_scratch_bytes(const struct weight *w)
 {
     return !w->tensor || w->native ? 0 : w->tensor->size + PACK_ROWS * w->cols;
+}
+
+static void put_rows(const struct weight *w, const int8_t *codes, uint64_t rows, uint8_t *dst)
+{
+    if (w->ternary) {
+        ternary_pack(codes, rows, w->cols, dst);
+        return;
+    }
+    float *values = (float *)(void *)dst;
+    for (uint64_t i = 0; i < rows * w->cols; i++) {
+        values[i] = (float)codes[i] * w->scale;
+    }
 }
 
 /* Convert a ternary tensor of any packing, PACK_ROWS rows at a time. */
@@ -177,7 +193,7 @@ static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, 
         uint64_t end = r + PACK_ROWS < row1 ? r + PACK_ROWS : row1;
         st = ternary_decode(&src, r, end, codes, &w->scale, err);
         if (st == BNT_OK) {
-            ternary_pack(codes, end - r, w->cols, dst + (r - row0) * w->row_bytes);
+            put_rows(w, codes, end - r, dst + (r - row0) * w->row_bytes);
         }
     }
     if (st != BNT_OK) {
