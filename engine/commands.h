@@ -13,6 +13,7 @@ extern const struct bnt_cmd bnt_cmd_fix;
 extern const struct bnt_cmd bnt_cmd_infer;
 extern const struct bnt_cmd bnt_cmd_inspect;
 extern const struct bnt_cmd bnt_cmd_quantize;
+extern const struct bnt_cmd bnt_cmd_perplexity;
 extern const struct bnt_cmd bnt_cmd_tokenize;
 extern const struct bnt_cmd bnt_cmd_validate;
 extern const struct bnt_cmd bnt_cmd_trace;

@@ -1,6 +1,8 @@
 /* The score of a text, either way. */
 #include "testkit/scoring.h"
 
+#include "engine/perplexity.h"
+
 struct scoring {
     const int32_t *ids;
     size_t n;
@@ -14,7 +16,7 @@ static enum bnt_status add_position(void *ctx, size_t index, const float *logits
     const struct scoring *s = ctx;
     (void)err;
     if (index + 1 < s->n) {
-        *s->sum += (double)logits[s->ids[index + 1]] - bnt_logsumexp(logits, s->n_vocab);
+        *s->sum -= bnt_surprise(logits, s->n_vocab, s->ids[index + 1]);
     }
     return BNT_OK;
 }

@@ -217,7 +217,7 @@ static enum bnt_status read_last(void *ctx, size_t index, const float *logits, s
     struct last_place *l = ctx;
     (void)err;
     if (index + 1 == l->n) {
-        l->logprob = logits[l->id] - bnt_logsumexp(logits, l->n_vocab);
+        l->logprob = -bnt_surprise(logits, l->n_vocab, l->id);
     }
     return BNT_OK;
 }
