@@ -10,6 +10,7 @@
 
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
+#include "engine/perplexity.h"
 #include "engine/quality.h"
 #include "testkit/scoring.h"
 #include "testkit/user_suite.h"

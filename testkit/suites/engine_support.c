@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "testkit/suite.h"
 
 /* ---- engine ---- */
@@ -207,7 +208,22 @@ static void scramble(uint8_t *bytes, const struct gguf_tensor *t)
     }
 }
 
-static const char *change_ternary(bool is_scrambled, enum i2s_layout layout)
+/* Each code becomes one of the other two with this probability. */
+static void add_noise(uint8_t *bytes, const struct gguf_tensor *t, double share)
+{
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, t->offset);
+    for (uint64_t i = 0; i < t->ne[0] * t->ne[1]; i++) {
+        unsigned shift = (unsigned)(i % 4) * 2, code = bytes[i / 4] >> shift & 3u;
+        if (bnt_rng_unit(&rng) < share) {
+            unsigned other = (code + 1 + (unsigned)bnt_rng_below(&rng, 2)) % 3;
+            bytes[i / 4] ^= (uint8_t)((code ^ other) << shift);
+        }
+    }
+}
+
+/* Codes become others with the probability `noise`; 1: random ones; 0: only the packing changes. */
+static const char *change_ternary(double noise, enum i2s_layout layout)
 {
     struct bnt_err err = {0};
     struct bnt_buf file;
@@ -217,8 +233,10 @@ static const char *change_ternary(bool is_scrambled, enum i2s_layout layout)
     for (uint64_t i = 0; i < g->n_tensors; i++) {
         const struct gguf_tensor *t = &g->tensors[i];
         uint8_t *bytes = (uint8_t *)file.data + t->offset;
-        if (t->type == TENSOR_I2_S && is_scrambled) {
+        if (t->type == TENSOR_I2_S && noise >= 1) {
             scramble(bytes, t);
+        } else if (t->type == TENSOR_I2_S && noise > 0) {
+            add_noise(bytes, t, noise);
         } else if (t->type == TENSOR_I2_S) {
             repack(bytes, t, layout);
         }
@@ -229,12 +247,17 @@ static const char *change_ternary(bool is_scrambled, enum i2s_layout layout)
 
 const char *es_repacked_model(enum i2s_layout layout)
 {
-    return change_ternary(false, layout);
+    return change_ternary(0, layout);
 }
 
 const char *es_scrambled_model(void)
 {
-    return change_ternary(true, I2S_X86);
+    return change_ternary(1, I2S_X86);
+}
+
+const char *es_noisy_model(double share)
+{
+    return change_ternary(share, I2S_X86);
 }
 
 const char *es_patched_model(const char *from, const char *to)

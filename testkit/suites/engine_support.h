@@ -34,6 +34,7 @@ uint64_t es_allocations(void);
  * call. */
 const char *es_repacked_model(enum i2s_layout layout); /* the same weights in another packing */
 const char *es_scrambled_model(void);                  /* random codes */
+const char *es_noisy_model(double share);              /* such a share of the codes is wrong */
 const char *es_patched_model(const char *from,
                              const char *to); /* first occurrence of from, of equal length */
 

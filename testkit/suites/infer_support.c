@@ -49,8 +49,14 @@ static void restore(int fd, int saved)
 
 struct infer_result infer_run(const char *input, const char *const *args)
 {
+    return infer_run_command(&bnt_cmd_infer, input, args);
+}
+
+struct infer_result infer_run_command(const struct bnt_cmd *command, const char *input,
+                                      const char *const *args)
+{
     char in[BNT_PATH_MAX], out[BNT_PATH_MAX], err[BNT_PATH_MAX];
-    char *argv[64] = {(char *)(uintptr_t) "infer"};
+    char *argv[64] = {(char *)(uintptr_t)command->name};
     int argc = 1;
     for (; args[argc - 1] != NULL; argc++) {
         assert_true(argc < 63);
@@ -69,7 +75,7 @@ struct infer_result infer_run(const char *input, const char *const *args)
     assert_non_null(freopen(in, "r", stdin)); /* also forgets what an earlier run has read ahead */
     int saved_out = redirect(1, out, O_WRONLY | O_CREAT | O_TRUNC);
     int saved_err = redirect(2, err, O_WRONLY | O_CREAT | O_TRUNC);
-    struct infer_result r = {.status = bnt_cmd_run(&bnt_cmd_infer, "bnt", &app, argc, argv)};
+    struct infer_result r = {.status = bnt_cmd_run(command, "bnt", &app, argc, argv)};
     fflush(stdout);
     fflush(stderr);
     restore(1, saved_out);

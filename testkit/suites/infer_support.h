@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/commands.h"
 
 struct infer_result {
     enum bnt_status status;
@@ -21,6 +22,9 @@ extern const char *infer_model_kind;            /* what models it sees */
 
 /* Run with `input` on stdin; args end with NULL. Without -m the bundled model answers. */
 struct infer_result infer_run(const char *input, const char *const *args);
+/* The same for another command that takes a model. */
+struct infer_result infer_run_command(const struct bnt_cmd *command, const char *input,
+                                      const char *const *args);
 #define INFER(...) infer_run("", (const char *const[]){__VA_ARGS__, NULL})
 void infer_drop(struct infer_result *r);
 
