@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "fetch/backoff.h"
+#include "fetch/breaker.h"
 #include "fetch/curl_lib.h"
 #include "fetch/http.h"
 #include "fetch/fetch_stop.h"
@@ -214,26 +217,105 @@ static enum bnt_status wait_ns(const struct bnt_fetch_opts *opts, uint64_t ns, s
     return st;
 }
 
+/* ---- what is known of the server ---- */
+
+/* net.db is advice: where it cannot be had, the question is asked nevertheless. */
+struct server {
+    struct breaker *breaker; /* NULL: nothing is known, nor noted */
+    char origin[BREAKER_ORIGIN_MAX];
+};
+
+static void open_server(const struct ask *a, struct server *s)
+{
+    s->breaker = NULL;
+    if (!a->opts->net_dir || BNT_FAULT(ask_unbounded) ||
+        breaker_origin(a->url, s->origin, NULL) != BNT_OK || access(a->opts->net_dir, F_OK) != 0) {
+        return;
+    }
+    (void)breaker_open(a->opts->net_dir, &s->breaker, NULL);
+}
+
+static uint64_t most_wait_ns(const struct bnt_fetch_opts *o)
+{
+    const uint64_t most_ns = (o->max_wait_s ? o->max_wait_s : MAX_WAIT_S) * UINT64_C(1000000000);
+    const uint64_t left_ns = fetch_left_ns(o);
+    return most_ns < left_ns ? most_ns : left_ns;
+}
+
+/* A server that asked for a pause gets it; one that failed too often is left alone. */
+static enum bnt_status permitted(const struct ask *a, const struct server *s, struct bnt_err *err)
+{
+    struct breaker_permit permit = {.go = true};
+    enum bnt_status st = BNT_OK;
+    while (s->breaker && st == BNT_OK) {
+        if (breaker_ask(s->breaker, s->origin, false, &permit, NULL) != BNT_OK || permit.go) {
+            return BNT_OK;
+        }
+        const uint64_t ns = (uint64_t)permit.wait_s * UINT64_C(1000000000);
+        if (permit.cooling && ns <= most_wait_ns(a->opts)) {
+            st = wait_ns(a->opts, ns ? ns : SLICE_NS, err);
+        } else if (permit.cooling) {
+            st = bnt_err_set(err, BNT_E_RATE_LIMIT,
+                             "%.300s: the server asked for a pause of %lld more s", a->shown,
+                             (long long)permit.wait_s);
+            bnt_err_hint(err, "wait, or fetch from another place");
+        } else {
+            st = bnt_err_set(err, BNT_E_CIRCUIT,
+                             "%.300s: the server failed too often and is left alone for %lld more "
+                             "s",
+                             a->shown, (long long)permit.wait_s);
+            bnt_err_hint(err, "see: bnt mirror status; fetch from another place, or wait");
+        }
+    }
+    return st;
+}
+
+/* How an attempt went: what this side did to it counts for nothing. */
+static void note_attempt(const struct ask *a, const struct server *s, enum bnt_status st,
+                         int64_t wait_s)
+{
+    const bool answered = st == BNT_OK, again = answered && http_code_is_transient(a->code);
+    if (!s->breaker || (!answered && st != BNT_E_NETWORK)) {
+        return;
+    }
+    const bool failed = !answered || a->code >= 500 || a->code == 408;
+    (void)breaker_report(s->breaker, s->origin, failed ? BREAKER_FAILED : BREAKER_GOOD, 0, NULL);
+    if (again && wait_s > 0) {
+        (void)breaker_cool(s->breaker, s->origin, wait_s, NULL);
+    }
+    if (answered && !again) {
+        (void)breaker_earn(s->breaker, s->origin, NULL);
+    }
+}
+
+static bool may_retry(const struct server *s)
+{
+    bool granted = true;
+    return !s->breaker || breaker_retry(s->breaker, s->origin, &granted, NULL) != BNT_OK || granted;
+}
+
 enum bnt_status ask(struct ask *a, struct bnt_err *err)
 {
     const struct bnt_fetch_opts *o = a->opts;
-    const uint64_t most_ns = (o->max_wait_s ? o->max_wait_s : MAX_WAIT_S) * UINT64_C(1000000000);
     const unsigned attempts = o->max_attempts ? o->max_attempts : MAX_ATTEMPTS;
-    for (unsigned i = 1;; i++) {
+    struct server s;
+    open_server(a, &s);
+    enum bnt_status st = permitted(a, &s, err);
+    for (unsigned i = 1; st == BNT_OK; i++) {
         int64_t wait_s = -1;
-        enum bnt_status st = ask_once(a, &wait_s, err);
+        st = ask_once(a, &wait_s, err);
+        note_attempt(a, &s, st, wait_s);
         const uint64_t ns = wait_s >= 0 ? (uint64_t)wait_s * UINT64_C(1000000000)
                                         : backoff_wait_ns(i, backoff_random());
-        if (st != BNT_OK || !http_code_is_transient(a->code) || i >= attempts || ns > most_ns ||
-            ns > fetch_left_ns(o)) {
-            return st;
+        if (st != BNT_OK || !http_code_is_transient(a->code) || i >= attempts ||
+            ns > most_wait_ns(o) || !may_retry(&s)) {
+            break;
         }
         bnt_buf_release(&a->body);
         st = wait_ns(o, ns, err);
-        if (st != BNT_OK) {
-            return st;
-        }
     }
+    breaker_close(s.breaker);
+    return st;
 }
 
 enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err)

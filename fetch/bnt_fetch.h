@@ -87,7 +87,10 @@ struct bnt_fetch_opts {
     const char *near;
     uint32_t connections;   /* 0: 4; at most 16 */
     uint64_t limit_bytes_s; /* 0: none; of all connections together */
-    uint32_t max_attempts;  /* 0: 5 failures of a server in a row, without progress, are the end */
+    /* Folder of the cache whose net.db knows which servers are in trouble, for questions that are
+     * no transfers; bnt_fetch sets it. NULL: nothing is known of them, nor noted. */
+    const char *net_dir;
+    uint32_t max_attempts; /* 0: 5 failures of a server in a row, without progress, are the end */
     uint32_t max_wait_s;  /* 0: 300 s of waiting in all, for servers that fail or ask for a pause */
     uint64_t deadline_ns; /* of the monotonic clock; past it everything ends with TIME. 0: none */
     const volatile sig_atomic_t *interrupted; /* NULL, or non-zero stops with INTERRUPTED */

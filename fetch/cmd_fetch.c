@@ -16,6 +16,7 @@
 #include "base/opt.h"
 #include "base/sysinfo.h"
 #include "fetch/bnt_fetch.h"
+#include "fetch/cmd_deadline.h"
 #include "fetch/cmd_fetch_tell.h"
 #include "fetch/commands.h"
 #include "fetch/family.h"
@@ -25,9 +26,6 @@
 #include "fetch/settle.h"
 #include "fetch/source.h"
 #include "fetch/unpack.h"
-
-#define TIMEOUT_S 900
-#define TIMEOUT_MAX_S (7 * 24 * 3600)
 
 struct fetch_cmd_opts {
     const char *name, *sha256, *manifest, *group, *unpack, *timeout, *near, *update, *target;
@@ -121,7 +119,7 @@ static const struct bnt_opt options[] = {
     {.kind = BNT_OPT_STR,
      .long_name = "timeout",
      .arg = "TIME",
-     .help = "of all together: seconds, or with a unit (15m); 0: none; exit code 19 [900]",
+     .help = CMD_DEADLINE_HELP,
      .offset = offsetof(struct fetch_cmd_opts, timeout)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "json",
@@ -153,67 +151,15 @@ struct fetching {
 
 /* ---- time ---- */
 
-static volatile sig_atomic_t json_at_alarm;
-
-/* The time is over and something does not look at the clock: a disk that hangs, a resolver. What is
- * on the disk is safe at any point, so it may end here; only calls that are safe in a handler. */
-static void on_alarm(int number)
-{
-    (void)number;
-    static const char text[] =
-        "error: the time for fetching was over, and a step hung\n"
-        "  hint: what has arrived is kept: run the same command again and it "
-        "goes on from there\n";
-    static const char event[] = "{\"event\":\"result\",\"exit\":19,\"files\":[]}\n";
-    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
-    if (json_at_alarm && written > 0) {
-        written = write(STDOUT_FILENO, event, sizeof event - 1);
-    }
-    _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_TIME);
-}
-
-/* All of the command ends within so many seconds: by itself, or, a tenth later, by force. */
-static void set_deadline(struct fetching *f, int64_t timeout_s)
-{
-    const uint64_t limit_ns = (uint64_t)timeout_s * 1000000000u;
-    const int64_t tenth_s = timeout_s / 10, grace_s = tenth_s < 1 ? 1 : tenth_s > 30 ? 30 : tenth_s;
-    f->opts.fetch.deadline_ns = timeout_s > 0 ? f->began_ns + limit_ns : 0;
-    json_at_alarm = f->o->json;
-    signal(SIGALRM, on_alarm);
-    alarm(timeout_s > 0 ? (unsigned)(timeout_s + grace_s) : 0);
-}
-
-static enum bnt_status parse_timeout(const char *text, int64_t *timeout_s, struct bnt_err *err)
-{
-    const bool bare = text[strspn(text, "0123456789")] == '\0' && text[0];
-    char seconds[32];
-    if (strcmp(text, "0") == 0) {
-        *timeout_s = 0;
-        return BNT_OK;
-    }
-    snprintf(seconds, sizeof seconds, "%.20s%s", text, bare ? "s" : "");
-    enum bnt_status st = bnt_parse_duration(seconds, timeout_s, err);
-    if (st == BNT_OK && *timeout_s > TIMEOUT_MAX_S) {
-        st = bnt_err_set(err, BNT_E_USAGE, "%.20s is more than a week", text);
-    }
-    return st;
-}
-
-/* --timeout, else BNT_FETCH_TIMEOUT, else what the manifest says, else the default. */
 static enum bnt_status settle_timeout(struct fetching *f, struct bnt_err *err)
 {
-    const char *variable = getenv("BNT_FETCH_TIMEOUT");
-    const char *text = f->o->timeout ? f->o->timeout : variable && variable[0] ? variable : NULL;
-    int64_t timeout_s = TIMEOUT_S;
-    if (!text && f->have_project && f->project.manifest.timeout_s > 0) {
-        timeout_s = f->project.manifest.timeout_s;
-    }
-    enum bnt_status st = text ? parse_timeout(text, &timeout_s, err) : BNT_OK;
-    if (st != BNT_OK) {
-        return bnt_err_context(err, "%s", f->o->timeout ? "--timeout" : "BNT_FETCH_TIMEOUT");
-    }
-    set_deadline(f, timeout_s);
-    return BNT_OK;
+    const struct cmd_deadline d = {
+        .option = f->o->timeout,
+        .manifest_s = f->have_project ? f->project.manifest.timeout_s : 0,
+        .began_ns = f->began_ns,
+        .json = f->o->json,
+    };
+    return cmd_deadline_set(&d, &f->opts.fetch, err);
 }
 
 /* ---- one of several ---- */
@@ -656,6 +602,9 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
     if (st == BNT_OK) {
         st = bnt_cache_open(NULL, &f.opts.cache, &err);
     }
+    if (st == BNT_OK) {
+        f.opts.fetch.net_dir = bnt_cache_folder(f.opts.cache);
+    }
     if (st != BNT_OK) {
         st = fetch_tell_error(&f.tell, &err);
     } else {
@@ -664,7 +613,7 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
     summarise(&f);
     collect(&f);
     st = fetch_tell_result(&f.tell, st);
-    alarm(0);
+    cmd_deadline_over();
     fetch_tell_release(&f.tell);
     bnt_buf_release(&f.failed);
     digest_list_release(&f.came);

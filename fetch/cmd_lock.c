@@ -4,14 +4,16 @@
 #include <string.h>
 
 #include "base/app.h"
+#include "base/clock.h"
 #include "base/msg.h"
 #include "base/opt.h"
+#include "fetch/cmd_deadline.h"
 #include "fetch/commands.h"
 #include "fetch/lock_trees.h"
 #include "fetch/project.h"
 
 struct lock_cmd_opts {
-    const char *manifest;
+    const char *manifest, *timeout;
     bool offline, check, quiet;
 };
 
@@ -27,6 +29,11 @@ struct lock_cmd_opts {
         .help = "use no network; what would need it is exit code 15",                              \
         .offset = offsetof(struct lock_cmd_opts, offline)                                          \
     }
+#define TIMEOUT_ROW                                                                                \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .long_name = "timeout", .arg = "TIME", .help = CMD_DEADLINE_HELP,     \
+        .offset = offsetof(struct lock_cmd_opts, timeout)                                          \
+    }
 #define QUIET_ROW                                                                                  \
     {                                                                                              \
         .kind = BNT_OPT_FLAG, .short_name = 'q', .long_name = "quiet",                             \
@@ -34,10 +41,7 @@ struct lock_cmd_opts {
     }
 
 static const struct bnt_opt lock_options[] = {
-    MANIFEST_ROW,
-    OFFLINE_ROW,
-    QUIET_ROW,
-    BNT_OPT_END,
+    MANIFEST_ROW, OFFLINE_ROW, TIMEOUT_ROW, QUIET_ROW, BNT_OPT_END,
 };
 
 static const struct bnt_opt update_options[] = {
@@ -47,6 +51,7 @@ static const struct bnt_opt update_options[] = {
      .offset = offsetof(struct lock_cmd_opts, check)},
     MANIFEST_ROW,
     OFFLINE_ROW,
+    TIMEOUT_ROW,
     QUIET_ROW,
     BNT_OPT_END,
 };
@@ -145,16 +150,23 @@ static enum bnt_status run(struct bnt_app *app, const struct lock_cmd_opts *o, b
     };
     l.opts.fetch.progress = o->quiet ? NULL : show_progress;
     l.opts.fetch.ctx = &l.progress;
+    struct cmd_deadline deadline = {.option = o->timeout, .began_ns = bnt_clock_now_ns()};
     enum bnt_status st = project_open(&l.project, o->manifest, &err);
+    if (st == BNT_OK) {
+        deadline.manifest_s = l.project.manifest.timeout_s;
+        st = cmd_deadline_set(&deadline, &l.opts.fetch, &err);
+    }
     if (st == BNT_OK) {
         st = bnt_cache_open(NULL, &l.opts.cache, &err);
     }
     if (st == BNT_OK) {
+        l.opts.fetch.net_dir = bnt_cache_folder(l.opts.cache);
         st = argc > 0 ? lock_named(&l, argc, argv, &err) : lock_all(&l, refresh, &err);
     }
     if (st == BNT_OK) {
         st = finish(&l, &err);
     }
+    cmd_deadline_over();
     bnt_cache_close(l.opts.cache);
     project_release(&l.project);
     return st == BNT_OK ? st : bnt_msg_error(&err);

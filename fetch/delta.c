@@ -19,7 +19,6 @@
 
 #include "base/fault.h"
 #include "fetch/ask.h"
-#include "fetch/breaker.h"
 #include "fetch/s3.h"
 
 #define BLOBS "/v1/blobs/sha256/"
@@ -80,42 +79,17 @@ static struct bnt_chunk_tree *tree_of_answer(const struct delta_want *want, cons
     return t;
 }
 
-/* Ask a server that is not left alone at the moment; how it went counts as that of any request. */
-static struct bnt_chunk_tree *ask_tree(const struct delta_want *want, struct breaker *breaker,
-                                       const struct source *s)
+static struct bnt_chunk_tree *find_tree(const struct delta_want *want)
 {
-    char origin[BREAKER_ORIGIN_MAX];
-    struct breaker_permit permit = {.go = false};
     struct bnt_chunk_tree *t = NULL;
-    struct ask a = {.url = s->url, .shown = s->shown, .token = s->token, .opts = want->opts};
-    if (breaker_origin(s->url, origin, NULL) != BNT_OK ||
-        breaker_ask(breaker, origin, false, &permit, NULL) != BNT_OK || !permit.go) {
-        return NULL;
-    }
-    bool answered = ask(&a, NULL) == BNT_OK;
-    if (answered) {
-        t = tree_of_answer(want, &a);
-    }
-    bool failed = !answered || a.code >= 500;
-    (void)breaker_report(breaker, origin, failed ? BREAKER_FAILED : BREAKER_GOOD, 0, NULL);
-    bnt_buf_release(&a.body);
-    return t;
-}
-
-static struct bnt_chunk_tree *find_tree(struct bnt_cache *c, const struct delta_want *want)
-{
-    struct breaker *breaker;
-    struct bnt_chunk_tree *t = NULL;
-    if (breaker_open(bnt_cache_folder(c), &breaker, NULL) != BNT_OK) {
-        return NULL;
-    }
     for (size_t i = 0; !t && i < want->n_sources; i++) {
         struct source s;
-        if (delta_tree_source(&want->sources[i], &s)) {
-            t = ask_tree(want, breaker, &s);
+        struct ask a = {.url = s.url, .shown = s.shown, .token = s.token, .opts = want->opts};
+        if (delta_tree_source(&want->sources[i], &s) && ask(&a, NULL) == BNT_OK) {
+            t = tree_of_answer(want, &a);
         }
+        bnt_buf_release(&a.body);
     }
-    breaker_close(breaker);
     return t;
 }
 
@@ -153,7 +127,7 @@ enum bnt_status delta_seed(struct bnt_cache *c, const struct delta_want *want, s
 {
     struct bnt_cache_reuse reuse = {0};
     *reused_bytes = 0;
-    struct bnt_chunk_tree *t = is_update(c, want) ? find_tree(c, want) : NULL;
+    struct bnt_chunk_tree *t = is_update(c, want) ? find_tree(want) : NULL;
     if (!t) {
         return BNT_OK;
     }

@@ -640,6 +640,7 @@ enum bnt_status bnt_fetch_blob(struct bnt_cache *cache, const char *place,
     struct fetch f = {
         .cache = cache, .opts = &own, .size = opts->size, .recalls = true, .result = out};
     own.near = "";
+    own.net_dir = bnt_cache_folder(cache);
     own.nameless = true;
     *out = (struct bnt_fetch_result){.hit = false};
     enum bnt_status st = depot_source(place, own.sha256, "GET", &f.source, err);
@@ -705,11 +706,13 @@ enum bnt_status bnt_fetch(struct bnt_cache *cache, const char *source,
                           const struct bnt_fetch_opts *opts, struct bnt_fetch_result *out,
                           struct bnt_err *err)
 {
+    struct bnt_fetch_opts own = *opts;
     struct fetch f = {.cache = cache,
-                      .opts = opts,
+                      .opts = &own,
                       .size = opts->size,
                       .result = out,
                       .began_s = bnt_clock_unix_s()};
+    own.net_dir = bnt_cache_folder(cache);
     enum bnt_status st = prepare(&f, source, err);
     if (st == BNT_OK && !opts->force) {
         st = try_cache(&f, err);

@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/json_load.h"
 #include "fetch/ask.h"
+#include "fetch/breaker.h"
 #include "fetch/oci_login.h"
 #include "fetch/settle.h"
 #include "fetch/url_text.h"
@@ -192,15 +193,20 @@ static enum bnt_status refused(const struct source *s, const struct ask *a, stru
     return st;
 }
 
-/* Ask, and once more with what the registry wants to see. The caller releases a->body. */
-static enum bnt_status ask_logged_in(struct source *s, struct ask *a, struct bnt_err *err)
+enum { MAX_REDIRECTS = 5 };
+
+/* Ask, and once more with what the registry wants to see. *location: where an answer leads, or "".
+ * The caller releases a->body. */
+static enum bnt_status ask_logged_in(struct source *s, struct ask *a, char location[ASK_VALUE_MAX],
+                                     struct bnt_err *err)
 {
-    struct ask_header challenge = {.name = "www-authenticate"};
+    enum { CHALLENGE, LOCATION, N_HEADERS };
+    struct ask_header h[N_HEADERS] = {{.name = "www-authenticate"}, {.name = "location"}};
     struct ask q = *a;
     enum bnt_status st = BNT_OK;
     bool refused_once = false;
-    q.headers = &challenge;
-    q.n_headers = 1;
+    q.headers = h;
+    q.n_headers = N_HEADERS;
     for (;;) {
         q.token = s->token;
         q.basic = s->basic;
@@ -210,13 +216,66 @@ static enum bnt_status ask_logged_in(struct source *s, struct ask *a, struct bnt
         }
         refused_once = true;
         bnt_buf_release(&q.body);
-        st = oci_login(s, challenge.value, q.opts, err);
+        st = oci_login(s, h[CHALLENGE].value, q.opts, err);
         if (st != BNT_OK) {
             break;
         }
     }
+    memcpy(location, h[LOCATION].value, ASK_VALUE_MAX);
     a->body = q.body;
     a->code = q.code;
+    return st;
+}
+
+/* Where a redirect leads from `url`, which becomes that; false for nowhere: never from https to
+ * http. *within: it is the same origin. */
+static bool redirect(char url[SOURCE_URL_MAX], const char *location, bool *within)
+{
+    char from[BREAKER_ORIGIN_MAX], to[BREAKER_ORIGIN_MAX], next[SOURCE_URL_MAX];
+    const char *host = strstr(url, "://") + 3;
+    const bool here = location[0] == '/' && location[1] != '/';
+    const int base = here ? (int)(host - url + (int)strcspn(host, "/")) : 0;
+    const bool plain = strncasecmp(location, "http://", 7) == 0;
+    if (!here && strncasecmp(location, "https://", 8) != 0 &&
+        !(plain && strncmp(url, "http://", 7) == 0)) {
+        return false;
+    }
+    if (snprintf(next, sizeof next, "%.*s%s", base, url, location) >= (int)sizeof next ||
+        breaker_origin(url, from, NULL) != BNT_OK || breaker_origin(next, to, NULL) != BNT_OK) {
+        return false;
+    }
+    *within = strcmp(from, to) == 0;
+    memcpy(url, next, sizeof next);
+    return true;
+}
+
+/* Ask, and follow where the registry leads. A login is for the registry: from another origin on,
+ * nothing of it is sent, and no challenge is met. */
+static enum bnt_status ask_onward(struct source *s, struct ask *a, char url[SOURCE_URL_MAX],
+                                  struct bnt_err *err)
+{
+    char location[ASK_VALUE_MAX];
+    bool within = true;
+    a->url = url;
+    enum bnt_status st = ask_logged_in(s, a, location, err);
+    for (int i = 0; st == BNT_OK && i < MAX_REDIRECTS && a->code >= 300 && a->code < 400; i++) {
+        struct ask_header to = {.name = "location"};
+        bool same = within;
+        if (!redirect(url, location, &same)) {
+            break;
+        }
+        bnt_buf_release(&a->body);
+        within = within && (same || BNT_FAULT(oci_redirect));
+        if (within) {
+            st = ask_logged_in(s, a, location, err);
+            continue;
+        }
+        a->headers = &to;
+        a->n_headers = 1;
+        st = ask(a, err);
+        memcpy(location, to.value, sizeof location);
+        a->n_headers = 0;
+    }
     return st;
 }
 
@@ -226,8 +285,7 @@ static enum bnt_status get_manifest(struct source *s, const char *reference,
                                     char digest[SOURCE_REVISION_MAX], struct bnt_err *err)
 {
     char url[SOURCE_URL_MAX], hex[BNT_SHA256_HEX];
-    struct ask a = {.url = url,
-                    .shown = s->shown,
+    struct ask a = {.shown = s->shown,
                     .accept = ACCEPTED,
                     .opts = opts,
                     .body_max_bytes = OCI_MANIFEST_MAX_BYTES};
@@ -235,7 +293,7 @@ static enum bnt_status get_manifest(struct source *s, const char *reference,
     if (!make_url(&s->oci, "/manifests/", reference, url)) {
         return bnt_err_set(err, BNT_E_USAGE, "the source is too long");
     }
-    enum bnt_status st = ask_logged_in(s, &a, err);
+    enum bnt_status st = ask_onward(s, &a, url, err);
     if (st == BNT_OK && a.code != 200) {
         st = refused(s, &a, err);
     }
@@ -257,9 +315,10 @@ static enum bnt_status get_manifest(struct source *s, const char *reference,
 
 enum bnt_status oci_renew(struct source *s, const struct bnt_fetch_opts *opts, struct bnt_err *err)
 {
+    char location[ASK_VALUE_MAX];
     struct ask a = {.url = s->url, .shown = s->shown, .head = true, .opts = opts};
     s->token[0] = '\0';
-    enum bnt_status st = ask_logged_in(s, &a, err);
+    enum bnt_status st = ask_logged_in(s, &a, location, err);
     bnt_buf_release(&a.body);
     return st == BNT_OK && a.code >= 400 ? refused(s, &a, err) : st;
 }

@@ -12,6 +12,8 @@
 
 #include "testkit/suite.h"
 
+enum { FIXTURE_WORDS_MAX = 16 };
+
 const char *fixture_path(char out[BNT_PATH_MAX], const char *relative)
 {
     assert_int_equal(bnt_path_format(out, NULL, "%s/%s", suite_scratch(), relative), BNT_OK);
@@ -24,6 +26,12 @@ void fixture_write(const char *path, const char *text)
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
+}
+
+void fixture_file(const char *relative, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    fixture_write(fixture_path(path, relative), text);
 }
 
 void fixture_assert_holds(const char *path, const char *text)
@@ -112,4 +120,17 @@ bool fixture_drop_capabilities(void)
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
     return syscall(SYS_capset, &header, none) == 0;
+}
+
+void fixture_bnt(struct suite_output *o, int exit, const char *const *words)
+{
+    const char *argv[FIXTURE_WORDS_MAX + 2] = {suite_bnt()};
+    for (size_t n = 0; words[n]; n++) {
+        assert_true(n < FIXTURE_WORDS_MAX);
+        argv[n + 1] = words[n];
+    }
+    suite_run(argv, suite_scratch(), 0, o);
+    if (o->exit != exit) {
+        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o->exit, exit, o->out, o->err);
+    }
 }

@@ -8,6 +8,8 @@
 /* Path of `relative` in the scratch folder; returns out. */
 const char *fixture_path(char out[BNT_PATH_MAX], const char *relative);
 void fixture_write(const char *path, const char *text);
+/* The same of a file in the scratch folder. */
+void fixture_file(const char *relative, const char *text);
 /* The file holds exactly this text. */
 void fixture_assert_holds(const char *path, const char *text);
 void fixture_digest(const char *text, char hex[BNT_SHA256_HEX]);
@@ -22,6 +24,10 @@ int fixture_sql(const char *statement);
 const char *fixture_sql_text(const char *statement);
 /* That cache has no entry, no blob and no temporary. */
 void fixture_assert_empty(struct bnt_cache *c);
+/* Run bnt with these words in the scratch folder and expect the exit code. */
+struct suite_output;
+void fixture_bnt(struct suite_output *o, int exit, const char *const *words);
+#define FIXTURE_BNT(o, exit, ...) fixture_bnt((o), (exit), (const char *const[]){__VA_ARGS__, NULL})
 /* Root may write anywhere, but not without its capabilities. For a forked child: there is no way
  * back. */
 bool fixture_drop_capabilities(void);

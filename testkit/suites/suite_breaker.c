@@ -187,6 +187,20 @@ static void damaged_record_is_replaced(void **state)
     breaker_close(b);
 }
 
+/* What the events of a fetch tell of servers that are not asked. */
+static unsigned n_circuits;
+
+static void count_circuits(void *ctx, const struct bnt_fetch_event *e)
+{
+    (void)ctx;
+    if (e->kind == BNT_FETCH_CIRCUIT) {
+        assert_int_equal(e->status, BNT_E_CIRCUIT);
+        assert_non_null(strstr(e->server, "https://127.0.0.1:"));
+        assert_non_null(strstr(e->why, "failed too often"));
+        n_circuits++;
+    }
+}
+
 /* The whole way: fetches that fail open the circuit, the next one is refused without a packet. */
 static void open_circuit_ends_a_fetch(void **state)
 {
@@ -200,12 +214,14 @@ static void open_circuit_ends_a_fetch(void **state)
     struct bnt_mock_server *s = transfer_tls_server(routes);
     struct bnt_fetch_result r;
     struct bnt_err err = {0};
-    const struct bnt_fetch_opts o = {0};
+    const struct bnt_fetch_opts o = {.event = count_circuits};
     assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_E_NETWORK);
     assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_E_NETWORK);
     assert_int_equal(bnt_mock_server_requests(s), 10);
+    assert_int_equal(n_circuits, 0);
     assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, &err), BNT_E_CIRCUIT);
     assert_non_null(strstr(err.hint, "bnt mirror status"));
+    assert_int_equal(n_circuits, 1);
     assert_int_equal(bnt_mock_server_requests(s), 10);
     pass_s(BREAKER_OPEN_S);
     assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);

@@ -14,7 +14,7 @@
 #include "testkit/suites/transfer_fixture.h"
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
-enum { MAX_ARGS = 8, MAX_ROUTES = 64, TEXT_MAX = 160 };
+enum { MAX_ROUTES = 64, TEXT_MAX = 160 };
 
 static const struct {
     const char *repo, *path;
@@ -97,27 +97,13 @@ static const char *run(int exit, bool out, const char *const *words)
 {
     static char text[4096];
     struct suite_output o;
-    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
-    for (size_t n = 0; words[n]; n++) {
-        assert_true(n < MAX_ARGS);
-        argv[n + 1] = words[n];
-    }
-    suite_run(argv, suite_scratch(), 0, &o);
-    if (o.exit != exit) {
-        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o.exit, exit, o.out, o.err);
-    }
+    fixture_bnt(&o, exit, words);
     snprintf(text, sizeof text, "%s", out ? o.out : o.err);
     suite_output_release(&o);
     return text;
 }
 #define BNT(exit, ...) run((exit), false, (const char *const[]){__VA_ARGS__, NULL})
 #define OUT(exit, ...) run((exit), true, (const char *const[]){__VA_ARGS__, NULL})
-
-static void write_file(const char *name, const char *text)
-{
-    char path[BNT_PATH_MAX];
-    fixture_write(fixture_path(path, name), text);
-}
 
 /* The name leads to this content. */
 static void assert_named(const char *name, const char *text)
@@ -176,7 +162,7 @@ static void model_comes_with_its_parts_and_companions(void **state)
     struct hub h;
     char cache[BNT_PATH_MAX];
     start(&h);
-    write_file(MANIFEST_FILE, "models:\n  two: {source: 'hf://org/two:Q4', companions: true}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  two: {source: 'hf://org/two:Q4', companions: true}\n");
     BNT(0, "fetch");
     assert_named("two", "q/m-Q4-00001-of-00002.gguf");
     assert_named("two.m-Q4-00002-of-00002", "q/m-Q4-00002-of-00002.gguf");
@@ -195,7 +181,7 @@ static void model_comes_with_its_parts_and_companions(void **state)
     BNT(0, "fetch", "--locked");
     assert_named("two.tokenizer.json", "q/tokenizer.json");
     BNT(0, "update", "--check");
-    write_file(MANIFEST_FILE, "models:\n  two: {source: 'hf://org/two:Q4'}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  two: {source: 'hf://org/two:Q4'}\n");
     BNT(20, "fetch", "--locked");
     BNT(0, "fetch");
     assert_lock_has("q/m-Q4-00001-of-00002.gguf", "q/m-Q4-00002-of-00002.gguf", true);
@@ -209,8 +195,8 @@ static void formats_without_tokenizer_bring_theirs(void **state)
     (void)state;
     struct hub h;
     start(&h);
-    write_file(MANIFEST_FILE, "models:\n  st: {source: 'hf://org/st'}\n"
-                              "  bare: {source: 'hf://org/st', companions: false}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  st: {source: 'hf://org/st'}\n"
+                                "  bare: {source: 'hf://org/st', companions: false}\n");
     BNT(0, "fetch");
     assert_named("st", "model.safetensors");
     assert_named("st.config.json", "config.json");
@@ -226,11 +212,11 @@ static void missing_part_is_named_and_nothing_is_locked(void **state)
     (void)state;
     struct hub h;
     start(&h);
-    write_file(MANIFEST_FILE, "models:\n  gap: {source: 'hf://org/gap/x-00001-of-00003.gguf'}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  gap: {source: 'hf://org/gap/x-00001-of-00003.gguf'}\n");
     assert_non_null(strstr(BNT(8, "fetch"), "x-00002-of-00003.gguf is not there"));
     BNT(20, "fetch", "--locked");
     BNT(8, "path", "gap");
-    write_file(MANIFEST_FILE, "models:\n  gap: {source: 'hf://org/gap/x-00003-of-00003.gguf'}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  gap: {source: 'hf://org/gap/x-00003-of-00003.gguf'}\n");
     assert_non_null(strstr(BNT(2, "fetch"), "name the first part"));
     bnt_mock_server_stop(h.s);
 }
@@ -259,20 +245,20 @@ static void local_companions_are_locked_and_verified(void **state)
 {
     (void)state;
     char cache[BNT_PATH_MAX];
-    write_file("m.gguf", "m");
-    write_file("tokenizer.json", "t");
-    write_file("other.json", "o");
-    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf, companions: true}\n");
+    fixture_file("m.gguf", "m");
+    fixture_file("tokenizer.json", "t");
+    fixture_file("other.json", "o");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf, companions: true}\n");
     BNT(0, "fetch");
     assert_named("m.tokenizer.json", "t");
     BNT(8, "path", "m.other.json");
-    write_file("tokenizer.json", "changed");
+    fixture_file("tokenizer.json", "changed");
     assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(cache, "empty"), 1), 0);
     BNT(13, "fetch", "--locked");
     BNT(0, "update", "m");
     BNT(0, "fetch", "--locked");
     assert_named("m.tokenizer.json", "changed");
-    write_file(MANIFEST_FILE, "models:\n  m: {source: 'bundled:', companions: true}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: 'bundled:', companions: true}\n");
     assert_non_null(strstr(BNT(2, "fetch"), "files: [FILE, FILE]"));
     BNT(0, "fetch", "./m.gguf", "--name", "own", "--with-tokenizer");
     assert_named("own.tokenizer.json", "changed");

@@ -25,151 +25,7 @@
 enum { FILE_BYTES = 300000, LONG_BYTES = 6000000, MAX_ARGS = 10 };
 #define SECOND_NS 1000000000ull
 
-/* Run bnt in the scratch folder and expect the exit code. */
-static void run(struct suite_output *o, int exit, const char *const *words)
-{
-    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
-    for (size_t n = 0; words[n]; n++) {
-        assert_true(n < MAX_ARGS);
-        argv[n + 1] = words[n];
-    }
-    suite_run(argv, suite_scratch(), 0, o);
-    if (o->exit != exit) {
-        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o->exit, exit, o->out, o->err);
-    }
-}
-#define RUN(o, exit, ...) run((o), (exit), (const char *const[]){__VA_ARGS__, NULL})
-
-static void write_file(const char *name, const char *text)
-{
-    char path[BNT_PATH_MAX];
-    fixture_write(fixture_path(path, name), text);
-}
-
-/* ---- time ---- */
-
-/* A file of 6 MB at 100 kB/s, for which there are 30 seconds. */
-static void time_ends_a_transfer_and_the_next_one_goes_on(void **state)
-{
-    (void)state;
-    const char *bytes = transfer_bytes(LONG_BYTES, 1);
-    const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
-                                             .status = 200,
-                                             .body = bytes,
-                                             .body_bytes = LONG_BYTES,
-                                             .etag = "\"1\""},
-                                            {0}};
-    struct bnt_mock_server *s = transfer_tls_server(routes);
-    struct bnt_fetch_result r;
-    struct bnt_err err = {0};
-    double waited_s;
-    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
-    struct bnt_fetch_opts o = {.limit_bytes_s = 100000,
-                               .connections = 1,
-                               .deadline_ns = (TRANSFER_START_S + 30) * SECOND_NS};
-    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, &waited_s, &err), BNT_E_TIME);
-    assert_true(waited_s >= 30 && waited_s < 32);
-    assert_non_null(strstr(err.hint, "goes on from there"));
-    const uint64_t first_bytes = bnt_mock_server_body_bytes(s);
-    o = (struct bnt_fetch_opts){.connections = 1};
-    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, NULL), BNT_OK);
-    transfer_assert_blob(&r, bytes, LONG_BYTES);
-    char head[8192];
-    bnt_mock_server_request(s, 1, head, sizeof head);
-    const char *range = strstr(head, "Range: bytes=");
-    assert_non_null(range);
-    const unsigned long begin = strtoul(range + strlen("Range: bytes="), NULL, 10);
-    assert_true(begin >= 2900000 && begin <= first_bytes); /* 30 s of it were kept */
-    bnt_mock_server_stop(s);
-}
-
-static void wait_for_another_process_ends_in_time(void **state)
-{
-    (void)state;
-    char dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
-    struct part_lock lock;
-    struct bnt_err err = {0};
-    const struct bnt_fetch_opts o = {.deadline_ns = (TRANSFER_START_S + 7) * SECOND_NS};
-    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
-    assert_int_equal(bnt_mkdirs(fixture_path(dir, "c/part"), NULL), BNT_OK);
-    int fd = open(fixture_path(path, "c/part/k.lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    assert_true(fd >= 0);
-    assert_int_equal(flock(fd, LOCK_EX), 0); /* as another process has it */
-    assert_int_equal(part_lock_wait(fixture_path(dir, "c"), "k", &o, &lock, &err), BNT_E_TIME);
-    const uint64_t waited_ns = bnt_clock_now_ns() - TRANSFER_START_S * SECOND_NS;
-    assert_true(waited_ns >= 7 * SECOND_NS && waited_ns < 8 * SECOND_NS);
-    close(fd);
-}
-
-/* A pause that would outlast the time is not begun: the cause is told at once. */
-static void pause_beyond_the_time_is_not_begun(void **state)
-{
-    (void)state;
-    static const struct bnt_mock_step steps[] = {{.status = 429, .headers = "Retry-After: 100\r\n"},
-                                                 {0}};
-    const struct bnt_mock_route routes[] = {{.path = "/m.gguf", .steps = steps}, {0}};
-    struct bnt_mock_server *s = transfer_tls_server(routes);
-    struct bnt_fetch_result r;
-    struct bnt_err err = {0};
-    double waited_s;
-    bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
-    const struct bnt_fetch_opts o = {.deadline_ns = (TRANSFER_START_S + 90) * SECOND_NS};
-    assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, &waited_s, &err), BNT_E_RATE_LIMIT);
-    assert_int_equal(bnt_mock_server_requests(s), 1);
-    assert_true(waited_s < 1);
-    bnt_mock_server_stop(s);
-}
-
-/* What does not look at the clock is ended by force: here SQLite, which waits for a lock. */
-static void step_that_hangs_is_ended_by_force(void **state)
-{
-    (void)state;
-    struct suite_output o;
-    sqlite3 *db;
-    char path[BNT_PATH_MAX], dir[BNT_PATH_MAX];
-    assert_int_equal(unsetenv("BNT_FETCH_TIMEOUT"), 0);
-    RUN(&o, 0, "fetch", "bundled:");
-    suite_output_release(&o);
-    assert_int_equal(bnt_cache_dir(dir, NULL), BNT_OK);
-    assert_int_equal(bnt_path_format(path, NULL, "%s/index.db", dir), BNT_OK);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
-    RUN(&o, 19, "fetch", "--json", "--force", "--timeout", "1", "bundled:");
-    assert_non_null(strstr(o.err, "goes on from there"));
-    assert_non_null(strstr(o.out, "{\"event\":\"result\",\"exit\":19"));
-    suite_output_release(&o);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    RUN(&o, 0, "fetch", "bundled:");
-    suite_output_release(&o);
-}
-
-static void time_is_read_from_option_variable_and_manifest(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *option, *variable;
-        int exit;
-    } cases[] = {
-        {"10", NULL, 0}, {"10m", NULL, 0}, {"0", NULL, 0},  {"x", NULL, 2},
-        {"", NULL, 2},   {"-1", NULL, 2},  {"8d", NULL, 2}, {NULL, "x", 2},
-        {NULL, "", 0},   {NULL, "1h", 0},  {"10", "x", 0}, /* what is not used is not judged */
-    };
-    write_file("m.gguf", "m");
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct suite_output o;
-        if (cases[i].variable) {
-            assert_int_equal(setenv("BNT_FETCH_TIMEOUT", cases[i].variable, 1), 0);
-        } else {
-            assert_int_equal(unsetenv("BNT_FETCH_TIMEOUT"), 0);
-        }
-        if (cases[i].option) {
-            RUN(&o, cases[i].exit, "fetch", "m.gguf", "--timeout", cases[i].option);
-        } else {
-            RUN(&o, cases[i].exit, "fetch", "m.gguf");
-        }
-        suite_output_release(&o);
-    }
-}
+#define RUN FIXTURE_BNT
 
 /* ---- when a source is asked ---- */
 
@@ -207,7 +63,7 @@ static void start_changing(struct changing *c, const char *update)
     c->s = transfer_tls_server(c->routes);
     snprintf(text, sizeof text, "update: %s\nmodels:\n  m:\n    source: %s/m.gguf\n", update,
              bnt_mock_server_url(c->s));
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     bnt_clock_fake(TRANSFER_START_S * SECOND_NS);
 }
 
@@ -317,7 +173,7 @@ static void never_takes_only_what_is_there(void **state)
     char text[512];
     snprintf(text, sizeof text, "models:\n  m:\n    source: %s/m.gguf\n    update: %s\n",
              bnt_mock_server_url(c.s), "if-missing");
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     fetch_m(&c, BNT_OK, 1, old_text);
     change(&c, STATE(new_text, "\"2\""));
     later(30 * DAY_S);
@@ -326,7 +182,7 @@ static void never_takes_only_what_is_there(void **state)
              "update: always\nmodels:\n  m:\n    source: %s/m.gguf\n"
              "    update: never\n",
              bnt_mock_server_url(c.s));
-    write_file(MANIFEST_FILE, text); /* what the model says goes before */
+    fixture_file(MANIFEST_FILE, text); /* what the model says goes before */
     fetch_m(&c, BNT_OK, 1, old_text);
     bnt_mock_server_stop(c.s);
 }
@@ -404,13 +260,13 @@ static void limits_hold_after_a_fetch(void **state)
         memset(text, 'a' + i, 4000);
         text[4000] = '\0';
         snprintf(name, sizeof name, "%s.gguf", others[i]);
-        write_file(name, text);
+        fixture_file(name, text);
         snprintf(name, sizeof name, "./%s.gguf", others[i]);
         RUN(&o, 0, "fetch", name);
         suite_output_release(&o);
     }
-    write_file("m.gguf", "what the lock file names");
-    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 20kB}\n");
+    fixture_file("m.gguf", "what the lock file names");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 20kB}\n");
     RUN(&o, 0, "fetch", "--json");
     assert_null(strstr(o.err, "cache:")); /* no limit is passed */
     assert_null(strstr(o.out, "collected"));
@@ -418,8 +274,8 @@ static void limits_hold_after_a_fetch(void **state)
     assert_int_equal(bnt_cache_open(NULL, &cache, NULL), BNT_OK);
     assert_int_equal(bnt_cache_find(cache, "used", &e, NULL), BNT_OK);
     assert_int_equal(bnt_cache_lease_take(cache, e.digest, &lease, NULL), BNT_OK);
-    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\n"
-                              "cache: {max_size: 6kB, keep_latest: 1}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\n"
+                                "cache: {max_size: 6kB, keep_latest: 1}\n");
     RUN(&o, 0, "fetch", "--json", "m");
     assert_non_null(strstr(o.err, "cache: 2 removed (0.0 MB)"));
     assert_non_null(strstr(o.out, "{\"event\":\"collected\",\"removed\":2,\"bytes\":8000,"));
@@ -430,11 +286,54 @@ static void limits_hold_after_a_fetch(void **state)
     suite_output_release(&o);
     RUN(&o, 8, "path", "spare");
     suite_output_release(&o);
-    write_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 1B}\n");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf}\ncache: {max_size: 1B}\n");
     RUN(&o, 0, "fetch");
     assert_non_null(strstr(o.err, "more than the limits of bnt.yml allow"));
     suite_output_release(&o);
     RUN(&o, 0, "path", "m"); /* the last copy of what the lock file names */
+    suite_output_release(&o);
+}
+
+static void expect_limit(const char *limit, const char *collected)
+{
+    struct suite_output o;
+    char text[200];
+    snprintf(text, sizeof text, "models:\n  m: {source: m.gguf}\ncache: {%s}\n", limit);
+    fixture_file(MANIFEST_FILE, text);
+    RUN(&o, 0, "fetch", "--json");
+    if (!strstr(o.out, collected)) {
+        fail_msg("%s: %s%s", limit, o.out, o.err);
+    }
+    suite_output_release(&o);
+}
+
+static void age_room_and_demotion_are_limits_too(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    char text[40001], dir[BNT_PATH_MAX];
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c"), 1), 0);
+    for (int i = 0; i < 2; i++) {
+        memset(text, 'a' + i, 40000);
+        text[40000] = '\0';
+        fixture_file(i ? "new.gguf" : "old.gguf", text);
+        RUN(&o, 0, "fetch", i ? "./new.gguf" : "./old.gguf");
+        suite_output_release(&o);
+    }
+    fixture_file("m.gguf", "what the lock file names");
+    fixture_sql("UPDATE blob SET used_s = used_s - 40 * 86400"
+                " WHERE digest = (SELECT digest FROM name WHERE name = 'old')");
+    expect_limit("max_age: 30d", "\"collected\",\"removed\":1,\"bytes\":40000,\"demoted\":0,");
+    RUN(&o, 8, "path", "old");
+    suite_output_release(&o);
+    fixture_sql("UPDATE blob SET used_s = used_s - 2 * 86400");
+    expect_limit("demote_after: 1d", "\"collected\",\"removed\":0,\"bytes\":0,\"demoted\":1,");
+    RUN(&o, 0, "path", "new"); /* hot again */
+    suite_output_release(&o);
+    expect_limit("min_free: 9000000GB", "\"collected\",\"removed\":1,\"bytes\":40000,");
+    RUN(&o, 8, "path", "new");
+    suite_output_release(&o);
+    RUN(&o, 0, "path", "m");
     suite_output_release(&o);
 }
 
@@ -471,7 +370,7 @@ static void what_cannot_run_is_refused_before_it_comes(void **state)
                  "models:\n  m:\n    source: %s/m.gguf\n    sha256: %s\n    requires: {%s}\n"
                  "    size: %lu\n",
                  bnt_mock_server_url(s), hex, cases[i].requires, cases[i].size);
-        write_file(MANIFEST_FILE, text);
+        fixture_file(MANIFEST_FILE, text);
         const size_t before = bnt_mock_server_requests(s);
         RUN(&o, cases[i].exit, "fetch");
         if (!strstr(o.err, cases[i].said)) {
@@ -510,14 +409,14 @@ static void others_are_fetched_when_one_fails(void **state)
 {
     (void)state;
     struct suite_output o;
-    write_file("a.gguf", "aa");
-    write_file("c.gguf", "cc");
-    write_file("bnt.yml", "models:\n"
-                          "  a: {source: a.gguf}\n"
-                          "  b: {source: absent.gguf}\n"
-                          "  c: {source: c.gguf, sha256: "
-                          "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162}\n"
-                          "  d: {source: c.gguf}\n");
+    fixture_file("a.gguf", "aa");
+    fixture_file("c.gguf", "cc");
+    fixture_file("bnt.yml", "models:\n"
+                            "  a: {source: a.gguf}\n"
+                            "  b: {source: absent.gguf}\n"
+                            "  c: {source: c.gguf, sha256: "
+                            "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162}\n"
+                            "  d: {source: c.gguf}\n");
     RUN(&o, 8, "fetch"); /* of b, the first that failed; c is 13 */
     assert_non_null(strstr(o.err, "2 of 4 could not be fetched: b, c"));
     suite_output_release(&o);
@@ -691,17 +590,6 @@ static void line_is_shown_cut_and_wiped(void **state)
 }
 
 static const struct suite_test tests[] = {
-    {.name = "fetch_time_ends_a_transfer_and_the_next_one_goes_on",
-     .body = time_ends_a_transfer_and_the_next_one_goes_on},
-    {.name = "fetch_wait_for_another_process_ends_in_time",
-     .body = wait_for_another_process_ends_in_time},
-    {.name = "fetch_pause_beyond_the_time_is_not_begun",
-     .body = pause_beyond_the_time_is_not_begun},
-    {.name = "fetch_step_that_hangs_is_ended_by_force",
-     .body = step_that_hangs_is_ended_by_force,
-     .tier = SUITE_INTEGRATION},
-    {.name = "fetch_time_is_read_from_option_variable_and_manifest",
-     .body = time_is_read_from_option_variable_and_manifest},
     {.name = "fetch_daily_asks_once_a_day", .body = daily_asks_once_a_day},
     {.name = "fetch_always_asks_and_fails_with_the_source",
      .body = always_asks_and_fails_with_the_source},
@@ -709,6 +597,8 @@ static const struct suite_test tests[] = {
     {.name = "fetch_locked_and_offline_ask_nobody", .body = locked_and_offline_ask_nobody},
     {.name = "fetch_source_is_asked_by_its_tag", .body = source_is_asked_by_its_tag},
     {.name = "fetch_limits_hold_after_a_fetch", .body = limits_hold_after_a_fetch},
+    {.name = "fetch_age_room_and_demotion_are_limits_too",
+     .body = age_room_and_demotion_are_limits_too},
     {.name = "fetch_what_cannot_run_is_refused_before_it_comes",
      .body = what_cannot_run_is_refused_before_it_comes},
     {.name = "fetch_size_is_judged_at_the_head_of_the_answer",
@@ -720,5 +610,5 @@ static const struct suite_test tests[] = {
     {.name = "fetch_line_is_shown_cut_and_wiped", .body = line_is_shown_cut_and_wiped},
     {0},
 };
-const struct suite suite_fetch_policy = {
-    "fetch_policy", tests, "fetch_deadline update_daily limits_lock first_failure target_size"};
+const struct suite suite_fetch_policy = {"fetch_policy", tests,
+                                         "update_daily limits_lock first_failure target_size"};

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "fetch/hub.h"
 #include "fetch/project.h"
 #include "mock/bnt_mock.h"
@@ -360,6 +361,69 @@ static void damaged_file_of_the_hubs_cache_is_passed_over(void **state)
     stop(&h);
 }
 
+/* ---- a hub in trouble ---- */
+
+static void ask_often(struct hub *h, int times, enum bnt_status last)
+{
+    struct bnt_fetch_result r;
+    struct bnt_err err = {0};
+    enum bnt_status st = BNT_OK;
+    const struct bnt_fetch_opts o = {.name = "a", .force = true, .max_attempts = 3};
+    for (int i = 0; i < times; i++) {
+        st = get("hf://org/repo/m.gguf", &o, &r, &err);
+    }
+    if (st != last) {
+        fail_msg("status %d, not %d: %s, after %zu requests", st, last, err.msg,
+                 bnt_mock_server_requests(h->hub));
+    }
+}
+
+/* Questions share with transfers what is known of a server: each failure is one of its circuit, and
+ * each repetition is one of its budget. */
+static void questions_leave_a_failing_hub_alone(void **state)
+{
+    (void)state;
+    struct hub h;
+    char dir[BNT_PATH_MAX];
+    start(&h);
+    bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
+    assert_int_equal(bnt_mkdirs(fixture_path(dir, "c"), NULL), BNT_OK);
+    bnt_mock_server_hold(h.hub);
+    h.routes[0].status = 503;
+    bnt_mock_server_go_on(h.hub);
+    ask_often(&h, 10, BNT_E_CIRCUIT);
+    const size_t asked = bnt_mock_server_requests(h.hub);
+    assert_in_range(asked, 10, 12); /* three at a time, until ten have failed */
+    bnt_clock_fake(UINT64_C(1000600) * 1000000000u);
+    bnt_mock_server_hold(h.hub);
+    h.routes[0].status = 302;
+    bnt_mock_server_go_on(h.hub);
+    ask_often(&h, 1, BNT_OK);
+    stop(&h);
+}
+
+static void a_pause_is_kept_by_the_next_question(void **state)
+{
+    (void)state;
+    struct hub h;
+    char dir[BNT_PATH_MAX];
+    struct bnt_fetch_result r;
+    struct bnt_err err;
+    const struct bnt_fetch_opts once = {.name = "a", .max_attempts = 1, .max_wait_s = 100};
+    start(&h);
+    bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
+    assert_int_equal(bnt_mkdirs(fixture_path(dir, "c"), NULL), BNT_OK);
+    bnt_mock_server_hold(h.hub);
+    h.routes[0].status = 429;
+    h.routes[0].headers = "Retry-After: 200\r\n";
+    bnt_mock_server_go_on(h.hub);
+    assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), BNT_E_RATE_LIMIT);
+    assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), BNT_E_RATE_LIMIT);
+    assert_non_null(strstr(err.msg, "asked for a pause of "));
+    assert_int_equal(bnt_mock_server_requests(h.hub), 1);
+    stop(&h);
+}
+
 /* ---- the lock file ---- */
 
 static void bnt_exits(int exit, const char *const *words)
@@ -436,8 +500,12 @@ static const struct suite_test tests[] = {
      .body = hubs_cache_is_asked_before_the_network},
     {.name = "hub_damaged_file_of_its_cache_is_passed_over",
      .body = damaged_file_of_the_hubs_cache_is_passed_over},
+    {.name = "hub_questions_leave_a_failing_hub_alone",
+     .body = questions_leave_a_failing_hub_alone},
+    {.name = "hub_a_pause_is_kept_by_the_next_question",
+     .body = a_pause_is_kept_by_the_next_question},
     {.name = "hub_lock_records_commit_and_digest_without_a_download",
      .body = lock_records_commit_and_digest_without_a_download},
     {0},
 };
-const struct suite suite_hub = {"hub", tests, "hub_digest"};
+const struct suite suite_hub = {"hub", tests, "hub_digest ask_unbounded"};

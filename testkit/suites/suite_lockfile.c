@@ -12,34 +12,18 @@
 #include "mock/bnt_mock.h"
 #include "testkit/suites/cache_fixture.h"
 
-enum { MAX_ARGS = 6 };
-
 /* Run bnt in the scratch folder and expect the exit code; what it wrote on stderr is returned,
  * valid until the next call. */
 static const char *bnt(int exit, const char *const *words)
 {
     static char said[4096];
     struct suite_output o;
-    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
-    for (size_t n = 0; words[n]; n++) {
-        assert_true(n < MAX_ARGS);
-        argv[n + 1] = words[n];
-    }
-    suite_run(argv, suite_scratch(), 0, &o);
-    if (o.exit != exit) {
-        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o.exit, exit, o.out, o.err);
-    }
+    fixture_bnt(&o, exit, words);
     snprintf(said, sizeof said, "%s", o.err);
     suite_output_release(&o);
     return said;
 }
 #define BNT(exit, ...) bnt((exit), (const char *const[]){__VA_ARGS__, NULL})
-
-static void write_file(const char *name, const char *text)
-{
-    char path[BNT_PATH_MAX];
-    fixture_write(fixture_path(path, name), text);
-}
 
 /* The lock file's text, which the caller frees. */
 static char *lock_text(void)
@@ -86,10 +70,10 @@ static const char manifest_ab[] = "models:\n  b:\n    source: b.gguf\n    groups
 
 static void make_ab(void)
 {
-    write_file("a.gguf", "aa");
-    write_file("b.gguf", "bb");
-    write_file("sub.json", "{}");
-    write_file(MANIFEST_FILE, manifest_ab);
+    fixture_file("a.gguf", "aa");
+    fixture_file("b.gguf", "bb");
+    fixture_file("sub.json", "{}");
+    fixture_file(MANIFEST_FILE, manifest_ab);
 }
 
 /* ---- what the file is ---- */
@@ -153,17 +137,17 @@ static void broken_lock_is_named_with_its_line(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[1024];
         snprintf(text, sizeof text, "%s%s,\n%s\n]}}}\n", head, good, cases[i].file);
-        write_file(LOCKFILE_FILE, text);
+        fixture_file(LOCKFILE_FILE, text);
         const char *said = BNT(5, "fetch", "--locked");
         if (!strstr(said, cases[i].where)) {
             fail_msg("%s: %s", cases[i].file, said);
         }
     }
-    write_file(LOCKFILE_FILE, "{\"schema\": 2, \"models\": {}}");
+    fixture_file(LOCKFILE_FILE, "{\"schema\": 2, \"models\": {}}");
     BNT(9, "fetch");
-    write_file(LOCKFILE_FILE, "{\"models\": {}}");
+    fixture_file(LOCKFILE_FILE, "{\"models\": {}}");
     BNT(5, "fetch");
-    write_file(LOCKFILE_FILE, "[]");
+    fixture_file(LOCKFILE_FILE, "[]");
     BNT(5, "lock");
 }
 
@@ -184,11 +168,11 @@ static void locked_refuses_every_drift(void **state)
         snprintf(text, sizeof text, "models:\n  b:\n    source: b.gguf\n%s%s%s",
                  tails[i] ? tails[i] : "    sha256: ", tails[i] ? "" : digest,
                  tails[i] ? "" : "\n");
-        write_file(MANIFEST_FILE, text); /* the last one lacks a model that is locked */
+        fixture_file(MANIFEST_FILE, text); /* the last one lacks a model that is locked */
         BNT(20, "fetch", "--locked");
         BNT(tails[i] && !tails[i][0] ? 0 : 20, "fetch", "--locked", "b");
     }
-    write_file(MANIFEST_FILE, "models:\n  b:\n    source: a.gguf\n");
+    fixture_file(MANIFEST_FILE, "models:\n  b:\n    source: a.gguf\n");
     assert_non_null(strstr(BNT(20, "fetch", "--locked", "b"), "its source is another"));
     BNT(0, "lock");
     assert_lock_has("\"a\"", false);
@@ -201,7 +185,7 @@ static void changed_source_is_not_what_was_locked(void **state)
     (void)state;
     make_ab();
     BNT(0, "lock");
-    write_file("b.gguf", "changed");
+    fixture_file("b.gguf", "changed");
     assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path((char[BNT_PATH_MAX]){0}, "empty"), 1), 0);
     const char *said = BNT(13, "fetch", "--locked", "b");
     assert_non_null(strstr(said, "bnt.yml:3: "));
@@ -219,8 +203,8 @@ static void lock_keeps_what_fits_and_learns_what_is_new(void **state)
     (void)state;
     make_ab();
     BNT(0, "fetch");
-    write_file("b.gguf", "changed"); /* and nobody asked for an update */
-    write_file(MANIFEST_FILE, "models:\n  b:\n    source: b.gguf\n  c:\n    source: a.gguf\n");
+    fixture_file("b.gguf", "changed"); /* and nobody asked for an update */
+    fixture_file(MANIFEST_FILE, "models:\n  b:\n    source: b.gguf\n  c:\n    source: a.gguf\n");
     BNT(0, "fetch", "c");
     assert_lock_has("\"size\": 7", false);
     assert_named("c", "aa");
@@ -292,11 +276,11 @@ static void mirror_helps_only_under_a_digest(void **state)
              "models:\n  m:\n    source: %s/absent.gguf\n    mirrors: [%s/bad/m.gguf, "
              "%s/m.gguf]\n",
              url, url, url);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     BNT(8, "fetch"); /* nobody knows what it should be */
     assert_int_equal(bnt_mock_server_requests(s), 1);
     snprintf(text + strlen(text), sizeof text - strlen(text), "    sha256: %s\n", digest);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     assert_non_null(strstr(BNT(0, "fetch"), "a mirror had it"));
     assert_named("m", body);
     BNT(0, "fetch", "--frozen");
@@ -315,7 +299,7 @@ static void mirrors_take_part_in_the_transfer(void **state)
              "models:\n  m:\n    source: %s/absent.gguf\n    mirrors: [%s/m.gguf]\n"
              "    sha256: %s\n",
              url, url, digest);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     assert_null(strstr(BNT(0, "fetch"), "a mirror had it")); /* said of a second transfer */
     assert_named("m", body);
     bnt_mock_server_stop(s);
@@ -330,13 +314,13 @@ static void lock_holds_no_signature(void **state)
     snprintf(text, sizeof text,
              "models:\n  m:\n    source: %s/m.gguf?sig=s3cr3t\n    mirrors: [%s/x?k=s3cr3t]\n", url,
              url);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     BNT(0, "fetch");
     assert_lock_has("s3cr3t", false);
     assert_lock_has("/m.gguf?query-", true);
     BNT(0, "fetch", "--frozen");
     snprintf(text, sizeof text, "models:\n  m:\n    source: https://me:s3cr3t@h/m\n");
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     assert_null(strstr(BNT(2, "fetch"), "s3cr3t"));
     assert_lock_has("s3cr3t", false);
     bnt_mock_server_stop(s);
@@ -351,7 +335,7 @@ static void known_digest_and_size_lock_without_the_network(void **state)
         text, sizeof text,
         "models:\n  m:\n    source: https://127.0.0.1:1/m.gguf\n    sha256: %s\n    size: 20\n",
         digest);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     BNT(0, "lock", "--offline");
     assert_lock_has(digest, true);
     BNT(15, "fetch", "--frozen");
@@ -369,7 +353,7 @@ static void what_cannot_fit_is_refused_before_the_first_byte(void **state)
              "models:\n  m:\n    source: %s/m.gguf\n    sha256: %s\n"
              "    size: 9000000000000000000\n",
              bnt_mock_server_url(s), digest);
-    write_file(MANIFEST_FILE, text);
+    fixture_file(MANIFEST_FILE, text);
     assert_non_null(strstr(BNT(10, "fetch"), "BNT_CACHE_DIR"));
     assert_int_equal(bnt_mock_server_requests(s), 0);
     bnt_mock_server_stop(s);
@@ -386,7 +370,7 @@ static void write_lock(const char *tree)
              "{\"schema\": 1, \"models\": {\"a\": {\"source\": \"a.gguf\", \"files\": [\n"
              "{\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", %s\"mirrors\": []}]}}}\n",
              digest, tree);
-    write_file(LOCKFILE_FILE, text);
+    fixture_file(LOCKFILE_FILE, text);
 }
 
 static void chunk_tree_is_filled_when_it_is_known_and_never_fetched(void **state)
@@ -397,10 +381,10 @@ static void chunk_tree_is_filled_when_it_is_known_and_never_fetched(void **state
     tree_of("aa", root);
     snprintf(manifest, sizeof manifest,
              "models:\n  a:\n    source: a.gguf\n    sha256: %s\n    size: 2\n", digest);
-    write_file(MANIFEST_FILE, manifest);
+    fixture_file(MANIFEST_FILE, manifest);
     BNT(0, "lock"); /* the file is not even there */
     assert_lock_has("\"tree\"", false);
-    write_file("a.gguf", "aa");
+    fixture_file("a.gguf", "aa");
     BNT(0, "fetch", "--locked"); /* a lock file without roots is as good as before */
     BNT(0, "update", "--check");
     assert_lock_has("\"tree\"", false);
@@ -422,8 +406,8 @@ static void chunk_tree_that_contradicts_is_an_error(void **state)
     tree_of("aa", root);
     fixture_digest("something else", wrong);
     snprintf(part, sizeof part, "\"tree\": \"%s\", ", wrong);
-    write_file("a.gguf", "aa");
-    write_file(MANIFEST_FILE, "models:\n  a:\n    source: a.gguf\n");
+    fixture_file("a.gguf", "aa");
+    fixture_file(MANIFEST_FILE, "models:\n  a:\n    source: a.gguf\n");
     write_lock(part);
     BNT(0, "fetch", "--locked"); /* nobody knows the tree: the digest decides */
     BNT(0, "cache", "tree", "a");
@@ -445,7 +429,7 @@ static void command_prints_the_chunk_tree(void **state)
     struct bnt_chunk_tree *t;
     tree_of("aa", root);
     snprintf(line, sizeof line, "%s\n", root);
-    write_file("a.gguf", "aa");
+    fixture_file("a.gguf", "aa");
     BNT(0, "fetch", "-q", "a.gguf");
     static const char *const words[][4] = {{"a"}, {"a.gguf"}, {"./a.gguf", "-o", "a.bnttree"}};
     for (size_t i = 0; i < 3; i++) {

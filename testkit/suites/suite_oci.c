@@ -496,6 +496,49 @@ static void account_is_not_sent_to_a_doubtful_token_server(void **state)
     stop(&g);
 }
 
+/* A registry may keep its manifests elsewhere, too. */
+static void manifest_behind_a_redirect_is_read_without_the_token(void **state)
+{
+    (void)state;
+    struct guarded g;
+    struct bnt_fetch_result r;
+    struct bnt_err err;
+    char to[300];
+    start(&g, "{\"auth\":\"" BASIC "\"}");
+    bnt_mock_server_hold(g.other);
+    g.others[2] = text_route("/manifest", g.manifest);
+    bnt_mock_server_go_on(g.other);
+    snprintf(to, sizeof to, "Location: %s/manifest\r\n", bnt_mock_server_url(g.other));
+    bnt_mock_server_hold(g.registry);
+    g.manifest_steps[1] = (struct bnt_mock_step){.status = 307, .headers = to};
+    bnt_mock_server_go_on(g.registry);
+    if (get(source(g.registry, "m"), &plain, &r, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    fixture_assert_holds(r.path, body);
+    assert_true(authorized(g.other, 0, "Basic")); /* the token server; then the manifest */
+    for (size_t k = 1; k < bnt_mock_server_requests(g.other); k++) {
+        assert_false(authorized(g.other, k, ""));
+    }
+    assert_int_equal(bnt_mock_server_requests(g.other), 3);
+    /* To http, and to itself without an end. */
+    static const char *const ends[] = {"Location: http://127.0.0.1:1/m\r\n",
+                                       "Location: /v2/m/manifests/latest\r\n"};
+    for (size_t i = 0; i < 2; i++) {
+        bnt_mock_server_hold(g.registry);
+        g.manifest_steps[0] = (struct bnt_mock_step){.status = 302, .headers = ends[i]};
+        for (size_t k = 1; k < sizeof g.manifest_steps / sizeof g.manifest_steps[0] - 1; k++) {
+            g.manifest_steps[k] = g.manifest_steps[0];
+        }
+        bnt_mock_server_go_on(g.registry);
+        const struct bnt_fetch_opts o = {.force = true};
+        const size_t before = bnt_mock_server_requests(g.registry);
+        assert_int_equal(get(source(g.registry, "m"), &o, &r, &err), BNT_E_FAILED);
+        assert_in_range(bnt_mock_server_requests(g.registry), before + 1, before + 6);
+    }
+    stop(&g);
+}
+
 static const struct suite_test tests[] = {
     {.name = "oci_references_mean_what_they_say", .body = references_mean_what_they_say},
     {.name = "oci_http_needs_a_digest", .body = http_needs_a_digest},
@@ -506,6 +549,8 @@ static const struct suite_test tests[] = {
     {.name = "oci_manifest_has_a_ceiling", .body = manifest_has_a_ceiling},
     {.name = "oci_account_goes_to_the_token_server_and_the_token_to_the_registry",
      .body = account_goes_to_the_token_server_and_the_token_to_the_registry},
+    {.name = "oci_manifest_behind_a_redirect_is_read_without_the_token",
+     .body = manifest_behind_a_redirect_is_read_without_the_token},
     {.name = "oci_token_that_expired_is_asked_for_again",
      .body = token_that_expired_is_asked_for_again},
     {.name = "oci_causes_of_a_refusal_are_told_apart", .body = causes_of_a_refusal_are_told_apart},
@@ -513,4 +558,4 @@ static const struct suite_test tests[] = {
      .body = account_is_not_sent_to_a_doubtful_token_server},
     {0},
 };
-const struct suite suite_oci = {"oci", tests, "oci_manifest"};
+const struct suite suite_oci = {"oci", tests, "oci_manifest oci_redirect"};
