@@ -140,11 +140,19 @@ static bool no_tsan(const char *arg)
     return strcmp(BNT_CONFIG, "tsan") != 0;
 }
 
+/* What a process holds is what the program took. */
+static bool plain_memory(const char *arg)
+{
+    (void)arg;
+    return strcmp(BNT_CONFIG, "tsan") != 0 && strcmp(BNT_CONFIG, "asan") != 0;
+}
+
 static const struct need needs_table[] = {
     {"no-tsan", no_tsan, NULL,
      "ThreadSanitizer delays signals, and knows no threads of a forked child"},
     {"fault-build", fault_build, NULL,
      "no bnt with planted defects: make CONFIG=fault B=build/fault all"},
+    {"plain-memory", plain_memory, NULL, "a sanitizer's memory counts as the program's"},
     {"release-build", release_build, NULL, "this is a " BNT_CONFIG " build"},
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
