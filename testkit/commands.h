@@ -6,6 +6,7 @@
 
 extern const struct bnt_cmd bnt_cmd_bench;
 extern const struct bnt_cmd bnt_cmd_bisect;
+extern const struct bnt_cmd bnt_cmd_crossval;
 extern const struct bnt_cmd bnt_cmd_test;
 
 /* Below `bnt test`. */

@@ -1,4 +1,4 @@
-/* The score of a text, either way. */
+/* The score of a text, each of three ways. */
 #include "testkit/scoring.h"
 
 #include "engine/perplexity.h"
@@ -55,15 +55,26 @@ static enum bnt_status score_by_rows(struct bnt_subject *s, const struct scoring
     return st;
 }
 
+enum bnt_status bnt_score_by_logits(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                    double *sum, struct bnt_err *err)
+{
+    struct scoring g = {
+        .ids = ids, .n = n, .n_vocab = (int32_t)bnt_subject_describe(s).n_vocab, .sum = sum};
+    *sum = 0;
+    return bnt_subject_evaluate(s, ids, n, add_position, &g, err);
+}
+
 enum bnt_status bnt_subject_score(struct bnt_subject *s, const int32_t *ids, size_t n, double *sum,
                                   struct bnt_err *err)
 {
     const struct bnt_subject_facts f = bnt_subject_describe(s);
     const struct scoring g = {.ids = ids, .n = n, .n_vocab = (int32_t)f.n_vocab, .sum = sum};
     *sum = 0;
+    if (f.can & BNT_CAN_SCORE) {
+        return s->ops->score(s, ids, n, sum, err);
+    }
     if (!(f.can & BNT_CAN_EVALUATE) && (f.can & BNT_CAN_ROWS) && f.n_vocab > 0) {
         return score_by_rows(s, &g, err);
     }
-    struct scoring all = g;
-    return bnt_subject_evaluate(s, ids, n, add_position, &all, err);
+    return bnt_score_by_logits(s, ids, n, sum, err);
 }

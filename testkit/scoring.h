@@ -11,5 +11,8 @@
  * of the subject. */
 enum bnt_status bnt_subject_score(struct bnt_subject *s, const int32_t *ids, size_t n, double *sum,
                                   struct bnt_err *err);
+/* The same from logits alone. */
+enum bnt_status bnt_score_by_logits(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                    double *sum, struct bnt_err *err);
 
 #endif

@@ -114,6 +114,13 @@ enum bnt_status bnt_subject_row(struct bnt_subject *s, const struct bnt_subject_
     return st == BNT_OK ? s->ops->row(s, r, at, out, err) : st;
 }
 
+enum bnt_status bnt_subject_taps(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                 const struct bnt_tap *tap, struct bnt_err *err)
+{
+    return can(s, BNT_CAN_TAPS) ? s->ops->taps(s, ids, n, tap, err)
+                                : cannot(s, "show what it computes", err);
+}
+
 void bnt_subject_close(struct bnt_subject *s)
 {
     if (s) {

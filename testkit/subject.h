@@ -5,6 +5,8 @@
  *     tiny      a GGUF drawn from a seed (mock/): same loader, same kernels
  *     scripted  answers from a file (mock/scripted.h)
  *     http      a server of somebody else, with llama-server's protocol or OpenAI's
+ *     command   a program that answers JSON lines (docs/crossval.md)
+ *     recorded  answers that were written down by `bnt crossval --record`
  *
  *     struct bnt_subject *s;
  *     bnt_subject_open(app, "scripted:answers.json", NULL, &s, &err);
@@ -32,6 +34,7 @@
 #include "engine/bnt_infer.h"
 #include "engine/generate.h"
 #include "engine/sampler.h"
+#include "engine/tap.h"
 
 /* What a subject can do; a test that needs more is skipped with that as its reason. */
 enum bnt_subject_can {
@@ -43,6 +46,8 @@ enum bnt_subject_can {
     BNT_CAN_SAMPLE =
         32,            /* generate follows sampling parameters and seed; else its answer is fixed */
     BNT_CAN_ROWS = 64, /* tells what it holds likely in one place of an answer */
+    BNT_CAN_TAPS = 128,  /* shows what it computes on the way (engine/tap.h) */
+    BNT_CAN_SCORE = 256, /* sums the log-probabilities of a text by itself */
 };
 
 struct bnt_subject_facts {   /* valid until close */
@@ -115,6 +120,12 @@ struct bnt_subject_ops {
      * as many. out is initialised. */
     enum bnt_status (*row)(struct bnt_subject *s, const struct bnt_subject_request *r, uint32_t at,
                            struct bnt_row *out, struct bnt_err *err);
+    /* What is computed for ids, from an empty context; rows of those ops that the subject shows. */
+    enum bnt_status (*taps)(struct bnt_subject *s, const int32_t *ids, size_t n,
+                            const struct bnt_tap *tap, struct bnt_err *err);
+    /* As bnt_subject_score (testkit/scoring.h). */
+    enum bnt_status (*score)(struct bnt_subject *s, const int32_t *ids, size_t n, double *sum,
+                             struct bnt_err *err);
     void (*close)(struct bnt_subject *s);
 };
 
@@ -156,6 +167,12 @@ enum bnt_status bnt_subject_open_scripted(const char *path, struct bnt_subject *
  * cannot be, or a request that the server refuses, with its own words. */
 enum bnt_status bnt_subject_open_http(const char *address, const struct bnt_subject_options *opts,
                                       struct bnt_subject **out, struct bnt_err *err);
+/* A program, started by the shell, that answers questions on its standard input. It ends with the
+ * subject. Errors: UNSUPPORTED it cannot be started or does not describe itself; TIME no answer
+ * within http_timeout_ms; INFERENCE an answer that cannot be, or an error that it tells. */
+enum bnt_status bnt_subject_open_command(const char *command,
+                                         const struct bnt_subject_options *opts,
+                                         struct bnt_subject **out, struct bnt_err *err);
 void bnt_subject_close(struct bnt_subject *s); /* NULL is fine */
 
 /* The functions of the table; what facts.can does not have is UNSUPPORTED with the kind's name, a
@@ -169,5 +186,7 @@ enum bnt_status bnt_subject_generate(struct bnt_subject *s, const struct bnt_sub
                                      struct bnt_subject_answer *out, struct bnt_err *err);
 enum bnt_status bnt_subject_row(struct bnt_subject *s, const struct bnt_subject_request *r,
                                 uint32_t at, struct bnt_row *out, struct bnt_err *err);
+enum bnt_status bnt_subject_taps(struct bnt_subject *s, const int32_t *ids, size_t n,
+                                 const struct bnt_tap *tap, struct bnt_err *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/model_arg.h"
+#include "testkit/scoring.h"
 #include "testkit/subject.h"
 
 struct model_subject {
@@ -21,18 +22,18 @@ static void describe(const struct bnt_subject *s, struct bnt_subject_facts *out)
 {
     const struct model_subject *m = (const struct model_subject *)s;
     const struct bnt_model_info *info = bnt_model_info(m->model);
-    *out =
-        (struct bnt_subject_facts){.kind = m->ref.kind,
-                                   .name = info->name,
-                                   .arch = info->arch,
-                                   .place = m->ref.path,
-                                   .digest = m->ref.digest,
-                                   .n_vocab = info->n_vocab,
-                                   .n_ctx = bnt_session_n_ctx(m->session),
-                                   .can = BNT_CAN_TOKENIZE | BNT_CAN_EVALUATE | BNT_CAN_GENERATE |
-                                          BNT_CAN_IDS | BNT_CAN_LOGPROBS | BNT_CAN_SAMPLE,
-                                   .model = m->model,
-                                   .session = m->session};
+    *out = (struct bnt_subject_facts){.kind = m->ref.kind,
+                                      .name = info->name,
+                                      .arch = info->arch,
+                                      .place = m->ref.path,
+                                      .digest = m->ref.digest,
+                                      .n_vocab = info->n_vocab,
+                                      .n_ctx = bnt_session_n_ctx(m->session),
+                                      .can = BNT_CAN_TOKENIZE | BNT_CAN_EVALUATE |
+                                             BNT_CAN_GENERATE | BNT_CAN_IDS | BNT_CAN_LOGPROBS |
+                                             BNT_CAN_SAMPLE | BNT_CAN_TAPS | BNT_CAN_SCORE,
+                                      .model = m->model,
+                                      .session = m->session};
 }
 
 static enum bnt_status tokenize(struct bnt_subject *s, const char *text, size_t len, unsigned flags,
@@ -104,6 +105,34 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
     return st;
 }
 
+static enum bnt_status taps(struct bnt_subject *s, const int32_t *ids, size_t n,
+                            const struct bnt_tap *tap, struct bnt_err *err)
+{
+    struct bnt_session *session = of(s)->session;
+    enum bnt_status st = bnt_session_rewind(session, 0, err);
+    if (st == BNT_OK) {
+        bnt_session_set_tap(session, tap);
+        st = bnt_session_eval(session, ids, n, err);
+        bnt_session_set_tap(session, NULL);
+    }
+    return st;
+}
+
+/* By the engine's own perplexity where the text begins as a chunk of it does. */
+static enum bnt_status score(struct bnt_subject *s, const int32_t *ids, size_t n, double *sum,
+                             struct bnt_err *err)
+{
+    struct bnt_session *session = of(s)->session;
+    struct bnt_perplexity p;
+    if (n < 2 || n > bnt_session_n_ctx(session) ||
+        ids[0] != bnt_tokenizer_bos(bnt_model_tokenizer(of(s)->model))) {
+        return bnt_score_by_logits(s, ids, n, sum, err);
+    }
+    enum bnt_status st = bnt_perplexity(session, ids + 1, n - 1, (uint32_t)n, NULL, NULL, &p, err);
+    *sum = st == BNT_OK ? -p.nll * (double)p.n_tokens : 0;
+    return st;
+}
+
 static void close_model(struct bnt_subject *s)
 {
     bnt_session_free(of(s)->session);
@@ -116,6 +145,8 @@ static const struct bnt_subject_ops ops = {
     .tokenize = tokenize,
     .evaluate = evaluate,
     .generate = generate,
+    .taps = taps,
+    .score = score,
     .close = close_model,
 };
 

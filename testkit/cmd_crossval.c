@@ -1,0 +1,364 @@
+/* `bnt crossval`: the engine against a reference, or as one. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/file.h"
+#include "base/msg.h"
+#include "engine/model_arg.h"
+#include "testkit/commands.h"
+#include "testkit/crossval.h"
+
+#define TEXT_MAX_BYTES (16u << 20)
+
+struct crossval_opts {
+    struct bnt_model_arg model;
+    const char *reference, *command, *file, *record, *tolerances, *text, *kernel, *kv_type;
+    struct bnt_strs prompts;
+    int64_t n_tokens, n_text, n_best, threads;
+    bool serve, json;
+};
+
+#define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
+    {                                                                                              \
+        .kind = BNT_OPT_##kind_, .short_name = short_, .long_name = long_, .arg = arg_,            \
+        .help = help_, .offset = offsetof(struct crossval_opts, member), __VA_ARGS__               \
+    }
+
+static const struct bnt_opt options[] = {
+    BNT_OPT_HEAD("Reference"),
+    ROW(STR, 0, "reference", "ADDRESS",
+        "a llama-server or an OpenAI-compatible one: http://HOST:PORT", reference, .def = NULL),
+    ROW(STR, 0, "reference-cmd", "COMMAND",
+        "a program that answers JSON lines (docs/crossval.md); run by the shell", command,
+        .def = NULL),
+    ROW(STR, 0, "reference-file", "FILE", "answers that were recorded with --record", file,
+        .def = NULL),
+    BNT_OPT_HEAD("Model and questions"),
+    BNT_MODEL_ARG_ROWS(struct crossval_opts, model),
+    ROW(LIST, 'p', "prompt", "TEXT", "a prompt; repeatable (default: four, or those of the record)",
+        prompts, .def = NULL),
+    ROW(INT, 'n', "tokens", "N", "tokens of each answer", n_tokens, .def = "32", .min = 1,
+        .max = 4096),
+    ROW(STR, 0, "text", "FILE", "the text of the perplexity (default: a short story)", text,
+        .def = NULL),
+    ROW(INT, 0, "text-tokens", "N", "at most so many tokens of that text", n_text, .def = "256",
+        .min = 2, .max = 65536),
+    ROW(INT, 0, "top", "N",
+        "entries of a row that a server is asked for; 0: all of the vocabulary (64 when recording)",
+        n_best, .def = "0", .min = 0, .max = 1048576),
+    ROW(STR, 0, "tolerances", "FILE", "bounds, in YAML (docs/crossval.md)", tolerances,
+        .def = NULL),
+    BNT_OPT_HEAD("Other things to do"),
+    ROW(STR, 0, "record", "FILE",
+        "write the answers of the reference, or of the model where none is given, into FILE",
+        record, .def = NULL),
+    ROW(FLAG, 0, "serve", NULL,
+        "be a reference: answer the lines of standard input on standard output", serve,
+        .def = NULL),
+    BNT_OPT_HEAD("Engine and output"),
+    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
+        .min = 0, .max = BNT_MAX_THREADS),
+    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
+    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
+        .choices = "f16|f32"),
+    ROW(FLAG, 0, "json", NULL, "one JSON object instead of a table", json, .def = NULL),
+    BNT_OPT_END,
+};
+
+/* What a run holds. */
+struct crossval_run_of {
+    struct bnt_app *app;
+    const struct crossval_opts *o;
+    struct bnt_subject *ours, *reference;
+    struct crossval_plan plan;
+    const char *prompts[CROSSVAL_PROMPTS_MAX];
+    struct bnt_buf text;
+    bool mock;
+};
+
+/* ---- opening ---- */
+
+static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err)
+{
+    const struct crossval_opts *o = r->o;
+    const struct bnt_subject_options opts = {
+        .session = {.n_threads = (int)o->threads,
+                    .kernel = o->kernel,
+                    .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16},
+        .warn = bnt_msg_warn_fn};
+    struct bnt_model_ref ref;
+    enum bnt_status st = bnt_model_arg_resolve(r->app, &o->model, &ref, &r->mock, err);
+    if (st == BNT_OK && r->mock) {
+        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+    }
+    return st == BNT_OK ? bnt_subject_open_model(&ref, &opts, &r->ours, err) : st;
+}
+
+static enum bnt_status open_reference(struct crossval_run_of *r, struct bnt_err *err)
+{
+    const struct crossval_opts *o = r->o;
+    if (o->reference) {
+        return strncmp(o->reference, "http://", 7) == 0 || strncmp(o->reference, "https://", 8) == 0
+                   ? bnt_subject_open_http(o->reference, NULL, &r->reference, err)
+                   : bnt_err_set(err, BNT_E_USAGE, "--reference %.200s: it is no http address",
+                                 o->reference);
+    }
+    if (o->command) {
+        return bnt_subject_open_command(o->command, NULL, &r->reference, err);
+    }
+    return o->file ? crossval_open_recorded(o->file, &r->reference, err) : BNT_OK;
+}
+
+static void plan_prompts(struct crossval_run_of *r)
+{
+    const struct crossval_opts *o = r->o;
+    if (o->prompts.n > 0) {
+        r->plan.prompts = o->prompts.at;
+        r->plan.n_prompts = o->prompts.n;
+    } else if (o->file) {
+        r->plan.n_prompts =
+            crossval_recorded_prompts(r->reference, r->prompts, CROSSVAL_PROMPTS_MAX);
+        r->plan.prompts = r->prompts;
+    }
+}
+
+static enum bnt_status make_plan(struct crossval_run_of *r, struct bnt_err *err)
+{
+    const struct crossval_opts *o = r->o;
+    r->plan = crossval_plan_default();
+    r->plan.n_tokens = (uint32_t)o->n_tokens;
+    r->plan.n_text = (uint32_t)o->n_text;
+    r->plan.n_best = (uint32_t)o->n_best;
+    r->plan.interrupted = r->app->interrupted;
+    plan_prompts(r);
+    if (o->text) {
+        enum bnt_status st = bnt_file_read(o->text, &r->text, err);
+        r->plan.text = bnt_buf_view(&r->text);
+        return st;
+    }
+    const char *recorded = o->file ? crossval_recorded_text(r->reference) : NULL;
+    r->plan.text = recorded ? recorded : r->plan.text;
+    return BNT_OK;
+}
+
+/* ---- reports ---- */
+
+/* "token_ids" as words. */
+static void words(const char *name, char out[32])
+{
+    snprintf(out, 32, "%s", name);
+    for (char *c = out; *c; c++) {
+        *c = *c == '_' ? ' ' : *c;
+    }
+}
+
+static void print_table(const struct crossval_run_of *r, const struct crossval_report *report)
+{
+    const struct bnt_subject_facts a = bnt_subject_describe(r->ours);
+    const struct bnt_subject_facts b = bnt_subject_describe(r->reference);
+    printf("ours:      %s (%s)\nreference: %s (%s)\n\n%-15s %s\n", a.place, a.kind, b.place, b.kind,
+           "rung", "verdict");
+    for (int i = 0; i < CROSSVAL_N_RUNGS; i++) {
+        const struct crossval_result *g = &report->rungs[i];
+        char name[32], verdict[32];
+        words(crossval_rung_name((enum crossval_rung)i), name);
+        words(crossval_verdict_name(g->verdict), verdict);
+        printf("%-15s %-12s", name, verdict);
+        for (size_t k = 0; k < g->n_figures; k++) {
+            char figure[32];
+            words(g->figures[k].name, figure);
+            printf("%s %s %.6g", k ? "," : "", figure, g->figures[k].value);
+        }
+        printf("%s%s\n", g->why[0] ? "\n                " : "", g->why);
+    }
+}
+
+static json_t *rung_json(const struct crossval_report *report, int i)
+{
+    const struct crossval_result *g = &report->rungs[i];
+    json_t *figures = json_object();
+    for (size_t k = 0; k < g->n_figures; k++) {
+        json_object_set_new(figures, g->figures[k].name, json_real(g->figures[k].value));
+    }
+    return json_pack("{s:s, s:s, s:s, s:o}", "rung", crossval_rung_name((enum crossval_rung)i),
+                     "verdict", crossval_verdict_name(g->verdict), "why", g->why, "figures",
+                     figures);
+}
+
+static json_t *side_json(const struct bnt_subject *s)
+{
+    const struct bnt_subject_facts f = bnt_subject_describe(s);
+    return json_pack("{s:s, s:s, s:s}", "kind", f.kind, "place", f.place, "name", f.name);
+}
+
+static enum bnt_status print_json(const struct crossval_run_of *r,
+                                  const struct crossval_report *report)
+{
+    json_t *rungs = json_array();
+    for (int i = 0; i < CROSSVAL_N_RUNGS; i++) {
+        json_array_append_new(rungs, rung_json(report, i));
+    }
+    const bool differs = report->differs_at < CROSSVAL_N_RUNGS;
+    json_t *root = json_pack(
+        "{s:o, s:o, s:s?, s:o}", "ours", side_json(r->ours), "reference", side_json(r->reference),
+        "differs_at", differs ? crossval_rung_name(report->differs_at) : NULL, "rungs", rungs);
+    const bool printed = root && json_dumpf(root, stdout, JSON_COMPACT) == 0;
+    json_decref(root);
+    putchar('\n');
+    return printed ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
+}
+
+/* ---- what is done ---- */
+
+static enum bnt_status conclude(const struct crossval_report *report)
+{
+    char rung[32];
+    if (report->differs_at < CROSSVAL_N_RUNGS) {
+        const struct crossval_result *g = &report->rungs[report->differs_at];
+        words(crossval_rung_name(report->differs_at), rung);
+        return bnt_msg_fail(report->differs_at == CROSSVAL_SPEED ? BNT_E_SLOWER : BNT_E_DIFFERS,
+                            NULL, "%s: %s", rung, g->why);
+    }
+    if (report->n_same == 0) {
+        return bnt_msg_fail(BNT_E_INCONCLUSIVE, "docs/crossval.md says what each rung takes",
+                            "the reference could be asked for nothing that is compared");
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status compare(struct crossval_run_of *r)
+{
+    struct crossval_tolerances tol = crossval_tolerances_default();
+    struct crossval_report report;
+    struct bnt_err err = {0};
+    enum bnt_status st = BNT_OK;
+    if (r->o->tolerances) {
+        st = crossval_tolerances_read(r->o->tolerances, &tol, &err);
+    }
+    if (st == BNT_OK) {
+        st = crossval_run(r->ours, r->reference, &r->plan, &tol, &report, &err);
+    }
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    if (r->o->json) {
+        st = print_json(r, &report);
+    } else {
+        print_table(r, &report);
+    }
+    fflush(stdout);
+    return st == BNT_OK ? conclude(&report) : st;
+}
+
+/* Lines of standard input; a last one without an end counts. */
+static enum bnt_status read_line(void *ctx, struct bnt_buf *line, bool *end, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    int c;
+    (void)ctx;
+    while (st == BNT_OK && (c = getchar()) != EOF && c != '\n') {
+        st = bnt_buf_putc(line, (char)c, err);
+    }
+    *end = st == BNT_OK && c == EOF && line->len == 0;
+    return st;
+}
+
+static enum bnt_status write_bytes(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
+{
+    (void)ctx;
+    return bnt_write_all(STDOUT_FILENO, bytes, n, "standard output", err);
+}
+
+static enum bnt_status serve(struct crossval_run_of *r)
+{
+    const struct crossval_lines lines = {read_line, write_bytes, NULL};
+    struct bnt_err err = {0};
+    return crossval_serve(r->ours, &lines, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+}
+
+static enum bnt_status check(const struct crossval_opts *o, int argc, char **argv)
+{
+    const int n = (o->reference != NULL) + (o->command != NULL) + (o->file != NULL);
+    if (argc > 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "the model is an option: -m FILE",
+                            "unexpected operand: %s", argv[0]);
+    }
+    if (n > 1 || (o->serve && (n > 0 || o->record || o->json))) {
+        return bnt_msg_fail(BNT_E_USAGE, "choose one",
+                            "--reference, --reference-cmd, --reference-file and --serve exclude "
+                            "each other");
+    }
+    if (n == 0 && !o->serve && !o->record) {
+        return bnt_msg_fail(BNT_E_USAGE, "name one with --reference http://HOST:PORT",
+                            "there is no reference");
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status record(struct crossval_run_of *r)
+{
+    struct bnt_err err = {0};
+    struct bnt_subject *subject = r->reference ? r->reference : r->ours;
+    enum bnt_status st = crossval_record(subject, &r->plan, r->o->record, &err);
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    bnt_msg_note("recorded %zu prompts in %s", r->plan.n_prompts, r->o->record);
+    return BNT_OK;
+}
+
+static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
+{
+    struct crossval_run_of r = {.app = app, .o = opts, .text = BNT_BUF(TEXT_MAX_BYTES)};
+    struct bnt_err err = {0};
+    enum bnt_status st = check(r.o, argc, argv);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = r.o->record && (r.o->reference || r.o->command || r.o->file) ? BNT_OK
+                                                                      : open_model(&r, &err);
+    if (st == BNT_OK) {
+        st = open_reference(&r, &err);
+    }
+    if (st == BNT_OK) {
+        st = make_plan(&r, &err);
+    }
+    if (st != BNT_OK) {
+        st = bnt_msg_error(&err);
+    } else if (r.o->record) {
+        st = record(&r);
+    } else {
+        st = r.o->serve ? serve(&r) : compare(&r);
+    }
+    bnt_subject_close(r.reference);
+    bnt_subject_close(r.ours);
+    bnt_buf_release(&r.text);
+    return bnt_model_arg_exit(st, r.mock);
+}
+
+const struct bnt_cmd bnt_cmd_crossval = {
+    .name = "crossval",
+    .synopsis = "[OPTIONS] --reference ADDRESS | --reference-cmd COMMAND | --reference-file FILE",
+    .summary = "hold the engine against another one, rung by rung",
+    .description =
+        "Climbs a ladder: token ids, first logits, layer taps, teacher-forced, greedy text, "
+        "perplexity, speed. It stops at the first rung on which the two differ, says where, and "
+        "ends with exit code 6 (17 for speed). A rung that the reference cannot offer is named as "
+        "skipped, never as passed; when nothing could be compared the exit code is 3.\n\n"
+        "The reference is a server (llama-server of llama.cpp, bitnet.cpp or ik_llama.cpp, or one "
+        "with OpenAI's protocol), a program that answers JSON lines, or a file of recorded "
+        "answers. --record writes such a file; --serve is such a program, so that two builds of "
+        "bnt can be held against each other.",
+    .examples =
+        "  bnt crossval --reference http://127.0.0.1:8080       # against a llama-server\n"
+        "  bnt crossval -m FILE --reference-cmd './other/bnt crossval --serve -m FILE'\n"
+        "  bnt crossval --reference http://127.0.0.1:8080 --record answers.json\n"
+        "  bnt crossval --reference-file answers.json --json    # later, without the server\n",
+    .opts = options,
+    .opts_size = sizeof(struct crossval_opts),
+    .run = run,
+};
