@@ -167,11 +167,11 @@ static void print_table(const struct crossval_run_of *r, const struct crossval_r
         char name[32], verdict[32];
         words(crossval_rung_name((enum crossval_rung)i), name);
         words(crossval_verdict_name(g->verdict), verdict);
-        printf("%-15s %-12s", name, verdict);
+        printf("%-15s %-*s", name, g->n_figures ? 11 : 0, verdict);
         for (size_t k = 0; k < g->n_figures; k++) {
             char figure[32];
             words(g->figures[k].name, figure);
-            printf("%s %s %.6g", k ? "," : "", figure, g->figures[k].value);
+            printf("%s%s %.6g", k ? ", " : " ", figure, g->figures[k].value);
         }
         printf("%s%s\n", g->why[0] ? "\n                " : "", g->why);
     }

@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
+#include "engine/quality.h"
 #include "testkit/crossval_impl.h"
 #include "testkit/scoring.h"
 
@@ -182,6 +183,10 @@ enum bnt_status crossval_answer(struct ladder *l, struct bnt_err *err)
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && !l->answered && i < l->plan->n_prompts; i++) {
         struct crossval_case *c = &l->cases[i];
+        bnt_subject_answer_release(&c->ours); /* what an attempt that failed has left */
+        bnt_subject_answer_init(&c->ours);
+        bnt_subject_answer_release(&c->theirs);
+        bnt_subject_answer_init(&c->theirs);
         st = ask(l, l->ours, c, &c->ours, err);
         if (st == BNT_OK && crossval_can(&l->their_facts, BNT_CAN_GENERATE)) {
             st = ask(l, l->reference, c, &c->theirs, err);
@@ -279,6 +284,14 @@ static void compare_texts(struct ladder *l, size_t at_case, struct greedy *g)
     }
 }
 
+/* Bytes that are no UTF-8 do not come over JSON: what is before them is held against each other. */
+static bool texts_agree(const struct bnt_buf *ours, const struct bnt_buf *theirs)
+{
+    const size_t n = bnt_utf8_valid(bnt_buf_view(ours), ours->len);
+    return strncmp(bnt_buf_view(ours), bnt_buf_view(theirs), n) == 0 &&
+           (n < ours->len || theirs->len == n);
+}
+
 /* The same ids must be the same text. */
 static void same_text(struct ladder *l, size_t at_case)
 {
@@ -288,7 +301,8 @@ static void same_text(struct ladder *l, size_t at_case)
     const char *theirs = bnt_buf_view(&c->theirs.made.text);
     const bool same_ids =
         a->n == b->n && (a->n == 0 || !memcmp(a->at, b->at, a->n * sizeof *a->at));
-    if (same_ids && c->theirs.made.text.len > 0 && strcmp(ours, theirs) != 0) {
+    if (same_ids && c->theirs.made.text.len > 0 &&
+        !texts_agree(&c->ours.made.text, &c->theirs.made.text)) {
         crossval_differs(l, CROSSVAL_GREEDY,
                          "prompt %zu: the same ids are the text \"%.60s\", of the reference "
                          "\"%.60s\"",
@@ -358,7 +372,8 @@ static enum bnt_status perplexity(struct ladder *l, struct bnt_err *err)
     const enum crossval_rung rung = CROSSVAL_PERPLEXITY;
     struct bnt_ids ids = {0};
     double sum[2] = {0};
-    if (!crossval_can(&l->their_facts, BNT_CAN_SCORE) && !crossval_tells_rows(l)) {
+    const bool rows = crossval_tells_rows(l) && l->their_facts.n_vocab > 0;
+    if (!crossval_can(&l->their_facts, BNT_CAN_SCORE) && !rows) {
         crossval_skip(l, rung, "the reference does not tell how likely a text is");
         return BNT_OK;
     }

@@ -64,23 +64,24 @@ static size_t begins(const json_t *list, const int32_t *ids, size_t n)
     return both;
 }
 
-/* The answer whose prompt and first ids these are; *step: how many of its ids. */
+/* The answer whose prompt and first ids these are; *step: how many of its ids. Of several it is
+ * that with the longest prompt: one answer may begin as another's prompt does. */
 static const json_t *find(const struct recorded_subject *s, const int32_t *ids, size_t n,
                           size_t *step)
 {
+    const json_t *found = NULL;
     for (size_t i = 0; i < json_array_size(s->greedy); i++) {
         const json_t *entry = json_array_get(s->greedy, i);
         const json_t *prompt = json_object_get(entry, "prompt_ids");
         const size_t len = json_array_size(prompt);
-        if (len > n || begins(prompt, ids, n) != len) {
+        if (len > n || (found && n - len >= *step) || begins(prompt, ids, n) != len ||
+            begins(json_object_get(entry, "greedy_ids"), ids + len, n - len) != n - len) {
             continue;
         }
-        *step = begins(json_object_get(entry, "greedy_ids"), ids + len, n - len);
-        if (*step == n - len) {
-            return entry;
-        }
+        *step = n - len;
+        found = entry;
     }
-    return NULL;
+    return found;
 }
 
 static enum bnt_status not_recorded(const struct recorded_subject *s, const char *what,

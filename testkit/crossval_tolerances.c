@@ -14,7 +14,7 @@ struct crossval_tolerances crossval_tolerances_default(void)
                                         .free_match = 0.95,
                                         .pearson = 0.98,
                                         .cosine = NAN,
-                                        .kl = 0.05,
+                                        .kl = 0.01,
                                         .mse = NAN,
                                         .max_error = NAN,
                                         .tap_error = 0.1,

@@ -11,13 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
-#include "base/fault.h"
-#include "base/file.h"
 #include "testkit/proc.h"
 #include "testkit/subject.h"
 
@@ -39,6 +38,7 @@ struct command_subject {
     struct bnt_buf got; /* read, but not yet taken */
     size_t taken;       /* bytes of it */
     uint32_t timeout_ms;
+    bool stuck; /* it did not answer in time */
 };
 
 static struct command_subject *of(struct bnt_subject *s)
@@ -56,6 +56,20 @@ static enum bnt_status bad(const char *what, struct bnt_err *err)
     return st;
 }
 
+/* A socket, because a program that has ended is an error here, and no signal. */
+static enum bnt_status send_all(struct command_subject *s, const char *bytes, size_t n,
+                                struct bnt_err *err)
+{
+    for (size_t sent = 0; sent < n;) {
+        const ssize_t k = send(s->to, bytes + sent, n - sent, MSG_NOSIGNAL);
+        if (k < 0 && errno != EINTR) {
+            return bad("it ended before it was asked", err);
+        }
+        sent += k > 0 ? (size_t)k : 0;
+    }
+    return BNT_OK;
+}
+
 static enum bnt_status say(struct command_subject *s, json_t *question, struct bnt_err *err)
 {
     char *text = question ? json_dumps(question, JSON_COMPACT) : NULL;
@@ -63,9 +77,9 @@ static enum bnt_status say(struct command_subject *s, json_t *question, struct b
     if (!text) {
         return bnt_err_nomem(err, "a question", 0);
     }
-    enum bnt_status st = bnt_write_all(s->to, text, strlen(text), "the reference command", err);
+    enum bnt_status st = send_all(s, text, strlen(text), err);
     if (st == BNT_OK) {
-        st = bnt_write_all(s->to, "\n", 1, "the reference command", err);
+        st = send_all(s, "\n", 1, err);
     }
     free(text);
     return st;
@@ -81,12 +95,13 @@ static enum bnt_status read_more(struct command_subject *s, uint64_t end_ns, str
     if (ready < 0 && errno != EINTR) {
         return bnt_err_errno(err, "the reference command");
     }
-    if (ready <= 0) {
-        return ready < 0 || left_ms > 0 ? BNT_OK
-                                        : bnt_err_set(err, BNT_E_TIME,
-                                                      "the reference command did not answer in "
-                                                      "%u ms",
-                                                      s->timeout_ms);
+    if (ready < 0 || (ready == 0 && left_ms > 0)) {
+        return BNT_OK;
+    }
+    if (ready == 0) {
+        s->stuck = true;
+        return bnt_err_set(err, BNT_E_TIME, "the reference command did not answer in %u ms",
+                           s->timeout_ms);
     }
     enum bnt_status st = bnt_buf_reserve(&s->got, READ_BYTES, err);
     if (st != BNT_OK) {
@@ -403,7 +418,7 @@ static void end_program(struct command_subject *s)
     }
     if (s->pid > 0) {
         struct pollfd p = {.fd = s->from, .events = 0};
-        (void)poll(&p, 1, END_MS); /* it hangs up when the program ends */
+        (void)poll(&p, 1, s->stuck ? 0 : END_MS); /* it hangs up when the program ends */
         (void)kill(-s->pid, SIGKILL);
         while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
         }
@@ -433,7 +448,7 @@ static const struct bnt_subject_ops ops = {
 
 /* ---- opening ---- */
 
-/* Both pipes close in programs that others start; its own ends are put in place for it. */
+/* Socket and pipe close in programs that others start; its own ends are put in place for it. */
 static enum bnt_status spawn(struct command_subject *s, const int in[2], const int out[2],
                              struct bnt_err *err)
 {
@@ -464,8 +479,8 @@ static enum bnt_status spawn(struct command_subject *s, const int in[2], const i
 static enum bnt_status start(struct command_subject *s, struct bnt_err *err)
 {
     int in[2], out[2];
-    if (pipe2(in, O_CLOEXEC) != 0) {
-        return bnt_err_errno(err, "a pipe");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) != 0) {
+        return bnt_err_errno(err, "a socket");
     }
     if (pipe2(out, O_CLOEXEC) != 0) {
         close(in[0]);

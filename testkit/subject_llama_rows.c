@@ -6,8 +6,9 @@
  *                      texts have ids by the list of the vocabulary
  *     ik_llama.cpp's   /completion tells texts; /v1/completions tells ids
  *
- * A row is asked for at temperature 1 with an empty chain of samplers, in which case probabilities
- * after sampling are those before it. */
+ * Of bitnet.cpp's a row is asked for at temperature 1 with an empty chain of samplers, in which
+ * case probabilities after sampling are those before it. Of the others it is asked for greedily:
+ * ik_llama.cpp's fails when the token that it drew is no whole character. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,16 +243,17 @@ static uint32_t bounded(const struct http_subject *s, uint32_t n)
     return s->n_vocab > 0 && n > s->n_vocab ? s->n_vocab : n;
 }
 
-/* The question of a row: one token, drawn from what is not touched. */
+/* The question of a row: one token, and what it was chosen from. */
 static json_t *row_body(const struct http_subject *s, const struct bnt_subject_request *r)
 {
     json_t *prompt =
         r->prompt ? json_stringn(r->prompt, r->prompt_len) : subject_http_id_list(r->ids, r->n_ids);
     const json_int_t n = bounded(s, r->n_logprobs);
+    const double temperature = s->ids_by == HTTP_IDS_PIECES ? 1 : 0;
     return json_pack("{s:o, s:i, s:i, s:f, s:f, s:f, s:[], s:I, s:I, s:b, s:b, s:i}", "prompt",
-                     prompt, "n_predict", 1, "max_tokens", 1, "temperature", 1.0, "repeat_penalty",
-                     1.0, "min_p", 0.0, "samplers", "n_probs", n, "logprobs", n, "cache_prompt", 0,
-                     "stream", 0, "seed", 1);
+                     prompt, "n_predict", 1, "max_tokens", 1, "temperature", temperature,
+                     "repeat_penalty", 1.0, "min_p", 0.0, "samplers", "n_probs", n, "logprobs", n,
+                     "cache_prompt", 0, "stream", 0, "seed", 1);
 }
 
 enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subject_request *r,

@@ -161,6 +161,8 @@ static const struct need needs_table[] = {
      "set BNT_OFFICIAL_2B to ggml-model-i2_s.gguf of microsoft/bitnet-b1.58-2B-4T-gguf"},
     {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB",
      "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
+    {"bitnet-server", file_in_variable, "BNT_BITNET_SERVER",
+     "set BNT_BITNET_SERVER to the llama-server of bitnet.cpp"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
     {"root", is_root, NULL, "this user is not root"},
     {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},

@@ -1,0 +1,451 @@
+/* Guards cross-validation: a difference that is not seen, or is seen on the wrong rung; a rung that
+ * is called the same without having been compared; an answer of a reference that cannot be and is
+ * believed. */
+#include "testkit/suite.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/fault.h"
+#include "testkit/crossval.h"
+#include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/mock_support.h"
+#include "testkit/suites/server_fixture.h"
+#include "testkit/suites/support.h"
+
+/* ---- both sides in this process ---- */
+
+static const char *const one_prompt[] = {"The 12 cats sat"};
+
+static struct crossval_plan short_plan(void)
+{
+    struct crossval_plan plan = crossval_plan_default();
+    plan.prompts = one_prompt;
+    plan.n_prompts = 1;
+    plan.n_tokens = 6;
+    plan.n_text = 12;
+    return plan;
+}
+
+static struct bnt_subject *open_subject(const char *spec)
+{
+    struct bnt_subject *s = NULL;
+    struct bnt_err err = {0};
+    const struct bnt_subject_options opts = {.session = {.n_threads = 1}};
+    if (bnt_subject_open(NULL, spec, &opts, &s, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return s;
+}
+
+static struct bnt_subject *open_file(const char *path)
+{
+    struct bnt_subject *s = NULL;
+    struct bnt_model_ref ref = {.kind = "real"};
+    const struct bnt_subject_options opts = {.session = {.n_threads = 1}};
+    assert_int_equal(bnt_path_format(ref.path, NULL, "%s", path), BNT_OK);
+    assert_int_equal(bnt_subject_open_model(&ref, &opts, &s, NULL), BNT_OK);
+    return s;
+}
+
+/* The vocabulary of tiny:1, and other weights. */
+static struct bnt_subject *open_other(void)
+{
+    return open_file(ms_make("other.gguf", &(struct bnt_mock_recipe){.seed = 1, .n_ff = 64}, NULL));
+}
+
+static struct crossval_report run_pair(struct bnt_subject *ours, struct bnt_subject *theirs)
+{
+    const struct crossval_plan plan = short_plan();
+    const struct crossval_tolerances tol = crossval_tolerances_default();
+    struct crossval_report report;
+    struct bnt_err err = {0};
+    if (crossval_run(ours, theirs, &plan, &tol, &report, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return report;
+}
+
+static double figure(const struct crossval_report *r, enum crossval_rung rung, const char *name)
+{
+    for (size_t i = 0; i < r->rungs[rung].n_figures; i++) {
+        if (strcmp(r->rungs[rung].figures[i].name, name) == 0) {
+            return r->rungs[rung].figures[i].value;
+        }
+    }
+    fail_msg("%s has no figure %s", crossval_rung_name(rung), name);
+    return 0;
+}
+
+static void one_engine_is_the_same_on_every_rung(void **state)
+{
+    (void)state;
+    struct bnt_subject *a = open_subject("tiny:1"), *b = open_subject("tiny:1");
+    const struct crossval_report r = run_pair(a, b);
+    for (int i = 0; i < CROSSVAL_N_RUNGS; i++) {
+        if (r.rungs[i].verdict != CROSSVAL_SAME) {
+            fail_msg("%s: %s", crossval_rung_name((enum crossval_rung)i), r.rungs[i].why);
+        }
+    }
+    assert_int_equal(r.n_same, CROSSVAL_SPEED);
+    assert_true(figure(&r, CROSSVAL_FORCED, "kl") < 1e-12);
+    assert_true(figure(&r, CROSSVAL_FORCED, "places") == 7);
+    assert_true(figure(&r, CROSSVAL_TAPS, "rows") > 20);
+    bnt_subject_close(a);
+    bnt_subject_close(b);
+}
+
+static void other_weights_differ_at_the_first_logits(void **state)
+{
+    (void)state;
+    struct bnt_subject *a = open_subject("tiny:1"), *b = open_other();
+    const struct crossval_report r = run_pair(a, b);
+    if (r.rungs[CROSSVAL_TOKENS].verdict != CROSSVAL_SAME) {
+        fail_msg("%s", r.rungs[CROSSVAL_TOKENS].why);
+    }
+    assert_int_equal(r.differs_at, CROSSVAL_FIRST);
+    if (!strstr(r.rungs[CROSSVAL_FIRST].why, "; first in layer 0 ")) {
+        fail_msg("%s", r.rungs[CROSSVAL_FIRST].why);
+    }
+    for (int i = CROSSVAL_FIRST + 1; i < CROSSVAL_N_RUNGS; i++) {
+        assert_int_equal(r.rungs[i].verdict, CROSSVAL_NOT_REACHED);
+    }
+    bnt_subject_close(a);
+    bnt_subject_close(b);
+}
+
+/* ---- records ---- */
+
+static void a_record_gives_the_same_answers_again(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct bnt_subject *a = open_subject("tiny:1"), *b = open_other(), *kept = NULL;
+    const struct crossval_plan plan = short_plan();
+    const char *prompts[4];
+    fixture_path(path, "answers.json");
+    assert_int_equal(crossval_record(a, &plan, path, NULL), BNT_OK);
+    assert_int_equal(crossval_open_recorded(path, &kept, NULL), BNT_OK);
+    assert_int_equal(crossval_recorded_prompts(kept, prompts, 4), 1);
+    assert_string_equal(prompts[0], one_prompt[0]);
+    assert_string_equal(crossval_recorded_text(kept), plan.text);
+    const struct crossval_report same = run_pair(a, kept), other = run_pair(b, kept);
+    static const enum crossval_verdict want[CROSSVAL_N_RUNGS] = {
+        CROSSVAL_SAME, CROSSVAL_SAME, CROSSVAL_SKIPPED, CROSSVAL_SAME,
+        CROSSVAL_SAME, CROSSVAL_SAME, CROSSVAL_SKIPPED};
+    for (int i = 0; i < CROSSVAL_N_RUNGS; i++) {
+        if (same.rungs[i].verdict != want[i]) {
+            fail_msg("%s: %s", crossval_rung_name((enum crossval_rung)i), same.rungs[i].why);
+        }
+    }
+    assert_int_equal(other.differs_at, CROSSVAL_FIRST);
+    bnt_subject_close(kept);
+    bnt_subject_close(a);
+    bnt_subject_close(b);
+}
+
+static void files_that_are_no_records_are_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "",
+        "[]",
+        "{\"greedy\": []}",
+        "{\"greedy\": [{\"prompt\": \"a\", \"prompt_ids\": [1]}]}",
+        "{\"greedy\": [{\"prompt\": 1, \"prompt_ids\": [1], \"greedy_ids\": []}]}",
+        "{\"greedy\": [{\"prompt\": \"a\", \"prompt_ids\": [], \"greedy_ids\": []}]}",
+        "{\"greedy\": [{\"prompt\": \"a\", \"prompt_ids\": [-1], \"greedy_ids\": []}]}",
+        "{\"n_vocab\": 4, \"greedy\": [{\"prompt\": \"a\", \"prompt_ids\": [4], \"greedy_ids\": "
+        "[]}]}",
+        "{\"greedy\": [{\"prompt\": \"a\", \"prompt_ids\": [1], \"greedy_ids\": [],"
+        " \"steps\": [{\"top\": [[1]]}]}]}",
+    };
+    char path[BNT_PATH_MAX];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_subject *s = NULL;
+        fixture_write(fixture_path(path, "record.json"), cases[i]);
+        if (crossval_open_recorded(path, &s, NULL) != BNT_E_FILE || s) {
+            fail_msg("%s", cases[i]);
+        }
+    }
+}
+
+static void recorded_golden_answers_are_the_engine_s(void **state)
+{
+    (void)state;
+    struct bnt_subject *a = open_file(suite_shared("models/tinystories-bitnet.gguf")), *kept;
+    const char *prompts[CROSSVAL_PROMPTS_MAX];
+    struct crossval_plan plan = short_plan();
+    const struct crossval_tolerances tol = crossval_tolerances_default();
+    struct crossval_report r;
+    assert_int_equal(
+        crossval_open_recorded(suite_shared("golden/tinystories-bitnet.json"), &kept, NULL),
+        BNT_OK);
+    plan.n_prompts = crossval_recorded_prompts(kept, prompts, CROSSVAL_PROMPTS_MAX);
+    plan.prompts = prompts;
+    assert_int_equal(crossval_run(a, kept, &plan, &tol, &r, NULL), BNT_OK);
+    assert_int_equal(r.differs_at, CROSSVAL_N_RUNGS);
+    assert_int_equal(r.rungs[CROSSVAL_FORCED].verdict, CROSSVAL_SAME);
+    assert_true(figure(&r, CROSSVAL_FORCED, "kl") < 0.0005);
+    bnt_subject_close(kept);
+    bnt_subject_close(a);
+}
+
+/* ---- bounds ---- */
+
+static void bounds_come_from_a_file(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct crossval_tolerances t;
+    fixture_write(fixture_path(path, "bounds.yml"), "kl: 0.5\npearson: off\nspeed: 0.25\n");
+    assert_int_equal(crossval_tolerances_read(path, &t, NULL), BNT_OK);
+    assert_true(t.kl == 0.5 && isnan(t.pearson) && t.speed == 0.25 && t.forced_match == 0.99);
+    static const char *const bad[] = {"kl: x\n",       "kl: -1\n", "kl: inf\n", "kl: [1]\n",
+                                      "likeness: 1\n", "- kl\n",   "kl:\n",     "kl: nan\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        fixture_write(path, bad[i]);
+        if (crossval_tolerances_read(path, &t, NULL) != BNT_E_FILE) {
+            fail_msg("%s", bad[i]);
+        }
+    }
+}
+
+/* ---- commands ---- */
+
+#define SAYS(line) "read -r q; printf '%s\\n' '" line "';"
+#define HELLO SAYS("{\"n_vocab\": 4, \"can\": [\"tokenize\", \"logits\", \"generate\", \"score\"]}")
+
+static void commands_are_not_believed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *command, *says;
+        enum bnt_status status;
+    } cases[] = {
+        {"exit 3", "does not describe itself", BNT_E_UNSUPPORTED},
+        {"no-such-program-here 2>&1", "does not describe itself", BNT_E_UNSUPPORTED},
+        {SAYS("[]"), "no JSON object", BNT_E_UNSUPPORTED},
+        {SAYS("{\"can\": [\"fly\"]}"), "can do nothing", BNT_E_INFERENCE},
+        {HELLO "exit 0", "without an answer", BNT_E_INFERENCE},
+        {HELLO SAYS("{\"error\": \"out of coffee\"}"), "out of coffee", BNT_E_INFERENCE},
+        {HELLO SAYS("{}"), "no list \"ids\"", BNT_E_INFERENCE},
+        {HELLO SAYS("{\"ids\": [4]}"), "no id of the vocabulary", BNT_E_INFERENCE},
+        {HELLO SAYS("{\"ids\": [0, 1.5]}"), "no id of the vocabulary", BNT_E_INFERENCE},
+        {HELLO SAYS("{\"ids\": [0]"), "no JSON object", BNT_E_INFERENCE},
+        {HELLO "read -r q; sleep 30", "did not answer in 300 ms", BNT_E_TIME},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct bnt_subject_options opts = {.http_timeout_ms = 300};
+        struct bnt_subject *s = NULL;
+        struct bnt_err err = {0};
+        struct bnt_ids ids = {0};
+        enum bnt_status st = bnt_subject_open_command(cases[i].command, &opts, &s, &err);
+        if (st == BNT_OK) {
+            st = bnt_subject_tokenize(s, "a", 1, 0, &ids, &err);
+        }
+        if (st != cases[i].status || !strstr(err.msg, cases[i].says)) {
+            fail_msg("%s: status %d: %s", cases[i].command, (int)st, err.msg);
+        }
+        bnt_ids_release(&ids);
+        bnt_subject_close(s);
+    }
+}
+
+static enum bnt_status ignore_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
+{
+    (void)index, (void)err;
+    *(float *)ctx += logits[3];
+    return BNT_OK;
+}
+
+static void logits_of_a_command_are_of_their_places(void **state)
+{
+    (void)state;
+#define ROWS(first, second) HELLO "read -r q; printf '%s\\n' '" first "' '" second "'"
+#define ROW(index, logits) "{\"index\": " index ", \"logits\": [" logits "]}"
+    static const struct {
+        const char *command;
+        enum bnt_status status;
+    } cases[] = {
+        {ROWS(ROW("0", "0, 0, 0, 1"), ROW("1", "0, 0, 0, 2.5")), BNT_OK},
+        {ROWS(ROW("0", "0, 0, 0, 1"), ROW("2", "0, 0, 0, 2.5")), BNT_E_INFERENCE},
+        {ROWS(ROW("0", "0, 0, 0, 1"), ROW("1", "0, 0, 2.5")), BNT_E_INFERENCE},
+        {ROWS(ROW("0", "0, 0, 0, 1"), ROW("1", "0, 0, 0, null")), BNT_E_INFERENCE},
+        {ROWS(ROW("0", "0, 0, 0, 1"), "{\"error\": \"x\"}"), BNT_E_INFERENCE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_subject *s = NULL;
+        float sum = 0;
+        assert_int_equal(bnt_subject_open_command(cases[i].command, NULL, &s, NULL), BNT_OK);
+        const enum bnt_status st =
+            bnt_subject_evaluate(s, (const int32_t[]){1, 2}, 2, ignore_row, &sum, NULL);
+        if (st != cases[i].status || (st == BNT_OK && sum != 3.5f)) {
+            fail_msg("%s: status %d", cases[i].command, (int)st);
+        }
+        bnt_subject_close(s);
+    }
+}
+
+/* ---- two programs ---- */
+
+/* The words of `bnt crossval` against a command; words ends with NULL. */
+static json_t *crossval_against(const char *bnt, const char *command, const char *const *words,
+                                int *exit_code)
+{
+    const char *argv[24] = {bnt, "crossval", "-t", "1", "--json", "--reference-cmd", command};
+    struct suite_output out;
+    size_t n = 7;
+    for (; *words; words++) {
+        argv[n++] = *words;
+    }
+    argv[n] = NULL;
+    suite_run(argv, NULL, 240000, &out);
+    json_t *report = json_loads(out.out, 0, NULL);
+    if (!report) {
+        fail_msg("exit %d: %s%s", out.exit, out.out, out.err);
+    }
+    *exit_code = out.exit;
+    suite_output_release(&out);
+    return report;
+}
+
+static void a_build_of_bnt_serves_another(void **state)
+{
+    (void)state;
+    char command[2 * BNT_PATH_MAX];
+    const char *const words[] = {"-n", "4", "-p", "Once upon", "--text-tokens", "8", NULL};
+    int code = 0;
+    snprintf(command, sizeof command, "'%s' crossval --serve -t 1", suite_bnt());
+    json_t *r = crossval_against(suite_bnt(), command, words, &code);
+    assert_int_equal(code, BNT_OK);
+    assert_true(json_is_null(json_object_get(r, "differs_at")));
+    const json_t *rungs = json_object_get(r, "rungs");
+    assert_int_equal(json_array_size(rungs), CROSSVAL_N_RUNGS);
+    for (size_t i = 0; i < CROSSVAL_N_RUNGS; i++) {
+        assert_string_equal(json_string_value(json_object_get(json_array_get(rungs, i), "verdict")),
+                            "same");
+    }
+    json_decref(r);
+}
+
+/* One defect per row, on the side of the reference. The prompts and the bounds are those with which
+ * the rung that is meant for such a defect sees it, and none before it does. */
+struct planted {
+    const char *fault, *rung, *says;
+    const char *prompt, *tokens;
+};
+
+static void find_planted(const struct planted *p)
+{
+    char command[2 * BNT_PATH_MAX], bounds[BNT_PATH_MAX];
+    const char *bnt = support_fault_bnt();
+    const char *const words[] = {
+        "-n", p->tokens, "--tolerances", bounds, p->prompt ? "-p" : NULL, p->prompt, NULL};
+    int code = 0;
+    fixture_write(fixture_path(bounds, "bounds.yml"), "kl: 0.001\n");
+    snprintf(command, sizeof command, "BNT_FAULT=%s '%s' crossval --serve -t 1", p->fault, bnt);
+    json_t *r = crossval_against(bnt, command, words, &code);
+    const char *at = json_string_value(json_object_get(r, "differs_at"));
+    const json_t *rungs = json_object_get(r, "rungs");
+    char why[512] = "";
+    for (size_t i = 0; i < json_array_size(rungs); i++) {
+        const json_t *rung = json_array_get(rungs, i);
+        if (at && strcmp(json_string_value(json_object_get(rung, "rung")), at) == 0) {
+            snprintf(why, sizeof why, "%s", json_string_value(json_object_get(rung, "why")));
+        }
+    }
+    if (code != BNT_E_DIFFERS || !at || strcmp(at, p->rung) != 0 || !strstr(why, p->says)) {
+        fail_msg("%s: exit %d, differs at %s (%s), should at %s (%s)", p->fault, code,
+                 at ? at : "no rung", why, p->rung, p->says);
+    }
+    json_decref(r);
+}
+
+static void planted_faults_are_found_at_their_rungs(void **state)
+{
+    (void)state;
+    static const struct planted planted[] = {
+        {"merge_order", "token_ids", "id 18 is", NULL, "2"},
+        {"bos", "token_ids", "id 0 is", NULL, "2"},
+        {"kv_off_by_one", "first_logits", "first in layer 0 attn of token 1,", NULL, "2"},
+        {"head_group", "first_logits", "first in layer 0 attn of token 0,", NULL, "2"},
+        {"norm_epsilon", "first_logits", "first in layer 0 attn_norm of token 0,", NULL, "2"},
+        {"residual", "first_logits", "first in layer 0 attn_residual of token 0,", NULL, "2"},
+        {"sub_norm", "first_logits", "first in layer 0 ffn_sub_norm", NULL, "2"},
+        {"rope_style", "first_logits", "first in layer 0 q_rope of token 1,", NULL, "2"},
+        {"relu2", "first_logits", "first in layer 0 act of token 0,", NULL, "2"},
+        {"quantize_rounding", "first_logits", "kl is", NULL, "2"},
+        {"sincos_quadrant", "layer_taps", "layer 0 q_rope of token 0 ", NULL, "2"},
+        {"causal_mask", "first_logits", "first in layer 0 attn of token 0,", NULL, "2"},
+        {"rope_base", "teacher_forced", "token_match is", "Once upon a time", "128"},
+        {"last_row", "greedy_text", "differs first at token 0", NULL, "8"},
+        {"perplexity_target", "perplexity", "should be by at most", NULL, "8"},
+    };
+    for (size_t i = 0; i < sizeof planted / sizeof planted[0]; i++) {
+        find_planted(&planted[i]);
+    }
+}
+
+/* ---- somebody else's engine ---- */
+
+static void bitnet_cpp_agrees_on_the_bundled_model(void **state)
+{
+    (void)state;
+    char port[16], address[64];
+    const int number = server_free_ports(1);
+    struct server server;
+    struct suite_output out;
+    snprintf(port, sizeof port, "%d", number);
+    snprintf(address, sizeof address, "http://127.0.0.1:%d", number);
+    const char *const words[] = {getenv("BNT_BITNET_SERVER"),
+                                 "-m",
+                                 suite_bundled_model(),
+                                 "--host",
+                                 "127.0.0.1",
+                                 "--port",
+                                 port,
+                                 "-t",
+                                 "1",
+                                 "-c",
+                                 "512",
+                                 NULL};
+    server_start(&server, words, number);
+    const char *const argv[] = {suite_bnt(),           "crossval",    "-t",    "1", "-m",
+                                suite_bundled_model(), "--reference", address, NULL};
+    suite_run(argv, NULL, 120000, &out);
+    server_stop(&server);
+    if (out.exit != BNT_OK || !strstr(out.out, "perplexity      same") ||
+        !strstr(out.out, "greedy text     same") || !strstr(out.out, "teacher forced  same")) {
+        fail_msg("exit %d: %s%s", out.exit, out.out, out.err);
+    }
+    suite_output_release(&out);
+}
+
+#define TEST(name_, body_, ...)                                                                    \
+    {                                                                                              \
+        .name = "crossval_" name_, .body = body_, __VA_ARGS__                                      \
+    }
+static const struct suite_test tests[] = {
+    TEST("one_engine_is_the_same_on_every_rung", one_engine_is_the_same_on_every_rung, 0),
+    TEST("other_weights_differ_at_the_first_logits", other_weights_differ_at_the_first_logits, 0),
+    TEST("record_gives_the_same_answers_again", a_record_gives_the_same_answers_again, 0),
+    TEST("files_that_are_no_records_are_refused", files_that_are_no_records_are_refused, 0),
+    TEST("recorded_golden_answers_are_the_engine_s", recorded_golden_answers_are_the_engine_s,
+         .needs = "shared", .tier = SUITE_INTEGRATION),
+    TEST("bounds_come_from_a_file", bounds_come_from_a_file, 0),
+    TEST("commands_are_not_believed", commands_are_not_believed, .timeout_ms = 30000),
+    TEST("logits_of_a_command_are_of_their_places", logits_of_a_command_are_of_their_places, 0),
+    TEST("a_build_of_bnt_serves_another", a_build_of_bnt_serves_another, .tier = SUITE_INTEGRATION,
+         .timeout_ms = 60000),
+    TEST("planted_faults_are_found_at_their_rungs", planted_faults_are_found_at_their_rungs,
+         .needs = "fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
+    TEST("bitnet_cpp_agrees_on_the_bundled_model", bitnet_cpp_agrees_on_the_bundled_model,
+         .needs = "bitnet-server", .tier = SUITE_FULL, .timeout_ms = 300000),
+    {0},
+};
+const struct suite suite_crossval = {"crossval", tests, "crossval_blind"};
