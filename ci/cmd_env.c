@@ -61,7 +61,6 @@ static const struct env_row rows[] = {
     {"BNT_SYNTH2B", NULL, "synthetic GGUF of full size, for suites that need it"},
     {"BNT_OFFICIAL_2B", NULL, "the official 2B4T GGUF, for suites with its recorded answers"},
     {"BNT_LLAMA3_VOCAB", NULL, "GGUF of the LLaMA 3 vocabulary, for suites that need it"},
-    {"BNT_FAULT_BNT", NULL, "bnt of a CONFIG=fault build, for suites that look for its defects"},
     {"BNT_BITNET_SERVER", NULL, "llama-server of bitnet.cpp, for suites that compare with it"},
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
     {"GITHUB_OUTPUT", NULL, "file of a step's outputs, for `bnt ci ... --output NAME`"},

@@ -14,8 +14,9 @@
 
 /* Variables that name a file or folder which tests read. */
 static const char *const outer_variables[] = {
-    "BNT_TEST_MODEL",    "BNT_SYNTH2B",    "BNT_OFFICIAL_2B", "BNT_LLAMA3_VOCAB", "BNT_FAULT_BNT",
-    "BNT_BITNET_SERVER", "BNT_MODELS_DIR", "BNT_SOURCE_DIR",  "BNT_SHARED",       "BNT"};
+    "BNT_TEST_MODEL",   "BNT_SYNTH2B",       "BNT_OFFICIAL_2B",
+    "BNT_LLAMA3_VOCAB", "BNT_BITNET_SERVER", "BNT_MODELS_DIR",
+    "BNT_SOURCE_DIR",   "BNT_SHARED",        "BNT"};
 enum { N_OUTER = sizeof outer_variables / sizeof outer_variables[0] };
 
 static char outer_home[BNT_PATH_MAX];
