@@ -63,7 +63,7 @@ static enum bnt_status send_all(struct command_subject *s, const char *bytes, si
     for (size_t sent = 0; sent < n;) {
         const ssize_t k = send(s->to, bytes + sent, n - sent, MSG_NOSIGNAL);
         if (k < 0 && errno != EINTR) {
-            return bad("it ended before it was asked", err);
+            return bad("it ended without an answer", err);
         }
         sent += k > 0 ? (size_t)k : 0;
     }
@@ -109,9 +109,7 @@ static enum bnt_status read_more(struct command_subject *s, uint64_t end_ns, str
     }
     const ssize_t n = read(s->from, s->got.data + s->got.len, READ_BYTES);
     if (n <= 0) {
-        return n < 0 && errno == EINTR
-                   ? BNT_OK
-                   : bad("it ended, or closed its output, without an answer", err);
+        return n < 0 && errno == EINTR ? BNT_OK : bad("it ended without an answer", err);
     }
     s->got.len += (size_t)n;
     s->got.data[s->got.len] = '\0';
