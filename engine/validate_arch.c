@@ -147,7 +147,8 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
         return; /* told with the header */
     }
     if (role == SHAPE_EMBEDDING) {
-        wants = info->block_bytes == 0 ? "an embedding or a head is a float type" : NULL;
+        wants = tensor_row_bytes(t->type, t->ne[0]) == 0 ? "an embedding or a head is a float type"
+                                                         : NULL;
     } else if (role != SHAPE_LINEAR) {
         wants = info->block_bytes == 0 || info->block_weights != 1
                     ? "norms and biases are F32, F16 or BF16"
@@ -159,9 +160,11 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
     if (wants) {
         validate_add(v, GGUF_FAULT_UNSUPPORTED_TYPE, &at, "tensor %.*s is %s; %s", (int)t->name.len,
                      t->name.data, info->name, wants);
-    } else if (role == SHAPE_LINEAR && !info->ternary && v->o->profile == VALIDATE_BITNET) {
-        validate_add(v, VALIDATE_READER, &at, "tensor %.*s is %s; a BitNet's matrices are ternary",
-                     (int)t->name.len, t->name.data, info->name);
+    } else if (role == SHAPE_LINEAR && v->o->profile == VALIDATE_BITNET &&
+               (!info->ternary || t->type == TENSOR_IQ2_BN)) {
+        validate_add(v, VALIDATE_READER, &at, "tensor %.*s is %s; %s", (int)t->name.len,
+                     t->name.data, info->name,
+                     info->ternary ? "a type of ik_llama.cpp" : "a BitNet's matrices are ternary");
     }
 }
 

@@ -311,10 +311,11 @@ static void check_statistics(struct scan *c)
     }
 }
 
-static bool has_tiles(const struct gguf_tensor *t)
+static bool lacks_tiles(const struct gguf_tensor *t)
 {
     struct tl_tiles tiles;
-    return tl_tiles_known(t->type, t->ne[1], t->ne[0], &tiles);
+    return (t->type == TENSOR_TL1 || t->type == TENSOR_TL2) &&
+           !tl_tiles_known(t->type, t->ne[1], t->ne[0], &tiles);
 }
 
 static enum bnt_status scan_tensor(struct scan *c)
@@ -328,7 +329,7 @@ static enum bnt_status scan_tensor(struct scan *c)
     check_scale(c);
     if (c->t->type == TENSOR_I2_S) {
         st = scan_i2s(c);
-    } else if (info->block_bytes == 0 && !has_tiles(c->t)) {
+    } else if (lacks_tiles(c->t)) {
         return BNT_OK; /* told with the architecture */
     } else if (info->ternary) {
         st = scan_packed(c);

@@ -11,6 +11,7 @@
 #include "engine/gguf_write.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
+#include "testkit/suites/gguf_bytes.h"
 #include "testkit/suites/mock_support.h"
 
 enum { FILE_MAX_BYTES = 8 << 20 };
@@ -231,6 +232,104 @@ static void a_sound_file_comes_out_as_it_is(void **state)
     expect_same(out, suite_bundled_model());
 }
 
+/* ---- the other byte order ---- */
+
+/* `n` values of `width` bytes, last byte first. */
+static void put_reversed(struct gguf_bytes *b, const uint8_t *bytes, uint64_t n, unsigned width)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        for (unsigned k = width; k-- > 0;) {
+            gb_raw(b, bytes + i * width + k, 1);
+        }
+    }
+}
+
+static void put_name(struct gguf_bytes *b, struct gguf_str name)
+{
+    gb_u64(b, name.len);
+    gb_raw(b, name.data, name.len);
+}
+
+static void put_value(struct gguf_bytes *b, const struct gguf *g, const struct gguf_kv *kv)
+{
+    char key[256];
+    struct gguf_iter it;
+    struct gguf_str text;
+    snprintf(key, sizeof key, "%.*s", (int)kv->key.len, kv->key.data);
+    gb_key(b, key, kv->type);
+    if (kv->type == GGUF_ARR) {
+        gb_u32(b, kv->elem_type);
+        gb_u64(b, kv->n);
+    }
+    if (kv->type == GGUF_STR) {
+        put_name(b, (struct gguf_str){(const char *)kv->raw, kv->raw_len});
+    } else if (kv->elem_type != GGUF_STR) {
+        put_reversed(b, kv->raw, kv->n, (unsigned)(kv->raw_len / kv->n));
+    } else {
+        assert_true(gguf_iter_begin(g, key, GGUF_STR, &it));
+        while (gguf_iter_str(&it, &text)) {
+            put_name(b, text);
+        }
+    }
+}
+
+/* F32, F16, and I2_S with its tail of floats. */
+static void put_data(struct gguf_bytes *b, const struct gguf *g, const struct gguf_tensor *t)
+{
+    const uint8_t *bytes = gguf_tensor_view(g, t);
+    if (t->type == TENSOR_I2_S) {
+        gb_raw(b, bytes, t->size - 32);
+        put_reversed(b, bytes + t->size - 32, 1, 4);
+        gb_raw(b, bytes + t->size - 28, 28);
+    } else {
+        unsigned width = t->type == TENSOR_F32 ? 4 : 2;
+        put_reversed(b, bytes, t->size / width, width);
+    }
+    gb_pad(b, 32);
+}
+
+static void write_big_endian(const char *in, const char *out)
+{
+    struct gguf *g = NULL;
+    struct gguf_bytes b;
+    struct bnt_err err = {0};
+    es_ok(gguf_open(in, GGUF_MODE_AUTO, &g, &err), &err);
+    gb_init(&b, true);
+    gb_head(&b, 3, g->n_tensors, g->n_kv);
+    for (uint64_t i = 0; i < g->n_kv; i++) {
+        put_value(&b, g, &g->kv[i]);
+    }
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+        put_name(&b, t->name);
+        gb_u32(&b, (uint32_t)t->n_dims);
+        for (int d = 0; d < t->n_dims; d++) {
+            gb_u64(&b, t->ne[d]);
+        }
+        gb_u32(&b, t->type);
+        gb_u64(&b, t->offset - g->data_offset);
+    }
+    gb_pad(&b, 32);
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        put_data(&b, g, &g->tensors[i]);
+    }
+    write_file(out, &b.buf);
+    gb_release(&b);
+    gguf_close(g);
+}
+
+static void big_endian_becomes_little(void **state)
+{
+    (void)state;
+    const char *big = ms_path("big.gguf"), *out = ms_path("little.gguf");
+    write_big_endian(suite_bundled_model(), big);
+    expect_sound(big);
+    struct fix_report r = fix(big, NULL, out);
+    assert_int_equal(r.n, 1);
+    assert_true(changed(&r, "byte-order"));
+    expect_same(out, suite_bundled_model());
+}
+
 /* ---- what is refused ---- */
 
 static void what_cannot_be_put_right_is_refused(void **state)
@@ -296,6 +395,7 @@ static const struct suite_test tests[] = {
     {.name = "fix_leaves_old_version_and_loose_bytes_behind",
      .body = old_version_and_loose_bytes_are_left_behind},
     {.name = "fix_copies_a_sound_file_as_it_is", .body = a_sound_file_comes_out_as_it_is},
+    {.name = "fix_turns_big_endian_into_little", .body = big_endian_becomes_little},
     {.name = "fix_refuses_what_cannot_be_put_right", .body = what_cannot_be_put_right_is_refused},
     {.name = "fix_replaces_neither_the_original_nor_what_exists",
      .body = the_original_and_what_exists_are_not_replaced},
