@@ -66,8 +66,8 @@ static enum bnt_status print(const struct fix_opts *o, const char *out, const st
     }
     printf("%s  %s\n", r->digest, out);
     if (r->n_warnings) {
-        bnt_msg_note("%llu warnings are left: bnt validate --comprehensive tells",
-                     (unsigned long long)r->n_warnings);
+        bnt_msg_note("%llu warning%s left: bnt validate --comprehensive tells",
+                     (unsigned long long)r->n_warnings, r->n_warnings == 1 ? " is" : "s are");
     }
     return BNT_OK;
 }

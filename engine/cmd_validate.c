@@ -134,11 +134,13 @@ static void print_text(const struct validate_report *r, const struct bnt_model_r
     if (r->n_left_out) {
         printf("%llu more findings are left out\n", (unsigned long long)r->n_left_out);
     }
-    printf(
-        "%s: %s: %llu errors, %llu warnings, %llu notes (level %s, profile %s)\n", ref->path,
-        r->n_of[VALIDATE_ERROR] ? "broken" : "sound", (unsigned long long)r->n_of[VALIDATE_ERROR],
-        (unsigned long long)r->n_of[VALIDATE_WARNING], (unsigned long long)r->n_of[VALIDATE_NOTE],
-        validate_level_name(r->options.level), validate_profile_name(r->options.profile));
+    printf("%s: %s: ", ref->path, r->n_of[VALIDATE_ERROR] ? "broken" : "sound");
+    for (int i = VALIDATE_ERROR; i > VALIDATE_IGNORED; i--) {
+        printf("%llu %s%s, ", (unsigned long long)r->n_of[i],
+               validate_severity_name((enum validate_severity)i), r->n_of[i] == 1 ? "" : "s");
+    }
+    printf("level %s, profile %s\n", validate_level_name(r->options.level),
+           validate_profile_name(r->options.profile));
 }
 
 /* ---- the run ---- */
