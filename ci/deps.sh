@@ -28,6 +28,7 @@ build libzstd-dev           <zstd.h>
 build make                  make
 test  libcmocka-dev         <stdarg.h>,<setjmp.h>,<stdint.h>,<cmocka.h>
 test  libxml2-utils         xmllint
+test  valgrind              valgrind
 lint  clang                 clang
 lint  clang-format          clang-format
 lint  clang-tidy            clang-tidy

@@ -39,12 +39,14 @@ static const struct bnt_opt options[] = {
         compare, .def = NULL),
     ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "60",
         .min = PERF_PAIRS_MIN, .max = PERF_PAIRS_MAX),
-    ROW(FLOAT, 0, "margin", "PERCENT", "changes below this do not matter", margin, .def = "2.5",
-        .min = 0.1, .max = 90),
+    ROW(FLOAT, 0, "margin", "PERCENT",
+        "changes below this do not matter; default: 2.5, and 0.5 with --clock instructions", margin,
+        .def = NULL, .min = 0.1, .max = 90),
     ROW(STR, 0, "clock", "WHICH",
         "cpu: processor time, which other programs of the machine do not lengthen; wall: the time "
-        "that passes, for a quiet machine",
-        clock, .def = "cpu", .choices = "cpu|wall"),
+        "that passes, for a quiet machine; instructions: counted by valgrind in one repetition, "
+        "the same on every run",
+        clock, .def = "cpu", .choices = "cpu|wall|instructions"),
     BNT_OPT_HEAD("Engine"),
     ROW(INT, 't', "threads", "N", "threads; 0: all this process may use, or 1 with --compare",
         threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),

@@ -18,6 +18,7 @@ struct compared {
     const struct bench_opts *o;
     const struct perf_plan *plan;
     const struct bnt_model_ref *ref;
+    double margin;
     struct perf_pairs pairs;
     struct perf_judgement of[PERF_FIGURES_MAX];
     enum perf_verdict verdict;
@@ -31,6 +32,13 @@ struct child_options {
     char numbers[8][24];
     size_t n_numbers;
 };
+
+static enum perf_clock clock_of(const struct bench_opts *o)
+{
+    return strcmp(o->clock, "wall") == 0           ? PERF_WALL
+           : strcmp(o->clock, "instructions") == 0 ? PERF_INSTRUCTIONS
+                                                   : PERF_CPU;
+}
 
 static void add_text(struct child_options *c, const char *option, const char *value)
 {
@@ -50,8 +58,9 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     add_text(c, "--model", model);
     add_text(c, "--prompt-lengths", o->prompt_lengths != NULL ? o->prompt_lengths : "200");
     add_number(c, "--decode", (unsigned long long)o->decode);
-    add_number(c, "--repetitions", (unsigned long long)o->repetitions);
-    add_number(c, "--warmup", (unsigned long long)o->warmup);
+    bool counted = clock_of(o) == PERF_INSTRUCTIONS;
+    add_number(c, "--repetitions", counted ? 1 : (unsigned long long)o->repetitions);
+    add_number(c, "--warmup", counted ? 0 : (unsigned long long)o->warmup);
     add_number(c, "--threads", o->threads > 0 ? (unsigned long long)o->threads : 1);
     if (o->batch > 0) {
         add_number(c, "--batch", (unsigned long long)o->batch);
@@ -75,7 +84,12 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
 
 static enum bnt_status judge_all(struct compared *c, struct bnt_err *err)
 {
-    struct perf_rule rule = {.margin = c->o->margin / 100,
+    if (c->plan->clock == PERF_INSTRUCTIONS) {
+        perf_judge_counts(c->margin, c->pairs.figures[0].pairs, &c->of[0]);
+        c->verdict = c->of[0].verdict;
+        return BNT_OK;
+    }
+    struct perf_rule rule = {.margin = c->margin,
                              .confidence = PERF_CONFIDENCE_DEFAULT,
                              .n_figures = c->pairs.n_figures,
                              .seed = SEED};
@@ -151,8 +165,9 @@ static void print_table(const struct compared *c)
     print_program("base", c->plan->base, &c->pairs.base);
     print_program("head", c->plan->head, &c->pairs.head);
     printf("%-12s  %s\n\n", "model", c->ref->path);
-    printf("%-12s  %10s  %10s  %8s  %-18s  %s\n", "", "base ms", "head ms", "change", "interval",
-           "verdict");
+    bool counted = c->plan->clock == PERF_INSTRUCTIONS;
+    printf("%-12s  %10s  %10s  %8s  %-18s  %s\n", "", counted ? "base 10^6" : "base ms",
+           counted ? "head 10^6" : "head ms", "change", "interval", "verdict");
     for (size_t i = 0; i < c->pairs.n_figures; i++) {
         const struct perf_figure *f = &c->pairs.figures[i];
         const struct perf_judgement *j = &c->of[i];
@@ -160,12 +175,18 @@ static void print_table(const struct compared *c)
                mean_ms(f, false), mean_ms(f, true), 100 * j->change, 100 * j->low, 100 * j->high,
                perf_verdict_name(j->verdict));
     }
+    const char *verdict =
+        c->verdict == PERF_SAME ? "as fast as base" : perf_verdict_name(c->verdict);
+    if (counted) {
+        printf("\nhead is %s: instructions of one repetition, margin %g %%\n", verdict,
+               100 * c->margin);
+        return;
+    }
     printf("\nhead is %s: %zu pairs, %s of the fastest of %lld repetition%s, intervals of %.4g %%, "
            "margin %g %%\n",
-           c->verdict == PERF_SAME ? "as fast as base" : perf_verdict_name(c->verdict),
-           c->plan->n_pairs, c->plan->cpu ? "processor time" : "wall time",
+           verdict, c->plan->n_pairs, c->plan->clock == PERF_CPU ? "processor time" : "wall time",
            (long long)c->o->repetitions, c->o->repetitions == 1 ? "" : "s",
-           100 * c->of[0].confidence, c->o->margin);
+           100 * c->of[0].confidence, 100 * c->margin);
 }
 
 static enum bnt_status tell(const struct compared *c, struct bnt_err *err)
@@ -204,12 +225,14 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
     struct perf_plan plan = {.base = base,
                              .head = self,
                              .options = options.at,
-                             .cpu = strcmp(o->clock, "cpu") == 0,
-                             .n_pairs = (size_t)o->pairs,
+                             .clock = clock_of(o),
+                             .n_pairs = clock_of(o) == PERF_INSTRUCTIONS ? 1 : (size_t)o->pairs,
                              .interrupted = app->interrupted,
                              .progress = show_progress,
                              .ctx = &progress};
-    struct compared c = {.o = o, .plan = &plan, .ref = ref};
+    double margin = plan.clock == PERF_INSTRUCTIONS ? PERF_MARGIN_COUNTS : PERF_MARGIN_DEFAULT;
+    struct compared c = {
+        .o = o, .plan = &plan, .ref = ref, .margin = o->margin > 0 ? o->margin / 100 : margin};
     fill_options(o, ref->path, &options);
     enum bnt_status st = own_path(self, &err);
     if (st == BNT_OK && realpath(o->compare, base) == NULL) {

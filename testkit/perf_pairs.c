@@ -46,9 +46,9 @@ static double fastest(const json_t *times)
     return least;
 }
 
-static bool add_figure(struct run *r, const char *name, const json_t *row, bool cpu)
+static bool add_figure(struct run *r, const char *name, const json_t *row, enum perf_clock clock)
 {
-    double ms = fastest(json_object_get(row, cpu ? "cpu_ms" : "samples_ms"));
+    double ms = fastest(json_object_get(row, clock == PERF_WALL ? "samples_ms" : "cpu_ms"));
     if (!isfinite(ms) || r->n == PERF_FIGURES_MAX) {
         return false;
     }
@@ -57,7 +57,7 @@ static bool add_figure(struct run *r, const char *name, const json_t *row, bool 
     return true;
 }
 
-static bool read_run(const json_t *doc, bool cpu, struct run *r)
+static bool read_run(const json_t *doc, enum perf_clock clock, struct run *r)
 {
     const json_t *prompts = json_object_get(doc, "prompts"), *row;
     const json_t *decode = json_object_get(doc, "decode");
@@ -73,17 +73,59 @@ static bool read_run(const json_t *doc, bool cpu, struct run *r)
         char name[sizeof r->name[0]];
         snprintf(name, sizeof name, "prompt %lld",
                  (long long)json_integer_value(json_object_get(row, "tokens")));
-        if (!add_figure(r, name, row, cpu)) {
+        if (!add_figure(r, name, row, clock)) {
             return false;
         }
     }
-    return (!json_is_object(decode) || add_figure(r, "token", decode, cpu)) && r->n > 0;
+    return (!json_is_object(decode) || add_figure(r, "token", decode, clock)) && r->n > 0;
+}
+
+/* "==1234== I refs: 1,234,567", the last one: that of the program which a script became. */
+static bool read_count(const char *said, double *count)
+{
+    const char *at = NULL;
+    for (const char *next = said; (next = strstr(next, " refs:")) != NULL; next++) {
+        at = next;
+    }
+    *count = 0;
+    for (at = at ? at + strlen(" refs:") : ""; *at && *at != '\n'; at++) {
+        *count = *at >= '0' && *at <= '9' ? 10 * *count + (*at - '0') : *count;
+    }
+    return *count > 0;
+}
+
+/* Instead of its times, the instructions that the run took. */
+static enum bnt_status take_count(const char *program, const struct proc *p, struct run *r,
+                                  struct bnt_err *err)
+{
+    double count = 0;
+    char *said = proc_output(p, PROC_ERR);
+    bool read = said && read_count(said, &count);
+    free(said);
+    r->n = 1;
+    snprintf(r->name[0], sizeof r->name[0], "instructions");
+    r->ms[0] = count / 1e6;
+    return read ? BNT_OK
+                : bnt_err_set(err, BNT_E_FAILED, "%s: valgrind told no number of instructions",
+                              program);
 }
 
 /* ---- Running. */
 
+static enum bnt_status status_of_failed(const struct perf_plan *plan, const struct proc *p)
+{
+    if (p->end != PROC_EXITED) {
+        return p->end == PROC_TIMED_OUT ? BNT_E_TIME : BNT_E_FAILED;
+    }
+    bool no_valgrind = plan->clock == PERF_INSTRUCTIONS && p->code == 127;
+    return p->code == BNT_E_INTERRUPTED            ? BNT_E_INTERRUPTED
+           : p->code == BNT_E_USAGE || no_valgrind ? BNT_E_UNSUPPORTED
+                                                   : BNT_E_FAILED;
+}
+
 /* What a program that failed said, its first line. */
-static enum bnt_status failed_run(const char *program, const struct proc *p, struct bnt_err *err)
+static enum bnt_status failed_run(const struct perf_plan *plan, const char *program,
+                                  const struct proc *p, struct bnt_err *err)
 {
     char how[160];
     char *said = proc_output(p, PROC_ERR);
@@ -91,14 +133,12 @@ static enum bnt_status failed_run(const char *program, const struct proc *p, str
     if (said) {
         said[strcspn(said, "\n")] = '\0';
     }
-    enum bnt_status st = p->end == PROC_TIMED_OUT                              ? BNT_E_TIME
-                         : p->end == PROC_EXITED && p->code == BNT_E_INTERRUPTED ? BNT_E_INTERRUPTED
-                         : p->end == PROC_EXITED && p->code == BNT_E_USAGE
-                             ? BNT_E_UNSUPPORTED
-                             : BNT_E_FAILED;
+    enum bnt_status st = status_of_failed(plan, p);
     bnt_err_set(err, st, "%s bench: %s: %s", program, how, said ? said : "");
-    if (st == BNT_E_UNSUPPORTED) {
+    if (st == BNT_E_UNSUPPORTED && p->code == BNT_E_USAGE) {
         bnt_err_hint(err, "compare with a bnt that has `bench` and these options");
+    } else if (st == BNT_E_UNSUPPORTED) {
+        bnt_err_hint(err, "install valgrind, or take another --clock");
     }
     free(said);
     return st;
@@ -122,7 +162,7 @@ static enum bnt_status parse_run(const struct perf_plan *plan, const char *progr
 {
     char *text = proc_output(p, PROC_OUT);
     json_t *doc = text ? json_loads(text, 0, NULL) : NULL;
-    bool ok = doc && read_run(doc, plan->cpu, r);
+    bool ok = doc && read_run(doc, plan->clock, r);
     json_decref(doc);
     free(text);
     if (!ok) {
@@ -136,8 +176,17 @@ static enum bnt_status parse_run(const struct perf_plan *plan, const char *progr
 static enum bnt_status run_once(const struct perf_plan *plan, const char *program, struct run *r,
                                 struct bnt_err *err)
 {
-    const char *argv[PERF_ARGS_MAX + 5] = {program, "bench", "--json", "--no-bandwidth"};
-    size_t n = 4;
+    static const char *const count[] = {"valgrind", "--tool=cachegrind", "--cache-sim=no",
+                                        "--cachegrind-out-file=/dev/null", "--trace-children=yes"};
+    const char *argv[PERF_ARGS_MAX + 10] = {NULL};
+    size_t n = 0;
+    for (size_t i = 0; plan->clock == PERF_INSTRUCTIONS && i < sizeof count / sizeof *count; i++) {
+        argv[n++] = count[i];
+    }
+    argv[n++] = program;
+    argv[n++] = "bench";
+    argv[n++] = "--json";
+    argv[n++] = "--no-bandwidth";
     for (size_t i = 0; plan->options[i]; i++) {
         argv[n++] = plan->options[i];
     }
@@ -155,9 +204,12 @@ static enum bnt_status run_once(const struct perf_plan *plan, const char *progra
     if (st != BNT_OK) {
         bnt_err_set(err, st, "interrupted");
     } else if (p.end != PROC_EXITED || (p.code != BNT_OK && p.code != BNT_E_MOCK_USED)) {
-        st = failed_run(program, &p, err);
+        st = failed_run(plan, program, &p, err);
     } else {
         st = parse_run(plan, program, &p, r, err);
+    }
+    if (st == BNT_OK && plan->clock == PERF_INSTRUCTIONS) {
+        st = take_count(program, &p, r, err);
     }
     proc_release(&p);
     return st;
@@ -177,8 +229,8 @@ static enum bnt_status check_same_work(const struct perf_plan *plan, const struc
         same = strcmp(base->name[i], head->name[i]) == 0;
     }
     return same ? BNT_OK
-                : bnt_err_set(err, BNT_E_DIFFERS, "%s and %s measured different things",
-                              plan->base, plan->head);
+                : bnt_err_set(err, BNT_E_DIFFERS, "%s and %s measured different things", plan->base,
+                              plan->head);
 }
 
 /* The pair before those that count. */

@@ -14,19 +14,25 @@
 
 enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 32 };
 
+enum perf_clock {
+    PERF_CPU,          /* processor time, which others on the machine do not lengthen */
+    PERF_WALL,         /* the time that passes */
+    PERF_INSTRUCTIONS, /* millions of them in a whole run, counted by valgrind's cachegrind */
+};
+
 struct perf_plan {
     const char *base, *head;    /* paths of the programs */
     const char *const *options; /* of `bench`, NULL-terminated, at most PERF_ARGS_MAX */
-    bool cpu;                   /* processor time, which others on the machine do not lengthen */
+    enum perf_clock clock;
     size_t n_pairs;
-    unsigned timeout_ms;                      /* of one run; 0: none */
-    const volatile sig_atomic_t *interrupted; /* may be NULL */
+    unsigned timeout_ms;                                        /* of one run; 0: none */
+    const volatile sig_atomic_t *interrupted;                   /* may be NULL */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* of pairs; may be NULL */
     void *ctx;
 };
 
 /* A prompt length ("prompt 200") or the single tokens ("token"): per run the time of its fastest
- * repetition, milliseconds; of single tokens, of all in a repetition. */
+ * repetition, milliseconds; of single tokens, of all in a repetition. Or "instructions", alone. */
 struct perf_figure {
     char name[32];
     struct perf_pair *pairs; /* n_pairs of the plan */
@@ -47,8 +53,8 @@ struct perf_pairs {
 };
 
 /* out: zeroed; release it whatever comes back. Errors: NOT_FOUND a program that is not there;
- * UNSUPPORTED one that has no such `bench`; FAILED a run that failed, with what it said; TIME;
- * DIFFERS when both measured different models; INTERRUPTED. */
+ * UNSUPPORTED one that has no such `bench`, or no valgrind; FAILED a run that failed, with what it
+ * said; TIME; DIFFERS when both measured different models; INTERRUPTED. */
 enum bnt_status perf_pairs_measure(const struct perf_plan *plan, struct perf_pairs *out,
                                    struct bnt_err *err);
 void perf_pairs_release(struct perf_pairs *p);

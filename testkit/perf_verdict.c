@@ -139,6 +139,18 @@ enum bnt_status perf_judge(const struct perf_rule *rule, const struct perf_pair 
     return st;
 }
 
+void perf_judge_counts(double margin, const struct perf_pair *counts, struct perf_judgement *out)
+{
+    double change = counts->head / counts->base - 1;
+    *out = (struct perf_judgement){.verdict = change >= margin    ? PERF_SLOWER
+                                              : change <= -margin ? PERF_FASTER
+                                                                  : PERF_SAME,
+                                   .change = change,
+                                   .low = change,
+                                   .high = change,
+                                   .confidence = 1};
+}
+
 /* ---- a figure over many runs ---- */
 
 const char *perf_trend_name(enum perf_trend t)

@@ -55,6 +55,10 @@ enum bnt_status perf_verdict_status(enum perf_verdict v);
 enum bnt_status perf_judge(const struct perf_rule *rule, const struct perf_pair *pairs, size_t n,
                            struct perf_judgement *out, struct bnt_err *err);
 
+/* Counts that are equal from run to run (instructions) need no interval: one pair decides. */
+#define PERF_MARGIN_COUNTS 0.005
+void perf_judge_counts(double margin, const struct perf_pair *counts, struct perf_judgement *out);
+
 /* ---- a figure over many runs ---- */
 
 /* Has a figure made a step? The medians of its latest PERF_TREND_NEW values and of those before are

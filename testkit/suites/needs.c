@@ -180,6 +180,7 @@ static const struct need needs_table[] = {
     {"python3", program_in_path, "python3", "no program python3"},
     {"openssl", program_in_path, "openssl", "no program openssl"},
     {"strace", program_in_path, "strace", "no program strace"},
+    {"valgrind", program_in_path, "valgrind", "no program valgrind"},
     {"xmllint", program_in_path, "xmllint", "no program xmllint"},
     {"docker-registry", program_in_path, "docker-registry", "no program docker-registry"},
     {"htpasswd", program_in_path, "htpasswd", "no program htpasswd (apache2-utils)"},

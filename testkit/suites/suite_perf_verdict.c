@@ -67,6 +67,20 @@ static void one_slower_figure_decides(void **state)
     assert_int_equal(perf_verdict_status(PERF_FASTER), BNT_OK);
 }
 
+static void counts_are_judged_by_one_pair(void **state)
+{
+    (void)state;
+    static const struct {
+        double head;
+        enum perf_verdict verdict;
+    } cases[] = {{1000, PERF_SAME}, {1004, PERF_SAME}, {1006, PERF_SLOWER}, {994, PERF_FASTER}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct perf_judgement j;
+        perf_judge_counts(PERF_MARGIN_COUNTS, &(struct perf_pair){1000, cases[i].head}, &j);
+        assert_int_equal(j.verdict, cases[i].verdict);
+    }
+}
+
 static void what_is_no_comparison_is_refused(void **state)
 {
     (void)state;
@@ -207,6 +221,7 @@ static const struct scale few = {30, 20}, many = {1000, 600};
 static const struct suite_test tests[] = {
     {.name = "verdicts_follow_interval_and_margin", .body = verdicts_follow_interval_and_margin},
     {.name = "one_slower_figure_decides", .body = one_slower_figure_decides},
+    {.name = "counts_are_judged_by_one_pair", .body = counts_are_judged_by_one_pair},
     {.name = "what_is_no_comparison_is_refused", .body = what_is_no_comparison_is_refused},
     {.name = "a_step_in_a_history_is_seen", .body = a_step_in_a_history_is_seen},
     {.name = "few_false_alarms_and_few_missed_slowdowns",

@@ -198,6 +198,38 @@ static void a_slower_program_opens_one_issue(void **state)
     assert_int_equal(lines_with("calls", "issue comment 7 "), 1);
 }
 
+/* Counted, not timed: equal in every run, so a small margin holds on any machine. */
+static void this_program_takes_no_more_instructions_than_itself(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *more;
+        int exit;
+        const char *verdict;
+    } cases[] = {
+        {"", BNT_OK, "same"},
+        /* One token of 8 less to do: more than 0.5 % less. */
+        {"-n 7", BNT_E_SLOWER, "slower"},
+    };
+    enter_scratch();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct suite_output o;
+        make_base(cases[i].more);
+        suite_run((const char *const[]){suite_bnt(), "bench", "--compare", "./base", "--clock",
+                                        "instructions", "--prompt-lengths", "8", "-n", "8",
+                                        "--json", NULL},
+                  NULL, 60000, &o);
+        print_message("%s%s", o.out, o.err);
+        assert_int_equal(o.exit, cases[i].exit);
+        json_t *doc = json_loads(o.out, 0, NULL);
+        const json_t *figures = js_get(doc, "figures");
+        assert_int_equal(json_array_size(figures), 1);
+        assert_string_equal(js_text(json_array_get(figures, 0), "verdict"), cases[i].verdict);
+        json_decref(doc);
+        suite_output_release(&o);
+    }
+}
+
 static void a_comparison_says_why_there_is_none(void **state)
 {
     (void)state;
@@ -251,6 +283,11 @@ static const struct suite_test tests[] = {
      .body = a_slower_program_opens_one_issue,
      .timeout_ms = 60000,
      .needs = "source,no-tsan"},
+    {.name = "this_program_takes_no_more_instructions_than_itself",
+     .body = this_program_takes_no_more_instructions_than_itself,
+     .needs = "valgrind,plain-memory",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 120000},
     {.name = "a_comparison_says_why_there_is_none", .body = a_comparison_says_why_there_is_none},
     {0},
 };
