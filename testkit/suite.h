@@ -48,8 +48,9 @@ struct suite_test {
      */
     unsigned timeout_ms;
     enum suite_tier tier; /* the smallest tier that runs it; fast is 0 */
-    /* Comma-separated words for `bnt test --filter tag:WORD`. "contract": it must run in every run
-     * of its tier, and runs first. */
+    /* What follows is of this test alone; what all tests of a suite share is in
+     * testkit/suites/traits.def. Comma-separated words for `bnt test --filter tag:WORD`.
+     * "contract": it must run in every run of its tier, and runs first. */
     const char *tags;
     const char *subjects; /* kinds of model it takes: "real,tiny"; NULL: none */
     /* Causes outside this project ("network") for which a failure may be tried again: those that

@@ -134,3 +134,14 @@ void fixture_bnt(struct suite_output *o, int exit, const char *const *words)
         fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o->exit, exit, o->out, o->err);
     }
 }
+
+void fixture_trust(const char *one, const char *two)
+{
+    char both[BNT_PATH_MAX];
+    struct bnt_buf text = BNT_BUF(1 << 16);
+    assert_int_equal(bnt_file_read(one, &text, NULL), BNT_OK);
+    assert_int_equal(bnt_file_read(two, &text, NULL), BNT_OK);
+    fixture_write(fixture_path(both, "both.pem"), bnt_buf_view(&text));
+    bnt_buf_release(&text);
+    assert_int_equal(setenv("SSL_CERT_FILE", both, 1), 0);
+}

@@ -24,6 +24,8 @@ int fixture_sql(const char *statement);
 const char *fixture_sql_text(const char *statement);
 /* That cache has no entry, no blob and no temporary. */
 void fixture_assert_empty(struct bnt_cache *c);
+/* This process and its children trust the certificates of both files, and no others. */
+void fixture_trust(const char *one, const char *two);
 /* Run bnt with these words in the scratch folder and expect the exit code. */
 struct suite_output;
 void fixture_bnt(struct suite_output *o, int exit, const char *const *words);

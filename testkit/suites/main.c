@@ -205,15 +205,44 @@ static void list_word(const char *key, const char *value)
     }
 }
 
+/* What holds for a whole suite; a suite that does not exist does not link. */
+static const struct traits {
+    const struct suite *suite;
+    const char *tags, *retry_on;
+    bool cacheable;
+} all_traits[] = {
+#define TRAITS(suite, tags, retry_on, cacheable) {&suite_##suite, tags, retry_on, cacheable},
+#include "testkit/suites/traits.def"
+#undef TRAITS
+};
+
+static struct traits traits_of(const struct suite *s)
+{
+    for (size_t i = 0; i < sizeof all_traits / sizeof all_traits[0]; i++) {
+        if (all_traits[i].suite == s) {
+            return all_traits[i];
+        }
+    }
+    return (struct traits){.suite = s, .tags = "", .retry_on = ""};
+}
+
+/* The test's own word, else that of its suite, else none. */
+static const char *word_of(const char *own, const char *of_suite)
+{
+    return own ? own : of_suite[0] ? of_suite : NULL;
+}
+
 static void list_test(const struct suite *s, const struct suite_test *t)
 {
+    const struct traits all = traits_of(s);
+    const bool cacheable = t->cacheable || (all.cacheable && !t->needs);
     printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
            t->needs ? t->needs : "-");
     list_word("worker", "yes");
-    list_word("tags", t->tags);
+    list_word("tags", word_of(t->tags, all.tags));
     list_word("subjects", t->subjects);
-    list_word("retry_on", t->retry_on);
-    list_word("cacheable", t->cacheable ? "yes" : NULL);
+    list_word("retry_on", word_of(t->retry_on, all.retry_on));
+    list_word("cacheable", cacheable ? "yes" : NULL);
     list_word("inputs", support_inputs_digest(s->name));
     printf("\n");
 }

@@ -108,7 +108,7 @@ static void wait_until(struct server *s, int port)
         proc_serve(&s->proc, 1, LOOK_MS);
         if (proc_done(&s->proc) || time(NULL) - begin > START_TIMEOUT_S) {
             char *out = proc_output(&s->proc, PROC_OUT);
-            fail_msg("the server does not start: %s", out ? out : "");
+            suite_infrastructure("network", "the server does not start: %s", out ? out : "");
         }
     }
 }

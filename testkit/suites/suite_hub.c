@@ -27,7 +27,7 @@ static const char listing_2[] = "[{\"type\":\"file\",\"path\":\"sub/m-i2_s.gguf\
 /* A hub, and the storage that it redirects to: another origin. */
 struct hub {
     struct bnt_mock_server *hub, *storage;
-    char digest[BNT_SHA256_HEX], facts[512], link[256], certificates[BNT_PATH_MAX];
+    char digest[BNT_SHA256_HEX], facts[512], link[256];
     struct bnt_mock_route routes[12], stored[3];
 };
 
@@ -40,17 +40,6 @@ static void clean_environment(void)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_int_equal(unsetenv(names[i]), 0);
     }
-}
-
-/* Both certificates in one file, which this process trusts. */
-static void trust(struct hub *h, const char *one, const char *two)
-{
-    struct bnt_buf text = BNT_BUF(1 << 16);
-    assert_int_equal(bnt_file_read(one, &text, NULL), BNT_OK);
-    assert_int_equal(bnt_file_read(two, &text, NULL), BNT_OK);
-    fixture_write(fixture_path(h->certificates, "both.pem"), bnt_buf_view(&text));
-    bnt_buf_release(&text);
-    assert_int_equal(setenv("SSL_CERT_FILE", h->certificates, 1), 0);
 }
 
 static void start(struct hub *h)
@@ -102,7 +91,7 @@ static void start(struct hub *h)
     memcpy(h->routes, routes, sizeof routes);
     h->routes[sizeof routes / sizeof routes[0]] = (struct bnt_mock_route){0};
     assert_int_equal(bnt_mock_server_start(h->routes, one, &h->hub, NULL), BNT_OK);
-    trust(h, one, two);
+    fixture_trust(one, two);
     assert_int_equal(setenv("HF_ENDPOINT", bnt_mock_server_url(h->hub), 1), 0);
     assert_int_equal(setenv("HF_HOME", fixture_path(home, "hf"), 1), 0);
 }

@@ -247,6 +247,14 @@ static void a_slow_mirror_is_left(void **state)
     bnt_mock_server_stop(b);
 }
 
+static unsigned n_hedges;
+
+static void count_hedges(void *ctx, const struct bnt_fetch_event *e)
+{
+    (void)ctx;
+    n_hedges += e->kind == BNT_FETCH_HEDGE && strstr(e->server, "http://127.0.0.1:");
+}
+
 static void a_connection_that_hangs_does_not_keep_the_end(void **state)
 {
     (void)state;
@@ -258,9 +266,11 @@ static void a_connection_that_hangs_does_not_keep_the_end(void **state)
     make_file(LARGE_BYTES);
     const struct bnt_mock_route routes[] = {route_of(steps, LARGE_BYTES, 16 * MB), {0}};
     struct bnt_mock_server *s = transfer_server(routes);
-    double took_s =
-        timed_fetch(s, &(struct bnt_fetch_opts){.sha256 = digest, .connections = 3}, LARGE_BYTES);
-    if (took_s > 6) { /* the hanging connection is given up after 30 s */
+    double took_s = timed_fetch(
+        s, &(struct bnt_fetch_opts){.sha256 = digest, .connections = 3, .event = count_hedges},
+        LARGE_BYTES);
+    assert_in_range(n_hedges, 1, 8); /* the second request is told */
+    if (took_s > 6) {                /* the hanging connection is given up after 30 s */
         fail_msg("with a hanging connection it took %.2f s", took_s);
     }
     bnt_mock_server_stop(s);

@@ -322,19 +322,8 @@ struct guarded {
     struct bnt_mock_server *registry, *other;
     char digest[BNT_SHA256_HEX], manifest[1024], blob[128], challenge[512], location[256];
     struct bnt_mock_step manifest_steps[3], blob_steps[4];
-    struct bnt_mock_route routes[3], others[3];
-    char certificates[BNT_PATH_MAX];
+    struct bnt_mock_route routes[3], others[4];
 };
-
-static void trust(struct guarded *g, const char *one, const char *two)
-{
-    struct bnt_buf text = BNT_BUF(1 << 16);
-    assert_int_equal(bnt_file_read(one, &text, NULL), BNT_OK);
-    assert_int_equal(bnt_file_read(two, &text, NULL), BNT_OK);
-    fixture_write(fixture_path(g->certificates, "both.pem"), bnt_buf_view(&text));
-    bnt_buf_release(&text);
-    assert_int_equal(setenv("SSL_CERT_FILE", g->certificates, 1), 0);
-}
 
 #define TOKEN_PATH "/token?service=reg%20x&scope=repository:m:pull"
 
@@ -366,7 +355,7 @@ static void start(struct guarded *g, const char *account)
     g->routes[1] = text_route(g->blob, body);
     g->routes[1].steps = g->blob_steps;
     assert_int_equal(bnt_mock_server_start(g->routes, one, &g->registry, NULL), BNT_OK);
-    trust(g, one, two);
+    fixture_trust(one, two);
     snprintf(accounts, sizeof accounts, "{\"auths\":{\"%s\":%s}}",
              bnt_mock_server_url(g->registry) + strlen("https://"), account);
     assert_int_equal(setenv("DOCKER_AUTH_CONFIG", accounts, 1), 0);

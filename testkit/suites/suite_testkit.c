@@ -186,6 +186,30 @@ static void interrupt_ends_the_test_and_reports(void **state)
     proc_release(&p);
 }
 
+/* A row of `bnt-suites --list` has what its suite says of all its tests. */
+static void list_has_what_suites_say_of_all(void **state)
+{
+    (void)state;
+    static const char *const words[][2] = {{"swift", "\tretry_on=network"},
+                                           {"swift", "\ttags=fetch,server"},
+                                           {"chat", "\tcacheable=yes"},
+                                           {"contract", "\ttags=contract"}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        char program[BNT_PATH_MAX], dir[BNT_PATH_MAX], filter[32];
+        struct suite_output o;
+        assert_int_equal(bnt_exe_dir(dir, NULL), BNT_OK);
+        assert_int_equal(bnt_path_format(program, NULL, "%s/bnt-suites", dir), BNT_OK);
+        snprintf(filter, sizeof filter, "%s/", words[i][0]);
+        const char *const argv[] = {program, "--list", filter, NULL};
+        suite_run(argv, NULL, 0, &o);
+        assert_int_equal(o.exit, 0);
+        if (!strstr(o.out, words[i][1])) {
+            fail_msg("%s has no%s:\n%s", words[i][0], words[i][1], o.out);
+        }
+        suite_output_release(&o);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "testkit_last_line_counts", .body = last_line_counts_what_the_lines_say},
     {.name = "testkit_exit_codes_tell_what_happened", .body = exit_codes_tell_what_happened},
@@ -198,6 +222,7 @@ static const struct suite_test tests[] = {
     {.name = "testkit_interrupt_ends_the_test_and_reports",
      .body = interrupt_ends_the_test_and_reports,
      .timeout_ms = 30000},
+    {.name = "testkit_list_has_what_suites_say_of_all", .body = list_has_what_suites_say_of_all},
     {0},
 };
 
