@@ -46,6 +46,7 @@ static void keep(struct validate *v, struct validate_finding f, const struct val
 {
     struct validate_report *r = v->report;
     r->n_of[f.severity]++;
+    v->n_fatal += validate_class_info(f.kind).severity[VALIDATE_RUNTIME] == VALIDATE_ERROR;
     if (r->n == VALIDATE_MAX_FINDINGS) {
         r->n_left_out++;
         free_finding(&f);
@@ -127,15 +128,6 @@ struct validate_place validate_at_tensor(const struct gguf_tensor *t)
     return (struct validate_place){.tensor = t->name, .offset = &t->offset};
 }
 
-uint64_t validate_count(const struct validate *v, enum validate_severity least)
-{
-    uint64_t n = 0;
-    for (int s = (int)least; s <= VALIDATE_ERROR; s++) {
-        n += v->report->n_of[s];
-    }
-    return n;
-}
-
 enum bnt_status validate_status(const struct validate_report *r)
 {
     for (size_t i = 0; i < r->n; i++) {
@@ -175,23 +167,23 @@ static enum bnt_status run_checks(struct validate *v, struct bnt_err *err)
 {
     enum bnt_status st = open_file(v, err);
     const enum validate_level level = v->o->level;
-    if (st != BNT_OK || !v->g) {
-        return st;
+    const bool readable = st == BNT_OK && v->g;
+    if (readable) {
+        validate_layout(v);
+        validate_platforms(v);
     }
-    validate_layout(v);
-    validate_platforms(v);
-    if (level >= VALIDATE_STANDARD) {
+    if (readable && level >= VALIDATE_STANDARD) {
         validate_architecture(v);
         validate_tokenizer(v);
     }
-    if (level >= VALIDATE_COMPREHENSIVE) {
+    if (readable && level >= VALIDATE_COMPREHENSIVE) {
         st = validate_content(v, err);
     }
     if (st == BNT_OK && (level >= VALIDATE_COMPREHENSIVE || v->o->hash)) {
         st = validate_digest(v, err);
     }
-    if (st == BNT_OK && (level >= VALIDATE_COMPREHENSIVE || v->o->benchmark) &&
-        validate_count(v, VALIDATE_ERROR) == 0) {
+    if (st == BNT_OK && readable && (level >= VALIDATE_COMPREHENSIVE || v->o->benchmark) &&
+        v->n_fatal == 0) {
         st = validate_behaviour(v, err);
     }
     return st;

@@ -109,12 +109,12 @@ static void check_heads(struct validate *v)
 static void check_hyper_parameters(struct validate *v)
 {
     char key[VALIDATE_KEY_BYTES];
-    uint64_t before = validate_count(v, VALIDATE_ERROR);
+    uint64_t before = v->n_fatal;
     for (size_t i = 0; i < sizeof number_rules / sizeof number_rules[0]; i++) {
         check_number(v, &number_rules[i]);
     }
     check_epsilon(v);
-    bool numbers = validate_count(v, VALIDATE_ERROR) == before;
+    bool numbers = v->n_fatal == before;
     gguf_get_u64(v->g, key_of(v, "attention.head_count", key), &v->n_head);
     /* Its only other demand is the embedding, whose absence is told with the tensors. */
     v->has_dims = shape_read(v->g, v->arch->name, &v->dims, NULL) == BNT_OK;

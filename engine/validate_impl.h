@@ -20,7 +20,8 @@ struct validate {
     bool has_dims;           /* n_head and dims are what the metadata say */
     struct shape_dims dims;
     struct bnt_tokenizer *tokenizer; /* NULL: there is none that works */
-    enum bnt_status status;          /* of adding: MEMORY stops the run */
+    uint64_t n_fatal;       /* findings so far that this engine fails at, whatever the profile */
+    enum bnt_status status; /* of adding: MEMORY stops the run */
 };
 
 /* Where a finding is. */
@@ -38,8 +39,6 @@ void validate_add_error(struct validate *v, int kind, const struct validate_plac
 /* Shorthands: in a key, in a tensor. */
 struct validate_place validate_at_key(const char *key);
 struct validate_place validate_at_tensor(const struct gguf_tensor *t);
-/* Findings of this severity or worse so far. */
-uint64_t validate_count(const struct validate *v, enum validate_severity least);
 
 /* Every tensor has data that can be read; where one has not, sums over all say nothing. */
 bool validate_all_placed(const struct gguf *g);

@@ -95,11 +95,11 @@ static void take_warning(void *ctx, const char *what, const char *hint)
 static void make_tokenizer(struct validate *v, bool has_pre)
 {
     struct bnt_err why = {0};
-    uint64_t before = validate_count(v, VALIDATE_ERROR);
+    uint64_t before = v->n_fatal;
     struct bnt_tokenizer_options opts = {
         .pre = has_pre ? NULL : "default", .warn = take_warning, .warn_ctx = v};
     check_arrays(v);
-    bool told = validate_count(v, VALIDATE_ERROR) > before;
+    bool told = v->n_fatal > before;
     enum bnt_status st = bnt_tokenizer_new(v->g, &opts, &v->tokenizer, &why);
     if (st != BNT_OK && (!told || why.foreign != GGUF_FAULT_TOKENIZER)) {
         struct validate_place at = {.offset = NULL};

@@ -351,13 +351,13 @@ static void official_metadata_pass_runtime(void **state)
 
 /* ---- several defects in one run ---- */
 
-/* A file of the bundled model with these texts of its header exchanged for ones of equal length. */
-static const char *exchange(const char *const (*texts)[2])
+/* The file with these texts of its header exchanged for ones of equal length. */
+static const char *exchange(const char *in, const char *const (*texts)[2])
 {
     struct bnt_buf file = BNT_BUF(8 << 20);
     struct bnt_err err = {0};
     const char *path = ms_path("several.gguf");
-    es_ok(bnt_file_read(suite_bundled_model(), &file, &err), &err);
+    es_ok(bnt_file_read(in, &file, &err), &err);
     for (; (*texts)[0]; texts++) {
         size_t n = strlen((*texts)[0]);
         char *at = memmem(file.data, file.len, (*texts)[0], n);
@@ -386,7 +386,8 @@ static void all_defects_are_told_in_one_run(void **state)
     static const int classes[] = {GGUF_FAULT_CORRUPT, GGUF_FAULT_MISSING_METADATA,
                                   GGUF_FAULT_ARCHITECTURE, VALIDATE_UNKNOWN_TENSOR,
                                   VALIDATE_PRE_TOKENIZER};
-    struct validate_report r = validate(exchange(texts), VALIDATE_COMPREHENSIVE, VALIDATE_RUNTIME);
+    struct validate_report r =
+        validate(exchange(suite_bundled_model(), texts), VALIDATE_COMPREHENSIVE, VALIDATE_RUNTIME);
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         if (!finding_of(&r, classes[i])) {
             show(&r);
@@ -527,6 +528,13 @@ static void a_foreign_packing_is_told_where_it_is_seen(void **state)
     assert_non_null(strstr(f->message, "64/16"));
     assert_true(f->recoverable);
     assert_int_equal(validate_status(&r), BNT_OK);
+    validate_release(&r);
+    /* What is an error to the profile alone keeps no check from running. */
+    static const char *const texts[][2] = {{"tokenizer.ggml.pre", "tokenizer.ggml.prx"},
+                                           {NULL, NULL}};
+    r = validate(exchange(path, texts), VALIDATE_COMPREHENSIVE, VALIDATE_STRICT);
+    assert_non_null(finding_of(&r, VALIDATE_PRE_TOKENIZER));
+    assert_non_null(finding_of(&r, VALIDATE_PACKING));
     validate_release(&r);
     r = validate(es_scrambled_model(), VALIDATE_PARANOID, VALIDATE_RUNTIME);
     assert_non_null(finding_of(&r, VALIDATE_SENSE));
