@@ -232,7 +232,7 @@ static const struct suite_test tests[] = {
      .body = few_false_alarms_and_few_missed_slowdowns,
      .ctx = &many,
      .needs = "source,release-build",
-     .tier = SUITE_INTEGRATION,
+     .tier = SUITE_FULL,
      .timeout_ms = 300000},
     {0},
 };
