@@ -89,7 +89,7 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all examples help FORCE
-all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so $(B)/nth_fails.so examples ## build bnt, bnt-suites and the examples into build/<config>/
+all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so examples ## build bnt, bnt-suites and the examples into build/<config>/
 
 EXAMPLES := $(patsubst docs/examples/%.c,$(B)/examples/%,$(SRC_examples))
 examples: $(EXAMPLES) ## build docs/examples/*.c into build/<config>/examples/
@@ -114,7 +114,7 @@ $(EXAMPLES): $(B)/examples/%: $(B)/docs/examples/%.o $(B)/libbnt.a
 	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ALL)
 
 # Preloaded by a test: without the flags of sanitizers, which are for programs.
-$(B)/no_locks.so $(B)/nth_fails.so: $(B)/%.so: testkit/preload/%.c $(B)/flags
+$(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so: $(B)/%.so: testkit/preload/%.c $(B)/flags
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.

@@ -65,7 +65,7 @@ static const struct env_row rows[] = {
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
     {"GITHUB_OUTPUT", NULL, "file of a step's outputs, for `bnt ci ... --output NAME`"},
     {"PATH", NULL, "where suites look for the programs they need"},
-    {"TMPDIR", NULL, "where tests make their scratch folders (/tmp)"},
+    {"TMPDIR", NULL, "where bnt bisect and tests put what they need for a while (/tmp)"},
     {"BNT_SOURCE_DIR", NULL, "source tree, where suites find their data"},
     {"BNT_SHARED", NULL, "folder of reference material for suites that need it"},
     {"BNT_FETCH_TIMEOUT", NULL, "time for a whole `bnt fetch`, as --timeout has it (900)"},

@@ -4,6 +4,6 @@
 
 #include "base/opt.h"
 
-extern const struct bnt_cmd bnt_cmd_ci, bnt_cmd_env;
+extern const struct bnt_cmd bnt_cmd_ci, bnt_cmd_doctor, bnt_cmd_env;
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/commands.h"
 #include "engine/cpu/kernels.h"
 
@@ -165,7 +166,9 @@ static void detect_isa(struct cpu_features *f)
 static void detect(void)
 {
     detect_model(&detected);
-    detect_isa(&detected);
+    if (!BNT_FAULT(bare_processor)) {
+        detect_isa(&detected);
+    }
     detect_caches(&detected);
 }
 

@@ -151,7 +151,7 @@ static const struct need needs_table[] = {
     {"no-tsan", no_tsan, NULL,
      "ThreadSanitizer delays signals, and knows no threads of a forked child"},
     {"fault-build", fault_build, NULL,
-     "no bnt with planted defects: make CONFIG=fault B=build/fault all"},
+     "no bnt with planted defects as new as this one: make CONFIG=fault B=build/fault all"},
     {"plain-memory", plain_memory, NULL, "a sanitizer's memory counts as the program's"},
     {"release-build", release_build, NULL, "this is a " BNT_CONFIG " build"},
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},

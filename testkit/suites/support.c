@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/app.h"
@@ -215,6 +216,14 @@ const char *suite_bnt(void)
     return NULL;
 }
 
+/* Whether `path` was built after this build's bnt. */
+static bool is_as_new(const char *path)
+{
+    struct stat there, here;
+    return stat(path, &there) == 0 && stat(suite_bnt(), &here) == 0 &&
+           there.st_mtime >= here.st_mtime;
+}
+
 const char *support_fault_bnt(void)
 {
     static char path[BNT_PATH_MAX];
@@ -223,7 +232,7 @@ const char *support_fault_bnt(void)
     }
     char dir[BNT_PATH_MAX];
     bool there = bnt_exe_dir(dir, NULL) == BNT_OK && join(path, dir, "../fault/bnt") &&
-                 access(path, X_OK) == 0;
+                 access(path, X_OK) == 0 && is_as_new(path);
     return there ? path : NULL;
 }
 

@@ -14,8 +14,8 @@ void support_set_scratch(const char *dir);
 void support_map_model(void);
 bool support_program_in_path(const char *name);
 
-/* The program bnt of a build with planted defects: this one, or that in build/fault beside it. NULL
- * without. */
+/* The program bnt of a build with planted defects: this one, or that in build/fault beside it when
+ * it is as new as this one. NULL without. */
 const char *support_fault_bnt(void);
 
 /* Put this library of the build folder (testkit/preload/) before all others in every program that
