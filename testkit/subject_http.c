@@ -104,8 +104,9 @@ enum bnt_status subject_http_ask(const struct http_subject *s, struct http_quest
                                  json_t **answer, struct bnt_err *err)
 {
     char url[HTTP_ADDRESS_MAX + 64];
-    struct bnt_fetch_opts opts = {
-        .max_attempts = s->max_attempts, .max_wait_s = MAX_WAIT_S, .interrupted = s->interrupted};
+    struct bnt_fetch_opts opts = {.max_attempts = q.once ? 1 : s->max_attempts,
+                                  .max_wait_s = MAX_WAIT_S,
+                                  .interrupted = s->interrupted};
     struct ask a = {.url = url,
                     .shown = url,
                     .token = s->key,

@@ -32,6 +32,10 @@ enum http_ids {
     HTTP_IDS_CONTENT, /* in the log-probabilities of /v1/completions: ik_llama.cpp */
 };
 
+/* How the rows of a server add up: one version of ik_llama.cpp counts what is not in the row twice,
+ * so that all probabilities are too small. */
+enum http_rest { HTTP_REST_UNKNOWN, HTTP_REST_ONCE, HTTP_REST_TWICE };
+
 /* The texts of a vocabulary, as a server of HTTP_IDS_PIECES shows them. */
 struct http_pieces {
     char **at; /* by id; NULL while it was not asked for */
@@ -48,6 +52,8 @@ struct http_subject {
     uint32_t n_vocab, n_ctx;    /* 0: not known */
     unsigned can;
     enum http_ids ids_by;
+    enum http_rest rest;
+    uint32_t row_max; /* entries of a row that it can tell; 0: not known */
     struct http_pieces pieces;
     uint32_t timeout_ms, max_attempts;
     const volatile sig_atomic_t *interrupted; /* of the request at hand; may be NULL */
@@ -60,6 +66,7 @@ struct http_question {
     bool posts;
     json_t *body;
     size_t answer_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
+    bool once;               /* a server in trouble is not asked again */
 };
 enum bnt_status subject_http_ask(const struct http_subject *s, struct http_question q,
                                  json_t **answer, struct bnt_err *err);

@@ -19,7 +19,8 @@
 
 #define ANSWER_MAX_BYTES (256u << 20) /* of a row of some 300,000 entries */
 
-#define UNTOLD (-1e30) /* below it a logarithm stands for a probability of 0 */
+#define ENTRIES_LEAST 4 /* of a row: fewer are not asked for to avoid an error */
+#define UNTOLD (-1e30)  /* below it a logarithm stands for a probability of 0 */
 
 static const char completion[] = "/completion", v1[] = "/v1/completions";
 
@@ -237,23 +238,102 @@ static enum bnt_status read_row(struct http_subject *s, const json_t *list, stru
     return st;
 }
 
-/* A server of the older form reads past its list where more is asked for than there is. */
-static uint32_t bounded(const struct http_subject *s, uint32_t n)
-{
-    return s->n_vocab > 0 && n > s->n_vocab ? s->n_vocab : n;
-}
-
 /* The question of a row: one token, and what it was chosen from. */
-static json_t *row_body(const struct http_subject *s, const struct bnt_subject_request *r)
+static json_t *row_body(const struct http_subject *s, const struct bnt_subject_request *r,
+                        uint32_t n)
 {
     json_t *prompt =
         r->prompt ? json_stringn(r->prompt, r->prompt_len) : subject_http_id_list(r->ids, r->n_ids);
-    const json_int_t n = bounded(s, r->n_logprobs);
     const double temperature = s->ids_by == HTTP_IDS_PIECES ? 1 : 0;
     return json_pack("{s:o, s:i, s:i, s:f, s:f, s:f, s:[], s:I, s:I, s:b, s:b, s:i}", "prompt",
                      prompt, "n_predict", 1, "max_tokens", 1, "temperature", temperature,
-                     "repeat_penalty", 1.0, "min_p", 0.0, "samplers", "n_probs", n, "logprobs", n,
-                     "cache_prompt", 0, "stream", 0, "seed", 1);
+                     "repeat_penalty", 1.0, "min_p", 0.0, "samplers", "n_probs", (json_int_t)n,
+                     "logprobs", (json_int_t)n, "cache_prompt", 0, "stream", 0, "seed", 1);
+}
+
+static enum bnt_status ask_row(struct http_subject *s, const struct bnt_subject_request *r,
+                               uint32_t n, struct bnt_row *out, struct bnt_err *err)
+{
+    const struct http_question q = {.path = path_of(s),
+                                    .posts = true,
+                                    .body = row_body(s, r, n),
+                                    .answer_max_bytes = ANSWER_MAX_BYTES,
+                                    .once = n > ENTRIES_LEAST};
+    enum bnt_status st = subject_http_ask(s, q, &out->answer, err);
+    const json_t *place = json_array_get(places_of(s, out->answer), 0);
+    const json_t *today = json_object_get(place, "top_logprobs");
+    return st == BNT_OK ? read_row(s, today ? today : json_object_get(place, "probs"), out, err)
+                        : st;
+}
+
+/* ik_llama.cpp's server fails on a list with a token that is no whole character, and the longer the
+ * list, the likelier that is: shorter ones are asked for until one comes. A server of the older
+ * form reads past its list where more is asked for than there is. */
+static enum bnt_status ask_shorter(struct http_subject *s, const struct bnt_subject_request *r,
+                                   struct bnt_row *out, struct bnt_err *err)
+{
+    uint32_t n = r->n_logprobs;
+    n = s->n_vocab > 0 && n > s->n_vocab ? s->n_vocab : n;
+    n = s->row_max > 0 && n > s->row_max ? s->row_max : n;
+    for (;; n /= 4) {
+        struct bnt_err why = {0};
+        enum bnt_status st = ask_row(s, r, n, out, &why);
+        if (st == BNT_E_NETWORK && s->ids_by == HTTP_IDS_CONTENT && n > ENTRIES_LEAST) {
+            s->row_max = n / 4;
+            continue;
+        }
+        return st == BNT_OK ? BNT_OK : bnt_err_copy(err, &why);
+    }
+}
+
+/* ---- what is not in a row ---- */
+
+static double mass_of(const struct bnt_row *row)
+{
+    double mass = 0;
+    for (size_t i = 0; i < row->n; i++) {
+        mass += fm_exp(row->at[i].logprob);
+    }
+    return mass;
+}
+
+/* By what the probabilities of a row are too small when what is not in it counts twice. */
+static double shortfall(double mass)
+{
+    return fm_log(2 / (1 + mass));
+}
+
+/* Two rows of different length for one prompt: the best token must be as likely in both, as it
+ * stands or with what is missing. Where the second best is too unlikely to tell, another prompt
+ * will. */
+static enum bnt_status find_rest(struct http_subject *s, const struct bnt_subject_request *r,
+                                 struct bnt_err *err)
+{
+    struct bnt_row one, two;
+    bnt_row_init(&one);
+    bnt_row_init(&two);
+    enum bnt_status st = ask_row(s, r, 1, &one, err);
+    st = st == BNT_OK ? ask_row(s, r, 2, &two, err) : st;
+    if (st == BNT_OK && one.n == 1 && two.n == 2) {
+        const double told = one.at[0].logprob - two.at[0].logprob;
+        const double meant = told + shortfall(mass_of(&one)) - shortfall(mass_of(&two));
+        if (fabs(told) > 1e-4 && fabs(meant) < fabs(told) / 10) {
+            s->rest = HTTP_REST_TWICE;
+        } else if (fabs(told) < 1e-5 && fabs(meant) > 1e-4) {
+            s->rest = HTTP_REST_ONCE;
+        }
+    }
+    bnt_row_release(&one);
+    bnt_row_release(&two);
+    return st;
+}
+
+static void add_shortfall(struct bnt_row *row)
+{
+    const double missing = shortfall(mass_of(row));
+    for (size_t i = 0; i < row->n; i++) {
+        row->at[i].logprob += missing;
+    }
 }
 
 enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subject_request *r,
@@ -263,13 +343,12 @@ enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subje
         return bnt_err_set(err, BNT_E_UNSUPPORTED,
                            "a llama-server is asked for a place by the ids before it");
     }
-    const struct http_question q = {.path = path_of(s),
-                                    .posts = true,
-                                    .body = row_body(s, r),
-                                    .answer_max_bytes = ANSWER_MAX_BYTES};
-    enum bnt_status st = subject_http_ask(s, q, &out->answer, err);
-    const json_t *place = json_array_get(places_of(s, out->answer), 0);
-    const json_t *today = json_object_get(place, "top_logprobs");
-    return st == BNT_OK ? read_row(s, today ? today : json_object_get(place, "probs"), out, err)
-                        : st;
+    enum bnt_status st = ask_shorter(s, r, out, err);
+    if (st == BNT_OK && s->ids_by == HTTP_IDS_CONTENT && s->rest == HTTP_REST_UNKNOWN) {
+        st = find_rest(s, r, err);
+    }
+    if (st == BNT_OK && s->rest == HTTP_REST_TWICE && !BNT_FAULT(http_rest)) {
+        add_shortfall(out);
+    }
+    return st;
 }
