@@ -12,6 +12,7 @@
 #include "engine/cpu/fmath.h"
 #include "engine/perplexity.h"
 #include "engine/quality.h"
+#include "engine/text_quality.h"
 #include "testkit/scoring.h"
 #include "testkit/user_suite.h"
 
@@ -153,6 +154,33 @@ static void check_end(struct asking *a)
                                          g->finish != BNT_FINISH_STOP, &why) != BNT_OK) {
         wrong(a, "quality", "%s", why.msg);
     }
+}
+
+/* Figures of the words of the answer, which every subject gives. */
+static enum bnt_status check_words(struct asking *a)
+{
+    const struct user_expect *e = &a->test->expect;
+    const struct {
+        const char *key;
+        const struct user_range *range;
+        size_t figure;
+    } figures[] = {
+        {"coherence", &e->coherence, offsetof(struct bnt_text_quality, coherence)},
+        {"relevance", &e->relevance, offsetof(struct bnt_text_quality, relevance)},
+        {"repetition", &e->repetition, offsetof(struct bnt_text_quality, repetition)},
+    };
+    const char *prompt = a->test->prompt ? a->test->prompt : "";
+    struct bnt_text_quality q;
+    enum bnt_status st =
+        bnt_text_quality(text_of(a), a->answer.made.text.len, prompt, strlen(prompt), &q, a->err);
+    for (size_t i = 0; st == BNT_OK && i < sizeof figures / sizeof *figures; i++) {
+        if (asked(figures[i].range)) {
+            double value;
+            memcpy(&value, (const char *)&q + figures[i].figure, sizeof value);
+            check_range(a, figures[i].key, value, figures[i].range);
+        }
+    }
+    return st;
 }
 
 static enum bnt_status cannot(struct asking *a, const char *what)
@@ -417,7 +445,10 @@ static enum bnt_status check_answer(struct asking *a)
     check_patterns(a, "not_matches", &e->not_matches, false);
     check_shape(a);
     check_end(a);
-    st = check_repeats(a);
+    st = check_words(a);
+    if (st == BNT_OK) {
+        st = check_repeats(a);
+    }
     for (size_t i = 0; st == BNT_OK && i < e->n_logprob; i++) {
         st = check_logprob(a, &e->logprob[i]);
     }

@@ -444,6 +444,9 @@ static enum bnt_status read_expect(struct reader *r, const struct yaml_node *n, 
         {"finish", read_finish},
         {"tokens", read_range},
         {"quality", read_flag},
+        {"coherence", read_range},
+        {"relevance", read_range},
+        {"repetition", read_range},
         {"repeats", read_u32},
         {"logprob", read_logprob},
         {"perplexity", read_perplexity},
@@ -466,6 +469,9 @@ static enum bnt_status read_expect(struct reader *r, const struct yaml_node *n, 
                            &e->finish,
                            &e->tokens,
                            &e->quality,
+                           &e->coherence,
+                           &e->relevance,
+                           &e->repetition,
                            &e->repeats,
                            e,
                            &e->perplexity,
@@ -593,6 +599,9 @@ static enum bnt_status check_test(const struct reader *r, const struct yaml_node
     }
     if (t->prompt && t->ids.at) {
         return bad(r, n, "a test has a prompt or ids, not both");
+    }
+    if (!t->prompt && (!isnan(t->expect.relevance.min) || !isnan(t->expect.relevance.max))) {
+        return bad(r, n, "relevance is of an answer to a prompt");
     }
     if (!asks && !t->expect.perplexity.text) {
         return bad(r, n, "a test needs a prompt, ids or a perplexity");
@@ -726,6 +735,9 @@ static enum bnt_status read_root(struct reader *r, const struct yaml_node *root)
                           .max_tokens = DEFAULT_TOKENS,
                           .sampling = bnt_sampler_defaults(),
                           .expect = {.tokens = NO_RANGE,
+                                     .coherence = NO_RANGE,
+                                     .relevance = NO_RANGE,
+                                     .repetition = NO_RANGE,
                                      .tokens_per_second = NO_RANGE,
                                      .first_token_ms = NO_RANGE,
                                      .memory_bytes = NO_RANGE}};

@@ -65,8 +65,9 @@ struct user_expect {
     const char *finish;                       /* "stop", "length" or "context" */
     struct user_range tokens;                 /* generated */
     bool quality;                             /* whole UTF-8, no degenerate repetition */
-    uint32_t repeats;                         /* so many times the same answer; 0: not asked for */
-    struct user_logprob *logprob;             /* n_logprob of them */
+    struct user_range coherence, relevance, repetition; /* engine/text_quality.h */
+    uint32_t repeats;             /* so many times the same answer; 0: not asked for */
+    struct user_logprob *logprob; /* n_logprob of them */
     size_t n_logprob;
     struct user_perplexity perplexity;
     struct user_range tokens_per_second; /* of decoding */

@@ -103,6 +103,8 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, prompt: x, expect: {quality: yes}}]\n", "true or false"},
         {"tests: [{name: a, prompt: x, expect: {logprob: {min: 0}}}]\n", "either token or id"},
         {"tests: [{name: a, expect: {perplexity: {max: 2}}}]\n", "needs text or file"},
+        {"tests: [{name: a, ids: [1], expect: {relevance: {min: 1}}}]\n", "answer to a prompt"},
+        {"tests: [{name: a, prompt: x, expect: {coherence: 0.7}}]\n", "coherence"},
         {"tests: [{name: a, expect: {perplexity: {file: none.txt, max: 2}}}]\n", "none.txt"},
         {"tests: [{name: a, prompt: x, expect: {json: {typ: object}}}]\n", "does not know 'typ'"},
         {"tests: [{name: a, prompt: x, expect: {json: {type: thing}}}]\n", "behind 'type'"},
