@@ -19,6 +19,16 @@
 #define SHOWN_BYTES 400 /* of an answer, in a report */
 #define ROW_ENTRIES 20  /* that a server is asked for whose vocabulary is not known */
 
+const struct user_expect user_expect_nothing = {
+    .tokens = {NAN, NAN},
+    .coherence = {NAN, NAN},
+    .relevance = {NAN, NAN},
+    .repetition = {NAN, NAN},
+    .tokens_per_second = {NAN, NAN},
+    .first_token_ms = {NAN, NAN},
+    .memory_bytes = {NAN, NAN},
+};
+
 struct asking {
     const struct user_test *test;
     struct bnt_subject *subject;

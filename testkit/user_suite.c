@@ -16,11 +16,6 @@
 #define ARENA_BYTES ((size_t)64 << 20) /* reserved, not touched, for what parameters multiply */
 #define NAME_BYTES 128
 #define MAX_KEYS 32
-#define NO_RANGE                                                                                   \
-    (struct user_range)                                                                            \
-    {                                                                                              \
-        .min = NAN, .max = NAN                                                                     \
-    }
 #define DEFAULT_TOKENS 32
 #define TIMEOUT_MAX_S 600
 
@@ -734,13 +729,7 @@ static enum bnt_status read_root(struct reader *r, const struct yaml_node *root)
                           .subjects = "",
                           .max_tokens = DEFAULT_TOKENS,
                           .sampling = bnt_sampler_defaults(),
-                          .expect = {.tokens = NO_RANGE,
-                                     .coherence = NO_RANGE,
-                                     .relevance = NO_RANGE,
-                                     .repetition = NO_RANGE,
-                                     .tokens_per_second = NO_RANGE,
-                                     .first_token_ms = NO_RANGE,
-                                     .memory_bytes = NO_RANGE}};
+                          .expect = user_expect_nothing};
     struct user_texts models = {0};
     const char *given = NULL;
     char name[NAME_BYTES] = "";

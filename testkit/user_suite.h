@@ -11,6 +11,8 @@
 #ifndef BNT_USER_SUITE_H
 #define BNT_USER_SUITE_H
 
+#include <math.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -74,6 +76,12 @@ struct user_expect {
     struct user_range first_token_ms;
     struct user_range memory_bytes; /* peak of the test's process, model included */
 };
+
+/* No bound on either side. */
+#define NO_RANGE ((struct user_range){.min = NAN, .max = NAN})
+
+/* A test that expects nothing yet: no range has a bound. */
+extern const struct user_expect user_expect_nothing;
 
 struct user_test {
     const char *name;  /* a-z, 0-9 and _: suite, test and variant; unique in the file */

@@ -124,7 +124,8 @@ static void relevance_is_what_the_answer_takes_up(void **state)
         {"Explain quantum computing in simple terms:", "The weather is nice today.", false},
         {"One day, Tom lost his kite.", "He cried, but Tom did not give up.", true},
         {"One day, Tom lost his kite.", "Lily saw a dog.", false},
-        {"It was a rainy day and they climbed trees.", "The tree was wet. It was climbing.", true},
+        {"It was a rainy day and they climbed trees.", "The tree was wet. To climb it was hard.",
+         true},
         {"and then", "anything", true}, /* asks for nothing */
         {"Tom", "", false},
     };
