@@ -7,6 +7,7 @@
 /* bnt_app's cpu_has. */
 int engine_cpu_has(const char *feature);
 
+extern const struct bnt_cmd bnt_cmd_convert;
 extern const struct bnt_cmd bnt_cmd_devices;
 extern const struct bnt_cmd bnt_cmd_diff;
 extern const struct bnt_cmd bnt_cmd_fix;

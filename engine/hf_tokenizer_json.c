@@ -1,0 +1,292 @@
+/* tokenizer.json of the tokenizers library: BPE, of bytes or of LLaMA's kind. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "engine/hf_vocab.h"
+#include "engine/pretok.h"
+
+static enum bnt_status bad(struct bnt_err *err, const char *what)
+{
+    return bnt_err_set(err, BNT_E_FILE, "%s", what);
+}
+
+static bool is_type(const json_t *v, const char *type)
+{
+    const char *text = json_string_value(json_object_get(v, "type"));
+    return text && strcmp(text, type) == 0;
+}
+
+/* ---- how text is cut ---- */
+
+/* The steps of a pre-tokenizer as one text: names, expressions and flags that matter, "Split
+ * REGEX;ByteLevel;". */
+static enum bnt_status describe(const json_t *pre, struct bnt_buf *out, struct bnt_err *err)
+{
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    enum bnt_status st = BNT_OK;
+    if (json_is_array(steps)) {
+        for (size_t i = 0; st == BNT_OK && i < json_array_size(steps); i++) {
+            st = describe(json_array_get(steps, i), out, err);
+        }
+        return st;
+    }
+    const char *type = json_string_value(json_object_get(pre, "type"));
+    const char *regex =
+        json_string_value(json_object_get(json_object_get(pre, "pattern"), "Regex"));
+    const json_t *own = json_object_get(pre, "use_regex");
+    bool gpt2 = is_type(pre, "ByteLevel") && !json_is_false(own);
+    bool digits = json_is_true(json_object_get(pre, "individual_digits"));
+    return bnt_buf_printf(out, err, "%s%s%s%s;", type ? type : "?", regex ? " " : "",
+                          regex ? regex : "",
+                          gpt2     ? "+"
+                          : digits ? " each"
+                                   : "");
+}
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+#define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+/* What each way of cutting is called by GGUF files. The texts are those of `describe`. */
+static const struct {
+    const char *steps, *name;
+} known[] = {
+    {"Split " CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" REST ";ByteLevel;",
+     "llama-bpe"},
+    {"Split " CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" REST ";ByteLevel;", "qwen2"},
+    {"ByteLevel+;", "gpt-2"},
+    {"Digits each;ByteLevel+;", "starcoder"},
+    {"Punctuation;ByteLevel+;Split [0-9][0-9][0-9];", "falcon"},
+    {"Punctuation;ByteLevel+;Digits;Split [0-9][0-9][0-9];", "falcon"},
+};
+
+static enum bnt_status unknown_pre(const char *steps, struct bnt_err *err)
+{
+    bnt_err_hint(err, "say which one it is: --pre NAME (bnt tokenize --pre lists the names)");
+    return bnt_err_set(err, BNT_E_UNSUPPORTED, "its way of cutting text is not known here: %.300s",
+                       steps);
+}
+
+static enum bnt_status find_pre(const json_t *root, const char *pre, struct hf_vocab *v,
+                                struct bnt_err *err)
+{
+    struct bnt_buf steps = BNT_BUF(1u << 16);
+    if (pre && !pretok_find(pre, strlen(pre))) {
+        return bnt_err_set(err, BNT_E_USAGE, "--pre %s: no pre-tokenizer has this name", pre);
+    }
+    enum bnt_status st = describe(json_object_get(root, "pre_tokenizer"), &steps, err);
+    for (size_t i = 0; !pre && i < sizeof known / sizeof known[0]; i++) {
+        pre = strcmp(bnt_buf_view(&steps), known[i].steps) == 0 ? known[i].name : NULL;
+    }
+    if (st == BNT_OK && !pre) {
+        st = unknown_pre(bnt_buf_view(&steps), err);
+    }
+    bnt_buf_release(&steps);
+    snprintf(v->pre, sizeof v->pre, "%s", pre ? pre : "");
+    return st;
+}
+
+/* ---- tokens ---- */
+
+static enum bnt_status read_tokens(const json_t *model, struct hf_vocab *v, struct bnt_err *err)
+{
+    const json_t *vocab = json_object_get(model, "vocab");
+    enum bnt_status st = json_is_object(vocab) ? BNT_OK : bad(err, "model.vocab is no object");
+    const char *text;
+    json_t *id;
+    json_object_foreach((json_t *)(uintptr_t)vocab, text, id)
+    {
+        if (st == BNT_OK) {
+            st = hf_vocab_set(v, json_is_integer(id) ? json_integer_value(id) : -1, text,
+                              strlen(text), HF_TOKEN_NORMAL, err);
+        }
+    }
+    return st;
+}
+
+/* Both halves of a merge: "a b", or ["a", "b"]. False when it is neither. */
+static bool halves(const json_t *merge, const char **a, size_t *a_len, const char **b)
+{
+    if (json_is_array(merge)) {
+        *a = json_string_value(json_array_get(merge, 0));
+        *b = json_string_value(json_array_get(merge, 1));
+        *a_len = *a ? strlen(*a) : 0;
+        return json_array_size(merge) == 2 && *a && *b;
+    }
+    *a = json_string_value(merge);
+    const char *blank = *a && **a ? strchr(*a + 1, ' ') : NULL;
+    *a_len = blank ? (size_t)(blank - *a) : 0;
+    *b = blank ? blank + 1 : NULL;
+    return blank && **b;
+}
+
+/* A merge as a GGUF file has it, or for LLaMA's kind the score of what it makes: the lower the
+ * rank, the higher. */
+static enum bnt_status take_merge(struct hf_vocab *v, const json_t *merge, json_t *ranks,
+                                  struct bnt_err *err)
+{
+    const char *a, *b;
+    size_t a_len;
+    char text[1024];
+    if (!halves(merge, &a, &a_len, &b)) {
+        return bad(err, "model.merges has an element that is no pair of texts");
+    }
+    int n = snprintf(text, sizeof text, "%.*s%s%s", (int)a_len, a, v->spm ? "" : " ", b);
+    if (n < 0 || (size_t)n >= sizeof text) {
+        return bad(err, "model.merges has an element that is too long");
+    }
+    if (v->spm) {
+        if (!json_object_get(ranks, text)) {
+            json_object_set_new(ranks, text, json_integer((json_int_t)v->n_merges));
+        }
+        v->n_merges++;
+        return BNT_OK;
+    }
+    v->n_merges++;
+    return gplan_append_text(&v->merges, text, (size_t)n, err);
+}
+
+static void score_tokens(struct hf_vocab *v, const json_t *ranks)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        struct hf_token *t = &v->tokens[i];
+        const json_t *rank = t->text ? json_object_get(ranks, t->text) : NULL;
+        t->score = rank ? -(float)json_integer_value(rank) : t->type == HF_TOKEN_NORMAL ? -1e6f : 0;
+    }
+}
+
+static enum bnt_status read_merges(const json_t *model, struct hf_vocab *v, struct bnt_err *err)
+{
+    const json_t *merges = json_object_get(model, "merges");
+    json_t *ranks = json_object();
+    enum bnt_status st = json_is_array(merges) ? BNT_OK : bad(err, "model.merges is no list");
+    for (size_t i = 0; st == BNT_OK && i < json_array_size(merges); i++) {
+        st = take_merge(v, json_array_get(merges, i), ranks, err);
+    }
+    if (st == BNT_OK && v->spm) {
+        score_tokens(v, ranks);
+    }
+    json_decref(ranks);
+    return st;
+}
+
+/* "<0x0A>" */
+static bool is_byte_token(const struct hf_token *t)
+{
+    unsigned byte;
+    int end = 0;
+    return t->len == 6 && sscanf(t->text, "<0x%2X>%n", &byte, &end) == 1 && end == 6;
+}
+
+static void mark_bytes(struct hf_vocab *v)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (v->tokens[i].text && is_byte_token(&v->tokens[i])) {
+            v->tokens[i].type = HF_TOKEN_BYTE;
+        }
+    }
+}
+
+/* LLaMA's kind puts a blank in front of a text, unless its normalizer does not. */
+static bool has_prefix_step(const json_t *normalizer)
+{
+    const json_t *steps = json_object_get(normalizer, "normalizers");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        if (has_prefix_step(json_array_get(steps, i))) {
+            return true;
+        }
+    }
+    return is_type(normalizer, "Prepend");
+}
+
+static bool metaspace_prepends(const json_t *pre)
+{
+    const char *scheme = json_string_value(json_object_get(pre, "prepend_scheme"));
+    return is_type(pre, "Metaspace") && (!scheme || strcmp(scheme, "never") != 0);
+}
+
+/* What is put around a text: the template says it where no flag does. */
+static void read_template(const json_t *root, struct hf_vocab *v)
+{
+    const json_t *post = json_object_get(root, "post_processor");
+    const json_t *steps = json_object_get(post, "processors");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        if (is_type(json_array_get(steps, i), "TemplateProcessing")) {
+            post = json_array_get(steps, i);
+        }
+    }
+    const json_t *single = json_object_get(post, "single");
+    size_t n = json_array_size(single);
+    if (!is_type(post, "TemplateProcessing") || n == 0) {
+        return;
+    }
+    const json_t *first = json_object_get(json_array_get(single, 0), "SpecialToken");
+    const json_t *last = json_object_get(json_array_get(single, n - 1), "SpecialToken");
+    const char *name = json_string_value(json_object_get(first, "id"));
+    v->add_bos = first != NULL;
+    v->add_eos = n > 1 && last ? 1 : -1;
+    v->bos = name ? hf_vocab_find(v, name) : -1;
+}
+
+static bool is_byte_level(const json_t *root)
+{
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    bool yes = is_type(pre, "ByteLevel") || is_type(json_object_get(root, "decoder"), "ByteLevel");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        yes = yes || is_type(json_array_get(steps, i), "ByteLevel");
+    }
+    return yes;
+}
+
+static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_vocab *v,
+                                 struct bnt_err *err)
+{
+    const json_t *model = json_object_get(root, "model");
+    v->spm = !is_byte_level(root);
+    if (!is_type(model, "BPE") ||
+        (v->spm && !json_is_true(json_object_get(model, "byte_fallback")))) {
+        const char *type = json_string_value(json_object_get(model, "type"));
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "a tokenizer of kind %s is not known here (known: BPE of bytes or with "
+                           "bytes to fall back on)",
+                           type ? type : "?");
+    }
+    if (!v->spm) {
+        return find_pre(root, pre, v, err);
+    }
+    v->no_space_prefix = !has_prefix_step(json_object_get(root, "normalizer")) &&
+                         !metaspace_prepends(json_object_get(root, "pre_tokenizer"));
+    return BNT_OK;
+}
+
+enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf_vocab *v,
+                                  struct bnt_err *err)
+{
+    const json_t *model = json_object_get(root, "model");
+    enum bnt_status st = read_kind(root, pre, v, err);
+    if (st == BNT_OK) {
+        st = read_tokens(model, v, err);
+    }
+    if (st == BNT_OK && v->spm) {
+        mark_bytes(v);
+    }
+    if (st == BNT_OK) {
+        st = hf_added_tokens(json_object_get(root, "added_tokens"), v, err);
+    }
+    if (st == BNT_OK) {
+        st = read_merges(model, v, err);
+    }
+    const char *unk = json_string_value(json_object_get(model, "unk_token"));
+    if (st == BNT_OK && unk) {
+        v->unk = hf_vocab_find(v, unk);
+    }
+    if (st == BNT_OK && v->spm && v->unk >= 0) {
+        v->tokens[v->unk].type = HF_TOKEN_UNKNOWN;
+    }
+    if (st == BNT_OK && !BNT_FAULT(template_ignored)) {
+        read_template(root, v);
+    }
+    return st;
+}

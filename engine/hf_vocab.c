@@ -1,0 +1,339 @@
+#include "engine/hf_vocab.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/file.h"
+
+#define MAX_MODEL_BYTES (256u << 20)
+
+static void release(struct hf_vocab *v)
+{
+    for (uint32_t i = 0; v->tokens && i < v->n; i++) {
+        free(v->tokens[i].text);
+    }
+    free(v->tokens);
+    bnt_buf_release(&v->merges);
+}
+
+enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, size_t len,
+                             int32_t type, struct bnt_err *err)
+{
+    if (id < 0 || id >= v->n) {
+        return bnt_err_set(err, BNT_E_FILE, "token %.60s has the id %lld, the model has %u", text,
+                           (long long)id, v->n);
+    }
+    struct hf_token *t = &v->tokens[id];
+    if (t->text && (t->len != len || memcmp(t->text, text, len) != 0)) {
+        return bnt_err_set(err, BNT_E_FILE, "id %lld is token %.60s and token %.60s", (long long)id,
+                           t->text, text);
+    }
+    if (!t->text) {
+        t->text = malloc(len + 1);
+        if (!t->text) {
+            return bnt_err_nomem(err, "a token", len);
+        }
+        memcpy(t->text, text, len);
+        t->text[len] = '\0';
+        t->len = len;
+    }
+    t->type = type;
+    return BNT_OK;
+}
+
+int64_t hf_vocab_find(const struct hf_vocab *v, const char *text)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (v->tokens[i].text && strcmp(v->tokens[i].text, text) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vocab *v,
+                                   struct bnt_err *err)
+{
+    const json_t *content = json_object_get(token, "content");
+    if (!json_is_string(content)) {
+        return bnt_err_set(err, BNT_E_FILE, "the added token of id %lld has no content",
+                           (long long)id);
+    }
+    bool special = json_is_true(json_object_get(token, "special"));
+    return hf_vocab_set(v, id, json_string_value(content), json_string_length(content),
+                        special ? HF_TOKEN_CONTROL : HF_TOKEN_USER, err);
+}
+
+enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    const char *key;
+    json_t *token;
+    for (size_t i = 0; st == BNT_OK && i < json_array_size(added); i++) {
+        token = json_array_get(added, i);
+        const json_t *id = json_object_get(token, "id");
+        st = added_token(token, json_is_integer(id) ? json_integer_value(id) : -1, v, err);
+    }
+    json_object_foreach((json_t *)(uintptr_t)added, key, token)
+    {
+        if (st == BNT_OK) {
+            st = added_token(token, strtoll(key, NULL, 10), v, err);
+        }
+    }
+    return st;
+}
+
+/* ---- special tokens ---- */
+
+/* "<s>", or {"content": "<s>"}. */
+static int64_t named_id(const struct hf_vocab *v, const json_t *config, const char *key)
+{
+    const json_t *name = json_object_get(config, key);
+    name = json_is_object(name) ? json_object_get(name, "content") : name;
+    return json_is_string(name) ? hf_vocab_find(v, json_string_value(name)) : -1;
+}
+
+static int flag_of(const json_t *config, const char *key, int otherwise)
+{
+    const json_t *v = json_object_get(config, key);
+    return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
+
+/* tokenizer_config.json, where it says more than config.json. */
+static void take_special(struct hf_vocab *v, const json_t *config, const struct hf_config *c)
+{
+    const struct {
+        const char *key;
+        int64_t *id, otherwise;
+    } rows[] = {{"bos_token", &v->bos, c->bos},
+                {"eos_token", &v->eos, c->eos},
+                {"pad_token", &v->pad, c->pad},
+                {"unk_token", &v->unk, -1}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int64_t named = named_id(v, config, rows[i].key);
+        *rows[i].id = named >= 0                          ? named
+                      : *rows[i].id >= 0                  ? *rows[i].id
+                      : rows[i].otherwise < (int64_t)v->n ? rows[i].otherwise
+                                                          : -1;
+    }
+    v->add_bos = flag_of(config, "add_bos_token", v->add_bos);
+    v->add_eos = flag_of(config, "add_eos_token", v->add_eos);
+}
+
+static enum bnt_status put_special(const struct hf_vocab *v, struct gguf_plan *p,
+                                   struct bnt_err *err)
+{
+    int64_t eot = hf_vocab_find(v, "<|eot_id|>");
+    eot = eot >= 0 ? eot : hf_vocab_find(v, "<|im_end|>");
+    const struct {
+        const char *key;
+        int64_t id;
+    } ids[] = {{"tokenizer.ggml.bos_token_id", v->bos},
+               {"tokenizer.ggml.eos_token_id", v->eos},
+               {"tokenizer.ggml.eot_token_id", eot},
+               {"tokenizer.ggml.unknown_token_id", v->unk},
+               {"tokenizer.ggml.padding_token_id", v->pad}};
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < sizeof ids / sizeof ids[0]; i++) {
+        if (ids[i].id >= 0) {
+            st = gplan_put_u32(p, ids[i].key, (uint32_t)ids[i].id, err);
+        }
+    }
+    if (st == BNT_OK && v->add_bos >= 0) {
+        st = gplan_put_bool(p, "tokenizer.ggml.add_bos_token", v->add_bos, err);
+    }
+    if (st == BNT_OK && v->add_eos >= 0) {
+        st = gplan_put_bool(p, "tokenizer.ggml.add_eos_token", v->add_eos, err);
+    }
+    return st;
+}
+
+/* ---- chat ---- */
+
+/* One text, or a list of named ones, of which "default" is meant. */
+static const json_t *template_of(const json_t *config)
+{
+    const json_t *t = json_object_get(config, "chat_template");
+    for (size_t i = 0; json_is_array(t) && i < json_array_size(t); i++) {
+        const json_t *row = json_array_get(t, i);
+        const char *name = json_string_value(json_object_get(row, "name"));
+        if (name && strcmp(name, "default") == 0) {
+            return json_object_get(row, "template");
+        }
+    }
+    return t;
+}
+
+static enum bnt_status put_chat(const char *dir, const json_t *config, struct gguf_plan *p,
+                                struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf text = BNT_BUF(1u << 20);
+    const json_t *t = template_of(config);
+    enum bnt_status st = bnt_path_format(path, err, "%s/chat_template.jinja", dir);
+    if (st == BNT_OK && json_is_string(t)) {
+        st = bnt_buf_append(&text, json_string_value(t), json_string_length(t), err);
+    } else if (st == BNT_OK && access(path, F_OK) == 0) {
+        st = bnt_file_read(path, &text, err);
+    }
+    if (st == BNT_OK && text.len > 0) {
+        st = gplan_put_str(p, "tokenizer.chat_template", bnt_buf_view(&text), err);
+    }
+    bnt_buf_release(&text);
+    return st;
+}
+
+/* ---- tokens ---- */
+
+/* Rows of the embedding that no token uses, as other converters name them. */
+static enum bnt_status pad(struct hf_vocab *v, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (uint32_t i = 0; st == BNT_OK && i < v->n; i++) {
+        char name[32];
+        int len = snprintf(name, sizeof name, "[PAD%u]", i);
+        if (!v->tokens[i].text) {
+            st = hf_vocab_set(v, i, name, (size_t)len, HF_TOKEN_UNUSED, err);
+            v->tokens[i].score = -1000;
+        }
+    }
+    return st;
+}
+
+/* One array over all tokens: texts, types or scores. */
+enum column { TEXTS, TYPES, SCORES };
+
+static enum bnt_status put_column(const struct hf_vocab *v, const char *key, enum column column,
+                                  struct gguf_plan *p, struct bnt_err *err)
+{
+    static const enum gguf_value_type elem[] = {GGUF_STR, GGUF_I32, GGUF_F32};
+    struct bnt_buf out = BNT_BUF(GPLAN_MAX_BYTES);
+    enum bnt_status st = BNT_OK;
+    for (uint32_t i = 0; st == BNT_OK && i < v->n; i++) {
+        const struct hf_token *t = &v->tokens[i];
+        uint32_t bits;
+        memcpy(&bits, &t->score, sizeof bits);
+        st = column == TEXTS
+                 ? gplan_append_text(&out, t->text, t->len, err)
+                 : gplan_append_number(&out, column == TYPES ? (uint32_t)t->type : bits, 4, err);
+    }
+    if (st == BNT_OK) {
+        st = gplan_put_array(p, key, elem[column], v->n, &out, err);
+    }
+    bnt_buf_release(&out);
+    return st;
+}
+
+static enum bnt_status put_tokens(const struct hf_vocab *v, struct gguf_plan *p,
+                                  struct bnt_err *err)
+{
+    enum bnt_status st = gplan_put_str(p, "tokenizer.ggml.model", v->spm ? "llama" : "gpt2", err);
+    if (st == BNT_OK) {
+        st = gplan_put_str(p, "tokenizer.ggml.pre", v->spm ? "default" : v->pre, err);
+    }
+    if (st == BNT_OK) {
+        st = put_column(v, "tokenizer.ggml.tokens", TEXTS, p, err);
+    }
+    if (st == BNT_OK && v->spm) {
+        st = put_column(v, "tokenizer.ggml.scores", SCORES, p, err);
+    }
+    if (st == BNT_OK) {
+        st = put_column(v, "tokenizer.ggml.token_type", TYPES, p, err);
+    }
+    if (st == BNT_OK && !v->spm) {
+        st = gplan_put_array(p, "tokenizer.ggml.merges", GGUF_STR, v->n_merges, &v->merges, err);
+    }
+    if (st == BNT_OK && v->spm && v->no_space_prefix) {
+        st = gplan_put_bool(p, "tokenizer.ggml.add_space_prefix", false, err);
+    }
+    return st;
+}
+
+/* ---- files ---- */
+
+/* sentencepiece, with what tokenizer_config.json adds. */
+static enum bnt_status read_model(const char *path, const json_t *config, struct hf_vocab *v,
+                                  struct bnt_err *err)
+{
+    struct bnt_buf bytes = BNT_BUF(MAX_MODEL_BYTES);
+    enum bnt_status st = bnt_file_read(path, &bytes, err);
+    if (st == BNT_OK) {
+        st = spm_model_read((const uint8_t *)bnt_buf_view(&bytes), bytes.len, v, err);
+    }
+    bnt_buf_release(&bytes);
+    if (st == BNT_OK) {
+        st = hf_added_tokens(json_object_get(config, "added_tokens_decoder"), v, err);
+    }
+    return st == BNT_OK ? st : bnt_err_context(err, "%s", path);
+}
+
+static enum bnt_status read_json(const char *dir, const json_t *root, const char *pre,
+                                 struct hf_vocab *v, struct bnt_err *err)
+{
+    enum bnt_status st = hf_tokenizer_json(root, pre, v, err);
+    return st == BNT_OK ? st : bnt_err_context(err, "%s/tokenizer.json", dir);
+}
+
+/* tokenizer.json says most; the BPE of LLaMA is read from its original where that is there, with
+ * the scores that it was trained with. */
+static enum bnt_status read_vocab(const char *dir, const json_t *config, const char *pre,
+                                  struct hf_vocab *v, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    json_t *root = NULL;
+    enum bnt_status st = bnt_path_format(path, err, "%s/tokenizer.model", dir);
+    if (st == BNT_OK) {
+        st = hf_json_load(dir, "tokenizer.json", true, &root, err);
+    }
+    bool original = st == BNT_OK && access(path, F_OK) == 0;
+    bool bytes = json_is_true(json_object_get(json_object_get(root, "model"), "byte_fallback"));
+    if (st == BNT_OK && original && (!root || bytes)) {
+        st = read_model(path, config, v, err);
+    } else if (st == BNT_OK && root) {
+        st = read_json(dir, root, pre, v, err);
+    } else if (st == BNT_OK) {
+        bnt_err_hint(err, "fetch all files of the checkpoint");
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "%s: no tokenizer.json and no tokenizer.model", dir);
+    }
+    json_decref(root);
+    return st;
+}
+
+enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c, const char *pre,
+                             struct gguf_plan *p, struct bnt_err *err)
+{
+    json_t *config = NULL;
+    struct hf_vocab v = {.n = c->n_vocab,
+                         .bos = -1,
+                         .eos = -1,
+                         .unk = -1,
+                         .pad = -1,
+                         .add_bos = -1,
+                         .add_eos = -1,
+                         .merges = BNT_BUF(GPLAN_MAX_BYTES)};
+    v.tokens = calloc(v.n, sizeof *v.tokens);
+    enum bnt_status st = v.tokens ? hf_json_load(dir, "tokenizer_config.json", true, &config, err)
+                                  : bnt_err_nomem(err, "a vocabulary", v.n * sizeof *v.tokens);
+    if (st == BNT_OK) {
+        st = read_vocab(dir, config, pre, &v, err);
+    }
+    if (st == BNT_OK) {
+        st = pad(&v, err);
+    }
+    if (st == BNT_OK) {
+        st = put_tokens(&v, p, err);
+    }
+    if (st == BNT_OK) {
+        take_special(&v, config, c);
+        st = put_special(&v, p, err);
+    }
+    if (st == BNT_OK) {
+        st = put_chat(dir, config, p, err);
+    }
+    json_decref(config);
+    release(&v);
+    return st;
+}

@@ -1,0 +1,60 @@
+/* Vocabularies of Hugging Face checkpoints as keys of a GGUF file: tokenizer.json (byte-level BPE,
+ * and the BPE of LLaMA with its bytes), tokenizer.model (sentencepiece), and what
+ * tokenizer_config.json and others say of special tokens and of the chat. */
+#ifndef BNT_HF_VOCAB_H
+#define BNT_HF_VOCAB_H
+
+#include "engine/hf_config.h"
+#include "engine/tokenizer.h"
+
+/* A vocabulary before it is keys. */
+struct hf_token {
+    char *text; /* owned, `len` bytes; NULL: an id without a token */
+    size_t len;
+    float score;
+    int32_t type; /* as tokenizer.ggml.token_type has it */
+};
+enum {
+    HF_TOKEN_NORMAL = 1,
+    HF_TOKEN_UNKNOWN,
+    HF_TOKEN_CONTROL,
+    HF_TOKEN_USER,
+    HF_TOKEN_UNUSED,
+    HF_TOKEN_BYTE
+};
+
+struct hf_vocab {
+    struct hf_token *tokens;
+    uint32_t n; /* ids; those of the embedding */
+    bool spm;   /* tokenizer.ggml.model "llama", else "gpt2" */
+    bool no_space_prefix;
+    struct bnt_buf merges; /* gpt2: texts with their lengths */
+    uint64_t n_merges;
+    char pre[48];
+    int64_t bos, eos, unk, pad;
+    int add_bos, add_eos; /* -1: not said */
+};
+
+/* Put the vocabulary of the folder into p, n_vocab ids. pre: name of the pre-tokenizer, NULL: find
+ * it. Errors: NOT_FOUND (no tokenizer file), FILE (malformed), UNSUPPORTED (a kind of tokenizer or
+ * a pre-tokenizer that is not known: --pre). */
+enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c, const char *pre,
+                             struct gguf_plan *p, struct bnt_err *err);
+
+/* ---- inside: hf_vocab.c, hf_tokenizer_json.c, spm_model.c ---- */
+
+/* A token at its id, which must be free or have the same text. Errors: FILE. */
+enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, size_t len,
+                             int32_t type, struct bnt_err *err);
+int64_t hf_vocab_find(const struct hf_vocab *v, const char *text); /* -1: none */
+/* Fill v from a loaded tokenizer.json. */
+enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf_vocab *v,
+                                  struct bnt_err *err);
+/* Tokens that tokenizer.json adds to those of its model, or tokenizer_config.json to a
+ * tokenizer.model: an array with "id", or an object by id. */
+enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err);
+/* Fill v from the bytes of a tokenizer.model (a sentencepiece ModelProto). */
+enum bnt_status spm_model_read(const uint8_t *bytes, size_t n, struct hf_vocab *v,
+                               struct bnt_err *err);
+
+#endif
