@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fault.h"
 #include "engine/hf_vocab.h"
 #include "engine/pretok.h"
 
@@ -285,7 +284,7 @@ enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf
     if (st == BNT_OK && v->spm && v->unk >= 0) {
         v->tokens[v->unk].type = HF_TOKEN_UNKNOWN;
     }
-    if (st == BNT_OK && !BNT_FAULT(template_ignored)) {
+    if (st == BNT_OK) {
         read_template(root, v);
     }
     return st;

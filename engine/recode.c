@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/fault.h"
-
 enum { PIECE_WEIGHTS = 1 << 20, TAIL_BYTES = 32 };
 
 /* Rows of a piece: whole I2_S blocks whatever the width, since 128 rows are. */

@@ -4,7 +4,6 @@
  */
 #include <string.h>
 
-#include "base/fault.h"
 #include "engine/hf_vocab.h"
 
 struct proto {
@@ -101,7 +100,7 @@ static enum bnt_status read_piece(struct proto p, struct hf_vocab *v, int64_t id
     }
     enum bnt_status st = hf_vocab_set(v, id, (const char *)text.at, (size_t)(text.end - text.at),
                                       (int32_t)type, err);
-    if (st == BNT_OK && !BNT_FAULT(spm_scores)) {
+    if (st == BNT_OK) {
         memcpy(&v->tokens[id].score, &bits, sizeof bits);
     }
     return st;
