@@ -23,7 +23,7 @@ static void watch(void)
 json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    json_error_t unwanted;
+    json_error_t unwanted = {.line = 0};
     at = at ? at : &unwanted;
     (void)pthread_once(&once, watch);
     ran_out = false;

@@ -49,12 +49,17 @@ run_tests() { # result file, options...
 # What this build is compared with: a change that is lost in the noise of one night still adds up since a release.
 base() {
     origin=${BNT_CI_ORIGIN:-"https://x-access-token:${TOKEN:-}@${GITHUB_SERVER_URL#https://}/$GITHUB_REPOSITORY"}
+    # Only where the history is not there already: asking for less of it would cut what a user has.
+    less=
+    [ "$(git rev-parse --is-shallow-repository)" = false ] || less=--depth
     tag=$(git ls-remote --tags --refs --sort=-version:refname "$origin" 'v*' | sed -n '1s|.*refs/tags/||p')
     if [ -n "$tag" ]; then
-        git fetch -q --depth 1 "$origin" "refs/tags/$tag"
+        # shellcheck disable=SC2086 # nothing, or two words
+        git fetch -q ${less:+$less 1} "$origin" "refs/tags/$tag"
         commit=FETCH_HEAD
     else
-        git fetch -q --depth 2 "$origin" "$(git rev-parse HEAD)"
+        # shellcheck disable=SC2086
+        git fetch -q ${less:+$less 2} "$origin" "$(git rev-parse HEAD)"
         commit=HEAD^
     fi
     rm -rf build/base

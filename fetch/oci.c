@@ -270,11 +270,14 @@ static enum bnt_status ask_onward(struct source *s, struct ask *a, char url[SOUR
             st = ask_logged_in(s, a, location, err);
             continue;
         }
-        a->headers = &to;
-        a->n_headers = 1;
-        st = ask(a, err);
+        struct ask next = *a;
+        next.headers = &to;
+        next.n_headers = 1;
+        st = ask(&next, err);
         memcpy(location, to.value, sizeof location);
-        a->n_headers = 0;
+        next.headers = NULL;
+        next.n_headers = 0;
+        *a = next;
     }
     return st;
 }

@@ -272,9 +272,10 @@ static enum bnt_status both_passes(struct pass *p, const struct bisect_side side
     }
     out->first = first.first;
     if (has_element(&first.first) && !p->full) {
-        p->at = &first.first;
-        p->full = true;
-        st = run_pass(p, sides, &second, &ignored, err);
+        struct pass again = *p;
+        again.at = &first.first;
+        again.full = true;
+        st = run_pass(&again, sides, &second, &ignored, err);
         out->unstable = st == BNT_OK && second.first.kind == OP_DIFF_NONE;
         out->first = out->unstable ? first.first : second.first;
     }

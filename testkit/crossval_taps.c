@@ -38,9 +38,11 @@ static void keep(void *ctx, const struct bnt_tap_row *row)
     if (k->n == k->cap && !k->out_of_memory) {
         const size_t cap = k->cap ? 2 * k->cap : 256;
         struct kept_row *more = realloc(k->at, cap * sizeof *more);
+        if (more) {
+            k->at = more;
+            k->cap = cap;
+        }
         k->out_of_memory = !more;
-        k->at = more ? more : k->at;
-        k->cap = more ? cap : k->cap;
     }
     float *values = k->out_of_memory ? NULL : malloc(row->n * sizeof *values + 1);
     k->out_of_memory = !values;
