@@ -267,10 +267,11 @@ static enum bnt_status open_shard(struct safetensors *s, const char *dir, const 
         return st;
     }
     struct st_shard *all = realloc(s->shards, (s->n_shards + 1) * sizeof *all);
-    char *copy = strdup(path);
-    s->shards = all ? all : s->shards;
-    if (!all || !copy) {
-        free(copy);
+    if (all) {
+        s->shards = all;
+    }
+    char *copy = all ? strdup(path) : NULL;
+    if (!copy) {
         return bnt_err_nomem(err, "shards", (s->n_shards + 1) * sizeof *all);
     }
     struct st_shard *shard = &s->shards[s->n_shards++];
