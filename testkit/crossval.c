@@ -58,7 +58,8 @@ struct crossval_result *crossval_result_of(struct ladder *l, enum crossval_rung 
     return &l->report->rungs[rung];
 }
 
-static void set(struct crossval_result *r, enum crossval_verdict v, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void
+set(struct crossval_result *r, enum crossval_verdict v, const char *fmt, va_list ap)
 {
     if (r->why[0] == '\0') {
         vsnprintf(r->why, sizeof r->why, fmt, ap);
@@ -101,8 +102,8 @@ bool crossval_can(const struct bnt_subject_facts *f, unsigned what)
 /* Texts that tokenizers disagree on: blanks, line ends, digits, marks, several bytes. */
 static const char *const texts[] = {
     "  two blanks\tand a tab\n\n\nand lines  ",
-    "na\xc3\xafve caf\xc3\xa9 \xe2\x80\x94 \xe2\x82\xac"
-    "5 \xf0\x9f\x99\x82",
+    ("na\xc3\xafve caf\xc3\xa9 \xe2\x80\x94 \xe2\x82\xac"
+     "5 \xf0\x9f\x99\x82"),
     "1 + 1 = 2, 3.14159 and 1000000",
     "It's I'll WE'VE don't!?...",
 };
