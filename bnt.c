@@ -90,15 +90,13 @@ static const struct bnt_cmd cmd_completion = {
 };
 
 static const struct bnt_cmd *const commands[] = {
-    &bnt_cmd_fetch,   &bnt_cmd_lock,     &bnt_cmd_update,
-    &bnt_cmd_path,    &bnt_cmd_cache,    &bnt_cmd_mirror,
-    &bnt_cmd_infer,   &bnt_cmd_inspect,  &bnt_cmd_validate,
-    &bnt_cmd_fix,     &bnt_cmd_tokenize, &bnt_cmd_perplexity,
-    &bnt_cmd_devices, &bnt_cmd_trace,    &bnt_cmd_diff,
-    &bnt_cmd_bisect,  &bnt_cmd_bench,    &bnt_cmd_crossval,
-    &bnt_cmd_test,    &bnt_cmd_mock,     &bnt_cmd_ci,
-    &bnt_cmd_doctor,  &bnt_cmd_env,      &bnt_cmd_quantize,
-    &cmd_help,        &cmd_completion,   NULL,
+    &bnt_cmd_fetch,    &bnt_cmd_lock,       &bnt_cmd_update,  &bnt_cmd_path,
+    &bnt_cmd_cache,    &bnt_cmd_mirror,     &bnt_cmd_infer,   &bnt_cmd_inspect,
+    &bnt_cmd_validate, &bnt_cmd_fix,        &bnt_cmd_convert, &bnt_cmd_quantize,
+    &bnt_cmd_tokenize, &bnt_cmd_perplexity, &bnt_cmd_devices, &bnt_cmd_trace,
+    &bnt_cmd_diff,     &bnt_cmd_bisect,     &bnt_cmd_bench,   &bnt_cmd_crossval,
+    &bnt_cmd_test,     &bnt_cmd_mock,       &bnt_cmd_ci,      &bnt_cmd_doctor,
+    &bnt_cmd_env,      &cmd_help,           &cmd_completion,  NULL,
 };
 
 static const struct bnt_cmd root = {
