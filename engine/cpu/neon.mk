@@ -2,7 +2,7 @@
 # alone; the checksums that it prints must be the same natively and under qemu-user.
 
 CROSS ?= aarch64-linux-gnu-
-QEMU  ?= qemu-aarch64
+QEMU  ?= $(or $(shell command -v qemu-aarch64 || command -v qemu-aarch64-static),qemu-aarch64)
 
 SRC_neon := engine/cpu/check/check_main.c base/status.c \
             $(addprefix engine/cpu/,choose.c features.c fmath.c self_test.c kernels_ref.c \
