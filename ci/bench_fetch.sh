@@ -82,7 +82,7 @@ start_server() {
 
 hold_memory() { # all but three times the size of the model
     local free
-    free=$(awk '/^MemFree/ { print $2 * 1024 }' /proc/meminfo)
+    free=$(($(awk '/^MemFree/ { print $2 }' /proc/meminfo) * 1024))
     if [ "$free" -gt $((4 * bytes)) ]; then
         head -c $((free - 3 * bytes)) /dev/zero >"$held"
     fi
