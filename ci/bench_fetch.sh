@@ -10,8 +10,8 @@
 # How it is measured:
 #   * Both sides are durable: curl and aria2c are followed by sync FILE within the time, bnt syncs by itself.
 #   * Virtual machines give free memory back to their host, and whoever touches it first pays up to five processor-seconds
-#     per gigabyte for it. So that nobody does, all but a few gigabytes are held in /dev/shm meanwhile, and before each run a
-#     file of the model's size is written and removed: what is free then was in use a moment ago.
+#     per gigabyte for it. So before each run a file of the model's size is written and removed: what is free then was in use
+#     a moment ago, most of it. It does not always help; a run whose system time stands out says more about the host.
 #   * Processor time is user and system of the process and its threads; nginx is not in it.
 #   * Connections with a cap: the ranges that bnt asked for are asked for again by curl, one after the other on one
 #     connection, so both get what nginx lets through at the beginning of each answer.
@@ -35,12 +35,11 @@ bnt=$(realpath "$build")/bnt
 PATH=$PATH:/usr/sbin
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/bnt-bench.XXXXXX")
-held=$(mktemp /dev/shm/bnt-bench.XXXXXX)
 # shellcheck disable=SC2317 # called by the trap
 clean_up() {
     [ ! -s "$work/nginx.pid" ] || kill "$(cat "$work/nginx.pid")" 2>/dev/null || true
     [ -z "${replay:-}" ] || kill "$replay" 2>/dev/null || true
-    rm -rf "$work" "$held"
+    rm -rf "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -79,14 +78,6 @@ start_server() {
 }
 
 # ---- measuring --------------------------------------------------------------------------------------------------------
-
-hold_memory() { # all but three times the size of the model
-    local free
-    free=$(($(awk '/^MemFree/ { print $2 }' /proc/meminfo) * 1024))
-    if [ "$free" -gt $((4 * bytes)) ]; then
-        head -c $((free - 3 * bytes)) /dev/zero >"$held"
-    fi
-}
 
 # Give everybody the same: nothing to write back, and memory that the host has backed. Not synced: the pages of a file that
 # goes before it is written are free at once.
@@ -251,7 +242,6 @@ else
 fi
 bytes=$(stat -L -c %s "$work/www/model")
 digest=$(sha256sum "$work/www/model" | cut -c 1-64)
-hold_memory
 printf 'bench: %s bytes, %s processors, load %s, %s rounds\n' "$bytes" "$(nproc)" "$(cut -d' ' -f 1 /proc/loadavg)" "$runs"
 whole_file
 warm_cache
