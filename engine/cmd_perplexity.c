@@ -4,6 +4,7 @@
 
 #include "engine/cmd_perplexity_impl.h"
 #include "engine/commands.h"
+#include "engine/engine_arg.h"
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
     {                                                                                              \
@@ -56,17 +57,12 @@ static const struct bnt_opt options[] = {
     ROW(FLAG, 0, "per-token", NULL, "a JSON line per token, and the summary as the last one",
         per_token, .def = NULL),
     BNT_OPT_HEAD("Engine"),
-    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
-        .min = 0, .max = BNT_MAX_THREADS),
-    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
-    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
-        .choices = "f16|f32"),
-    ROW(SIZE, 0, "memory-limit", "SIZE",
-        "stay below this much memory; default: what the machine or cgroup allows", memory_limit,
-        .def = NULL),
-    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights", i2s_layout, .def = "auto",
-        .choices = "auto|128/32|64/16|4-rows"),
-    ROW(STR, 0, "pre", "NAME", "pre-tokenizer, instead of the file's", pre, .def = NULL),
+    BNT_ENGINE_THREADS_ROW(struct perplexity_opts),
+    BNT_ENGINE_KERNEL_ROW(struct perplexity_opts),
+    BNT_ENGINE_KV_TYPE_ROW(struct perplexity_opts),
+    BNT_ENGINE_MEMORY_ROW(struct perplexity_opts),
+    BNT_ENGINE_LAYOUT_ROW(struct perplexity_opts),
+    BNT_ENGINE_PRE_ROW(struct perplexity_opts),
     BNT_OPT_END,
 };
 

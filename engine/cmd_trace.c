@@ -8,6 +8,7 @@
 #include "base/msg.h"
 #include "engine/bnt_infer.h"
 #include "engine/commands.h"
+#include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 #include "engine/op_trace.h"
 
@@ -48,21 +49,15 @@ static const struct bnt_opt options[] = {
     ROW(STR, 'o', "output", "FILE", "write to FILE, which appears whole or not at all", output,
         .def = NULL),
     BNT_OPT_HEAD("Engine"),
-    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
-        .min = 0, .max = BNT_MAX_THREADS),
-    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
+    BNT_ENGINE_THREADS_ROW(struct trace_opts),
+    BNT_ENGINE_KERNEL_ROW(struct trace_opts),
     ROW(INT, 0, "batch", "N", "tokens of the prompt per step; 0: 128", batch, .def = "0", .min = 0,
         .max = 4096),
-    ROW(INT, 'c', "ctx", "N", "positions of context; 0: as trained, at most 4096", ctx, .def = "0",
-        .min = 0, .max = INT32_MAX),
-    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
-        .choices = "f16|f32"),
-    ROW(SIZE, 0, "memory-limit", "SIZE",
-        "stay below this much memory; default: what the machine or cgroup allows", memory_limit,
-        .def = NULL),
-    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights", i2s_layout, .def = "auto",
-        .choices = "auto|128/32|64/16|4-rows"),
-    ROW(STR, 0, "pre", "NAME", "pre-tokenizer, instead of the file's", pre, .def = NULL),
+    BNT_ENGINE_CTX_ROW(struct trace_opts),
+    BNT_ENGINE_KV_TYPE_ROW(struct trace_opts),
+    BNT_ENGINE_MEMORY_ROW(struct trace_opts),
+    BNT_ENGINE_LAYOUT_ROW(struct trace_opts),
+    BNT_ENGINE_PRE_ROW(struct trace_opts),
     BNT_OPT_END,
 };
 

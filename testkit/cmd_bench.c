@@ -6,6 +6,7 @@
 
 #include "base/msg.h"
 #include "engine/file_facts.h"
+#include "engine/engine_arg.h"
 #include "testkit/cmd_bench_impl.h"
 #include "testkit/commands.h"
 #include "testkit/perf_verdict.h"
@@ -52,14 +53,10 @@ static const struct bnt_opt options[] = {
         threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
     ROW(INT, 0, "batch", "N", "tokens of a prompt that are evaluated together; 0: 128", batch,
         .def = "0", .min = 0, .max = 65536),
-    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
-    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
-        .choices = "f16|f32"),
-    ROW(STR, 0, "i2s-layout", "LAYOUT", "packing of I2_S weights", i2s_layout, .def = "auto",
-        .choices = "auto|128/32|64/16|4-rows"),
-    ROW(SIZE, 0, "memory-limit", "SIZE",
-        "stay below this much memory; default: what the machine or cgroup allows", memory_limit,
-        .def = NULL),
+    BNT_ENGINE_KERNEL_ROW(struct bench_opts),
+    BNT_ENGINE_KV_TYPE_ROW(struct bench_opts),
+    BNT_ENGINE_LAYOUT_ROW(struct bench_opts),
+    BNT_ENGINE_MEMORY_ROW(struct bench_opts),
     BNT_OPT_HEAD("Output"),
     ROW(FLAG, 0, "json", NULL, "one JSON object with every measured time", json, .def = NULL),
     BNT_OPT_END,

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/msg.h"
+#include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 #include "testkit/commands.h"
 #include "testkit/crossval.h"
@@ -60,11 +61,9 @@ static const struct bnt_opt options[] = {
         "be a reference: answer the lines of standard input on standard output", serve,
         .def = NULL),
     BNT_OPT_HEAD("Engine and output"),
-    ROW(INT, 't', "threads", "N", "threads; 0: all this process may use", threads, .def = "0",
-        .min = 0, .max = BNT_MAX_THREADS),
-    ROW(STR, 0, "kernel", "NAME", "kernels: auto, ref, avx2, avx512, neon", kernel, .def = "auto"),
-    ROW(STR, 0, "kv-type", "TYPE", "type of the KV cache", kv_type, .def = "f16",
-        .choices = "f16|f32"),
+    BNT_ENGINE_THREADS_ROW(struct crossval_opts),
+    BNT_ENGINE_KERNEL_ROW(struct crossval_opts),
+    BNT_ENGINE_KV_TYPE_ROW(struct crossval_opts),
     ROW(FLAG, 0, "json", NULL, "one JSON object instead of a table", json, .def = NULL),
     BNT_OPT_END,
 };

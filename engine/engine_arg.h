@@ -1,0 +1,55 @@
+/* The option rows by which commands set up the engine, each for a struct whose member has the name
+ * of the option; what they mean is in bnt_infer.h. A command lists those that it takes, in its
+ * order. */
+#ifndef BNT_ENGINE_ARG_H
+#define BNT_ENGINE_ARG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/opt.h"
+#include "engine/bnt_infer.h"
+
+#define BNT_ENGINE_THREADS_ROW(type)                                                               \
+    {                                                                                              \
+        .kind = BNT_OPT_INT, .short_name = 't', .long_name = "threads", .arg = "N",                \
+        .help = "threads; 0: all this process may use", .offset = offsetof(type, threads),         \
+        .def = "0", .min = 0, .max = BNT_MAX_THREADS                                               \
+    }
+#define BNT_ENGINE_KERNEL_ROW(type)                                                                \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "kernel", .arg = "NAME",                \
+        .help = "kernels: auto, ref, avx2, avx512, neon", .offset = offsetof(type, kernel),        \
+        .def = "auto"                                                                              \
+    }
+#define BNT_ENGINE_CTX_ROW(type)                                                                   \
+    {                                                                                              \
+        .kind = BNT_OPT_INT, .short_name = 'c', .long_name = "ctx", .arg = "N",                    \
+        .help = "positions of context; 0: as trained, at most 4096",                               \
+        .offset = offsetof(type, ctx), .def = "0", .min = 0, .max = INT32_MAX                      \
+    }
+#define BNT_ENGINE_KV_TYPE_ROW(type)                                                               \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "kv-type", .arg = "TYPE",               \
+        .help = "type of the KV cache", .offset = offsetof(type, kv_type), .def = "f16",           \
+        .choices = "f16|f32"                                                                       \
+    }
+#define BNT_ENGINE_MEMORY_ROW(type)                                                                \
+    {                                                                                              \
+        .kind = BNT_OPT_SIZE, .short_name = 0, .long_name = "memory-limit", .arg = "SIZE",         \
+        .help = "stay below this much memory; default: what the machine or cgroup allows",         \
+        .offset = offsetof(type, memory_limit)                                                     \
+    }
+#define BNT_ENGINE_LAYOUT_ROW(type)                                                                \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "i2s-layout", .arg = "LAYOUT",          \
+        .help = "packing of I2_S weights", .offset = offsetof(type, i2s_layout), .def = "auto",    \
+        .choices = "auto|128/32|64/16|4-rows"                                                      \
+    }
+#define BNT_ENGINE_PRE_ROW(type)                                                                   \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "pre", .arg = "NAME",                   \
+        .help = "pre-tokenizer, instead of the file's", .offset = offsetof(type, pre)              \
+    }
+
+#endif
