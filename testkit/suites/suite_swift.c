@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fetch/manifest.h"
 #include "fetch/s3.h"
@@ -171,6 +172,61 @@ static void manifest_and_resume(void **state)
     server_stop(&w.server);
 }
 
+/* `bnt` with these words; what it says when it fails is shown. */
+static void assert_runs(const char *const *words)
+{
+    struct suite_output o;
+    const char *argv[8] = {suite_bnt()};
+    for (size_t i = 0; words[i]; i++) {
+        argv[i + 1] = words[i];
+    }
+    suite_run(argv, suite_scratch(), 0, &o);
+    if (o.exit != 0) {
+        fail_msg("bnt %s %s: exit %d: %s", words[0], words[1], o.exit, o.err);
+    }
+    suite_output_release(&o);
+}
+
+static void model_goes_to_the_cold_tier_and_comes_back(void **state)
+{
+    (void)state;
+    struct swift w;
+    struct bnt_cache_entry e;
+    struct bnt_fetch_result r;
+    struct bnt_err err;
+    char object[128];
+    start(&w);
+    assert_int_equal(send_signed("PUT", "s3://models/m.gguf", w.bytes, OBJECT_BYTES), 200);
+    fetch_whole(&w, "s3://models/m.gguf", "m");
+    assert_runs(
+        (const char *const[]){"cache", "push", "--cold", "s3://models/ci", "--move", "m", NULL});
+    struct bnt_cache *c;
+    char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_cache_open(NULL, &c, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_find(c, "m", &e, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_blob_path(c, e.digest, path, NULL), BNT_OK);
+    assert_int_not_equal(access(path, F_OK), 0);
+    bnt_cache_close(c);
+    snprintf(object, sizeof object, "s3://models/ci/v1/blobs/sha256/%s", w.digest);
+    assert_int_equal(send_signed("HEAD", object, NULL, 0), 200);
+    assert_int_equal(send_signed("DELETE", "s3://models/m.gguf", NULL, 0), 204);
+    assert_runs((const char *const[]){"cache", "pull", "m", NULL});
+    const struct bnt_fetch_opts known = {.sha256 = w.digest, .offline = true};
+    assert_int_equal(server_fetch("s3://models/m.gguf", &known, &r, NULL, &err), BNT_OK);
+    transfer_assert_blob(&r, w.bytes, OBJECT_BYTES);
+    /* Keys that the server refuses move nothing, and the model stays. */
+    use_keys(KEY, "another secret");
+    struct suite_output o;
+    const char *const refused[] = {suite_bnt(),         "cache",  "push", "--cold",
+                                   "s3://models/other", "--move", "m",    NULL};
+    suite_run(refused, suite_scratch(), 0, &o);
+    assert_int_equal(o.exit, BNT_E_AUTH);
+    assert_null(strstr(o.err, "another secret"));
+    suite_output_release(&o);
+    assert_int_equal(access(path, F_OK), 0);
+    server_stop(&w.server);
+}
+
 static const struct suite_test tests[] = {
     {.name = "swift_signatures_are_accepted_and_wrong_ones_refused",
      .body = signatures_are_accepted_and_wrong_ones_refused,
@@ -179,6 +235,11 @@ static const struct suite_test tests[] = {
      .timeout_ms = 120000},
     {.name = "swift_transfer_goes_on_after_a_kill_and_manifest_locks_it",
      .body = manifest_and_resume,
+     .needs = "swift-s3api, source",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 120000},
+    {.name = "swift_model_goes_to_the_cold_tier_and_comes_back",
+     .body = model_goes_to_the_cold_tier_and_comes_back,
      .needs = "swift-s3api, source",
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 120000},
