@@ -1,0 +1,142 @@
+/* Files that appear whole or not at all, and locks. Durability: data is synced before the rename
+ * that shows it, and the folder after. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t n)
+{
+    off_t at = (off_t)from_offset, put = (off_t)to_offset;
+    while (n > 0) {
+        size_t part = n;
+        int code = bnt_file_step(BNT_FILE_WRITE, &part);
+        ssize_t w = code != 0 ? 0 : copy_file_range(from, &at, to, &put, part, 0);
+        if (w < 0 && errno == EINTR) {
+            continue;
+        }
+        if (w <= 0) {
+            return false;
+        }
+        n -= (size_t)w;
+    }
+    return true;
+}
+
+/* The folder part of a path; "." when there is none. */
+static enum bnt_status folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) {
+        return bnt_path_format(out, err, ".");
+    }
+    if (slash == path) {
+        return bnt_path_format(out, err, "/");
+    }
+    return bnt_path_format(out, err, "%.*s", (int)(slash - path), path);
+}
+
+enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err)
+{
+    d->fd = -1;
+    enum bnt_status st = bnt_path_format(d->target, err, "%s", target);
+    if (st == BNT_OK) {
+        st = bnt_path_format(d->temp, err, "%s.XXXXXX.tmp", target);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    d->fd = mkostemps(d->temp, (int)strlen(".tmp"), O_CLOEXEC);
+    if (d->fd < 0) {
+        return bnt_err_errno(err, "cannot write beside %s", target);
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n,
+                                  struct bnt_err *err)
+{
+    return bnt_write_all(d->fd, bytes, n, d->target, err);
+}
+
+enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return bnt_err_errno(err, "cannot open folder %s", path);
+    }
+    enum bnt_status st = BNT_OK;
+    if (bnt_file_sync(fd) != 0 && errno != EINVAL) { /* EINVAL: a file system without folder sync */
+        st = bnt_err_errno(err, "cannot sync folder %s", path);
+    }
+    close(fd);
+    return st;
+}
+
+enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err)
+{
+    char folder[BNT_PATH_MAX];
+    enum bnt_status st = folder_of(d->target, folder, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (fchmod(d->fd, (mode_t)mode) != 0 || bnt_file_sync(d->fd) != 0) {
+        return bnt_err_errno(err, "cannot sync %s", d->target);
+    }
+    if (bnt_file_rename(d->temp, d->target) != 0) {
+        return bnt_err_errno(err, "cannot rename to %s", d->target);
+    }
+    close(d->fd);
+    d->fd = -1;
+    return bnt_dir_sync(folder, err);
+}
+
+void bnt_durable_release(struct bnt_durable *d)
+{
+    if (d->fd >= 0) {
+        close(d->fd);
+        unlink(d->temp);
+        d->fd = -1;
+    }
+}
+
+enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err)
+{
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0) {
+        return bnt_err_errno(err, "cannot open lock file %s", path);
+    }
+    while (flock(*fd, LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            enum bnt_status st = bnt_err_errno(err, "cannot lock %s", path);
+            bnt_lock_release(fd);
+            return st;
+        }
+    }
+    return BNT_OK;
+}
+
+void bnt_lock_release(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+enum bnt_status bnt_exe_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    char exe[BNT_PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n < 0) {
+        return bnt_err_errno(err, "cannot tell where this program lies");
+    }
+    exe[n] = '\0';
+    return folder_of(exe, out, err);
+}
