@@ -4,21 +4,18 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include <utf8proc.h>
-
 #include "base/fault.h"
+#include "engine/unicode.h"
 
 size_t bnt_utf8_valid(const char *text, size_t len)
 {
     size_t at = 0;
     while (at < len) {
-        utf8proc_int32_t cp;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
-                                              (utf8proc_ssize_t)(len - at), &cp);
-        if (n <= 0) {
+        unsigned n = uni_valid_len((const unsigned char *)text + at, len - at);
+        if (n == 0) {
             break;
         }
-        at += (size_t)n;
+        at += n;
     }
     return at;
 }

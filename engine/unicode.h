@@ -44,6 +44,8 @@ static inline bool uni_is(uni_char c, uint32_t classes)
 unsigned uni_valid_len(const unsigned char *s, size_t n);
 /* Classes of a code point: the UNI_* bits. */
 uint32_t uni_class(uint32_t cp);
+/* The same for a code point of 128 or more. */
+uint32_t uni_class_beyond(uint32_t cp);
 /* Read text into out, which has room for n characters; returns how many there are. */
 size_t uni_scan(const char *text, size_t n, uni_char *out);
 
