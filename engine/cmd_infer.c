@@ -102,6 +102,10 @@ enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struc
 
 static enum bnt_status check_options(const struct infer_opts *o)
 {
+    if ((o->json || o->logprobs > 0) && infer_json.print == NULL) {
+        return bnt_msg_fail(BNT_E_UNSUPPORTED, "use them with a native bnt",
+                            "--json and --logprobs need a JSON library, which this build has not");
+    }
     if (o->prompt != NULL && o->file != NULL) {
         return bnt_msg_fail(BNT_E_USAGE, NULL, "--prompt and --file: give one of them");
     }
@@ -179,10 +183,10 @@ static enum bnt_status report(struct infer *in, const struct bnt_generation *g, 
 {
     enum bnt_status st = BNT_OK;
     if (in->o->json) {
-        return infer_print_json(in, g, err);
+        return infer_json.print(in, g, err);
     }
     if (in->o->logprobs > 0) {
-        st = infer_print_logprobs(in, g, err);
+        st = infer_json.print_logprobs(in, g, err);
     }
     return st == BNT_OK && in->o->metrics ? infer_print_metrics(in, g, err) : st;
 }

@@ -1,6 +1,6 @@
 /* Shared by the files of `bnt infer`: cmd_infer.c (options, one prompt), cmd_infer_setup.c (from
  * options to a session and a sampler), cmd_infer_chat.c (the conversation), cmd_infer_report.c
- * (JSON, metrics, log-probabilities). */
+ * (figures, metrics), cmd_infer_json.c (JSON, log-probabilities). */
 #ifndef BNT_CMD_INFER_IMPL_H
 #define BNT_CMD_INFER_IMPL_H
 
@@ -61,14 +61,30 @@ struct bnt_generate_params infer_params(const struct infer *in);
 /* cmd_infer_chat.c: read lines and answer them until the end of input. */
 enum bnt_status infer_converse(struct infer *in);
 
-/* cmd_infer_report.c. The digest comes from infer_digest, which may have to read the whole file. */
-enum bnt_status infer_digest(struct infer *in, struct bnt_err *err);
-enum bnt_status infer_print_json(struct infer *in, const struct bnt_generation *g,
-                                 struct bnt_err *err);
+/* cmd_infer_report.c */
+/* Figures of one answer. A value that cannot be told is NaN: null in JSON, a dash in the table. */
+struct infer_figures {
+    double load_ms, pack_ms, session_ms, self_test_ms, hash_ms, tokenize_ms, prefill_ms, kernels_ms,
+        decode_ms, sample_ms, output_ms, total_ms;
+    double first_token_ms, token_p50_ms, token_p95_ms;
+    double prefill_tokens_per_s, decode_tokens_per_s;
+    double bandwidth_fraction, bandwidth_gb_per_s;
+    uint64_t peak_memory_bytes, session_memory_bytes, weight_bytes_per_token;
+};
+enum bnt_status infer_compute(const struct infer *in, const struct bnt_generation *g,
+                              struct infer_figures *f, struct bnt_err *err);
 enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g,
                                     struct bnt_err *err);
-enum bnt_status infer_print_logprobs(const struct infer *in, const struct bnt_generation *g,
-                                     struct bnt_err *err);
+
+/* cmd_infer_json.c: what needs the JSON library. Both are NULL in a build without it, which refuses
+ * the options. */
+struct infer_json {
+    /* Finds the model's digest, for which it may have to read the whole file. */
+    enum bnt_status (*print)(struct infer *in, const struct bnt_generation *g, struct bnt_err *err);
+    enum bnt_status (*print_logprobs)(const struct infer *in, const struct bnt_generation *g,
+                                      struct bnt_err *err);
+};
+extern const struct infer_json infer_json;
 
 /* A text callback that writes to stdout at once. ctx is ignored. */
 enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struct bnt_err *err);
