@@ -40,7 +40,12 @@ struct bnt_model_options {
     /* Ternary weights as F32, so that activations are not quantised either: what the model would
      * say without that rounding, at sixteen times the memory. */
     bool dequantize;
-    bnt_warn_fn *warn;
+    /* The folder in which forms of the weights that are made once are kept for the next open
+     * (engine/packed.h); NULL: they are made at every open. */
+    const char *packed_dir;
+    uint64_t packed_min_bytes; /* smaller forms are not kept; 0: PACKED_MIN_BYTES */
+    const char *digest;        /* sha256 of the file in hex; NULL or "": found when it is needed */
+    bnt_warn_fn *warn;         /* called during bnt_model_open alone */
     void *warn_ctx;
 };
 

@@ -439,8 +439,11 @@ static enum bnt_status open_tokenizer(struct bnt_model *m, const struct bnt_mode
 static enum bnt_status open_steps(struct bnt_model *m, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err)
 {
-    enum bnt_status st = gguf_open(path, GGUF_MODE_AUTO, &m->gguf, err);
+    enum bnt_status st = packed_store_init(&m->packs, path, opts, err);
     m->dequantize = opts->dequantize;
+    if (st == BNT_OK) {
+        st = gguf_open(path, GGUF_MODE_AUTO, &m->gguf, err);
+    }
     if (st == BNT_OK) {
         st = read_architecture(m, err);
     }
@@ -481,6 +484,7 @@ enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options 
         bnt_model_close(m);
         return st;
     }
+    m->packs.warn = NULL;
     *out = m;
     return BNT_OK;
 }
@@ -495,6 +499,7 @@ void bnt_model_close(struct bnt_model *m)
     free(m->norms);
     free(m->name);
     rope_release(&m->rope);
+    packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);
     free(m);

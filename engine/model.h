@@ -18,6 +18,7 @@
 #include "engine/arch.h"
 #include "engine/bnt_infer.h"
 #include "engine/gguf.h"
+#include "engine/packed.h"
 #include "engine/rope.h"
 #include "engine/tensor_type.h"
 
@@ -56,9 +57,10 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
-    bool dequantize; /* as the option of bnt_model_open */
+    bool dequantize;               /* as the option of bnt_model_open */
     float attn_scale;              /* 1/sqrt(head_dim) */
     uint64_t memory_limit;         /* bytes */
+    struct packed_store packs;     /* forms that are made once; its warn ends with the opening */
     char *name;                    /* general.name */
     float *norms;                  /* owner of all norms and biases */
     size_t norms_used, norms_size; /* floats */

@@ -1,0 +1,77 @@
+/* Forms of a model's weights that are made once and found again by the next start: ternary weights
+ * in another packing than the file's, a small copy of the head for screening, and the like.
+ *
+ *     struct packed_want want = {.layout = "head-q4", .version = 1, .size = n,
+ *                                .fill = fill_head, .ctx = m};
+ *     struct packed head;
+ *     enum bnt_status st = packed_open(&m->packs, &want, &head, err);
+ *     ... head.data[0] to head.data[n - 1], read-only, until packed_release(&head) ...
+ *
+ * A form is a function of the model's bytes and of nothing else: its layout and version name that
+ * function. Whoever changes what fill writes raises the version, or old files would be taken for
+ * new ones.
+ *
+ * With a folder (bnt_model_options.packed_dir) each form is a file of its own, named by the
+ * model's digest, layout and version (base/packed_dir.h). It appears whole or not at all, and is
+ * only used when its header is sound, says what was wanted, and its content was proven since the
+ * file last changed. Any other file is made anew with a word to the caller's warn. Without a
+ * folder, for forms that are too small to be worth a file, or when a file cannot be written, the
+ * form is made in memory: packed_open fails only when that fails.
+ *
+ * One thread at a time for each store; any number of processes for each folder: the first makes a
+ * form, the others wait for it. */
+#ifndef BNT_PACKED_H
+#define BNT_PACKED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/status.h"
+#include "engine/file_facts.h"
+#include "engine/tokenizer.h"
+
+#define PACKED_MIN_BYTES ((uint64_t)8 << 20) /* smaller forms are not worth a file */
+#define PACKED_LAYOUT_MAX 32                 /* bytes of a layout's name with its terminator */
+
+/* Where the forms of one model are kept. */
+struct packed_store {
+    char *dir, *model_path; /* dir NULL: nothing is kept */
+    uint64_t min_bytes;
+    struct bnt_file_id id;       /* of the model's file before it was opened */
+    char digest[BNT_SHA256_HEX]; /* of the model; "" until a form is wanted */
+    bnt_warn_fn *warn;           /* NULL: nobody listens */
+    void *warn_ctx;
+    uint64_t mapped_bytes, made_bytes; /* forms that were found, that were made */
+    uint64_t hash_ns;                  /* time to find the digest */
+};
+
+struct bnt_model_options;
+/* For the model file at `path`, which is opened next. Release is needed also after an error. */
+enum bnt_status packed_store_init(struct packed_store *s, const char *path,
+                                  const struct bnt_model_options *opts, struct bnt_err *err);
+void packed_store_release(struct packed_store *s); /* forms that are open stay valid */
+
+struct packed_want {
+    const char *layout; /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
+    uint32_t version;   /* of the layout */
+    uint64_t size;      /* bytes, at least 1 */
+    /* Write all of dst[size], which is zero before. Its failure is packed_open's. */
+    enum bnt_status (*fill)(void *ctx, uint8_t *dst, struct bnt_err *err);
+    void *ctx;
+};
+
+struct packed {
+    const uint8_t *data; /* size bytes, 4096-byte aligned; NULL: none */
+    uint64_t size;
+    bool mapped;            /* a file, whose pages come when they are touched; else memory */
+    struct bnt_mapping map; /* of the file or of the memory, with what stands before data */
+};
+
+/* Errors: MEMORY, those of fill. */
+enum bnt_status packed_open(struct packed_store *s, const struct packed_want *want,
+                            struct packed *out, struct bnt_err *err);
+void packed_release(struct packed *p);
+
+#endif

@@ -1,0 +1,379 @@
+/* Guards the forms of weights that are kept from one start to the next: a file that is damaged,
+ * half written or of something else and is used nevertheless, one that is made twice, and a start
+ * that fails since nothing can be kept. */
+#include "testkit/suite.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/packed_dir.h"
+#include "engine/bnt_infer.h"
+#include "engine/packed.h"
+
+enum { SIZE = 10000, HEADER = 4096 };
+
+static unsigned n_fills, n_words;
+static char last_word[8192];
+
+static void hear(void *ctx, const char *what, const char *hint)
+{
+    (void)ctx;
+    (void)hint;
+    n_words++;
+    snprintf(last_word, sizeof last_word, "%s", what);
+}
+
+static enum bnt_status fill(void *ctx, uint8_t *dst, struct bnt_err *err)
+{
+    (void)err;
+    n_fills++;
+    for (size_t i = 0; i < SIZE; i++) {
+        dst[i] = (uint8_t)(i * 7 + *(const uint8_t *)ctx);
+    }
+    return BNT_OK;
+}
+
+static enum bnt_status refuse(void *ctx, uint8_t *dst, struct bnt_err *err)
+{
+    (void)ctx;
+    (void)dst;
+    return bnt_err_set(err, BNT_E_INFERENCE, "cannot be made");
+}
+
+static uint8_t salt = 3;
+static const struct packed_want form = {
+    .layout = "form", .version = 1, .size = SIZE, .fill = fill, .ctx = &salt};
+
+static const char *in_scratch(const char *name)
+{
+    static char path[2][BNT_PATH_MAX];
+    static unsigned k;
+    char *out = path[k++ % 2];
+    assert_int_equal(bnt_path_format(out, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
+    return out;
+}
+
+/* A model of which only the bytes count, and a store beside it. */
+static void open_store(struct packed_store *s, const char *model_bytes)
+{
+    const char *model = in_scratch("model");
+    FILE *f = fopen(model, "w");
+    assert_non_null(f);
+    assert_true(fputs(model_bytes, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    struct bnt_model_options mo = {
+        .packed_dir = in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
+    assert_int_equal(packed_store_init(s, model, &mo, NULL), BNT_OK);
+}
+
+/* Open the form; it is right, and was made or found as told. */
+static void open_form(struct packed_store *s, const struct packed_want *want, bool made)
+{
+    struct packed p;
+    unsigned before = n_fills;
+    assert_int_equal(packed_open(s, want, &p, NULL), BNT_OK);
+    assert_int_equal(p.size, SIZE);
+    assert_int_equal((uintptr_t)p.data % 4096, 0);
+    for (size_t i = 0; i < SIZE; i++) {
+        assert_int_equal(p.data[i], (uint8_t)(i * 7 + salt));
+    }
+    assert_int_equal(n_fills - before, made);
+    assert_int_equal(p.mapped, !made);
+    packed_release(&p);
+}
+
+/* Path of the one file in the store's folder that ends so. */
+static const char *kept_file(const struct packed_store *s, const char *suffix)
+{
+    static char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s/form.1%s", s->dir, s->digest, suffix),
+                     BNT_OK);
+    return path;
+}
+
+static void a_form_is_made_once(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed_want other = form;
+    open_store(&s, "a model");
+    open_form(&s, &form, true);
+    open_form(&s, &form, false);
+    packed_store_release(&s);
+
+    open_store(&s, "a model"); /* the next start */
+    open_form(&s, &form, false);
+    assert_int_equal(access(kept_file(&s, BNT_PACKED_USED_SUFFIX), F_OK), 0);
+    other.version = 2;
+    open_form(&s, &other, true);
+    other.layout = "other";
+    open_form(&s, &other, true);
+    open_form(&s, &form, false); /* and each has its own file */
+    packed_store_release(&s);
+
+    open_store(&s, "a model changed");
+    open_form(&s, &form, true);
+    packed_store_release(&s);
+    assert_int_equal(n_words, 0);
+}
+
+static void flip(const char *path, long at)
+{
+    assert_int_equal(chmod(path, 0644), 0);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    int c = fgetc(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fputc(c ^ 1, f), c ^ 1);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void cut(const char *path, long size)
+{
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(truncate(path, size), 0);
+}
+
+/* Each is told once, made anew, and right from then on. */
+static void damage_is_made_good_with_a_word(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*change)(const char *path, long at);
+        long at;
+        const char *word;
+    } cases[] = {
+        {flip, 0, "no file of this kind"},
+        {flip, 12, "header is damaged"}, /* the mark of the byte order */
+        {flip, 100, "header is damaged"},
+        {flip, HEADER, "content is damaged"},
+        {flip, HEADER + SIZE - 1, "content is damaged"},
+        {cut, HEADER + SIZE - 1, "its size"},
+        {cut, HEADER + SIZE + 1, "its size"},
+        {cut, HEADER - 1, "cut short"},
+        {cut, 0, "cut short"},
+    };
+    struct packed_store s;
+    open_store(&s, "a model");
+    open_form(&s, &form, true);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        n_words = 0;
+        cases[i].change(kept_file(&s, BNT_PACKED_SUFFIX), cases[i].at);
+        open_form(&s, &form, true);
+        assert_int_equal(n_words, 1);
+        assert_non_null(strstr(last_word, cases[i].word));
+        open_form(&s, &form, false);
+        assert_int_equal(n_words, 1);
+    }
+    packed_store_release(&s);
+}
+
+/* A sound file of another model, layout or version, put where this one is looked for. */
+static void a_foreign_file_is_not_used(void **state)
+{
+    (void)state;
+    char from[BNT_PATH_MAX];
+    struct packed_store other, s;
+    struct packed_want version = form, layout = form;
+    version.version = 11;
+    layout.layout = "form-b";
+    open_store(&other, "another model");
+    salt = 9; /* which would be seen in what a wrong file holds */
+    open_form(&other, &form, true);
+    snprintf(from, sizeof from, "%s", kept_file(&other, BNT_PACKED_SUFFIX));
+    salt = 3;
+    open_store(&s, "a model");
+    open_form(&s, &form, true);
+    assert_int_equal(rename(from, kept_file(&s, BNT_PACKED_SUFFIX)), 0);
+    open_form(&s, &form, true);
+    assert_non_null(strstr(last_word, "something else"));
+    static const char *const names[] = {"form.11", "form-b.1"};
+    for (int i = 0; i < 2; i++) {
+        open_form(&s, i == 0 ? &version : &layout, true);
+        snprintf(from, sizeof from, "%s/%s/%s" BNT_PACKED_SUFFIX, s.dir, s.digest, names[i]);
+        assert_int_equal(rename(from, kept_file(&s, BNT_PACKED_SUFFIX)), 0);
+        open_form(&s, &form, true);
+    }
+    assert_int_equal(n_words, 3);
+    packed_store_release(&s);
+    packed_store_release(&other);
+}
+
+/* What was proven is remembered with the times of the file, and holds no longer than they. */
+static void a_proof_ends_with_a_change(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct bnt_file_id id;
+    char value[BNT_FACT_MAX];
+    open_store(&s, "a model");
+    open_form(&s, &form, true);
+    bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* the file has settled */
+    open_form(&s, &form, false);
+    assert_true(bnt_file_identify(kept_file(&s, BNT_PACKED_SUFFIX), &id));
+    assert_true(bnt_fact_get(&id, "packed", value)); /* else every start would read the file */
+    flip(kept_file(&s, BNT_PACKED_SUFFIX), HEADER + 5);
+    open_form(&s, &form, true);
+    assert_int_equal(n_words, 1);
+    packed_store_release(&s);
+}
+
+static int no_space(enum bnt_file_step step, size_t *n)
+{
+    return step == BNT_FILE_WRITE && n && *n >= SIZE ? ENOSPC : 0;
+}
+
+static int no_rename(enum bnt_file_step step, size_t *n)
+{
+    (void)n;
+    return step == BNT_FILE_RENAME ? EIO : 0;
+}
+
+static unsigned entries(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    unsigned n = 0;
+    for (struct dirent *e = dir ? readdir(dir) : NULL; e; e = readdir(dir)) {
+        n += strstr(e->d_name, ".tmp") || strstr(e->d_name, BNT_PACKED_SUFFIX);
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return n;
+}
+
+static void what_cannot_be_kept_is_made_in_memory(void **state)
+{
+    (void)state;
+    bnt_file_fault_fn *const faults[] = {no_space, no_rename};
+    struct packed_store s;
+    char folder[BNT_PATH_MAX];
+    for (size_t i = 0; i < 2; i++) {
+        n_words = 0;
+        open_store(&s, "a model");
+        bnt_file_fault(faults[i]);
+        open_form(&s, &form, true);
+        bnt_file_fault(NULL);
+        assert_int_equal(n_words, 1);
+        assert_non_null(strstr(last_word, "not kept"));
+        snprintf(folder, sizeof folder, "%s/%s", in_scratch("kept"), s.digest);
+        assert_int_equal(entries(folder), 0); /* and nothing half written is left */
+        open_form(&s, &form, true);
+        assert_int_equal(n_words, 1);
+        packed_store_release(&s);
+    }
+    open_store(&s, "a model");
+    FILE *f = fopen(in_scratch("kept/lies"), "w");
+    assert_non_null(f);
+    fclose(f);
+    free(s.dir);
+    s.dir = strdup(in_scratch("kept/lies")); /* a file where the folder should be */
+    open_form(&s, &form, true);
+    assert_int_equal(n_words, 2);
+    packed_store_release(&s);
+}
+
+static void small_forms_and_stores_without_a_folder_keep_nothing(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    open_store(&s, "a model");
+    s.min_bytes = SIZE + 1;
+    open_form(&s, &form, true);
+    open_form(&s, &form, true);
+    assert_int_equal(access(in_scratch("kept"), F_OK), -1);
+    assert_string_equal(s.digest, ""); /* nor is the model read for it */
+    packed_store_release(&s);
+    struct bnt_model_options none = {0};
+    assert_int_equal(packed_store_init(&s, in_scratch("model"), &none, NULL), BNT_OK);
+    open_form(&s, &form, true);
+    packed_store_release(&s);
+}
+
+static void a_form_that_cannot_be_made_is_an_error(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed p;
+    struct bnt_err err = {0};
+    struct packed_want bad = form;
+    bad.fill = refuse;
+    open_store(&s, "a model");
+    assert_int_equal(packed_open(&s, &bad, &p, &err), BNT_E_INFERENCE);
+    assert_null(p.data);
+    assert_int_equal(entries(s.dir), 0);
+    open_form(&s, &form, true);
+    packed_store_release(&s);
+}
+
+/* The model's file was replaced between its opening and the look for its digest. */
+static void a_replaced_model_lends_no_digest(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    open_store(&s, "a model");
+    FILE *f = fopen(in_scratch("model.new"), "w");
+    assert_non_null(f);
+    assert_true(fputs("b model", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(rename(in_scratch("model.new"), in_scratch("model")), 0);
+    open_form(&s, &form, true);
+    assert_int_equal(n_words, 1);
+    assert_non_null(strstr(last_word, "replaced"));
+    packed_store_release(&s);
+}
+
+/* Of processes that start together one makes the form, and the others find it. */
+static void processes_make_a_form_once(void **state)
+{
+    (void)state;
+    enum { N = 4 };
+    struct packed_store s;
+    pid_t children[N];
+    unsigned made = 0;
+    open_store(&s, "a model");
+    for (int i = 0; i < N; i++) {
+        children[i] = fork();
+        assert_true(children[i] >= 0);
+        if (children[i] == 0) {
+            struct packed p;
+            bool ok = packed_open(&s, &form, &p, NULL) == BNT_OK;
+            _exit(ok ? (int)n_fills : 9);
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        int status = 0;
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+        made += (unsigned)WEXITSTATUS(status);
+    }
+    assert_int_equal(made, 1);
+    open_form(&s, &form, false);
+    packed_store_release(&s);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "packed_a_form_is_made_once", .body = a_form_is_made_once},
+    {.name = "packed_damage_is_made_good_with_a_word", .body = damage_is_made_good_with_a_word},
+    {.name = "packed_a_foreign_file_is_not_used", .body = a_foreign_file_is_not_used},
+    {.name = "packed_a_proof_ends_with_a_change", .body = a_proof_ends_with_a_change},
+    {.name = "packed_what_cannot_be_kept_is_made_in_memory",
+     .body = what_cannot_be_kept_is_made_in_memory},
+    {.name = "packed_small_forms_and_stores_without_a_folder_keep_nothing",
+     .body = small_forms_and_stores_without_a_folder_keep_nothing},
+    {.name = "packed_a_form_that_cannot_be_made_is_an_error",
+     .body = a_form_that_cannot_be_made_is_an_error},
+    {.name = "packed_a_replaced_model_lends_no_digest", .body = a_replaced_model_lends_no_digest},
+    {.name = "packed_processes_make_a_form_once", .body = processes_make_a_form_once},
+    {0},
+};
+const struct suite suite_packed = {"packed", tests, "packed_unproven"};
