@@ -181,7 +181,7 @@ static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_
 
 struct head_task {
     struct backend_cpu *b;
-    struct float_weights w; /* rows [first_row, first_row + w.rows) of the head */
+    struct weight w; /* rows [first_row, first_row + w.rows) of the head */
     uint64_t first_row;
     uint32_t n;
     float *out;
@@ -191,13 +191,26 @@ static void head_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct head_task *t = ctx;
     const struct backend_cpu *b = t->b;
-    b->kernels->matmul_float(&t->w, begin, end, b->s.h, b->width, t->n, t->out + t->first_row,
+    struct float_weights fw = {t->w.type, t->w.data, t->w.rows, t->w.cols, t->w.row_bytes};
+    b->kernels->matmul_float(&fw, begin, end, b->s.h, b->width, t->n, t->out + t->first_row,
                              b->base.model->info.n_vocab, b->s.row + (size_t)thread * b->width);
+}
+
+static void head_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct head_task *t = ctx;
+    cpu_dot_slots(t->b, &t->w, (struct cpu_rows){begin, end}, t->out + t->first_row, thread);
 }
 
 static void run_head(struct head_task *t)
 {
     uint64_t macs = t->w.rows * t->w.cols * t->n;
+    if (t->n == 1) {
+        uint64_t slots = cpu_slots(t->w.rows);
+        size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * t->w.row_bytes, macs);
+        cpu_pool_run(t->b->pool, slots, chunk, head_slots, t);
+        return;
+    }
     cpu_pool_run(t->b->pool, t->w.rows, cpu_chunk(t->b, t->w.rows, macs), head_rows, t);
 }
 
@@ -240,14 +253,7 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
         b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm,
                             (float)m->info.rms_eps, m->info.n_embd, b->s.h + (size_t)t * b->width);
     }
-    struct head_task task = {.b = b,
-                             .n = n,
-                             .out = out,
-                             .w = {.type = m->head.type,
-                                   .data = m->head.data,
-                                   .rows = m->head.rows,
-                                   .cols = m->head.cols,
-                                   .row_bytes = m->head.row_bytes}};
+    struct head_task task = {.b = b, .n = n, .out = out, .w = m->head};
     if (m->head.data) {
         run_head(&task);
     } else {

@@ -30,6 +30,8 @@ struct cpu_scratch {
 };
 
 #define STREAM_HEAD_BYTES (16u << 20)
+/* Below this many multiply-adds a step is done by the caller alone: waking a thread costs more. */
+#define CPU_SERIAL_MACS 400000u
 
 struct backend_cpu {
     struct backend base; /* first: the back end is one of these */
@@ -68,6 +70,27 @@ struct cpu_output {
     float *y;
     size_t stride;
 };
+/* A matrix for one token is cut into slots: one row of each of WALK_STREAMS stretches (struct
+ * row_walk), or what is left over when the rows do not divide. */
+static inline uint64_t cpu_slots(uint64_t rows)
+{
+    return (rows + WALK_STREAMS - 1) / WALK_STREAMS;
+}
+struct cpu_rows {
+    uint64_t begin, end;
+};
+enum { SLOT_RANGES = WALK_STREAMS + 1 };
+/* The rows of slots [begin, end): how many ranges, none of them empty. */
+int cpu_slot_rows(uint64_t rows, uint64_t begin, uint64_t end, struct cpu_rows out[SLOT_RANGES]);
+/* y[row] = row * input of the one token in work (s.act, or s.h), for the rows of slots [begin,
+ * end).
+ */
+void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct cpu_rows slots,
+                   float *y, int thread);
+/* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
+size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
+                      uint64_t macs);
+
 /* Rows per piece for a parallel step over `rows` rows of weights, `macs` multiply-adds in all. */
 size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs);
 

@@ -11,14 +11,12 @@
 #include "base/fault.h"
 #include "engine/cpu/backend_cpu.h"
 
-/* Below this many multiply-adds a step is done by the caller alone: waking a thread costs more. */
-#define SERIAL_MACS 400000u
 enum { ROW_GRAIN = 16 };
 
 size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs)
 {
     int threads = b->base.config.n_threads;
-    if (threads == 1 || macs < SERIAL_MACS) {
+    if (threads == 1 || macs < CPU_SERIAL_MACS) {
         return (size_t)rows;
     }
     uint64_t chunk = rows / ((uint64_t)threads * 8) / ROW_GRAIN * ROW_GRAIN;
@@ -45,6 +43,7 @@ struct linear_task {
     bool gated;        /* two matrices, gate and up: then act·mul */
 };
 
+/* What follows the product of rows [r0, r1) of matrix i. */
 static void finish_rows(const struct linear_task *t, int i, uint64_t r0, uint64_t r1)
 {
     const struct backend_cpu *b = t->b;
@@ -109,9 +108,76 @@ static void gated_piece(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
+/* ---- products of one token ---- */
+
+/* Slots [begin, end) of matrix i; returns the ranges of rows that they are. */
+static int dot_slots(const struct linear_task *t, int i, struct cpu_rows slots, int thread,
+                     struct cpu_rows ranges[SLOT_RANGES])
+{
+    cpu_dot_slots(t->b, t->w[i], slots, t->out[i].y, thread);
+    int n = cpu_slot_rows(t->w[i]->rows, slots.begin, slots.end, ranges);
+    for (int j = 0; j < n; j++) {
+        finish_rows(t, i, ranges[j].begin, ranges[j].end);
+    }
+    return n;
+}
+
+static void linear_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct linear_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    for (int i = 0; i < t->n_w; i++) {
+        uint64_t s0 = begin > t->first[i] ? begin : t->first[i];
+        uint64_t s1 = end < t->first[i + 1] ? end : t->first[i + 1];
+        if (s0 >= s1) {
+            continue;
+        }
+        struct cpu_rows ranges[SLOT_RANGES], slots = {s0 - t->first[i], s1 - t->first[i]};
+        int n = dot_slots(t, i, slots, thread, ranges);
+        for (int j = 0; t->add && j < n && !BNT_FAULT(residual); j++) {
+            b->kernels->add(b->s.x + ranges[j].begin, t->out[i].y + ranges[j].begin,
+                            ranges[j].end - ranges[j].begin);
+        }
+    }
+}
+
+static void gated_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct linear_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    struct cpu_rows ranges[SLOT_RANGES], slots = {begin, end};
+    (void)dot_slots(t, 0, slots, thread, ranges);
+    int n = dot_slots(t, 1, slots, thread, ranges);
+    for (int j = 0; j < n; j++) {
+        b->kernels->act_mul(b->base.model->arch->act, t->out[0].y + ranges[j].begin,
+                            t->out[1].y + ranges[j].begin, ranges[j].end - ranges[j].begin);
+    }
+}
+
+static void run_linear_one(struct linear_task *t)
+{
+    struct backend_cpu *b = t->b;
+    uint64_t slots = 0, rows = 0, slot_bytes = 0;
+    for (int i = 0; i < t->n_w; i++) {
+        uint64_t bytes = WALK_STREAMS * t->w[i]->row_bytes;
+        t->first[i] = slots;
+        slots += cpu_slots(t->w[i]->rows);
+        rows += t->w[i]->rows;
+        slot_bytes = t->gated ? slot_bytes + bytes : bytes > slot_bytes ? bytes : slot_bytes;
+    }
+    t->first[t->n_w] = slots;
+    slots = t->gated ? t->first[1] : slots;
+    size_t chunk = cpu_slot_chunk(b, slots, slot_bytes, rows * t->w[0]->cols);
+    cpu_pool_run(b->pool, slots, chunk, t->gated ? gated_slots : linear_slots, t);
+}
+
 static void run_linear(struct linear_task *t)
 {
     struct backend_cpu *b = t->b;
+    if (b->n == 1) {
+        run_linear_one(t);
+        return;
+    }
     uint64_t rows = 0;
     for (int i = 0; i < t->n_w; i++) {
         t->first[i] = rows;
@@ -281,7 +347,7 @@ static void attend(struct backend_cpu *b, struct layer_task *t)
     const struct bnt_model_info *in = &b->base.model->info;
     size_t pieces = (size_t)b->n * in->n_head_kv;
     uint64_t macs = (uint64_t)b->n * (b->pos + b->n) * b->q_dim * 2;
-    cpu_pool_run(b->pool, pieces, macs < SERIAL_MACS ? pieces : 1, attend_pieces, t);
+    cpu_pool_run(b->pool, pieces, macs < CPU_SERIAL_MACS ? pieces : 1, attend_pieces, t);
 }
 
 /* ---- a layer ---- */

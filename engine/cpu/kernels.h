@@ -50,6 +50,15 @@ static inline uint64_t act_stride(uint64_t cols)
     return (cols + 255) / 256 * 256;
 }
 
+/* Rows of a matrix for one token, in the order that memory likes best: WALK_STREAMS stretches of
+ * `spread` rows each, read side by side, every one from its begin to its end. The processor follows
+ * each of them, and while one waits for a page's address the others go on. The rows of a walk are
+ * i*spread + r for i < WALK_STREAMS and begin <= r < end <= spread. */
+enum { WALK_STREAMS = 4 };
+struct row_walk {
+    uint64_t begin, end, spread;
+};
+
 enum act_fn { ACT_SILU, ACT_RELU2 };
 enum rope_style { ROPE_NORM /* pairs 2i, 2i+1 */, ROPE_NEOX /* pairs i, i + n_rot/2 */ };
 
@@ -91,6 +100,14 @@ struct cpu_kernels {
     void (*matmul_float)(const struct float_weights *w, uint64_t row0, uint64_t row1,
                          const float *x, size_t x_stride, size_t n_tok, float *y, size_t y_stride,
                          float *scratch);
+
+    /* matmul_ternary of one token for the rows of a walk: y[row]. */
+    void (*dot_ternary)(const struct ternary_weights *w, const struct row_walk *walk,
+                        const struct act_rows *a, float *y);
+
+    /* matmul_float of one token for the rows of a walk: y[row]; F32, F16 and BF16. */
+    void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,
+                      float *y);
 
     /* y[i] = (x[i] * (1/sqrt(mean(x^2) + eps))) * w[i]; y may be x. */
     void (*rmsnorm)(const float *x, const float *w, float eps, size_t n, float *y);

@@ -22,6 +22,7 @@ typedef __m512i vi;
 #define F_TOKS 4
 #define KV_BLOCKS 4
 #define PREFETCH_BYTES 8192
+#define WALK_AHEAD_BYTES 2048
 
 static V_INLINE __mmask16 first_lanes(size_t n)
 {
@@ -298,11 +299,88 @@ static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint6
     }
 }
 
+/* ---- one token ---- */
+
+/* Two accumulators per row: `quad` gathers four times the products of the codes that lie two bits
+ * up in their half byte, so that one shift serves four codes. */
+struct walk_sums {
+    vi quad[WALK_STREAMS], one[WALK_STREAMS];
+};
+
+static V_INLINE void walk_step(struct walk_sums *s, int i, vi packed, const int8_t *q)
+{
+    const vi high = _mm512_set1_epi8(12), low = _mm512_set1_epi8(3);
+    vi upper = _mm512_srli_epi16(packed, 4);
+    s->quad[i] = _mm512_dpbusd_epi32(s->quad[i], vi_and(upper, high), _mm512_load_si512(q));
+    s->one[i] = _mm512_dpbusd_epi32(s->one[i], vi_and(upper, low), _mm512_load_si512(q + 64));
+    s->quad[i] = _mm512_dpbusd_epi32(s->quad[i], vi_and(packed, high), _mm512_load_si512(q + 128));
+    s->one[i] = _mm512_dpbusd_epi32(s->one[i], vi_and(packed, low), _mm512_load_si512(q + 192));
+}
+
+/* The sums of all lanes of four vectors. */
+static V_INLINE __m128i walk_totals(const struct walk_sums *s)
+{
+    vi row[WALK_STREAMS];
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        row[i] = vi_add(_mm512_srai_epi32(s->quad[i], 2), s->one[i]);
+    }
+    vi ab = vi_add(_mm512_unpacklo_epi32(row[0], row[1]), _mm512_unpackhi_epi32(row[0], row[1]));
+    vi cd = vi_add(_mm512_unpacklo_epi32(row[2], row[3]), _mm512_unpackhi_epi32(row[2], row[3]));
+    vi all = vi_add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+/* One row of every stretch; codes: the first of them. */
+static V_INLINE __m128i walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t row_bytes,
+                                     const int8_t *q)
+{
+    struct walk_sums s;
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        s.quad[i] = s.one[i] = vi_zero();
+    }
+    uint64_t b = 0;
+    for (; b + 64 <= row_bytes; b += 64) {
+        for (int i = 0; i < WALK_STREAMS; i++) {
+            const uint8_t *at = codes + (uint64_t)i * apart + b;
+            __builtin_prefetch(at + WALK_AHEAD_BYTES, 0, 2);
+            walk_step(&s, i, _mm512_loadu_si512(at), q + 4 * b);
+        }
+    }
+    if (b < row_bytes) {
+        /* An odd block, as in ternary_tile. */
+        for (int i = 0; i < WALK_STREAMS; i++) {
+            const void *half = codes + (uint64_t)i * apart + b;
+            vi packed = _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)half));
+            walk_step(&s, i, packed, q + 4 * b);
+        }
+    }
+    return walk_totals(&s);
+}
+
+static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
+                        const struct act_rows *a, float *y)
+{
+    const __m128 scale = _mm_set1_ps(w->scale * a->scale[0]);
+    const __m128i minus = _mm_set1_epi32(a->sum[0]);
+    for (uint64_t r = walk->begin; r < walk->end; r++) {
+        __m128i sums = walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes,
+                                    w->row_bytes, a->q);
+        float out[WALK_STREAMS];
+        _mm_storeu_ps(out, _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(sums, minus)), scale));
+        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+            y[i * walk->spread + r] = out[i];
+        }
+    }
+}
+
 const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .matmul_float = matmul_float,
+    .dot_ternary = dot_ternary,
+    .dot_float = dot_float,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

@@ -26,6 +26,7 @@ typedef struct {
 #define F_TOKS 2
 #define KV_BLOCKS 1
 #define PREFETCH_BYTES 8192
+#define WALK_AHEAD_BYTES 2048
 
 /* The same instruction on all four registers. */
 #define FOUR(type, op, a, b)                                                                       \
@@ -297,11 +298,48 @@ static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint6
     }
 }
 
+/* ---- one token ---- */
+
+/* One row of every stretch of a walk; codes: the first of them. */
+static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t row_bytes,
+                                  const int8_t *q, int32_t sums[WALK_STREAMS])
+{
+    int32x4_t acc[T_ROWS * T_TOKS];
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        acc[T_TOKS * i] = vdupq_n_s32(0);
+    }
+    for (uint64_t b = 0; b < row_bytes; b += 16) {
+        for (int i = 0; b % 64 == 0 && i < WALK_STREAMS; i++) {
+            __builtin_prefetch(codes + (uint64_t)i * apart + b + WALK_AHEAD_BYTES, 0, 2);
+        }
+        ternary_step(WALK_STREAMS, 1, codes + b, apart, q + 256 * (b / 64) + b % 64, 0, acc);
+    }
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        sums[i] = vaddvq_s32(acc[T_TOKS * i]);
+    }
+}
+
+static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
+                        const struct act_rows *a, float *y)
+{
+    float scale = w->scale * a->scale[0];
+    for (uint64_t r = walk->begin; r < walk->end; r++) {
+        int32_t sums[WALK_STREAMS];
+        walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, w->row_bytes, a->q,
+                     sums);
+        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+            y[i * walk->spread + r] = (float)(sums[i] - a->sum[0]) * scale;
+        }
+    }
+}
+
 const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .matmul_float = matmul_float,
+    .dot_ternary = dot_ternary,
+    .dot_float = dot_float,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

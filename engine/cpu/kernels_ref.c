@@ -166,6 +166,24 @@ static void matmul_float(const struct float_weights *w, uint64_t row0, uint64_t 
     }
 }
 
+static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
+                        const struct act_rows *a, float *y)
+{
+    for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+        uint64_t first = i * walk->spread;
+        matmul_ternary(w, first + walk->begin, first + walk->end, a, 1, y, 0);
+    }
+}
+
+static void dot_float(const struct float_weights *w, const struct row_walk *walk, const float *x,
+                      float *y)
+{
+    for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+        uint64_t first = i * walk->spread;
+        matmul_float(w, first + walk->begin, first + walk->end, x, 0, 1, y, 0, NULL);
+    }
+}
+
 static void rmsnorm(const float *x, const float *w, float eps, size_t n, float *y)
 {
     float mean = dot(x, x, n) / (float)n;
@@ -274,6 +292,8 @@ const struct cpu_kernels cpu_kernels_ref = {
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .matmul_float = matmul_float,
+    .dot_ternary = dot_ternary,
+    .dot_float = dot_float,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

@@ -179,6 +179,46 @@ static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, s
     return same_floats(c, "matmul_ternary", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
 }
 
+/* The walk that covers most of c->y: rows of four stretches, the first and last of them left out.
+ */
+static struct row_walk walk_of(uint64_t rows)
+{
+    uint64_t spread = rows / WALK_STREAMS;
+    return (struct row_walk){.begin = spread > 1, .end = spread, .spread = spread};
+}
+
+static bool check_dot_ternary(struct check *c)
+{
+    static const uint64_t cols[] = {1, 100, 128, 256, 300, 384, 640, 768};
+    for (size_t i = 0; i < 2 * COUNT(cols); i++) {
+        uint64_t rows = i % 3 == 0 ? 4 : MAX_ROWS;
+        struct ternary_weights w = {.codes = c->bytes,
+                                    .rows = rows,
+                                    .cols = cols[i / 2],
+                                    .row_bytes = ternary_row_bytes(cols[i / 2]),
+                                    .scale = -0.21f};
+        struct act_rows a = {
+            .q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(w.cols)};
+        fill(c, c->x, w.cols);
+        cpu_kernels_ref.quantize_act(c->x, w.cols, a.q, a.scale, a.sum);
+        fill_bytes(c, c->bytes, w.row_bytes * rows);
+        if (i % 2 == 1) {
+            memset(c->bytes, 0xff, w.row_bytes * rows);
+            memset(a.q, i % 4 == 1 ? 127 : -128, a.stride);
+        }
+        memset(c->y, 0, sizeof(c->y));
+        struct row_walk walk = walk_of(rows);
+        cpu_kernels_ref.dot_ternary(&w, &walk, &a, c->y[0]);
+        c->k->dot_ternary(&w, &walk, &a, c->y[1]);
+        char detail[64];
+        snprintf(detail, sizeof(detail), "%u rows of %u", (unsigned)rows, (unsigned)w.cols);
+        if (!same_floats(c, "dot_ternary", detail, c->y[1], c->y[0], MAX_ROWS + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_matmul_ternary(struct check *c)
 {
     static const uint64_t cols[] = {1, 100, 128, 256, 300, 384, 640, 768};
@@ -231,10 +271,38 @@ static bool check_float_shape(struct check *c, enum tensor_type type, uint64_t c
     return same_floats(c, "matmul_float", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
 }
 
+static bool check_dot_float(struct check *c)
+{
+    static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16};
+    static const uint64_t cols[] = {1, 15, 16, 17, 40, 100, 256};
+    for (size_t i = 0; i < COUNT(types) * COUNT(cols); i++) {
+        const struct tensor_type_info *info = tensor_type_info((uint32_t)types[i % COUNT(types)]);
+        uint64_t rows = i % 2 == 0 ? 4 : MAX_ROWS;
+        struct float_weights w = {.type = types[i % COUNT(types)],
+                                  .data = c->bytes,
+                                  .rows = rows,
+                                  .cols = cols[i / COUNT(types)]};
+        w.row_bytes = w.cols * info->block_bytes;
+        fill_weights(c, w.type, rows * w.cols, rows * w.row_bytes);
+        fill(c, c->x, w.cols);
+        memset(c->y, 0, sizeof(c->y));
+        struct row_walk walk = walk_of(rows);
+        cpu_kernels_ref.dot_float(&w, &walk, c->x, c->y[0]);
+        c->k->dot_float(&w, &walk, c->x, c->y[1]);
+        char detail[64];
+        snprintf(detail, sizeof(detail), "%s, %u rows of %u", info->name, (unsigned)rows,
+                 (unsigned)w.cols);
+        if (!same_floats(c, "dot_float", detail, c->y[1], c->y[0], MAX_ROWS + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_matmul_float(struct check *c)
 {
     static const enum tensor_type types[] = {
-        TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0,  TENSOR_Q5_1,
+        TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,  TENSOR_Q5_0,  TENSOR_Q5_1,
         TENSOR_Q8_0, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_TQ1_0, TENSOR_TQ2_0,
     };
     static const uint64_t cols[] = {1, 15, 16, 17, 40, 100, 256};
@@ -407,8 +475,10 @@ static bool check_store_f16(struct check *c)
 enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err)
 {
     static bool (*const checks[])(struct check *) = {
-        check_quantize_act, check_matmul_ternary, check_matmul_float, check_rmsnorm, check_rope,
-        check_attend,       check_act_mul,        check_add,          check_store_f16,
+        check_quantize_act, check_matmul_ternary, check_dot_ternary,
+        check_matmul_float, check_dot_float,      check_rmsnorm,
+        check_rope,         check_attend,         check_act_mul,
+        check_add,          check_store_f16,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */

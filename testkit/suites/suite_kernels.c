@@ -601,14 +601,30 @@ static void wrong_store_f16(const float *x, size_t n, uint16_t *dst)
     }
 }
 
+static void wrong_dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
+                              const struct act_rows *a, float *y)
+{
+    struct row_walk late = {walk->begin + (walk->end > 1), walk->end, walk->spread};
+    cpu_kernels_ref.dot_ternary(w, &late, a, y); /* the first row of a walk is left out */
+}
+
+static void wrong_dot_float(const struct float_weights *w, const struct row_walk *walk,
+                            const float *x, float *y)
+{
+    cpu_kernels_ref.dot_float(w, walk, x, y);
+    uint64_t last = (WALK_STREAMS - 1) * walk->spread + walk->end - 1;
+    y[last] = w->type == TENSOR_F16 && w->cols == 17 ? y[0] : y[last];
+}
+
 static void self_test_finds_a_fault_in_every_entry(void **state)
 {
     (void)state;
-    struct cpu_kernels broken[9];
-    static const char *const entries[9] = {
-        "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",  "rope",
-        "attend",       "act_mul",        "add",          "store_f16"};
-    for (int i = 0; i < 9; i++) {
+    enum { ENTRIES = 11 };
+    struct cpu_kernels broken[ENTRIES];
+    static const char *const entries[ENTRIES] = {
+        "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",  "rope", "attend", "act_mul",
+        "add",          "store_f16",      "dot_ternary",  "dot_float"};
+    for (int i = 0; i < ENTRIES; i++) {
         broken[i] = cpu_kernels_ref;
         broken[i].name = "broken";
     }
@@ -621,7 +637,9 @@ static void self_test_finds_a_fault_in_every_entry(void **state)
     broken[6].act_mul = wrong_act_mul;
     broken[7].add = wrong_add;
     broken[8].store_f16 = wrong_store_f16;
-    for (int i = 0; i < 9; i++) {
+    broken[9].dot_ternary = wrong_dot_ternary;
+    broken[10].dot_float = wrong_dot_float;
+    for (int i = 0; i < ENTRIES; i++) {
         struct bnt_err err = {0};
         assert_int_equal(cpu_kernels_self_test(&broken[i], &err), BNT_E_SELF_TEST);
         assert_non_null(strstr(err.msg, "broken"));
@@ -748,6 +766,7 @@ static const struct suite_test tests[] = {
     {.name = "kernels_threads_do_not_change_results", .body = threads_do_not_change_results},
     {0},
 };
-const struct suite suite_kernels = {"kernels", tests,
+const struct suite suite_kernels = {
+    "kernels", tests,
     "f16_rounding ternary_sum quantize_rounding matmul_tail rmsnorm_no_eps "
     "softmax_max relu2 expf_polynomial sincos_quadrant self_test_blind"};

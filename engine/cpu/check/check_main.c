@@ -83,6 +83,8 @@ static void run_quantize_act(const struct cpu_kernels *k)
     }
 }
 
+static const struct row_walk whole_walk = {0, ROWS / WALK_STREAMS, ROWS / WALK_STREAMS};
+
 static void run_matmul_ternary(const struct cpu_kernels *k)
 {
     for (uint64_t cols = 1; cols <= COLS; cols += 63) {
@@ -102,6 +104,8 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
         }
         k->matmul_ternary(&tw, 0, ROWS, &a, n_tok, y, ROWS);
         mix_floats(y, n_tok * ROWS);
+        k->dot_ternary(&tw, &whole_walk, &a, y);
+        mix_floats(y, WALK_STREAMS * whole_walk.spread);
     }
 }
 
@@ -124,6 +128,10 @@ static void run_matmul_float(const struct cpu_kernels *k)
             fill(x, n_tok * n);
             k->matmul_float(&fw, 0, ROWS, x, n, n_tok, y, ROWS, scratch);
             mix_floats(y, n_tok * ROWS);
+            if (info->block_weights == 1) {
+                k->dot_float(&fw, &whole_walk, x, y);
+                mix_floats(y, WALK_STREAMS * whole_walk.spread);
+            }
         }
     }
 }
