@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/sysinfo.h"
 #include "engine/backend.h"
+#include "engine/engine_arg.h"
 #include "engine/sampler.h"
 
 /* Prompts are cut from this text, repeated. */
@@ -144,6 +145,8 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
                                         .memory_limit = plan->memory_limit,
                                         .warn = plan->warn,
                                         .warn_ctx = plan->ctx};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(plan->packed, plan->digest, packed_dir, &options);
     uint64_t start = bnt_clock_now_ns();
     enum bnt_status st = bnt_model_open(plan->path, &options, &b->model, err);
     if (st != BNT_OK) {

@@ -38,9 +38,10 @@ struct bench_plan {
     /* n_ctx 0: just enough. */
     struct bnt_session_options session;
     const char *i2s_layout;
-    uint64_t memory_limit;   /* of the model, bytes; 0: none but the machine's */
-    bool no_bandwidth;       /* leave the probe out: it reads a buffer of up to 160 MB */
-    const char *energy_root; /* NULL: ENERGY_ROOT */
+    const char *packed, *digest; /* as for bnt_engine_packed */
+    uint64_t memory_limit;       /* of the model, bytes; 0: none but the machine's */
+    bool no_bandwidth;           /* leave the probe out: it reads a buffer of up to 160 MB */
+    const char *energy_root;     /* NULL: ENERGY_ROOT */
     bnt_warn_fn *warn;
     /* After each step; steps are repetitions, warm-ups included. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);

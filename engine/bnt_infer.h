@@ -61,7 +61,10 @@ struct bnt_model_info {
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
     bool i2s_undecided;     /* a fixed text made no sense under any packing */
-    uint64_t pack_ns;       /* time to find the packing and to make packed copies */
+    uint64_t pack_ns;       /* time to find the packing and to make or map packed copies */
+    /* Packed copies that an earlier open had kept, and those that this one made. */
+    uint64_t packed_bytes, packed_made_bytes;
+    uint64_t hash_ns; /* time to hash the file, which keeping the first copy takes */
 };
 
 /* Errors: NOT_FOUND, FILE and UNSUPPORTED (gguf fault classes), MEMORY with need and have. opts may

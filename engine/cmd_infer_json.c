@@ -169,6 +169,10 @@ static json_t *json_metrics(const struct infer *in, const struct bnt_generation 
     json_object_set_new(out, "peak_memory_bytes", json_integer((json_int_t)f->peak_memory_bytes));
     json_object_set_new(out, "session_memory_bytes",
                         json_integer((json_int_t)f->session_memory_bytes));
+    const struct bnt_model_info *info = bnt_model_info(in->model);
+    json_object_set_new(out, "packed_bytes", json_integer((json_int_t)info->packed_bytes));
+    json_object_set_new(out, "packed_made_bytes",
+                        json_integer((json_int_t)info->packed_made_bytes));
     json_object_set_new(out, "weight_bytes_per_token",
                         json_integer((json_int_t)f->weight_bytes_per_token));
     if (in->o->metrics) {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
+#include "engine/engine_arg.h"
 
 static enum bnt_status parse_id(const char *option, const char *text, size_t len, int32_t n_vocab,
                                 int32_t *out, struct bnt_err *err)
@@ -138,6 +139,8 @@ static enum bnt_status open_model(struct infer *in, const struct bnt_session_opt
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
                                    .warn = bnt_msg_warn_fn};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(o->packed, in->ref.digest, packed_dir, &mo);
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = bnt_model_open(in->ref.path, &mo, &in->model, err);
     in->load_ns = bnt_clock_now_ns() - t0;

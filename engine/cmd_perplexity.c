@@ -62,6 +62,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_KV_TYPE_ROW(struct perplexity_opts),
     BNT_ENGINE_MEMORY_ROW(struct perplexity_opts),
     BNT_ENGINE_LAYOUT_ROW(struct perplexity_opts),
+    BNT_ENGINE_PACKED_ROW(struct perplexity_opts),
     BNT_ENGINE_PRE_ROW(struct perplexity_opts),
     BNT_OPT_END,
 };

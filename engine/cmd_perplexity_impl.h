@@ -25,7 +25,7 @@
 
 struct perplexity_opts {
     struct bnt_model_arg model;
-    const char *file, *record, *against, *kernel, *kv_type, *i2s_layout, *pre;
+    const char *file, *record, *against, *kernel, *kv_type, *i2s_layout, *pre, *packed;
     int64_t window, stride, max_tokens, seed, threads;
     double max_perplexity, max_loss, max_kl, min_match, confidence; /* 0: not given */
     bool dequantize, per_token, json;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "engine/engine_arg.h"
 #include "engine/file_facts.h"
 #include "engine/quality.h"
 
@@ -70,6 +71,8 @@ static enum bnt_status open_session(struct perplexity *p, bool dequantize, struc
                                    .memory_limit = o->memory_limit,
                                    .dequantize = dequantize,
                                    .warn = bnt_msg_warn_fn};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(o->packed, p->ref.digest, packed_dir, &mo);
     enum bnt_status st = bnt_model_open(p->ref.path, &mo, &p->model, err);
     if (st != BNT_OK) {
         return st;

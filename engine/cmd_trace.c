@@ -17,7 +17,7 @@
 struct trace_opts {
     struct bnt_model_arg model;
     const char *prompt, *ids, *ops, *layers, *positions, *output, *kernel, *kv_type, *i2s_layout,
-        *pre;
+        *pre, *packed;
     int64_t max_tokens, threads, ctx, batch;
     uint64_t memory_limit;
     bool full, no_special;
@@ -57,6 +57,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_KV_TYPE_ROW(struct trace_opts),
     BNT_ENGINE_MEMORY_ROW(struct trace_opts),
     BNT_ENGINE_LAYOUT_ROW(struct trace_opts),
+    BNT_ENGINE_PACKED_ROW(struct trace_opts),
     BNT_ENGINE_PRE_ROW(struct trace_opts),
     BNT_OPT_END,
 };
@@ -100,11 +101,13 @@ static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
                                    .warn = bnt_msg_warn_fn};
+    char packed_dir[BNT_PATH_MAX];
     enum bnt_status st = bnt_model_arg_resolve(t->app, &o->model, &t->ref, &t->mock, err);
     if (st == BNT_OK && t->mock) {
         bnt_model_arg_warn(&t->ref, bnt_msg_warn_fn, NULL);
     }
     if (st == BNT_OK) {
+        bnt_engine_packed(o->packed, t->ref.digest, packed_dir, &mo);
         st = bnt_model_open(t->ref.path, &mo, &t->model, err);
     }
     return st == BNT_OK ? bnt_session_new(t->model, &so, &t->session, err) : st;

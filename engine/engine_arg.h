@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/file.h"
 #include "base/opt.h"
 #include "engine/bnt_infer.h"
 
@@ -46,10 +47,23 @@
         .help = "packing of I2_S weights", .offset = offsetof(type, i2s_layout), .def = "auto",    \
         .choices = "auto|128/32|64/16|4-rows"                                                      \
     }
+#define BNT_ENGINE_PACKED_ROW(type)                                                                \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "packed", .arg = "WHEN",                \
+        .help = "keep weights that had to be repacked in the cache for the next start: auto from " \
+                "8 MB on, always, or off",                                                         \
+        .offset = offsetof(type, packed), .def = "auto", .choices = "auto|always|off"              \
+    }
 #define BNT_ENGINE_PRE_ROW(type)                                                                   \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "pre", .arg = "NAME",                   \
         .help = "pre-tokenizer, instead of the file's", .offset = offsetof(type, pre)              \
     }
+
+/* Where and when packed weights are kept, into the options of an open: from a word of --packed
+ * (NULL: auto) and the digest of the model, "" where it is not known. dir stays in use during the
+ * open. A cache folder that cannot be told is a reason to keep nothing. */
+void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_MAX],
+                       struct bnt_model_options *mo);
 
 #endif

@@ -252,6 +252,9 @@ static enum bnt_status bind_tensors(struct bnt_model *m, struct bnt_err *err)
     struct bnt_model_info *in = &m->info;
     enum bnt_status st = reserve_norms(m, err);
     if (st == BNT_OK) {
+        st = one_scale_open(m, err);
+    }
+    if (st == BNT_OK) {
         st = bind_embedding(m, "token_embd.weight", &m->embd, err);
     }
     in->tied_head = gguf_find_tensor(m->gguf, "output.weight") == NULL;
@@ -359,6 +362,7 @@ static void release_weights(struct bnt_model *m)
     }
     weight_release(&m->head);
     weight_release(&m->embd);
+    packed_release(&m->ternary);
 }
 
 /* Nothing to do when weights are streamed. */
@@ -373,6 +377,9 @@ static enum bnt_status make_resident(struct bnt_model *m, struct bnt_err *err)
         m->head.owned = NULL;
     } else if (st == BNT_OK) {
         st = weight_make_resident(m, &m->head, err);
+    }
+    if (st == BNT_OK) {
+        st = packed_ternary_open(m, err);
     }
     for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
         for (int i = 0; st == BNT_OK && i < N_LAYER_WEIGHTS; i++) {
@@ -466,6 +473,9 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         uint64_t t0 = bnt_clock_now_ns();
         st = settle_weights(m, opts, err);
         m->info.pack_ns = bnt_clock_now_ns() - t0;
+        m->info.packed_bytes = m->packs.mapped_bytes;
+        m->info.packed_made_bytes = m->packs.made_bytes;
+        m->info.hash_ns = m->packs.hash_ns;
     }
     return st == BNT_OK ? describe(m, err) : st;
 }
@@ -499,6 +509,7 @@ void bnt_model_close(struct bnt_model *m)
     free(m->norms);
     free(m->name);
     rope_release(&m->rope);
+    packed_release(&m->one_scale);
     packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);

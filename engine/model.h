@@ -57,13 +57,14 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
-    bool dequantize;               /* as the option of bnt_model_open */
-    float attn_scale;              /* 1/sqrt(head_dim) */
-    uint64_t memory_limit;         /* bytes */
-    struct packed_store packs;     /* forms that are made once; its warn ends with the opening */
-    char *name;                    /* general.name */
-    float *norms;                  /* owner of all norms and biases */
-    size_t norms_used, norms_size; /* floats */
+    bool dequantize;                  /* as the option of bnt_model_open */
+    float attn_scale;                 /* 1/sqrt(head_dim) */
+    uint64_t memory_limit;            /* bytes */
+    struct packed_store packs;        /* forms that are made once; its warn ends with the opening */
+    struct packed one_scale, ternary; /* see packed_weights.c */
+    char *name;                       /* general.name */
+    float *norms;                     /* owner of all norms and biases */
+    size_t norms_used, norms_size;    /* floats */
 };
 
 /* ---- loading (weights.c) ---- */
@@ -94,6 +95,17 @@ enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst,
  * buffers). */
 uint64_t model_layer_bytes(const struct bnt_model *m);
 uint64_t model_layer_scratch(const struct bnt_model *m);
+
+/* ---- forms that are made once (packed_weights.c) ---- */
+
+/* Find out which tensors have one scale, before any is bound. */
+enum bnt_status one_scale_open(struct bnt_model *m, struct bnt_err *err);
+/* A tensor with a scale per block or row is a BitLinear only when all agree; else its values are
+ * plain numbers. */
+enum bnt_status one_scale_ask(const struct bnt_model *m, const struct gguf_tensor *t, bool *yes,
+                              struct bnt_err *err);
+/* Make every ternary matrix resident that the kernels cannot read as it lies in the file. */
+enum bnt_status packed_ternary_open(struct bnt_model *m, struct bnt_err *err);
 
 /* ---- packing of I2_S ---- */
 

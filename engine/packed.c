@@ -64,6 +64,12 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
 
 void packed_store_release(struct packed_store *s)
 {
+    struct bnt_file_id now;
+    if (s->written_path && bnt_file_identify(s->written_path, &now) &&
+        memcmp(&now, &s->written_id, sizeof now) == 0) {
+        bnt_fact_put(&now, PROVEN_KEY, s->written_form);
+    }
+    free(s->written_path);
     free(s->dir);
     free(s->model_path);
     *s = (struct packed_store){0};
@@ -247,7 +253,22 @@ static enum bnt_status make(const struct packed_want *want, struct packed *out, 
     return st;
 }
 
-static enum bnt_status write_file(const struct packed_store *s, const struct place *p,
+/* What was just written is too young to be remembered as proven: that is done when the model is
+ * closed. Best effort, for the largest form. */
+static void remember_written(struct packed_store *s, const struct place *p, const char *form)
+{
+    char *path = p->want->size > s->written_bytes ? strdup(p->path) : NULL;
+    if (path && bnt_file_identify(path, &s->written_id)) {
+        free(s->written_path);
+        s->written_path = path;
+        s->written_bytes = p->want->size;
+        memcpy(s->written_form, form, sizeof s->written_form);
+    } else {
+        free(path);
+    }
+}
+
+static enum bnt_status write_file(struct packed_store *s, const struct place *p,
                                   const struct packed *made, struct bnt_err *err)
 {
     union {
@@ -256,13 +277,7 @@ static enum bnt_status write_file(const struct packed_store *s, const struct pla
     } head = {.bytes = {0}};
     struct bnt_durable d;
     header_init(&head.h, s, p->want);
-    enum bnt_status st = bnt_sha256_text(made->data, made->size, head.h.form, err);
-    if (st == BNT_OK) {
-        st = header_digest(&head.h, head.h.self, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_durable_open(&d, p->path, err);
-    }
+    enum bnt_status st = bnt_durable_open(&d, p->path, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -270,10 +285,23 @@ static enum bnt_status write_file(const struct packed_store *s, const struct pla
     if (st == BNT_OK) {
         st = bnt_durable_write(&d, made->data, made->size, err);
     }
+    if (st == BNT_OK) { /* the disk works while the processor hashes */
+        sync_file_range(d.fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        st = bnt_sha256_text(made->data, made->size, head.h.form, err);
+    }
+    if (st == BNT_OK) {
+        st = header_digest(&head.h, head.h.self, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_pwrite_all(d.fd, head.bytes, sizeof head.bytes, 0, p->path, err);
+    }
     if (st == BNT_OK) {
         st = bnt_durable_commit(&d, 0444, err);
     }
     bnt_durable_release(&d);
+    if (st == BNT_OK) {
+        remember_written(s, p, head.h.form);
+    }
     return st;
 }
 
@@ -315,7 +343,8 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     struct place p = {.want = want};
     struct bnt_err why = {0};
     *out = (struct packed){0};
-    if (s->dir && want->size >= s->min_bytes) {
+    uint64_t cost_bytes = want->cost_bytes > want->size ? want->cost_bytes : want->size;
+    if (s->dir && cost_bytes >= s->min_bytes) {
         if (find_place(s, &p, &why) != BNT_OK) {
             give_up(s, &why);
         } else if (find(s, &p, true, out)) {

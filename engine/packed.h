@@ -45,6 +45,10 @@ struct packed_store {
     void *warn_ctx;
     uint64_t mapped_bytes, made_bytes; /* forms that were found, that were made */
     uint64_t hash_ns;                  /* time to find the digest */
+    /* The largest file that this process wrote, and what stands in its header. */
+    char *written_path, written_form[BNT_SHA256_HEX];
+    struct bnt_file_id written_id;
+    uint64_t written_bytes;
 };
 
 struct bnt_model_options;
@@ -54,9 +58,10 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
 void packed_store_release(struct packed_store *s); /* forms that are open stay valid */
 
 struct packed_want {
-    const char *layout; /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
-    uint32_t version;   /* of the layout */
-    uint64_t size;      /* bytes, at least 1 */
+    const char *layout;  /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
+    uint32_t version;    /* of the layout */
+    uint64_t size;       /* bytes, at least 1 */
+    uint64_t cost_bytes; /* a small form is worth a file when fill reads so much; 0: size */
     /* Write all of dst[size], which is zero before. Its failure is packed_open's. */
     enum bnt_status (*fill)(void *ctx, uint8_t *dst, struct bnt_err *err);
     void *ctx;

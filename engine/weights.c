@@ -49,53 +49,6 @@ static struct ternary_source source_of(const struct bnt_model *m, const struct w
     return src;
 }
 
-/* True when all units of a TQ1_0, TQ2_0 or IQ2_BN tensor that are not empty have one scale: a row
- * of IQ2_BN begins with it, a block of the others ends with it. */
-static bool units_agree(const uint8_t *bytes, uint64_t n_units, uint64_t unit_bytes, bool rows)
-{
-    const size_t width = rows ? sizeof(float) : sizeof(uint16_t);
-    const uint32_t sign = rows ? 0x80000000u : 0x8000;
-    uint32_t first = 0;
-    for (uint64_t i = 0; i < n_units; i++) {
-        uint32_t scale = 0; /* its bits; the low ones on every host that runs this */
-        memcpy(&scale, bytes + (rows ? i * unit_bytes : (i + 1) * unit_bytes - width), width);
-        if ((scale & ~sign) != 0 && first != 0 && scale != first) {
-            return false;
-        }
-        if ((scale & ~sign) != 0) {
-            first = scale;
-        }
-    }
-    return true;
-}
-
-/* A tensor with a scale per block or row is a BitLinear only when all agree; else its values are
- * plain numbers. */
-static enum bnt_status is_one_scale(const struct bnt_model *m, const struct gguf_tensor *t,
-                                    bool *yes, struct bnt_err *err)
-{
-    bool rows = t->type == TENSOR_IQ2_BN;
-    uint64_t unit_bytes = rows ? tensor_row_bytes(t->type, t->ne[0])
-                               : tensor_type_info((uint32_t)t->type)->block_bytes;
-    *yes = true;
-    if (unit_bytes == 0) {
-        return BNT_OK;
-    }
-    const uint8_t *bytes = gguf_tensor_view(m->gguf, t);
-    uint8_t *copy = NULL;
-    enum bnt_status st = BNT_OK;
-    if (!bytes) {
-        bytes = copy = malloc((size_t)t->size);
-        st = copy ? gguf_tensor_read(m->gguf, t, 0, t->size, copy, err)
-                  : bnt_err_nomem(err, "a tensor", t->size);
-    }
-    if (st == BNT_OK) {
-        *yes = units_agree(bytes, t->size / unit_bytes, unit_bytes, rows);
-    }
-    free(copy);
-    return st;
-}
-
 static enum bnt_status check_tiles(const struct bnt_model *m, const struct weight *w,
                                    const char *name, struct bnt_err *err)
 {
@@ -140,7 +93,7 @@ enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows
     enum bnt_status st = check_shape(m, w->tensor, rows, cols, err);
     const struct tensor_type_info *info = tensor_type_info(w->tensor->type);
     if (st == BNT_OK && info->ternary) {
-        st = is_one_scale(m, w->tensor, &w->ternary, err);
+        st = one_scale_ask(m, w->tensor, &w->ternary, err);
     }
     if (st == BNT_OK) {
         st = check_tiles(m, w, name, err);
@@ -238,6 +191,9 @@ enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_
 enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, struct bnt_err *err)
 {
     const uint8_t *view = w->native ? gguf_tensor_view(m->gguf, w->tensor) : NULL;
+    if (w->data) {
+        return BNT_OK; /* among the kept ones */
+    }
     if (view) {
         w->data = view;
         return w->ternary ? read_i2s_scale(m, w, err) : BNT_OK;

@@ -56,6 +56,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_KERNEL_ROW(struct bench_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct bench_opts),
     BNT_ENGINE_LAYOUT_ROW(struct bench_opts),
+    BNT_ENGINE_PACKED_ROW(struct bench_opts),
     BNT_ENGINE_MEMORY_ROW(struct bench_opts),
     BNT_OPT_HEAD("Output"),
     ROW(FLAG, 0, "json", NULL, "one JSON object with every measured time", json, .def = NULL),
@@ -99,6 +100,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->n_warmups = (uint32_t)o->warmup;
     plan->n_reps = (uint32_t)o->repetitions;
     plan->i2s_layout = o->i2s_layout;
+    plan->packed = o->packed;
     plan->memory_limit = o->memory_limit;
     /* The probe reads a large buffer: not below a limit that somebody set. */
     plan->no_bandwidth = o->no_bandwidth || o->memory_limit > 0;
@@ -128,6 +130,7 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
 {
     bnt_progress_begin(plan->ctx, "repetitions", (uint64_t)plan->n_warmups + plan->n_reps, false);
     plan->path = ref->path;
+    plan->digest = ref->digest;
     enum bnt_status st = bench_run(plan, r, err);
     bnt_progress_end(plan->ctx);
     if (st == BNT_OK && ref->digest[0] == '\0') {

@@ -77,6 +77,9 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (strcmp(o->i2s_layout, "auto") != 0) {
         add_text(c, "--i2s-layout", o->i2s_layout);
     }
+    if (strcmp(o->packed, "auto") != 0) {
+        add_text(c, "--packed", o->packed);
+    }
     if (o->model.allow_mock) {
         c->at[c->n++] = "--allow-mock";
     }

@@ -9,7 +9,7 @@
 
 struct bench_opts {
     struct bnt_model_arg model;
-    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *compare, *clock;
+    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *compare, *clock;
     int64_t decode, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */
     uint64_t memory_limit;

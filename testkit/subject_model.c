@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 #include "testkit/scoring.h"
 #include "testkit/subject.h"
@@ -167,6 +168,8 @@ enum bnt_status bnt_subject_open_model(const struct bnt_model_ref *ref,
                                    .memory_limit = o->memory_limit,
                                    .warn = o->warn,
                                    .warn_ctx = o->warn_ctx};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(NULL, ref->digest, packed_dir, &mo);
     m->base.ops = &ops;
     m->ref = *ref;
     enum bnt_status st = bnt_model_kind_of_file(ref->path, &m->ref.kind, err);

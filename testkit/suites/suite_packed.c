@@ -17,6 +17,9 @@
 #include "base/packed_dir.h"
 #include "engine/bnt_infer.h"
 #include "engine/packed.h"
+#include "testkit/suites/engine_support.h"
+#include "testkit/suites/infer_support.h"
+#include "testkit/suites/mock_support.h"
 
 enum { SIZE = 10000, HEADER = 4096 };
 
@@ -218,9 +221,15 @@ static void a_proof_ends_with_a_change(void **state)
     open_store(&s, "a model");
     open_form(&s, &form, true);
     bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* the file has settled */
-    open_form(&s, &form, false);
     assert_true(bnt_file_identify(kept_file(&s, BNT_PACKED_SUFFIX), &id));
-    assert_true(bnt_fact_get(&id, "packed", value)); /* else every start would read the file */
+    assert_false(bnt_fact_get(&id, "packed", value));
+    packed_store_release(&s);
+    assert_true(bnt_fact_get(&id, "packed", value)); /* else the next start would read the file */
+    s = (struct packed_store){0};
+    struct bnt_model_options mo = {
+        .packed_dir = in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
+    assert_int_equal(packed_store_init(&s, in_scratch("model"), &mo, NULL), BNT_OK);
+    open_form(&s, &form, false);
     flip(kept_file(&s, BNT_PACKED_SUFFIX), HEADER + 5);
     open_form(&s, &form, true);
     assert_int_equal(n_words, 1);
@@ -361,6 +370,101 @@ static void processes_make_a_form_once(void **state)
     packed_store_release(&s);
 }
 
+/* ---- the weights of models ---- */
+
+/* Logits of a few ids; what was found and what was made. */
+static float *logits_of(const char *path, struct bnt_model_options *mo, uint64_t *found,
+                        uint64_t *made)
+{
+    static const int32_t ids[] = {1, 5, 9, 2};
+    struct es_engine e;
+    es_open_with(&e, path, mo, &(struct bnt_session_options){.n_ctx = 16, .n_threads = 1});
+    *found = bnt_model_info(e.model)->packed_bytes;
+    *made = bnt_model_info(e.model)->packed_made_bytes;
+    float *rows = es_eval_rows(e.session, ids, 4);
+    es_close(&e);
+    return rows;
+}
+
+/* Whatever packing the file has: made at the first start, found by the second, and both say what a
+ * start without a folder says, bit for bit. */
+static void repacked_weights_are_found_and_say_the_same(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_recipe recipes[] = {
+        {.type = "tq2_0", .n_layer = 2, .n_embd = 256, .n_ff = 256, .n_vocab = 360},
+        {.type = "tq1_0", .n_layer = 1, .n_embd = 256, .n_ff = 256, .n_vocab = 360},
+        {.type = "i2_s", .layout = "64/16", .n_layer = 2, .n_embd = 128, .n_vocab = 360},
+    };
+    for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
+        const char *path = ms_make("m.gguf", &recipes[i], NULL);
+        struct bnt_model_options mo = {0};
+        uint64_t found, made, first_made;
+        float *plain = logits_of(path, &mo, &found, &made);
+        assert_int_equal(found, 0);
+        mo = (struct bnt_model_options){
+            .packed_dir = in_scratch("kept"), .packed_min_bytes = 1, .warn = hear};
+        float *first = logits_of(path, &mo, &found, &first_made);
+        assert_int_equal(found, 0);
+        assert_true(first_made > 0);
+        float *second = logits_of(path, &mo, &found, &made);
+        assert_int_equal(found, first_made);
+        assert_int_equal(made, 0);
+        size_t bytes = 4 * 360 * sizeof(float);
+        assert_memory_equal(first, plain, bytes);
+        assert_memory_equal(second, plain, bytes);
+        free(plain);
+        free(first);
+        free(second);
+    }
+    assert_int_equal(n_words, 0);
+}
+
+/* 128/32 is mapped where it lies: nothing is made, kept or hashed. */
+static void weights_that_fit_as_they_are_write_nothing(void **state)
+{
+    (void)state;
+    uint64_t found, made;
+    struct bnt_model_options mo = {
+        .packed_dir = in_scratch("kept"), .packed_min_bytes = 1, .warn = hear};
+    struct es_engine e;
+    es_open_with(&e, suite_bundled_model(), &mo, &(struct bnt_session_options){.n_ctx = 16});
+    found = bnt_model_info(e.model)->packed_bytes;
+    made = bnt_model_info(e.model)->packed_made_bytes;
+    assert_int_equal(bnt_model_info(e.model)->hash_ns, 0);
+    es_close(&e);
+    assert_int_equal(found + made, 0);
+    assert_int_equal(access(in_scratch("kept"), F_OK), -1);
+}
+
+/* The option of the command: the folder of the cache, and what --json says of it. */
+static void infer_keeps_packed_weights_in_the_cache(void **state)
+{
+    (void)state;
+    const struct bnt_mock_recipe recipe = {
+        .type = "tq2_0", .n_layer = 1, .n_embd = 256, .n_ff = 256, .n_vocab = 360};
+    static const struct {
+        const char *packed;
+        bool made, found;
+    } runs[] = {{"off", true, false},
+                {"auto", true, false}, /* too small to be kept */
+                {"always", true, false},
+                {"always", false, true},
+                {"off", true, false}};
+    char path[BNT_PATH_MAX];
+    snprintf(path, sizeof path, "%s", ms_make("m.gguf", &recipe, NULL));
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        struct infer_result r = INFER("-m", path, "--allow-mock", "-p", "a", "-n", "2", "--json",
+                                      "--packed", runs[i].packed);
+        infer_expect(&r, BNT_E_MOCK_USED);
+        const json_t *metrics = js_get(r.json, "metrics");
+        assert_int_equal(json_integer_value(js_get(metrics, "packed_made_bytes")) > 0,
+                         runs[i].made);
+        assert_int_equal(json_integer_value(js_get(metrics, "packed_bytes")) > 0, runs[i].found);
+        infer_drop(&r);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "packed_a_form_is_made_once", .body = a_form_is_made_once},
     {.name = "packed_damage_is_made_good_with_a_word", .body = damage_is_made_good_with_a_word},
@@ -374,6 +478,12 @@ static const struct suite_test tests[] = {
      .body = a_form_that_cannot_be_made_is_an_error},
     {.name = "packed_a_replaced_model_lends_no_digest", .body = a_replaced_model_lends_no_digest},
     {.name = "packed_processes_make_a_form_once", .body = processes_make_a_form_once},
+    {.name = "packed_weights_are_found_and_say_the_same",
+     .body = repacked_weights_are_found_and_say_the_same},
+    {.name = "packed_weights_that_fit_as_they_are_write_nothing",
+     .body = weights_that_fit_as_they_are_write_nothing},
+    {.name = "packed_infer_keeps_weights_in_the_cache",
+     .body = infer_keeps_packed_weights_in_the_cache},
     {0},
 };
-const struct suite suite_packed = {"packed", tests, "packed_unproven"};
+const struct suite suite_packed = {"packed", tests, "packed_unproven packed_scale"};

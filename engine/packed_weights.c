@@ -1,0 +1,216 @@
+/* The kept forms (packed.h) of a model's matrices:
+ *
+ *   "one-scale"   a byte for each tensor of the file: whether its ternary blocks or rows agree in
+ *                 their scale. Looking that up spares a start the reading of all weights.
+ *   "ternary..."  every ternary matrix that the kernels cannot read as it lies in the file: a table
+ *                 of their scales, then their codes, in the order of the layers and of enum W_Q....
+ *                 With I2_S among them the name ends in their packing, which is the user's to say.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/fault.h"
+#include "engine/model.h"
+
+enum { ONE_SCALE_VERSION = 1, TERNARY_VERSION = 1, ALIGN = 64 };
+enum { NOT_ASKED, AGREE, DIFFER };
+
+/* ---- one scale ---- */
+
+/* True when all units of a TQ1_0, TQ2_0 or IQ2_BN tensor that are not empty have one scale: a row
+ * of IQ2_BN begins with it, a block of the others ends with it. */
+static bool units_agree(const uint8_t *bytes, uint64_t n_units, uint64_t unit_bytes, bool rows)
+{
+    const size_t width = rows ? sizeof(float) : sizeof(uint16_t);
+    const uint32_t sign = rows ? 0x80000000u : 0x8000;
+    uint32_t first = 0;
+    for (uint64_t i = 0; i < n_units; i++) {
+        uint32_t scale = 0; /* its bits; the low ones on every host that runs this */
+        memcpy(&scale, bytes + (rows ? i * unit_bytes : (i + 1) * unit_bytes - width), width);
+        if ((scale & ~sign) != 0 && first != 0 && scale != first) {
+            return false;
+        }
+        if ((scale & ~sign) != 0) {
+            first = scale;
+        }
+    }
+    return true;
+}
+
+/* Bytes of what has a scale of its own; 0 for types that have one scale for all. */
+static uint64_t unit_bytes_of(const struct gguf_tensor *t)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
+    return !info->ternary             ? 0
+           : t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0])
+                                      : info->block_bytes;
+}
+
+static enum bnt_status look(const struct bnt_model *m, const struct gguf_tensor *t, uint8_t *answer,
+                            struct bnt_err *err)
+{
+    uint64_t unit_bytes = unit_bytes_of(t);
+    const uint8_t *bytes = gguf_tensor_view(m->gguf, t);
+    uint8_t *copy = NULL;
+    enum bnt_status st = BNT_OK;
+    if (!bytes) {
+        bytes = copy = malloc((size_t)t->size);
+        st = copy ? gguf_tensor_read(m->gguf, t, 0, t->size, copy, err)
+                  : bnt_err_nomem(err, "a tensor", t->size);
+    }
+    if (st == BNT_OK) {
+        bool agree = units_agree(bytes, t->size / unit_bytes, unit_bytes, t->type == TENSOR_IQ2_BN);
+        *answer = agree ? AGREE : DIFFER;
+    }
+    free(copy);
+    return st;
+}
+
+static enum bnt_status fill_one_scale(void *ctx, uint8_t *dst, struct bnt_err *err)
+{
+    const struct bnt_model *m = ctx;
+    enum bnt_status st = BNT_OK;
+    for (uint64_t i = 0; st == BNT_OK && i < m->gguf->n_tensors; i++) {
+        const struct gguf_tensor *t = &m->gguf->tensors[i];
+        dst[i] = NOT_ASKED;
+        if (unit_bytes_of(t) > 0 && t->size > 0) {
+            st = look(m, t, &dst[i], err);
+        }
+    }
+    return st;
+}
+
+enum bnt_status one_scale_open(struct bnt_model *m, struct bnt_err *err)
+{
+    struct packed_want want = {.layout = "one-scale",
+                               .version = ONE_SCALE_VERSION,
+                               .size = m->gguf->n_tensors,
+                               .fill = fill_one_scale,
+                               .ctx = m};
+    for (uint64_t i = 0; i < m->gguf->n_tensors; i++) {
+        want.cost_bytes += unit_bytes_of(&m->gguf->tensors[i]) > 0 ? m->gguf->tensors[i].size : 0;
+    }
+    return want.cost_bytes > 0 ? packed_open(&m->packs, &want, &m->one_scale, err) : BNT_OK;
+}
+
+enum bnt_status one_scale_ask(const struct bnt_model *m, const struct gguf_tensor *t, bool *yes,
+                              struct bnt_err *err)
+{
+    uint8_t answer = unit_bytes_of(t) > 0 ? NOT_ASKED : AGREE;
+    enum bnt_status st = BNT_OK;
+    if (answer == NOT_ASKED && m->one_scale.data) {
+        answer = m->one_scale.data[t - m->gguf->tensors];
+    }
+    if (answer == NOT_ASKED) {
+        st = look(m, t, &answer, err);
+    }
+    *yes = answer == AGREE;
+    return st;
+}
+
+/* ---- ternary matrices ---- */
+
+static bool is_packed(const struct weight *w)
+{
+    return w->tensor && w->ternary && !w->native;
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static uint64_t table_bytes(const struct bnt_model *m)
+{
+    return aligned((uint64_t)m->info.n_layer * N_LAYER_WEIGHTS * sizeof(float));
+}
+
+/* Bytes of the form; 0 without matrices in it. */
+static uint64_t form_bytes(const struct bnt_model *m)
+{
+    uint64_t sum = 0;
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            const struct weight *w = &m->layers[il].w[i];
+            sum += is_packed(w) ? aligned(weight_bytes(w)) : 0;
+        }
+    }
+    return sum > 0 ? sum + table_bytes(m) : 0;
+}
+
+static enum bnt_status fill_ternary(void *ctx, uint8_t *dst, struct bnt_err *err)
+{
+    struct bnt_model *m = ctx;
+    float *scales = (float *)(void *)dst;
+    uint64_t scratch_bytes = model_layer_scratch(m);
+    uint8_t *scratch = malloc((size_t)scratch_bytes + 1), *at = dst + table_bytes(m);
+    enum bnt_status st = scratch ? BNT_OK : bnt_err_nomem(err, "a tensor", scratch_bytes);
+    for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
+        for (int i = 0; st == BNT_OK && i < N_LAYER_WEIGHTS; i++) {
+            struct weight *w = &m->layers[il].w[i];
+            if (is_packed(w)) {
+                st = weight_load(m, w, 0, w->rows, at, scratch, err);
+                scales[il * N_LAYER_WEIGHTS + (uint32_t)i] = w->scale;
+                at += aligned(weight_bytes(w));
+            }
+        }
+    }
+    free(scratch);
+    return st;
+}
+
+/* Point the matrices at their codes. */
+static void take(struct bnt_model *m)
+{
+    const float *scales = (const float *)(const void *)m->ternary.data;
+    const uint8_t *at = m->ternary.data + table_bytes(m);
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            struct weight *w = &m->layers[il].w[i];
+            if (is_packed(w)) {
+                w->scale = scales[il * N_LAYER_WEIGHTS + (uint32_t)i];
+                w->scale = BNT_FAULT(packed_scale) ? 1.0f : w->scale;
+                w->data = at;
+                at += aligned(weight_bytes(w));
+            }
+        }
+    }
+}
+
+/* "ternary", or "ternary-i2s-64-16" when that packing has a say. */
+static void form_name(const struct bnt_model *m, char out[PACKED_LAYOUT_MAX])
+{
+    bool i2s = false;
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            const struct weight *w = &m->layers[il].w[i];
+            i2s |= is_packed(w) && w->tensor->type == TENSOR_I2_S;
+        }
+    }
+    snprintf(out, PACKED_LAYOUT_MAX, "ternary%s%s", i2s ? "-i2s-" : "",
+             i2s ? i2s_layout_name(m->i2s_layout) : "");
+    for (char *slash = strchr(out, '/'); slash; slash = strchr(slash, '/')) {
+        *slash = '-';
+    }
+}
+
+enum bnt_status packed_ternary_open(struct bnt_model *m, struct bnt_err *err)
+{
+    char name[PACKED_LAYOUT_MAX];
+    struct packed_want want = {.layout = name,
+                               .version = TERNARY_VERSION,
+                               .size = form_bytes(m),
+                               .fill = fill_ternary,
+                               .ctx = m};
+    form_name(m, name);
+    if (want.size == 0) {
+        return BNT_OK;
+    }
+    enum bnt_status st = packed_open(&m->packs, &want, &m->ternary, err);
+    if (st == BNT_OK) {
+        take(m);
+    }
+    return st;
+}
