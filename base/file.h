@@ -45,6 +45,17 @@ enum bnt_status bnt_write_all(int fd, const void *bytes, size_t n, const char *w
 enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t offset,
                                const char *what, struct bnt_err *err);
 
+/* Give an empty file its size, all zeros, with room on the disk where the file system can promise
+ * it: what does not fit fails here, and several threads then write different places at a time. */
+enum bnt_status bnt_file_reserve(int fd, uint64_t bytes, const char *what, struct bnt_err *err);
+
+/* A descriptor of the same file that writes past the page cache. A large file that is written once
+ * then takes no memory, which a virtual machine may have to wait for longer than for its disk; the
+ * first reader has to read it. Offsets, sizes and memory are multiples of BNT_FILE_BLOCK. -1 where
+ * that cannot be. The first BNT_FILE_BLOCK bytes of the file become 0. */
+#define BNT_FILE_BLOCK 4096
+int bnt_file_open_direct(int fd);
+
 /* copy_file_range(2) until all is copied: on a file system that can, both files share the blocks.
  * False: it could not, or not to the end; write the bytes instead. */
 bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t n);

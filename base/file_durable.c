@@ -11,6 +11,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum bnt_status bnt_file_reserve(int fd, uint64_t bytes, const char *what, struct bnt_err *err)
+{
+    size_t n = (size_t)bytes;
+    errno = bnt_file_step(BNT_FILE_WRITE, &n);
+    int rc = errno != 0 ? -1 : fallocate(fd, 0, 0, (off_t)bytes);
+    if (rc != 0 && (errno == EOPNOTSUPP || errno == EINVAL)) { /* EINVAL: an empty one, too */
+        rc = ftruncate(fd, (off_t)bytes);
+    }
+    return rc == 0 ? BNT_OK : bnt_err_errno(err, "cannot write %s", what);
+}
+
+int bnt_file_open_direct(int fd)
+{
+    static const _Alignas(BNT_FILE_BLOCK) char zeros[BNT_FILE_BLOCK];
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    int direct = open(self, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    /* Some file systems open it, and refuse to write. */
+    if (direct >= 0 && pwrite(direct, zeros, sizeof zeros, 0) != (ssize_t)sizeof zeros) {
+        close(direct);
+        direct = -1;
+    }
+    return direct;
+}
+
 bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t n)
 {
     off_t at = (off_t)from_offset, put = (off_t)to_offset;

@@ -32,6 +32,7 @@
 
 enum {
     FRAME_BYTES = 4 << 20,
+    DIRECT_MIN = 16 << 20, /* a smaller blob is rather left in memory for its first reader */
     FILTER_MAGIC = 0x184D2A5D,
     TABLE_MAGIC = 0x184D2A5E,
     SKIP_HEAD = 8,
@@ -41,7 +42,8 @@ enum {
     FRAMES_MAX = 1 << 18, /* 2^40 bytes */
     TRY_LEVEL = 1,        /* to choose a filter */
     HARD_LEVEL = 6,       /* kept where it saves at least 1 % more */
-    THREADS_MAX = 8
+    THREADS_MAX = 8,
+    TEAM_MAX = 2 * THREADS_MAX
 };
 #define FOOTER_MAGIC 0x8F92EAB1u
 #define NAME "bntwarm1"
@@ -79,11 +81,12 @@ struct team {
     enum bnt_status (*work)(void *ctx, size_t item, struct bnt_err *err);
     void *ctx;
     size_t n;
+    int n_wanted; /* threads, at most TEAM_MAX */
     atomic_size_t next;
     pthread_mutex_t lock; /* guards st and err */
     enum bnt_status st;
     struct bnt_err err;
-    pthread_t threads[THREADS_MAX];
+    pthread_t threads[TEAM_MAX];
     int n_threads;
 };
 
@@ -112,8 +115,7 @@ static void team_begin(struct team *t)
     pthread_mutex_init(&t->lock, NULL);
     t->st = BNT_OK;
     t->n_threads = 0;
-    int want = thread_count();
-    while (t->n_threads < want && (size_t)t->n_threads < t->n &&
+    while (t->n_threads < t->n_wanted && (size_t)t->n_threads < t->n &&
            pthread_create(&t->threads[t->n_threads], NULL, team_member, t) == 0) {
         t->n_threads++;
     }
@@ -239,7 +241,7 @@ static enum bnt_status write_batch(const struct bnt_mapping *m, size_t first, si
                                    struct tail *tail, int fd, const char *what, struct bnt_err *err)
 {
     struct packed_frame frames[THREADS_MAX] = {{0}};
-    struct team team = {.work = pack_frame, .ctx = frames, .n = n};
+    struct team team = {.work = pack_frame, .ctx = frames, .n = n, .n_wanted = thread_count()};
     for (size_t i = 0; i < n; i++) {
         uint64_t at = (uint64_t)(first + i) * FRAME_BYTES;
         frames[i].raw = m->data + at;
@@ -392,8 +394,10 @@ struct reading {
     const struct warm_map *w;
     const char *what;
     int fd;               /* -1: nowhere */
+    int direct;           /* the same file past the page cache; -1: cannot be */
     bool salvage;         /* leave damaged frames out */
     struct bnt_sha256 *d; /* NULL: not hashed */
+    int n_threads;
     uint8_t *slots;       /* n_slots of FRAME_BYTES; frame i lies in slot i % n_slots */
     size_t n_slots;
     pthread_mutex_t lock; /* guards what follows */
@@ -441,6 +445,23 @@ static enum bnt_status expand_frame(const struct reading *r, const struct expand
     return BNT_OK;
 }
 
+static enum bnt_status write_frame(const struct reading *r, size_t frame, const uint8_t *raw,
+                                   struct bnt_err *err)
+{
+    uint64_t at = (uint64_t)frame * FRAME_BYTES;
+    size_t n = frame_raw_bytes(r->w, frame);
+    size_t whole = r->direct >= 0 ? n / BNT_FILE_BLOCK * BNT_FILE_BLOCK : 0;
+    enum bnt_status st = bnt_pwrite_all(r->direct, raw, whole, at, r->what, err);
+    if (st == BNT_OK) {
+        st = bnt_pwrite_all(r->fd, raw + whole, n - whole, at + whole, r->what, err);
+    }
+    if (st == BNT_OK && r->direct < 0) {
+        /* The disk works while the next frames expand; who wants them there for sure syncs. */
+        (void)sync_file_range(r->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
+    }
+    return st;
+}
+
 static enum bnt_status read_frame(const struct reading *r, const struct expander *x, size_t frame,
                                   struct bnt_err *err)
 {
@@ -449,12 +470,8 @@ static enum bnt_status read_frame(const struct reading *r, const struct expander
     if (st != BNT_OK && r->salvage) {
         return BNT_OK;
     }
-    uint64_t at = (uint64_t)frame * FRAME_BYTES;
-    size_t n = frame_raw_bytes(r->w, frame);
     if (st == BNT_OK && r->fd >= 0) {
-        st = bnt_pwrite_all(r->fd, raw, n, at, r->what, err);
-        /* The disk works while the next frames expand; who wants them there for sure syncs. */
-        (void)sync_file_range(r->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
+        st = write_frame(r, frame, raw, err);
     }
     return st;
 }
@@ -522,7 +539,8 @@ static enum bnt_status read_member(void *ctx, size_t item, struct bnt_err *err)
 
 static enum bnt_status read_all(struct reading *r, struct bnt_err *err)
 {
-    struct team team = {.work = read_member, .ctx = r, .n = (size_t)thread_count()};
+    struct team team = {
+        .work = read_member, .ctx = r, .n = (size_t)r->n_threads, .n_wanted = r->n_threads};
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->step, NULL);
     team_begin(&team);
@@ -540,19 +558,25 @@ static enum bnt_status read_warm(const char *path, int fd, bool salvage, struct 
     if (st != BNT_OK) {
         return st;
     }
-    size_t slots = (size_t)thread_count() * 2 + 2;
     struct reading r = {
-        .w = &w, .what = path, .fd = fd, .salvage = salvage, .d = d, .n_slots = slots};
-    r.slots = malloc(slots * FRAME_BYTES);
-    r.ready = calloc(slots, sizeof *r.ready);
-    if (!r.slots || !r.ready) {
-        st = bnt_err_nomem(err, "frames", slots * FRAME_BYTES);
+        .w = &w, .what = path, .fd = fd, .direct = -1, .salvage = salvage, .d = d};
+    if (fd >= 0) {
+        st = bnt_file_reserve(fd, w.raw_bytes, path, err);
+        r.direct = st == BNT_OK && w.raw_bytes >= DIRECT_MIN ? bnt_file_open_direct(fd) : -1;
     }
-    if (st == BNT_OK && fd >= 0 && ftruncate(fd, (off_t)w.raw_bytes) != 0) {
-        st = bnt_err_errno(err, "cannot write %s", path);
+    /* Who writes past the page cache waits for the disk: others compute meanwhile. */
+    r.n_threads = thread_count() * (r.direct >= 0 ? 2 : 1);
+    r.n_slots = (size_t)r.n_threads * 2 + 2;
+    r.slots = aligned_alloc(BNT_FILE_BLOCK, r.n_slots * FRAME_BYTES);
+    r.ready = calloc(r.n_slots, sizeof *r.ready);
+    if (st == BNT_OK && (!r.slots || !r.ready)) {
+        st = bnt_err_nomem(err, "frames", r.n_slots * FRAME_BYTES);
     }
     if (st == BNT_OK) {
         st = read_all(&r, err);
+    }
+    if (r.direct >= 0) {
+        close(r.direct);
     }
     free(r.slots);
     free(r.ready);

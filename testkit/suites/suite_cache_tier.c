@@ -3,7 +3,9 @@
  * makes the reader read or write out of bounds, compression that saves less than it should. */
 #include "testkit/suite.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +266,53 @@ static void demoted_model_comes_back_bit_by_bit(void **state)
     free(bytes);
 }
 
+/* ---- a large model ---- */
+
+/* Past the size from which the bytes go past the page cache, with an odd end. */
+enum { LARGE_BYTES = (16 << 20) + 12345 };
+
+static atomic_long write_at, writes;
+
+static int full_disk(enum bnt_file_step step, size_t *n)
+{
+    (void)n;
+    return step == BNT_FILE_WRITE && atomic_fetch_add(&writes, 1) == atomic_load(&write_at)
+               ? ENOSPC
+               : 0;
+}
+
+static void large_model_survives_a_full_disk_and_comes_back_bit_by_bit(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct bnt_mapping m;
+    struct bnt_cache_entry got;
+    uint8_t *bytes = calloc(1, LARGE_BYTES);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < LARGE_BYTES; i += 7) {
+        bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    }
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry e = add_bytes(c, bytes, LARGE_BYTES);
+    assert_true(demote(c, &e).moved);
+    enum bnt_status st = BNT_E_NO_SPACE;
+    for (atomic_store(&write_at, 0); st != BNT_OK; atomic_fetch_add(&write_at, 1)) {
+        atomic_store(&writes, 0);
+        bnt_file_fault(full_disk);
+        st = bnt_cache_lookup(c, "m", &got, path, NULL);
+        bnt_file_fault(NULL);
+        assert_true(st == BNT_OK || st == BNT_E_NO_SPACE);
+        assert_int_equal(is_warm(c, e.digest), st != BNT_OK);
+    }
+    assert_true(atomic_load(&write_at) > 5); /* its room, four whole frames and the end */
+    assert_int_equal(bnt_map_file(path, &m, NULL), BNT_OK);
+    assert_int_equal(m.size, LARGE_BYTES);
+    assert_memory_equal(m.data, bytes, LARGE_BYTES);
+    bnt_unmap(&m);
+    bnt_cache_close(c);
+    free(bytes);
+}
+
 static void what_does_not_shrink_or_is_used_stays_hot(void **state)
 {
     (void)state;
@@ -447,6 +496,9 @@ static const struct suite_test tests[] = {
      .body = trits_of_a_hostile_file_stay_in_bounds},
     {.name = "cache_tier_warm_file_has_the_seekable_format",
      .body = warm_file_has_the_seekable_format},
+    {.name = "cache_tier_large_model_survives_a_full_disk_and_comes_back_bit_by_bit",
+     .body = large_model_survives_a_full_disk_and_comes_back_bit_by_bit,
+     .timeout_ms = 30000},
     {.name = "cache_tier_damaged_warm_files_are_noticed", .body = damaged_warm_files_are_noticed},
     {.name = "cache_tier_demoted_model_comes_back_bit_by_bit",
      .body = demoted_model_comes_back_bit_by_bit,
