@@ -25,9 +25,11 @@ static const struct bnt_opt options[] = {
     {.kind = BNT_OPT_STR,
      .long_name = "sections",
      .arg = "LIST",
-     .help = "format, metadata, tensors, numbers, tokenizer, text, errors, behaviour; or all",
-     .offset = offsetof(struct contract_opts, sections),
-     .def = "all"},
+     .help =
+         "format, metadata, tensors, numbers, tokenizer, text, errors, behaviour, or all (those "
+         "eight, the default); values and answers of this one model. With --check: hold it to "
+         "no others",
+     .offset = offsetof(struct contract_opts, sections)},
     {.kind = BNT_OPT_INT,
      .long_name = "seed",
      .arg = "N",
@@ -48,7 +50,7 @@ static enum bnt_status derive(const struct contract_opts *o, const char *path, s
 {
     struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
     unsigned sections;
-    enum bnt_status st = bnt_contract_sections(o->sections, &sections, err);
+    enum bnt_status st = bnt_contract_sections(o->sections ? o->sections : "all", &sections, err);
     if (st == BNT_OK) {
         st = bnt_contract_derive(path, sections, (uint64_t)o->seed, &text, err);
     }
@@ -63,11 +65,18 @@ static enum bnt_status check(const struct contract_opts *o, const struct bnt_mod
                              struct bnt_err *err)
 {
     struct bnt_buf patch = BNT_BUF(2 * BNT_CONTRACT_MAX_BYTES);
-    enum bnt_status st = bnt_contract_check(o->check, ref->path, &patch, err);
+    char names[128];
+    unsigned sections = BNT_CONTRACT_EVERYTHING;
+    enum bnt_status st = o->sections ? bnt_contract_sections(o->sections, &sections, err) : BNT_OK;
+    if (st == BNT_OK) {
+        st = bnt_contract_check(o->check, ref->path, &sections, &patch, err);
+    }
     fwrite(bnt_buf_view(&patch), 1, patch.len, stdout);
     bnt_buf_release(&patch);
     if (st == BNT_OK) {
-        bnt_msg_note("%s (kind: %s) keeps the contract %s", ref->path, ref->kind, o->check);
+        bnt_contract_section_names(sections, names, sizeof names);
+        bnt_msg_note("%s (kind: %s) keeps the contract %s, as far as: %s", ref->path, ref->kind,
+                     o->check, names);
     }
     return st;
 }
@@ -108,10 +117,12 @@ const struct bnt_cmd mock_cmd_contract = {
         "Derives from a model what tests of its surroundings rely on: metadata keys and types, "
         "tensor names, types and shapes as functions of the model's numbers, tokenizer facts with "
         "500 texts drawn from a seed, what bad input is refused with, determinism and stop rules. "
-        "Not its weights, nor what they say.\n\n"
+        "Not its weights, nor what they say, unless the sections values (of all metadata keys) "
+        "and answers (the greedy ids after some prompts) are asked for by name.\n\n"
         "With --check the sections of an existing contract are derived again and compared; lines "
-        "that are new and lines that are gone both count. A mock is welcome there; to derive a "
-        "contract from one takes --allow-mock.",
+        "that are new and lines that are gone both count. Recorded answers are followed id by id: "
+        "one whose logit is within 3 % of the best is kept. A mock is welcome there, and held to "
+        "all but values and answers; to derive a contract from one takes --allow-mock.",
     .examples = "  bnt mock contract model.gguf -o model.contract      # once, from the real one\n"
                 "  bnt mock make --like model.gguf -o tiny.gguf        # a stand-in\n"
                 "  bnt mock contract --check model.contract tiny.gguf  # exit code 26: it is none",

@@ -7,9 +7,9 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "engine/unicode.h"
+#include "engine/shape.h"
 #include "mock/contract_impl.h"
 #include "mock/line_diff.h"
-#include "engine/shape.h"
 
 static const char first_line[] = "bnt contract 1";
 
@@ -95,6 +95,11 @@ static enum bnt_status format(struct derivation *d, struct bnt_err *err)
                           d->g->big_endian ? "big" : "little", (unsigned long long)d->g->alignment);
 }
 
+static bool of_a_mock(const struct gguf_kv *kv)
+{
+    return kv->key.len > 13 && memcmp(kv->key.data, "general.mock.", 13) == 0;
+}
+
 static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
 {
     struct sorted lines = {0};
@@ -102,7 +107,7 @@ static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
     for (uint64_t i = 0; st == BNT_OK && i < d->g->n_kv; i++) {
         const struct gguf_kv *kv = &d->g->kv[i];
         struct bnt_buf line = BNT_BUF(1 << 20);
-        if (kv->key.len > 13 && memcmp(kv->key.data, "general.mock.", 13) == 0) {
+        if (of_a_mock(kv)) {
             continue;
         }
         st = bnt_buf_printf(&line, err, "%.*s %s", (int)kv->key.len, kv->key.data,
@@ -114,6 +119,58 @@ static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
             st = bnt_buf_putc(&line, ' ', err);
             st = st == BNT_OK ? contract_quote(&line, (const char *)kv->raw, kv->raw_len, err) : st;
         }
+        st = st == BNT_OK ? sorted_add(&lines, bnt_buf_view(&line), err) : st;
+        bnt_buf_release(&line);
+    }
+    st = st == BNT_OK ? sorted_write(&lines, d->out, err) : st;
+    sorted_release(&lines);
+    return st;
+}
+
+enum { VALUE_TEXT_MAX = 64 }; /* bytes of a text that is written out */
+
+static enum bnt_status put_value(struct derivation *d, const struct gguf_kv *kv,
+                                 struct bnt_buf *line, struct bnt_err *err)
+{
+    char key[256];
+    uint64_t whole;
+    int64_t negative;
+    double number;
+    bool flag;
+    if (kv->type == GGUF_ARR) {
+        return bnt_buf_printf(line, err, "%llu elements", (unsigned long long)kv->n);
+    }
+    if (kv->type == GGUF_STR) {
+        return kv->raw_len <= VALUE_TEXT_MAX
+                   ? contract_quote(line, (const char *)kv->raw, kv->raw_len, err)
+                   : bnt_buf_printf(line, err, "more than %d bytes", VALUE_TEXT_MAX);
+    }
+    snprintf(key, sizeof key, "%.*s", kv->key.len < 255 ? (int)kv->key.len : 255, kv->key.data);
+    if (gguf_get_bool(d->g, key, &flag)) {
+        return bnt_buf_puts(line, flag ? "true" : "false", err);
+    }
+    if (gguf_get_u64(d->g, key, &whole)) {
+        return bnt_buf_printf(line, err, "%llu", (unsigned long long)whole);
+    }
+    if (gguf_get_i64(d->g, key, &negative)) {
+        return bnt_buf_printf(line, err, "%lld", (long long)negative);
+    }
+    return gguf_get_f64(d->g, key, &number) ? bnt_buf_printf(line, err, "%.9g", number)
+                                            : bnt_buf_puts(line, "of an unknown form", err);
+}
+
+static enum bnt_status values(struct derivation *d, struct bnt_err *err)
+{
+    struct sorted lines = {0};
+    enum bnt_status st = BNT_OK;
+    for (uint64_t i = 0; st == BNT_OK && i < d->g->n_kv; i++) {
+        const struct gguf_kv *kv = &d->g->kv[i];
+        struct bnt_buf line = BNT_BUF(1 << 20);
+        if (of_a_mock(kv)) {
+            continue;
+        }
+        st = bnt_buf_printf(&line, err, "%.*s ", (int)kv->key.len, kv->key.data);
+        st = st == BNT_OK ? put_value(d, kv, &line, err) : st;
         st = st == BNT_OK ? sorted_add(&lines, bnt_buf_view(&line), err) : st;
         bnt_buf_release(&line);
     }
@@ -224,25 +281,28 @@ static const struct section {
     {"text", BNT_CONTRACT_TEXT, contract_text},
     {"errors", BNT_CONTRACT_ERRORS, contract_errors},
     {"behaviour", BNT_CONTRACT_BEHAVIOUR, contract_behaviour},
+    {"values", BNT_CONTRACT_VALUES, values},
+    {"answers", BNT_CONTRACT_ANSWERS, contract_answers},
 };
 enum { N_SECTIONS = sizeof table / sizeof table[0] };
 
 #define NEEDS_MODEL                                                                                \
-    (~(unsigned)(BNT_CONTRACT_FORMAT | BNT_CONTRACT_METADATA | BNT_CONTRACT_TENSORS))
+    (~(unsigned)(BNT_CONTRACT_FORMAT | BNT_CONTRACT_METADATA | BNT_CONTRACT_TENSORS |              \
+                 BNT_CONTRACT_VALUES))
 
 enum bnt_status bnt_contract_sections(const char *names, unsigned *out, struct bnt_err *err)
 {
-    *out = strcmp(names, "all") == 0 ? BNT_CONTRACT_ALL : 0;
-    for (const char *at = names; *out != BNT_CONTRACT_ALL && *at;) {
+    *out = 0;
+    for (const char *at = names; *at;) {
         size_t n = strcspn(at, ", ");
-        unsigned bit = 0;
+        unsigned bit = n == 3 && memcmp(at, "all", n) == 0 ? BNT_CONTRACT_ALL : 0;
         for (size_t i = 0; i < N_SECTIONS; i++) {
             bool is = strlen(table[i].name) == n && memcmp(table[i].name, at, n) == 0;
             bit = is ? table[i].bit : bit;
         }
         if (bit == 0) {
             bnt_err_hint(err, "they are: format, metadata, tensors, numbers, tokenizer, text, "
-                              "errors, behaviour, all");
+                              "errors, behaviour; all, which is those; values, answers");
             return bnt_err_set(err, BNT_E_USAGE, "a contract has no section '%.*s'", (int)n, at);
         }
         *out |= bit;
@@ -250,6 +310,30 @@ enum bnt_status bnt_contract_sections(const char *names, unsigned *out, struct b
         at += strspn(at, ", ");
     }
     return *out ? BNT_OK : bnt_err_set(err, BNT_E_USAGE, "a contract of no sections");
+}
+
+void bnt_contract_section_names(unsigned sections, char *out, size_t size)
+{
+    size_t len = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < N_SECTIONS; i++) {
+        if ((sections & table[i].bit) && len < size) {
+            len += (size_t)snprintf(out + len, size - len, "%s%s", len ? ", " : "", table[i].name);
+        }
+    }
+}
+
+const char *contract_section(const char *text, const char *name, size_t *len)
+{
+    char head[32];
+    size_t n = (size_t)snprintf(head, sizeof head, "\n\n[%s]\n", name);
+    const char *at = strstr(text, head);
+    const char *end = at ? strstr(at + n - 1, "\n\n[") : NULL;
+    if (at) {
+        at += n;
+        *len = end && end >= at ? (size_t)(end + 1 - at) : end ? 0 : strlen(at);
+    }
+    return at;
 }
 
 static enum bnt_status write_head(struct derivation *d, unsigned sections, struct bnt_err *err)
@@ -264,15 +348,52 @@ static enum bnt_status write_head(struct derivation *d, unsigned sections, struc
                         : st;
 }
 
-static enum bnt_status write_sections(struct derivation *d, unsigned sections, struct bnt_err *err)
+/* Those that are not asked for are as the contract has them, so that a patch fits the contract. */
+static enum bnt_status write_sections(struct derivation *d, unsigned sections, unsigned asked,
+                                      struct bnt_err *err)
 {
     enum bnt_status st = write_head(d, sections, err);
     for (size_t i = 0; st == BNT_OK && i < N_SECTIONS; i++) {
-        if (sections & table[i].bit) {
-            st = bnt_buf_printf(d->out, err, "\n[%s]\n", table[i].name);
-            st = st == BNT_OK ? table[i].write(d, err) : st;
+        size_t len = 0;
+        const char *as_given = NULL;
+        if (!(sections & table[i].bit)) {
+            continue;
+        }
+        st = bnt_buf_printf(d->out, err, "\n[%s]\n", table[i].name);
+        if (st == BNT_OK && (asked & table[i].bit)) {
+            st = table[i].write(d, err);
+        } else if (st == BNT_OK && (as_given = contract_section(d->given, table[i].name, &len))) {
+            st = bnt_buf_append(d->out, as_given, len, err);
         }
     }
+    return st;
+}
+
+/* The sections of d->out, of which only *asked are derived: all that can be asked of this file. */
+static enum bnt_status derive(struct derivation *d, unsigned sections, unsigned *asked,
+                              struct bnt_err *err)
+{
+    struct gguf *g = NULL;
+    struct gguf_str kind;
+    struct bnt_session_options session = {.n_ctx = CONTRACT_N_CTX};
+    struct bnt_model_options mo = {.session = &session};
+    enum bnt_status st = gguf_open(d->path, GGUF_MODE_AUTO, &g, err);
+    if (st == BNT_OK && d->given && gguf_get_str(g, "general.mock.kind", &kind)) {
+        *asked &= BNT_CONTRACT_ALL;
+    }
+    if (st == BNT_OK && *asked == 0) {
+        st =
+            bnt_err_set(err, BNT_E_USAGE, "%s: the contract has no section to hold it to", d->path);
+    }
+    if (st == BNT_OK && (*asked & NEEDS_MODEL)) {
+        st = bnt_model_open(d->path, &mo, &d->model, err);
+    }
+    if (st == BNT_OK) {
+        d->g = g;
+        st = write_sections(d, sections, *asked, err);
+    }
+    bnt_model_close(d->model);
+    gguf_close(g);
     return st;
 }
 
@@ -280,20 +401,7 @@ enum bnt_status bnt_contract_derive(const char *path, unsigned sections, uint64_
                                     struct bnt_buf *out, struct bnt_err *err)
 {
     struct derivation d = {.path = path, .seed = seed, .out = out};
-    struct gguf *g = NULL;
-    struct bnt_session_options session = {.n_ctx = CONTRACT_N_CTX};
-    struct bnt_model_options mo = {.session = &session};
-    enum bnt_status st = gguf_open(path, GGUF_MODE_AUTO, &g, err);
-    if (st == BNT_OK && (sections & NEEDS_MODEL)) {
-        st = bnt_model_open(path, &mo, &d.model, err);
-    }
-    if (st == BNT_OK) {
-        d.g = g;
-        st = write_sections(&d, sections, err);
-    }
-    bnt_model_close(d.model);
-    gguf_close(g);
-    return st;
+    return derive(&d, sections, &sections, err);
 }
 
 /* ---- checking ---- */
@@ -338,18 +446,20 @@ static size_t count_changes(const char *patch)
     return n;
 }
 
-enum bnt_status bnt_contract_check(const char *contract_path, const char *path,
+enum bnt_status bnt_contract_check(const char *contract_path, const char *path, unsigned *sections,
                                    struct bnt_buf *patch, struct bnt_err *err)
 {
     struct bnt_buf wanted = BNT_BUF(BNT_CONTRACT_MAX_BYTES), got = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
-    unsigned sections;
-    uint64_t seed = 0;
+    struct derivation d = {.path = path, .out = &got};
+    unsigned has = 0;
     enum bnt_status st = bnt_file_read(contract_path, &wanted, err);
     if (st == BNT_OK) {
-        st = read_head(contract_path, bnt_buf_view(&wanted), &sections, &seed, err);
+        d.given = bnt_buf_view(&wanted);
+        st = read_head(contract_path, d.given, &has, &d.seed, err);
     }
+    *sections &= has;
     if (st == BNT_OK) {
-        st = bnt_contract_derive(path, sections, seed, &got, err);
+        st = derive(&d, has, sections, err);
     }
     if (st == BNT_OK) {
         st = line_diff(contract_path, bnt_buf_view(&wanted), path, bnt_buf_view(&got), patch, err);

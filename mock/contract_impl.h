@@ -12,6 +12,7 @@ struct derivation {
     const struct gguf *g;
     struct bnt_model *model; /* NULL where only header sections are wanted */
     uint64_t seed;
+    const char *given; /* the contract that is checked; NULL when one is made */
     struct bnt_buf *out;
 };
 
@@ -21,6 +22,11 @@ enum bnt_status contract_tokenizer(struct derivation *d, struct bnt_err *err);
 enum bnt_status contract_text(struct derivation *d, struct bnt_err *err);
 enum bnt_status contract_errors(struct derivation *d, struct bnt_err *err);
 enum bnt_status contract_behaviour(struct derivation *d, struct bnt_err *err);
+enum bnt_status contract_answers(struct derivation *d, struct bnt_err *err);
+
+/* The lines of a section of a contract's text, up to the empty one before the next; NULL: it has no
+ * such section. */
+const char *contract_section(const char *text, const char *name, size_t *len);
 
 /* Text in quotes, one line of printable ASCII whatever it is. */
 enum bnt_status contract_quote(struct bnt_buf *out, const char *text, size_t n,

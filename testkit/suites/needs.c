@@ -158,7 +158,9 @@ static const struct need needs_table[] = {
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
     {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},
     {"official2b", file_in_variable, "BNT_OFFICIAL_2B",
-     "set BNT_OFFICIAL_2B to ggml-model-i2_s.gguf of microsoft/bitnet-b1.58-2B-4T-gguf"},
+     "not in the cache: bnt fetch hf://microsoft/bitnet-b1.58-2B-4T-gguf/ggml-model-i2_s.gguf, or "
+     "set "
+     "BNT_OFFICIAL_2B to it"},
     {"llama3-vocab", file_in_variable, "BNT_LLAMA3_VOCAB",
      "set BNT_LLAMA3_VOCAB to a LLaMA-3 vocabulary GGUF"},
     {"bitnet-server", file_in_variable, "BNT_BITNET_SERVER",

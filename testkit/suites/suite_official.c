@@ -1,4 +1,5 @@
-/* The official BitNet b1.58 2B4T file, where it is at hand ($BNT_OFFICIAL_2B): its header, the ids
+/* The official BitNet b1.58 2B4T file, where it is at hand (in the cache, by its digest, or in
+ * $BNT_OFFICIAL_2B): its header, the ids
  * of its prompts and its greedy answers as Microsoft's reference engine gave them. Guards against a
  * loader, tokenizer or forward pass that is right on small models only.
  *
@@ -14,24 +15,9 @@
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/infer_support.h"
+#include "testkit/suites/official.h"
 
 #define TOLERANCE 0.03 /* of the largest logit */
-
-static json_t *golden(void)
-{
-    json_error_t e;
-    json_t *doc =
-        json_load_file(suite_source("testkit/data/golden/bitnet-b1.58-2B-4T.json"), 0, &e);
-    if (!doc) {
-        fail_msg("line %d: %s", e.line, e.text);
-    }
-    return doc;
-}
-
-static const char *official_file(void)
-{
-    return getenv("BNT_OFFICIAL_2B");
-}
 
 static void holds_value(const struct gguf *g, const char *key, const json_t *want)
 {
@@ -62,7 +48,7 @@ static void header_is_as_recorded(void **state)
     (void)state;
     struct bnt_err err = {0};
     struct gguf *g;
-    json_t *doc = golden();
+    json_t *doc = official_facts();
     const json_t *model = js_get(doc, "model");
     es_ok(gguf_open(official_file(), GGUF_MODE_AUTO, &g, &err), &err);
     assert_int_equal(g->file_size, json_integer_value(js_get(model, "bytes")));
@@ -84,7 +70,7 @@ static void prompts_have_the_recorded_ids(void **state)
 {
     (void)state;
     struct es_engine e;
-    json_t *doc = golden();
+    json_t *doc = official_facts();
     size_t i;
     json_t *entry;
     es_open(&e, official_file(), &(struct bnt_session_options){.n_ctx = 64});
@@ -142,7 +128,7 @@ static void answers_are_as_recorded(void **state)
 {
     (void)state;
     struct es_engine e;
-    json_t *doc = golden();
+    json_t *doc = official_facts();
     size_t i;
     json_t *entry;
     es_open(&e, official_file(), &(struct bnt_session_options){.n_ctx = 128});

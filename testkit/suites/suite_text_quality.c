@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "engine/text_quality.h"
 #include "testkit/suites/infer_support.h"
+#include "testkit/suites/official.h"
 
 static struct bnt_text_quality figures(const char *text, const char *prompt)
 {
@@ -183,8 +184,8 @@ static void a_model_that_can_answer_answers(void **state)
                  {"Explain quantum computing in simple terms:", "computing"},
                  {"Write a short poem about", "poem"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct infer_result r = INFER("-m", getenv("BNT_OFFICIAL_2B"), "-p", cases[i].prompt, "-n",
-                                      "64", "--validate-output");
+        struct infer_result r =
+            INFER("-m", official_file(), "-p", cases[i].prompt, "-n", "64", "--validate-output");
         infer_expect(&r, BNT_OK);
         if (!strcasestr(r.out, cases[i].word)) {
             fail_msg("no '%s' in: %s", cases[i].word, r.out);
