@@ -38,6 +38,9 @@ struct backend_ops {
      * BACKEND_HEAD_BATCH. */
     enum bnt_status (*logits)(struct backend *b, uint32_t first, uint32_t n, float *out,
                               struct bnt_err *err);
+    /* The cache of one head, from position 0 on: its keys, or its values; *position_bytes apart. */
+    void *(*kv_head)(struct backend *b, uint32_t layer, uint32_t head, bool values,
+                     size_t *position_bytes);
     void (*free)(struct backend *b);
 };
 

@@ -123,6 +123,26 @@ uint32_t bnt_session_n_ctx(const struct bnt_session *s);
 /* Forget all positions from n_past on; n_past must not exceed the present one (USAGE). */
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err);
 
+/* The ids that the session holds, bnt_session_n_past of them; valid until the next eval, rewind or
+ * restore. */
+const int32_t *bnt_session_ids(const struct bnt_session *s);
+/* Go back to where ids[n] and what the session holds part, at least one id short of n: what is left
+ * to evaluate are ids[*reused] to ids[n - 1], and the logits are those of an evaluation of all of
+ * ids in an empty session, bit for bit. Errors: USAGE (n == 0). */
+enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, size_t n,
+                                  uint32_t *reused, struct bnt_err *err);
+
+/* What a session holds, into a file and out of it. The file appears whole or not at all; it is
+ * about as large as the part of the KV cache that is in use. model_digest: sha256 of the model's
+ * file in hex, which must be the same again. A file that is not taken leaves the session as it was;
+ * after a restore there are no logits before the next eval.
+ * Errors: USAGE (nothing to save; a file of another model or type of KV cache, or of more positions
+ * than this session has), FILE (damaged), UNSUPPORTED (another version), NOT_FOUND, NO_SPACE. */
+enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const char *model_digest,
+                                 struct bnt_err *err);
+enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
+                                    const char *model_digest, struct bnt_err *err);
+
 /* Kernels in use ("avx512"), and "" or why faster ones are not. */
 const char *bnt_session_kernel(const struct bnt_session *s);
 const char *bnt_session_kernel_note(const struct bnt_session *s);

@@ -24,6 +24,10 @@ static const struct bnt_opt options[] = {
     ROW(STR, 'f', "file", "FILE",
         "the prompt from a file, or - for stdin; one newline at its end is dropped", file,
         .def = NULL),
+    ROW(STR, 0, "prompts", "FILE",
+        "each line is a prompt of its own, - for stdin; a beginning that a prompt shares with the "
+        "one before is not evaluated again",
+        prompts, .def = NULL),
     ROW(FLAG, 0, "echo", NULL, "print the prompt before the answer", echo, .def = NULL),
     ROW(FLAG, 0, "no-special", NULL, "text of control tokens in the prompt stays text", no_special,
         .def = NULL),
@@ -81,6 +85,18 @@ static const struct bnt_opt options[] = {
     ROW(FLAG, 0, "validate-output", NULL,
         "exit 7 on an empty, endlessly repeating or undecodable answer, 16 on broken logits",
         validate, .def = NULL),
+    BNT_OPT_HEAD("Speed and sessions"),
+    ROW(INT, 0, "speculate", "N",
+        "draft up to N tokens from where the text repeats itself, and verify them at once: the "
+        "same "
+        "text, sooner if it does; 0: off",
+        speculate, .def = "0", .min = 0, .max = BNT_SPECULATE_MAX),
+    ROW(STR, 0, "session-save", "FILE",
+        "afterwards, write what was evaluated (prompt and answer) for a later run", session_save,
+        .def = NULL),
+    ROW(STR, 0, "session-load", "FILE",
+        "begin with a saved session: what the whole prompt shares with it is not evaluated again",
+        session_load, .def = NULL),
     BNT_OPT_HEAD("Engine"),
     BNT_ENGINE_THREADS_ROW(struct infer_opts),
     BNT_ENGINE_KERNEL_ROW(struct infer_opts),
@@ -101,14 +117,20 @@ enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struc
 
 /* ---- The prompt. */
 
+/* A chat without a prompt goes on line by line. */
+static bool converses(const struct infer_opts *o)
+{
+    return o->chat && o->prompt == NULL && o->file == NULL && o->prompts == NULL;
+}
+
 static enum bnt_status check_options(const struct infer_opts *o)
 {
     if ((o->json || o->logprobs > 0) && infer_json.print == NULL) {
         return bnt_msg_fail(BNT_E_UNSUPPORTED, "use them with a native bnt",
                             "--json and --logprobs need a JSON library, which this build has not");
     }
-    if (o->prompt != NULL && o->file != NULL) {
-        return bnt_msg_fail(BNT_E_USAGE, NULL, "--prompt and --file: give one of them");
+    if ((o->prompt != NULL) + (o->file != NULL) + (o->prompts != NULL) > 1) {
+        return bnt_msg_fail(BNT_E_USAGE, NULL, "--prompt, --file and --prompts: give one of them");
     }
     if (o->system != NULL && !o->chat) {
         return bnt_msg_fail(BNT_E_USAGE, "add --chat", "--system needs a chat");
@@ -123,8 +145,7 @@ static enum bnt_status check_options(const struct infer_opts *o)
     if (o->deterministic && (o->temperature > 0 || o->seed != NULL)) {
         return bnt_msg_fail(BNT_E_USAGE, NULL, "--deterministic excludes --temperature and --seed");
     }
-    if (o->chat && o->prompt == NULL && o->file == NULL &&
-        (o->json || o->logprobs > 0 || o->metrics)) {
+    if (converses(o) && (o->json || o->logprobs > 0 || o->metrics)) {
         return bnt_msg_fail(BNT_E_USAGE, "give the user's message with -p or -f",
                             "--json, --logprobs and --metrics need one prompt, not a conversation");
     }
@@ -225,7 +246,7 @@ static enum bnt_status answer(struct infer *in, const struct bnt_buf *prompt,
     return st;
 }
 
-static enum bnt_status run_prompt(struct infer *in, const struct bnt_buf *prompt)
+enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt)
 {
     struct bnt_err err = {0}, quality = {0};
     struct bnt_generation g;
@@ -255,9 +276,13 @@ static enum bnt_status run_prompt(struct infer *in, const struct bnt_buf *prompt
 static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool converse,
                                struct bnt_err *err)
 {
-    enum bnt_status st = converse ? BNT_OK : read_prompt(in->o, prompt, err);
+    bool later = converse || in->o->prompts != NULL;
+    enum bnt_status st = later ? BNT_OK : read_prompt(in->o, prompt, err);
     if (st == BNT_OK) {
         st = infer_open(in, err);
+    }
+    if (st == BNT_OK) {
+        st = infer_load_session(in, err);
     }
     if (st == BNT_OK) {
         st = infer_make_sampler(in, err);
@@ -268,7 +293,7 @@ static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool co
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     struct infer in = {.app = app, .o = opts};
-    bool converse = in.o->chat && in.o->prompt == NULL && in.o->file == NULL;
+    bool converse = converses(in.o);
     if (argc > 0) {
         return bnt_msg_fail(BNT_E_USAGE, "the prompt is an option: -p TEXT",
                             "unexpected operand: %s", argv[0]);
@@ -283,7 +308,12 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st != BNT_OK) {
         st = bnt_msg_error(&err);
     } else {
-        st = converse ? infer_converse(&in) : run_prompt(&in, &prompt);
+        st = converse                ? infer_converse(&in)
+             : in.o->prompts != NULL ? infer_run_prompts(&in)
+                                     : infer_run_prompt(&in, &prompt);
+    }
+    if ((st == BNT_OK || st == BNT_E_INTERRUPTED) && infer_save_session(&in, &err) != BNT_OK) {
+        st = bnt_msg_error(&err);
     }
     st = bnt_model_arg_exit(st, in.mock);
     bnt_buf_release(&prompt);
@@ -306,7 +336,8 @@ const struct bnt_cmd bnt_cmd_infer = {
         "refuses options that would. With a temperature the same seed gives the same text.\n\n"
         "--json prints one object: prompt_ids, ids (generated, without the end token), text, "
         "finish_reason (stop, "
-        "length, context or interrupted), model {path, digest, kind}, sampling, metrics. After "
+        "length, context or interrupted), model {path, digest, kind}, sampling, metrics (with "
+        "reused_tokens of the prompt that did not have to be evaluated). After "
         "Ctrl-C what was "
         "produced is still printed, and the exit code is 130; a second Ctrl-C ends at once.",
     .examples =
@@ -314,7 +345,9 @@ const struct bnt_cmd bnt_cmd_infer = {
         "  bnt infer -m bitnet-2b --chat                      # converse with a cached model\n"
         "  bnt infer -m FILE.gguf -p Hello -n 16 --json       # ids, text and metrics for a "
         "script\n"
-        "  bnt infer -p Hello --temperature 0.8 --seed 7      # sampled, repeatable\n",
+        "  bnt infer -p Hello --temperature 0.8 --seed 7      # sampled, repeatable\n"
+        "  bnt infer -f report.txt --speculate 16             # an answer that quotes, sooner\n"
+        "  bnt infer --prompts questions.txt --json           # a line of JSON for each\n",
     .opts = options,
     .opts_size = sizeof(struct infer_opts),
     .run = run,

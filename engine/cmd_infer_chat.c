@@ -63,8 +63,8 @@ static enum bnt_status begin(struct history *h, struct bnt_err *err)
     drop_messages(h, 0);
     h->held.n = 0;
     h->keeps = true;
-    enum bnt_status st = bnt_session_rewind(h->in->session, 0, err);
-    if (st == BNT_OK && h->in->o->system != NULL) {
+    enum bnt_status st = BNT_OK; /* what the session holds is forgotten by the first turn */
+    if (h->in->o->system != NULL) {
         st = add_message(h, "system", h->in->o->system, err);
     }
     return st;
@@ -107,16 +107,6 @@ static enum bnt_status encode_turn(struct history *h, const char *line, struct b
     return st;
 }
 
-/* How many of the session's ids `all` begins with, at least one id short of it. */
-static uint32_t common_prefix(const struct history *h, const struct bnt_ids *all)
-{
-    uint32_t past = bnt_session_n_past(h->in->session), common = 0;
-    while (common < past && common + 1 < all->n && all->at[common] == h->held.at[common]) {
-        common++;
-    }
-    return common;
-}
-
 /* ---- Turns. */
 
 static enum bnt_status check_answer(const struct history *h, const struct bnt_generation *g,
@@ -135,8 +125,9 @@ static enum bnt_status generate(struct history *h, const struct bnt_ids *all,
     struct infer *in = h->in;
     struct bnt_generate_params p = infer_params(in);
     p.on_text = infer_write_stdout;
-    uint32_t common = common_prefix(h, all);
-    enum bnt_status st = bnt_session_rewind(in->session, common, err);
+    p.whole = false; /* of the answers before, the sampler has seen all */
+    uint32_t common;
+    enum bnt_status st = bnt_session_reuse(in->session, all->at, all->n, &common, err);
     if (st == BNT_OK) {
         st = bnt_generate(in->session, in->t, in->sampler, all->at + common, all->n - common, &p, g,
                           err);

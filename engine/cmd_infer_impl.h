@@ -21,8 +21,8 @@
 struct infer_opts {
     struct bnt_model_arg model;
     const char *prompt, *file, *system, *chat_template, *seed, *kernel, *kv_type, *i2s_layout, *pre,
-        *packed;
-    int64_t max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
+        *packed, *prompts, *session_save, *session_load;
+    int64_t speculate, max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
     double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty,
         presence_penalty;
     bool deterministic, ignore_eos, echo, chat, raw, no_special, json, metrics, validate;
@@ -62,6 +62,15 @@ struct bnt_generate_params infer_params(const struct infer *in);
 /* cmd_infer_chat.c: read lines and answer them until the end of input. */
 enum bnt_status infer_converse(struct infer *in);
 
+/* cmd_infer_session.c: what the session holds comes from a file and goes into one, when that was
+ * asked for; every line of a file answered as a prompt of its own. */
+enum bnt_status infer_load_session(struct infer *in, struct bnt_err *err);
+enum bnt_status infer_save_session(struct infer *in, struct bnt_err *err);
+enum bnt_status infer_run_prompts(struct infer *in);
+
+/* cmd_infer.c: answer one prompt, and report. Tells its failures. */
+enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt);
+
 /* cmd_infer_report.c */
 /* Figures of one answer. A value that cannot be told is NaN: null in JSON, a dash in the table. */
 struct infer_figures {
@@ -69,6 +78,7 @@ struct infer_figures {
         decode_ms, sample_ms, output_ms, total_ms;
     double first_token_ms, token_p50_ms, token_p95_ms;
     double prefill_tokens_per_s, decode_tokens_per_s;
+    double acceptance, tokens_per_eval, speedup; /* of speculation */
     double bandwidth_fraction, bandwidth_gb_per_s;
     uint64_t peak_memory_bytes, session_memory_bytes, weight_bytes_per_token;
 };

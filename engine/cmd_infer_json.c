@@ -134,6 +134,13 @@ static json_t *json_sampling(const struct infer *in)
     return out;
 }
 
+static json_t *json_speculation(const struct bnt_speculation *sp, const struct infer_figures *f)
+{
+    return json_pack("{s:I, s:I, s:o, s:o, s:o}", "drafted", (json_int_t)sp->drafted, "accepted",
+                     (json_int_t)sp->accepted, "acceptance", number(f->acceptance),
+                     "tokens_per_eval", number(f->tokens_per_eval), "speedup", number(f->speedup));
+}
+
 static json_t *json_metrics(const struct infer *in, const struct bnt_generation *g,
                             const struct infer_figures *f)
 {
@@ -170,6 +177,10 @@ static json_t *json_metrics(const struct infer *in, const struct bnt_generation 
     json_object_set_new(out, "session_memory_bytes",
                         json_integer((json_int_t)f->session_memory_bytes));
     const struct bnt_model_info *info = bnt_model_info(in->model);
+    json_object_set_new(out, "reused_tokens", json_integer(g->n_reused));
+    if (in->o->speculate > 0) {
+        json_object_set_new(out, "speculation", json_speculation(&g->speculation, f));
+    }
     json_object_set_new(out, "packed_bytes", json_integer((json_int_t)info->packed_bytes));
     json_object_set_new(out, "packed_made_bytes",
                         json_integer((json_int_t)info->packed_made_bytes));
@@ -227,7 +238,8 @@ static enum bnt_status print_json(struct infer *in, const struct bnt_generation 
         return st;
     }
     json_t *doc = json_answer(in, g, &f);
-    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    size_t form = in->o->prompts != NULL ? JSON_COMPACT : JSON_INDENT(1); /* a line each */
+    char *text = doc != NULL ? json_dumps(doc, form | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(doc);
     if (text == NULL) {
         return bnt_err_nomem(err, "the JSON answer", g->text.len);

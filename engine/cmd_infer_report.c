@@ -57,6 +57,19 @@ static enum bnt_status measure_bandwidth(const struct infer *in, struct infer_fi
     return st;
 }
 
+/* How much drafts helped: the time that the ids would have taken one by one, at the mean of those
+ * of this answer that were evaluated so, by the time that they took. */
+static void speculation_figures(const struct bnt_speculation *sp, struct infer_figures *f)
+{
+    uint64_t evals = sp->drafts + sp->singles, ids = sp->draft_ids + sp->singles;
+    f->acceptance = sp->drafted > 0 ? (double)sp->accepted / (double)sp->drafted : NAN;
+    f->tokens_per_eval = evals > 0 ? (double)ids / (double)evals : NAN;
+    f->speedup = sp->singles > 0 && sp->drafts > 0
+                     ? (double)sp->singles_ns / (double)sp->singles * (double)ids /
+                           (double)(sp->singles_ns + sp->drafts_ns)
+                     : NAN;
+}
+
 enum bnt_status infer_compute(const struct infer *in, const struct bnt_generation *g,
                               struct infer_figures *f, struct bnt_err *err)
 {
@@ -64,27 +77,29 @@ enum bnt_status infer_compute(const struct infer *in, const struct bnt_generatio
     bnt_session_stats(in->session, &stats);
     const struct bnt_generate_times *t = &g->times;
     uint64_t pack_ns = bnt_model_info(in->model)->pack_ns;
-    *f = (struct infer_figures){
-        .load_ms = ms(in->load_ns - pack_ns),
-        .pack_ms = ms(pack_ns),
-        .session_ms = ms(in->session_ns),
-        .self_test_ms = ms(stats.self_test_ns),
-        .hash_ms = ms(in->hash_ns + bnt_model_info(in->model)->hash_ns),
-        .tokenize_ms = ms(in->tokenize_ns),
-        .prefill_ms = ms(t->prefill_ns),
-        .kernels_ms = ms(t->prefill_ns + t->decode_ns),
-        .decode_ms = ms(t->decode_ns),
-        .sample_ms = ms(t->sample_ns),
-        .output_ms = ms(t->output_ns),
-        .total_ms = ms(t->total_ns),
-        .first_token_ms = g->ids.n > 0 ? ms(t->first_token_ns) : NAN,
-        .prefill_tokens_per_s =
-            t->prefill_ns > 0 ? (double)in->prompt.n * 1e9 / (double)t->prefill_ns : NAN,
-        .peak_memory_bytes = bnt_peak_rss(),
-        .session_memory_bytes = stats.memory_bytes,
-        .weight_bytes_per_token = stats.weight_bytes_per_token,
-        .bandwidth_fraction = NAN,
-        .bandwidth_gb_per_s = NAN};
+    *f = (struct infer_figures){.load_ms = ms(in->load_ns - pack_ns),
+                                .pack_ms = ms(pack_ns),
+                                .session_ms = ms(in->session_ns),
+                                .self_test_ms = ms(stats.self_test_ns),
+                                .hash_ms = ms(in->hash_ns + bnt_model_info(in->model)->hash_ns),
+                                .tokenize_ms = ms(in->tokenize_ns),
+                                .prefill_ms = ms(t->prefill_ns),
+                                .kernels_ms = ms(t->prefill_ns + t->decode_ns),
+                                .decode_ms = ms(t->decode_ns),
+                                .sample_ms = ms(t->sample_ns),
+                                .output_ms = ms(t->output_ns),
+                                .total_ms = ms(t->total_ns),
+                                .first_token_ms = g->ids.n > 0 ? ms(t->first_token_ns) : NAN,
+                                .prefill_tokens_per_s = t->prefill_ns > 0
+                                                            ? (double)(in->prompt.n - g->n_reused) *
+                                                                  1e9 / (double)t->prefill_ns
+                                                            : NAN,
+                                .peak_memory_bytes = bnt_peak_rss(),
+                                .session_memory_bytes = stats.memory_bytes,
+                                .weight_bytes_per_token = stats.weight_bytes_per_token,
+                                .bandwidth_fraction = NAN,
+                                .bandwidth_gb_per_s = NAN};
+    speculation_figures(&g->speculation, f);
     enum bnt_status st = token_quantiles(g, f, err);
     /* The measurement reads a large buffer: not below a limit that somebody set. */
     bool measured = in->o->metrics && in->o->memory_limit == 0;
@@ -111,7 +126,7 @@ static void print_times(const struct infer *in, const struct bnt_generation *g,
     print_row("session", f->session_ms, "ms", "memory, threads, kernel self-test");
     print_row("  self-test", f->self_test_ms, "ms", "");
     print_row("tokenise", f->tokenize_ms, "ms", "");
-    snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", in->prompt.n,
+    snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", in->prompt.n - g->n_reused,
              f->prefill_tokens_per_s);
     print_row("prefill", f->prefill_ms, "ms", remark);
     snprintf(remark, sizeof(remark), "%zu tokens, %.1f tokens/s", g->ids.n, f->decode_tokens_per_s);
@@ -120,6 +135,10 @@ static void print_times(const struct infer *in, const struct bnt_generation *g,
              bnt_session_kernel(in->session), bnt_session_n_threads(in->session),
              bnt_session_n_threads(in->session) == 1 ? "" : "s");
     print_row("kernels", f->kernels_ms, "ms", remark);
+    if (in->o->speculate > 0) {
+        print_row("speculation", f->speedup, "x", "as fast as one by one, by this answer's times");
+        print_row("  accepted", f->acceptance * 100, "%", "of the drafted tokens");
+    }
     print_row("sample", f->sample_ms, "ms", "");
     print_row("output", f->output_ms, "ms", "");
     print_row("total", f->total_ms, "ms", "of prefill to output");

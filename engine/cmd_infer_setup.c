@@ -223,8 +223,10 @@ struct bnt_generate_params infer_params(const struct infer *in)
                                     .n_stop_ids = in->stop_ids.n,
                                     .stop = in->stop,
                                     .n_logprobs = (uint32_t)o->logprobs,
+                                    .whole = true,
+                                    .speculate = (uint32_t)o->speculate,
                                     .interrupted = in->app->interrupted};
-    bool converse = o->chat && o->prompt == NULL && o->file == NULL;
+    bool converse = o->chat && o->prompt == NULL && o->file == NULL && o->prompts == NULL;
     if (o->max_tokens > 0) {
         p.max_tokens = (uint32_t)o->max_tokens;
     } else if (o->max_tokens == 0 && !converse && !isatty(STDOUT_FILENO)) {

@@ -7,9 +7,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
+#include "engine/draft.h"
 #include "engine/quality.h"
 
 enum { TEXT_BYTES_PER_ID = 8 }; /* a guess for reserving */
+enum { FIRST_DRAFT = 4 };       /* ids; later ones are as long as pays */
 
 /* State of one call. */
 struct run {
@@ -23,6 +26,16 @@ struct run {
     struct bnt_buf piece, out; /* text of one id; what of it is final */
     float *raw; /* logits before the sampler changed them; NULL without log-probabilities */
     uint64_t start_ns, last_ns;
+    size_t most;   /* ids that this call can generate */
+    uint32_t past; /* positions before the id that is picked next */
+    bool done;     /* g->finish says why */
+    /* Speculation: the text so far (NULL without), the draft, how long the next one may be, and
+     * whether an id was picked that the draft has not. */
+    int32_t *text;
+    size_t n_text;
+    int32_t batch[1 + BNT_SPECULATE_MAX];
+    uint32_t n_draft, width;
+    bool parted;
 };
 
 const char *bnt_finish_name(enum bnt_finish f)
@@ -102,8 +115,7 @@ static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
         st = bnt_sampler_next(r->sampler, logits, id, err);
     }
     return st == BNT_OK ? BNT_OK
-                        : bnt_err_context(err, "token %zu (position %u)", r->g->ids.n,
-                                          bnt_session_n_past(r->s));
+                        : bnt_err_context(err, "token %zu (position %u)", r->g->ids.n, r->past);
 }
 
 /* Log-probabilities of the distribution that id was picked from, into the row of the next id. */
@@ -185,8 +197,8 @@ static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_
     return st;
 }
 
-/* Pick one id and put it out. *done: g->finish says why. */
-static enum bnt_status next_id(struct run *r, size_t most, bool *done, struct bnt_err *err)
+/* Pick one id and put it out. */
+static enum bnt_status next_id(struct run *r, struct bnt_err *err)
 {
     struct bnt_generation *g = r->g;
     int32_t id;
@@ -195,7 +207,7 @@ static enum bnt_status next_id(struct run *r, size_t most, bool *done, struct bn
     if (st != BNT_OK) {
         return st;
     }
-    *done = true;
+    r->done = true;
     g->finish = BNT_FINISH_STOP;
     if (is_stop_id(r, id)) {
         g->stop_id = id;
@@ -211,29 +223,142 @@ static enum bnt_status next_id(struct run *r, size_t most, bool *done, struct bn
         g->times.first_token_ns = now - r->start_ns;
     }
     g->ids.at[g->ids.n++] = id;
+    if (r->text != NULL) {
+        r->text[r->n_text++] = id;
+    }
     st = output(r, id, err);
     if (st != BNT_OK || g->stop_string >= 0) {
         return st;
     }
-    bool full = bnt_session_n_past(r->s) == bnt_session_n_ctx(r->s);
+    bool full = r->past == bnt_session_n_ctx(r->s);
     g->finish = g->ids.n == r->p->max_tokens ? BNT_FINISH_LENGTH : BNT_FINISH_CONTEXT;
-    *done = g->ids.n == most || full;
+    r->done = g->ids.n == r->most || full;
     return BNT_OK;
 }
 
-static enum bnt_status loop(struct run *r, size_t most, struct bnt_err *err)
+/* ---- Speculation. The last id is evaluated together with a draft of what follows it. From each
+ * row of logits an id is picked as it would be without a draft; when it is the draft's, the next
+ * row is that of an evaluation one by one, bit for bit (bnt_infer.h), else it is of another text,
+ * and the positions of the rest are forgotten. */
+
+static void make_draft(struct run *r)
 {
-    bool done = false, stopped = false;
-    while (!stopped && !interrupted(r)) {
-        enum bnt_status st = next_id(r, most, &done, err);
-        if (st == BNT_OK && !done) {
-            st = eval(r, &r->g->ids.at[r->g->ids.n - 1], 1, &r->g->times.decode_ns, &stopped, err);
-        }
-        if (st != BNT_OK || done) {
-            return st;
-        }
+    size_t room = bnt_session_n_ctx(r->s) - r->past - 1, left = r->most - r->g->ids.n - 1;
+    size_t most = r->width < room ? r->width : room;
+    r->n_draft = 0;
+    if (r->text != NULL) {
+        most = most < left ? most : left;
+        r->n_draft = (uint32_t)draft_look_up(r->text, r->n_text, most, r->batch + 1);
     }
-    r->g->finish = BNT_FINISH_INTERRUPTED;
+}
+
+static enum bnt_status on_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
+{
+    struct run *r = ctx;
+    (void)logits;
+    r->past++;
+    if (interrupted(r)) {
+        return BNT_E_INTERRUPTED;
+    }
+    size_t n_before = r->g->ids.n;
+    enum bnt_status st = next_id(r, err);
+    if (st != BNT_OK || index == r->n_draft) {
+        return st;
+    }
+    bool same = r->g->ids.n > n_before && r->g->ids.at[n_before] == r->batch[1 + index];
+    r->g->speculation.accepted += same;
+    if (r->done || (!same && !BNT_FAULT(speculate_unverified))) {
+        r->parted = true;
+        return BNT_E_INTERRUPTED; /* ends the rows: no failure */
+    }
+    return BNT_OK;
+}
+
+static uint32_t at_most(const struct run *r, uint32_t width)
+{
+    uint32_t longest =
+        r->p->speculate < BNT_SPECULATE_MAX ? r->p->speculate : (uint32_t)BNT_SPECULATE_MAX;
+    return width < longest ? width : longest;
+}
+
+/* Drafts that fail cost the time of their rows: make them shorter, and longer when all is right. */
+static void adapt_width(struct run *r, uint64_t accepted)
+{
+    if (accepted == r->n_draft) {
+        r->width = at_most(r, r->width * 2);
+    } else if (accepted * 2 < r->n_draft && r->width > 1) {
+        r->width /= 2;
+    }
+}
+
+static enum bnt_status verify(struct run *r, bool *stopped, struct bnt_err *err)
+{
+    struct bnt_generation *g = r->g;
+    struct bnt_generate_times *t = &g->times;
+    struct bnt_speculation *sp = &g->speculation;
+    struct bnt_err inner = {0};
+    uint64_t accepted = sp->accepted, n_ids = g->ids.n, other_ns = t->sample_ns + t->output_ns;
+    uint64_t t0 = bnt_clock_now_ns();
+    r->batch[0] = g->ids.at[g->ids.n - 1];
+    r->parted = false;
+    enum bnt_status st =
+        bnt_session_eval_each(r->s, r->batch, 1 + (size_t)r->n_draft, on_row, r, &inner);
+    uint64_t ns = bnt_clock_now_ns() - t0 - (t->sample_ns + t->output_ns - other_ns);
+    t->decode_ns += ns;
+    sp->drafts_ns += ns;
+    sp->drafts++;
+    sp->drafted += r->n_draft;
+    sp->draft_ids += g->ids.n - n_ids;
+    adapt_width(r, sp->accepted - accepted);
+    *stopped = st == BNT_E_INTERRUPTED && !r->parted && interrupted(r);
+    if (st != BNT_OK && !r->parted && !*stopped) {
+        return bnt_err_copy(err, &inner);
+    }
+    return r->past < bnt_session_n_past(r->s) ? bnt_session_rewind(r->s, r->past, err) : BNT_OK;
+}
+
+/* Evaluate the last id and pick what follows. */
+static enum bnt_status single(struct run *r, bool *stopped, struct bnt_err *err)
+{
+    struct bnt_generation *g = r->g;
+    uint64_t before_ns = g->times.decode_ns;
+    enum bnt_status st = eval(r, &g->ids.at[g->ids.n - 1], 1, &g->times.decode_ns, stopped, err);
+    g->speculation.singles++;
+    g->speculation.singles_ns += g->times.decode_ns - before_ns;
+    r->past = bnt_session_n_past(r->s);
+    *stopped = *stopped || interrupted(r);
+    return st == BNT_OK && !*stopped ? next_id(r, err) : st;
+}
+
+static enum bnt_status loop(struct run *r, struct bnt_err *err)
+{
+    bool stopped = interrupted(r);
+    enum bnt_status st = stopped ? BNT_OK : next_id(r, err);
+    while (st == BNT_OK && !r->done && !stopped) {
+        make_draft(r);
+        st = r->n_draft > 0 ? verify(r, &stopped, err) : single(r, &stopped, err);
+        stopped = stopped || (!r->done && interrupted(r));
+    }
+    if (st == BNT_OK && !r->done) {
+        r->g->finish = BNT_FINISH_INTERRUPTED;
+    }
+    return st;
+}
+
+/* The text that drafts are looked up in: all that the session holds. */
+static enum bnt_status begin_drafts(struct run *r, struct bnt_err *err)
+{
+    if (r->p->speculate == 0) {
+        return BNT_OK;
+    }
+    size_t n = bnt_session_n_past(r->s);
+    r->text = malloc((n + r->most) * sizeof(*r->text));
+    if (r->text == NULL) {
+        return bnt_err_nomem(err, "the text for drafts", (n + r->most) * sizeof(*r->text));
+    }
+    memcpy(r->text, bnt_session_ids(r->s), n * sizeof(*r->text));
+    r->n_text = n;
+    r->width = at_most(r, FIRST_DRAFT);
     return BNT_OK;
 }
 
@@ -277,19 +402,28 @@ enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *
                     .p = p,
                     .g = g,
                     .n_vocab = bnt_sampler_n_vocab(sampler)};
-    enum bnt_status st = check_room(&r, n, err);
+    uint32_t held = 0;
+    enum bnt_status st = p->whole && n > 0 ? bnt_session_reuse(s, prompt, n, &held, err) : BNT_OK;
+    if (st == BNT_OK) {
+        st = check_room(&r, n - held, err);
+    }
     if (st != BNT_OK) {
         return st;
     }
+    g->n_reused = held;
     bnt_buf_init(&r.piece, BNT_GENERATE_MAX_TEXT);
     bnt_buf_init(&r.out, BNT_GENERATE_MAX_TEXT);
-    size_t most = most_ids(&r, n);
+    r.most = most_ids(&r, n - held);
     bool stopped = false;
-    st = reserve(&r, most, err);
+    st = reserve(&r, r.most, err);
     r.start_ns = bnt_clock_now_ns();
     if (st == BNT_OK) {
         begin_text(&r, prompt, n);
-        st = eval(&r, prompt, n, &g->times.prefill_ns, &stopped, err);
+        st = eval(&r, prompt + held, n - held, &g->times.prefill_ns, &stopped, err);
+    }
+    r.past = bnt_session_n_past(s);
+    if (st == BNT_OK && !stopped) {
+        st = begin_drafts(&r, err);
     }
     r.last_ns = bnt_clock_now_ns();
     if (st == BNT_OK) {
@@ -297,13 +431,14 @@ enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *
             bnt_sampler_accept(sampler, prompt[i]);
         }
         g->finish = BNT_FINISH_INTERRUPTED;
-        st = stopped ? BNT_OK : loop(&r, most, err);
+        st = stopped ? BNT_OK : loop(&r, err);
     }
     if (st == BNT_OK) {
         st = flush_output(&r, err);
     }
     g->times.total_ns = bnt_clock_now_ns() - r.start_ns;
     free(r.raw);
+    free(r.text);
     bnt_buf_release(&r.piece);
     bnt_buf_release(&r.out);
     return st;

@@ -16,6 +16,7 @@
 
 #define BNT_GENERATE_MAX_TEXT (64u << 20) /* bytes of text of one generation */
 #define BNT_LOGPROBS_MAX 100              /* n-best per token */
+#define BNT_SPECULATE_MAX 64              /* ids of a draft */
 
 enum bnt_finish {
     BNT_FINISH_STOP,        /* an end token, a stop id or a stop string */
@@ -35,6 +36,13 @@ struct bnt_generate_params {
     struct bnt_stop *stop; /* stop strings; NULL: none. Reset by bnt_generate */
     uint32_t n_logprobs;   /* n-best to record per token, at most BNT_LOGPROBS_MAX */
     const volatile sig_atomic_t *interrupted; /* NULL: never */
+    /* The prompt is all of the context: what the session holds of its beginning is kept and not
+     * evaluated again, the rest is forgotten. Else the prompt follows what the session holds. */
+    bool whole;
+    /* Most ids to draft by look-up (engine/draft.h) and to verify in one evaluation, at most
+     * BNT_SPECULATE_MAX; 0: one id at a time. Changes neither ids nor text, whatever the sampling.
+     */
+    uint32_t speculate;
     /* Text that is final, whole UTF-8 sequences (save bytes that never become one). A status other
      * than BNT_OK ends the generation with it. NULL: collect only. */
     enum bnt_status (*on_text)(void *ctx, const char *bytes, size_t n, struct bnt_err *err);
@@ -52,6 +60,14 @@ struct bnt_generate_times {
     uint64_t first_token_ns; /* start to first id */
 };
 
+/* What drafts came to. */
+struct bnt_speculation {
+    uint64_t drafted, accepted;     /* ids; those that were generated, too */
+    uint64_t drafts, singles;       /* evaluations of a draft, of one id */
+    uint64_t draft_ids;             /* ids that evaluations of drafts led to */
+    uint64_t drafts_ns, singles_ns; /* time of the two */
+};
+
 struct bnt_generation {
     struct bnt_ids ids;  /* generated, without the stop token. With a stop string: up to the id that
                             completed it */
@@ -66,7 +82,9 @@ struct bnt_generation {
     float *logprob;
     struct bnt_logprob *best;
     uint32_t n_best;
-    size_t cap; /* entries of the arrays above */
+    size_t cap;        /* entries of the arrays above */
+    uint32_t n_reused; /* ids of the prompt that the session held already */
+    struct bnt_speculation speculation;
     struct bnt_generate_times times;
 };
 

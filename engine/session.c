@@ -1,23 +1,16 @@
 /* A session: positions and batches over a back end. Invariant: the back end's cache holds exactly
  * n_past positions, all of them from whole batches; a batch that fails or is interrupted leaves
  * n_past where it was. */
+#include "engine/session.h"
+
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "base/fault.h"
-#include "engine/backend.h"
-#include "engine/bnt_infer.h"
 #include "engine/model.h"
 
 #define MAX_CTX (1u << 22) /* positions */
-
-struct bnt_session {
-    const struct bnt_model *model;
-    struct backend *backend;
-    float *logits; /* BACKEND_HEAD_BATCH rows */
-    float *last;   /* the row of the last evaluated id; NULL while there is none */
-    uint32_t n_past;
-};
 
 static enum bnt_status check_memory(const struct bnt_model *m,
                                     const struct bnt_session_options *opts, struct bnt_err *err)
@@ -58,7 +51,9 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
     }
     s->model = m;
     struct backend_config config = backend_config_of(m, opts);
-    st = backend_cpu_new(m, &config, &s->backend, err);
+    s->held = malloc((size_t)config.n_ctx * sizeof *s->held);
+    st = s->held ? backend_cpu_new(m, &config, &s->backend, err)
+                 : bnt_err_nomem(err, "a session", config.n_ctx * sizeof *s->held);
     if (st != BNT_OK) {
         bnt_session_free(s);
         return st;
@@ -74,6 +69,7 @@ void bnt_session_free(struct bnt_session *s)
             s->backend->ops->free(s->backend);
         }
         free(s->logits);
+        free(s->held);
         free(s);
     }
 }
@@ -135,6 +131,7 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
             st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
         }
         if (st == BNT_OK) {
+            memcpy(s->held + s->n_past, ids + done, last * sizeof *ids);
             s->n_past += last;
             st = fn ? each_logits(s, done, last, fn, ctx, err) : BNT_OK;
         }
@@ -187,6 +184,26 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
     s->n_past = n_past + (BNT_FAULT(rewind) && n_past < s->n_past);
     s->last = NULL;
     return BNT_OK;
+}
+
+const int32_t *bnt_session_ids(const struct bnt_session *s)
+{
+    return s->held;
+}
+
+enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, size_t n,
+                                  uint32_t *reused, struct bnt_err *err)
+{
+    uint32_t common = 0;
+    if (n == 0) {
+        return bnt_err_set(err, BNT_E_USAGE, "nothing to evaluate");
+    }
+    while (common < s->n_past && common + 1 < n && s->held[common] == ids[common]) {
+        common++;
+    }
+    common += BNT_FAULT(reuse_blind) && common < s->n_past && common + 1 < n;
+    *reused = common;
+    return bnt_session_rewind(s, common, err);
 }
 
 void bnt_session_set_tap(struct bnt_session *s, const struct bnt_tap *tap)

@@ -18,7 +18,7 @@
  *     bnt_subject_answer_release(&a);
  *     bnt_subject_close(s);
  *
- * Every call begins afresh: nothing of an earlier one is in the context. What a subject cannot do
+ * Every call stands alone: nothing of an earlier one is in the context. What a subject cannot do
  * is UNSUPPORTED, never a made-up answer. A subject is used by one thread at a time. To add one,
  * fill a table of functions and a row of the openers in subject.c. */
 #ifndef BNT_SUBJECT_H
@@ -74,7 +74,8 @@ struct bnt_subject_request {
     const char *const *stop;                   /* stop strings */
     size_t n_stop;
     bool ignore_eos;
-    uint32_t n_logprobs;                      /* best ones per id; 0: none */
+    bool afresh;         /* evaluate all of the prompt, whatever is still known of an earlier one */
+    uint32_t n_logprobs; /* best ones per id; 0: none */
     const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 

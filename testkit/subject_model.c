@@ -76,6 +76,7 @@ static enum bnt_status run(struct model_subject *m, const struct bnt_subject_req
     struct bnt_generate_params p = {.max_tokens = r->max_tokens,
                                     .ignore_eos = r->ignore_eos,
                                     .check_logits = true,
+                                    .whole = true,
                                     .stop = stop,
                                     .n_logprobs = r->n_logprobs,
                                     .interrupted = r->interrupted};
@@ -92,7 +93,9 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
                                 struct bnt_subject_answer *out, struct bnt_err *err)
 {
     struct bnt_stop *stop = NULL;
-    enum bnt_status st = bnt_session_rewind(of(s)->session, 0, err);
+    /* What an earlier prompt begins with, too, is not evaluated again, unless that is the question.
+     */
+    enum bnt_status st = r->afresh ? bnt_session_rewind(of(s)->session, 0, err) : BNT_OK;
     if (st == BNT_OK) {
         st = read_prompt(s, r, out, err);
     }

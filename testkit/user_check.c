@@ -417,9 +417,10 @@ static enum bnt_status check_perplexity(struct asking *a)
 
 /* ---- the test ---- */
 
-static enum bnt_status ask(struct asking *a, struct bnt_subject_answer *out)
+static enum bnt_status ask(struct asking *a, bool afresh, struct bnt_subject_answer *out)
 {
-    const struct bnt_subject_request request = request_of(a->test);
+    struct bnt_subject_request request = request_of(a->test);
+    request.afresh = afresh;
     return bnt_subject_generate(a->subject, &request, out, a->err);
 }
 
@@ -430,7 +431,7 @@ static enum bnt_status check_repeats(struct asking *a)
     for (uint32_t i = 1; st == BNT_OK && i < a->test->expect.repeats; i++) {
         struct bnt_subject_answer again;
         bnt_subject_answer_init(&again);
-        st = ask(a, &again);
+        st = ask(a, true, &again);
         if (st == BNT_OK && strcmp(bnt_buf_view(&again.made.text), text_of(a)) != 0) {
             wrong(a, "repeats", "answer %u is another one: \"%.300s\"", i + 1,
                   bnt_buf_view(&again.made.text));
@@ -490,7 +491,7 @@ static enum bnt_status run(struct asking *a)
         return cannot(a, what);
     }
     if (t->prompt || t->ids.at) {
-        st = ask(a, &a->answer);
+        st = ask(a, false, &a->answer);
         if (st == BNT_OK) {
             st = check_answer(a);
         }

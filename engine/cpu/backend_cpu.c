@@ -278,7 +278,19 @@ static void free_cpu(struct backend *base)
     free(b);
 }
 
-static const struct backend_ops cpu_ops = {"cpu", forward, logits, free_cpu};
+static void *kv_head(struct backend *backend, uint32_t layer, uint32_t head, bool values,
+                     size_t *position_bytes)
+{
+    struct backend_cpu *b = (struct backend_cpu *)backend;
+    const struct bnt_model_info *in = &backend->model->info;
+    const struct backend_config *c = &backend->config;
+    uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    *position_bytes = (size_t)(in->head_dim * element);
+    return (values ? b->s.v_cache : b->s.k_cache) +
+           ((uint64_t)layer * in->n_head_kv + head) * c->n_ctx * *position_bytes;
+}
+
+static const struct backend_ops cpu_ops = {"cpu", forward, logits, kv_head, free_cpu};
 
 static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
 {
