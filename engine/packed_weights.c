@@ -171,7 +171,7 @@ static void take(struct bnt_model *m)
             struct weight *w = &m->layers[il].w[i];
             if (is_packed(w)) {
                 w->scale = scales[il * N_LAYER_WEIGHTS + (uint32_t)i];
-                w->scale = BNT_FAULT(packed_scale) ? 1.0f : w->scale;
+                w->scale = BNT_FAULT(packed_scale) && m->ternary.mapped ? 1.0f : w->scale;
                 w->data = at;
                 at += aligned(weight_bytes(w));
             }
