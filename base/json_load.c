@@ -40,3 +40,15 @@ bool bnt_json_ran_out(void)
 {
     return ran_out;
 }
+
+json_t *bnt_json_ids(const int32_t *ids, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < n; i++) {
+        if (json_array_append_new(list, json_integer(ids[i])) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}

@@ -1,16 +1,21 @@
-/* JSON texts, read where memory may run out. jansson then calls a good text malformed, or even
- * leaves out characters of it and says nothing; this one notices. */
+/* JSON: texts, read where memory may run out, and values that several places write. jansson then
+ * calls a good text malformed, or even leaves out characters of it and says nothing; this one
+ * notices. */
 #ifndef BNT_JSON_LOAD_H
 #define BNT_JSON_LOAD_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
 /* As json_loadb; `at` may be NULL. NULL also when memory ran out, with an `at->text` that says so.
  */
 json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at);
+
+/* A list of token ids; NULL: memory ran out. */
+json_t *bnt_json_ids(const int32_t *ids, size_t n);
 
 /* Whether memory ran out in the last bnt_json_load of this thread. */
 bool bnt_json_ran_out(void);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json_load.h"
 #include "engine/cmd_infer_impl.h"
 #include "engine/file_facts.h"
 #include "engine/quality.h"
@@ -66,15 +67,6 @@ static json_t *json_text(const char *text, size_t len)
     }
     json_t *out = st == BNT_OK ? json_stringn(bnt_buf_view(&clean), clean.len) : NULL;
     bnt_buf_release(&clean);
-    return out;
-}
-
-static json_t *json_ids(const int32_t *ids, size_t n)
-{
-    json_t *out = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_array_append_new(out, json_integer(ids[i]));
-    }
     return out;
 }
 
@@ -204,8 +196,8 @@ static json_t *json_answer(const struct infer *in, const struct bnt_generation *
                            const struct infer_figures *f)
 {
     json_t *out = json_pack(
-        "{s:o, s:o, s:o, s:s}", "prompt_ids", json_ids(in->prompt.at, in->prompt.n), "ids",
-        json_ids(g->ids.at, g->ids.n), "text", json_text(bnt_buf_view(&g->text), g->text.len),
+        "{s:o, s:o, s:o, s:s}", "prompt_ids", bnt_json_ids(in->prompt.at, in->prompt.n), "ids",
+        bnt_json_ids(g->ids.at, g->ids.n), "text", json_text(bnt_buf_view(&g->text), g->text.len),
         "finish_reason", bnt_finish_name(g->finish));
     if (g->stop_id >= 0) {
         json_object_set_new(out, "stop_id", json_integer(g->stop_id));

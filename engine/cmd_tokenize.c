@@ -5,6 +5,7 @@
 
 #include "base/app.h"
 #include "base/file.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/commands.h"
 #include "engine/model_arg.h"
@@ -147,21 +148,17 @@ static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bn
 {
     bool lossless;
     json_t *root = json_object();
-    json_t *list = json_array();
     json_object_set_new(root, "model", json_string(bnt_tokenizer_model(t)));
     json_object_set_new(root, "pre", json_string(bnt_tokenizer_pre(t)));
     json_object_set_new(root, "n", json_integer((json_int_t)ids->n));
-    json_object_set_new(root, "ids", list);
+    json_object_set_new(root, "ids", bnt_json_ids(ids->at, ids->n));
     json_t *shown = pieces ? json_array() : NULL;
     struct bnt_buf piece = BNT_BUF(MAX_INPUT_BYTES);
     enum bnt_status st = BNT_OK;
-    for (size_t i = 0; i < ids->n && st == BNT_OK; i++) {
-        json_array_append_new(list, json_integer(ids->at[i]));
-        if (pieces) {
-            bnt_buf_reset(&piece);
-            st = bnt_tokenizer_piece(t, ids->at[i], true, &piece, err);
-            json_array_append_new(shown, json_text(bnt_buf_view(&piece), piece.len, &lossless));
-        }
+    for (size_t i = 0; pieces && i < ids->n && st == BNT_OK; i++) {
+        bnt_buf_reset(&piece);
+        st = bnt_tokenizer_piece(t, ids->at[i], true, &piece, err);
+        json_array_append_new(shown, json_text(bnt_buf_view(&piece), piece.len, &lossless));
     }
     if (pieces) {
         json_object_set_new(root, "pieces", shown);

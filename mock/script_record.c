@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "engine/bnt_infer.h"
 #include "engine/generate.h"
 #include "engine/sampler.h"
@@ -15,15 +16,6 @@ struct recording {
     const struct bnt_tokenizer *t;
     json_t *answers;
 };
-
-static json_t *json_ids(const struct bnt_ids *ids)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < ids->n; i++) {
-        json_array_append_new(list, json_integer(ids->at[i]));
-    }
-    return list;
-}
 
 /* The text that each id adds; what is held back at the end belongs to the last. */
 static enum bnt_status json_pieces(const struct recording *v, const struct bnt_ids *prompt,
@@ -106,8 +98,8 @@ static enum bnt_status fill_answer(const struct recording *v, const struct bnt_i
                                    struct bnt_err *err)
 {
     json_t *pieces = json_array(), *logprobs = json_array();
-    json_object_set_new(answer, "prompt_ids", json_ids(prompt));
-    json_object_set_new(answer, "ids", json_ids(&g->ids));
+    json_object_set_new(answer, "prompt_ids", bnt_json_ids(prompt->at, prompt->n));
+    json_object_set_new(answer, "ids", bnt_json_ids(g->ids.at, g->ids.n));
     json_object_set_new(answer, "pieces", pieces);
     json_object_set_new(answer, "finish", json_string(bnt_finish_name(g->finish)));
     json_object_set_new(answer, "logprobs", logprobs);

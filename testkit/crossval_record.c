@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "base/json_load.h"
 #include "engine/quality.h"
 #include "testkit/crossval_impl.h"
 #include "testkit/scoring.h"
@@ -342,15 +343,6 @@ struct recording {
     json_t *steps;
 };
 
-static json_t *id_list(const int32_t *ids, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < n; i++) {
-        json_array_append_new(list, json_integer(ids[i]));
-    }
-    return list;
-}
-
 static uint32_t entries_of(const struct recording *r)
 {
     const uint32_t n = r->plan->n_best ? r->plan->n_best : STEP_ENTRIES;
@@ -448,8 +440,8 @@ static enum bnt_status record_prompt(struct recording *r, const char *prompt, js
     const char *text = bnt_buf_view(&a.made.text);
     json_array_append_new(list,
                           json_pack("{s:s, s:o, s:o, s:s%, s:O}", "prompt", prompt, "prompt_ids",
-                                    id_list(ids.at, ids.n), "greedy_ids",
-                                    id_list(a.made.ids.at, a.made.ids.n), "greedy_text", text,
+                                    bnt_json_ids(ids.at, ids.n), "greedy_ids",
+                                    bnt_json_ids(a.made.ids.at, a.made.ids.n), "greedy_text", text,
                                     bnt_utf8_valid(text, a.made.text.len), "steps", r->steps));
     json_decref(r->steps);
     bnt_subject_answer_release(&a);
@@ -472,7 +464,7 @@ static enum bnt_status record_score(struct recording *r, json_t *root, struct bn
         st = bnt_subject_score(r->subject, ids.at, ids.n, &sum, err);
         json_object_set_new(root, "score",
                             json_pack("{s:s, s:o, s:f}", "text", r->plan->text, "ids",
-                                      id_list(ids.at, ids.n), "sum", sum));
+                                      bnt_json_ids(ids.at, ids.n), "sum", sum));
     }
     bnt_ids_release(&ids);
     return st;

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "base/json_load.h"
 #include "engine/quality.h"
 #include "testkit/crossval.h"
 #include "testkit/scoring.h"
@@ -27,15 +28,6 @@ static enum bnt_status answer(struct serving *s, json_t *value, struct bnt_err *
     enum bnt_status st = s->lines->write(s->lines->ctx, text, strlen(text), err);
     free(text);
     return st == BNT_OK ? s->lines->write(s->lines->ctx, "\n", 1, err) : st;
-}
-
-static json_t *id_list(const struct bnt_ids *ids)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < ids->n; i++) {
-        json_array_append_new(list, json_integer(ids->at[i]));
-    }
-    return list;
 }
 
 static json_t *float_list(const float *at, size_t n)
@@ -103,7 +95,7 @@ static enum bnt_status tokenize(struct serving *s, const json_t *question, struc
     enum bnt_status st = bnt_subject_tokenize(s->subject, json_string_value(text),
                                               json_string_length(text), flags, &ids, err);
     if (st == BNT_OK) {
-        st = answer(s, json_pack("{s:o}", "ids", id_list(&ids)), err);
+        st = answer(s, json_pack("{s:o}", "ids", bnt_json_ids(ids.at, ids.n)), err);
     }
     bnt_ids_release(&ids);
     return st;
@@ -136,10 +128,10 @@ static enum bnt_status tell_made(struct serving *s, const struct bnt_generation 
 {
     const char *text = bnt_buf_view(&g->text);
     return answer(s,
-                  json_pack("{s:o, s:s%, s:s, s:f, s:f}", "ids", id_list(&g->ids), "text", text,
-                            bnt_utf8_valid(text, g->text.len), "finish", bnt_finish_name(g->finish),
-                            "prefill_seconds", (double)g->times.first_token_ns * 1e-9,
-                            "decode_seconds",
+                  json_pack("{s:o, s:s%, s:s, s:f, s:f}", "ids", bnt_json_ids(g->ids.at, g->ids.n),
+                            "text", text, bnt_utf8_valid(text, g->text.len), "finish",
+                            bnt_finish_name(g->finish), "prefill_seconds",
+                            (double)g->times.first_token_ns * 1e-9, "decode_seconds",
                             (double)(g->times.total_ns - g->times.first_token_ns) * 1e-9),
                   err);
 }

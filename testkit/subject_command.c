@@ -17,6 +17,7 @@
 
 #include <jansson.h>
 
+#include "base/json_load.h"
 #include "testkit/proc.h"
 #include "testkit/subject.h"
 
@@ -177,18 +178,6 @@ static enum bnt_status ask(struct command_subject *s, json_t *question, json_t *
 
 /* ---- values ---- */
 
-static json_t *id_list(const int32_t *ids, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < n; i++) {
-        if (json_array_append_new(list, json_integer(ids[i])) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
-    return list;
-}
-
 static enum bnt_status read_ids(const struct command_subject *s, const json_t *list,
                                 struct bnt_ids *out, struct bnt_err *err)
 {
@@ -279,7 +268,7 @@ static enum bnt_status evaluate(struct bnt_subject *s, const int32_t *ids, size_
         return bnt_err_nomem(err, "logits", c->n_vocab);
     }
     enum bnt_status st =
-        say(c, json_pack("{s:s, s:o}", "ask", "logits", "ids", id_list(ids, n)), err);
+        say(c, json_pack("{s:s, s:o}", "ask", "logits", "ids", bnt_json_ids(ids, n)), err);
     for (size_t i = 0; st == BNT_OK && i < n; i++) {
         st = hear_logits(c, i, row, err);
         if (st == BNT_OK) {
@@ -333,7 +322,7 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
         st = bnt_ids_push(&out->prompt_ids, r->ids[i], err);
     }
     if (st == BNT_OK) {
-        json_t *ids = id_list(out->prompt_ids.at, out->prompt_ids.n);
+        json_t *ids = bnt_json_ids(out->prompt_ids.at, out->prompt_ids.n);
         st = ask(of(s),
                  json_pack("{s:s, s:o, s:I}", "ask", "generate", "ids", ids, "max_tokens",
                            (json_int_t)r->max_tokens),
@@ -379,7 +368,7 @@ static enum bnt_status taps(struct bnt_subject *s, const int32_t *ids, size_t n,
                             const struct bnt_tap *tap, struct bnt_err *err)
 {
     enum bnt_status st =
-        say(of(s), json_pack("{s:s, s:o}", "ask", "taps", "ids", id_list(ids, n)), err);
+        say(of(s), json_pack("{s:s, s:o}", "ask", "taps", "ids", bnt_json_ids(ids, n)), err);
     bool done = false;
     while (st == BNT_OK && !done) {
         json_t *answer = NULL;
@@ -397,8 +386,8 @@ static enum bnt_status score(struct bnt_subject *s, const int32_t *ids, size_t n
                              struct bnt_err *err)
 {
     json_t *answer = NULL;
-    enum bnt_status st =
-        ask(of(s), json_pack("{s:s, s:o}", "ask", "score", "ids", id_list(ids, n)), &answer, err);
+    enum bnt_status st = ask(
+        of(s), json_pack("{s:s, s:o}", "ask", "score", "ids", bnt_json_ids(ids, n)), &answer, err);
     const json_t *value = json_object_get(answer, "sum");
     if (st == BNT_OK && !json_is_number(value)) {
         st = bad("it has no \"sum\"", err);

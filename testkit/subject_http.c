@@ -193,18 +193,6 @@ json_t *subject_http_stops(const struct bnt_subject_request *r)
     return list;
 }
 
-json_t *subject_http_id_list(const int32_t *ids, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < n; i++) {
-        if (json_array_append_new(list, json_integer(ids[i])) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
-    return list;
-}
-
 int subject_http_stop_index(const struct bnt_subject_request *r, const json_t *text)
 {
     const char *word = json_string_value(text);

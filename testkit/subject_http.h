@@ -85,9 +85,8 @@ enum bnt_status subject_http_text(const struct http_subject *s, const char *path
                                   struct bnt_subject_answer *out, struct bnt_err *err);
 /* A whole number of 0 to UINT32_MAX; 0 for anything else. */
 uint32_t subject_http_count(const json_t *value);
-/* Lists for a question; NULL: out of memory, or a text that is no UTF-8. */
+/* A list for a question; NULL: out of memory, or a text that is no UTF-8. */
 json_t *subject_http_stops(const struct bnt_subject_request *r);
-json_t *subject_http_id_list(const int32_t *ids, size_t n);
 /* UNSUPPORTED for a text that is no UTF-8: JSON cannot carry it. */
 enum bnt_status subject_http_utf8(const char *text, size_t len, struct bnt_err *err);
 /* Index of the stop string, or -1. */

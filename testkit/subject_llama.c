@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "testkit/subject_http.h"
 
 #define SEED_MAX 4294967294u /* the one above means a random one */
@@ -236,7 +237,7 @@ static enum bnt_status read_prompt(struct http_subject *s, const struct bnt_subj
     if (st == BNT_OK && ids->n == 0) {
         st = bnt_err_set(err, BNT_E_USAGE, "the prompt is empty");
     }
-    *prompt = st == BNT_OK ? subject_http_id_list(ids->at, ids->n) : NULL;
+    *prompt = st == BNT_OK ? bnt_json_ids(ids->at, ids->n) : NULL;
     return st;
 }
 
@@ -306,7 +307,7 @@ static enum bnt_status ask_abilities(struct http_subject *s, struct bnt_err *err
     const bool has_ids = st == BNT_OK && ids.n > 0;
     st = absent(st, &why, err);
     if (st == BNT_OK) {
-        json_t *prompt = has_ids ? subject_http_id_list(ids.at, ids.n) : json_string("Hello");
+        json_t *prompt = has_ids ? bnt_json_ids(ids.at, ids.n) : json_string("Hello");
         st = post(s, &one, prompt, &answer, err);
     }
     const json_t *row = json_array_get(json_object_get(answer, "completion_probabilities"), 0);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "engine/cpu/fmath.h"
 #include "testkit/subject_http.h"
 
@@ -54,7 +55,7 @@ static enum bnt_status ask_again(struct http_subject *s, const struct bnt_subjec
     if (n == 0) {
         return subject_http_bad(s, completion, "it does not tell how many tokens it made", err);
     }
-    json_t *ids = subject_http_id_list(prompt->at, prompt->n);
+    json_t *ids = bnt_json_ids(prompt->at, prompt->n);
     const struct http_question q = {
         .path = path_of(s), .posts = true, .body = subject_llama_body(&again, ids)};
     return subject_http_ask(s, q, answer, err);
@@ -121,7 +122,7 @@ enum bnt_status subject_llama_ids(struct http_subject *s, const struct bnt_subje
 static enum bnt_status lists_pieces(struct http_subject *s, const struct bnt_ids *prompt,
                                     bool *does, struct bnt_err *err)
 {
-    json_t *answer = NULL, *ids = subject_http_id_list(prompt->at, 1);
+    json_t *answer = NULL, *ids = bnt_json_ids(prompt->at, 1);
     const struct http_question q = {.path = "/tokenize",
                                     .posts = true,
                                     .body =
@@ -139,7 +140,7 @@ static enum bnt_status tells_content(struct http_subject *s, const struct bnt_id
     json_t *answer = NULL;
     const struct bnt_subject_request one = {.max_tokens = 1, .n_logprobs = 1};
     struct bnt_err why = {0};
-    json_t *ids = subject_http_id_list(prompt->at, prompt->n);
+    json_t *ids = bnt_json_ids(prompt->at, prompt->n);
     const struct http_question q = {
         .path = v1, .posts = true, .body = subject_llama_body(&one, ids)};
     enum bnt_status st = subject_http_ask(s, q, &answer, &why);
@@ -243,7 +244,7 @@ static json_t *row_body(const struct http_subject *s, const struct bnt_subject_r
                         uint32_t n)
 {
     json_t *prompt =
-        r->prompt ? json_stringn(r->prompt, r->prompt_len) : subject_http_id_list(r->ids, r->n_ids);
+        r->prompt ? json_stringn(r->prompt, r->prompt_len) : bnt_json_ids(r->ids, r->n_ids);
     const double temperature = s->ids_by == HTTP_IDS_PIECES ? 1 : 0;
     return json_pack("{s:o, s:i, s:i, s:f, s:f, s:f, s:[], s:I, s:I, s:b, s:b, s:i}", "prompt",
                      prompt, "n_predict", 1, "max_tokens", 1, "temperature", temperature,
