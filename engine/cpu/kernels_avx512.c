@@ -1,6 +1,7 @@
 /* Kernels for AVX-512 with VNNI. The ternary product multiplies unsigned 2-bit codes by signed
  * activations (vpdpbusd, exact in int32) and takes the sum of the activations away: sum (code-1)*q
  * = sum code*q - sum q. */
+#include "engine/cpu/panel.h"
 #include "engine/cpu/tables.h"
 
 #if defined(__x86_64__)
@@ -29,41 +30,107 @@ static V_INLINE __mmask16 first_lanes(size_t n)
     return (__mmask16)((1u << n) - 1);
 }
 
-static V_INLINE vf v_zero(void) { return _mm512_setzero_ps(); }
-static V_INLINE vf v_set1(float x) { return _mm512_set1_ps(x); }
-static V_INLINE vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-static V_INLINE vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-static V_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static V_INLINE vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-static V_INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static V_INLINE vf v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+static V_INLINE vf v_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+static V_INLINE vf v_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+static V_INLINE vf v_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static V_INLINE vf v_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static V_INLINE vf v_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+static V_INLINE vf v_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
 /* The instruction returns its second operand when either is a NaN. */
-static V_INLINE vf v_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
-static V_INLINE vi v_bits(vf a) { return _mm512_castps_si512(a); }
-static V_INLINE vf v_from_bits(vi a) { return _mm512_castsi512_ps(a); }
+static V_INLINE vf v_relu(vf a)
+{
+    return _mm512_max_ps(_mm512_setzero_ps(), a);
+}
+static V_INLINE vi v_bits(vf a)
+{
+    return _mm512_castps_si512(a);
+}
+static V_INLINE vf v_from_bits(vi a)
+{
+    return _mm512_castsi512_ps(a);
+}
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
 }
 
-static V_INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
-static V_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
-static V_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
-static V_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
-static V_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-static V_INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
-static V_INLINE vi vi_half(vi a) { return _mm512_srai_epi32(a, 1); }
-static V_INLINE vi vi_exponent(vi a) { return _mm512_slli_epi32(a, 23); }
-static V_INLINE int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
-static V_INLINE int32_t vi_hsum(vi a) { return _mm512_reduce_add_epi32(a); }
+static V_INLINE vi vi_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+static V_INLINE vi vi_set1(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+static V_INLINE vi vi_add(vi a, vi b)
+{
+    return _mm512_add_epi32(a, b);
+}
+static V_INLINE vi vi_sub(vi a, vi b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+static V_INLINE vi vi_and(vi a, vi b)
+{
+    return _mm512_and_si512(a, b);
+}
+static V_INLINE vi vi_max(vi a, vi b)
+{
+    return _mm512_max_epi32(a, b);
+}
+static V_INLINE vi vi_half(vi a)
+{
+    return _mm512_srai_epi32(a, 1);
+}
+static V_INLINE vi vi_exponent(vi a)
+{
+    return _mm512_slli_epi32(a, 23);
+}
+static V_INLINE int32_t vi_hmax(vi a)
+{
+    return _mm512_reduce_max_epi32(a);
+}
+static V_INLINE int32_t vi_hsum(vi a)
+{
+    return _mm512_reduce_add_epi32(a);
+}
 
 static V_INLINE void vi_store_i8(int8_t *p, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
 }
 
-static V_INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }
-static V_INLINE void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+static V_INLINE vf v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static V_INLINE void v_store(float *p, vf a)
+{
+    _mm512_storeu_ps(p, a);
+}
 
 static V_INLINE vf v_load_n(const float *p, size_t n)
 {
@@ -115,9 +182,18 @@ static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
     _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(a));
 }
 
-static V_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
-static V_INLINE vf v_even_lanes(vf a) { return _mm512_moveldup_ps(a); }
-static V_INLINE vf v_odd_lanes(vf a) { return _mm512_movehdup_ps(a); }
+static V_INLINE vf v_swap_pairs(vf a)
+{
+    return _mm512_permute_ps(a, 0xb1);
+}
+static V_INLINE vf v_even_lanes(vf a)
+{
+    return _mm512_moveldup_ps(a);
+}
+static V_INLINE vf v_odd_lanes(vf a)
+{
+    return _mm512_movehdup_ps(a);
+}
 
 static V_INLINE float v_hsum(vf a)
 {
@@ -206,6 +282,22 @@ static V_INLINE void ternary_step(int n_row, int n_tok, vi packed[T_ROWS], const
     }
 }
 
+/* sums[4*t + r] of 4 tokens from t0 on and 4 rows, finished and stored. */
+static V_INLINE void store_tile(vi sums, float w_scale, const struct act_rows *a, size_t t0,
+                                float *y, size_t y_stride)
+{
+    const vi token = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    __m128i minus = _mm_loadu_si128((const __m128i *)(const void *)(a->sum + t0));
+    __m128 scale = _mm_mul_ps(_mm_set1_ps(w_scale), _mm_loadu_ps(a->scale + t0));
+    vi exact = vi_sub(sums, _mm512_permutexvar_epi32(token, _mm512_castsi128_si512(minus)));
+    vf scales = _mm512_permutexvar_ps(token, _mm512_castps128_ps512(scale));
+    vf result = v_mul(_mm512_cvtepi32_ps(exact), scales);
+    _mm_storeu_ps(y, _mm512_castps512_ps128(result));
+    _mm_storeu_ps(y + y_stride, _mm512_extractf32x4_ps(result, 1));
+    _mm_storeu_ps(y + 2 * y_stride, _mm512_extractf32x4_ps(result, 2));
+    _mm_storeu_ps(y + 3 * y_stride, _mm512_extractf32x4_ps(result, 3));
+}
+
 /* n_row rows from `codes` on, n_tok tokens from token t0 on; y points at the tile's first result.
  */
 static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
@@ -243,21 +335,16 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
         }
         ternary_step(n_row, n_tok, packed, q + 4 * b, a->stride, acc);
     }
-    int32_t sums[16];
-    if (n_row == 4 && n_tok == 4) {
-        _mm512_storeu_si512(sums, vi_sum16(acc));
-    } else {
-        for (int r = 0; r < n_row; r++) {
-            for (int t = 0; t < n_tok; t++) {
-                sums[4 * t + r] = vi_hsum(acc[T_TOKS * r + t]);
-            }
-        }
+    if (n_row == T_ROWS && n_tok == T_TOKS) {
+        store_tile(vi_sum16(acc), w->scale, a, t0, y, y_stride);
+        return;
     }
     for (int t = 0; t < n_tok; t++) {
         float scale = w->scale * a->scale[t0 + (size_t)t];
         int32_t minus = a->sum[t0 + (size_t)t];
         for (int r = 0; r < n_row; r++) {
-            y[(size_t)t * y_stride + (size_t)r] = (float)(sums[4 * t + r] - minus) * scale;
+            y[(size_t)t * y_stride + (size_t)r] =
+                (float)(vi_hsum(acc[T_TOKS * r + t]) - minus) * scale;
         }
     }
 }
@@ -292,6 +379,9 @@ static void ternary_block(const struct ternary_weights *w, uint64_t row0, uint64
 static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                            const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
+    if (n_tok >= PANEL_MIN_TOKS && w->cols <= PANEL_MAX_COLS) {
+        row0 = panel_ternary_avx512(w, row0, row1, a, n_tok, y, y_stride);
+    }
     uint64_t block_rows = CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS * T_ROWS + T_ROWS;
     for (uint64_t r = row0; r < row1; r += block_rows) {
         uint64_t end = row1 - r > block_rows ? r + block_rows : row1;

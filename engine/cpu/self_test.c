@@ -11,6 +11,7 @@
 #define MAX_COLS 768u
 #define MAX_ROWS 11u
 #define MAX_TOKS 9u
+#define MAX_BATCH 24u
 #define MAX_HEADS 5u
 #define MAX_DIM 128u
 #define MAX_KV 37u
@@ -21,13 +22,13 @@ struct check {
     const struct cpu_kernels *k;
     struct bnt_err *err;
     uint64_t rng;
-    _Alignas(64) int8_t q[2][MAX_TOKS * MAX_COLS];
+    _Alignas(64) int8_t q[2][MAX_BATCH * MAX_COLS];
     _Alignas(64) uint8_t bytes[MAX_ROWS * MAX_COLS * 4];
     float x[MAX_TOKS * MAX_COLS], w[MAX_COLS];
     float scratch[MAX_COLS];
     float y[2][MAX_TOKS * MAX_COLS];
-    float scale[2][MAX_TOKS];
-    int32_t sum[2][MAX_TOKS];
+    float scale[2][MAX_BATCH];
+    int32_t sum[2][MAX_BATCH];
     uint16_t half[2][MAX_COLS];
     float kv[2][MAX_KV * MAX_DIM];
     uint16_t kv_half[2][MAX_KV * MAX_DIM];
@@ -171,12 +172,12 @@ static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, s
     }
     memset(c->y, 0, sizeof(c->y));
     uint64_t row0 = rows > 4 ? 1 : 0;
-    cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, c->y[0], MAX_ROWS + 1);
-    c->k->matmul_ternary(&w, row0, rows, &a, n_tok, c->y[1], MAX_ROWS + 1);
+    cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, c->y[0], rows + 1);
+    c->k->matmul_ternary(&w, row0, rows, &a, n_tok, c->y[1], rows + 1);
     char detail[80];
     snprintf(detail, sizeof(detail), "%u rows of %u, %u tokens", (unsigned)rows, (unsigned)cols,
              (unsigned)n_tok);
-    return same_floats(c, "matmul_ternary", detail, c->y[1], c->y[0], n_tok * (MAX_ROWS + 1));
+    return same_floats(c, "matmul_ternary", detail, c->y[1], c->y[0], n_tok * (rows + 1));
 }
 
 /* The walk that covers most of c->y: rows of four stretches, the first and last of them left out.
@@ -230,7 +231,9 @@ static bool check_matmul_ternary(struct check *c)
             }
         }
     }
-    return true;
+    /* Batches: kernels that take many rows and tokens at once, with what is left over of both. */
+    return check_ternary_shape(c, 384, 62, 23) && check_ternary_shape(c, 100, 68, 18) &&
+           check_ternary_shape(c, 256, 17, MAX_BATCH);
 }
 
 /* Weights of the type: small random values where bytes are values, else random bytes. */

@@ -154,8 +154,9 @@ static void quantize_case(const struct cpu_kernels *k, uint64_t number)
 
 static void ternary_case(const struct cpu_kernels *k, uint64_t number)
 {
-    uint64_t cols = between(1, 1400), rows = between(1, 30);
-    size_t n_tok = (size_t)between(1, 14), n_out = n_tok * rows;
+    bool batch = number % 4 == 1; /* for kernels that take many rows and tokens at once */
+    uint64_t cols = between(1, 1400), rows = between(1, batch ? 90 : 30);
+    size_t n_tok = (size_t)between(batch ? 15 : 1, batch ? 32 : 14), n_out = n_tok * rows;
     struct act_rows a = random_acts(cols, n_tok);
     uint64_t row_bytes = ternary_row_bytes(cols);
     uint8_t *codes = guarded(rows * row_bytes);
