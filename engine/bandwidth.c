@@ -52,7 +52,7 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
 
 /* Several times the last cache (at three times, hits still show), but no more than an eighth of the
  * memory that may be used. */
-static uint64_t buffer_size(void)
+uint64_t bandwidth_buffer_bytes(void)
 {
     uint64_t bytes = 5 * cpu_features()->l3;
     bytes = bytes < 2 * (uint64_t)MIN_BYTES ? 2 * (uint64_t)MIN_BYTES
@@ -90,7 +90,7 @@ enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct b
 {
     uint64_t start = bnt_clock_now_ns();
     int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
-    uint64_t bytes = buffer_size();
+    uint64_t bytes = bandwidth_buffer_bytes();
     void *buffer =
         mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (buffer == MAP_FAILED) {

@@ -11,9 +11,12 @@ struct bandwidth {
     double all_gb_per_s; /* n_threads together */
     int n_threads;
     uint64_t
-        buffer_bytes; /* what was read; several times the last-level cache where memory allows */
-    uint64_t elapsed_ns;   /* what the measurement took, buffer included */
+        buffer_bytes;    /* what was read; several times the last-level cache where memory allows */
+    uint64_t elapsed_ns; /* what the measurement took, buffer included */
 };
+
+/* Bytes that no cache holds and that this process may well take. */
+uint64_t bandwidth_buffer_bytes(void);
 
 /* The best of a few passes, in under 300 ms: other work on the machine lowers the result. n_threads
  * 0: as many as this process may use. Errors: MEMORY; FAILED when threads cannot be started. */

@@ -48,6 +48,21 @@ static const struct bnt_opt options[] = {
         "that passes, for a quiet machine; instructions: counted by valgrind in one repetition, "
         "the same on every run",
         clock, .def = "cpu", .choices = "cpu|wall|instructions"),
+    BNT_OPT_HEAD("Single operations"),
+    ROW(FLAG, 0, "ops", NULL,
+        "instead of a model, time each ternary product beside the float32 product of equal shape, "
+        "and each quantiser",
+        ops, .def = NULL),
+    ROW(STR, 0, "shapes", "LIST",
+        "with --ops, shapes of products: model (those of -m), 2b, 3b, odd, ROWSxCOLS; default: "
+        "model,2b,3b,odd",
+        shapes, .def = NULL),
+    ROW(STR, 0, "batches", "N,N...", "with --ops, how many tokens at a time; default: 1,8,128",
+        batches, .def = NULL),
+    ROW(FLAG, 0, "gate", NULL,
+        "with --ops, exit 17 when a ternary product reaches less than 0.7 of the float32 one's "
+        "speed, or less than 60 % of the memory's where that binds it",
+        gate, .def = NULL),
     BNT_OPT_HEAD("Engine"),
     ROW(INT, 't', "threads", "N", "threads; 0: all this process may use, or 1 with --compare",
         threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
@@ -63,25 +78,25 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static enum bnt_status parse_lengths(const char *list, struct bench_plan *plan, struct bnt_err *err)
+enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n_max, size_t *n,
+                                 struct bnt_err *err)
 {
-    const char *at = list;
+    const char *at = list.text;
     do {
         char *end;
         errno = 0;
-        unsigned long n = strtoul(at, &end, 10);
-        if (*at < '0' || *at > '9' || errno != 0 || n == 0 || n > BENCH_LENGTH_MAX ||
+        unsigned long value = strtoul(at, &end, 10);
+        if (*at < '0' || *at > '9' || errno != 0 || value == 0 || value > list.largest ||
             (*end != ',' && *end != '\0')) {
             return bnt_err_set(err, BNT_E_USAGE,
-                               "--prompt-lengths %s: must be numbers from 1 to %d with commas "
-                               "between them",
-                               list, BENCH_LENGTH_MAX);
+                               "%s %s: must be numbers from 1 to %u with commas between them",
+                               list.option, list.text, list.largest);
         }
-        if (plan->n_lengths == BENCH_LENGTHS_MAX) {
-            return bnt_err_set(err, BNT_E_USAGE, "--prompt-lengths %s: more than %d lengths", list,
-                               BENCH_LENGTHS_MAX);
+        if (*n == n_max) {
+            return bnt_err_set(err, BNT_E_USAGE, "%s %s: more than %zu numbers", list.option,
+                               list.text, n_max);
         }
-        plan->lengths[plan->n_lengths++] = (uint32_t)n;
+        out[(*n)++] = (uint32_t)value;
         at = *end == ',' ? end + 1 : end;
     } while (*at != '\0' || at[-1] == ',');
     return BNT_OK;
@@ -112,8 +127,10 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
         .interrupted = app->interrupted};
     plan->warn = bnt_msg_warn_fn;
     plan->progress = show_progress;
-    return parse_lengths(o->prompt_lengths != NULL ? o->prompt_lengths : "10,50,100,200,512", plan,
-                         err);
+    struct bench_list lengths = {"--prompt-lengths",
+                                 o->prompt_lengths ? o->prompt_lengths : "10,50,100,200,512",
+                                 BENCH_LENGTH_MAX};
+    return bench_parse_list(lengths, plan->lengths, BENCH_LENGTHS_MAX, &plan->n_lengths, err);
 }
 
 static int stop_hashing(void *ctx, uint64_t done_bytes)
@@ -140,6 +157,18 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
     return st;
 }
 
+/* Options that say nothing without another one, or that exclude each other. */
+static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err *err)
+{
+    if (o->ops && o->compare) {
+        return bnt_err_set(err, BNT_E_USAGE, "--ops and --compare are two things: take one");
+    }
+    if (!o->ops && (o->gate || o->shapes || o->batches)) {
+        return bnt_err_set(err, BNT_E_USAGE, "--shapes, --batches and --gate are of --ops");
+    }
+    return BNT_OK;
+}
+
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     const struct bench_opts *o = opts;
@@ -153,15 +182,16 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         return bnt_msg_fail(BNT_E_USAGE, "the model is an option: -m FILE",
                             "unexpected operand: %s", argv[0]);
     }
-    enum bnt_status st = plan_of(app, o, &plan, &err);
+    enum bnt_status st = check_options(o, &err);
+    st = st == BNT_OK ? plan_of(app, o, &plan, &err) : st;
     if (st == BNT_OK) {
         st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
     }
     if (st == BNT_OK && mock) {
         bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
     }
-    if (st == BNT_OK && o->compare != NULL) {
-        st = bench_compare(app, o, &ref);
+    if (st == BNT_OK && (o->compare != NULL || o->ops)) {
+        st = o->ops ? bench_ops(app, o, &ref) : bench_compare(app, o, &ref);
         return bnt_model_arg_exit(st, mock);
     }
     if (st == BNT_OK) {
@@ -193,12 +223,17 @@ const struct bnt_cmd bnt_cmd_bench = {
         "With --compare, FILE and this program run in turn, each run a fresh process with the same "
         "options. Of every run the fastest repetition counts. The verdict is slower, faster, same "
         "or undecided, from the bootstrap interval of the ratio over all pairs. Exit codes: 0 same "
-        "or faster, 17 slower, 3 undecided: more --pairs may tell.",
+        "or faster, 17 slower, 3 undecided: more --pairs may tell.\n\n"
+        "With --ops single operations are timed instead, each by itself with its weights coming "
+        "from memory: the multiply-adds per second of each ternary product and of the float32 "
+        "product of equal shape, their ratio (with the quantiser of activations), the bytes and "
+        "their share of the probed bandwidth, and what bounds the product by what was probed.",
     .examples =
         "  bnt bench                                    # the bundled model\n"
         "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
         "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
-        "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n",
+        "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n"
+        "  bnt bench --ops --gate --kernel avx2         # is a kernel as fast as it must be?\n",
     .opts = options,
     .opts_size = sizeof(struct bench_opts),
     .run = run,

@@ -147,14 +147,7 @@ static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)
                   perf_verdict_name(c->verdict), "clock", c->o->clock, "margin", c->o->margin / 100,
                   "model", c->pairs.model, "base", json_program(c->plan->base, &c->pairs.base),
                   "head", json_program(c->plan->head, &c->pairs.head), "figures", figures);
-    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
-    json_decref(doc);
-    if (text == NULL) {
-        return bnt_err_nomem(err, "the JSON of a comparison", 0);
-    }
-    puts(text);
-    free(text);
-    return BNT_OK;
+    return bench_print_document(doc, err);
 }
 
 static void print_program(const char *role, const char *path, const struct perf_program *p)

@@ -1,5 +1,7 @@
 /* Shared by the files of `bnt bench`: cmd_bench.c (options, one measurement), cmd_bench_report.c
- * (its table and its JSON), cmd_bench_compare.c (two programs). */
+ * (its table and its JSON), cmd_bench_compare.c (two programs), cmd_bench_ops.c (single
+ * operations).
+ */
 #ifndef TESTKIT_CMD_BENCH_IMPL_H
 #define TESTKIT_CMD_BENCH_IMPL_H
 
@@ -10,10 +12,11 @@
 struct bench_opts {
     struct bnt_model_arg model;
     const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *compare, *clock;
+    const char *shapes, *batches;
     int64_t decode, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */
     uint64_t memory_limit;
-    bool no_bandwidth, json;
+    bool no_bandwidth, json, ops, gate;
 };
 
 /* What is told about a measurement. */
@@ -26,6 +29,25 @@ struct bench_report {
 /* The table, or one JSON object, on stdout. */
 enum bnt_status bench_print_table(const struct bench_report *report, struct bnt_err *err);
 enum bnt_status bench_print_json(const struct bench_report *report, struct bnt_err *err);
+
+/* "10,50,100": numbers of 1 to `largest` into out[n_max]; option is for messages. */
+struct bench_list {
+    const char *option, *text;
+    uint32_t largest;
+};
+enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n_max, size_t *n,
+                                 struct bnt_err *err);
+
+/* JSON: null for what is no finite number. */
+struct json_t;
+struct json_t *bench_json_number(double v);
+/* The document on stdout; it is taken, NULL is out of memory. */
+enum bnt_status bench_print_document(struct json_t *doc, struct bnt_err *err);
+
+/* cmd_bench_ops.c: single operations, on the shapes of the model of ref and others. Errors that it
+ * returns have been told; SLOWER by the gate. */
+enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
+                          const struct bnt_model_ref *ref);
 
 /* cmd_bench_compare.c: this program against another one, with a verdict, on the model of ref. */
 enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts *o,

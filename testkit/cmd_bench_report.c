@@ -86,7 +86,7 @@ static enum bnt_status lines_of(const struct bench_result *r, struct lines *out,
 
 /* ---- JSON. */
 
-static json_t *number(double v)
+json_t *bench_json_number(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
 }
@@ -95,15 +95,16 @@ static json_t *json_samples(const struct bench_series *s)
 {
     json_t *out = json_array();
     for (size_t i = 0; i < s->n; i++) {
-        json_array_append_new(out, number(s->at[i]));
+        json_array_append_new(out, bench_json_number(s->at[i]));
     }
     return out;
 }
 
 static json_t *json_quantiles(const struct quantiles *q)
 {
-    return json_pack("{s:o, s:o, s:o, s:o}", "min", number(q->least), "p50", number(q->p50), "p95",
-                     number(q->p95), "p99", number(q->p99));
+    return json_pack("{s:o, s:o, s:o, s:o}", "min", bench_json_number(q->least), "p50",
+                     bench_json_number(q->p50), "p95", bench_json_number(q->p95), "p99",
+                     bench_json_number(q->p99));
 }
 
 static json_t *json_prompts(const struct bench_result *r, const struct lines *lines)
@@ -111,11 +112,12 @@ static json_t *json_prompts(const struct bench_result *r, const struct lines *li
     json_t *out = json_array();
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct line *l = &lines->prompts[i];
-        json_t *row = json_pack(
-            "{s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "tokens_per_s",
-            number(l->tokens_per_s), "first_token_ms", json_quantiles(&l->ms), "samples_ms",
-            json_samples(&r->prompts[i].first_ms), "cpu_ms", json_samples(&r->prompts[i].cpu_ms),
-            "joules_per_token", number(l->joules_per_token));
+        json_t *row =
+            json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids,
+                      "tokens_per_s", bench_json_number(l->tokens_per_s), "first_token_ms",
+                      json_quantiles(&l->ms), "samples_ms", json_samples(&r->prompts[i].first_ms),
+                      "cpu_ms", json_samples(&r->prompts[i].cpu_ms), "joules_per_token",
+                      bench_json_number(l->joules_per_token));
         json_array_append_new(out, row);
     }
     return out;
@@ -127,10 +129,11 @@ static json_t *json_decode(const struct bench_result *r, const struct line *l)
         return json_null();
     }
     return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "after",
-                     (json_int_t)r->decode.n_before, "tokens_per_s", number(l->tokens_per_s),
-                     "token_ms", json_quantiles(&l->ms), "samples_ms",
-                     json_samples(&r->decode.run_ms), "cpu_ms", json_samples(&r->decode.cpu_ms),
-                     "joules_per_token", number(l->joules_per_token));
+                     (json_int_t)r->decode.n_before, "tokens_per_s",
+                     bench_json_number(l->tokens_per_s), "token_ms", json_quantiles(&l->ms),
+                     "samples_ms", json_samples(&r->decode.run_ms), "cpu_ms",
+                     json_samples(&r->decode.cpu_ms), "joules_per_token",
+                     bench_json_number(l->joules_per_token));
 }
 
 static json_t *json_model(const struct bench_report *report)
@@ -161,22 +164,36 @@ static json_t *json_memory(const struct bench_result *r, const struct traffic *t
         "session_bytes", (json_int_t)r->session_bytes, "kv_bytes", (json_int_t)r->kv_bytes,
         "weight_bytes_per_token", (json_int_t)r->weight_bytes_per_token, "kv_bytes_per_token",
         (json_int_t)r->kv_bytes_per_token, "bytes_per_token", (json_int_t)t->bytes_per_token,
-        "used_gb_per_s", number(t->gb_per_s), "bandwidth_gb_per_s",
-        number(r->has_bandwidth ? r->bandwidth.all_gb_per_s : NAN), "share", number(t->share));
+        "used_gb_per_s", bench_json_number(t->gb_per_s), "bandwidth_gb_per_s",
+        bench_json_number(r->has_bandwidth ? r->bandwidth.all_gb_per_s : NAN), "share",
+        bench_json_number(t->share));
 }
 
 static json_t *json_report(const struct bench_report *report, const struct lines *lines)
 {
     const struct bench_result *r = report->r;
-    json_t *load = json_pack("{s:o, s:o, s:o, s:o}", "open_ms", number(r->open_ms), "pack_ms",
-                             number(r->pack_ms), "session_ms", number(r->session_ms),
-                             "self_test_ms", number(r->self_test_ms));
+    json_t *load =
+        json_pack("{s:o, s:o, s:o, s:o}", "open_ms", bench_json_number(r->open_ms), "pack_ms",
+                  bench_json_number(r->pack_ms), "session_ms", bench_json_number(r->session_ms),
+                  "self_test_ms", bench_json_number(r->self_test_ms));
     json_t *why = r->no_energy[0] != '\0' ? json_string(r->no_energy) : json_null();
     return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", 1, "version",
                      BNT_VERSION, "build", BNT_CONFIG, "model", json_model(report), "settings",
                      json_settings(report), "load", load, "prompts", json_prompts(r, lines),
                      "decode", json_decode(r, &lines->decode), "memory",
                      json_memory(r, &lines->traffic), "no_energy", why);
+}
+
+enum bnt_status bench_print_document(json_t *doc, struct bnt_err *err)
+{
+    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(doc);
+    if (text == NULL) {
+        return bnt_err_nomem(err, "the JSON of a measurement", 0);
+    }
+    puts(text);
+    free(text);
+    return BNT_OK;
 }
 
 enum bnt_status bench_print_json(const struct bench_report *report, struct bnt_err *err)
@@ -186,15 +203,7 @@ enum bnt_status bench_print_json(const struct bench_report *report, struct bnt_e
     if (st != BNT_OK) {
         return st;
     }
-    json_t *doc = json_report(report, &lines);
-    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(doc);
-    if (text == NULL) {
-        return bnt_err_nomem(err, "the JSON of a measurement", 0);
-    }
-    puts(text);
-    free(text);
-    return BNT_OK;
+    return bench_print_document(json_report(report, &lines), err);
 }
 
 /* ---- Table. */

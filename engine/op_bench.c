@@ -1,0 +1,276 @@
+/* What is timed for `bnt bench --ops`, and what is made of it. */
+#include "engine/op_bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "engine/cpu/dot_peak.h"
+#include "engine/model.h"
+
+/* ---- shapes ---- */
+
+/* rows x cols. 2B: BitNet b1.58 2B4T; 3B: bitnet_b1_58-3B. Odd: rows and columns that no tile
+ * divides, one column more than a block, few rows, few columns. */
+static const struct {
+    const char *list;
+    struct op_shape shape;
+} known[] = {
+    {"2b", {"2b q o", 2560, 2560}},        {"2b", {"2b k v", 640, 2560}},
+    {"2b", {"2b gate up", 6912, 2560}},    {"2b", {"2b down", 2560, 6912}},
+    {"3b", {"3b q k v o", 3200, 3200}},    {"3b", {"3b gate up", 8640, 3200}},
+    {"3b", {"3b down", 3200, 8640}},       {"odd", {"odd rows, cols", 2557, 2573}},
+    {"odd", {"odd long", 333, 12289}},     {"odd", {"odd few rows", 7, 14336}},
+    {"odd", {"odd few cols", 14336, 100}},
+};
+
+static enum bnt_status add_shape(const struct op_shape *shape, struct op_shape at[OP_SHAPES_MAX],
+                                 size_t *n, struct bnt_err *err)
+{
+    if (*n == OP_SHAPES_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "more than %d shapes", OP_SHAPES_MAX);
+    }
+    at[(*n)++] = *shape;
+    return BNT_OK;
+}
+
+enum bnt_status op_shapes_named(const char *name, struct op_shape at[OP_SHAPES_MAX], size_t *n,
+                                struct bnt_err *err)
+{
+    bool any = false;
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < sizeof known / sizeof *known && st == BNT_OK; i++) {
+        if (strcmp(known[i].list, name) == 0) {
+            st = add_shape(&known[i].shape, at, n, err);
+            any = true;
+        }
+    }
+    if (any || st != BNT_OK) {
+        return st;
+    }
+    char *end, *last;
+    unsigned long rows = strtoul(name, &end, 10),
+                  cols = *end == 'x' ? strtoul(end + 1, &last, 10) : 0;
+    if (*name < '0' || *name > '9' || rows == 0 || cols == 0 || rows > TERNARY_MAX_COLS ||
+        cols > TERNARY_MAX_COLS || end[1] < '0' || end[1] > '9' || *last != '\0') {
+        bnt_err_set(err, BNT_E_USAGE, "no shapes by the name \"%.40s\"", name);
+        bnt_err_hint(err, "model, 2b, 3b, odd, or ROWSxCOLS with 1 to %u each", TERNARY_MAX_COLS);
+        return BNT_E_USAGE;
+    }
+    struct op_shape shape = {.rows = (uint32_t)rows, .cols = (uint32_t)cols};
+    snprintf(shape.name, sizeof shape.name, "%.23s", name);
+    return add_shape(&shape, at, n, err);
+}
+
+enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at[OP_SHAPES_MAX],
+                                   size_t *n, struct bnt_err *err)
+{
+    static const char *const names[N_LAYER_WEIGHTS] = {"q", "k", "v", "o", "gate", "up", "down"};
+    const size_t first = *n;
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        const struct weight *w = &m->layers[0].w[i];
+        size_t same = first;
+        while (same < *n && (at[same].rows != w->rows || at[same].cols != w->cols)) {
+            same++;
+        }
+        struct op_shape shape = {.rows = (uint32_t)w->rows, .cols = (uint32_t)w->cols};
+        snprintf(shape.name, sizeof shape.name, "model %s", names[i]);
+        if (w->ternary && same < *n) {
+            size_t len = strlen(at[same].name);
+            snprintf(at[same].name + len, sizeof shape.name - len, " %s", names[i]);
+        } else if (w->ternary) {
+            enum bnt_status st = add_shape(&shape, at, n, err);
+            if (st != BNT_OK) {
+                return st;
+            }
+        }
+    }
+    return BNT_OK;
+}
+
+/* ---- running ---- */
+
+static enum bnt_status time_product(struct op_timer *t, struct op_product *p, struct bnt_err *err)
+{
+    const struct op_spec specs[2] = {
+        {.what = OP_TERNARY, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = p->n_tok},
+        {.what = OP_FLOAT,
+         .type = TENSOR_F32,
+         .rows = p->shape->rows,
+         .cols = p->shape->cols,
+         .n_tok = p->n_tok}};
+    const struct op_spec quantize = {
+        .what = OP_QUANTIZE, .rows = 1, .cols = p->shape->cols, .n_tok = p->n_tok};
+    struct op_time times[2];
+    enum bnt_status st = op_timer_pair(t, specs, times, err);
+    if (st == BNT_OK) {
+        p->ternary = times[0];
+        p->f32 = times[1];
+        st = op_timer_run(t, &quantize, &p->quantize, err);
+    }
+    return st;
+}
+
+/* What holds all weights is a piece of them: as many rows as make about a megabyte of codes. */
+static enum bnt_status time_encoder(struct op_timer *t, const struct op_shape *shape,
+                                    struct op_spec spec, struct op_encoder *e, struct bnt_err *err)
+{
+    const uint64_t rows = (1u << 20) / shape->cols;
+    spec.rows = rows == 0 ? 1 : rows < shape->rows ? rows : shape->rows;
+    spec.cols = shape->cols;
+    spec.n_tok = 1;
+    spec.alone = true;
+    e->shape = shape;
+    snprintf(e->name, sizeof e->name, "%s",
+             spec.what == OP_ENCODE ? tensor_type_info(spec.type)->name : op_name(spec.what));
+    return op_timer_run(t, &spec, &e->time, err);
+}
+
+/* TL1 and TL2 want the tiles of a known model; they are no formats that speed is asked of. */
+static enum bnt_status time_encoders(const struct op_bench_plan *plan, struct op_timer *t,
+                                     struct op_bench_result *result, struct bnt_err *err)
+{
+    static const struct op_spec encoders[] = {
+        {.what = OP_ABSMEAN},
+        {.what = OP_PACK},
+        {.what = OP_ENCODE, .type = TENSOR_I2_S},
+        {.what = OP_ENCODE, .type = TENSOR_TQ1_0},
+        {.what = OP_ENCODE, .type = TENSOR_TQ2_0},
+        {.what = OP_ENCODE, .type = TENSOR_IQ2_BN},
+        {.what = OP_ENCODE, .type = TENSOR_F16},
+        {.what = OP_ENCODE, .type = TENSOR_BF16},
+        {.what = OP_ENCODE, .type = TENSOR_Q4_0},
+        {.what = OP_ENCODE, .type = TENSOR_Q8_0},
+        {.what = OP_ENCODE, .type = TENSOR_Q6_K},
+    };
+    for (size_t i = 0; i < sizeof encoders / sizeof *encoders; i++) {
+        enum bnt_status st = BNT_E_USAGE;
+        for (size_t s = 0; s < plan->n_shapes && st == BNT_E_USAGE; s++) {
+            struct op_encoder *e = &result->encoders[result->n_encoders];
+            st = time_encoder(t, &plan->shapes[s], encoders[i], e, NULL);
+        }
+        if (st != BNT_OK && st != BNT_E_USAGE) {
+            return bnt_err_set(err, st, "the quantisers of weights cannot be timed");
+        }
+        result->n_encoders += st == BNT_OK;
+    }
+    return BNT_OK;
+}
+
+/* What all figures are held against. */
+static enum bnt_status probe(struct op_timer *t, struct op_bench_result *result,
+                             struct bnt_err *err)
+{
+    const int threads = cpu_pool_n_threads(op_timer_pool(t));
+    const struct op_spec job = {
+        .what = OP_JOB, .rows = (uint64_t)threads * 8, .cols = 1, .n_tok = 1};
+    struct op_time time = {0};
+    result->n_threads = threads;
+    snprintf(result->kernel, sizeof result->kernel, "%s", op_timer_kernels(t)->name);
+    result->peak_gmacs = dot_peak_gmacs(op_timer_pool(t), result->kernel);
+    enum bnt_status st = threads > 1 ? op_timer_run(t, &job, &time, err) : BNT_OK;
+    result->job_ns = time.ns;
+    return st == BNT_OK ? bandwidth_measure(threads, &result->bandwidth, err) : st;
+}
+
+static enum bnt_status time_all(const struct op_bench_plan *plan, struct op_timer *t,
+                                struct op_bench_result *result, struct bnt_err *err)
+{
+    const uint64_t total = plan->n_batches * plan->n_shapes;
+    enum bnt_status st = probe(t, result, err);
+    for (uint64_t i = 0; i < total && st == BNT_OK; i++) {
+        struct op_product *p = &result->products[result->n_products++];
+        p->shape = &plan->shapes[i % plan->n_shapes];
+        p->n_tok = plan->batches[i / plan->n_shapes];
+        st = plan->interrupted && *plan->interrupted
+                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
+                 : time_product(t, p, err);
+        if (plan->progress) {
+            plan->progress(plan->ctx, i + 1, total);
+        }
+    }
+    return st == BNT_OK ? time_encoders(plan, t, result, err) : st;
+}
+
+enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_result *result,
+                             struct bnt_err *err)
+{
+    struct op_timer *t = NULL;
+    const size_t n = plan->n_batches * plan->n_shapes;
+    if (n == 0) {
+        return bnt_err_set(err, BNT_E_USAGE, "no shapes, or no batches, to time");
+    }
+    result->products = calloc(n, sizeof *result->products);
+    if (!result->products) {
+        return bnt_err_nomem(err, "times of products", n * sizeof *result->products);
+    }
+    enum bnt_status st = op_timer_new(&plan->timer, &t, err);
+    st = st == BNT_OK ? time_all(plan, t, result, err) : st;
+    op_timer_free(t);
+    return st;
+}
+
+void op_bench_release(struct op_bench_result *result)
+{
+    free(result->products);
+    *result = (struct op_bench_result){0};
+}
+
+/* ---- judging ---- */
+
+const char *op_bound_name(enum op_bound b)
+{
+    static const char *const names[] = {"memory", "dot", "job"};
+    return names[b];
+}
+
+enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p)
+{
+    double read_ns = (double)p->ternary.weight_bytes / result->bandwidth.all_gb_per_s;
+    double dot_ns = (double)p->ternary.count / result->peak_gmacs;
+    if (read_ns < result->job_ns * JOBS_IN_A_READ && dot_ns < result->job_ns * JOBS_IN_A_READ) {
+        return OP_BOUND_JOB;
+    }
+    return read_ns > dot_ns ? OP_BOUND_MEMORY : OP_BOUND_DOT;
+}
+
+double op_gmacs(const struct op_time *t)
+{
+    return (double)t->count / t->ns;
+}
+
+double op_gb_per_s(const struct op_time *t)
+{
+    return (double)t->bytes / t->ns;
+}
+
+double op_product_share(const struct op_bench_result *result, const struct op_product *p)
+{
+    return (double)p->ternary.weight_bytes / p->ternary.ns / result->bandwidth.all_gb_per_s;
+}
+
+double op_product_ratio(const struct op_product *p)
+{
+    return p->f32.ns / (p->ternary.ns + p->quantize.ns);
+}
+
+void op_bench_judge(const struct op_bench_result *result, struct op_verdict *out)
+{
+    *out = (struct op_verdict){.ratio = INFINITY, .share = INFINITY};
+    for (size_t i = 0; i < result->n_products; i++) {
+        const struct op_product *p = &result->products[i];
+        double ratio = op_product_ratio(p);
+        double share = op_product_share(result, p);
+        if (ratio < out->ratio) {
+            out->ratio = ratio;
+            out->worst_ratio = p;
+        }
+        if (op_bench_bound(result, p) == OP_BOUND_MEMORY && share < out->share) {
+            out->share = share;
+            out->worst_share = p;
+        }
+    }
+    out->good = (out->ratio >= OP_RATIO_MIN && out->share >= OP_SHARE_MIN) || BNT_FAULT(ops_gate);
+}

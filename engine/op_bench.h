@@ -1,0 +1,105 @@
+/* Every ternary product of a list of shapes beside the float32 product of the same shape, and the
+ * quantisers: what `bnt bench --ops` tells and judges. A library: it prints nothing.
+ *
+ *     struct op_bench_plan plan = {.shapes = op_shapes_odd, .n_shapes = OP_SHAPES_ODD, ...};
+ *     op_bench_run(&plan, &result, &err);
+ *     op_bench_judge(&result, &verdict);
+ *     op_bench_release(&result); */
+#ifndef BNT_OP_BENCH_H
+#define BNT_OP_BENCH_H
+
+#include <signal.h>
+
+#include "engine/bandwidth.h"
+#include "engine/bnt_infer.h"
+#include "engine/op_time.h"
+
+enum { OP_BATCHES_MAX = 16, OP_SHAPES_MAX = 64, OP_ENCODERS_MAX = 16 };
+
+struct op_shape {
+    char name[24]; /* "2b gate" */
+    uint32_t rows, cols;
+};
+
+/* "2b", "3b", "odd" or "2560x6912", appended to at[*n]. "model" is not known here. Errors: USAGE a
+ * name that is none, a shape of 0 or past TERNARY_MAX_COLS, more than OP_SHAPES_MAX. */
+enum bnt_status op_shapes_named(const char *name, struct op_shape at[OP_SHAPES_MAX], size_t *n,
+                                struct bnt_err *err);
+/* The ternary matrices of a model, each shape once. */
+enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at[OP_SHAPES_MAX],
+                                   size_t *n, struct bnt_err *err);
+
+struct op_bench_plan {
+    const struct op_shape *shapes;
+    size_t n_shapes;
+    uint32_t batches[OP_BATCHES_MAX]; /* tokens */
+    size_t n_batches;
+    struct op_timer_options timer;
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+};
+
+/* A shape and a batch. The activations' quantiser is timed apart: one serves q, k and v. */
+struct op_product {
+    const struct op_shape *shape; /* of the plan */
+    uint32_t n_tok;
+    struct op_time ternary, f32, quantize;
+};
+
+/* A quantiser of weights, on the first shape of the plan that it takes, by one thread. */
+struct op_encoder {
+    char name[24]; /* "absmean", "I2_S" */
+    const struct op_shape *shape;
+    struct op_time time;
+};
+
+struct op_bench_result {
+    struct op_product *products; /* by batch, then by shape */
+    size_t n_products;
+    struct op_encoder encoders[OP_ENCODERS_MAX];
+    size_t n_encoders;
+    struct bandwidth bandwidth;
+    double peak_gmacs; /* dot products of all threads (engine/cpu/dot_peak.h) */
+    double job_ns;     /* to hand a job to all threads; 0 with one */
+    char kernel[16];
+    int n_threads;
+};
+
+/* result: zeroed; release it whatever comes back. Errors: those of op_timer_run and
+ * bandwidth_measure; INTERRUPTED. */
+enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_result *result,
+                             struct bnt_err *err);
+void op_bench_release(struct op_bench_result *result);
+
+/* ---- judging ---- */
+
+/* The least that a ternary product must reach of the float32 one's multiply-adds per second, its
+ * activations' quantiser included, and of the memory's speed where that binds. */
+#define OP_RATIO_MIN 0.7
+#define OP_SHARE_MIN 0.6
+
+/* What binds a product: the longer of what its weights take at the probed bandwidth and its
+ * multiply-adds at the probed peak; where both are less than JOBS_IN_A_READ jobs, handing it out to
+ * threads binds it. */
+enum op_bound { OP_BOUND_MEMORY, OP_BOUND_DOT, OP_BOUND_JOB };
+enum { JOBS_IN_A_READ = 5 };
+const char *op_bound_name(enum op_bound b); /* "memory", "dot", "job" */
+enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p);
+
+double op_product_ratio(const struct op_product *p); /* with the quantiser; more is faster */
+double op_gmacs(const struct op_time *t); /* for ops that are no product: 10^9 elements */
+double op_gb_per_s(const struct op_time *t);
+/* Weights per time as a share of the probed bandwidth of all threads. */
+double op_product_share(const struct op_bench_result *result, const struct op_product *p);
+
+struct op_verdict {
+    const struct op_product *worst_ratio; /* of all */
+    const struct op_product *worst_share; /* of those that memory binds; NULL: none is */
+    double ratio, share;
+    bool good; /* both are what they must be */
+};
+/* Of at least one product. */
+void op_bench_judge(const struct op_bench_result *result, struct op_verdict *out);
+
+#endif

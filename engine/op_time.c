@@ -1,0 +1,370 @@
+/* The timer, and the products.
+ *
+ * The buffer of weights is filled once with bytes that serve every product: odd bytes are 0x40 and
+ * even ones hold any four codes of 0 to 2. That is sound as ternary codes, and as F32 and F16 all
+ * numbers are between 2 and 8: no NaN, no infinity, nothing denormal, which some processors are
+ * slow with. */
+#include "engine/op_time.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/rng.h"
+#include "base/sysinfo.h"
+#include "engine/bandwidth.h"
+#include "engine/cpu/tables.h"
+#include "engine/op_time_impl.h"
+
+#define DEFAULT_PASS_US 2000u
+#define DRAWN_BYTES (1u << 18)
+enum { ROW_GRAIN = 16, PIECES_PER_THREAD = 8, MAX_TOKENS = 4096 };
+/* Below this many multiply-adds a product is done by the caller alone, as in a layer. */
+#define SERIAL_MACS 400000u
+
+const char *op_name(enum op_what what)
+{
+    static const char *const names[] = {
+#define OP_NAME(id, name, does) name,
+        OP_TABLE(OP_NAME)
+#undef OP_NAME
+    };
+    return names[what];
+}
+
+/* ---- the timer ---- */
+
+/* A piece is drawn, the rest repeats it. */
+static void fill(uint8_t *at, uint64_t n)
+{
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 1);
+    for (uint64_t i = 0; i < DRAWN_BYTES; i++) {
+        uint8_t code = 0;
+        for (int k = 0; k < 4; k++) {
+            code = (uint8_t)(code << 2 | bnt_rng_below(&rng, 3));
+        }
+        at[i] = i % 2 ? 0x40 : code;
+    }
+    for (uint64_t i = DRAWN_BYTES; i < n; i += DRAWN_BYTES) {
+        memcpy(at + i, at, n - i < DRAWN_BYTES ? n - i : DRAWN_BYTES);
+    }
+}
+
+/* Pages of the usual size, as those of a mapped model. */
+static enum bnt_status take_weights(struct op_timer *t, struct bnt_err *err)
+{
+    uint64_t n = bandwidth_buffer_bytes();
+    void *at = mmap(NULL, (size_t)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) {
+        return bnt_err_nomem(err, "weights to time products with", n);
+    }
+    (void)madvise(at, (size_t)n, MADV_NOHUGEPAGE);
+    t->weights = at;
+    t->weight_bytes = n;
+    fill(t->weights, n);
+    return BNT_OK;
+}
+
+enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer **out,
+                             struct bnt_err *err)
+{
+    char note[256];
+    struct op_timer *t = calloc(1, sizeof *t);
+    if (!t) {
+        return bnt_err_nomem(err, "a timer of operations", sizeof *t);
+    }
+    t->repetitions = o->repetitions > 0 ? o->repetitions : 1;
+    t->pass_ns = 1000u * (uint64_t)(o->pass_us > 0 ? o->pass_us : DEFAULT_PASS_US);
+    enum bnt_status st = cpu_kernels_choose(o->kernel, &t->kernels, note, sizeof note, err);
+    if (st == BNT_OK) {
+        st = cpu_pool_new(o->n_threads > 0 ? o->n_threads : bnt_cpu_count(), &t->pool, err);
+    }
+    st = st == BNT_OK ? take_weights(t, err) : st;
+    if (st != BNT_OK) {
+        op_timer_free(t);
+        return st;
+    }
+    *out = t;
+    return BNT_OK;
+}
+
+void op_timer_free(struct op_timer *t)
+{
+    if (t) {
+        cpu_pool_free(t->pool);
+        if (t->weights) {
+            munmap(t->weights, (size_t)t->weight_bytes);
+        }
+        free(t);
+    }
+}
+
+const struct cpu_kernels *op_timer_kernels(const struct op_timer *t)
+{
+    return t->kernels;
+}
+
+struct cpu_pool *op_timer_pool(struct op_timer *t)
+{
+    return t->pool;
+}
+
+/* ---- one op ---- */
+
+enum bnt_status op_take(struct op_run *r, const struct op_needs *n, struct bnt_err *err)
+{
+    uint64_t stride = act_stride(n->act_cols), n_tok = n->act_cols > 0 ? r->spec.n_tok : 0;
+    const uint64_t sizes[] = {n->x * sizeof(float),
+                              n->y * sizeof(float),
+                              n->z * sizeof(float),
+                              n->scratch * sizeof(float),
+                              n_tok * stride,
+                              n_tok * sizeof(float),
+                              n_tok * sizeof(int32_t),
+                              n->codes,
+                              n->bytes};
+    void *at[sizeof sizes / sizeof *sizes];
+    uint64_t total = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        total += bnt_arena_cost((size_t)sizes[i]) + 64;
+    }
+    enum bnt_status st = bnt_arena_init(&r->arena, (size_t)total, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        at[i] = sizes[i] > 0 ? bnt_arena_alloc(&r->arena, (size_t)sizes[i]) : NULL;
+    }
+    r->x = at[0], r->y = at[1], r->z = at[2], r->scratch = at[3];
+    r->act = (struct act_rows){.q = at[4], .scale = at[5], .sum = at[6], .stride = stride};
+    r->codes = at[7], r->bytes = at[8], r->n_bytes = n->bytes;
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 2);
+    for (uint64_t i = 0; i < n->x; i++) {
+        r->x[i] = (float)((double)bnt_rng_next(&rng) / (double)UINT64_MAX - 0.5);
+    }
+    for (uint64_t i = 0; i < n->z; i++) {
+        r->z[i] = r->x[i % (n->x > 0 ? n->x : 1)];
+    }
+    for (uint64_t i = 0; i < n->codes; i++) {
+        r->codes[i] = (int8_t)(bnt_rng_next(&rng) % 3) - 1;
+    }
+    return BNT_OK;
+}
+
+void op_spread(struct op_run *r, uint64_t n, cpu_pool_fn *fn)
+{
+    int threads = r->spec.alone ? 1 : cpu_pool_n_threads(r->t->pool);
+    if (threads == 1) {
+        fn(r, 0, (size_t)n, 0);
+        return;
+    }
+    uint64_t pieces = (uint64_t)threads * 2;
+    cpu_pool_run(r->t->pool, (size_t)n, (size_t)((n + pieces - 1) / pieces), fn, r);
+}
+
+/* ---- products ---- */
+
+static void ternary_rows(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct op_run *r = ctx;
+    const struct ternary_weights w = {.codes = r->t->weights + r->at,
+                                      .rows = r->rows,
+                                      .cols = r->spec.cols,
+                                      .row_bytes = r->row_bytes,
+                                      .scale = 1};
+    r->t->kernels->matmul_ternary(&w, begin, end, &r->act, r->spec.n_tok, r->y, r->rows);
+}
+
+static void float_rows(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct op_run *r = ctx;
+    const struct float_weights w = {.type = r->spec.type,
+                                    .data = r->t->weights + r->at,
+                                    .rows = r->rows,
+                                    .cols = r->spec.cols,
+                                    .row_bytes = r->row_bytes};
+    r->t->kernels->matmul_float(&w, begin, end, r->x, r->spec.cols, r->spec.n_tok, r->y, r->rows,
+                                r->scratch + (size_t)thread * r->spec.cols);
+}
+
+static void run_product(struct op_run *r)
+{
+    cpu_pool_fn *fn = r->spec.what == OP_TERNARY ? ternary_rows : float_rows;
+    int threads = r->spec.alone ? 1 : cpu_pool_n_threads(r->t->pool);
+    uint64_t rows = BNT_FAULT(op_half) ? (r->rows + 1) / 2 : r->rows;
+    if (threads == 1 || r->rows * r->spec.cols * r->spec.n_tok < SERIAL_MACS) {
+        fn(r, 0, (size_t)rows, 0);
+    } else {
+        uint64_t chunk = rows / ((uint64_t)threads * PIECES_PER_THREAD) / ROW_GRAIN * ROW_GRAIN;
+        cpu_pool_run(r->t->pool, (size_t)rows, (size_t)(chunk < ROW_GRAIN ? ROW_GRAIN : chunk), fn,
+                     r);
+    }
+    uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
+    r->at = r->spec.warm || next + size > r->t->weight_bytes ? 0 : next;
+}
+
+/* Every row is there, and the last one is what the reference says. */
+static enum bnt_status check_product(struct op_run *r, struct bnt_err *err)
+{
+    const struct cpu_kernels *fast = r->t->kernels;
+    for (uint64_t i = 0; i < r->rows * r->spec.n_tok; i++) {
+        r->y[i] = NAN;
+    }
+    r->run(r);
+    r->at = 0;
+    bool good = true;
+    for (uint64_t i = 0; i < r->rows * r->spec.n_tok && good; i++) {
+        good = isfinite(r->y[i]);
+    }
+    for (uint64_t t = 0; t < r->spec.n_tok; t++) {
+        r->z[t] = r->y[t * r->rows + r->rows - 1];
+    }
+    r->t->kernels = &cpu_kernels_ref;
+    (r->spec.what == OP_TERNARY ? ternary_rows : float_rows)(r, r->rows - 1, r->rows, 0);
+    r->t->kernels = fast;
+    for (uint64_t t = 0; t < r->spec.n_tok && good; t++) {
+        good = r->z[t] == r->y[t * r->rows + r->rows - 1];
+    }
+    return good ? BNT_OK
+                : bnt_err_set(err, BNT_E_DIFFERS,
+                              "the %s product of %llu x %llu by %u tokens is not the reference's",
+                              fast->name, (unsigned long long)r->rows,
+                              (unsigned long long)r->spec.cols, r->spec.n_tok);
+}
+
+static enum bnt_status bind_weights(struct op_run *r, struct bnt_err *err)
+{
+    const struct op_spec *s = &r->spec;
+    uint64_t cols = s->cols;
+    r->row_bytes =
+        s->what == OP_TERNARY ? ternary_row_bytes(cols) : tensor_row_bytes(s->type, cols);
+    bool direct = s->type == TENSOR_F32 || s->type == TENSOR_F16 || s->type == TENSOR_BF16;
+    if (r->row_bytes == 0 || (s->what == OP_FLOAT && !direct)) {
+        return bnt_err_set(err, BNT_E_USAGE, "products are timed for F32, F16 and BF16 weights");
+    }
+    uint64_t most = r->t->weight_bytes / r->row_bytes;
+    r->rows = s->rows < most ? s->rows : most;
+    return BNT_OK;
+}
+
+static enum bnt_status prepare_product(struct op_run *r, struct bnt_err *err)
+{
+    const struct op_spec *s = &r->spec;
+    enum bnt_status st = bind_weights(r, err);
+    uint64_t threads = (uint64_t)cpu_pool_n_threads(r->t->pool);
+    if (st == BNT_OK) {
+        st = op_take(r,
+                     &(struct op_needs){.x = s->n_tok * s->cols,
+                                        .y = s->n_tok * r->rows,
+                                        .z = s->n_tok,
+                                        .act_cols = s->what == OP_TERNARY ? s->cols : 0,
+                                        .scratch = threads * s->cols},
+                     err);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    for (uint32_t t = 0; t < s->n_tok && s->what == OP_TERNARY; t++) {
+        r->t->kernels->quantize_act(r->x + t * s->cols, s->cols, r->act.q + t * r->act.stride,
+                                    &r->act.scale[t], &r->act.sum[t]);
+    }
+    r->run = run_product;
+    uint64_t in = s->what == OP_TERNARY ? r->act.stride : s->cols * sizeof(float);
+    r->cost = (struct op_time){.count = s->rows * s->cols * s->n_tok,
+                               .weight_bytes = s->rows * r->row_bytes,
+                               .bytes = s->rows * r->row_bytes +
+                                        s->n_tok * (in + s->rows * sizeof(float))};
+    return check_product(r, err);
+}
+
+/* ---- timing ---- */
+
+static void release_run(struct op_run *r)
+{
+    bnt_arena_release(&r->arena);
+    free(r->rope.freq);
+    bnt_sampler_free(r->sampler);
+}
+
+static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, struct op_run *r,
+                               struct bnt_err *err)
+{
+    *r = (struct op_run){.t = t, .spec = *spec, .rows = spec->rows, .best_ns = INFINITY};
+    if (spec->rows == 0 || spec->cols == 0 || spec->n_tok == 0 || spec->rows > TERNARY_MAX_COLS ||
+        spec->cols > TERNARY_MAX_COLS || spec->n_tok > MAX_TOKENS) {
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "a shape of %llu x %llu by %u tokens: each is 1 to %u, tokens to %d",
+                           (unsigned long long)spec->rows, (unsigned long long)spec->cols,
+                           spec->n_tok, TERNARY_MAX_COLS, MAX_TOKENS);
+    }
+    return spec->what == OP_TERNARY || spec->what == OP_FLOAT ? prepare_product(r, err)
+                                                              : op_small_prepare(r, err);
+}
+
+static uint64_t pass(struct op_run *r)
+{
+    uint64_t start = bnt_clock_now_ns();
+    for (uint64_t i = 0; i < r->runs_per_pass; i++) {
+        r->run(r);
+    }
+    return bnt_clock_now_ns() - start;
+}
+
+/* As many runs as fill a pass; the first of them also warms up. */
+static void find_runs(struct op_run *r)
+{
+    for (r->runs_per_pass = 1; r->runs_per_pass < UINT32_MAX; r->runs_per_pass *= 2) {
+        if (pass(r) >= r->t->pass_ns) {
+            return;
+        }
+    }
+}
+
+static void time_runs(struct op_run *runs, size_t n, struct op_time *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        find_runs(&runs[i]);
+    }
+    for (uint32_t rep = 0; rep < runs[0].t->repetitions; rep++) {
+        for (size_t i = 0; i < n; i++) {
+            double ns = (double)pass(&runs[i]) / (double)runs[i].runs_per_pass;
+            runs[i].best_ns = ns < runs[i].best_ns ? ns : runs[i].best_ns;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i] = runs[i].cost;
+        out[i].ns = runs[i].best_ns * (double)runs[i].spec.rows / (double)runs[i].rows;
+    }
+}
+
+enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
+                             struct bnt_err *err)
+{
+    struct op_run r;
+    enum bnt_status st = prepare(t, spec, &r, err);
+    if (st == BNT_OK) {
+        time_runs(&r, 1, out);
+    }
+    release_run(&r);
+    return st;
+}
+
+enum bnt_status op_timer_pair(struct op_timer *t, const struct op_spec spec[2],
+                              struct op_time out[2], struct bnt_err *err)
+{
+    struct op_run r[2] = {0};
+    enum bnt_status st = prepare(t, &spec[0], &r[0], err);
+    st = st == BNT_OK ? prepare(t, &spec[1], &r[1], err) : st;
+    if (st == BNT_OK) {
+        time_runs(r, 2, out);
+    }
+    release_run(&r[0]);
+    release_run(&r[1]);
+    return st;
+}

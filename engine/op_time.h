@@ -1,0 +1,90 @@
+/* Times of single operations of the engine, each by itself: products of matrices, quantisers, and
+ * the small steps between them. What a model costs is their sum (engine/speed_model.h).
+ *
+ *     struct op_timer *t;
+ *     op_timer_new(&(struct op_timer_options){.n_threads = 2, .repetitions = 5}, &t, &err);
+ *     struct op_spec spec = {.what = OP_TERNARY, .rows = 2560, .cols = 2560, .n_tok = 1};
+ *     op_timer_run(t, &spec, &time, &err);    ... time.ns, time.macs, time.bytes ...
+ *     op_timer_free(t);
+ *
+ * The best of a few passes counts, since whatever else the machine does only makes it slower.
+ * Weights of a product come from memory: each run reads other bytes of a buffer that no cache
+ * holds; with `warm` they are the same ones every time. The result of every product is held against
+ * the reference kernel before it is timed: a wrong product has no speed. */
+#ifndef BNT_OP_TIME_H
+#define BNT_OP_TIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/cpu/kernels.h"
+
+/* OP(identifier, name, what it does) */
+#define OP_TABLE(OP)                                                                               \
+    OP(OP_TERNARY, "ternary", "rows x cols ternary weights by n_tok rows of int8 activations")     \
+    OP(OP_FLOAT, "float", "rows x cols weights of `type` by n_tok rows of float32")                \
+    OP(OP_QUANTIZE, "quantize_act", "n_tok rows of cols float32 to int8 activations")              \
+    OP(OP_NORM, "rmsnorm", "n_tok rows of cols")                                                   \
+    OP(OP_ROPE, "rope", "rows heads of cols elements, n_tok tokens")                               \
+    OP(OP_ANGLES, "angles", "sines and cosines for the rotation of cols elements, n_tok tokens")   \
+    OP(OP_STORE, "store_f16", "n_tok rows of cols to half precision")                              \
+    OP(OP_ACT_MUL, "act_mul", "n_tok rows of cols, relu² times the other factor")                  \
+    OP(OP_ADD, "add", "n_tok rows of cols")                                                        \
+    OP(OP_ATTEND, "attend", "rows heads of cols elements over n_tok positions of one F16 KV head") \
+    OP(OP_ARGMAX, "argmax", "the likeliest of rows logits")                                        \
+    OP(OP_JOB, "job", "a job of rows empty pieces, handed to all threads")                         \
+    OP(OP_ABSMEAN, "absmean", "rows x cols float32 to ternary codes, both passes")                 \
+    OP(OP_PACK, "pack", "rows x cols ternary codes to what the kernels read")                      \
+    OP(OP_ENCODE, "encode", "rows x cols ternary codes, or float32, to `type` of a file")
+
+enum op_what {
+#define OP_ID(id, name, what) id,
+    OP_TABLE(OP_ID)
+#undef OP_ID
+        OP_WHATS
+};
+
+const char *op_name(enum op_what what);
+
+struct op_spec {
+    enum op_what what;
+    enum tensor_type type; /* of OP_FLOAT and OP_ENCODE */
+    uint64_t rows, cols;
+    uint32_t n_tok;
+    bool warm;  /* weights from a cache, if it holds them */
+    bool alone; /* by the caller's thread, whatever the pool has */
+};
+
+struct op_time {
+    double ns; /* of one run; of a matrix larger than the buffer, in proportion */
+    /* Multiply-adds of a product, elements of anything else. */
+    uint64_t count;
+    uint64_t bytes;        /* read and written, each once */
+    uint64_t weight_bytes; /* of them the matrix of a product, which comes from memory */
+};
+
+struct op_timer_options {
+    const char *kernel;   /* as of a session */
+    int n_threads;        /* 0: as many as this process may use */
+    uint32_t repetitions; /* passes, of which the best counts */
+    uint32_t pass_us;     /* a pass is as many runs as fill this; 0: 2000 */
+};
+
+struct op_timer;
+/* Errors: those of cpu_kernels_choose; MEMORY; FAILED threads cannot be started. */
+enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer **out,
+                             struct bnt_err *err);
+void op_timer_free(struct op_timer *t);
+const struct cpu_kernels *op_timer_kernels(const struct op_timer *t);
+struct cpu_pool;
+struct cpu_pool *op_timer_pool(struct op_timer *t);
+
+/* Errors: USAGE a shape of 0 or past TERNARY_MAX_COLS, a type that the op has not; DIFFERS a
+ * product that is not the reference's; MEMORY. */
+enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
+                             struct bnt_err *err);
+/* Two ops whose passes take turns, so that what the machine does meanwhile meets both. */
+enum bnt_status op_timer_pair(struct op_timer *t, const struct op_spec spec[2],
+                              struct op_time out[2], struct bnt_err *err);
+
+#endif

@@ -1,0 +1,185 @@
+/* Guards the timing of single operations: a product that is timed without being computed, counts
+ * that do not belong to what ran, a gate that lets everything pass. How long anything took is not
+ * judged: machines differ. */
+#include "testkit/suite.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/op_bench.h"
+#include "testkit/suites/infer_support.h"
+
+/* ---- The timer. */
+
+static void an_op_is_computed_whole_and_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        struct op_spec spec;
+        uint64_t count, bytes, weight_bytes;
+    } cases[] = {
+        /* 300 rows of three blocks of 32 bytes; 512 activations, 300 results for each token */
+        {{.what = OP_TERNARY, .rows = 300, .cols = 257, .n_tok = 3},
+         300 * 257 * 3,
+         300 * 96 + 3 * (512 + 1200),
+         300 * 96},
+        {{.what = OP_FLOAT, .type = TENSOR_F32, .rows = 300, .cols = 257, .n_tok = 2},
+         300 * 257 * 2,
+         300 * 1028 + 2 * (1028 + 1200),
+         300 * 1028},
+        {{.what = OP_FLOAT, .type = TENSOR_F16, .rows = 2, .cols = 64, .n_tok = 1, .warm = true},
+         128,
+         256 + 256 + 8,
+         256},
+        {{.what = OP_QUANTIZE, .rows = 1, .cols = 300, .n_tok = 2}, 600, 2400 + 1024, 0},
+        {{.what = OP_ATTEND, .rows = 4, .cols = 64, .n_tok = 10}, 2 * 4 * 640, 2560, 0},
+        {{.what = OP_ANGLES, .rows = 1, .cols = 64, .n_tok = 1}, 64, 512, 0},
+        {{.what = OP_ROPE, .rows = 4, .cols = 64, .n_tok = 2}, 512, 4096, 0},
+        {{.what = OP_PACK, .rows = 4, .cols = 129, .n_tok = 1, .alone = true}, 516, 516 + 256, 0},
+        {{.what = OP_ENCODE, .type = TENSOR_Q8_0, .rows = 2, .cols = 64, .n_tok = 1},
+         128,
+         512 + 136,
+         0},
+    };
+    struct op_timer *t;
+    const struct op_timer_options options = {.n_threads = 2, .repetitions = 1, .pass_us = 50};
+    assert_int_equal(op_timer_new(&options, &t, NULL), BNT_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct op_time time;
+        struct bnt_err err = {0};
+        if (op_timer_run(t, &cases[i].spec, &time, &err) != BNT_OK) {
+            fail_msg("case %zu: %s", i, err.msg);
+        }
+        assert_int_equal(time.count, cases[i].count);
+        assert_int_equal(time.bytes, cases[i].bytes);
+        assert_int_equal(time.weight_bytes, cases[i].weight_bytes);
+        assert_true(time.ns > 0 && isfinite(time.ns));
+    }
+    static const struct op_spec bad[] = {
+        {.what = OP_TERNARY, .rows = 0, .cols = 4, .n_tok = 1},
+        {.what = OP_TERNARY, .rows = 4, .cols = TERNARY_MAX_COLS + 1, .n_tok = 1},
+        {.what = OP_FLOAT, .type = TENSOR_Q8_0, .rows = 4, .cols = 32, .n_tok = 1},
+        {.what = OP_ENCODE, .type = TENSOR_Q6_K, .rows = 4, .cols = 100, .n_tok = 1},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct op_time time;
+        assert_int_equal(op_timer_run(t, &bad[i], &time, NULL), BNT_E_USAGE);
+    }
+    op_timer_free(t);
+}
+
+/* ---- Shapes. */
+
+static void shapes_are_named_or_written_out(void **state)
+{
+    (void)state;
+    struct op_shape at[OP_SHAPES_MAX];
+    size_t n = 0;
+    assert_int_equal(op_shapes_named("2b", at, &n, NULL), BNT_OK);
+    assert_int_equal(n, 4);
+    assert_int_equal(op_shapes_named("33x129", at, &n, NULL), BNT_OK);
+    assert_int_equal(n, 5);
+    assert_int_equal(at[4].rows, 33);
+    assert_int_equal(at[4].cols, 129);
+    static const char *const bad[] = {"",     "4b",   "12",         "12x",  "x12",
+                                      "0x12", "12x0", "12x12x12",   "-1x2", "12x-2",
+                                      "1x 2", "2x4 ", "1x99999999", "model"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(op_shapes_named(bad[i], at, &n, NULL), BNT_E_USAGE);
+        assert_int_equal(n, 5);
+    }
+}
+
+/* ---- The gate, on times that are made up. */
+
+/* A product of 1000 x 1000 at 10 GB/s, 100 GMAC/s: reading takes 25 us, dot products n_tok times
+ * 10. */
+static struct op_product product(uint32_t n_tok, double ternary_us, double f32_us)
+{
+    static const struct op_shape shape = {"made up", 1000, 1000};
+    return (struct op_product){
+        .shape = &shape,
+        .n_tok = n_tok,
+        .ternary = {.ns = ternary_us * 1e3, .count = n_tok * 1000000ull, .weight_bytes = 250000},
+        .f32 = {.ns = f32_us * 1e3},
+        .quantize = {.ns = 1e3}};
+}
+
+static void the_gate_fails_below_its_bounds_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n_tok;
+        double ternary_us, f32_us, job_us;
+        enum op_bound bound;
+        bool good;
+    } cases[] = {
+        {1, 30, 100, 0, OP_BOUND_MEMORY, true},
+        {1, 41, 100, 0, OP_BOUND_MEMORY, true},  /* 61 % of the bandwidth */
+        {1, 43, 100, 0, OP_BOUND_MEMORY, false}, /* 58 % */
+        {1, 43, 100, 6, OP_BOUND_JOB, true},     /* threads cost more than reading */
+        {8, 199, 141, 0, OP_BOUND_DOT, true},    /* 0.705, little bandwidth is no matter */
+        {8, 199, 139, 0, OP_BOUND_DOT, false},   /* 0.695 */
+        {8, 139.5, 98, 0, OP_BOUND_DOT, false},  /* fast enough but for its quantiser */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct op_product p[2] = {product(1, 26, 500),
+                                  product(cases[i].n_tok, cases[i].ternary_us, cases[i].f32_us)};
+        const struct op_bench_result r = {.products = p,
+                                          .n_products = 2,
+                                          .bandwidth = {.all_gb_per_s = 10},
+                                          .peak_gmacs = 100,
+                                          .job_ns = cases[i].job_us * 1e3};
+        struct op_verdict v;
+        op_bench_judge(&r, &v);
+        print_message("case %zu\n", i);
+        assert_int_equal(op_bench_bound(&r, &p[1]), cases[i].bound);
+        assert_int_equal(v.good, cases[i].good);
+        assert_ptr_equal(v.worst_ratio, &p[1]);
+    }
+}
+
+/* ---- The command. */
+
+static void ops_are_told_as_json(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--ops", "--json", "-r", "1", "-t", "1",
+                                    "--kernel", "ref", "--shapes", "model,33x128", "--batches",
+                                    "1,2", NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, 0);
+    json_t *doc = json_loads(o.out, 0, NULL);
+    assert_non_null(doc);
+    /* q and o, k and v, gate and up, down; and the one that was asked for. */
+    assert_int_equal(js_count(doc, "products"), 10);
+    assert_string_equal(json_string_value(js_get(doc, "kernel")), "ref");
+    const json_t *last = json_array_get(js_get(doc, "products"), 9);
+    const json_t *ternary = js_get(last, "ternary");
+    assert_int_equal(json_integer_value(js_get(last, "rows")), 33);
+    assert_int_equal(json_integer_value(js_get(last, "tokens")), 2);
+    double us = json_number_value(js_get(ternary, "us"));
+    double gmac = json_number_value(js_get(ternary, "gmac_per_s"));
+    assert_true(fabs(gmac * us * 1e3 - 33 * 128 * 2) < 1);
+    double both = us + json_number_value(js_get(js_get(last, "quantize_act"), "us"));
+    double ratio = json_number_value(js_get(js_get(last, "f32"), "us")) / both;
+    assert_true(fabs(json_number_value(js_get(last, "ratio")) - ratio) < 1e-3 * ratio);
+    assert_true(js_count(doc, "quantisers") > 5);
+    json_decref(doc);
+    suite_output_release(&o);
+    suite_run((const char *const[]){suite_bnt(), "bench", "--gate", NULL}, NULL, 0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    suite_output_release(&o);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "an_op_is_computed_whole_and_counted", .body = an_op_is_computed_whole_and_counted},
+    {.name = "shapes_are_named_or_written_out", .body = shapes_are_named_or_written_out},
+    {.name = "the_gate_fails_below_its_bounds_alone",
+     .body = the_gate_fails_below_its_bounds_alone},
+    {.name = "ops_are_told_as_json", .body = ops_are_told_as_json},
+    {0},
+};
+const struct suite suite_bench_ops = {"bench_ops", tests, "op_half ops_gate"};
