@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/rng.h"
+#include "base/stats.h"
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
 #include "engine/cpu/tables.h"
@@ -77,6 +78,7 @@ enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer *
     if (!t) {
         return bnt_err_nomem(err, "a timer of operations", sizeof *t);
     }
+    t->typical = o->typical;
     t->repetitions = o->repetitions > 0 ? o->repetitions : 1;
     t->pass_ns = 1000u * (uint64_t)(o->pass_us > 0 ? o->pass_us : DEFAULT_PASS_US);
     enum bnt_status st = cpu_kernels_choose(o->kernel, &t->kernels, note, sizeof note, err);
@@ -205,8 +207,9 @@ static void run_product(struct op_run *r)
         cpu_pool_run(r->t->pool, (size_t)rows, (size_t)(chunk < ROW_GRAIN ? ROW_GRAIN : chunk), fn,
                      r);
     }
-    uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
-    r->at = r->spec.warm || next + size > r->t->weight_bytes ? 0 : next;
+    const uint64_t all = r->t->weight_bytes, wanted = r->spec.cycle_bytes;
+    const uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
+    r->at = next + size > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
 }
 
 /* Every row is there, and the last one is what the reference says. */
@@ -289,13 +292,14 @@ static void release_run(struct op_run *r)
 {
     bnt_arena_release(&r->arena);
     free(r->rope.freq);
+    free(r->pass_ns);
     bnt_sampler_free(r->sampler);
 }
 
 static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, struct op_run *r,
                                struct bnt_err *err)
 {
-    *r = (struct op_run){.t = t, .spec = *spec, .rows = spec->rows, .best_ns = INFINITY};
+    *r = (struct op_run){.t = t, .spec = *spec, .rows = spec->rows};
     if (spec->rows == 0 || spec->cols == 0 || spec->n_tok == 0 || spec->rows > TERNARY_MAX_COLS ||
         spec->cols > TERNARY_MAX_COLS || spec->n_tok > MAX_TOKENS) {
         return bnt_err_set(err, BNT_E_USAGE,
@@ -326,21 +330,30 @@ static void find_runs(struct op_run *r)
     }
 }
 
-static void time_runs(struct op_run *runs, size_t n, struct op_time *out)
+static enum bnt_status time_runs(struct op_run *runs, size_t n, struct op_time *out,
+                                 struct bnt_err *err)
 {
+    const struct op_timer *t = runs[0].t;
     for (size_t i = 0; i < n; i++) {
+        runs[i].pass_ns = calloc(t->repetitions, sizeof *runs[i].pass_ns);
+        if (!runs[i].pass_ns) {
+            return bnt_err_nomem(err, "times of passes", t->repetitions);
+        }
         find_runs(&runs[i]);
     }
-    for (uint32_t rep = 0; rep < runs[0].t->repetitions; rep++) {
+    for (uint32_t rep = 0; rep < t->repetitions; rep++) {
         for (size_t i = 0; i < n; i++) {
-            double ns = (double)pass(&runs[i]) / (double)runs[i].runs_per_pass;
-            runs[i].best_ns = ns < runs[i].best_ns ? ns : runs[i].best_ns;
+            runs[i].pass_ns[rep] = (double)pass(&runs[i]) / (double)runs[i].runs_per_pass;
         }
     }
     for (size_t i = 0; i < n; i++) {
+        bnt_stats_sort(runs[i].pass_ns, t->repetitions);
         out[i] = runs[i].cost;
-        out[i].ns = runs[i].best_ns * (double)runs[i].spec.rows / (double)runs[i].rows;
+        out[i].ns =
+            t->typical ? bnt_stats_median(runs[i].pass_ns, t->repetitions) : runs[i].pass_ns[0];
+        out[i].ns *= (double)runs[i].spec.rows / (double)runs[i].rows;
     }
+    return BNT_OK;
 }
 
 enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
@@ -348,9 +361,7 @@ enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, str
 {
     struct op_run r;
     enum bnt_status st = prepare(t, spec, &r, err);
-    if (st == BNT_OK) {
-        time_runs(&r, 1, out);
-    }
+    st = st == BNT_OK ? time_runs(&r, 1, out, err) : st;
     release_run(&r);
     return st;
 }
@@ -361,9 +372,7 @@ enum bnt_status op_timer_pair(struct op_timer *t, const struct op_spec spec[2],
     struct op_run r[2] = {0};
     enum bnt_status st = prepare(t, &spec[0], &r[0], err);
     st = st == BNT_OK ? prepare(t, &spec[1], &r[1], err) : st;
-    if (st == BNT_OK) {
-        time_runs(r, 2, out);
-    }
+    st = st == BNT_OK ? time_runs(r, 2, out, err) : st;
     release_run(&r[0]);
     release_run(&r[1]);
     return st;

@@ -7,9 +7,9 @@
  *     op_timer_run(t, &spec, &time, &err);    ... time.ns, time.macs, time.bytes ...
  *     op_timer_free(t);
  *
- * The best of a few passes counts, since whatever else the machine does only makes it slower.
- * Weights of a product come from memory: each run reads other bytes of a buffer that no cache
- * holds; with `warm` they are the same ones every time. The result of every product is held against
+ * The best of a few passes counts, since whatever else the machine does only makes it slower; or
+ * the median, where a typical time is wanted. Weights of a product come from memory: each run reads
+ * other bytes of a buffer that no cache holds. The result of every product is held against
  * the reference kernel before it is timed: a wrong product has no speed. */
 #ifndef BNT_OP_TIME_H
 #define BNT_OP_TIME_H
@@ -51,7 +51,9 @@ struct op_spec {
     enum tensor_type type; /* of OP_FLOAT and OP_ENCODE */
     uint64_t rows, cols;
     uint32_t n_tok;
-    bool warm;  /* weights from a cache, if it holds them */
+    /* Weights come from so many bytes in turn, as those of a model of that size would; 0: from more
+     * than any cache holds. */
+    uint64_t cycle_bytes;
     bool alone; /* by the caller's thread, whatever the pool has */
 };
 
@@ -68,6 +70,7 @@ struct op_timer_options {
     int n_threads;        /* 0: as many as this process may use */
     uint32_t repetitions; /* passes, of which the best counts */
     uint32_t pass_us;     /* a pass is as many runs as fill this; 0: 2000 */
+    bool typical;         /* the median of the passes */
 };
 
 struct op_timer;

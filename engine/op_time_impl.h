@@ -16,6 +16,7 @@ struct op_timer {
     uint64_t weight_bytes;
     uint32_t repetitions;
     uint64_t pass_ns;
+    bool typical;
 };
 
 /* One op, ready to run again and again. All its memory is in the arena. */
@@ -35,7 +36,7 @@ struct op_run {
     uint64_t row_bytes, at; /* of the weights: where this run's begin */
     uint64_t n_bytes;       /* of `bytes` */
     struct op_time cost;    /* count and bytes */
-    double best_ns;
+    double *pass_ns;        /* of one run, by pass */
     uint64_t runs_per_pass;
 };
 

@@ -63,6 +63,17 @@ static const struct bnt_opt options[] = {
         "with --ops, exit 17 when a ternary product reaches less than 0.7 of the float32 one's "
         "speed, or less than 60 % of the memory's where that binds it",
         gate, .def = NULL),
+    BNT_OPT_HEAD("Model of time"),
+    ROW(FLAG, 0, "explain", NULL,
+        "predict the times from bytes, operations and probed rates, and show them beside the "
+        "measured ones; with --gate, exit 1 when one is off by more than 15 %",
+        explain, .def = NULL),
+    ROW(STR, 0, "machine", "FILE|KEY=N,...",
+        "with --explain, predict another machine, and say what is assumed: cores, bandwidth "
+        "(GB/s), peak (GMAC/s of all cores), job_us, core_speed, cache_mb",
+        machine, .def = NULL),
+    ROW(STR, 0, "shape", "NAME", "with --machine, a model that need not be there: 2b or 3b", shape,
+        .def = NULL),
     BNT_OPT_HEAD("Engine"),
     ROW(INT, 't', "threads", "N", "threads; 0: all this process may use, or 1 with --compare",
         threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
@@ -160,11 +171,18 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
 /* Options that say nothing without another one, or that exclude each other. */
 static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err *err)
 {
-    if (o->ops && o->compare) {
-        return bnt_err_set(err, BNT_E_USAGE, "--ops and --compare are two things: take one");
+    if (o->ops + o->explain + (o->compare != NULL) > 1) {
+        return bnt_err_set(err, BNT_E_USAGE, "--ops, --explain and --compare: take one of them");
     }
-    if (!o->ops && (o->gate || o->shapes || o->batches)) {
-        return bnt_err_set(err, BNT_E_USAGE, "--shapes, --batches and --gate are of --ops");
+    if (!o->ops && (o->shapes || o->batches)) {
+        return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
+    }
+    if (o->gate && !o->ops && (!o->explain || o->machine)) {
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "--gate is of --ops, or of --explain for this machine");
+    }
+    if ((o->machine && !o->explain) || (o->shape && !o->machine)) {
+        return bnt_err_set(err, BNT_E_USAGE, "--machine is of --explain, --shape of --machine");
     }
     return BNT_OK;
 }
@@ -190,8 +208,10 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st == BNT_OK && mock) {
         bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
     }
-    if (st == BNT_OK && (o->compare != NULL || o->ops)) {
-        st = o->ops ? bench_ops(app, o, &ref) : bench_compare(app, o, &ref);
+    if (st == BNT_OK && (o->compare != NULL || o->ops || o->explain)) {
+        st = o->ops       ? bench_ops(app, o, &ref)
+             : o->explain ? bench_explain(app, o, &plan, &ref)
+                          : bench_compare(app, o, &ref);
         return bnt_model_arg_exit(st, mock);
     }
     if (st == BNT_OK) {
@@ -227,13 +247,17 @@ const struct bnt_cmd bnt_cmd_bench = {
         "With --ops single operations are timed instead, each by itself with its weights coming "
         "from memory: the multiply-adds per second of each ternary product and of the float32 "
         "product of equal shape, their ratio (with the quantiser of activations), the bytes and "
-        "their share of the probed bandwidth, and what bounds the product by what was probed.",
+        "their share of the probed bandwidth, and what bounds the product by what was probed.\n\n"
+        "With --explain a model of time predicts each figure at 1, 2, 4... threads from what was "
+        "probed: how fast memory is read, what one thread takes for each product and step, what "
+        "handing out a job costs. --machine predicts with it what is not there.",
     .examples =
         "  bnt bench                                    # the bundled model\n"
         "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
         "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
         "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n"
-        "  bnt bench --ops --gate --kernel avx2         # is a kernel as fast as it must be?\n",
+        "  bnt bench --ops --gate --kernel avx2         # is a kernel as fast as it must be?\n"
+        "  bnt bench --explain --machine cores=16,bandwidth=100 --shape 3b\n",
     .opts = options,
     .opts_size = sizeof(struct bench_opts),
     .run = run,

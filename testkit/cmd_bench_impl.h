@@ -12,11 +12,11 @@
 struct bench_opts {
     struct bnt_model_arg model;
     const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *compare, *clock;
-    const char *shapes, *batches;
+    const char *shapes, *batches, *shape, *machine;
     int64_t decode, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */
     uint64_t memory_limit;
-    bool no_bandwidth, json, ops, gate;
+    bool no_bandwidth, json, ops, gate, explain;
 };
 
 /* What is told about a measurement. */
@@ -48,6 +48,28 @@ enum bnt_status bench_print_document(struct json_t *doc, struct bnt_err *err);
  * returns have been told; SLOWER by the gate. */
 enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
                           const struct bnt_model_ref *ref);
+
+/* cmd_bench_explain.c: the model of time against the clock, or for another machine. plan: what is
+ * measured; ref is not looked at with o->shape. Errors that it returns have been told; FAILED by
+ * the gate. */
+enum bnt_status bench_explain(const struct bnt_app *app, const struct bench_opts *o,
+                              const struct bench_plan *plan, const struct bnt_model_ref *ref);
+
+/* cmd_bench_machine.c: a machine that is not there. What is not said (0) is as here. */
+struct bench_machine {
+    double cores, gb_per_s, gmacs, job_us, core_speed, cache_mb;
+};
+/* "cores=16,bandwidth=100", or a file of such lines. Errors: USAGE names what is wrong; those of
+ * reading the file. */
+enum bnt_status bench_machine_parse(const char *text, struct bench_machine *out,
+                                    struct bnt_err *err);
+struct speed_machine;
+struct speed_probe;
+/* The machine for the model of time; what it takes over from here is printed with `tell`. */
+enum bnt_status bench_machine_of(const struct bench_machine *said, const struct speed_probe *probe,
+                                 struct speed_machine *out, struct bnt_err *err);
+void bench_machine_tell(const struct bench_machine *said, const struct speed_probe *probe,
+                        const struct speed_machine *m);
 
 /* cmd_bench_compare.c: this program against another one, with a verdict, on the model of ref. */
 enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts *o,

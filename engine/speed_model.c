@@ -1,0 +1,255 @@
+/* The arithmetic of the model of time. */
+#include "engine/speed_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fault.h"
+
+/* ---- shapes ---- */
+
+static struct speed_matrix matrix_of(const struct weight *w)
+{
+    return (struct speed_matrix){.rows = w->rows,
+                                 .cols = w->cols,
+                                 .bytes = weight_bytes(w),
+                                 .ternary = w->ternary,
+                                 .type = w->type};
+}
+
+void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out)
+{
+    const struct bnt_model_info *in = &m->info;
+    *out = (struct speed_shape){.n_layer = in->n_layer,
+                                .n_embd = in->n_embd,
+                                .n_ff = in->n_ff,
+                                .n_head = in->n_head,
+                                .n_head_kv = in->n_head_kv,
+                                .head_dim = in->head_dim,
+                                .n_vocab = in->n_vocab,
+                                .sub_norms = m->arch->sub_norms,
+                                .head = matrix_of(&m->head),
+                                .embd_bytes = in->tied_head ? 0 : weight_bytes(&m->embd)};
+    snprintf(out->name, sizeof out->name, "%.127s", in->name);
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        out->w[i] = matrix_of(&m->layers[0].w[i]);
+    }
+}
+
+enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, struct bnt_err *err)
+{
+    static const struct {
+        const char *name;
+        bool tied;
+        struct speed_shape shape;
+    } known[] = {
+        {"2b",
+         true,
+         {.name = "BitNet b1.58 2B4T",
+          .n_layer = 30,
+          .n_embd = 2560,
+          .n_ff = 6912,
+          .n_head = 20,
+          .n_head_kv = 5,
+          .head_dim = 128,
+          .n_vocab = 128256,
+          .sub_norms = true}},
+        {"3b",
+         false,
+         {.name = "bitnet_b1_58-3B",
+          .n_layer = 26,
+          .n_embd = 3200,
+          .n_ff = 8640,
+          .n_head = 32,
+          .n_head_kv = 32,
+          .head_dim = 100,
+          .n_vocab = 32002,
+          .sub_norms = true}},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(known[i].name, name) != 0) {
+            continue;
+        }
+        *out = known[i].shape;
+        const uint64_t q = (uint64_t)out->n_head * out->head_dim, embd = out->n_embd,
+                       kv = (uint64_t)out->n_head_kv * out->head_dim, ff = out->n_ff;
+        const uint64_t dims[N_LAYER_WEIGHTS][2] = {{q, embd},  {kv, embd}, {kv, embd}, {embd, q},
+                                                   {ff, embd}, {ff, embd}, {embd, ff}};
+        for (int w = 0; w < N_LAYER_WEIGHTS; w++) {
+            const uint64_t rows = dims[w][0], cols = dims[w][1];
+            out->w[w] = (struct speed_matrix){rows, cols, rows * ternary_row_bytes(cols), true,
+                                              TENSOR_I2_S};
+        }
+        const uint64_t head_bytes = out->n_vocab * embd * 2;
+        out->head = (struct speed_matrix){out->n_vocab, embd, head_bytes, false, TENSOR_F16};
+        out->embd_bytes = known[i].tied ? 0 : head_bytes;
+        return BNT_OK;
+    }
+    bnt_err_set(err, BNT_E_USAGE, "no model shape by the name \"%.40s\"", name);
+    bnt_err_hint(err, "2b or 3b; the shape of a file is that of -m");
+    return BNT_E_USAGE;
+}
+
+uint64_t speed_weight_bytes(const struct speed_shape *s)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        bytes += s->w[i].bytes;
+    }
+    return bytes * s->n_layer + s->head.bytes;
+}
+
+uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch)
+{
+    const uint64_t kv_dim = (uint64_t)s->n_head_kv * s->head_dim,
+                   q_dim = (uint64_t)s->n_head * s->head_dim;
+    const uint64_t kv = 2 * sizeof(uint16_t) * kv_dim * n_ctx * s->n_layer;
+    const uint64_t row = 2ull * s->n_embd + q_dim + 2 * kv_dim + 3ull * s->n_ff;
+    return speed_weight_bytes(s) + s->embd_bytes + kv + row * n_batch * sizeof(float) +
+           (uint64_t)s->n_vocab * sizeof(float);
+}
+
+/* ---- predicting ---- */
+
+/* One evaluation of a batch, as far as it is summed. */
+struct sum {
+    const struct speed_shape *s;
+    const struct speed_rates *r;
+    const struct speed_machine *m;
+    const struct speed_batch *b;
+    bool from_memory; /* weights */
+    struct speed_time *t;
+};
+
+static const struct speed_batch *batch_of(const struct speed_rates *r, uint32_t n_tok)
+{
+    const struct speed_batch *best = &r->batches[0];
+    for (size_t i = 0; i < r->n_batches; i++) {
+        best = r->batches[i].n_tok <= n_tok && r->batches[i].n_tok > best->n_tok ? &r->batches[i]
+                                                                                 : best;
+    }
+    return best;
+}
+
+/* Pieces that rows are cut into, as forward.c does. */
+static double pieces_of(uint64_t rows, int n_threads)
+{
+    uint64_t chunk = rows / ((uint64_t)n_threads * 8) / 16 * 16;
+    return ceil((double)rows / (double)(chunk < 16 ? 16 : chunk));
+}
+
+/* What threads share as one job. */
+struct product {
+    double ns, bytes, share; /* of one thread; of the bandwidth */
+    uint64_t rows, macs;
+};
+
+static double product_ns(const struct sum *s, struct product p)
+{
+    const struct speed_machine *m = s->m;
+    const bool alone = m->n_threads == 1 || p.macs < SPEED_SERIAL_MACS;
+    const double pieces = pieces_of(p.rows, m->n_threads), n = fmin(pieces, m->n_threads);
+    double compute = p.ns / m->dot_speed;
+    if (!alone) {
+        compute = compute / n + compute / pieces / 2 * (n - 1) / n;
+    }
+    const double read = s->from_memory ? p.bytes / (m->gb_per_s * p.share) : 0;
+    s->t->jobs += alone || BNT_FAULT(free_jobs) ? 0 : m->job_ns;
+    s->t->bytes += s->from_memory ? p.bytes : 0;
+    return fmax(compute, read);
+}
+
+/* Matrices [first, last] are one job; gate and up are cut by the same rows. */
+static void add_products(struct sum *s, int first, int last)
+{
+    struct product p = {.share = s->m->ternary_share};
+    for (int i = first; i <= last; i++) {
+        p.ns += s->b->product_ns[i];
+        p.bytes += (double)s->s->w[i].bytes;
+        p.macs += s->s->w[i].rows * s->s->w[i].cols * s->b->n_tok;
+        p.rows += i == W_UP ? 0 : s->s->w[i].rows;
+    }
+    s->t->products += product_ns(s, p);
+}
+
+static void add_steps(struct sum *s)
+{
+    const bool shared = s->m->n_threads > 1 && s->b->n_tok >= SPEED_STEPS_SHARED;
+    const double threads = shared ? s->m->n_threads : 1;
+    s->t->steps += (s->b->norm_ns + s->b->rotate_ns) / threads / s->m->step_speed;
+    s->t->jobs += shared ? 5 * s->m->job_ns : 0; /* before q k v, wo, gate and down; rotation */
+    s->t->steps += (s->b->act_ns + s->b->add_ns) / s->m->n_threads / s->m->step_speed;
+}
+
+static void add_attention(struct sum *s, uint32_t pos)
+{
+    const struct speed_shape *p = s->s;
+    const double n = s->b->n_tok, seen = n * pos + n * (n + 1) / 2;
+    const uint64_t macs = (uint64_t)n * ((uint64_t)pos + s->b->n_tok) * p->n_head * p->head_dim * 2;
+    const double ns = (s->r->attend_ns * n + s->r->attend_position_ns * seen) * p->n_head_kv;
+    const bool alone = s->m->n_threads == 1 || macs < SPEED_SERIAL_MACS;
+    const double pieces = n * p->n_head_kv;
+    const double threads = alone ? 1 : fmin(s->m->n_threads, pieces);
+    s->t->jobs += alone ? 0 : s->m->job_ns;
+    s->t->attention += ns / threads / s->m->step_speed;
+}
+
+static void add_batch(struct sum *s, uint32_t pos)
+{
+    struct speed_time layer = {0};
+    struct speed_time *all = s->t;
+    s->t = &layer;
+    add_products(s, W_Q, W_V);
+    add_products(s, W_O, W_O);
+    add_products(s, W_GATE, W_UP);
+    add_products(s, W_DOWN, W_DOWN);
+    add_steps(s);
+    add_attention(s, pos);
+    s->t = all;
+    all->products += layer.products * s->s->n_layer;
+    all->steps += layer.steps * s->s->n_layer + s->b->embed_ns / s->m->step_speed;
+    all->attention += layer.attention * s->s->n_layer;
+    all->jobs += layer.jobs * s->s->n_layer;
+    all->bytes += layer.bytes * s->s->n_layer;
+}
+
+void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
+                   const struct speed_machine *m, struct speed_work work, struct speed_time *out)
+{
+    *out = (struct speed_time){0};
+    struct sum sum = {
+        .s = s, .r = r, .m = m, .from_memory = speed_weight_bytes(s) > m->cache_bytes, .t = out};
+    for (uint32_t done = 0; done < work.n_tok;) {
+        const uint32_t left = work.n_tok - done, n = left < work.n_batch ? left : work.n_batch;
+        sum.b = batch_of(r, n);
+        add_batch(&sum, work.pos + done);
+        done += n;
+    }
+    out->head = product_ns(&sum, (struct product){.ns = r->head_ns,
+                                                  .bytes = (double)s->head.bytes,
+                                                  .share = m->head_share,
+                                                  .rows = s->head.rows,
+                                                  .macs = s->head.rows * s->head.cols});
+    out->steps += (r->argmax_ns + r->final_norm_ns) / m->step_speed;
+    out->total = out->products + out->head + out->attention + out->steps + out->jobs;
+}
+
+size_t speed_batch_sizes(const uint32_t *lengths, size_t n, uint32_t n_batch,
+                         uint32_t out[SPEED_BATCHES_MAX])
+{
+    size_t n_out = 0;
+    out[n_out++] = 1;
+    for (size_t i = 0; i < 2 * n; i++) {
+        const uint32_t length = lengths[i / 2];
+        const uint32_t size = i % 2 ? length % n_batch : (length < n_batch ? length : n_batch);
+        bool seen = size == 0;
+        for (size_t j = 0; j < n_out; j++) {
+            seen = seen || out[j] == size;
+        }
+        if (!seen) {
+            out[n_out++] = size;
+        }
+    }
+    return n_out;
+}

@@ -1,0 +1,97 @@
+/* A model of time: what evaluating tokens costs, from bytes, operations and a few rates of a
+ * machine. Pure arithmetic; engine/speed_probe.h measures the rates. `bnt bench --explain` holds it
+ * against the clock, and predicts with it what a machine would do that is not there.
+ *
+ * A layer is what engine/cpu/forward.c does. Each product takes the longer of
+ *     its weights' bytes at the rate at which kernels stream weights from memory, and
+ *     the time that one thread takes for it, divided by the threads,
+ * and where threads share it, costs a job and half a piece, for which a thread waits at the end on
+ * average. Weights that a cache holds are not read from memory.
+ * Steps over tokens (norms, quantisers, rotation) are divided by the threads from STEPS_SHARED
+ * tokens on, and attention where it is large enough. Nothing else is in it: what the model leaves
+ * out shows as its error. */
+#ifndef BNT_SPEED_MODEL_H
+#define BNT_SPEED_MODEL_H
+
+#include "engine/model.h"
+
+/* ---- what is computed ---- */
+
+struct speed_matrix {
+    uint64_t rows, cols, bytes;
+    bool ternary;
+    enum tensor_type type; /* of one that is not ternary */
+};
+
+struct speed_shape {
+    char name[128];
+    uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
+    bool sub_norms;
+    struct speed_matrix w[N_LAYER_WEIGHTS], head;
+    uint64_t embd_bytes; /* of an embedding that is not the head */
+};
+void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out);
+/* "2b" (BitNet b1.58 2B4T), "3b" (bitnet_b1_58-3B), with an F16 head. Errors: USAGE. */
+enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, struct bnt_err *err);
+
+uint64_t speed_weight_bytes(const struct speed_shape *s); /* that a decoded token reads */
+/* That a session of n_ctx positions and batches of n_batch takes at most: weights, F16 keys and
+ * values, rows of a batch. */
+uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch);
+
+/* ---- with what ---- */
+
+enum { SPEED_BATCHES_MAX = 40 };
+
+/* Nanoseconds of one thread for batches of n_tok tokens, of one layer where not said otherwise. */
+struct speed_batch {
+    uint32_t n_tok;
+    double product_ns[N_LAYER_WEIGHTS];
+    double norm_ns;        /* the steps before products: norms and quantisers */
+    double rotate_ns;      /* rotation, and keys and values into the cache */
+    double act_ns, add_ns; /* relu² times the other factor; the products that join the stream */
+    double embed_ns;       /* once per batch: angles and embeddings */
+};
+
+/* Of one thread on the machine where they were measured. */
+struct speed_rates {
+    struct speed_batch batches[SPEED_BATCHES_MAX];
+    size_t n_batches;
+    double head_ns, argmax_ns, final_norm_ns; /* once per evaluation */
+    double attend_ns, attend_position_ns;     /* a KV head of a token: and each position it sees */
+    double gmacs;                             /* peak of dot products */
+};
+
+struct speed_machine {
+    int n_threads;
+    double gb_per_s;                  /* read by all threads together, as probed */
+    double ternary_share, head_share; /* of it, that the products reach */
+    double job_ns;                    /* to hand a job to all threads and wait */
+    double dot_speed, step_speed;     /* of a core, in those of the rates: products, steps */
+    uint64_t cache_bytes;             /* weights that fit are not read from memory */
+};
+
+/* ---- what it takes ---- */
+
+struct speed_time { /* nanoseconds */
+    double products, head, attention, steps, jobs, total;
+    double bytes; /* read from memory */
+};
+
+enum { SPEED_STEPS_SHARED = 8 };
+#define SPEED_SERIAL_MACS 400000u
+
+/* n_tok tokens after pos positions, in batches of n_batch, with the logits of the last one. */
+struct speed_work {
+    uint32_t pos, n_tok, n_batch;
+};
+/* The rates know the sizes of its batches. */
+void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
+                   const struct speed_machine *m, struct speed_work work, struct speed_time *out);
+
+/* The sizes of batches that evaluations of these lengths come in, 1 included, each once; returns
+ * how many. */
+size_t speed_batch_sizes(const uint32_t *lengths, size_t n, uint32_t n_batch,
+                         uint32_t out[SPEED_BATCHES_MAX]);
+
+#endif

@@ -1,0 +1,175 @@
+/* Measuring what the model of time is made of. */
+#include "engine/speed_probe.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "engine/bandwidth.h"
+#include "engine/cpu/dot_peak.h"
+
+/* What one thread is asked for; the first error stays. */
+struct prober {
+    struct op_timer *t;
+    const struct speed_probe_plan *plan;
+    uint64_t cycle_bytes; /* of weights: those of the model */
+    enum bnt_status st;
+    struct bnt_err *err;
+};
+
+static double ns_of(struct prober *p, struct op_spec spec)
+{
+    struct op_time time = {0};
+    spec.rows = spec.rows > 0 ? spec.rows : 1;
+    if (p->st == BNT_OK) {
+        p->st = op_timer_run(p->t, &spec, &time, p->err);
+    }
+    return time.ns;
+}
+
+static struct op_spec product_of(const struct prober *p, const struct speed_matrix *m,
+                                 uint32_t n_tok)
+{
+    return (struct op_spec){.what = m->ternary ? OP_TERNARY : OP_FLOAT,
+                            .type = m->type,
+                            .rows = m->rows,
+                            .cols = m->cols,
+                            .n_tok = n_tok,
+                            .cycle_bytes = p->cycle_bytes};
+}
+
+/* Norm, where there is one, and quantiser of n_tok rows. */
+static double norm_ns(struct prober *p, uint64_t cols, uint32_t n_tok, bool norm)
+{
+    const double quantize =
+        ns_of(p, (struct op_spec){.what = OP_QUANTIZE, .cols = cols, .n_tok = n_tok});
+    return quantize +
+           (norm ? ns_of(p, (struct op_spec){.what = OP_NORM, .cols = cols, .n_tok = n_tok}) : 0);
+}
+
+static void probe_batch(struct prober *p, struct speed_batch *b)
+{
+    const struct speed_shape *s = p->plan->shape;
+    const uint64_t hd = s->head_dim, q_dim = s->n_head * hd, kv_dim = s->n_head_kv * hd;
+    const uint32_t n = b->n_tok;
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        b->product_ns[i] = ns_of(p, product_of(p, &s->w[i], n));
+    }
+    b->norm_ns = 2 * norm_ns(p, s->n_embd, n, true) + norm_ns(p, q_dim, n, s->sub_norms) +
+                 norm_ns(p, s->n_ff, n, s->sub_norms);
+    b->rotate_ns =
+        ns_of(p,
+              (struct op_spec){
+                  .what = OP_ROPE, .rows = s->n_head + s->n_head_kv, .cols = hd, .n_tok = n}) +
+        2 * ns_of(p, (struct op_spec){.what = OP_STORE, .cols = kv_dim, .n_tok = n});
+    b->act_ns = ns_of(p, (struct op_spec){.what = OP_ACT_MUL, .cols = s->n_ff, .n_tok = n});
+    b->add_ns = 2 * ns_of(p, (struct op_spec){.what = OP_ADD, .cols = s->n_embd, .n_tok = n});
+    b->embed_ns = ns_of(p, (struct op_spec){.what = OP_ANGLES, .cols = hd, .n_tok = n}) +
+                  ns_of(p, (struct op_spec){.what = OP_STORE, .cols = s->n_embd, .n_tok = n});
+}
+
+/* Attention from two lengths: what each position costs, and what a head does besides. */
+static void probe_attention(struct prober *p, struct speed_rates *r)
+{
+    enum { FEW = 32, MANY = 512 };
+    const struct speed_shape *s = p->plan->shape;
+    struct op_spec spec = {
+        .what = OP_ATTEND, .rows = s->n_head / s->n_head_kv, .cols = s->head_dim, .n_tok = FEW};
+    const double few = ns_of(p, spec);
+    spec.n_tok = MANY;
+    r->attend_position_ns = (ns_of(p, spec) - few) / (MANY - FEW);
+    r->attend_ns = fmax(0, few - FEW * r->attend_position_ns);
+}
+
+static void probe_one_thread(struct prober *p, struct speed_rates *r)
+{
+    const struct speed_shape *s = p->plan->shape;
+    for (size_t i = 0; i < p->plan->n_batches; i++) {
+        r->batches[i].n_tok = p->plan->batches[i];
+        probe_batch(p, &r->batches[i]);
+    }
+    r->n_batches = p->plan->n_batches;
+    r->head_ns = ns_of(p, product_of(p, &s->head, 1));
+    r->argmax_ns =
+        ns_of(p, (struct op_spec){.what = OP_ARGMAX, .rows = s->n_vocab, .cols = 1, .n_tok = 1});
+    r->final_norm_ns = ns_of(p, (struct op_spec){.what = OP_NORM, .cols = s->n_embd, .n_tok = 1});
+    probe_attention(p, r);
+    r->gmacs = dot_peak_gmacs(op_timer_pool(p->t), op_timer_kernels(p->t)->name);
+}
+
+/* How much of the memory's speed a product reaches whose weights come from there. */
+static double share_of(struct prober *p, const struct speed_matrix *m, double gb_per_s)
+{
+    struct op_spec spec = product_of(p, m, 1);
+    spec.cycle_bytes = 0;
+    const double ns = ns_of(p, spec);
+    const uint64_t row = spec.what == OP_TERNARY ? ternary_row_bytes(spec.cols)
+                                                 : tensor_row_bytes(spec.type, spec.cols);
+    return (double)(row * spec.rows) / ns / gb_per_s;
+}
+
+static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
+{
+    const struct speed_shape *s = p->plan->shape;
+    struct bandwidth bandwidth = {0};
+    if (p->st == BNT_OK) {
+        p->st = bandwidth_measure(threads, &bandwidth, p->err);
+    }
+    *m = (struct speed_machine){.n_threads = threads,
+                                .gb_per_s = bandwidth.all_gb_per_s,
+                                .dot_speed = 1,
+                                .step_speed = 1,
+                                .cache_bytes = cpu_features()->l3 > cpu_features()->l2
+                                                   ? cpu_features()->l3 / 2
+                                                   : cpu_features()->l2};
+    m->ternary_share = share_of(p, &s->w[W_UP], m->gb_per_s);
+    m->head_share = share_of(p, &s->head, m->gb_per_s);
+    m->job_ns = threads > 1 ? ns_of(p, (struct op_spec){.what = OP_JOB,
+                                                        .rows = (uint64_t)threads * 8,
+                                                        .cols = 1,
+                                                        .n_tok = 1})
+                            : 0;
+}
+
+static bool known(const struct speed_matrix *m)
+{
+    return m->ternary || m->type == TENSOR_F16 || m->type == TENSOR_F32 || m->type == TENSOR_BF16;
+}
+
+static enum bnt_status check_shape(const struct speed_shape *s, struct bnt_err *err)
+{
+    bool good = known(&s->head);
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        good = good && known(&s->w[i]);
+    }
+    return good ? BNT_OK
+                : bnt_err_set(err, BNT_E_UNSUPPORTED,
+                              "the model of time knows ternary, F32, F16 and BF16 weights alone");
+}
+
+enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
+                                struct bnt_err *err)
+{
+    struct prober p = {.plan = plan,
+                       .cycle_bytes = speed_weight_bytes(plan->shape),
+                       .st = check_shape(plan->shape, err),
+                       .err = err};
+    for (size_t i = 0; i < plan->n_threads && p.st == BNT_OK; i++) {
+        const struct op_timer_options options = {.kernel = plan->kernel,
+                                                 .n_threads = plan->threads[i],
+                                                 .repetitions = plan->repetitions,
+                                                 .typical = true};
+        p.st = op_timer_new(&options, &p.t, err);
+        if (p.st != BNT_OK) {
+            break;
+        }
+        probe_machine(&p, plan->threads[i], &out->machines[i]);
+        if (i == 0) {
+            probe_one_thread(&p, &out->rates);
+            snprintf(out->kernel, sizeof out->kernel, "%s", op_timer_kernels(p.t)->name);
+        }
+        out->gmacs[i] = dot_peak_gmacs(op_timer_pool(p.t), op_timer_kernels(p.t)->name);
+        op_timer_free(p.t);
+        out->n_machines++;
+    }
+    return p.st;
+}

@@ -1,0 +1,320 @@
+/* `bnt bench --explain`: the model of time, beside the clock or for another machine. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/msg.h"
+#include "base/stats.h"
+#include "base/sysinfo.h"
+#include "engine/backend.h"
+#include "engine/speed_probe.h"
+#include "testkit/cmd_bench_impl.h"
+
+#define ERROR_MAX 0.15
+
+/* A figure: a prompt, or one token in the middle of those that are decoded. */
+struct figure {
+    uint32_t pos, n_tok;
+    int n_threads;
+    struct speed_time predicted;
+    double measured_ms; /* NaN: not measured */
+};
+
+enum { FIGURES_MAX = SPEED_MACHINES_MAX * (BENCH_LENGTHS_MAX + 1) };
+
+struct explain {
+    const struct bnt_app *app;
+    const struct bench_opts *o;
+    struct bench_plan plan;
+    const struct bnt_model_ref *ref;
+    struct speed_shape shape;
+    struct bench_machine said;
+    struct speed_machine other;
+    struct speed_probe probe;
+    struct figure figures[FIGURES_MAX];
+    size_t n_figures;
+    uint32_t n_ctx, n_batch;
+};
+
+/* ---- what is asked for ---- */
+
+static enum bnt_status read_shape(struct explain *e, struct bnt_err *err)
+{
+    if (e->o->shape) {
+        return speed_shape_named(e->o->shape, &e->shape, err);
+    }
+    struct bnt_model *model;
+    const struct bnt_model_options options = {
+        .i2s_layout = e->o->i2s_layout, .no_tokenizer = true, .memory_limit = e->o->memory_limit};
+    enum bnt_status st = bnt_model_open(e->ref->path, &options, &model, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    speed_shape_of_model(model, &e->shape);
+    if (bnt_model_info(model)->streamed) {
+        st = bnt_err_set(err, BNT_E_UNSUPPORTED,
+                         "%s is streamed below this memory limit: the model of time does not know "
+                         "how fast the disk is",
+                         e->ref->path);
+    }
+    bnt_model_close(model);
+    return st;
+}
+
+static void choose_sizes(struct explain *e)
+{
+    const struct bench_plan *p = &e->plan;
+    e->n_ctx = p->lengths[0] + p->n_decode;
+    for (size_t i = 0; i < p->n_lengths; i++) {
+        e->n_ctx = p->lengths[i] > e->n_ctx ? p->lengths[i] : e->n_ctx;
+    }
+    e->n_batch = p->session.n_batch > 0 ? p->session.n_batch : 128;
+    e->n_batch = e->n_batch < e->n_ctx ? e->n_batch : e->n_ctx;
+}
+
+static enum bnt_status probe(struct explain *e, struct bnt_err *err)
+{
+    const int most = e->o->threads > 0 ? (int)e->o->threads : bnt_cpu_count();
+    struct speed_probe_plan plan = {
+        .shape = &e->shape, .kernel = e->o->kernel, .repetitions = (uint32_t)e->o->repetitions};
+    for (int n = 1; n < most && plan.n_threads < SPEED_MACHINES_MAX - 1; n *= 2) {
+        plan.threads[plan.n_threads++] = n;
+    }
+    plan.threads[plan.n_threads++] = most;
+    plan.n_batches =
+        speed_batch_sizes(e->plan.lengths, e->plan.n_lengths, e->n_batch, plan.batches);
+    return speed_probe_run(&plan, &e->probe, err);
+}
+
+/* ---- predicting and measuring ---- */
+
+static void add_figure(struct explain *e, const struct speed_machine *m, uint32_t pos,
+                       uint32_t n_tok)
+{
+    struct figure *f = &e->figures[e->n_figures++];
+    *f = (struct figure){.pos = pos, .n_tok = n_tok, .n_threads = m->n_threads, .measured_ms = NAN};
+    const struct speed_work work = {pos, n_tok, e->n_batch};
+    speed_predict(&e->shape, &e->probe.rates, m, work, &f->predicted);
+}
+
+static void predict(struct explain *e, const struct speed_machine *m)
+{
+    for (size_t i = 0; i < e->plan.n_lengths; i++) {
+        add_figure(e, m, 0, e->plan.lengths[i]);
+    }
+    if (e->plan.n_decode > 0) {
+        add_figure(e, m, e->plan.lengths[0] + e->plan.n_decode / 2, 1);
+    }
+}
+
+static double median_of(struct bench_series *s)
+{
+    bnt_stats_sort(s->at, s->n);
+    return bnt_stats_median(s->at, s->n);
+}
+
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)total;
+    bnt_progress_update(ctx, done);
+}
+
+/* The last figures, which were predicted for so many threads. */
+static enum bnt_status measure(struct explain *e, int n_threads, struct bnt_err *err)
+{
+    struct bench_result r = {0};
+    struct bnt_progress progress;
+    struct bench_plan plan = e->plan;
+    struct figure *f = &e->figures[e->n_figures - plan.n_lengths - (plan.n_decode > 0)];
+    plan.path = e->ref->path;
+    plan.session.n_threads = n_threads;
+    plan.no_bandwidth = true;
+    plan.progress = show_progress;
+    plan.ctx = &progress;
+    bnt_progress_begin(&progress, "repetitions", (uint64_t)plan.n_warmups + plan.n_reps, false);
+    enum bnt_status st = bench_run(&plan, &r, err);
+    bnt_progress_end(&progress);
+    for (size_t i = 0; i < r.n_prompts && st == BNT_OK; i++) {
+        f[i].measured_ms = median_of(&r.prompts[i].first_ms);
+    }
+    if (st == BNT_OK && plan.n_decode > 0) {
+        f[plan.n_lengths].measured_ms = median_of(&r.decode.run_ms) / plan.n_decode;
+    }
+    bench_release(&r);
+    return st;
+}
+
+static enum bnt_status explain_here(struct explain *e, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < e->probe.n_machines && st == BNT_OK; i++) {
+        predict(e, &e->probe.machines[i]);
+        st = measure(e, e->probe.machines[i].n_threads, err);
+    }
+    return st;
+}
+
+static enum bnt_status explain_other(struct explain *e, struct bnt_err *err)
+{
+    enum bnt_status st = bench_machine_of(&e->said, &e->probe, &e->other, err);
+    if (st == BNT_OK) {
+        predict(e, &e->other);
+    }
+    return st;
+}
+
+/* ---- telling ---- */
+
+static double error_of(const struct figure *f)
+{
+    return f->predicted.total / 1e6 / f->measured_ms - 1;
+}
+
+static double worst_error(const struct explain *e)
+{
+    double worst = 0;
+    for (size_t i = 0; i < e->n_figures; i++) {
+        worst = fmax(worst, fabs(error_of(&e->figures[i])));
+    }
+    return worst;
+}
+
+static double tokens_per_s(const struct figure *f)
+{
+    return f->n_tok * 1e9 / f->predicted.total;
+}
+
+static void name_of(const struct figure *f, char *out, size_t size)
+{
+    snprintf(out, size, f->pos > 0 ? "token at %u" : "prompt %u", f->pos > 0 ? f->pos : f->n_tok);
+}
+
+static json_t *json_figure(const struct figure *f)
+{
+    char name[32];
+    name_of(f, name, sizeof name);
+    const struct speed_time *t = &f->predicted;
+    json_t *parts =
+        json_pack("{s:f, s:f, s:f, s:f, s:f}", "products", t->products / 1e6, "head", t->head / 1e6,
+                  "attention", t->attention / 1e6, "steps", t->steps / 1e6, "jobs", t->jobs / 1e6);
+    return json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o, s:o, s:f}", "name", name, "threads",
+                     f->n_threads, "tokens", (json_int_t)f->n_tok, "predicted_ms", t->total / 1e6,
+                     "predicted_tokens_per_s", tokens_per_s(f), "measured_ms",
+                     bench_json_number(f->measured_ms), "error", bench_json_number(error_of(f)),
+                     "predicted_parts_ms", parts, "bytes_from_memory", t->bytes);
+}
+
+static json_t *json_machine(const struct speed_machine *m)
+{
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
+                     "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share, "head_share",
+                     m->head_share, "job_us", m->job_ns / 1e3, "dot_speed", m->dot_speed,
+                     "step_speed", m->step_speed, "cache_bytes", (json_int_t)m->cache_bytes);
+}
+
+static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
+{
+    json_t *figures = json_array(), *machines = json_array();
+    for (size_t i = 0; i < e->n_figures; i++) {
+        json_array_append_new(figures, json_figure(&e->figures[i]));
+    }
+    for (size_t i = 0; i < e->probe.n_machines; i++) {
+        json_array_append_new(machines, json_machine(&e->probe.machines[i]));
+    }
+    json_t *doc =
+        json_pack("{s:i, s:s, s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:I, s:I}", "schema", 1, "version",
+                  BNT_VERSION, "shape", e->shape.name, "kernel", e->probe.kernel,
+                  "dot_peak_gmac_per_s_of_a_thread", e->probe.rates.gmacs, "probed", machines,
+                  "machine", e->o->machine ? json_machine(&e->other) : json_null(), "figures",
+                  figures, "worst_error", e->o->machine ? json_null() : json_real(worst_error(e)),
+                  "weight_bytes_per_token", (json_int_t)speed_weight_bytes(&e->shape),
+                  "memory_bytes", (json_int_t)speed_memory(&e->shape, e->n_ctx, e->n_batch));
+    return bench_print_document(doc, err);
+}
+
+static void print_probes(const struct explain *e)
+{
+    printf("model         %s: a token reads %.1f MB of weights\n", e->shape.name,
+           (double)speed_weight_bytes(&e->shape) / 1e6);
+    printf("probed        %s kernels\n", e->probe.kernel);
+    printf("%-14s  %10s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s", "ternary weights",
+           "F16 head", "GMAC/s", "job us");
+    for (size_t i = 0; i < e->probe.n_machines; i++) {
+        const struct speed_machine *m = &e->probe.machines[i];
+        printf("  %-12d  %10.1f  %12.0f %%  %9.0f %%  %12.0f  %8.2f\n", m->n_threads, m->gb_per_s,
+               100 * m->ternary_share, 100 * m->head_share, e->probe.gmacs[i], m->job_ns / 1e3);
+    }
+    putchar('\n');
+}
+
+static void print_figure(const struct figure *f, bool measured)
+{
+    char name[32];
+    const struct speed_time *t = &f->predicted;
+    name_of(f, name, sizeof name);
+    printf("%-14s  %7d  %10.1f  %12.3f", name, f->n_threads, tokens_per_s(f), t->total / 1e6);
+    if (measured) {
+        printf("  %11.3f  %+6.1f %%", f->measured_ms, 100 * error_of(f));
+    }
+    printf("  %8.2f  %8.2f  %9.2f  %8.2f  %8.2f\n", t->products / 1e6, t->head / 1e6,
+           t->attention / 1e6, t->steps / 1e6, t->jobs / 1e6);
+}
+
+static void print_table(const struct explain *e)
+{
+    const bool measured = e->o->machine == NULL;
+    print_probes(e);
+    if (!measured) {
+        bench_machine_tell(&e->said, &e->probe, &e->other);
+    }
+    printf("%-14s  %7s  %10s  %12s%s  %8s  %8s  %9s  %8s  %8s\n", "", "threads", "tokens/s",
+           "predicted ms", measured ? "  measured ms     error" : "", "products", "head",
+           "attention", "steps", "jobs");
+    for (size_t i = 0; i < e->n_figures; i++) {
+        print_figure(&e->figures[i], measured);
+    }
+    printf("a prompt's time is that to the first new token; the parts are of the prediction, ms\n");
+    printf("memory        %.2f GB: weights, a context of %u, batches of %u; without the program's "
+           "own 10 MB or so\n",
+           (double)speed_memory(&e->shape, e->n_ctx, e->n_batch) / 1e9, e->n_ctx, e->n_batch);
+    if (measured) {
+        printf("worst error   %.1f %%; at most %.0f %%\n", 100 * worst_error(e), 100 * ERROR_MAX);
+    }
+}
+
+enum bnt_status bench_explain(const struct bnt_app *app, const struct bench_opts *o,
+                              const struct bench_plan *plan, const struct bnt_model_ref *ref)
+{
+    struct bnt_err err = {0};
+    struct explain *e = calloc(1, sizeof *e);
+    if (!e) {
+        bnt_err_nomem(&err, "a model of time", sizeof *e);
+        return bnt_msg_error(&err);
+    }
+    e->app = app;
+    e->o = o;
+    e->plan = *plan;
+    e->ref = ref;
+    enum bnt_status st = o->machine ? bench_machine_parse(o->machine, &e->said, &err) : BNT_OK;
+    st = st == BNT_OK ? read_shape(e, &err) : st;
+    if (st == BNT_OK) {
+        choose_sizes(e);
+        st = probe(e, &err);
+    }
+    if (st == BNT_OK) {
+        st = o->machine ? explain_other(e, &err) : explain_here(e, &err);
+    }
+    if (st == BNT_OK && o->json) {
+        st = print_json(e, &err);
+    } else if (st == BNT_OK) {
+        print_table(e);
+    }
+    st = st == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+    if (st == BNT_OK && o->gate && worst_error(e) > ERROR_MAX) {
+        st = BNT_E_FAILED;
+    }
+    free(e);
+    return st;
+}
