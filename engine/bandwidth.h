@@ -22,4 +22,11 @@ uint64_t bandwidth_buffer_bytes(void);
  * 0: as many as this process may use. Errors: MEMORY; FAILED when threads cannot be started. */
 enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err);
 
+/* The same of a file's own pages in memory, at most the first BANDWIDTH_FILE_MAX: some machines
+ * read one half of their memory twice as fast as the other, and a model lies where it lies. Errors:
+ * those of opening and mapping it; FILE for one smaller than a megabyte. */
+#define BANDWIDTH_FILE_MAX (2ull << 30)
+enum bnt_status bandwidth_of_file(const char *path, int n_threads, struct bandwidth *out,
+                                  struct bnt_err *err);
+
 #endif

@@ -32,6 +32,8 @@
     OP(OP_ADD, "add", "n_tok rows of cols")                                                        \
     OP(OP_ATTEND, "attend", "rows heads of cols elements over n_tok positions of one F16 KV head") \
     OP(OP_ARGMAX, "argmax", "the likeliest of rows logits")                                        \
+    OP(OP_EXCHANGE, "exchange",                                                                    \
+       "n_tok rows of cols written as one job, read backwards as another")                         \
     OP(OP_JOB, "job", "a job of rows empty pieces, handed to all threads")                         \
     OP(OP_ABSMEAN, "absmean", "rows x cols float32 to ternary codes, both passes")                 \
     OP(OP_PACK, "pack", "rows x cols ternary codes to what the kernels read")                      \

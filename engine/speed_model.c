@@ -142,6 +142,7 @@ static double pieces_of(uint64_t rows, int n_threads)
 /* What threads share as one job. */
 struct product {
     double ns, bytes, share; /* of one thread; of the bandwidth */
+    double scaling;
     uint64_t rows, macs;
 };
 
@@ -149,10 +150,10 @@ static double product_ns(const struct sum *s, struct product p)
 {
     const struct speed_machine *m = s->m;
     const bool alone = m->n_threads == 1 || p.macs < SPEED_SERIAL_MACS;
-    const double pieces = pieces_of(p.rows, m->n_threads), n = fmin(pieces, m->n_threads);
     double compute = p.ns / m->dot_speed;
     if (!alone) {
-        compute = compute / n + compute / pieces / 2 * (n - 1) / n;
+        const double pieces = pieces_of(p.rows, m->n_threads);
+        compute *= ceil(pieces / m->n_threads) / pieces / p.scaling;
     }
     const double read = s->from_memory ? p.bytes / (m->gb_per_s * p.share) : 0;
     s->t->jobs += alone || BNT_FAULT(free_jobs) ? 0 : m->job_ns;
@@ -163,7 +164,8 @@ static double product_ns(const struct sum *s, struct product p)
 /* Matrices [first, last] are one job; gate and up are cut by the same rows. */
 static void add_products(struct sum *s, int first, int last)
 {
-    struct product p = {.share = s->m->ternary_share};
+    struct product p = {.share = s->m->ternary_share,
+                        .scaling = s->m->scaling[s->b - s->r->batches]};
     for (int i = first; i <= last; i++) {
         p.ns += s->b->product_ns[i];
         p.bytes += (double)s->s->w[i].bytes;
@@ -180,6 +182,21 @@ static void add_steps(struct sum *s)
     s->t->steps += (s->b->norm_ns + s->b->rotate_ns) / threads / s->m->step_speed;
     s->t->jobs += shared ? 5 * s->m->job_ns : 0; /* before q k v, wo, gate and down; rotation */
     s->t->steps += (s->b->act_ns + s->b->add_ns) / s->m->n_threads / s->m->step_speed;
+}
+
+/* Rows that a layer hands from step to step: x and h for two blocks, queries, keys and values
+ * before and after their rotation, what attention made, gate; and their 8-bit forms. */
+static void add_exchange(struct sum *s)
+{
+    const struct speed_shape *p = s->s;
+    const double q = (double)p->n_head * p->head_dim, kv = (double)p->n_head_kv * p->head_dim;
+    const double floats = 4.0 * p->n_embd + 2 * (q + 2 * kv) + q + p->n_ff;
+    const double codes = 2.0 * p->n_embd + q + p->n_ff;
+    const double n = s->m->n_threads;
+    if (s->b->n_tok >= SPEED_STEPS_SHARED) {
+        s->t->exchange += (floats * sizeof(float) + codes) * s->b->n_tok * s->m->exchange_ns *
+                          (n - 1) / n / n / s->m->step_speed;
+    }
 }
 
 static void add_attention(struct sum *s, uint32_t pos)
@@ -205,11 +222,13 @@ static void add_batch(struct sum *s, uint32_t pos)
     add_products(s, W_GATE, W_UP);
     add_products(s, W_DOWN, W_DOWN);
     add_steps(s);
+    add_exchange(s);
     add_attention(s, pos);
     s->t = all;
     all->products += layer.products * s->s->n_layer;
     all->steps += layer.steps * s->s->n_layer + s->b->embed_ns / s->m->step_speed;
     all->attention += layer.attention * s->s->n_layer;
+    all->exchange += layer.exchange * s->s->n_layer;
     all->jobs += layer.jobs * s->s->n_layer;
     all->bytes += layer.bytes * s->s->n_layer;
 }
@@ -229,10 +248,12 @@ void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
     out->head = product_ns(&sum, (struct product){.ns = r->head_ns,
                                                   .bytes = (double)s->head.bytes,
                                                   .share = m->head_share,
+                                                  .scaling = 1,
                                                   .rows = s->head.rows,
                                                   .macs = s->head.rows * s->head.cols});
     out->steps += (r->argmax_ns + r->final_norm_ns) / m->step_speed;
-    out->total = out->products + out->head + out->attention + out->steps + out->jobs;
+    out->total =
+        out->products + out->head + out->attention + out->steps + out->exchange + out->jobs;
 }
 
 size_t speed_batch_sizes(const uint32_t *lengths, size_t n, uint32_t n_batch,

@@ -4,12 +4,13 @@
  *
  * A layer is what engine/cpu/forward.c does. Each product takes the longer of
  *     its weights' bytes at the rate at which kernels stream weights from memory, and
- *     the time that one thread takes for it, divided by the threads,
- * and where threads share it, costs a job and half a piece, for which a thread waits at the end on
- * average. Weights that a cache holds are not read from memory.
+ *     the time that one thread takes for it, by how its pieces fall to the threads and what these
+ *     reach together of their speed alone,
+ * and costs a job where threads share it. Weights that a cache holds are not read from memory.
  * Steps over tokens (norms, quantisers, rotation) are divided by the threads from STEPS_SHARED
- * tokens on, and attention where it is large enough. Nothing else is in it: what the model leaves
- * out shows as its error. */
+ * tokens on, and attention where it is large enough; from then on, what a step leaves is in the
+ * wrong thread's cache for all threads but one, and has to be fetched by them. Nothing else is in
+ * it: what the model leaves out shows as its error. */
 #ifndef BNT_SPEED_MODEL_H
 #define BNT_SPEED_MODEL_H
 
@@ -66,15 +67,18 @@ struct speed_machine {
     int n_threads;
     double gb_per_s;                  /* read by all threads together, as probed */
     double ternary_share, head_share; /* of it, that the products reach */
-    double job_ns;                    /* to hand a job to all threads and wait */
-    double dot_speed, step_speed;     /* of a core, in those of the rates: products, steps */
-    uint64_t cache_bytes;             /* weights that fit are not read from memory */
+    /* What threads that share a product reach of what each does alone, by batch of the rates. */
+    double scaling[SPEED_BATCHES_MAX];
+    double exchange_ns;           /* a byte that one thread wrote and another reads */
+    double job_ns;                /* to hand a job to all threads and wait */
+    double dot_speed, step_speed; /* of a core, in those of the rates: products, steps */
+    uint64_t cache_bytes;         /* weights that fit are not read from memory */
 };
 
 /* ---- what it takes ---- */
 
 struct speed_time { /* nanoseconds */
-    double products, head, attention, steps, jobs, total;
+    double products, head, attention, steps, exchange, jobs, total;
     double bytes; /* read from memory */
 };
 

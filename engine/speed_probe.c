@@ -107,6 +107,18 @@ static double share_of(struct prober *p, const struct speed_matrix *m, double gb
     return (double)(row * spec.rows) / ns / gb_per_s;
 }
 
+/* Rows of a batch go from thread to thread: what it takes beyond the share of one that keeps them.
+ * Written and read backwards, (n - 1) / n of the bytes change hands twice. */
+static double exchange_ns(struct prober *p, const struct speed_machine *m)
+{
+    struct op_spec spec = {.what = OP_EXCHANGE, .cols = p->plan->shape->n_embd, .n_tok = 64};
+    const double n = m->n_threads, bytes = (double)spec.cols * spec.n_tok * sizeof(float);
+    const double all = ns_of(p, spec);
+    spec.alone = true;
+    const double alone = ns_of(p, spec);
+    return fmax(0, all - alone / n - 2 * m->job_ns) * n / (2 * bytes * (n - 1) / n);
+}
+
 static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
 {
     const struct speed_shape *s = p->plan->shape;
@@ -121,13 +133,19 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
                                 .cache_bytes = cpu_features()->l3 > cpu_features()->l2
                                                    ? cpu_features()->l3 / 2
                                                    : cpu_features()->l2};
-    m->ternary_share = share_of(p, &s->w[W_UP], m->gb_per_s);
-    m->head_share = share_of(p, &s->head, m->gb_per_s);
+    double gb_per_s = bandwidth.all_gb_per_s;
+    m->ternary_share = share_of(p, &s->w[W_UP], gb_per_s);
+    m->head_share = share_of(p, &s->head, gb_per_s);
     m->job_ns = threads > 1 ? ns_of(p, (struct op_spec){.what = OP_JOB,
                                                         .rows = (uint64_t)threads * 8,
                                                         .cols = 1,
                                                         .n_tok = 1})
                             : 0;
+    if (p->st == BNT_OK && p->plan->path && speed_weight_bytes(s) > m->cache_bytes) {
+        p->st = bandwidth_of_file(p->plan->path, threads, &bandwidth, p->err);
+        m->gb_per_s = bandwidth.all_gb_per_s;
+    }
+    m->exchange_ns = threads > 1 ? exchange_ns(p, m) : 0;
 }
 
 static bool known(const struct speed_matrix *m)
@@ -144,6 +162,25 @@ static enum bnt_status check_shape(const struct speed_shape *s, struct bnt_err *
     return good ? BNT_OK
                 : bnt_err_set(err, BNT_E_UNSUPPORTED,
                               "the model of time knows ternary, F32, F16 and BF16 weights alone");
+}
+
+/* The largest matrix of a layer by one thread and by all, from a cache: what threads lose to each
+ * other and to the cutting, not to memory. */
+static void probe_scaling(struct prober *p, struct speed_machine *m)
+{
+    const struct speed_shape *s = p->plan->shape;
+    for (size_t i = 0; i < p->plan->n_batches; i++) {
+        struct op_spec spec = product_of(p, &s->w[W_UP], p->plan->batches[i]);
+        spec.cycle_bytes = 1;
+        struct op_spec alone = spec;
+        alone.alone = true;
+        struct op_time time[2] = {0};
+        if (p->st == BNT_OK && m->n_threads > 1) {
+            const struct op_spec both[2] = {alone, spec};
+            p->st = op_timer_pair(p->t, both, time, p->err);
+        }
+        m->scaling[i] = m->n_threads > 1 ? time[0].ns / time[1].ns / m->n_threads : 1;
+    }
 }
 
 enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
@@ -163,6 +200,7 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
             break;
         }
         probe_machine(&p, plan->threads[i], &out->machines[i]);
+        probe_scaling(&p, &out->machines[i]);
         if (i == 0) {
             probe_one_thread(&p, &out->rates);
             snprintf(out->kernel, sizeof out->kernel, "%s", op_timer_kernels(p.t)->name);

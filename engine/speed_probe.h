@@ -9,6 +9,7 @@ enum { SPEED_MACHINES_MAX = 16 };
 
 struct speed_probe_plan {
     const struct speed_shape *shape;
+    const char *path;   /* of the model, whose own pages are read; NULL: it is not there */
     const char *kernel; /* as of a session */
     uint32_t batches[SPEED_BATCHES_MAX];
     size_t n_batches;

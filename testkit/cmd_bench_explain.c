@@ -13,6 +13,7 @@
 #include "testkit/cmd_bench_impl.h"
 
 #define ERROR_MAX 0.15
+enum { PROBE_PASSES = 7 };
 
 /* A figure: a prompt, or one token in the middle of those that are decoded. */
 struct figure {
@@ -196,9 +197,9 @@ static json_t *json_figure(const struct figure *f)
     char name[32];
     name_of(f, name, sizeof name);
     const struct speed_time *t = &f->predicted;
-    json_t *parts =
-        json_pack("{s:f, s:f, s:f, s:f, s:f}", "products", t->products / 1e6, "head", t->head / 1e6,
-                  "attention", t->attention / 1e6, "steps", t->steps / 1e6, "jobs", t->jobs / 1e6);
+    json_t *parts = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "products", t->products / 1e6,
+                              "head", t->head / 1e6, "attention", t->attention / 1e6, "steps",
+                              t->steps / 1e6, "exchange", t->exchange / 1e6, "jobs", t->jobs / 1e6);
     return json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o, s:o, s:f}", "name", name, "threads",
                      f->n_threads, "tokens", (json_int_t)f->n_tok, "predicted_ms", t->total / 1e6,
                      "predicted_tokens_per_s", tokens_per_s(f), "measured_ms",
@@ -208,10 +209,11 @@ static json_t *json_figure(const struct figure *f)
 
 static json_t *json_machine(const struct speed_machine *m)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
                      "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share, "head_share",
-                     m->head_share, "job_us", m->job_ns / 1e3, "dot_speed", m->dot_speed,
-                     "step_speed", m->step_speed, "cache_bytes", (json_int_t)m->cache_bytes);
+                     m->head_share, "job_us", m->job_ns / 1e3, "exchange_ns_per_byte",
+                     m->exchange_ns, "dot_speed", m->dot_speed, "step_speed", m->step_speed,
+                     "cache_bytes", (json_int_t)m->cache_bytes);
 }
 
 static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
@@ -258,8 +260,8 @@ static void print_figure(const struct figure *f, bool measured)
     if (measured) {
         printf("  %11.3f  %+6.1f %%", f->measured_ms, 100 * error_of(f));
     }
-    printf("  %8.2f  %8.2f  %9.2f  %8.2f  %8.2f\n", t->products / 1e6, t->head / 1e6,
-           t->attention / 1e6, t->steps / 1e6, t->jobs / 1e6);
+    printf("  %8.2f  %8.2f  %9.2f  %8.2f  %8.2f  %8.2f\n", t->products / 1e6, t->head / 1e6,
+           t->attention / 1e6, t->steps / 1e6, t->exchange / 1e6, t->jobs / 1e6);
 }
 
 static void print_table(const struct explain *e)
@@ -269,9 +271,9 @@ static void print_table(const struct explain *e)
     if (!measured) {
         bench_machine_tell(&e->said, &e->probe, &e->other);
     }
-    printf("%-14s  %7s  %10s  %12s%s  %8s  %8s  %9s  %8s  %8s\n", "", "threads", "tokens/s",
+    printf("%-14s  %7s  %10s  %12s%s  %8s  %8s  %9s  %8s  %8s  %8s\n", "", "threads", "tokens/s",
            "predicted ms", measured ? "  measured ms     error" : "", "products", "head",
-           "attention", "steps", "jobs");
+           "attention", "steps", "exchange", "jobs");
     for (size_t i = 0; i < e->n_figures; i++) {
         print_figure(&e->figures[i], measured);
     }

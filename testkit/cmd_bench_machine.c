@@ -118,6 +118,8 @@ void bench_machine_tell(const struct bench_machine *said, const struct speed_pro
         here->n_threads == 1 ? "" : "s");
     printf("  dot products  %.0f GMAC/s (%s)\n", probe->rates.gmacs * m->dot_speed * m->n_threads,
            said->gmacs > 0 ? "said" : "each core as one here");
+    printf("  sharing       cores together reach the part of their speed alone that %d do here\n",
+           here->n_threads);
     printf("  other steps   a core is %g times as fast as one here (%s)\n", m->step_speed,
            said->core_speed > 0 ? "said" : "assumed");
     printf("  a job         %.2f us (%s)\n", m->job_ns / 1e3,

@@ -1,0 +1,222 @@
+/* Guards the model of time: a term that is left out, work that is not cut as the engine cuts it, a
+ * machine that is not the one that was said. The numbers are made up, so that each sum can be done
+ * by hand. */
+#include "testkit/suite.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "engine/speed_probe.h"
+#include "testkit/cmd_bench_impl.h"
+#include "testkit/suites/infer_support.h"
+
+static bool near(double a, double b)
+{
+    return fabs(a - b) <= 1e-9 * fabs(b);
+}
+
+/* Two layers of 1024 x 1024 matrices (262,144 bytes of codes), and an F16 head of 4096 rows. */
+static struct speed_shape made_up_shape(void)
+{
+    struct speed_shape s = {.n_layer = 2,
+                            .n_embd = 1024,
+                            .n_ff = 1024,
+                            .n_head = 8,
+                            .n_head_kv = 4,
+                            .head_dim = 128,
+                            .n_vocab = 4096,
+                            .sub_norms = true,
+                            .head = {4096, 1024, 8388608, false, TENSOR_F16}};
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        s.w[i] = (struct speed_matrix){1024, 1024, 262144, true, TENSOR_I2_S};
+    }
+    return s;
+}
+
+/* One thread: 10 us for a matrix and a token. */
+static struct speed_rates made_up_rates(void)
+{
+    struct speed_rates r = {.n_batches = 2,
+                            .head_ns = 200e3,
+                            .argmax_ns = 3e3,
+                            .final_norm_ns = 1e3,
+                            .attend_ns = 50,
+                            .attend_position_ns = 10,
+                            .gmacs = 100};
+    const uint32_t sizes[] = {1, 16};
+    for (size_t b = 0; b < 2; b++) {
+        struct speed_batch *at = &r.batches[b];
+        *at = (struct speed_batch){.n_tok = sizes[b],
+                                   .norm_ns = 1000.0 * sizes[b],
+                                   .rotate_ns = 200.0 * sizes[b],
+                                   .act_ns = 100.0 * sizes[b],
+                                   .add_ns = 60.0 * sizes[b],
+                                   .embed_ns = 500.0 * sizes[b]};
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            at->product_ns[i] = 10e3 * sizes[b];
+        }
+    }
+    return r;
+}
+
+static struct speed_machine made_up_machine(int n_threads)
+{
+    return (struct speed_machine){.n_threads = n_threads,
+                                  .gb_per_s = 20,
+                                  .ternary_share = 0.5,
+                                  .head_share = 1,
+                                  .job_ns = 1000,
+                                  .exchange_ns = 0.5,
+                                  .scaling = {1, 0.8},
+                                  .dot_speed = 1,
+                                  .step_speed = 1};
+}
+
+static void a_token_costs_what_the_sum_says(void **state)
+{
+    (void)state;
+    const struct speed_shape s = made_up_shape();
+    const struct speed_rates r = made_up_rates();
+    struct speed_machine m = made_up_machine(1);
+    struct speed_time t;
+    const struct speed_work token = {.pos = 99, .n_tok = 1, .n_batch = 16};
+    speed_predict(&s, &r, &m, token, &t);
+    /* Memory binds: a matrix at 10 GB/s takes 26 us, the head at 20 GB/s 419 us. */
+    assert_true(near(t.products, 2 * 7 * 262144 / 10.0));
+    assert_true(near(t.head, 8388608 / 20.0));
+    assert_true(near(t.attention, 2 * 4 * (50 + 100 * 10)));
+    assert_true(near(t.steps, 2 * (1000 + 200 + 100 + 60) + 500 + 3000 + 1000));
+    assert_true(t.jobs == 0 && t.exchange == 0);
+    assert_true(near(t.bytes, 2 * 7 * 262144 + 8388608));
+    assert_true(near(t.total, t.products + t.head + t.attention + t.steps));
+    /* In a cache the kernels bind. */
+    m.cache_bytes = 1ull << 30;
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.products, 2 * 7 * 10e3) && near(t.head, 200e3) && t.bytes == 0);
+    /* By four threads: four products of each layer and the head are jobs; 64 pieces and 32. */
+    m = made_up_machine(4);
+    m.cache_bytes = 1ull << 30;
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.products, 2 * 7 * 10e3 / 4) && near(t.head, 200e3 / 4));
+    assert_true(near(t.jobs, (2 * 4 + 1) * 1000));
+    assert_true(near(t.attention, 2 * 4 * (50 + 100 * 10)));
+    /* A core that does twice as many dot products does its other steps no faster. */
+    m.dot_speed = 2;
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.products, 2 * 7 * 10e3 / 8));
+    assert_true(near(t.attention, 2 * 4 * (50 + 100 * 10)));
+}
+
+static void a_prompt_is_cut_into_batches(void **state)
+{
+    (void)state;
+    const struct speed_shape s = made_up_shape();
+    const struct speed_rates r = made_up_rates();
+    struct speed_machine m = made_up_machine(1);
+    struct speed_time t;
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 33, .n_batch = 16}, &t);
+    /* Two batches of 16, bound by the kernels, and one of 1, bound by memory; one head. */
+    assert_true(near(t.products, 2 * 7 * (2 * 160e3 + 262144 / 10.0)));
+    assert_true(near(t.head, 8388608 / 20.0));
+    assert_true(near(t.attention, 2 * 4 * (33 * 50 + 33 * 34 / 2 * 10)));
+    /* Two threads: all steps are shared, products reach 0.8 of twice the speed. */
+    m = made_up_machine(2);
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
+    assert_true(near(t.products, 2 * 7 * 160e3 / 2 / 0.8));
+    assert_true(near(t.jobs, (2 * (4 + 5 + 1) + 1) * 1000));
+    /* 13,312 floats and 4,096 bytes of a token change hands by half, by two threads at once. */
+    const double bytes = (4 * 1024 + 2 * 2048 + 1024 + 1024) * 4 + 4 * 1024;
+    assert_true(near(t.exchange, 2 * bytes * 16 * 0.5 / 2 / 2));
+    uint32_t sizes[SPEED_BATCHES_MAX];
+    assert_int_equal(speed_batch_sizes((const uint32_t[]){10, 128, 200, 512}, 4, 128, sizes), 4);
+    assert_true(sizes[0] == 1 && sizes[1] == 10 && sizes[2] == 128 && sizes[3] == 72);
+}
+
+static void shapes_that_are_named_have_the_bytes_of_their_files(void **state)
+{
+    (void)state;
+    struct speed_shape s;
+    assert_int_equal(speed_shape_named("2b", &s, NULL), BNT_OK);
+    /* 2.084 G ternary weights at 2 bits, 328 M of the head at 16. */
+    assert_true(fabs((double)speed_weight_bytes(&s) - 1177.7e6) < 0.5e6);
+    assert_int_equal(speed_shape_named("3b", &s, NULL), BNT_OK);
+    assert_true(s.embd_bytes == s.head.bytes && speed_memory(&s, 512, 128) < 8e9);
+    assert_int_equal(speed_shape_named("4b", &s, NULL), BNT_E_USAGE);
+}
+
+static void a_machine_is_what_was_said_and_as_here_otherwise(void **state)
+{
+    (void)state;
+    struct bench_machine said;
+    struct speed_machine m;
+    struct speed_probe here = {.n_machines = 2, .rates = {.gmacs = 100}};
+    here.machines[0] = made_up_machine(1);
+    here.machines[1] = made_up_machine(2);
+    assert_int_equal(bench_machine_parse("cores=16,bandwidth=100,peak=3200", &said, NULL), BNT_OK);
+    assert_int_equal(bench_machine_of(&said, &here, &m, NULL), BNT_OK);
+    assert_true(m.n_threads == 16 && m.gb_per_s == 100 && m.ternary_share == 0.5);
+    assert_true(near(m.dot_speed, 2) && m.step_speed == 1 && near(m.job_ns, 15000));
+    here.n_machines = 1;
+    assert_int_equal(bench_machine_of(&said, &here, &m, NULL), BNT_E_UNSUPPORTED);
+    char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/machine", suite_scratch()), BNT_OK);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "# a server\ncores=8\nbandwidth=50 job_us=3 # measured\n");
+    fclose(f);
+    assert_int_equal(bench_machine_parse(path, &said, NULL), BNT_OK);
+    assert_int_equal(bench_machine_of(&said, &here, &m, NULL), BNT_OK);
+    assert_true(m.n_threads == 8 && near(m.job_ns, 3000) && m.dot_speed == 1);
+    static const char *const bad[] = {"cores=16",
+                                      "bandwidth=100",
+                                      "cores=16,speed=1",
+                                      "cores=1.5,bandwidth=1",
+                                      "cores=,bandwidth=1",
+                                      "cores=16,bandwidth=1x",
+                                      "cores=16,bandwidth=nan",
+                                      "cores=0,bandwidth=1"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(bench_machine_parse(bad[i], &said, NULL), BNT_E_USAGE);
+    }
+}
+
+/* The command, on the bundled model: how near the model of time comes is not judged here. */
+static void predictions_stand_beside_the_clock(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--explain", "--json", "-t", "2", "-r",
+                                    "1", "-w", "0", "--prompt-lengths", "4", "-n", "4", NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, 0);
+    json_t *doc = json_loads(o.out, 0, NULL);
+    assert_non_null(doc);
+    assert_int_equal(js_count(doc, "figures"), 4);
+    assert_int_equal(js_count(doc, "probed"), 2);
+    const json_t *token = json_array_get(js_get(doc, "figures"), 3);
+    const double predicted = json_number_value(js_get(token, "predicted_ms"));
+    const double measured = json_number_value(js_get(token, "measured_ms"));
+    const double error = json_number_value(js_get(token, "error"));
+    assert_string_equal(json_string_value(js_get(token, "name")), "token at 6");
+    assert_int_equal(json_integer_value(js_get(token, "threads")), 2);
+    assert_true(predicted > 0 && measured > 0);
+    assert_true(fabs(predicted / measured - 1 - error) < 1e-6);
+    json_decref(doc);
+    suite_output_release(&o);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "a_token_costs_what_the_sum_says", .body = a_token_costs_what_the_sum_says},
+    {.name = "a_prompt_is_cut_into_batches", .body = a_prompt_is_cut_into_batches},
+    {.name = "shapes_that_are_named_have_the_bytes_of_their_files",
+     .body = shapes_that_are_named_have_the_bytes_of_their_files},
+    {.name = "a_machine_is_what_was_said_and_as_here_otherwise",
+     .body = a_machine_is_what_was_said_and_as_here_otherwise},
+    {.name = "predictions_stand_beside_the_clock",
+     .tier = SUITE_INTEGRATION,
+     .body = predictions_stand_beside_the_clock},
+    {0},
+};
+const struct suite suite_bench_explain = {"bench_explain", tests, "free_jobs"};
