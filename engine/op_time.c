@@ -17,14 +17,13 @@
 #include "base/stats.h"
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
+#include "engine/cpu/backend_cpu.h"
 #include "engine/cpu/tables.h"
 #include "engine/op_time_impl.h"
 
 #define DEFAULT_PASS_US 2000u
 #define DRAWN_BYTES (1u << 18)
-enum { ROW_GRAIN = 16, PIECES_PER_THREAD = 8, MAX_TOKENS = 4096 };
-/* Below this many multiply-adds a product is done by the caller alone, as in a layer. */
-#define SERIAL_MACS 400000u
+enum { MAX_TOKENS = 4096 };
 
 const char *op_name(enum op_what what)
 {
@@ -171,42 +170,60 @@ void op_spread(struct op_run *r, uint64_t n, cpu_pool_fn *fn)
 
 /* ---- products ---- */
 
-static void ternary_rows(void *ctx, size_t begin, size_t end, int thread)
+/* The kernels and cuts of the engine's own steps, on this run's data. */
+static struct backend_cpu engine_of(const struct op_run *r)
 {
-    (void)thread;
-    const struct op_run *r = ctx;
-    const struct ternary_weights w = {.codes = r->t->weights + r->at,
-                                      .rows = r->rows,
-                                      .cols = r->spec.cols,
-                                      .row_bytes = r->row_bytes,
-                                      .scale = 1};
-    r->t->kernels->matmul_ternary(&w, begin, end, &r->act, r->spec.n_tok, r->y, r->rows);
+    const bool alone = r->spec.alone;
+    return (struct backend_cpu){.base.config.n_threads = alone ? 1 : cpu_pool_n_threads(r->t->pool),
+                                .kernels = r->t->kernels,
+                                .s = {.act = r->act, .h = r->x, .row = r->scratch},
+                                .width = (uint32_t)r->spec.cols};
 }
 
-static void float_rows(void *ctx, size_t begin, size_t end, int thread)
+static struct weight weight_of(const struct op_run *r)
+{
+    return (struct weight){.ternary = r->spec.what == OP_TERNARY,
+                           .type = r->spec.what == OP_TERNARY ? TENSOR_I2_S : r->spec.type,
+                           .rows = r->rows,
+                           .cols = r->spec.cols,
+                           .row_bytes = r->row_bytes,
+                           .data = r->t->weights + r->at,
+                           .scale = 1};
+}
+
+/* Rows of several tokens. */
+static void product_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct op_run *r = ctx;
-    const struct float_weights w = {.type = r->spec.type,
-                                    .data = r->t->weights + r->at,
-                                    .rows = r->rows,
-                                    .cols = r->spec.cols,
-                                    .row_bytes = r->row_bytes};
-    r->t->kernels->matmul_float(&w, begin, end, r->x, r->spec.cols, r->spec.n_tok, r->y, r->rows,
-                                r->scratch + (size_t)thread * r->spec.cols);
+    const struct weight w = weight_of(r);
+    if (w.ternary) {
+        const struct ternary_weights tw = {w.data, w.rows, w.cols, w.row_bytes, w.scale};
+        r->t->kernels->matmul_ternary(&tw, begin, end, &r->act, r->spec.n_tok, r->y, r->rows);
+    } else {
+        const struct float_weights fw = {w.type, w.data, w.rows, w.cols, w.row_bytes};
+        r->t->kernels->matmul_float(&fw, begin, end, r->x, w.cols, r->spec.n_tok, r->y, r->rows,
+                                    r->scratch + (size_t)thread * w.cols);
+    }
+}
+
+static void product_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct op_run *r = ctx;
+    const struct backend_cpu b = engine_of(r);
+    const struct weight w = weight_of(r);
+    cpu_dot_slots(&b, &w, (struct cpu_rows){begin, end}, r->y, thread);
 }
 
 static void run_product(struct op_run *r)
 {
-    cpu_pool_fn *fn = r->spec.what == OP_TERNARY ? ternary_rows : float_rows;
-    int threads = r->spec.alone ? 1 : cpu_pool_n_threads(r->t->pool);
-    uint64_t rows = BNT_FAULT(op_half) ? (r->rows + 1) / 2 : r->rows;
-    if (threads == 1 || r->rows * r->spec.cols * r->spec.n_tok < SERIAL_MACS) {
-        fn(r, 0, (size_t)rows, 0);
-    } else {
-        uint64_t chunk = rows / ((uint64_t)threads * PIECES_PER_THREAD) / ROW_GRAIN * ROW_GRAIN;
-        cpu_pool_run(r->t->pool, (size_t)rows, (size_t)(chunk < ROW_GRAIN ? ROW_GRAIN : chunk), fn,
-                     r);
-    }
+    const struct backend_cpu b = engine_of(r);
+    const uint64_t macs = r->rows * r->spec.cols * r->spec.n_tok;
+    const bool one = r->spec.n_tok == 1;
+    const uint64_t n = one ? cpu_slots(r->rows) : r->rows;
+    const size_t chunk =
+        one ? cpu_slot_chunk(&b, n, WALK_STREAMS * r->row_bytes, macs) : cpu_chunk(&b, n, macs);
+    cpu_pool_run(r->t->pool, (size_t)(BNT_FAULT(op_half) ? (n + 1) / 2 : n), chunk,
+                 one ? product_slots : product_rows, r);
     const uint64_t all = r->t->weight_bytes, wanted = r->spec.cycle_bytes;
     const uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
     r->at = next + size > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
@@ -229,7 +246,7 @@ static enum bnt_status check_product(struct op_run *r, struct bnt_err *err)
         r->z[t] = r->y[t * r->rows + r->rows - 1];
     }
     r->t->kernels = &cpu_kernels_ref;
-    (r->spec.what == OP_TERNARY ? ternary_rows : float_rows)(r, r->rows - 1, r->rows, 0);
+    product_rows(r, r->rows - 1, r->rows, 0);
     r->t->kernels = fast;
     for (uint64_t t = 0; t < r->spec.n_tok && good; t++) {
         good = r->z[t] == r->y[t * r->rows + r->rows - 1];

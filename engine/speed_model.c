@@ -132,27 +132,33 @@ static const struct speed_batch *batch_of(const struct speed_rates *r, uint32_t 
     return best;
 }
 
-/* Pieces that rows are cut into, as forward.c does. */
-static double pieces_of(uint64_t rows, int n_threads)
-{
-    uint64_t chunk = rows / ((uint64_t)n_threads * 8) / 16 * 16;
-    return ceil((double)rows / (double)(chunk < 16 ? 16 : chunk));
-}
-
 /* What threads share as one job. */
 struct product {
     double ns, bytes, share; /* of one thread; of the bandwidth */
     double scaling;
     uint64_t rows, macs;
+    uint32_t n_tok;
 };
+
+/* Pieces that a job is cut into, by the engine's own rule. */
+static double pieces_of(const struct sum *s, const struct product *p)
+{
+    const struct backend_cpu b = {.base.config.n_threads = s->m->n_threads};
+    const bool one = p->n_tok == 1;
+    const uint64_t n = one ? cpu_slots(p->rows) : p->rows;
+    const uint64_t slot_bytes = WALK_STREAMS * (uint64_t)(p->bytes / (double)p->rows);
+    const size_t chunk =
+        one ? cpu_slot_chunk(&b, n, slot_bytes, p->macs) : cpu_chunk(&b, n, p->macs);
+    return ceil((double)n / (double)chunk);
+}
 
 static double product_ns(const struct sum *s, struct product p)
 {
     const struct speed_machine *m = s->m;
-    const bool alone = m->n_threads == 1 || p.macs < SPEED_SERIAL_MACS;
+    const bool alone = m->n_threads == 1 || p.macs < CPU_SERIAL_MACS;
     double compute = p.ns / m->dot_speed;
     if (!alone) {
-        const double pieces = pieces_of(p.rows, m->n_threads);
+        const double pieces = pieces_of(s, &p);
         compute *= ceil(pieces / m->n_threads) / pieces / p.scaling;
     }
     const double read = s->from_memory ? p.bytes / (m->gb_per_s * p.share) : 0;
@@ -164,7 +170,8 @@ static double product_ns(const struct sum *s, struct product p)
 /* Matrices [first, last] are one job; gate and up are cut by the same rows. */
 static void add_products(struct sum *s, int first, int last)
 {
-    struct product p = {.share = s->m->ternary_share,
+    struct product p = {.n_tok = s->b->n_tok,
+                        .share = s->m->ternary_share,
                         .scaling = s->m->scaling[s->b - s->r->batches]};
     for (int i = first; i <= last; i++) {
         p.ns += s->b->product_ns[i];
@@ -205,7 +212,7 @@ static void add_attention(struct sum *s, uint32_t pos)
     const double n = s->b->n_tok, seen = n * pos + n * (n + 1) / 2;
     const uint64_t macs = (uint64_t)n * ((uint64_t)pos + s->b->n_tok) * p->n_head * p->head_dim * 2;
     const double ns = (s->r->attend_ns * n + s->r->attend_position_ns * seen) * p->n_head_kv;
-    const bool alone = s->m->n_threads == 1 || macs < SPEED_SERIAL_MACS;
+    const bool alone = s->m->n_threads == 1 || macs < CPU_SERIAL_MACS;
     const double pieces = n * p->n_head_kv;
     const double threads = alone ? 1 : fmin(s->m->n_threads, pieces);
     s->t->jobs += alone ? 0 : s->m->job_ns;
@@ -246,6 +253,7 @@ void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
         done += n;
     }
     out->head = product_ns(&sum, (struct product){.ns = r->head_ns,
+                                                  .n_tok = 1,
                                                   .bytes = (double)s->head.bytes,
                                                   .share = m->head_share,
                                                   .scaling = 1,

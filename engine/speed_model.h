@@ -14,7 +14,7 @@
 #ifndef BNT_SPEED_MODEL_H
 #define BNT_SPEED_MODEL_H
 
-#include "engine/model.h"
+#include "engine/cpu/backend_cpu.h"
 
 /* ---- what is computed ---- */
 
@@ -83,7 +83,6 @@ struct speed_time { /* nanoseconds */
 };
 
 enum { SPEED_STEPS_SHARED = 8 };
-#define SPEED_SERIAL_MACS 400000u
 
 /* n_tok tokens after pos positions, in batches of n_batch, with the logits of the last one. */
 struct speed_work {
