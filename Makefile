@@ -222,6 +222,8 @@ $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk
+# wasm, check-wasm: the engine as a WebAssembly module, run under Node.
+-include engine/wasm/wasm.mk
 -include mock/check/check_mock.mk
 
 # ---- install ----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BUNDLED_NAME "tinystories-bitnet.gguf"
-
 bool bnt_app_offline(void)
 {
     const char *value = getenv("BNT_OFFLINE");
@@ -22,11 +20,11 @@ enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
     const char *dir = getenv("BNT_MODELS_DIR");
     enum bnt_status st;
     if (dir && dir[0]) {
-        st = bnt_path_format(out, err, "%s/%s", dir, BUNDLED_NAME);
+        st = bnt_path_format(out, err, "%s/%s", dir, BNT_BUNDLED_NAME);
         if (st == BNT_OK && access(out, R_OK) != 0) {
             st = bnt_err_errno(err, "bundled model: %s", out);
             bnt_err_hint(err, "unset BNT_MODELS_DIR, or point it to the folder that holds %s",
-                         BUNDLED_NAME);
+                         BNT_BUNDLED_NAME);
         }
         return st;
     }
@@ -34,14 +32,15 @@ enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
     st = bnt_exe_dir(exe, err);
     for (size_t i = 0; st == BNT_OK && i < sizeof places / sizeof places[0]; i++) {
         char place[BNT_PATH_MAX];
-        st = bnt_path_format(place, err, "%s/%s/%s", exe, places[i], BUNDLED_NAME);
+        st = bnt_path_format(place, err, "%s/%s/%s", exe, places[i], BNT_BUNDLED_NAME);
         if (st == BNT_OK && access(place, R_OK) == 0 && realpath(place, out)) {
             return BNT_OK;
         }
     }
     if (st == BNT_OK) {
         st = bnt_err_set(err, BNT_E_NOT_FOUND,
-                         "the bundled model %s is not beside this program (%s)", BUNDLED_NAME, exe);
+                         "the bundled model %s is not beside this program (%s)", BNT_BUNDLED_NAME,
+                         exe);
         bnt_err_hint(err, "run: make install, or set BNT_MODELS_DIR to its folder");
     }
     return st;

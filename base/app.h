@@ -134,6 +134,11 @@ struct bnt_app {
 /* BNT_OFFLINE=1: no command uses the network by itself. */
 bool bnt_app_offline(void);
 
+/* All files of a model that is to run in wasm32, together. */
+#define BNT_WASM32_MAX_BYTES 100000000
+
+#define BNT_BUNDLED_NAME "tinystories-bitnet.gguf"
+
 /* Path of the bundled model: $BNT_MODELS_DIR, then beside the executable (build tree), then
  * <prefix>/share/bnt/models. */
 enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err);

@@ -5,7 +5,7 @@
 
 enum { ALIGN = 64 };
 
-size_t bnt_arena_cost(size_t n)
+uint64_t bnt_arena_cost(uint64_t n)
 {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
@@ -35,11 +35,11 @@ void bnt_arena_release(struct bnt_arena *a)
 
 void *bnt_arena_alloc(struct bnt_arena *a, size_t n)
 {
-    size_t cost = bnt_arena_cost(n);
+    uint64_t cost = bnt_arena_cost(n);
     if (cost < n || cost > a->size - a->used) {
         return NULL;
     }
     void *p = a->base + a->used;
-    a->used += cost;
+    a->used += (size_t)cost;
     return p;
 }

@@ -5,6 +5,7 @@
 #define BNT_ARENA_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -19,7 +20,8 @@ void bnt_arena_release(struct bnt_arena *a);
 /* `n` bytes, zeroed, 64-byte aligned; NULL when the arena is full (a bug in the caller's size
  * computation). */
 void *bnt_arena_alloc(struct bnt_arena *a, size_t n);
-/* What an allocation of n bytes takes from the arena: n rounded up to 64. */
-size_t bnt_arena_cost(size_t n);
+/* What an allocation of n bytes takes from the arena: n rounded up to 64. More than a size_t holds
+ * is an arena that cannot be. */
+uint64_t bnt_arena_cost(uint64_t n);
 
 #endif

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers|wasm]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -57,6 +57,11 @@ servers swift-account       swift-account-server
 servers swift-container     swift-container-server
 servers swift-object        swift-object-server
 servers swift-proxy         swift-proxy-server
+wasm clang                  clang
+wasm libclang-rt-dev-wasm32 -
+wasm lld                    wasm-ld
+wasm nodejs                 node
+wasm wasi-libc              -
 LIST
 }
 
@@ -160,8 +165,8 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | bench | fuzz | cross | servers) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers]..." ;;
+    build | test | lint | bench | fuzz | cross | servers | wasm) sets="$sets $word" ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers|wasm]..." ;;
     esac
 done
 sets=${sets:-build test}

@@ -21,8 +21,8 @@ struct backend_config {
     uint32_t n_ctx, n_batch;
     int n_threads;
     enum bnt_kv_type kv_type;
-    const char *kernel;              /* NULL: choose */
-    const volatile int *interrupted; /* may be NULL */
+    const char *kernel;                       /* NULL: choose */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 
 struct backend;

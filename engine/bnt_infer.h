@@ -16,6 +16,7 @@
 #ifndef BNT_INFER_H
 #define BNT_INFER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -85,10 +86,10 @@ struct bnt_session_options {
     uint32_t n_batch; /* ids per prefill step; 0: 128. Does not change results */
     int n_threads;    /* 0: what this process may use */
     enum bnt_kv_type kv_type;
-    const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon" */
+    const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon", "wasm" */
     /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the
      * last whole batch. */
-    const volatile int *interrupted;
+    const volatile sig_atomic_t *interrupted;
 };
 
 /* Errors: USAGE (unknown kernel, n_ctx of 0 or past the ceiling), SELF_TEST (forced kernel

@@ -41,7 +41,6 @@ enum bnt_fetch_update {
 };
 #define BNT_FETCH_UPDATE_WORDS "never|if-missing|daily|always"
 #define BNT_FETCH_DAY_S 86400
-#define BNT_FETCH_WASM32_MAX_BYTES 100000000 /* of all files of a model together */
 
 /* What happens on the way. */
 enum bnt_fetch_event_kind {

@@ -567,7 +567,7 @@ static void set_fetch_opts(struct fetching *f)
         .sha256 = o->sha256,
         .offline = o->offline || o->frozen || bnt_app_offline(),
         .force = o->force,
-        .max_bytes = o->target && strcmp(o->target, "wasm32") == 0 ? BNT_FETCH_WASM32_MAX_BYTES : 0,
+        .max_bytes = o->target && strcmp(o->target, "wasm32") == 0 ? BNT_WASM32_MAX_BYTES : 0,
         .update = f->opts.update,
         .mirrors = o->mirrors.at,
         .n_mirrors = o->mirrors.n,

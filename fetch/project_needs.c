@@ -49,7 +49,7 @@ enum bnt_status project_check_machine(const struct project *p, const struct mani
 uint64_t project_max_bytes(const struct manifest_model *model)
 {
     const char *target = model->requires.target.at;
-    return target && strcmp(target, "wasm32") == 0 ? BNT_FETCH_WASM32_MAX_BYTES : 0;
+    return target && strcmp(target, "wasm32") == 0 ? BNT_WASM32_MAX_BYTES : 0;
 }
 
 uint64_t project_bytes(const struct project *p, const struct manifest_model *model)

@@ -48,7 +48,7 @@ struct cursor {
 
 static void *take(struct cursor *c, uint64_t n)
 {
-    c->bytes += bnt_arena_cost((size_t)n);
+    c->bytes += bnt_arena_cost(n);
     return c->arena ? bnt_arena_alloc(c->arena, (size_t)n) : NULL;
 }
 
@@ -306,8 +306,9 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     base->start_ns = bnt_clock_now_ns() - t1;
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
-        st = bnt_arena_init(
-            &b->arena, (size_t)cpu_scratch_layout(base->model, &base->config, NULL, &b->s), err);
+        uint64_t bytes = cpu_scratch_layout(base->model, &base->config, NULL, &b->s);
+        st = bytes > SIZE_MAX ? bnt_err_nomem(err, "a session's arena", bytes)
+                              : bnt_arena_init(&b->arena, (size_t)bytes, err);
     }
     if (st == BNT_OK) {
         base->memory_bytes = cpu_scratch_layout(base->model, &base->config, &b->arena, &b->s);

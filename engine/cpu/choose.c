@@ -13,6 +13,9 @@ static const struct cpu_kernels *const all_tables[] = {
 #if defined(__aarch64__)
     &cpu_kernels_neon,
 #endif
+#if defined(__wasm_simd128__)
+    &cpu_kernels_wasm,
+#endif
     &cpu_kernels_ref,    NULL,
 };
 

@@ -42,7 +42,7 @@ struct act_rows {
     int8_t *q;
     float *scale; /* n_tok: absmax/127 (absmax floored at 1e-5): x ~ q * scale. NaN if the row held
                      a NaN */
-    int32_t *sum;   /* n_tok: sum of q */
+    int32_t *sum; /* n_tok: sum of q */
     uint64_t stride; /* bytes */
 };
 static inline uint64_t act_stride(uint64_t cols)
@@ -71,19 +71,19 @@ struct float_weights {
 };
 
 struct attend_args {
-    const float *q;         /* n_head_group x head_dim: the query heads that share one KV head */
+    const float *q; /* n_head_group x head_dim: the query heads that share one KV head */
     uint32_t n_head_group, head_dim;
-    const void *k, *v;      /* n_kv x head_dim of one KV head, rows kv_stride elements apart */
-    uint64_t kv_stride;     /* elements */
-    bool kv_f16;            /* else float32 */
-    uint32_t n_kv;          /* positions seen: own position + 1 */
-    float scale;            /* 1/sqrt(head_dim) */
-    float *scores;          /* scratch: n_head_group * n_kv_max floats */
-    float *out;             /* n_head_group x head_dim; may be q */
+    const void *k, *v;  /* n_kv x head_dim of one KV head, rows kv_stride elements apart */
+    uint64_t kv_stride; /* elements */
+    bool kv_f16;        /* else float32 */
+    uint32_t n_kv;      /* positions seen: own position + 1 */
+    float scale;        /* 1/sqrt(head_dim) */
+    float *scores;      /* scratch: n_head_group * n_kv_max floats */
+    float *out;         /* n_head_group x head_dim; may be q */
 };
 
 struct cpu_kernels {
-    const char *name; /* "ref", "avx2", "avx512", "neon" */
+    const char *name; /* "ref", "avx2", "avx512", "neon", "wasm" */
 
     /* x[n] -> one act row: scale = max(absmax, 1e-5)/127; q = clamp(round_half_even(x *
      * (127/max(absmax, 1e-5))), -128, 127), permuted as struct act_rows says. q has act_stride(n)
@@ -124,8 +124,8 @@ struct cpu_kernels {
     /* gate[i] = act(gate[i]) * up[i]; ACT_RELU2: max(g,0)^2. */
     void (*act_mul)(enum act_fn fn, float *gate, const float *up, size_t n);
 
-    void (*add)(float *y, const float *x, size_t n);              /* y += x */
-    void (*store_f16)(const float *x, size_t n, uint16_t *dst);   /* round to nearest even */
+    void (*add)(float *y, const float *x, size_t n);            /* y += x */
+    void (*store_f16)(const float *x, size_t n, uint16_t *dst); /* round to nearest even */
 };
 
 /* Features of this processor that kernels ask for, detected once. */

@@ -13,6 +13,9 @@ extern const struct cpu_kernels cpu_kernels_avx512;
 #if defined(__aarch64__)
 extern const struct cpu_kernels cpu_kernels_neon;
 #endif
+#if defined(__wasm_simd128__)
+extern const struct cpu_kernels cpu_kernels_wasm;
+#endif
 
 /* cpu_kernels_choose among given tables (NULL-terminated, fastest first): what it does, open to
  * tests. */

@@ -393,7 +393,7 @@ static void size_is_judged_at_the_head_of_the_answer(void **state)
     struct bnt_mock_server *s = transfer_tls_server(routes);
     struct bnt_fetch_result r;
     struct bnt_err err = {0};
-    const struct bnt_fetch_opts o = {.max_bytes = BNT_FETCH_WASM32_MAX_BYTES};
+    const struct bnt_fetch_opts o = {.max_bytes = BNT_WASM32_MAX_BYTES};
     assert_int_equal(transfer_fetch(s, "/m.gguf", &o, &r, NULL, &err), BNT_E_MEMORY);
     assert_non_null(strstr(err.msg, "156.0 MB"));
     assert_int_equal(bnt_mock_server_requests(s), 1);

@@ -1,0 +1,435 @@
+/* Kernels for WebAssembly with 128-bit SIMD: 16 lanes are four registers. There is no product of
+ * bytes: i32x4.dot_i16x8_s adds pairs of 16-bit products, so codes and activations are widened
+ * first. The ternary product keeps int32 sums throughout, exact, and takes the sum of the
+ * activations away, as on x86. Conversions from and to F16 are those of tensor_type.h, since there
+ * is no instruction. */
+#include "engine/cpu/tables.h"
+
+#if defined(__wasm_simd128__)
+
+#include <math.h>
+#include <string.h>
+#include <wasm_simd128.h>
+
+#include "base/fault.h"
+#include "engine/cpu/fmath.h"
+
+#define V_INLINE inline __attribute__((always_inline))
+
+typedef struct {
+    v128_t r[4];
+} vf;
+typedef struct {
+    v128_t r[4];
+} vi;
+
+/* Register tiles of the float stages. The engine below maps onto the registers of the processor, of
+ * which x86-64 has 16. */
+#define F_ROWS 2
+#define F_TOKS 1
+#define KV_BLOCKS 1
+#define PREFETCH_BYTES 0
+#define WALK_AHEAD_BYTES 0
+
+/* The same instruction on all four registers. */
+#define FOUR(type, op, a, b)                                                                       \
+    ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]),               \
+             op((a).r[3], (b).r[3])}})
+#define FOUR_BY(type, op, a, n)                                                                    \
+    ((type){{op((a).r[0], n), op((a).r[1], n), op((a).r[2], n), op((a).r[3], n)}})
+#define SAME(type, value) ((type){{(value), (value), (value), (value)}})
+
+static V_INLINE vf v_set1(float x)
+{
+    return SAME(vf, wasm_f32x4_splat(x));
+}
+static V_INLINE vf v_zero(void)
+{
+    return v_set1(0.0f);
+}
+static V_INLINE vf v_add(vf a, vf b)
+{
+    return FOUR(vf, wasm_f32x4_add, a, b);
+}
+static V_INLINE vf v_sub(vf a, vf b)
+{
+    return FOUR(vf, wasm_f32x4_sub, a, b);
+}
+static V_INLINE vf v_mul(vf a, vf b)
+{
+    return FOUR(vf, wasm_f32x4_mul, a, b);
+}
+static V_INLINE vf v_div(vf a, vf b)
+{
+    return FOUR(vf, wasm_f32x4_div, a, b);
+}
+/* f32x4.max keeps a NaN; it takes many instructions on x86, but there is little to do. */
+static V_INLINE vf v_max(vf a, vf b)
+{
+    return FOUR(vf, wasm_f32x4_max, a, b);
+}
+static V_INLINE vf v_relu(vf a)
+{
+    return v_max(v_zero(), a);
+}
+static V_INLINE vi v_bits(vf a)
+{
+    return (vi){{a.r[0], a.r[1], a.r[2], a.r[3]}};
+}
+static V_INLINE vf v_from_bits(vi a)
+{
+    return (vf){{a.r[0], a.r[1], a.r[2], a.r[3]}};
+}
+
+static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = wasm_v128_bitselect(a.r[i], b.r[i], wasm_f32x4_lt(x.r[i], limit.r[i]));
+    }
+    return out;
+}
+
+static V_INLINE vi vi_set1(int32_t x)
+{
+    return SAME(vi, wasm_i32x4_splat(x));
+}
+static V_INLINE vi vi_zero(void)
+{
+    return vi_set1(0);
+}
+static V_INLINE vi vi_add(vi a, vi b)
+{
+    return FOUR(vi, wasm_i32x4_add, a, b);
+}
+static V_INLINE vi vi_sub(vi a, vi b)
+{
+    return FOUR(vi, wasm_i32x4_sub, a, b);
+}
+static V_INLINE vi vi_and(vi a, vi b)
+{
+    return FOUR(vi, wasm_v128_and, a, b);
+}
+static V_INLINE vi vi_max(vi a, vi b)
+{
+    return FOUR(vi, wasm_i32x4_max, a, b);
+}
+static V_INLINE vi vi_half(vi a)
+{
+    return FOUR_BY(vi, wasm_i32x4_shr, a, 1);
+}
+static V_INLINE vi vi_exponent(vi a)
+{
+    return FOUR_BY(vi, wasm_i32x4_shl, a, 23);
+}
+
+static V_INLINE int32_t hsum_i32(v128_t a)
+{
+    a = wasm_i32x4_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
+    return wasm_i32x4_extract_lane(a, 0) + wasm_i32x4_extract_lane(a, 1);
+}
+
+static V_INLINE int32_t vi_hsum(vi a)
+{
+    return hsum_i32(wasm_i32x4_add(wasm_i32x4_add(a.r[0], a.r[1]), wasm_i32x4_add(a.r[2], a.r[3])));
+}
+
+static V_INLINE int32_t vi_hmax(vi a)
+{
+    v128_t m = wasm_i32x4_max(wasm_i32x4_max(a.r[0], a.r[1]), wasm_i32x4_max(a.r[2], a.r[3]));
+    m = wasm_i32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
+    m = wasm_i32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
+    return wasm_i32x4_extract_lane(m, 0);
+}
+
+static V_INLINE void vi_store_i8(int8_t *p, vi a)
+{
+    v128_t lo = wasm_i16x8_narrow_i32x4(a.r[0], a.r[1]);
+    v128_t hi = wasm_i16x8_narrow_i32x4(a.r[2], a.r[3]);
+    wasm_v128_store(p, wasm_i8x16_narrow_i16x8(lo, hi));
+}
+
+static V_INLINE vf v_load(const float *p)
+{
+    return (vf){
+        {wasm_v128_load(p), wasm_v128_load(p + 4), wasm_v128_load(p + 8), wasm_v128_load(p + 12)}};
+}
+
+static V_INLINE void v_store(float *p, vf a)
+{
+    for (int i = 0; i < 4; i++) {
+        wasm_v128_store(p + 4 * i, a.r[i]);
+    }
+}
+
+static V_INLINE vf v_load_n(const float *p, size_t n)
+{
+    float padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load(padded);
+}
+
+static V_INLINE void v_store_n(float *p, vf a, size_t n)
+{
+    float all[16];
+    v_store(all, a);
+    memcpy(p, all, n * sizeof(*p));
+}
+
+/* Four F16 in the low halves of the lanes to F32, exactly. The exponent and mantissa moved to their
+ * place stand for a number 2^112 too small; the product puts that right, subnormals included.
+ * Infinities and NaNs, whose exponent is then no longer the largest, get it back. */
+static V_INLINE v128_t widen_f16(v128_t h)
+{
+    v128_t magnitude = wasm_v128_and(h, wasm_i32x4_splat(0x7fff));
+    v128_t sign = wasm_i32x4_shl(wasm_v128_xor(h, magnitude), 16);
+    v128_t scaled = wasm_f32x4_mul(wasm_i32x4_shl(magnitude, 13), wasm_f32x4_splat(0x1p112f));
+    v128_t special = wasm_i32x4_gt(magnitude, wasm_i32x4_splat(0x7bff));
+    v128_t exponent = wasm_v128_and(special, wasm_i32x4_splat(0x7f800000));
+    return wasm_v128_or(wasm_v128_or(scaled, exponent), sign);
+}
+
+static V_INLINE vf v_load_f16(const uint16_t *p)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = widen_f16(wasm_u32x4_load16x4(p + 4 * i));
+    }
+    return out;
+}
+
+static V_INLINE vf v_load_bf16(const uint16_t *p)
+{
+    vf out;
+    for (int i = 0; i < 4; i++) {
+        out.r[i] = wasm_i32x4_shl(wasm_u32x4_load16x4(p + 4 * i), 16);
+    }
+    return out;
+}
+
+static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_f16(padded);
+}
+
+static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
+{
+    uint16_t padded[16] = {0};
+    memcpy(padded, p, n * sizeof(*p));
+    return v_load_bf16(padded);
+}
+
+static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
+{
+    float all[16];
+    v_store(all, a);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = f32_to_f16(all[i]);
+    }
+}
+
+static V_INLINE void v_store_f16(uint16_t *p, vf a)
+{
+    v_store_f16_n(p, a, 16);
+}
+
+static V_INLINE v128_t swap_pairs(v128_t a)
+{
+    return wasm_i32x4_shuffle(a, a, 1, 0, 3, 2);
+}
+static V_INLINE v128_t even_lanes(v128_t a)
+{
+    return wasm_i32x4_shuffle(a, a, 0, 0, 2, 2);
+}
+static V_INLINE v128_t odd_lanes(v128_t a)
+{
+    return wasm_i32x4_shuffle(a, a, 1, 1, 3, 3);
+}
+
+static V_INLINE vf v_swap_pairs(vf a)
+{
+    return (vf){{swap_pairs(a.r[0]), swap_pairs(a.r[1]), swap_pairs(a.r[2]), swap_pairs(a.r[3])}};
+}
+static V_INLINE vf v_even_lanes(vf a)
+{
+    return (vf){{even_lanes(a.r[0]), even_lanes(a.r[1]), even_lanes(a.r[2]), even_lanes(a.r[3])}};
+}
+static V_INLINE vf v_odd_lanes(vf a)
+{
+    return (vf){{odd_lanes(a.r[0]), odd_lanes(a.r[1]), odd_lanes(a.r[2]), odd_lanes(a.r[3])}};
+}
+
+/* Lanes 8 and 4 apart folded. */
+static V_INLINE v128_t fold84(vf a)
+{
+    return wasm_f32x4_add(wasm_f32x4_add(a.r[0], a.r[2]), wasm_f32x4_add(a.r[1], a.r[3]));
+}
+
+/* Lanes 2 apart of a and b folded: two lanes of a, two of b. */
+static V_INLINE v128_t fold2(v128_t a, v128_t b)
+{
+    return wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5),
+                          wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
+}
+
+/* Neighbouring lanes of a and b folded. */
+static V_INLINE v128_t fold1(v128_t a, v128_t b)
+{
+    return wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6),
+                          wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+
+static V_INLINE float v_hsum(vf a)
+{
+    v128_t w4 = fold84(a), w2 = fold2(w4, w4);
+    return wasm_f32x4_extract_lane(w2, 0) + wasm_f32x4_extract_lane(w2, 1);
+}
+
+static V_INLINE void v_sum16(const vf acc[16], float out[16])
+{
+    for (int i = 0; i < 4; i++) {
+        v128_t ab = fold2(fold84(acc[i]), fold84(acc[4 + i]));
+        v128_t cd = fold2(fold84(acc[8 + i]), fold84(acc[12 + i]));
+        wasm_v128_store(out + 4 * i, fold1(ab, cd));
+    }
+}
+
+#include "engine/cpu/float_kernels.inc"
+
+/* Register tile of the ternary product: 4 accumulators. One token takes the rows of a walk. */
+#define T_ROWS 2
+#define T_TOKS 2
+#define T_ROWS_MOST WALK_STREAMS
+
+/* 16 bytes of codes per row, half a block, against 64 activations per token. */
+static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
+                                  const int8_t *q, uint64_t stride,
+                                  v128_t acc[T_ROWS_MOST * T_TOKS])
+{
+    const v128_t low = wasm_i8x16_splat(3);
+    v128_t packed[T_ROWS_MOST];
+    for (int r = 0; r < n_row; r++) {
+        packed[r] = wasm_v128_load(codes + (size_t)r * (size_t)row_bytes);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+        v128_t code_lo[T_ROWS_MOST], code_hi[T_ROWS_MOST];
+        for (int r = 0; r < n_row; r++) {
+            v128_t code = wasm_v128_and(wasm_u16x8_shr(packed[r], 6 - 2 * g), low);
+            code_lo[r] = wasm_u16x8_extend_low_u8x16(code);
+            code_hi[r] = wasm_u16x8_extend_high_u8x16(code);
+        }
+        for (int t = 0; t < n_tok; t++) {
+            v128_t act = wasm_v128_load(q + (size_t)t * (size_t)stride + 64 * g);
+            v128_t act_lo = wasm_i16x8_extend_low_i8x16(act);
+            v128_t act_hi = wasm_i16x8_extend_high_i8x16(act);
+            for (int r = 0; r < n_row; r++) {
+                v128_t *sum = &acc[T_TOKS * r + t];
+                *sum = wasm_i32x4_add(*sum, wasm_i32x4_dot_i16x8(code_lo[r], act_lo));
+                *sum = wasm_i32x4_add(*sum, wasm_i32x4_dot_i16x8(code_hi[r], act_hi));
+            }
+        }
+    }
+}
+
+static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
+                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
+                                  size_t y_stride)
+{
+    v128_t acc[T_ROWS_MOST * T_TOKS];
+    for (int i = 0; i < T_ROWS * T_TOKS; i++) {
+        acc[i] = wasm_i32x4_splat(0);
+    }
+    const uint8_t *codes = w->codes + row * w->row_bytes;
+    const int8_t *q = a->q + t0 * a->stride;
+    for (uint64_t b = 0; b < w->row_bytes / 32; b++) {
+        const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
+        ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, act, a->stride, acc);
+        ternary_step(n_row, n_tok, codes + 32 * b + 16, w->row_bytes, act + 16, a->stride, acc);
+    }
+    for (int t = 0; t < n_tok; t++) {
+        float scale = w->scale * a->scale[t0 + (size_t)t];
+        int32_t minus = a->sum[t0 + (size_t)t];
+        for (int r = 0; r < n_row; r++) {
+            y[(size_t)t * y_stride + (size_t)r] =
+                (float)(hsum_i32(acc[T_TOKS * r + t]) - minus) * scale;
+        }
+    }
+}
+
+/* Rows [row0, row1) for n_tok tokens, 1 or T_TOKS, from token t on. */
+static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0,
+                                  uint64_t row1, const struct act_rows *a, size_t t, float *y,
+                                  size_t y_stride)
+{
+    uint64_t r = row0;
+    for (; r + T_ROWS <= row1; r += T_ROWS) {
+        ternary_tile(T_ROWS, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+    for (; r < row1; r++) {
+        ternary_tile(1, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
+    }
+}
+
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
+{
+    size_t t = 0;
+    for (; t + T_TOKS <= n_tok; t += T_TOKS) {
+        ternary_rows(T_TOKS, w, row0, row1, a, t, y, y_stride);
+    }
+    for (; t < n_tok; t++) {
+        ternary_rows(1, w, row0, row1, a, t, y, y_stride);
+    }
+}
+
+/* ---- one token ---- */
+
+/* One row of every stretch of a walk; codes: the first of them. */
+static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t row_bytes,
+                                  const int8_t *q, int32_t sums[WALK_STREAMS])
+{
+    v128_t acc[T_ROWS_MOST * T_TOKS];
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        acc[T_TOKS * i] = wasm_i32x4_splat(0);
+    }
+    for (uint64_t b = 0; b < row_bytes; b += 16) {
+        ternary_step(WALK_STREAMS, 1, codes + b, apart, q + 256 * (b / 64) + b % 64, 0, acc);
+    }
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        sums[i] = hsum_i32(acc[T_TOKS * i]);
+    }
+}
+
+static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
+                        const struct act_rows *a, float *y)
+{
+    float scale = w->scale * a->scale[0];
+    for (uint64_t r = walk->begin; r < walk->end; r++) {
+        int32_t sums[WALK_STREAMS];
+        walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, w->row_bytes, a->q,
+                     sums);
+        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+            y[i * walk->spread + r] = (float)(sums[i] - a->sum[0]) * scale;
+        }
+    }
+}
+
+const struct cpu_kernels cpu_kernels_wasm = {
+    .name = "wasm",
+    .quantize_act = quantize_act,
+    .matmul_ternary = matmul_ternary,
+    .matmul_float = matmul_float,
+    .dot_ternary = dot_ternary,
+    .dot_float = dot_float,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .attend = attend,
+    .act_mul = act_mul,
+    .add = add,
+    .store_f16 = store_f16,
+};
+
+#endif
