@@ -108,11 +108,13 @@ struct bnt_test {
     char *needs;             /* as stated, "" if none */
     char *tags;              /* comma-separated words, "" if none */
     char *subjects;          /* kinds of model it takes, comma-separated; "": it takes none */
+    char *kills;             /* planted defects that its suite must see, comma-separated; "" */
     char *retry_on;          /* causes for which it may be run again, comma-separated; "" */
     char *inputs;            /* digest of the files it depends on; "" when unknown */
     enum bnt_test_tier tier; /* the smallest that runs it */
     unsigned timeout_ms;
     bool cacheable; /* declared: same inputs, same result */
+    bool threads;   /* declared: the code that its suite runs starts threads */
     bool quarantined;
     enum bnt_test_outcome outcome;
     char *reason; /* of anything but a pass: "an assertion failed", "needs: shared (...)", "budget";

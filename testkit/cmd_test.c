@@ -21,7 +21,7 @@ static const struct bnt_opt options[] = {
      .long_name = "filter",
      .arg = "WORDS",
      .help = "only tests that match all WORDS: a part of SUITE/NAME, suite:NAME, name:TEXT, "
-             "tag:WORD, subject:WORD, tier:WORD, needs:WORD, each with ! before it for the "
+             "tag:WORD, subject:WORD, tier:WORD, needs:WORD, kills:DEFECT, each with ! before it for the "
              "opposite; may be repeated for more tests",
      .offset = offsetof(struct test_opts, filters)},
     {.kind = BNT_OPT_FLAG,
@@ -141,8 +141,9 @@ static enum bnt_status list_tests(const struct bnt_test_run *run, bool json)
     for (size_t i = 0; i < run->n && status == BNT_OK; i++) {
         const struct bnt_test *t = &run->at[i];
         status = bnt_buf_printf(
-            &out, &err, "%-12s %-12s %s%s%s%s%s\n", t->suite, bnt_test_tier_name(t->tier), t->name,
-            t->needs[0] ? "  needs: " : "", t->needs, t->tags[0] ? "  tags: " : "", t->tags);
+            &out, &err, "%-12s %-12s %s%s%s%s%s%s%s\n", t->suite, bnt_test_tier_name(t->tier),
+            t->name, t->needs[0] ? "  needs: " : "", t->needs, t->tags[0] ? "  tags: " : "",
+            t->tags, t->subjects[0] ? "  subjects: " : "", t->subjects);
     }
     return test_print(&out, status, &err);
 }

@@ -123,7 +123,7 @@ void bnt_test_release(struct bnt_test *t)
     char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
                            t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
                            t->warning,  t->not_enforced, t->label,  t->diagnosis, t->owner,
-                           t->excuse,   t->expires};
+                           t->excuse,   t->expires,      t->kills};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(texts[i]);
     }
@@ -151,8 +151,8 @@ static struct bnt_test *add_test(struct bnt_test_run *run, struct bnt_err *err)
 
 /* One line of `bnt-suites --list`, cut into its fields. */
 struct listed {
-    const char *name, *suite, *tier, *timeout, *needs, *tags, *subjects, *retry_on, *cacheable,
-        *inputs, *worker;
+    const char *name, *suite, *tier, *timeout, *needs, *tags, *subjects, *kills, *retry_on,
+        *cacheable, *threads, *inputs, *worker;
 };
 
 /* KEY=VALUE; a key that this bnt does not know is of a newer program and says nothing to it. */
@@ -164,6 +164,7 @@ static void read_pair(struct listed *l, char *pair)
     } keys[] = {
         {"tags=", &l->tags},           {"subjects=", &l->subjects}, {"retry_on=", &l->retry_on},
         {"cacheable=", &l->cacheable}, {"inputs=", &l->inputs},     {"worker=", &l->worker},
+        {"kills=", &l->kills},         {"threads=", &l->threads},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         size_t len = strlen(keys[i].key);
@@ -178,7 +179,8 @@ static bool cut_line(char *line, struct listed *l)
 {
     char *rest = NULL;
     *l = (struct listed){
-        .tags = "", .subjects = "", .retry_on = "", .cacheable = "", .inputs = "", .worker = ""};
+        .tags = "",      .subjects = "", .kills = "",  .retry_on = "",
+        .cacheable = "", .threads = "",  .inputs = "", .worker = ""};
     l->name = strtok_r(line, "\t", &rest);
     l->suite = strtok_r(NULL, "\t", &rest);
     l->tier = strtok_r(NULL, "\t", &rest);
@@ -202,12 +204,14 @@ static enum bnt_status fill_test(struct bnt_test *t, const struct listed *l, str
     t->needs = strdup(unless_dash(l->needs));
     t->tags = strdup(l->tags);
     t->subjects = strdup(l->subjects);
+    t->kills = strdup(l->kills);
     t->retry_on = strdup(l->retry_on);
     t->inputs = strdup(unless_dash(l->inputs));
     t->timeout_ms = (unsigned)strtoul(l->timeout, NULL, 10);
     t->cacheable = strcmp(l->cacheable, "yes") == 0;
+    t->threads = strcmp(l->threads, "yes") == 0;
     bool filled = t->name && t->suite && t->needs && t->tags && t->subjects && t->retry_on;
-    return filled && t->inputs ? BNT_OK : bnt_err_nomem(err, "the list of tests", 0);
+    return filled && t->kills && t->inputs ? BNT_OK : bnt_err_nomem(err, "the list of tests", 0);
 }
 
 static enum bnt_status read_listed(struct bnt_test_run *run, char *line,

@@ -51,6 +51,11 @@ static bool is_tier(const struct bnt_test *t, const char *text)
     return strcmp(bnt_test_tier_name(t->tier), text) == 0;
 }
 
+static bool must_kill(const struct bnt_test *t, const char *text)
+{
+    return t->kills && filter_has_word(t->kills, text);
+}
+
 static bool has_need(const struct bnt_test *t, const char *text)
 {
     return filter_has_word(t->needs, text);
@@ -60,8 +65,8 @@ static const struct {
     const char *key;
     bool (*matches)(const struct bnt_test *t, const char *text);
 } keys[] = {
-    {"suite:", is_suite},      {"name:", in_name}, {"tag:", has_tag},
-    {"subject:", has_subject}, {"tier:", is_tier}, {"needs:", has_need},
+    {"suite:", is_suite}, {"name:", in_name},   {"tag:", has_tag},     {"subject:", has_subject},
+    {"tier:", is_tier},   {"needs:", has_need}, {"kills:", must_kill},
 };
 
 enum { N_KEYS = sizeof keys / sizeof keys[0] };
@@ -100,7 +105,7 @@ static enum bnt_status check_word(const char *word, struct bnt_err *err)
     }
     enum bnt_status status = bnt_err_set(
         err, BNT_E_USAGE, known ? "filter %s: nothing follows" : "filter %s: no such key", word);
-    bnt_err_hint(err, "keys are suite: name: tag: subject: tier: and needs:");
+    bnt_err_hint(err, "keys are suite: name: tag: subject: tier: needs: and kills:");
     return status;
 }
 

@@ -172,6 +172,12 @@ static json_t *json_test(const struct bnt_test_run *run, const struct bnt_test *
     if (t->inputs[0]) {
         json_object_set_new(o, "inputs", report_json_text(t->inputs));
     }
+    if (t->kills && t->kills[0]) {
+        json_object_set_new(o, "kills", report_json_text(t->kills));
+    }
+    if (t->threads) {
+        json_object_set_new(o, "threads", json_true());
+    }
     if (t->retry_on[0]) {
         json_object_set_new(o, "retry_on", report_json_text(t->retry_on));
     }

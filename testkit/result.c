@@ -252,6 +252,8 @@ static void read_test(struct reader *r, const json_t *o, struct bnt_test *t)
     t->needs = take_text(r, o, "needs", false);
     t->tags = take_text(r, o, "tags", false);
     t->subjects = take_text(r, o, "subjects", false);
+    t->kills = take_text(r, o, "kills", false);
+    t->threads = json_is_true(json_object_get(o, "threads"));
     t->retry_on = take_text(r, o, "retry_on", false);
     t->inputs = take_text(r, o, "inputs", false);
     t->tier = tier_of(r, o);

@@ -21,6 +21,7 @@
 #include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
 #include "testkit/suites/thread_stack.h"
+#include "testkit/suites/traits.h"
 
 enum {
     FDS_MAX = 4096,
@@ -203,6 +204,17 @@ static void restore_handlers(void)
     }
 }
 
+/* What starts threads and does not say so would be left out where ThreadSanitizer looks. */
+static void check_threads(void)
+{
+    const struct traits *traits = traits_of_test(child.test);
+    if (traits && !traits->threads && thread_stack_any_started() && !BNT_FAULT(threads_untold)) {
+        fail_msg("it started a thread: say so in the row of suite %s in "
+                 "testkit/suites/traits.def",
+                 traits->suite->name);
+    }
+}
+
 static void call_body(void **state)
 {
     restore_handlers();
@@ -214,6 +226,7 @@ static void call_body(void **state)
     if (is_leader() && !child.test->keeps_fds) {
         each_open_fd(note_leaked);
     }
+    check_threads();
 }
 
 /* Registered before the body's handlers, so called after them. */

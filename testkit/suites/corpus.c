@@ -2,6 +2,7 @@
  * must get. */
 #include "testkit/suites/corpus.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,6 +226,19 @@ static void leaks_memory(void **state)
     lost = NULL;
 }
 
+static void *nothing(void *arg)
+{
+    return arg;
+}
+
+static void starts_a_thread_untold(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, nothing, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 static const struct suite_test tests[] = {
     {.name = "corpus_passes", .body = passes},
     {.name = "corpus_fails_assertion", .body = fails_assertion},
@@ -253,6 +267,7 @@ static const struct suite_test tests[] = {
     {.name = "corpus_leaves_files", .body = leaves_files},
     {.name = "corpus_skips", .body = skips},
     {.name = "corpus_leaks_memory", .body = leaks_memory},
+    {.name = "corpus_starts_a_thread_untold", .body = starts_a_thread_untold},
     {.name = "corpus_needs_unmet", .body = passes, .needs = "corpus-asked"},
     {.name = "corpus_needs_unknown", .body = passes, .needs = "source,flying-carpet"},
     {.name = "corpus_integration", .body = passes, .tier = SUITE_INTEGRATION},

@@ -31,6 +31,7 @@
 #include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
 #include "testkit/suites/tap_write.h"
+#include "testkit/suites/traits.h"
 #include "testkit/suites/user_tests.h"
 #include "testkit/suites/worker.h"
 
@@ -206,44 +207,39 @@ static void list_word(const char *key, const char *value)
     }
 }
 
-/* What holds for a whole suite; a suite that does not exist does not link. */
-static const struct traits {
-    const struct suite *suite;
-    const char *tags, *retry_on;
-    bool cacheable;
-} all_traits[] = {
-#define TRAITS(suite, tags, retry_on, cacheable) {&suite_##suite, tags, retry_on, cacheable},
-#include "testkit/suites/traits.def"
-#undef TRAITS
-};
-
-static struct traits traits_of(const struct suite *s)
-{
-    for (size_t i = 0; i < sizeof all_traits / sizeof all_traits[0]; i++) {
-        if (all_traits[i].suite == s) {
-            return all_traits[i];
-        }
-    }
-    return (struct traits){.suite = s, .tags = "", .retry_on = ""};
-}
-
 /* The test's own word, else that of its suite, else none. */
 static const char *word_of(const char *own, const char *of_suite)
 {
     return own ? own : of_suite[0] ? of_suite : NULL;
 }
 
+/* Words separated by blanks, as the list has them. */
+static void list_kills(const char *kills)
+{
+    const char *at = kills ? kills : "";
+    at += strspn(at, " ");
+    for (const char *before = "\tkills="; *at; before = ",") {
+        size_t n = strcspn(at, " ");
+        printf("%s%.*s", before, (int)n, at);
+        at += n;
+        at += strspn(at, " ");
+    }
+}
+
 static void list_test(const struct suite *s, const struct suite_test *t)
 {
-    const struct traits all = traits_of(s);
-    const bool cacheable = t->cacheable || (all.cacheable && !t->needs);
+    static const struct traits none = {.tags = "", .subjects = "", .retry_on = ""};
+    const struct traits *all = traits_of(s) ? traits_of(s) : &none;
+    const bool cacheable = t->cacheable || (all->cacheable && !t->needs);
     printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
            t->needs ? t->needs : "-");
     list_word("worker", "yes");
-    list_word("tags", word_of(t->tags, all.tags));
-    list_word("subjects", t->subjects);
-    list_word("retry_on", word_of(t->retry_on, all.retry_on));
+    list_word("tags", word_of(t->tags, all->tags));
+    list_word("subjects", word_of(t->subjects, all->subjects));
+    list_word("retry_on", word_of(t->retry_on, all->retry_on));
     list_word("cacheable", cacheable ? "yes" : NULL);
+    list_word("threads", all->threads ? "yes" : NULL);
+    list_kills(s->kills);
     list_word("inputs", support_inputs_digest(s->name));
     printf("\n");
 }
@@ -325,6 +321,9 @@ static enum bnt_status run_suites(struct bnt_app *app, const void *parsed, int a
     unsigned n_selected = 0;
     bool stopped = false;
     enum bnt_status status = check_names(all);
+    if (status == BNT_OK && all == suites) {
+        status = traits_check(all);
+    }
     if (o->faults) {
         faults_print(all);
         return status == BNT_OK ? faults_check(all) : status;

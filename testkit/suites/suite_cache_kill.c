@@ -419,16 +419,18 @@ static struct bnt_cache *begin_round(int round, const struct change *ch)
 
 /* ---- bodies ---- */
 
+/* The fast tier takes each fifth step of every change, the integration tier all. */
+static const long each_step = 1, some_steps = 5;
 enum { REBUILD_EACH = 7 }; /* of the rounds: a rebuild costs as much as the change */
 
-static void every_step_survives_a_kill(void **state)
+static void steps_survive_a_kill(void **state)
 {
-    (void)state;
+    const long stride = *(const long *)*state;
     int round = 0, points = 0;
     for (size_t i = 0; i < CHANGES; i++) {
         const struct change *ch = &changes[i];
         bool done = false;
-        for (long step = 0; !done; step++, round++) {
+        for (long step = 0; !done; step += stride, round++) {
             bnt_cache_close(begin_round(round, ch));
             pid_t child = fork();
             assert_true(child >= 0);
@@ -452,13 +454,13 @@ static void every_step_survives_a_kill(void **state)
         }
     }
     print_message("%d points\n", points);
-    assert_true(points >= 50);
+    assert_true(points >= 50 / stride);
 }
 
 /* What a failing disk says at each step; the status tells a full one from a broken one. */
-static void every_step_survives_a_failing_disk(void **state)
+static void steps_survive_a_failing_disk(void **state)
 {
-    (void)state;
+    const long stride = *(const long *)*state;
     static const struct {
         int code;
         bool is_short;
@@ -471,7 +473,7 @@ static void every_step_survives_a_failing_disk(void **state)
         const struct change *ch = &changes[k % CHANGES];
         size_t f = k / CHANGES;
         bool done = false;
-        for (long step = 0; !done; step++, round++) {
+        for (long step = 0; !done; step += stride, round++) {
             char relative[64], tmp[BNT_PATH_MAX];
             struct bnt_cache *c = begin_round(round, ch);
             arm(step, faults[f].code, faults[f].is_short);
@@ -493,7 +495,7 @@ static void every_step_survives_a_failing_disk(void **state)
             }
         }
     }
-    assert_true(failures >= 100);
+    assert_true(failures >= 100 / stride);
 }
 
 /* ---- random kills ---- */
@@ -572,12 +574,24 @@ static void survives_thousands_of_random_kills(void **state)
 }
 
 static const struct suite_test tests[] = {
+    {.name = "cache_kill_some_steps_survive_a_kill",
+     .body = steps_survive_a_kill,
+     .ctx = &some_steps,
+     .timeout_ms = 60000},
     {.name = "cache_kill_every_step_survives_a_kill",
-     .body = every_step_survives_a_kill,
+     .body = steps_survive_a_kill,
+     .ctx = &each_step,
+     .tier = SUITE_INTEGRATION,
      .timeout_ms = 120000},
+    {.name = "cache_kill_some_steps_survive_a_failing_disk",
+     .body = steps_survive_a_failing_disk,
+     .ctx = &some_steps,
+     .timeout_ms = 60000},
     {.name = "cache_kill_every_step_survives_a_failing_disk",
-     .body = every_step_survives_a_failing_disk,
-     .timeout_ms = 180000},
+     .body = steps_survive_a_failing_disk,
+     .ctx = &each_step,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 120000},
     {.name = "cache_kill_survives_hundreds_of_random_kills",
      .body = survives_hundreds_of_random_kills,
      .timeout_ms = 120000},

@@ -68,6 +68,7 @@ static const struct expected table[] = {
     IS("corpus_leaves_files", ASSERTION, "an assertion failed"),
     IS("corpus_skips", SKIPPED_WITHIN, "the body called skip()"),
     ELSEWHERE("corpus_leaks_memory", PASSED, NULL, "asan", SANITIZER),
+    IS("corpus_starts_a_thread_untold", ASSERTION, "an assertion failed"),
     IS("corpus_needs_unmet", SKIPPED, "needs: corpus-asked (by design)"),
     IS("corpus_needs_unknown", NOT_STARTED, "unknown need: flying-carpet"),
     PASSES("corpus_integration"),
@@ -485,4 +486,4 @@ static const struct suite_test tests[] = {
 };
 
 const struct suite suite_isolation = {
-    "isolation", tests, "leaked_processes early_exit leaked_fd stack_end confine_files"};
+    "isolation", tests, "leaked_processes early_exit leaked_fd stack_end confine_files threads_untold"};

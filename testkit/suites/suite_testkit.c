@@ -193,7 +193,10 @@ static void list_has_what_suites_say_of_all(void **state)
     static const char *const words[][2] = {{"swift", "\tretry_on=network"},
                                            {"swift", "\ttags=fetch,server"},
                                            {"chat", "\tcacheable=yes"},
-                                           {"contract", "\ttags=contract"}};
+                                           {"contract", "\ttags=contract"},
+                                           {"contract", "\tkills=contract_drift\t"},
+                                           {"any_model", "\tsubjects=real,tiny\t"},
+                                           {"pool", "\tthreads=yes\t"}};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         char program[BNT_PATH_MAX], dir[BNT_PATH_MAX], filter[32];
         struct suite_output o;

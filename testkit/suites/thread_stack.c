@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 static _Thread_local uintptr_t bottom;
+static bool any_started;
 
 static void set_alternate(void *memory, size_t bytes)
 {
@@ -34,6 +35,11 @@ void thread_stack_prepare(void *memory, size_t bytes)
 uintptr_t thread_stack_bottom(void)
 {
     return bottom;
+}
+
+bool thread_stack_any_started(void)
+{
+    return __atomic_load_n(&any_started, __ATOMIC_RELAXED);
 }
 
 /* ---- threads of the code under test ---- */
@@ -96,6 +102,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     int rc = EAGAIN;
     if (start && alternate != MAP_FAILED) {
         *start = (struct thread_start){main, arg, alternate, stack_size(attr)};
+        __atomic_store_n(&any_started, true, __ATOMIC_RELAXED);
         rc = __real_pthread_create(thread, attr, thread_main, start);
     }
     if (rc != 0) {

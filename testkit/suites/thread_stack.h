@@ -5,6 +5,7 @@
 #define SUITES_THREAD_STACK_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { THREAD_ALTERNATE_BYTES = 256 * 1024 }; /* room for the unwinder on AVX-512 frames */
@@ -13,5 +14,8 @@ enum { THREAD_ALTERNATE_BYTES = 256 * 1024 }; /* room for the unwinder on AVX-51
 void thread_stack_prepare(void *memory, size_t bytes);
 /* The lowest address of the calling thread's stack; 0: not known. Safe in a signal handler. */
 uintptr_t thread_stack_bottom(void);
+
+/* Whether this process has started a thread by its own code. */
+bool thread_stack_any_started(void);
 
 #endif
