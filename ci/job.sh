@@ -4,12 +4,13 @@
 #     ci/job.sh key                 output "key" of the step: the key of the models' cache
 #     ci/job.sh models              fetch the models; trouble with a download is annotated as "infrastructure"
 #     ci/job.sh plan TIER           output "matrix" of the step: the shards of the tier
-#     ci/job.sh test TIER           run a tier, then summary, annotations and page
+#     ci/job.sh test TIER [OPTION]...   run a tier, then summary, annotations and page
+#     ci/job.sh past WORKFLOW       take over the history that the workflow's last run kept
 #     ci/job.sh shard TIER I/N      run one shard, its result to build/results/
 #     ci/job.sh merge               make one run of the results in build/results/, and report it
 #     ci/job.sh base                build the newest release, else the commit before, into build/base/
 #     ci/job.sh compare BNT [OPTION]...   is this build slower than that one? output "exit" of the step
-#     ci/job.sh slower EXIT         open or update one issue when EXIT is 17, a performance regression
+#     ci/job.sh slower EXIT...      open or update one issue when an EXIT is 17, a performance regression
 #     ci/job.sh package             the installed tree as build/bnt-ARCH.tar.gz with its digest
 #     ci/job.sh publish TAG         a release of what package made
 #
@@ -78,12 +79,30 @@ compare() { # path of the other bnt, options of `bnt bench`
     return "$status"
 }
 
+# The history of the nights before, kept as an artifact of the workflow; the first night has none.
+past() { # workflow
+    rm -rf build/past
+    for run in $(gh run list --workflow "$1" --branch "${GITHUB_REF_NAME:-main}" --status completed --limit 10 \
+        --json databaseId --jq '.[].databaseId'); do
+        if gh run download "$run" --name history --dir build/past; then
+            "$bnt" test history merge build/past/*.db
+            return
+        fi
+    done
+    echo "no history of a night before"
+}
+
 # One issue for all regressions: found by its label, commented on while it is open.
-slower() { # exit code
-    if [ "$1" -ne 17 ]; then
-        echo "no regression: exit $1 is $("$bnt" ci outcome "$1")"
-        return 0
-    fi
+slower() { # exit codes of the jobs that judge the speed; empty: it did not come so far
+    found=
+    for code in "$@"; do
+        case $code in
+        17) found=yes ;;
+        '') echo "no verdict" ;;
+        *) echo "no regression: exit $code is $("$bnt" ci outcome "$code")" ;;
+        esac
+    done
+    [ -n "$found" ] || return 0
     text="bnt was found slower in run ${GITHUB_RUN_ID:-unknown} of ${GITHUB_SHA:-unknown}."
     number=$(gh issue list --label performance --state open --limit 1 --json number --jq '.[0].number // empty')
     if [ -n "$number" ]; then
@@ -112,7 +131,11 @@ models)
     exit "$status"
     ;;
 plan) "$bnt" ci plan --tier "$1" ${BNT_CI_FILTER:+--filter "$BNT_CI_FILTER"} ${GITHUB_OUTPUT:+--output matrix} ;;
-test) run_tests "$results/$1.json" --tier "$1" ;;
+test)
+    tier=$1
+    shift
+    run_tests "$results/$tier.json" --tier "$tier" "$@"
+    ;;
 shard) run_tests "$results/$(echo "$2" | tr / -).json" --tier "$1" --shard "$2" ;;
 merge)
     status=0
@@ -122,11 +145,12 @@ merge)
     ;;
 base) base ;;
 compare) compare "$@" ;;
-slower) slower "$1" ;;
+past) past "$1" ;;
+slower) slower "$@" ;;
 package) package ;;
 publish) gh release create "$1" --generate-notes build/bnt-*.tar.gz build/bnt-*.sha256 ;;
 *)
-    sed -n 's/^# \{0,1\}//; 2,17p' "$0" >&2
+    sed -n 's/^# \{0,1\}//; 2,18p' "$0" >&2
     exit 2
     ;;
 esac

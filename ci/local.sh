@@ -77,6 +77,12 @@ case $status in
 *) cat "$scratch/log"; fail "a fetch from nowhere ended with $status" ;;
 esac
 
+# The history of the nights before comes, and a run beside it judges its figures.
+step nightly 0 'ci/job.sh past nightly.yml'
+says "$scratch/log" '^no history of a night before$'
+step nightly 0 'ci/job.sh test full --slower'
+rm -f "$scratch/gh"
+
 # The verdict of the night, on a base that may use the fast kernels where this program may not; then one issue, opened
 # or updated.
 base=build/base/build/release/bnt
@@ -89,15 +95,15 @@ export BNT_CI_BENCH="--kernel ref --prompt-lengths 16 -n 8 --pairs 12 --margin 3
 step nightly 17 'ci/job.sh compare build/base/build/release/bnt --pairs 100'
 says "$GITHUB_OUTPUT" '^exit=17$'
 says "$scratch/log" '^::error title=slower::the speed'
-export VERDICT=1
-step nightly 0 'ci/job.sh slower "$VERDICT"'
+export HISTORY= VERDICT=1
+step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
 [ ! -e "$scratch/gh" ] || fail "an issue for a run that was not slower"
 VERDICT=17
 : >"$scratch/issue"
-step nightly 0 'ci/job.sh slower "$VERDICT"'
+step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
 says "$scratch/gh" '^issue create '
 echo 41 >"$scratch/issue"
-step nightly 0 'ci/job.sh slower "$VERDICT"'
+step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
 says "$scratch/gh" '^issue comment 41 '
 
 all=$(cat .github/workflows/*.yml | grep -c 'run: ')

@@ -83,6 +83,8 @@ struct bnt_test_metric {
     /* Of earlier runs of this build on this machine and model, oldest first. */
     size_t n_past;
     double past[BNT_TEST_PAST];
+    bool worse;    /* judged with --slower: it got worse against its past (perf_steps.h) */
+    double change; /* of worse: relative, of its latest values to those before */
 };
 #define BNT_TEST_METRICS_MAX 16
 
@@ -114,7 +116,8 @@ struct bnt_test {
     enum bnt_test_tier tier; /* the smallest that runs it */
     unsigned timeout_ms;
     bool cacheable; /* declared: same inputs, same result */
-    bool threads;   /* declared: the code that its suite runs starts threads */
+    char *threads;  /* of the code that its suite runs: "", "used" or "shared" (what
+                       ThreadSanitizer looks at) */
     bool quarantined;
     enum bnt_test_outcome outcome;
     char *reason; /* of anything but a pass: "an assertion failed", "needs: shared (...)", "budget";

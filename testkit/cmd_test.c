@@ -21,7 +21,8 @@ static const struct bnt_opt options[] = {
      .long_name = "filter",
      .arg = "WORDS",
      .help = "only tests that match all WORDS: a part of SUITE/NAME, suite:NAME, name:TEXT, "
-             "tag:WORD, subject:WORD, tier:WORD, needs:WORD, kills:DEFECT, each with ! before it for the "
+             "tag:WORD, subject:WORD, tier:WORD, needs:WORD, kills:DEFECT, each with ! before it "
+             "for the "
              "opposite; may be repeated for more tests",
      .offset = offsetof(struct test_opts, filters)},
     {.kind = BNT_OPT_FLAG,
@@ -85,6 +86,11 @@ static const struct bnt_opt options[] = {
      .long_name = "fail-fast",
      .help = "start nothing more after the first failure",
      .offset = offsetof(struct test_opts, fail_fast)},
+    {.kind = BNT_OPT_FLAG,
+     .long_name = "slower",
+     .help = "exit 17 when a figure of a test got worse against the history of this machine "
+             "(docs/bench.md)",
+     .offset = offsetof(struct test_opts, slower)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "strict",
      .help = "exit 27 when the budget left tests unrun",
@@ -241,7 +247,8 @@ const struct bnt_cmd bnt_cmd_test = {
                    ", or a folder of them: they run in place of the suites of this program "
                    "(docs/user-suites.md).\n\n"
                    "Exit: 0 all passed or skipped; 1 a test failed, or a quarantine expired; 4 no "
-                   "test selected; 24 all passed on a mock; 25 an audit found the result cache "
+                   "test selected; 17 a figure got worse and --slower was given; 24 all passed on "
+                   "a mock; 25 an audit found the result cache "
                    "wrong; 27 tests were left unrun and --strict was given, or what must run does "
                    "not fit into the budget; 130 interrupted.",
     .examples =

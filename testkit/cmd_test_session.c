@@ -16,6 +16,7 @@
 #include "testkit/events.h"
 #include "testkit/identity.h"
 #include "testkit/live_line.h"
+#include "testkit/perf_steps.h"
 #include "testkit/prepare.h"
 #include "testkit/quarantine.h"
 #include "testkit/result_cache.h"
@@ -237,10 +238,29 @@ static void remember(const struct session *s, enum bnt_status exit_code)
     }
 }
 
+/* SLOWER when a figure got worse against its history. */
+static enum bnt_status judge_figures(struct session *s)
+{
+    struct perf_steps steps;
+    struct bnt_err err = {0};
+    enum bnt_status st = perf_steps_judge(s->run, &steps, &err);
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    if (steps.n_few > 0) {
+        bnt_msg_note("%zu of %zu figures have too few earlier values on this machine to be judged",
+                     steps.n_few, steps.n_few + steps.n_worse + steps.n_steady);
+    }
+    return steps.n_worse > 0 ? BNT_E_SLOWER : BNT_OK;
+}
+
 static enum bnt_status conclude(struct session *s)
 {
     struct bnt_err err = {0};
     enum bnt_status exit_code = test_verdict(s->run, s->o->strict, s->mock);
+    if (s->o->slower && exit_code == BNT_OK) {
+        exit_code = judge_figures(s);
+    }
     remember(s, exit_code);
     exit_code = test_reports_write(s->run, &s->o->reports, exit_code);
     if (events_end(&s->events, s->run, (int)exit_code, &err) != BNT_OK) {

@@ -12,7 +12,7 @@ struct test_opts {
     struct bnt_strs filters;
     int64_t jobs, seed, repeat;
     double budget_s, diagnose_s;
-    bool list, strict, last_failed, fail_fast, cache;
+    bool list, strict, slower, last_failed, fail_fast, cache;
 };
 
 /* Plan, run and report the collected tests. */

@@ -123,7 +123,7 @@ void bnt_test_release(struct bnt_test *t)
     char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
                            t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
                            t->warning,  t->not_enforced, t->label,  t->diagnosis, t->owner,
-                           t->excuse,   t->expires,      t->kills};
+                           t->excuse,   t->expires,      t->kills,  t->threads};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(texts[i]);
     }
@@ -178,9 +178,14 @@ static void read_pair(struct listed *l, char *pair)
 static bool cut_line(char *line, struct listed *l)
 {
     char *rest = NULL;
-    *l = (struct listed){
-        .tags = "",      .subjects = "", .kills = "",  .retry_on = "",
-        .cacheable = "", .threads = "",  .inputs = "", .worker = ""};
+    *l = (struct listed){.tags = "",
+                         .subjects = "",
+                         .kills = "",
+                         .retry_on = "",
+                         .cacheable = "",
+                         .threads = "",
+                         .inputs = "",
+                         .worker = ""};
     l->name = strtok_r(line, "\t", &rest);
     l->suite = strtok_r(NULL, "\t", &rest);
     l->tier = strtok_r(NULL, "\t", &rest);
@@ -209,9 +214,11 @@ static enum bnt_status fill_test(struct bnt_test *t, const struct listed *l, str
     t->inputs = strdup(unless_dash(l->inputs));
     t->timeout_ms = (unsigned)strtoul(l->timeout, NULL, 10);
     t->cacheable = strcmp(l->cacheable, "yes") == 0;
-    t->threads = strcmp(l->threads, "yes") == 0;
+    t->threads = strdup(l->threads);
     bool filled = t->name && t->suite && t->needs && t->tags && t->subjects && t->retry_on;
-    return filled && t->kills && t->inputs ? BNT_OK : bnt_err_nomem(err, "the list of tests", 0);
+    return filled && t->kills && t->threads && t->inputs
+               ? BNT_OK
+               : bnt_err_nomem(err, "the list of tests", 0);
 }
 
 static enum bnt_status read_listed(struct bnt_test_run *run, char *line,

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
+
 static const char prefix[] = "bnt-memory-";
 
 static bool join(char out[BNT_PATH_MAX], const char *dir, const char *name)
@@ -104,7 +106,8 @@ static bool make_below(const char *dir, bool v2, struct memory_group *g)
     if (bnt_path_format(g->path, NULL, "%s/%s%d", dir, prefix, (int)getpid()) != BNT_OK) {
         return false;
     }
-    if (mkdir(g->path, 0755) != 0) {
+    /* One that is there was left by another process of this number. */
+    if (mkdir(g->path, 0755) != 0 && errno != EEXIST) {
         return false;
     }
     remove_stale(dir);
@@ -155,9 +158,8 @@ void memory_group_open(struct memory_group *g)
 
 static uint64_t all_kills(const struct memory_group *g)
 {
-    return g->kind == MEMORY_GROUP_V2
-               ? number_after(g->path, "memory.events", "oom_kill")
-               : number_after(g->path, "memory.oom_control", "oom_kill");
+    return g->kind == MEMORY_GROUP_V2 ? number_after(g->path, "memory.events", "oom_kill")
+                                      : number_after(g->path, "memory.oom_control", "oom_kill");
 }
 
 bool memory_group_limit(struct memory_group *g, uint64_t bytes)
@@ -186,7 +188,8 @@ bool memory_group_enter(const struct memory_group *g)
 
 uint64_t memory_group_kills(const struct memory_group *g)
 {
-    return g->kind == MEMORY_GROUP_NONE ? 0 : all_kills(g) - g->kills_before;
+    bool none = g->kind == MEMORY_GROUP_NONE || BNT_FAULT(memory_group_blind);
+    return none ? 0 : all_kills(g) - g->kills_before;
 }
 
 void memory_group_close(struct memory_group *g)

@@ -63,7 +63,7 @@ void perf_judge_counts(double margin, const struct perf_pair *counts, struct per
 
 /* Has a figure made a step? The medians of its latest PERF_TREND_NEW values and of those before are
  * compared: a step is a change of at least PERF_TREND_MARGIN whose interval does not reach 0. Runs
- * of a history are not measured in turn, so this says where to look; it decides nothing. */
+ * of a history are not measured in turn, so this alone says where to look; perf_steps.h decides. */
 enum perf_trend { PERF_TREND_FEW, PERF_TREND_STEADY, PERF_TREND_UP, PERF_TREND_DOWN };
 enum { PERF_TREND_NEW = 4, PERF_TREND_OLD = 6 }; /* at least so many of each */
 #define PERF_TREND_MARGIN 0.05

@@ -457,6 +457,14 @@ void proc_stop(struct proc *p)
     }
 }
 
+void proc_end_over_memory(struct proc *p)
+{
+    if (!proc_done(p) && p->end == PROC_RUNNING) {
+        p->grace_ms = 0;
+        end_by_us(p, PROC_OVER_MEMORY, proc_now_ns());
+    }
+}
+
 char *proc_output(const struct proc *p, int stream)
 {
     const struct proc_capture *c = &p->capture[stream];

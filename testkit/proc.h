@@ -100,6 +100,8 @@ void proc_forget(struct proc *p, int stream);
 void proc_end_strays(const struct proc *procs, size_t n);
 /* End it now (with its grace); proc_done after some more proc_serve. */
 void proc_stop(struct proc *p);
+/* The same at once, for what a control group says: it is PROC_OVER_MEMORY. */
+void proc_end_over_memory(struct proc *p);
 /* What a stream held, NUL-terminated, with '?' for NUL bytes, and a line that says how many bytes
  * were left out of its middle; the caller frees. NULL: out of memory. */
 char *proc_output(const struct proc *p, int stream);

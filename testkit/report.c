@@ -208,6 +208,23 @@ static void write_flaky(struct report_writer *w, const struct bnt_test_run *run)
     }
 }
 
+static void write_worse(struct report_writer *w, const struct bnt_test_run *run)
+{
+    const char *gap = "\n";
+    for (size_t i = 0; i < run->n; i++) {
+        const struct bnt_test *t = &run->at[i];
+        for (size_t k = 0; k < t->n_metrics; k++) {
+            const struct bnt_test_metric *m = &t->metrics[k];
+            if (m->worse) {
+                report_printf(
+                    w, "%sSLOWER %s/%s: %s is %.5g %s, %+.1f %% against %zu earlier runs\n", gap,
+                    t->suite, t->name, m->name, m->value, m->unit, 100 * m->change, m->n_past);
+                gap = "";
+            }
+        }
+    }
+}
+
 /* What is to be known about how tests ran, beside their verdicts. */
 static void write_notes(struct report_writer *w, const struct bnt_test_run *run)
 {
@@ -225,6 +242,7 @@ static void write_notes(struct report_writer *w, const struct bnt_test_run *run)
     if (n > SHOWN) {
         report_printf(w, "time: and %zu more, which --json shows\n", n - SHOWN);
     }
+    write_worse(w, run);
     if (gaps) {
         report_printf(w, "\nnot enforced here: %s\n", gaps);
     }

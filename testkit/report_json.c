@@ -84,6 +84,9 @@ static json_t *json_metric(const struct bnt_test_metric *m)
     if (past) {
         json_object_set_new(o, "past", past);
     }
+    if (m->worse) {
+        json_object_set_new(o, "worse", json_real(m->change));
+    }
     return o;
 }
 
@@ -175,8 +178,8 @@ static json_t *json_test(const struct bnt_test_run *run, const struct bnt_test *
     if (t->kills && t->kills[0]) {
         json_object_set_new(o, "kills", report_json_text(t->kills));
     }
-    if (t->threads) {
-        json_object_set_new(o, "threads", json_true());
+    if (t->threads && t->threads[0]) {
+        json_object_set_new(o, "threads", report_json_text(t->threads));
     }
     if (t->retry_on[0]) {
         json_object_set_new(o, "retry_on", report_json_text(t->retry_on));

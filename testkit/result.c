@@ -193,6 +193,8 @@ static void read_metric(struct reader *r, const json_t *o, struct bnt_test_metri
     copy_text(r, o, "name", m->name, sizeof m->name);
     copy_text(r, o, "unit", m->unit, sizeof m->unit);
     m->value = json_number_value(json_object_get(o, "value"));
+    m->worse = json_object_get(o, "worse") != NULL;
+    m->change = json_number_value(json_object_get(o, "worse"));
     for (size_t i = n > BNT_TEST_PAST ? n - BNT_TEST_PAST : 0; i < n; i++) {
         m->past[m->n_past++] = json_number_value(json_array_get(past, i));
     }
@@ -253,7 +255,7 @@ static void read_test(struct reader *r, const json_t *o, struct bnt_test *t)
     t->tags = take_text(r, o, "tags", false);
     t->subjects = take_text(r, o, "subjects", false);
     t->kills = take_text(r, o, "kills", false);
-    t->threads = json_is_true(json_object_get(o, "threads"));
+    t->threads = take_text(r, o, "threads", false);
     t->retry_on = take_text(r, o, "retry_on", false);
     t->inputs = take_text(r, o, "inputs", false);
     t->tier = tier_of(r, o);

@@ -65,6 +65,7 @@ struct suite_test {
                             limits the address space that it may add (not under sanitizers) */
     bool keeps_fds;      /* what it calls keeps descriptors to the end of the process, by design (a
                             lease of a cached file) */
+    bool makes_groups;   /* it may make control groups below its own */
     bool fresh; /* runs in a newly executed program instead of a forked one, as every test that
                    needs cuda does: a driver does not survive a fork */
 };

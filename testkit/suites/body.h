@@ -59,7 +59,8 @@ struct body_page {
 struct body_spec {
     const struct suite_test *test;
     struct body_page *page;
-    const char *root; /* the test's own folder */
+    const char *root;           /* the test's own folder */
+    struct memory_group *group; /* entered before anything else; NULL in what is executed anew */
 };
 
 /* In the forked process, once: enter the test's place, run the body. Value: the exit status. */

@@ -20,6 +20,7 @@
 #include "base/app.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "testkit/memory_group.h"
 #include "testkit/suites/body.h"
 #include "testkit/suites/net_namespace.h"
 #include "testkit/suites/test_place.h"
@@ -148,6 +149,9 @@ static void allow_project(const struct rules *r, const struct body_spec *spec)
     if (suite_needs_word(spec->test->needs, "cuda")) {
         allow_cards(r);
     }
+    if (spec->test->makes_groups && spec->group && spec->group->kind != MEMORY_GROUP_NONE) {
+        allow(r, spec->group->path, r->handled);
+    }
     allow(r, BNT_FAULT(confine_files) ? "/" : spec->root, r->handled);
 }
 
@@ -265,6 +269,7 @@ const char *confine_gaps(unsigned gaps)
         {CONFINE_FILES, "files (no Landlock in this kernel)"},
         {CONFINE_SIGNALS, "signals to others (Landlock of Linux 6.12)"},
         {CONFINE_NETWORK, "network (no namespace may be made here)"},
+        {CONFINE_MEMORY, "memory by the kernel (no cgroup is writable here: watched from outside)"},
     };
     static char text[256];
     size_t len = 0;

@@ -1,11 +1,11 @@
 /* What the kernel holds a test to, where it can: files (Landlock), signals to others (Landlock),
- * network (a namespace with nothing but loopback), memory (RLIMIT_AS). What it cannot do here is
- * reported, once, and never silently.
+ * network (a namespace with nothing but loopback), memory (RLIMIT_AS; testkit/memory_group.h). What
+ * it cannot do here is reported, once, and never silently.
  *
  *   read and run   the system's folders, those of PATH, the source tree, the build, the shared
  *                  folder, the model under test and the files that needs name
- *   write          the test's own folder; /dev/null and its like; the source tree with
- *                  BNT_UPDATE_GOLDEN, the build in a coverage build
+ *   write          the test's own folder, and its control group if it says `makes_groups`;
+ * /dev/null and its like; the source tree with BNT_UPDATE_GOLDEN, the build in a coverage build
  *   signal         itself and what it started
  *   connect        loopback, unless the test or one of its needs opens the network
  *
@@ -20,7 +20,13 @@
 struct body_spec;
 
 /* Bits of what is not enforced here. */
-enum confine_gap { CONFINE_FILES = 1, CONFINE_SIGNALS = 2, CONFINE_NETWORK = 4, CONFINE_OFF = 8 };
+enum confine_gap {
+    CONFINE_FILES = 1,
+    CONFINE_SIGNALS = 2,
+    CONFINE_NETWORK = 4,
+    CONFINE_OFF = 8,
+    CONFINE_MEMORY = 16 /* set by isolate.c, which makes the control group */
+};
 
 /* In the process that forks, before each fork: makes the namespace that the test will enter, kept
  * from then on. */

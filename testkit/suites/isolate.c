@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "testkit/memory_group.h"
 #include "testkit/proc.h"
 #include "testkit/suites/body.h"
 #include "testkit/suites/confine.h"
@@ -69,9 +70,35 @@ static int execute_body(const struct attempt *a)
     return 1;
 }
 
+/* One for all tests, one after another; opened before the first of them. */
+static struct {
+    bool is_open;
+    struct memory_group group;
+} memory;
+
+static struct memory_group *memory_of_tests(void)
+{
+    if (!memory.is_open) {
+        memory_group_open(&memory.group);
+        memory.is_open = true;
+    }
+    return &memory.group;
+}
+
+void isolate_end(void)
+{
+    if (memory.is_open) {
+        memory_group_close(&memory.group);
+        memory.is_open = false;
+    }
+}
+
 static int child_main(void *ctx)
 {
     const struct attempt *a = ctx;
+    if (!a->spec.group || !memory_group_enter(a->spec.group)) {
+        a->spec.page->not_enforced |= CONFINE_MEMORY;
+    }
     return is_fresh(a->spec.test) ? execute_body(a) : body_run(&a->spec);
 }
 
@@ -131,6 +158,7 @@ static unsigned long long oom_kills(void)
 static void conclude(struct attempt *a, const struct proc *p, bool oom_killer,
                      struct isolate_result *r)
 {
+    const struct memory_group *group = a->spec.group;
     char left[160];
     char *output = proc_output(p, PROC_OUT);
     test_place_list_left(a->root, left, sizeof left);
@@ -138,7 +166,9 @@ static void conclude(struct attempt *a, const struct proc *p, bool oom_killer,
                                             .page = a->spec.page,
                                             .output = output ? output : "",
                                             .leaked_files = left,
-                                            .oom_killer = oom_killer};
+                                            .oom_killer = oom_killer,
+                                            .group_kills = group ? memory_group_kills(group) : 0,
+                                            .group = group ? memory_group_name(group) : ""};
     judge(&evidence, r);
     if (p->end == PROC_SIGNALED) {
         trace_show(a->spec.page, &a->trace);
@@ -168,6 +198,8 @@ static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struc
         .grace_ms = GRACE_MS,
     };
     unsigned long long kills = oom_kills();
+    struct memory_group *group = memory_of_tests();
+    a->spec.group = memory_group_limit(group, spec.memory_bytes) ? group : NULL;
     if (proc_start(&p, &spec, &err) != BNT_OK) {
         r->verdict = VERDICT_NOT_STARTED;
         snprintf(r->why, sizeof r->why, "did not start: %.256s", err.msg);
@@ -178,6 +210,9 @@ static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struc
             proc_stop(&p);
         }
         proc_serve(&p, 1, 50);
+        if (a->spec.group && memory_group_kills(group) > 0) {
+            proc_end_over_memory(&p);
+        }
     }
     conclude(a, &p, oom_kills() != kills, r);
     proc_release(&p);

@@ -36,4 +36,7 @@ unsigned isolate_timeout_ms(const struct suite_test *test);
  * status. */
 int isolate_fresh_body(const struct suite_test *test, int page_fd, const char *root);
 
+/* Before the program ends: gives back what isolate_run kept from one test to the next. */
+void isolate_end(void);
+
 #endif

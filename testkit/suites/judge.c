@@ -273,8 +273,23 @@ static void judge_remains(const struct judge_evidence *e, struct isolate_result 
     }
 }
 
+/* Whatever became of the rest: the kernel says that it took more than it may. */
+static bool judge_group(const struct judge_evidence *e, struct isolate_result *r)
+{
+    if (e->group_kills == 0 || e->proc->end == PROC_STOPPED) {
+        return false;
+    }
+    say(r, VERDICT_OUT_OF_MEMORY,
+        "held more than %llu MiB of memory: the kernel killed for it (%s)",
+        (unsigned long long)(e->proc->memory_bytes >> 20), e->group);
+    return true;
+}
+
 void judge(const struct judge_evidence *e, struct isolate_result *r)
 {
+    if (judge_group(e, r)) {
+        return;
+    }
     if (judge_ended_by_us(e, r) || judge_sanitizer(e, r)) {
         return;
     }

@@ -12,6 +12,8 @@ struct judge_evidence {
     const char *output;       /* "" for none */
     const char *leaked_files; /* "" for none */
     bool oom_killer;          /* the kernel's killer was at work meanwhile */
+    uint64_t group_kills;     /* processes that it killed in the test's control group */
+    const char *group;        /* "cgroup v2": what that is */
 };
 
 /* The exit status of a process that a sanitizer ended, as bnt-suites sets it. */

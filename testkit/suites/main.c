@@ -229,6 +229,8 @@ static void list_kills(const char *kills)
 static void list_test(const struct suite *s, const struct suite_test *t)
 {
     static const struct traits none = {.tags = "", .subjects = "", .retry_on = ""};
+    static const char *const thread_words[] = {
+        [SUITE_NO_THREADS] = NULL, [SUITE_USES_THREADS] = "used", [SUITE_SHARES_DATA] = "shared"};
     const struct traits *all = traits_of(s) ? traits_of(s) : &none;
     const bool cacheable = t->cacheable || (all->cacheable && !t->needs);
     printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
@@ -238,7 +240,7 @@ static void list_test(const struct suite *s, const struct suite_test *t)
     list_word("subjects", word_of(t->subjects, all->subjects));
     list_word("retry_on", word_of(t->retry_on, all->retry_on));
     list_word("cacheable", cacheable ? "yes" : NULL);
-    list_word("threads", all->threads ? "yes" : NULL);
+    list_word("threads", thread_words[all->threads]);
     list_kills(s->kills);
     list_word("inputs", support_inputs_digest(s->name));
     printf("\n");
@@ -371,5 +373,6 @@ int main(int argc, char **argv)
     test_place_fix_environment();
     enum bnt_status status = bnt_cmd_run(&command, "", NULL, argc, argv);
     test_place_end();
+    isolate_end();
     return (int)status;
 }

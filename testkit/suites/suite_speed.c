@@ -198,6 +198,55 @@ static void a_slower_program_opens_one_issue(void **state)
     assert_int_equal(lines_with("calls", "issue comment 7 "), 1);
 }
 
+/* A run of one test that reports a time of so many ms, by a program that lists it; its exit code.
+ */
+static int run_with_figure(double ms)
+{
+    char value[32];
+    struct suite_output o;
+    snprintf(value, sizeof value, "%g", ms);
+    setenv("FIGURE", value, 1);
+    suite_run((const char *const[]){suite_bnt(), "test", "--suites", "./figures", "--history",
+                                    "figures.db", "--slower", "-j", "1", NULL},
+              NULL, 0, &o);
+    int code = o.exit;
+    print_message("%g ms: exit %d\n%s%s", ms, code, o.out, o.err);
+    suite_output_release(&o);
+    return code;
+}
+
+/* Four nights in a row, and none of the four as good as before: the fourth says so, and one issue
+ * is opened. One bad night, and nights that only became faster, are none. */
+static void figures_that_got_worse_open_one_issue(void **state)
+{
+    (void)state;
+    static const double steady[] = {100,  101, 99,    100.5, 100, 130,
+                                    99.5, 100, 100.4, 99.6,  100, 101};
+    static const double after[] = {112, 113, 111, 112.5};
+    enum { N_AFTER = sizeof after / sizeof after[0] };
+    enter_scratch();
+    write_script(
+        "figures",
+        "[ \"$1\" != --list ] || { printf 'timed\\tfigures\\tfast\\t10000\\t-\\n'; exit; }\n"
+        "echo '1..1'; echo 'ok 1 - timed # time=1.0ms'\n"
+        "echo \"# metric: step $FIGURE ms\"; echo '# verdict: passed'");
+    write_script("gh", "echo \"$*\" >>calls\ncase $2 in\nlist) [ ! -e issue ] || echo 7 ;;\n"
+                       "create) : >issue ;;\nesac");
+    for (size_t i = 0; i < sizeof steady / sizeof steady[0]; i++) {
+        assert_int_equal(run_with_figure(steady[i]), BNT_OK);
+    }
+    for (size_t i = 0; i < N_AFTER; i++) {
+        assert_int_equal(run_with_figure(after[i]), i + 1 < N_AFTER ? BNT_OK : BNT_E_SLOWER);
+    }
+    assert_int_equal(JOB_STEP("slower", "17", "0"), 0);
+    assert_int_equal(JOB_STEP("slower", "", "3"), 0);
+    assert_int_equal(lines_with("calls", "issue create "), 1);
+    assert_int_equal(lines_with("calls", "issue comment 7 "), 0);
+    for (size_t i = 0; i < 2 * N_AFTER; i++) {
+        assert_int_equal(run_with_figure(80), BNT_OK);
+    }
+}
+
 /* Counted, not timed: equal in every run, so a small margin holds on any machine. */
 static void this_program_takes_no_more_instructions_than_itself(void **state)
 {
@@ -283,6 +332,9 @@ static const struct suite_test tests[] = {
      .body = a_slower_program_opens_one_issue,
      .timeout_ms = 60000,
      .needs = "source,no-tsan"},
+    {.name = "figures_that_got_worse_open_one_issue",
+     .body = figures_that_got_worse_open_one_issue,
+     .needs = "source"},
     {.name = "this_program_takes_no_more_instructions_than_itself",
      .body = this_program_takes_no_more_instructions_than_itself,
      .needs = "valgrind,plain-memory",
@@ -291,4 +343,5 @@ static const struct suite_test tests[] = {
     {.name = "a_comparison_says_why_there_is_none", .body = a_comparison_says_why_there_is_none},
     {0},
 };
-const struct suite suite_speed = {"speed", tests, "slow_step mapping_kept slower_is_fine"};
+const struct suite suite_speed = {"speed", tests,
+                                  "slow_step mapping_kept slower_is_fine worse_unseen"};

@@ -196,7 +196,7 @@ static void list_has_what_suites_say_of_all(void **state)
                                            {"contract", "\ttags=contract"},
                                            {"contract", "\tkills=contract_drift\t"},
                                            {"any_model", "\tsubjects=real,tiny\t"},
-                                           {"pool", "\tthreads=yes\t"}};
+                                           {"pool", "\tthreads=shared\t"}};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         char program[BNT_PATH_MAX], dir[BNT_PATH_MAX], filter[32];
         struct suite_output o;

@@ -25,6 +25,7 @@ void thread_stack_prepare(void *memory, size_t bytes)
     void *low = NULL;
     size_t size = 0;
     set_alternate(memory, bytes);
+    any_started = false; /* what the process that was forked did says nothing of this one */
     if (pthread_getattr_np(pthread_self(), &attr) == 0) {
         (void)pthread_attr_getstack(&attr, &low, &size);
         pthread_attr_destroy(&attr);

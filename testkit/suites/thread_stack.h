@@ -15,7 +15,7 @@ void thread_stack_prepare(void *memory, size_t bytes);
 /* The lowest address of the calling thread's stack; 0: not known. Safe in a signal handler. */
 uintptr_t thread_stack_bottom(void);
 
-/* Whether this process has started a thread by its own code. */
+/* Whether code of this process has started a thread since thread_stack_prepare. */
 bool thread_stack_any_started(void);
 
 #endif

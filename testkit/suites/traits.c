@@ -14,7 +14,7 @@ static const struct traits table[] = {
     {&suite_##suite, tags, subjects, retry_on, cacheable, threads},
 #include "testkit/suites/traits.def"
 #undef TRAITS
-    {&suite_corpus, "", "", "", false, false},
+    {&suite_corpus, "", "", "", false, SUITE_NO_THREADS},
 };
 enum { N_ROWS = sizeof table / sizeof table[0] };
 

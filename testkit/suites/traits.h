@@ -7,10 +7,13 @@
 #include "base/status.h"
 #include "testkit/suite.h"
 
+enum suite_threads { SUITE_NO_THREADS, SUITE_USES_THREADS, SUITE_SHARES_DATA };
+
 struct traits {
     const struct suite *suite;
     const char *tags, *subjects, *retry_on; /* "" for none */
-    bool cacheable, threads;
+    bool cacheable;
+    enum suite_threads threads;
 };
 
 /* The row of a suite; NULL for one that has none (suites of users, the corpus). */

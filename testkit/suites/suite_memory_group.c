@@ -1,0 +1,172 @@
+/* Guards limits of memory by control groups: a limit that is not set, a process that does not
+ * enter, a kill that is not seen, a test that is called something else than out of memory. */
+#include "testkit/memory_group.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "testkit/suite.h"
+
+static const char *in_scratch(const char *name)
+{
+    static char paths[4][BNT_PATH_MAX];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
+    return path;
+}
+
+static void write_file(const char *dir, const char *file, const char *text)
+{
+    char path[BNT_PATH_MAX];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", dir, file), BNT_OK);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void holds(const char *dir, const char *file, const char *want)
+{
+    char path[BNT_PATH_MAX];
+    struct bnt_buf text = BNT_BUF(4096);
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", dir, file), BNT_OK);
+    assert_int_equal(bnt_file_read(path, &text, NULL), BNT_OK);
+    assert_string_equal(bnt_buf_view(&text), want);
+    bnt_buf_release(&text);
+}
+
+/* A folder as the kernel would have made it for this process, with the files of its version. */
+static const char *kernel_made(const char *mount, const char *const *files)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/bnt-memory-%d", mount, (int)getpid());
+    assert_int_equal(mkdir(in_scratch(mount), 0700), 0);
+    const char *dir = in_scratch(name);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    for (; *files; files++) {
+        write_file(dir, *files, "");
+    }
+    return dir;
+}
+
+static void both_versions_are_limited_entered_and_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mount, *files[6], *events, *limit, *swap, *swap_limit, *name;
+    } cases[] = {
+        {"two",
+         {"memory.max", "memory.swap.max", "memory.events", "cgroup.procs", NULL},
+         "memory.events",
+         "memory.max",
+         "memory.swap.max",
+         "0",
+         "cgroup v2"},
+        {"one",
+         {"memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control",
+          "cgroup.procs", NULL},
+         "memory.oom_control",
+         "memory.limit_in_bytes",
+         "memory.memsw.limit_in_bytes",
+         "1000000",
+         "cgroup v1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct memory_group g;
+        const char *dir = kernel_made(cases[i].mount, cases[i].files);
+        bool v2 = strcmp(cases[i].mount, "two") == 0;
+        memory_group_open_in(&g, v2 ? in_scratch("two") : "/nowhere",
+                             v2 ? "/nowhere" : in_scratch("one"));
+        assert_string_equal(memory_group_name(&g), cases[i].name);
+        write_file(dir, cases[i].events, "low 0\noom_kill 3\noom_kill_disable 0\n");
+        assert_true(memory_group_limit(&g, 1000000));
+        holds(dir, cases[i].limit, "1000000");
+        holds(dir, cases[i].swap, cases[i].swap_limit);
+        /* What stood there before is overwritten from its beginning. */
+        assert_true(memory_group_enter(&g));
+        holds(dir, "cgroup.procs", "0");
+        assert_int_equal(memory_group_kills(&g), 0);
+        write_file(dir, cases[i].events, "low 0\noom_kill 5\noom_kill_disable 0\n");
+        assert_int_equal(memory_group_kills(&g), 2);
+        memory_group_close(&g);
+        assert_int_equal(g.kind, MEMORY_GROUP_NONE);
+    }
+}
+
+static void without_groups_nothing_is_done(void **state)
+{
+    (void)state;
+    struct memory_group g;
+    memory_group_open_in(&g, "/nowhere", in_scratch("empty"));
+    assert_int_equal(g.kind, MEMORY_GROUP_NONE);
+    assert_false(memory_group_limit(&g, 1000000));
+    assert_false(memory_group_enter(&g));
+    assert_int_equal(memory_group_kills(&g), 0);
+    memory_group_close(&g);
+}
+
+/* Run a test of the corpus; what it was called must have the words. */
+static void is_called(const char *name, const char *verdict, const char *const *words)
+{
+    char program[BNT_PATH_MAX], dir[BNT_PATH_MAX];
+    struct suite_output o;
+    assert_int_equal(bnt_exe_dir(dir, NULL), BNT_OK);
+    assert_int_equal(bnt_path_format(program, NULL, "%s/bnt-suites", dir), BNT_OK);
+    suite_run((const char *const[]){program, "--corpus", "--run", name, NULL}, NULL, 0, &o);
+    for (; *words; words++) {
+        if (!strstr(o.out, verdict) || !strstr(o.out, *words)) {
+            fail_msg("%s is not %s, %s:\n%s", name, verdict, *words, o.out);
+        }
+    }
+    suite_output_release(&o);
+}
+
+static void the_kernel_ends_what_takes_too_much(void **state)
+{
+    (void)state;
+    struct memory_group g;
+    memory_group_open(&g);
+    if (g.kind == MEMORY_GROUP_NONE) {
+        suite_skip("no control group can be made below that of a test here");
+    }
+    is_called(
+        "corpus_children_take_too_much", "# verdict: out-of-memory\n",
+        (const char *const[]){"held more than 256 MiB of memory", memory_group_name(&g), NULL});
+    is_called("corpus_passes", "# verdict: passed\n", (const char *const[]){"ok 1", NULL});
+    memory_group_close(&g);
+    /* What the others made is gone with them. */
+    memory_group_open(&g);
+    memory_group_close(&g);
+    assert_int_not_equal(access(g.path, F_OK), 0);
+}
+
+static void where_no_group_is_writable_that_is_said(void **state)
+{
+    (void)state;
+    struct memory_group g;
+    memory_group_open(&g);
+    if (g.kind != MEMORY_GROUP_NONE) {
+        memory_group_close(&g);
+        suite_skip("control groups are writable even from a test here");
+    }
+    is_called("corpus_children_take_too_much", "# verdict: out-of-memory\n",
+              (const char *const[]){"held more than 256 MiB of memory",
+                                    "# not enforced here: memory by the kernel", NULL});
+}
+
+static const struct suite_test tests[] = {
+    {.name = "memory_group_both_versions_are_limited_entered_and_counted",
+     .body = both_versions_are_limited_entered_and_counted},
+    {.name = "memory_group_without_any_nothing_is_done", .body = without_groups_nothing_is_done},
+    {.name = "memory_group_kernel_ends_what_takes_too_much",
+     .body = the_kernel_ends_what_takes_too_much,
+     .makes_groups = true},
+    {.name = "memory_group_where_none_is_writable_that_is_said",
+     .body = where_no_group_is_writable_that_is_said},
+    {0},
+};
+const struct suite suite_memory_group = {"memory_group", tests, "memory_group_blind"};
