@@ -95,7 +95,7 @@ export BNT_CI_BENCH="--kernel ref --prompt-lengths 16 -n 8 --pairs 12 --margin 3
 step nightly 17 'ci/job.sh compare build/base/build/release/bnt --pairs 100'
 says "$GITHUB_OUTPUT" '^exit=17$'
 says "$scratch/log" '^::error title=slower::the speed'
-export HISTORY= VERDICT=1
+export HISTORY='' VERDICT=1
 step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
 [ ! -e "$scratch/gh" ] || fail "an issue for a run that was not slower"
 VERDICT=17

@@ -23,10 +23,10 @@ run_suites() { # how many may be skipped, tier, filters...
     mkdir "$build/taps"
     status=0
     # Suite by suite, as many at a time as there are processors.
-    # shellcheck disable=SC2086,SC2016 # nothing, or two words; the inner shell expands
     "$build/bnt-suites" --list --tier "$tier" "$@" >"$build/suites.list"
     [ -z "$only" ] ||
-        echo "left out here, since they guard nothing that threads share: $(grep -vF "$only" "$build/suites.list" | wc -l) tests"
+        echo "left out here, since they guard nothing that threads share: $(grep -cvF "$only" "$build/suites.list") tests"
+    # shellcheck disable=SC2086,SC2016 # nothing, or two words; the inner shell expands
     grep -F "$only" "$build/suites.list" | cut -f2 | sort -u |
         xargs -P "$(nproc)" -I '{}' sh -c 'suite=$1; shift; "$@" "$suite/" >"$0/$suite"' "$build/taps" '{}' \
             $fixed "$build/bnt-suites" --tier "$tier" || status=$?
