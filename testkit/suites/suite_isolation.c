@@ -486,4 +486,5 @@ static const struct suite_test tests[] = {
 };
 
 const struct suite suite_isolation = {
-    "isolation", tests, "leaked_processes early_exit leaked_fd stack_end confine_files threads_untold"};
+    "isolation", tests, "leaked_processes early_exit leaked_fd stack_end confine_files "
+                          "threads_untold"};
