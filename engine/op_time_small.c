@@ -69,6 +69,7 @@ static void run_attend(struct op_run *r)
 {
     uint64_t n = r->spec.n_tok * r->spec.cols;
     const struct attend_args args = {.q = r->x,
+                                     .n_tok = 1,
                                      .n_head_group = (uint32_t)r->spec.rows,
                                      .head_dim = (uint32_t)r->spec.cols,
                                      .k = r->bytes,

@@ -83,7 +83,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     s->act.q = take(cur, c->n_batch * s->act.stride);
     s->act.scale = take_floats(cur, c->n_batch, 1);
     s->act.sum = take(cur, c->n_batch * sizeof(int32_t));
-    s->scores = take_floats(cur, (uint64_t)c->n_threads * (in->n_head / in->n_head_kv), c->n_ctx);
+    uint64_t query_rows = (uint64_t)cpu_attend_tokens(in) * (in->n_head / in->n_head_kv);
+    s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
     s->row = take_floats(cur, c->n_threads, width);
 }
 

@@ -23,11 +23,18 @@ struct cpu_scratch {
     float *y;                       /* [n_batch][n_embd]: a product before it joins x */
     float *cs;                      /* [n_batch][n_rot] */
     struct act_rows act;            /* [n_batch] of the widest ternary input */
-    float *scores;                  /* [n_threads][heads per group * n_ctx] */
+    float *scores;                  /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
     float *row;                     /* [n_threads][widest cols] */
     uint8_t *layer, *layer_scratch; /* streamed: one layer's weights; loading scratch */
     uint8_t *head_rows; /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
 };
+
+/* Tokens of a batch whose queries meet keys and values together: about 16 query heads in all. */
+static inline uint32_t cpu_attend_tokens(const struct bnt_model_info *in)
+{
+    uint32_t group = in->n_head / in->n_head_kv;
+    return group < 16 ? 16 / group : 1;
+}
 
 #define STREAM_HEAD_BYTES (16u << 20)
 /* Below this many multiply-adds a step is done by the caller alone: waking a thread costs more. */

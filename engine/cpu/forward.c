@@ -311,23 +311,25 @@ static uint32_t visible(const struct backend_cpu *b, uint32_t tok)
     return b->pos + tok + 1 - (BNT_FAULT(kv_off_by_one) && b->pos + tok > 0);
 }
 
-/* Piece i is token i / n_head_kv and head group i % n_head_kv; the result takes the place of the
- * query. */
+/* Piece i is block i / n_head_kv of tokens and head group i % n_head_kv; the result takes the place
+ * of the query. */
 static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct layer_task *t = ctx;
     const struct backend_cpu *b = t->b;
     const struct bnt_model_info *in = &b->base.model->info;
-    uint32_t group = in->n_head / in->n_head_kv;
+    uint32_t group = in->n_head / in->n_head_kv, block = cpu_attend_tokens(in);
     size_t element = b->base.config.kv_type == BNT_KV_F16 ? sizeof(uint16_t) : sizeof(float);
     for (size_t i = begin; i < end; i++) {
-        uint32_t tok = (uint32_t)(i / in->n_head_kv), head = (uint32_t)(i % in->n_head_kv);
+        uint32_t tok = (uint32_t)(i / in->n_head_kv) * block, head = (uint32_t)(i % in->n_head_kv);
         float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
         uint32_t kv_head = BNT_FAULT(head_group) ? in->n_head_kv - 1 - head : head;
         size_t at = cache_at(b, t->il, kv_head) * element;
         struct attend_args args = {
             .q = q,
             .out = q,
+            .n_tok = b->n - tok < block ? b->n - tok : block,
+            .tok_stride = b->q_dim,
             .n_head_group = group,
             .head_dim = in->head_dim,
             .k = b->s.k_cache + at,
@@ -335,8 +337,9 @@ static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
             .kv_stride = in->head_dim,
             .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
             .n_kv = visible(b, tok),
+            .n_kv_step = !BNT_FAULT(causal_mask),
             .scale = b->base.model->attn_scale * (1 + BNT_FAULT(attention_scale)),
-            .scores = b->s.scores + (size_t)thread * group * b->base.config.n_ctx,
+            .scores = b->s.scores + (size_t)thread * block * group * b->base.config.n_ctx,
         };
         b->kernels->attend(&args);
     }
@@ -345,7 +348,8 @@ static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
 static void attend(struct backend_cpu *b, struct layer_task *t)
 {
     const struct bnt_model_info *in = &b->base.model->info;
-    size_t pieces = (size_t)b->n * in->n_head_kv;
+    uint32_t block = cpu_attend_tokens(in);
+    size_t pieces = (size_t)((b->n + block - 1) / block) * in->n_head_kv;
     uint64_t macs = (uint64_t)b->n * (b->pos + b->n) * b->q_dim * 2;
     cpu_pool_run(b->pool, pieces, macs < CPU_SERIAL_MACS ? pieces : 1, attend_pieces, t);
 }

@@ -71,15 +71,18 @@ struct float_weights {
 };
 
 struct attend_args {
-    const float *q; /* n_head_group x head_dim: the query heads that share one KV head */
+    const float *q;      /* n_tok x n_head_group x head_dim: query heads that share one KV head */
+    uint32_t n_tok;      /* successive query tokens */
+    uint64_t tok_stride; /* elements from one token's heads to the next one's, in q and out */
     uint32_t n_head_group, head_dim;
     const void *k, *v;  /* n_kv x head_dim of one KV head, rows kv_stride elements apart */
     uint64_t kv_stride; /* elements */
     bool kv_f16;        /* else float32 */
-    uint32_t n_kv;      /* positions seen: own position + 1 */
+    uint32_t n_kv;      /* positions that the first token sees: its own + 1 */
+    uint32_t n_kv_step; /* 1: every later token sees one more; 0: all see the same */
     float scale;        /* 1/sqrt(head_dim) */
-    float *scores;      /* scratch: n_head_group * n_kv_max floats */
-    float *out;         /* n_head_group x head_dim; may be q */
+    float *scores;      /* scratch: n_tok * n_head_group * (n_kv of the last token) floats */
+    float *out;         /* as q; may be q */
 };
 
 struct cpu_kernels {
@@ -117,7 +120,7 @@ struct cpu_kernels {
     void (*rope)(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
                  enum rope_style style, const float *cs);
 
-    /* One query token, one group: scores by canonical dots, softmax (max, exp, 16-lane sum over
+    /* Per query token, one group: scores by canonical dots, softmax (max, exp, 16-lane sum over
      * positions), then out = sum over positions in ascending order of p*v, divided by the sum. */
     void (*attend)(const struct attend_args *a);
 

@@ -230,9 +230,10 @@ static void softmax_unscaled(float *scores, uint32_t n, float *sum)
     *sum = lanes_sum(lane);
 }
 
-static void attend_head(const struct attend_args *a, const float *q, float *scores, float *out)
+static void attend_head(const struct attend_args *a, uint32_t n_kv, const float *q, float *out)
 {
-    for (uint32_t p = 0; p < a->n_kv; p++) {
+    float *scores = a->scores;
+    for (uint32_t p = 0; p < n_kv; p++) {
         float lane[LANES] = {0};
         for (uint32_t c = 0; c < a->head_dim; c++) {
             float product = q[c] * kv_at(a->k, a->kv_f16, p * a->kv_stride + c);
@@ -241,10 +242,10 @@ static void attend_head(const struct attend_args *a, const float *q, float *scor
         scores[p] = lanes_sum(lane) * a->scale;
     }
     float sum;
-    softmax_unscaled(scores, a->n_kv, &sum);
+    softmax_unscaled(scores, n_kv, &sum);
     for (uint32_t c = 0; c < a->head_dim; c++) {
         float acc = 0.0f;
-        for (uint32_t p = 0; p < a->n_kv; p++) {
+        for (uint32_t p = 0; p < n_kv; p++) {
             float product = scores[p] * kv_at(a->v, a->kv_f16, p * a->kv_stride + c);
             acc += product;
         }
@@ -254,9 +255,11 @@ static void attend_head(const struct attend_args *a, const float *q, float *scor
 
 static void attend(const struct attend_args *a)
 {
-    for (uint32_t h = 0; h < a->n_head_group; h++) {
-        attend_head(a, a->q + (size_t)h * a->head_dim, a->scores + (size_t)h * a->n_kv,
-                    a->out + (size_t)h * a->head_dim);
+    for (uint32_t t = 0; t < a->n_tok; t++) {
+        for (uint32_t h = 0; h < a->n_head_group; h++) {
+            size_t at = t * a->tok_stride + (size_t)h * a->head_dim;
+            attend_head(a, a->n_kv + t * a->n_kv_step, a->q + at, a->out + at);
+        }
     }
 }
 

@@ -14,7 +14,8 @@
 #define MAX_BATCH 24u
 #define MAX_HEADS 5u
 #define MAX_DIM 128u
-#define MAX_KV 37u
+#define MAX_ATTEND_TOKS 4u
+#define MAX_KV (37u + MAX_ATTEND_TOKS)
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -32,7 +33,7 @@ struct check {
     uint16_t half[2][MAX_COLS];
     float kv[2][MAX_KV * MAX_DIM];
     uint16_t kv_half[2][MAX_KV * MAX_DIM];
-    float scores[MAX_HEADS * MAX_KV];
+    float scores[MAX_ATTEND_TOKS * MAX_HEADS * MAX_KV];
 };
 
 /* SplitMix64. */
@@ -368,25 +369,25 @@ static bool check_rope(struct check *c)
     return true;
 }
 
-static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_group, uint32_t n_kv,
-                               bool f16)
+/* n_tok tokens of n_group heads; the first sees n_kv positions. */
+static bool check_attend_shape(struct check *c, struct attend_args a)
 {
-    struct attend_args a = {.q = c->x,
-                            .n_head_group = n_group,
-                            .head_dim = head_dim,
-                            .k = c->kv[0],
-                            .v = c->kv[1],
-                            .kv_stride = head_dim,
-                            .n_kv = n_kv,
-                            .scale = 0.25f,
-                            .kv_f16 = f16,
-                            .scores = c->scores};
-    fill(c, c->x, n_group * head_dim);
-    fill(c, c->kv[0], n_kv * head_dim);
-    fill(c, c->kv[1], n_kv * head_dim);
-    if (f16) {
+    size_t n = (size_t)a.n_tok * a.n_head_group * a.head_dim;
+    size_t n_cache = (size_t)(a.n_kv + a.n_tok - 1) * a.head_dim;
+    a.q = c->x;
+    a.k = c->kv[0];
+    a.v = c->kv[1];
+    a.tok_stride = (uint64_t)a.n_head_group * a.head_dim;
+    a.kv_stride = a.head_dim;
+    a.n_kv_step = 1;
+    a.scale = 0.25f;
+    a.scores = c->scores;
+    fill(c, c->x, n);
+    fill(c, c->kv[0], n_cache);
+    fill(c, c->kv[1], n_cache);
+    if (a.kv_f16) {
         for (int i = 0; i < 2; i++) {
-            cpu_kernels_ref.store_f16(c->kv[i], n_kv * head_dim, c->kv_half[i]);
+            cpu_kernels_ref.store_f16(c->kv[i], n_cache, c->kv_half[i]);
         }
         a.k = c->kv_half[0];
         a.v = c->kv_half[1];
@@ -396,21 +397,24 @@ static bool check_attend_shape(struct check *c, uint32_t head_dim, uint32_t n_gr
     /* In place, as callers may. */
     a.out = c->x;
     c->k->attend(&a);
-    char detail[80];
-    snprintf(detail, sizeof(detail), "%s, %u heads of %u, %u positions", f16 ? "F16" : "F32",
-             n_group, head_dim, n_kv);
-    return same_floats(c, "attend", detail, c->x, c->y[0], n_group * head_dim);
+    char detail[96];
+    snprintf(detail, sizeof(detail), "%s, %u tokens, %u heads of %u, %u positions",
+             a.kv_f16 ? "F16" : "F32", a.n_tok, a.n_head_group, a.head_dim, a.n_kv);
+    return same_floats(c, "attend", detail, c->x, c->y[0], n);
 }
 
 static bool check_attend(struct check *c)
 {
     static const uint32_t dims[] = {8, 16, 20, 64, 80, 128};
     static const uint32_t lengths[] = {1, 3, 4, 16, 18, 37};
-    for (uint32_t i = 0; i < COUNT(dims); i++) {
+    for (uint32_t i = 0; i < 2 * COUNT(dims); i++) {
         for (uint32_t j = 0; j < COUNT(lengths); j++) {
-            uint32_t n_group = 1 + (i + j) % MAX_HEADS;
-            if (!check_attend_shape(c, dims[i], n_group, lengths[j], true) ||
-                !check_attend_shape(c, dims[i], n_group, lengths[j], false)) {
+            struct attend_args a = {.n_tok = 1 + (i + j) % 2 * (j % MAX_ATTEND_TOKS),
+                                    .n_head_group = 1 + (i / 2 + j) % MAX_HEADS,
+                                    .head_dim = dims[i / 2],
+                                    .kv_f16 = i % 2 == 0,
+                                    .n_kv = lengths[j]};
+            if (!check_attend_shape(c, a)) {
                 return false;
             }
         }

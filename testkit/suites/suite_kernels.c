@@ -316,20 +316,27 @@ static void attend_case(const struct cpu_kernels *k, uint64_t number)
     bool f16 = number % 2 == 0;
     uint32_t group = (uint32_t)between(1, 9),
              dim = number % 5 == 0 ? 128 : (uint32_t)between(1, 140);
-    struct attend_args a = {.n_head_group = group,
+    struct attend_args a = {.n_tok = number % 3 == 0 ? 1 : (uint32_t)between(1, 6),
+                            .tok_stride = (size_t)group * dim + between(0, 1) * 9,
+                            .n_head_group = group,
                             .head_dim = dim,
                             .kv_stride = dim + between(0, 1) * 24,
                             .kv_f16 = f16,
                             .n_kv = (uint32_t)between(1, 200),
+                            .n_kv_step = number % 7 > 0,
                             .scale = 0.2f};
-    size_t n = (size_t)group * dim, elements = (size_t)(a.n_kv - 1) * a.kv_stride + dim;
+    uint32_t n_kv = a.n_kv + (a.n_tok - 1) * a.n_kv_step;
+    size_t n = (a.n_tok - 1) * a.tok_stride + (size_t)group * dim;
+    size_t elements = (size_t)(n_kv - 1) * a.kv_stride + dim;
+    size_t n_score = (size_t)a.n_tok * group * n_kv;
     size_t cache_bytes = elements * (f16 ? sizeof(uint16_t) : sizeof(float));
     float *q = random_floats(n, number % 9 == 0), *want = guarded_floats(n);
     void *keys = random_cache(f16, elements), *values = random_cache(f16, elements);
+    memcpy(want, q, n * sizeof(*q)); /* what lies between tokens stays */
     a.q = q;
     a.k = keys;
     a.v = values;
-    a.scores = guarded_floats((size_t)group * a.n_kv);
+    a.scores = guarded_floats(n_score);
     a.out = want;
     cpu_kernels_ref.attend(&a);
     a.out = q; /* in place */
@@ -337,7 +344,7 @@ static void attend_case(const struct cpu_kernels *k, uint64_t number)
     assert_same(k, number, "attend", q, want, n);
     drop_floats(q, n);
     drop_floats(want, n);
-    drop_floats(a.scores, (size_t)group * a.n_kv);
+    drop_floats(a.scores, n_score);
     drop(keys, cache_bytes);
     drop(values, cache_bytes);
 }
@@ -401,6 +408,7 @@ static void reference_attend_is_softmax(void **state)
           *values = random_floats(DIM * N_KV, false);
     float scores[N_KV], out[DIM];
     struct attend_args a = {.q = q,
+                            .n_tok = 1,
                             .n_head_group = 1,
                             .head_dim = DIM,
                             .k = keys,

@@ -117,9 +117,11 @@ static void run_matmul_float(const struct cpu_kernels *k)
         const struct tensor_type_info *info = tensor_type_info((uint32_t)types[i]);
         for (uint64_t cols = 256; cols <= 1280; cols += 256) {
             uint64_t n = info->block_weights == 1 ? cols + cols / 256 * 3 : cols;
-            struct float_weights fw = {
-                .type = types[i], .data = bytes, .rows = ROWS, .cols = n,
-                .row_bytes = n / info->block_weights * info->block_bytes};
+            struct float_weights fw = {.type = types[i],
+                                       .data = bytes,
+                                       .rows = ROWS,
+                                       .cols = n,
+                                       .row_bytes = n / info->block_weights * info->block_bytes};
             /* Bytes with a high nibble of at most 3 keep every value small, whatever the type. */
             for (size_t j = 0; j < fw.row_bytes * ROWS; j++) {
                 bytes[j] = (uint8_t)(next_u64() >> 40) & 0x3f;
@@ -174,6 +176,7 @@ static void run_attend(const struct cpu_kernels *k)
         }
         fill(x, group * dim);
         struct attend_args a = {.q = x,
+                                .n_tok = 1,
                                 .n_head_group = group,
                                 .head_dim = dim,
                                 .k = keys,
