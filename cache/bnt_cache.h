@@ -374,12 +374,17 @@ struct bnt_cache_gc_report {
     uint64_t bytes_before, bytes_removed, n_removed;
     uint64_t n_demoted, bytes_saved; /* compressed by this collection */
     uint64_t n_cold, bytes_cold;     /* moved away by this collection */
-    bool unmet;                      /* what must stay is more than a limit allows */
+    /* Packed weights that the engine keeps: there before, and of those what this collection has
+     * removed. They count for the limits, and go before any model. */
+    uint64_t n_packed, packed_bytes, n_packed_removed, packed_bytes_removed;
+    bool unmet; /* what must stay is more than a limit allows */
 };
 /* Errors leave a report of what was done so far. */
 enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts *opts,
                              struct bnt_cache_gc_report *out, struct bnt_err *err);
 void bnt_cache_gc_report_release(struct bnt_cache_gc_report *r);
+/* What the engine keeps of one model (digest), or of all (NULL): bytes of packed weights. */
+uint64_t bnt_cache_packed_bytes(const struct bnt_cache *c, const char *digest);
 /* Bytes that this user can still write on the disk of the cache. */
 enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
                                      struct bnt_err *err);

@@ -55,12 +55,13 @@ static json_t *entry_json(const struct bnt_cache *cache, const struct bnt_cache_
     if (bnt_cache_blob_path(cache, e->digest, path, NULL) != BNT_OK) {
         path[0] = '\0';
     }
-    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "name",
+    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:I}", "name",
                      cmd_cache_text_or_null(e->name), "digest", e->digest, "size",
                      (json_int_t)e->size, "source", cmd_cache_text_or_null(e->source), "file_name",
                      cmd_cache_text_or_null(e->file_name), "fetched_s", time_or_null(e->fetched_s),
                      "verified_s", time_or_null(e->verified_s), "used_s", time_or_null(e->used_s),
-                     "pinned", (int)e->pinned, "path", path);
+                     "pinned", (int)e->pinned, "path", path, "packed_bytes",
+                     (json_int_t)bnt_cache_packed_bytes(cache, e->digest));
 }
 
 const char *cmd_cache_shown_name(const struct bnt_cache_entry *e)
@@ -104,6 +105,11 @@ static enum bnt_status print_list(const struct bnt_cache *cache, const struct bn
                          bnt_cache_folder(cache));
         } else {
             print_table(list);
+        }
+        uint64_t packed = bnt_cache_packed_bytes(cache, NULL);
+        if (packed > 0) {
+            bnt_msg_note("besides, %.1f MB of packed weights, which bnt cache gc may remove",
+                         (double)packed / 1e6);
         }
         return BNT_OK;
     }

@@ -257,12 +257,13 @@ static json_t *gc_json(const struct bnt_cache_gc_report *r, const struct bnt_dow
             return NULL;
         }
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run", (int)dry_run,
-                     "removed", (json_int_t)r->n_removed, "bytes_removed",
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "dry_run",
+                     (int)dry_run, "removed", (json_int_t)r->n_removed, "bytes_removed",
                      (json_int_t)r->bytes_removed, "bytes_kept", (json_int_t)bytes_kept(r),
                      "demoted", (json_int_t)r->n_demoted, "moved_away", (json_int_t)r->n_cold,
-                     "download_bytes_removed", (json_int_t)d->stale_bytes, "unmet", (int)r->unmet,
-                     "models", rows);
+                     "download_bytes_removed", (json_int_t)d->stale_bytes, "packed_removed",
+                     (json_int_t)r->n_packed_removed, "packed_bytes_removed",
+                     (json_int_t)r->packed_bytes_removed, "unmet", (int)r->unmet, "models", rows);
 }
 
 static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct bnt_downloads *d,
@@ -292,6 +293,10 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
         }
         printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed, would,
                (double)r->bytes_removed / 1e6, (double)bytes_kept(r) / 1e6);
+    }
+    if (r->packed_bytes_removed > 0 && !o->json) {
+        printf("%" PRIu64 " files of packed weights %sremoved, %.1f MB\n", r->n_packed_removed,
+               o->dry_run ? "would be " : "", (double)r->packed_bytes_removed / 1e6);
     }
     if (d->stale_files > 0 && !o->json) {
         printf("%" PRIu64 " files of unfinished downloads %sremoved, %.1f MB\n", d->stale_files,
@@ -363,7 +368,8 @@ const struct bnt_cmd cmd_cache_gc = {
         "is pinned, what a process uses and what the lock file names stays, and the report\n"
         "says so. Without limits only content that has had no name and no use for 7 days and\n"
         "what dead processes left behind goes, downloads that nobody went on with for a week\n"
-        "among it.",
+        "among it, and weights that the engine repacked and nobody used for so long. Those\n"
+        "count for the limits and go before any model: they can be made again.",
     .examples = "  bnt cache gc --max-size 5G --dry-run    # what would go\n"
                 "  bnt cache gc --max-age 7d               # not used for a week\n"
                 "  bnt cache gc --min-free 10G --keep-latest 2\n"

@@ -45,7 +45,7 @@ static const struct bnt_opt stats_options[] = {
 struct stats {
     uint64_t models, names, bytes, unnamed_bytes, pinned_bytes, leased_bytes, warm_bytes,
         cold_bytes, missing;
-    uint64_t free_bytes;
+    uint64_t free_bytes, packed_files, packed_bytes;
     struct bnt_downloads downloads;
     int64_t oldest_use_s; /* 0: none */
 };
@@ -68,6 +68,8 @@ static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, st
         s->missing += row->stored == 0 && !row->cold;
         s->cold_bytes += row->cold ? row->entry.size : 0;
     }
+    s->packed_files = r.n_packed;
+    s->packed_bytes = r.packed_bytes;
     if (st == BNT_OK && r.n > 0) {
         s->oldest_use_s = r.at[0].entry.used_s;
     }
@@ -120,6 +122,8 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
         {"leased_bytes", "  in use", s.leased_bytes, true},
         {"warm_bytes", "  compressed", s.warm_bytes, true},
         {"cold_bytes", "far away", s.cold_bytes, true},
+        {"packed_files", "files of packed weights", s.packed_files, false},
+        {"packed_bytes", "  on disk", s.packed_bytes, true},
         {"download_bytes", "unfinished downloads", s.downloads.bytes, true},
         {"free_bytes", "free on the disk", s.free_bytes, true},
         {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},

@@ -9,6 +9,8 @@
  *   4. while all that stay have more than max_bytes together  -> size
  *   5. while the disk has less than min_free_bytes free       -> free space
  *
+ * Packed weights go before the models (packed_files.c).
+ *
  * What stays and is hot, is not pinned, in use, listed or latest, and was not used for
  * demote_after_s is then compressed; what was not used for cold_after_s is moved away instead. What
  * is far away alone stays: it takes no space here.
@@ -28,6 +30,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "cache/cache_impl.h"
+#include "cache/packed_files.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 
@@ -205,6 +208,15 @@ static enum bnt_status gather(struct bnt_cache *c, const struct bnt_cache_gc_opt
     return st;
 }
 
+static uint64_t stored_bytes(const struct bnt_cache_gc_report *r)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        sum += r->at[i].stored;
+    }
+    return sum;
+}
+
 static enum bnt_status carry_out(struct bnt_cache *c, struct bnt_cache_gc_report *r, bool dry_run,
                                  struct bnt_err *err)
 {
@@ -314,7 +326,12 @@ enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts
         st = gather(c, opts, out, err);
     }
     if (st == BNT_OK) {
-        gc_plan(out, opts, now_s, free_bytes);
+        struct packed_limits l = {
+            .model_bytes = stored_bytes(out), .free_bytes = free_bytes, .now_s = now_s};
+        st = packed_collect(c->dir, opts, &l, out, err);
+    }
+    if (st == BNT_OK) {
+        gc_plan(out, opts, now_s, free_bytes + out->packed_bytes_removed);
         st = carry_out(c, out, opts->dry_run, err);
     }
     if (st == BNT_OK) {

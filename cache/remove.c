@@ -18,6 +18,7 @@
 #include "cache/cache_impl.h"
 #include "cache/cold.h"
 #include "cache/name_record.h"
+#include "cache/packed_files.h"
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "cache/tree.h"
@@ -107,6 +108,7 @@ enum bnt_status cache_remove_blob(struct bnt_cache *c, const char *digest, enum 
     if (st == BNT_OK && gone) {
         tier_drop(c->dir, digest);
         tree_remove(c->dir, digest);
+        packed_drop(c->dir, digest);
     }
     if (fd >= 0) {
         close(fd);

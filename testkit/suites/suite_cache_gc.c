@@ -3,6 +3,7 @@
  * waits or writes each time, an older index that is not understood. */
 #include "testkit/suite.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/packed_dir.h"
 #include "cache/bnt_cache.h"
 #include "cache/cache_impl.h"
 #include "cache/commands.h"
@@ -527,6 +529,73 @@ static void read_only_index_of_schema_1_answers(void **state)
     assert_int_equal(fixture_sql("PRAGMA user_version"), 1);
 }
 
+/* ---- packed weights ---- */
+
+/* A form of a model, last used so long ago. */
+static void add_packed(const char *digest, const char *name, size_t bytes, int64_t age_s)
+{
+    char path[BNT_PATH_MAX], relative[BNT_PATH_MAX], text[64] = "";
+    snprintf(relative, sizeof relative, "c/packed/%s", digest);
+    assert_int_equal(bnt_mkdirs(fixture_path(path, relative), NULL), BNT_OK);
+    fixture_file(strcat(relative, "/lock"), "");
+    memset(text, 'x', bytes);
+    static const char *const suffixes[] = {BNT_PACKED_SUFFIX, BNT_PACKED_USED_SUFFIX};
+    for (int i = 0; i < 2; i++) {
+        struct timespec old = {.tv_sec = bnt_clock_unix_s() - (i == 0 ? 100 * DAY_S : age_s)};
+        snprintf(relative, sizeof relative, "c/packed/%s/%s%s", digest, name, suffixes[i]);
+        fixture_write(fixture_path(path, relative), i == 0 ? text : "");
+        assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[]){old, old}, 0), 0);
+    }
+}
+
+static bool packed_there(const char *digest, const char *name)
+{
+    char path[BNT_PATH_MAX], relative[BNT_PATH_MAX];
+    snprintf(relative, sizeof relative, "c/packed/%s/%s", digest, name);
+    return access(fixture_path(path, relative), F_OK) == 0;
+}
+
+static void packed_weights_go_before_models_and_with_them(void **state)
+{
+    (void)state;
+    struct bnt_cache *c = fixture_cache();
+    struct bnt_cache_entry a = fixture_add(c, "a", "0123456789"), out;
+    char other[BNT_SHA256_HEX];
+    bool gone;
+    fixture_digest("a model that came by its path", other);
+    add_packed(a.digest, "form.1", 20, DAY_S);
+    add_packed(a.digest, "head.1", 5, 0);
+    add_packed(other, "form.1", 30, 8 * DAY_S);
+    assert_int_equal(bnt_cache_packed_bytes(c, NULL), 55);
+    assert_int_equal(bnt_cache_packed_bytes(c, a.digest), 25);
+
+    struct bnt_cache_gc_report r = collect(c, (struct bnt_cache_gc_opts){.dry_run = true});
+    assert_int_equal(r.packed_bytes, 55);
+    assert_int_equal(r.packed_bytes_removed, 30);
+    bnt_cache_gc_report_release(&r);
+    assert_true(packed_there(other, "form.1.pack")); /* only told */
+
+    r = collect(c, (struct bnt_cache_gc_opts){0}); /* not used for more than a week */
+    assert_int_equal(r.n_packed_removed, 1);
+    bnt_cache_gc_report_release(&r);
+    assert_false(packed_there(other, "")); /* with its folder */
+    assert_true(packed_there(a.digest, "form.1.pack"));
+
+    r = collect(c, (struct bnt_cache_gc_opts){.max_bytes = 15}); /* the model and the later form */
+    assert_int_equal(r.packed_bytes_removed, 20);
+    assert_int_equal(r.n_removed, 0);
+    bnt_cache_gc_report_release(&r);
+    assert_false(packed_there(a.digest, "form.1.used"));
+    assert_true(packed_there(a.digest, "head.1.pack"));
+    assert_true(in_cache(c, "a"));
+
+    assert_int_equal(bnt_cache_remove(c, "a", &out, &gone, NULL), BNT_OK);
+    assert_true(gone);
+    assert_false(packed_there(a.digest, ""));
+    assert_int_equal(bnt_cache_packed_bytes(c, NULL), 0);
+    bnt_cache_close(c);
+}
+
 static const struct suite_test tests[] = {
     {.name = "cache_gc_plans_by_the_rules_in_their_order",
      .body = plans_by_the_rules_in_their_order},
@@ -551,7 +620,10 @@ static const struct suite_test tests[] = {
      .body = hours_with_a_use_are_counted_once_each},
     {.name = "cache_gc_read_only_index_of_schema_1_answers",
      .body = read_only_index_of_schema_1_answers},
+    {.name = "cache_gc_packed_weights_go_before_models_and_with_them",
+     .body = packed_weights_go_before_models_and_with_them},
     {0},
 };
 const struct suite suite_cache_gc = {"cache_gc", tests,
-                                     "gc_pinned gc_lock_file lease_blind use_uncounted"};
+                                     "gc_pinned gc_lock_file lease_blind use_uncounted "
+                                     "packed_ageless"};
