@@ -537,7 +537,8 @@ static void add_packed(const char *digest, const char *name, size_t bytes, int64
     char path[BNT_PATH_MAX], relative[BNT_PATH_MAX], text[64] = "";
     snprintf(relative, sizeof relative, "c/packed/%s", digest);
     assert_int_equal(bnt_mkdirs(fixture_path(path, relative), NULL), BNT_OK);
-    fixture_file(strcat(relative, "/lock"), "");
+    snprintf(relative, sizeof relative, "c/packed/%s/lock", digest);
+    fixture_file(relative, "");
     memset(text, 'x', bytes);
     static const char *const suffixes[] = {BNT_PACKED_SUFFIX, BNT_PACKED_USED_SUFFIX};
     for (int i = 0; i < 2; i++) {
