@@ -198,7 +198,7 @@ static void end_by_us(struct proc *p, enum proc_end why, uint64_t now)
 /* What p and all below it hold of their own. */
 static bool is_over_memory(struct proc *p, uint64_t now)
 {
-    if (!p->memory_bytes || now < p->measure_at_ns) {
+    if (!p->memory_bytes || p->memory_held || now < p->measure_at_ns) {
         return false;
     }
     p->measure_at_ns = now + ms_to_ns(MEASURE_MS);
@@ -365,6 +365,7 @@ enum bnt_status proc_start(struct proc *p, const struct proc_spec *spec, struct 
         .sole = spec->sole,
         .grace_ms = spec->grace_ms,
         .memory_bytes = spec->memory_bytes,
+        .memory_held = spec->memory_held,
         .flood_bytes = spec->flood_bytes ? spec->flood_bytes : FLOOD_BYTES,
         .before_end = spec->before_end,
         .ctx = spec->ctx,

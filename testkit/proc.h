@@ -51,6 +51,7 @@ struct proc_spec {
      * proc_adopt_orphans. */
     bool sole;
     uint64_t memory_bytes; /* of its own that it may hold with all below it; 0: no limit */
+    bool memory_held;      /* a control group holds it to that: it is not watched besides */
     unsigned timeout_ms;   /* 0: none */
     unsigned grace_ms;     /* SIGTERM first, SIGKILL this much later; 0: SIGKILL at once */
     size_t keep_bytes;     /* kept per stream, the first and the last halves of it; 0: 128 KiB */
@@ -77,6 +78,7 @@ struct proc {
     bool sole;
     unsigned grace_ms;
     uint64_t flood_bytes, memory_bytes, start_ns, wall_ns;
+    bool memory_held;
     uint64_t term_at_ns, kill_at_ns, measure_at_ns; /* 0: never */
     void (*before_end)(void *ctx, struct proc *p);
     void *ctx;

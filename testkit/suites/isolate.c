@@ -187,7 +187,7 @@ static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struc
     struct bnt_err err = {0};
     struct proc p;
     const struct suite_test *test = a->spec.test;
-    const struct proc_spec spec = {
+    struct proc_spec spec = {
         .body = child_main,
         .before_end = before_end,
         .ctx = a,
@@ -200,6 +200,7 @@ static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struc
     unsigned long long kills = oom_kills();
     struct memory_group *group = memory_of_tests();
     a->spec.group = memory_group_limit(group, spec.memory_bytes) ? group : NULL;
+    spec.memory_held = a->spec.group != NULL;
     if (proc_start(&p, &spec, &err) != BNT_OK) {
         r->verdict = VERDICT_NOT_STARTED;
         snprintf(r->why, sizeof r->why, "did not start: %.256s", err.msg);
@@ -210,6 +211,9 @@ static void run_body(struct attempt *a, const volatile sig_atomic_t *stop, struc
             proc_stop(&p);
         }
         proc_serve(&p, 1, 50);
+        if (a->spec.page->not_enforced & CONFINE_MEMORY) {
+            p.memory_held = false; /* it could not enter the group */
+        }
         if (a->spec.group && memory_group_kills(group) > 0) {
             proc_end_over_memory(&p);
         }
