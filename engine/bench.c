@@ -142,6 +142,7 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
     const struct bench_plan *plan = b->plan;
     struct bnt_model_options options = {.session = session,
                                         .i2s_layout = plan->i2s_layout,
+                                        .tl_look_up = plan->tl_look_up,
                                         .memory_limit = plan->memory_limit,
                                         .warn = plan->warn,
                                         .warn_ctx = plan->ctx};

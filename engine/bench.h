@@ -37,6 +37,7 @@ struct bench_plan {
     uint32_t n_reps;    /* at least 1 */
     /* n_ctx 0: just enough. */
     struct bnt_session_options session;
+    bool tl_look_up; /* as in struct bnt_model_options */
     const char *i2s_layout;
     const char *packed, *digest; /* as for bnt_engine_packed */
     uint64_t memory_limit;       /* of the model, bytes; 0: none but the machine's */

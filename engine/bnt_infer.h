@@ -46,7 +46,14 @@ struct bnt_model_options {
     const char *packed_dir;
     uint64_t packed_min_bytes; /* smaller forms are not kept; 0: PACKED_MIN_BYTES */
     const char *digest;        /* sha256 of the file in hex; NULL or "": found when it is needed */
-    bnt_warn_fn *warn;         /* called during bnt_model_open alone */
+    /* TL1 and TL2 weights stay as the file has them and are multiplied by table look-up; else they
+     * become codes of 2 bits when the model is opened. The same results, bit for bit. */
+    bool tl_look_up;
+    /* Tile sizes of TL1 and TL2 weights that the file does not record and no preset knows:
+     * "ROWSxCOLS=BM,BK,BM_INNER", n_tl_tiles of them. */
+    const char *const *tl_tiles;
+    size_t n_tl_tiles;
+    bnt_warn_fn *warn; /* called during bnt_model_open alone */
     void *warn_ctx;
 };
 

@@ -136,6 +136,9 @@ static enum bnt_status open_model(struct infer *in, const struct bnt_session_opt
     const struct infer_opts *o = in->o;
     struct bnt_model_options mo = {.session = session,
                                    .i2s_layout = o->i2s_layout,
+                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
+                                   .tl_tiles = o->tiles.at,
+                                   .n_tl_tiles = o->tiles.n,
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
                                    .warn = bnt_msg_warn_fn};

@@ -63,6 +63,8 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_MEMORY_ROW(struct perplexity_opts),
     BNT_ENGINE_LAYOUT_ROW(struct perplexity_opts),
     BNT_ENGINE_PACKED_ROW(struct perplexity_opts),
+    BNT_ENGINE_TL_ROW(struct perplexity_opts),
+    BNT_ENGINE_TILES_ROW(struct perplexity_opts),
     BNT_ENGINE_PRE_ROW(struct perplexity_opts),
     BNT_OPT_END,
 };

@@ -25,7 +25,8 @@
 
 struct perplexity_opts {
     struct bnt_model_arg model;
-    const char *file, *record, *against, *kernel, *kv_type, *i2s_layout, *pre, *packed;
+    const char *file, *record, *against, *kernel, *kv_type, *i2s_layout, *tl, *pre, *packed;
+    struct bnt_strs tiles;
     int64_t window, stride, max_tokens, seed, threads;
     double max_perplexity, max_loss, max_kl, min_match, confidence; /* 0: not given */
     bool dequantize, per_token, json;

@@ -67,6 +67,9 @@ static enum bnt_status open_session(struct perplexity *p, bool dequantize, struc
     }
     struct bnt_model_options mo = {.session = &so,
                                    .i2s_layout = o->i2s_layout,
+                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
+                                   .tl_tiles = o->tiles.at,
+                                   .n_tl_tiles = o->tiles.n,
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
                                    .dequantize = dequantize,

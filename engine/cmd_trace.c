@@ -17,7 +17,8 @@
 struct trace_opts {
     struct bnt_model_arg model;
     const char *prompt, *ids, *ops, *layers, *positions, *output, *kernel, *kv_type, *i2s_layout,
-        *pre, *packed;
+        *tl, *pre, *packed;
+    struct bnt_strs tiles;
     int64_t max_tokens, threads, ctx, batch;
     uint64_t memory_limit;
     bool full, no_special;
@@ -58,6 +59,8 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_MEMORY_ROW(struct trace_opts),
     BNT_ENGINE_LAYOUT_ROW(struct trace_opts),
     BNT_ENGINE_PACKED_ROW(struct trace_opts),
+    BNT_ENGINE_TL_ROW(struct trace_opts),
+    BNT_ENGINE_TILES_ROW(struct trace_opts),
     BNT_ENGINE_PRE_ROW(struct trace_opts),
     BNT_OPT_END,
 };
@@ -98,6 +101,9 @@ static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
                                      .interrupted = t->app->interrupted};
     struct bnt_model_options mo = {.session = &so,
                                    .i2s_layout = o->i2s_layout,
+                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
+                                   .tl_tiles = o->tiles.at,
+                                   .n_tl_tiles = o->tiles.n,
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
                                    .warn = bnt_msg_warn_fn};

@@ -54,6 +54,18 @@
                 "8 MB on, always, or off",                                                         \
         .offset = offsetof(type, packed), .def = "auto", .choices = "auto|always|off"              \
     }
+#define BNT_ENGINE_TL_ROW(type)                                                                    \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "tl", .arg = "FORM",                    \
+        .help = "TL1 and TL2 weights: as codes of 2 bits, or as they are, looked up in tables",    \
+        .offset = offsetof(type, tl), .def = "codes", .choices = "codes|tables"                    \
+    }
+#define BNT_ENGINE_TILES_ROW(type)                                                                 \
+    {                                                                                              \
+        .kind = BNT_OPT_LIST, .short_name = 0, .long_name = "tiles", .arg = "SHAPE=TILES",         \
+        .help = "tile sizes of TL1 and TL2 weights, ROWSxCOLS=BM,BK,BM_INNER; may be repeated",    \
+        .offset = offsetof(type, tiles)                                                            \
+    }
 #define BNT_ENGINE_PRE_ROW(type)                                                                   \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "pre", .arg = "NAME",                   \

@@ -203,6 +203,10 @@ static enum bnt_status bind_layer(struct bnt_model *m, uint32_t il, struct bnt_e
         {"ffn_sub_norm", in->n_ff, m->arch->sub_norms, &layer->ffn_sub_norm},
     };
     enum bnt_status st = bind_matrices(m, il, err);
+    if (st == BNT_OK) {
+        weights_share_tables(&layer->w[W_Q], 3);
+        weights_share_tables(&layer->w[W_GATE], 2);
+    }
     for (size_t i = 0; st == BNT_OK && i < sizeof norms / sizeof norms[0]; i++) {
         char name[KEY_BYTES];
         snprintf(name, sizeof name, "blk.%u.%s.weight", il, norms[i].name);
@@ -239,7 +243,7 @@ static enum bnt_status bind_embedding(struct bnt_model *m, const char *name, str
     }
     if (st == BNT_OK && (w->ternary || m->dequantize)) {
         /* Rows are looked up one by one: keep the file's form. */
-        w->ternary = false;
+        w->ternary = w->look_up = false;
         w->native = true;
         w->type = w->tensor->type;
         w->row_bytes = w->tensor->size / w->rows;
@@ -446,8 +450,14 @@ static enum bnt_status open_tokenizer(struct bnt_model *m, const struct bnt_mode
 static enum bnt_status open_steps(struct bnt_model *m, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err)
 {
-    enum bnt_status st = packed_store_init(&m->packs, path, opts, err);
+    struct bnt_model_options keeping = *opts;
+    /* What depends on tiles that the user says is not the file's alone, so it is not kept. */
+    keeping.packed_dir = opts->n_tl_tiles > 0 ? NULL : opts->packed_dir;
+    enum bnt_status st = packed_store_init(&m->packs, path, &keeping, err);
     m->dequantize = opts->dequantize;
+    m->tl_look_up = opts->tl_look_up;
+    m->tl_tiles = opts->tl_tiles;
+    m->n_tl_tiles = opts->n_tl_tiles;
     if (st == BNT_OK) {
         st = gguf_open(path, GGUF_MODE_AUTO, &m->gguf, err);
     }

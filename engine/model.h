@@ -21,6 +21,7 @@
 #include "engine/packed.h"
 #include "engine/rope.h"
 #include "engine/tensor_type.h"
+#include "engine/tl_place.h"
 
 #define MODEL_MAX_LAYERS 1024u
 #define MODEL_MAX_DIM TERNARY_MAX_COLS
@@ -30,13 +31,16 @@ struct weight {
     const struct gguf_tensor *tensor; /* NULL: the model has no such matrix */
     bool ternary;                     /* multiplied with int8 activations; else with floats */
     bool native;                      /* the file's bytes are what the kernels read */
-    enum tensor_type type;            /* of data: I2_S when ternary, F32 when dequantised */
-    uint64_t rows, cols, row_bytes;   /* row_bytes: of data */
-    const uint8_t *data;              /* NULL while streamed */
-    uint8_t *owned;                   /* packed copy, or NULL */
-    float scale;                      /* ternary: of the codes; known once loaded */
-    float out_scale;                  /* optional "<name>.scale" tensor, else 1 */
-    const float *bias;                /* rows, or NULL */
+    bool look_up;                     /* ternary and kept as TL1 or TL2, by tiles */
+    struct tl_tiles tiles;
+    /* Of data: F32 when dequantised, TL1 or TL2 when looked up, I2_S when ternary otherwise. */
+    enum tensor_type type;
+    uint64_t rows, cols, row_bytes; /* row_bytes: of data; 0 when looked up */
+    const uint8_t *data;            /* NULL while streamed */
+    uint8_t *owned;                 /* packed copy, or NULL */
+    float scale;                    /* ternary: of the codes; known once loaded */
+    float out_scale;                /* optional "<name>.scale" tensor, else 1 */
+    const float *bias;              /* rows, or NULL */
 };
 
 enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, N_LAYER_WEIGHTS };
@@ -57,7 +61,10 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
-    bool dequantize;                  /* as the option of bnt_model_open */
+    bool dequantize;                  /* as the options of bnt_model_open */
+    bool tl_look_up;
+    const char *const *tl_tiles; /* n_tl_tiles; while the model is being opened */
+    size_t n_tl_tiles;
     float attn_scale;                 /* 1/sqrt(head_dim) */
     uint64_t memory_limit;            /* bytes */
     struct packed_store packs;        /* forms that are made once; its warn ends with the opening */
@@ -72,12 +79,17 @@ struct bnt_model {
 /* Bind a matrix by tensor name: check its shape, choose its form; data stays NULL. */
 enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols,
                             struct weight *w, struct bnt_err *err);
-/* Bytes that the loaded form of w takes: rows * row_bytes. */
+/* The tensor of a looked-up matrix, at its loaded bytes. */
+struct tl_planes weight_planes(const struct weight *w);
+/* Matrices [first, first + n) of a layer have the same input, so those that are looked up must
+ * share one set of tables: one that would need another is made of 2-bit codes instead. */
+void weights_share_tables(struct weight *w, size_t n);
+/* Bytes that the loaded form of w takes. */
 uint64_t weight_bytes(const struct weight *w);
 /* Largest temporary that weight_load needs for w: 0 when native. */
 uint64_t weight_scratch_bytes(const struct weight *w);
-/* Read rows [row0, row1) of w into dst in the kernels' form, and set w->scale of a ternary one.
- * scratch has weight_scratch_bytes(w). */
+/* Read rows [row0, row1) of w into dst in the kernels' form, and set w->scale of a ternary one; one
+ * that is looked up is read as a whole. scratch has weight_scratch_bytes(w). */
 enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
                             uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err);
 /* Make w->data point at mapped or packed memory for the model's life. */

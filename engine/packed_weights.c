@@ -179,7 +179,8 @@ static void take(struct bnt_model *m)
     }
 }
 
-/* "ternary", or "ternary-i2s-64-16" when that packing has a say. */
+/* "ternary", "ternary-but-tl" when those that are looked up are not among them, or
+ * "ternary-i2s-64-16" when that packing has a say. */
 static void form_name(const struct bnt_model *m, char out[PACKED_LAYOUT_MAX])
 {
     bool i2s = false;
@@ -189,8 +190,8 @@ static void form_name(const struct bnt_model *m, char out[PACKED_LAYOUT_MAX])
             i2s |= is_packed(w) && w->tensor->type == TENSOR_I2_S;
         }
     }
-    snprintf(out, PACKED_LAYOUT_MAX, "ternary%s%s", i2s ? "-i2s-" : "",
-             i2s ? i2s_layout_name(m->i2s_layout) : "");
+    snprintf(out, PACKED_LAYOUT_MAX, "ternary%s%s%s", m->tl_look_up ? "-but-tl" : "",
+             i2s ? "-i2s-" : "", i2s ? i2s_layout_name(m->i2s_layout) : "");
     for (char *slash = strchr(out, '/'); slash; slash = strchr(slash, '/')) {
         *slash = '-';
     }

@@ -5,38 +5,16 @@
  * Both are walked row by row. All weights of a row share an offset that depends on the row alone,
  * and groups of 4 (TL1, TL2 pairs) or 6 (TL2 triples) columns lie in one byte, so a row is a
  * strided walk over bytes. */
-#include "engine/ternary_impl.h"
+#include "engine/tl_place.h"
 
 #include "base/fault.h"
-
-#define TL2_ROWS 32u      /* rows of an inner TL2 tile */
-#define TL2_PAIR_COLS 32u /* columns of a tile of pairs */
-#define PAIR_CODES 9u     /* 3a + b + 4 */
-#define TRIPLE_CODES 14u  /* |9a + 3b + c| */
-
-/* Where a row stands in the tiles: tile, inner tile, row within it. */
-struct row_place {
-    uint64_t tile, inner, row;
-};
-
-static struct row_place place_row(uint64_t row, uint64_t bm, uint64_t bm_inner)
-{
-    struct row_place p = {row / bm, row % bm / bm_inner, row % bm_inner};
-    return p;
-}
-
-/* Within 32 rows TL2 keeps groups of 8 in the order 0, 2, 1, 3. */
-static uint64_t tl2_position(uint64_t row)
-{
-    static const uint8_t group[4] = {0, 2, 1, 3};
-    return group[row / 8] * 8u + row % 8;
-}
+#include "engine/ternary_impl.h"
 
 static bool put_pair(unsigned code, int8_t *dst)
 {
-    static const int8_t pairs[PAIR_CODES][2] = {{-1, -1}, {-1, 0}, {-1, 1}, {0, -1}, {0, 0},
-                                                {0, 1},   {1, -1}, {1, 0},  {1, 1}};
-    if (code >= PAIR_CODES) {
+    static const int8_t pairs[TL_PAIR_CODES][2] = {{-1, -1}, {-1, 0}, {-1, 1}, {0, -1}, {0, 0},
+                                                   {0, 1},   {1, -1}, {1, 0},  {1, 1}};
+    if (code >= TL_PAIR_CODES) {
         return false;
     }
     dst[0] = pairs[code][0];
@@ -52,7 +30,7 @@ static bool put_pairs(uint8_t byte, int8_t *dst)
 
 static bool put_triple(unsigned magnitude, bool negative, int8_t *dst)
 {
-    if (magnitude >= TRIPLE_CODES || (negative && magnitude == 0)) {
+    if (magnitude >= TL_TRIPLE_CODES || (negative && magnitude == 0)) {
         return false;
     }
     unsigned code = negative ? 13 - magnitude : 13 + magnitude;
@@ -71,14 +49,41 @@ static enum bnt_status bad_tiles(const struct ternary_source *src, struct bnt_er
                      (unsigned long long)src->cols);
 }
 
-/* [rows/bm][cols/bk][bm/bm_inner][bk/by][bm_inner/16][by/4][16 rows]: one byte holds 4 columns of a
- * row. */
+static bool tl1_tiles_fit(const struct ternary_source *src)
+{
+    const struct tl_tiles *t = &src->tiles;
+    return (t->bm_inner == 32 || t->bm_inner == 64) && t->bm != 0 && t->bk != 0 &&
+           t->bm % t->bm_inner == 0 && t->bk % (256 / t->bm_inner) == 0 && src->rows % t->bm == 0 &&
+           src->cols % t->bk == 0;
+}
+
+bool tl_find_planes(const struct ternary_source *src, struct tl_planes *out)
+{
+    const struct tl_tiles *t = &src->tiles;
+    *out = (struct tl_planes){
+        .type = src->type, .rows = src->rows, .cols = src->cols, .tiles = *t, .codes = src->data};
+    if (src->type == TENSOR_TL1) {
+        return tl1_tiles_fit(src);
+    }
+    if (t->bm_inner != TL2_ROWS || t->bm == 0 || t->bk == 0 || t->bm % TL2_ROWS != 0 ||
+        t->bk % TL2_SIGN_COLS != 0 || src->rows % t->bm != 0) {
+        return false;
+    }
+    uint64_t cols3 = src->cols / t->bk * t->bk, cols2 = src->cols - cols3;
+    uint64_t magnitude_bytes = src->rows * cols3 / 6, sign_bytes = src->rows * cols3 / 24;
+    out->cols3 = cols3;
+    out->signs = src->data + magnitude_bytes;
+    out->pairs = out->signs + sign_bytes;
+    return cols2 % TL2_PAIR_COLS == 0 &&
+           magnitude_bytes + sign_bytes + src->rows * cols2 / 4 + 32 <= src->size;
+}
+
 static enum bnt_status tl1_row(const struct ternary_source *src, uint64_t row, int8_t *dst,
                                struct bnt_err *err)
 {
     const uint64_t bm = src->tiles.bm, bk = src->tiles.bk, inner = src->tiles.bm_inner,
                    by = 256 / inner;
-    const struct row_place p = place_row(row, bm, inner);
+    const struct tl_row p = tl_place_row(row, bm, inner);
     const uint8_t *tile = src->data + p.tile * bm * src->cols / 4 + p.inner * inner * bk / 4 +
                           p.row / 16 * (by / 4) * 16 + p.row % 16;
     uint64_t c = 0;
@@ -94,21 +99,6 @@ static enum bnt_status tl1_row(const struct ternary_source *src, uint64_t row, i
     }
     return BNT_OK;
 }
-
-static bool tl1_tiles_fit(const struct ternary_source *src)
-{
-    const struct tl_tiles *t = &src->tiles;
-    return (t->bm_inner == 32 || t->bm_inner == 64) && t->bm != 0 && t->bk != 0 &&
-           t->bm % t->bm_inner == 0 && t->bk % (256 / t->bm_inner) == 0 && src->rows % t->bm == 0 &&
-           src->cols % t->bk == 0;
-}
-
-/* The three planes of a TL2 tensor: magnitudes of triples, their signs, pairs. Columns [0, cols3)
- * are triples. */
-struct tl2_planes {
-    uint64_t cols3;
-    const uint8_t *magnitudes, *signs, *pairs;
-};
 
 /* Eight triples of a row: four bytes of magnitudes, 32 apart, and one word of signs. Returns how
  * many are sound. */
@@ -126,25 +116,21 @@ static unsigned put_8_triples(const uint8_t *magnitudes, unsigned signs, bool up
     return t;
 }
 
-/* Triples. Magnitudes: [rows/bm][cols3/bk][bm/32][bk/6][32 positions], two triples to a byte.
- * Signs: 16-bit little-endian words [rows/bm][cols3/bk][bm/32][bk/24][16], one for rows r and r +
- * 16 and 24 columns, the first triple's bits the highest. */
 static enum bnt_status tl2_row_triples(const struct ternary_source *src,
-                                       const struct tl2_planes *planes, uint64_t row, int8_t *dst,
+                                       const struct tl_planes *planes, uint64_t row, int8_t *dst,
                                        struct bnt_err *err)
 {
     const uint64_t bm = src->tiles.bm, bk = src->tiles.bk;
-    const struct row_place p = place_row(row, bm, TL2_ROWS);
-    const uint8_t *magnitudes = planes->magnitudes + p.tile * bm * planes->cols3 / 6 +
-                                p.inner * TL2_ROWS * bk / 6 + tl2_position(p.row);
-    const uint8_t *signs = planes->signs + p.tile * bm * planes->cols3 / 24 +
-                           p.inner * TL2_ROWS * bk / 24 + 2 * (p.row % 16);
+    unsigned bit;
+    const uint8_t *magnitudes = planes->codes + tl2_magnitude_at(planes, row, 0);
+    const uint8_t *signs = planes->signs + tl2_sign_at(planes, row, 0, &bit);
     uint64_t c = 0;
     while (c < planes->cols3) {
-        for (uint64_t k = 0; k < bk; k += 24, c += 24) {
-            const uint8_t *word = signs + k / 24 * 32;
+        for (uint64_t k = 0; k < bk; k += TL2_SIGN_COLS, c += TL2_SIGN_COLS) {
+            const uint8_t *word = signs + k / TL2_SIGN_COLS * 32;
             unsigned bits = word[0] | (unsigned)word[1] << 8;
-            unsigned n = put_8_triples(magnitudes + k / 6 * TL2_ROWS, bits, p.row >= 16, dst + c);
+            unsigned n =
+                put_8_triples(magnitudes + k / 6 * TL2_ROWS, bits, row % TL2_ROWS >= 16, dst + c);
             if (n < 8) {
                 return ternary_bad_code(src, row, c + 3 * (uint64_t)n, err);
             }
@@ -155,75 +141,35 @@ static enum bnt_status tl2_row_triples(const struct ternary_source *src,
     return BNT_OK;
 }
 
-/* The columns past the triples: [rows/bm][cols2/32][bm/32][8][32 positions], 4 columns to a byte as
- * in TL1. */
 static enum bnt_status tl2_row_pairs(const struct ternary_source *src,
-                                     const struct tl2_planes *planes, uint64_t row, int8_t *dst,
+                                     const struct tl_planes *planes, uint64_t row, int8_t *dst,
                                      struct bnt_err *err)
 {
-    const uint64_t bm = src->tiles.bm, cols2 = src->cols - planes->cols3;
-    const struct row_place p = place_row(row, bm, TL2_ROWS);
-    const uint8_t *tile = planes->pairs + p.tile * bm * cols2 / 4 +
-                          p.inner * TL2_ROWS * TL2_PAIR_COLS / 4 + tl2_position(p.row);
-    for (uint64_t c = 0; c < cols2; c += 4) {
-        const uint8_t *at =
-            tile + c / TL2_PAIR_COLS * (bm * TL2_PAIR_COLS / 4) + c % TL2_PAIR_COLS / 4 * TL2_ROWS;
-        if (!put_pairs(*at, dst + planes->cols3 + c)) {
+    for (uint64_t c = 0; c < src->cols - planes->cols3; c += 4) {
+        if (!put_pairs(planes->pairs[tl2_pairs_at(planes, row, c)], dst + planes->cols3 + c)) {
             return ternary_bad_code(src, row, planes->cols3 + c, err);
         }
     }
     return BNT_OK;
 }
 
-/* The planes of src; false when the tiles do not divide its shape or the planes would not fit
- * before the scale. */
-static bool tl2_find_planes(const struct ternary_source *src, struct tl2_planes *out)
-{
-    const struct tl_tiles *t = &src->tiles;
-    if (t->bm_inner != TL2_ROWS || t->bm == 0 || t->bk == 0 || t->bm % TL2_ROWS != 0 ||
-        t->bk % 24 != 0 || src->rows % t->bm != 0) {
-        return false;
-    }
-    uint64_t cols3 = src->cols / t->bk * t->bk, cols2 = src->cols - cols3;
-    uint64_t magnitude_bytes = src->rows * cols3 / 6, sign_bytes = src->rows * cols3 / 24;
-    out->cols3 = cols3;
-    out->magnitudes = src->data;
-    out->signs = src->data + magnitude_bytes;
-    out->pairs = out->signs + sign_bytes;
-    return cols2 % TL2_PAIR_COLS == 0 &&
-           magnitude_bytes + sign_bytes + src->rows * cols2 / 4 + 32 <= src->size;
-}
-
-static enum bnt_status decode_tl1(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+enum bnt_status ternary_decode_tl(const struct ternary_source *src, uint64_t row0, uint64_t row1,
                                   int8_t *dst, struct bnt_err *err)
 {
-    enum bnt_status st = tl1_tiles_fit(src) ? BNT_OK : bad_tiles(src, err);
-    for (uint64_t r = row0; st == BNT_OK && r < row1; r++) {
-        st = tl1_row(src, r, dst + (r - row0) * src->cols, err);
-    }
-    return st;
-}
-
-static enum bnt_status decode_tl2(const struct ternary_source *src, uint64_t row0, uint64_t row1,
-                                  int8_t *dst, struct bnt_err *err)
-{
-    struct tl2_planes planes = {0};
-    enum bnt_status st = tl2_find_planes(src, &planes) ? BNT_OK : bad_tiles(src, err);
+    struct tl_planes planes;
+    enum bnt_status st = tl_find_planes(src, &planes) ? BNT_OK : bad_tiles(src, err);
     for (uint64_t r = row0; st == BNT_OK && r < row1; r++) {
         int8_t *row = dst + (r - row0) * src->cols;
+        if (src->type == TENSOR_TL1) {
+            st = tl1_row(src, r, row, err);
+            continue;
+        }
         st = tl2_row_triples(src, &planes, r, row, err);
         if (st == BNT_OK) {
             st = tl2_row_pairs(src, &planes, r, row, err);
         }
     }
     return st;
-}
-
-enum bnt_status ternary_decode_tl(const struct ternary_source *src, uint64_t row0, uint64_t row1,
-                                  int8_t *dst, struct bnt_err *err)
-{
-    return src->type == TENSOR_TL1 ? decode_tl1(src, row0, row1, dst, err)
-                                   : decode_tl2(src, row0, row1, dst, err);
 }
 
 /* ---- writing ---- */
@@ -238,72 +184,46 @@ static uint8_t pairs_byte(const int8_t *w)
     return (uint8_t)(pair_code(w) << 4 | pair_code(w + 2));
 }
 
-/* The same walk as tl1_row, with every place computed from row and column. */
-static void tl1_put_row(const struct ternary_source *shape, uint64_t row, const int8_t *w,
-                        uint8_t *dst)
-{
-    const uint64_t bm = shape->tiles.bm, bk = shape->tiles.bk, inner = shape->tiles.bm_inner,
-                   by = 256 / inner;
-    const struct row_place p = place_row(row, bm, inner);
-    uint64_t base = p.tile * bm * shape->cols / 4 + p.inner * inner * bk / 4 +
-                    p.row / 16 * (by / 4) * 16 + p.row % 16;
-    for (uint64_t c = 0; c < shape->cols; c += 4) {
-        uint64_t at = c / bk * (bm * bk / 4) + c % bk / by * (inner * by / 4) + c % by / 4 * 16;
-        dst[base + at] = pairs_byte(w + c);
-    }
-}
-
 /* One triple at column c: its magnitude into a nibble, its sign into a bit; both planes are zero
  * before. */
-static void tl2_put_triple(const struct ternary_source *shape, uint64_t cols3, uint64_t row,
-                           uint64_t c, const int8_t *w, uint8_t *dst)
+static void tl2_put_triple(const struct tl_planes *p, uint64_t row, uint64_t c, const int8_t *w,
+                           uint8_t *dst)
 {
-    const uint64_t bm = shape->tiles.bm, bk = shape->tiles.bk;
-    const struct row_place p = place_row(row, bm, TL2_ROWS);
     int value = 9 * w[0] + 3 * w[1] + w[2];
-    unsigned magnitude = (unsigned)(value < 0 ? -value : value);
-    uint64_t at = p.tile * bm * cols3 / 6 + c / bk * (bm * bk / 6) + p.inner * TL2_ROWS * bk / 6 +
-                  c % bk / 6 * TL2_ROWS + tl2_position(p.row);
-    dst[at] |= (uint8_t)(c / 3 % 2 ? magnitude : magnitude << 4);
-    uint64_t word = shape->rows * cols3 / 6 + p.tile * bm * cols3 / 24 + c / bk * (bm * bk / 24) +
-                    p.inner * TL2_ROWS * bk / 24 + 2 * (p.row % 16) + c % bk / 24 * 32;
-    unsigned bit = 15 - 2 * (unsigned)(c % 24 / 3) - (p.row >= 16 ? 1 : 0);
+    unsigned magnitude = (unsigned)(value < 0 ? -value : value), bit;
+    dst[tl2_magnitude_at(p, row, c)] |= (uint8_t)(c / 3 % 2 ? magnitude : magnitude << 4);
+    uint64_t word = (uint64_t)(p->signs - p->codes) + tl2_sign_at(p, row, c, &bit);
     dst[word + bit / 8] |= (uint8_t)((value < 0) << bit % 8);
 }
 
-static void tl2_put_row(const struct ternary_source *shape, const struct tl2_planes *planes,
-                        uint64_t row, const int8_t *w, uint8_t *dst)
+static void put_row(const struct tl_planes *p, uint64_t row, const int8_t *w, uint8_t *dst)
 {
-    const uint64_t bm = shape->tiles.bm, cols3 = planes->cols3, cols2 = shape->cols - cols3;
-    const struct row_place p = place_row(row, bm, TL2_ROWS);
-    for (uint64_t c = 0; c < cols3; c += 3) {
-        tl2_put_triple(shape, cols3, row, c, w + c, dst);
+    if (p->type == TENSOR_TL1) {
+        for (uint64_t c = 0; c < p->cols; c += 4) {
+            dst[tl1_byte_at(p, row, c)] = pairs_byte(w + c);
+        }
+        return;
     }
-    uint64_t base = (uint64_t)(planes->pairs - shape->data) + p.tile * bm * cols2 / 4 +
-                    p.inner * TL2_ROWS * TL2_PAIR_COLS / 4 + tl2_position(p.row);
-    for (uint64_t c = 0; c < cols2; c += 4) {
-        uint64_t at =
-            c / TL2_PAIR_COLS * (bm * TL2_PAIR_COLS / 4) + c % TL2_PAIR_COLS / 4 * TL2_ROWS;
-        dst[base + at] = pairs_byte(w + cols3 + c);
+    for (uint64_t c = 0; c < p->cols3; c += 3) {
+        tl2_put_triple(p, row, c, w + c, dst);
+    }
+    for (uint64_t c = 0; c < p->cols - p->cols3; c += 4) {
+        uint64_t at = (uint64_t)(p->pairs - p->codes) + tl2_pairs_at(p, row, c);
+        dst[at] = pairs_byte(w + p->cols3 + c);
     }
 }
 
 enum bnt_status ternary_encode_tl(const struct ternary_source *shape, const int8_t *w, uint8_t *dst,
                                   struct bnt_err *err)
 {
-    struct tl2_planes planes = {0};
+    struct tl_planes planes;
     struct ternary_source to = *shape;
     to.data = dst;
-    bool tl1 = shape->type == TENSOR_TL1;
-    if (!(tl1 ? tl1_tiles_fit(&to) : tl2_find_planes(&to, &planes))) {
+    if (!tl_find_planes(&to, &planes)) {
         return bad_tiles(&to, err);
     }
     for (uint64_t r = 0; r < shape->rows; r++) {
-        if (tl1) {
-            tl1_put_row(&to, r, w + r * to.cols, dst);
-        } else {
-            tl2_put_row(&to, &planes, r, w + r * to.cols, dst);
-        }
+        put_row(&planes, r, w + r * to.cols, dst);
     }
     return BNT_OK;
 }

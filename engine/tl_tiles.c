@@ -54,22 +54,34 @@ static enum bnt_status unknown(enum tensor_type type, uint64_t rows, uint64_t co
                        (unsigned long long)cols);
 }
 
-enum bnt_status tl_tiles_choose(enum tensor_type type, uint64_t rows, uint64_t cols,
-                                const char *const *texts, size_t n, struct tl_tiles *out,
-                                struct bnt_err *err)
+enum bnt_status tl_tiles_said(const char *const *texts, size_t n, uint64_t rows, uint64_t cols,
+                              struct tl_tiles *out, bool *said, struct bnt_err *err)
 {
+    *said = false;
     for (size_t i = 0; i < n; i++) {
         struct entry e;
         if (!parse(texts[i], &e)) {
             return bnt_err_set(err, BNT_E_USAGE, "--tiles %s: must be ROWSxCOLS=BM,BK,BM_INNER",
                                texts[i]);
         }
-        if (e.rows == rows && e.cols == cols) {
+        if (!*said && e.rows == rows && e.cols == cols) {
             *out = e.tiles;
-            return BNT_OK;
+            *said = true;
         }
     }
-    return tl_tiles_known(type, rows, cols, out) ? BNT_OK : unknown(type, rows, cols, err);
+    return BNT_OK;
+}
+
+enum bnt_status tl_tiles_choose(enum tensor_type type, uint64_t rows, uint64_t cols,
+                                const char *const *texts, size_t n, struct tl_tiles *out,
+                                struct bnt_err *err)
+{
+    bool said;
+    enum bnt_status st = tl_tiles_said(texts, n, rows, cols, out, &said, err);
+    if (st != BNT_OK || said || tl_tiles_known(type, rows, cols, out)) {
+        return st;
+    }
+    return unknown(type, rows, cols, err);
 }
 
 static bool same_shape(const struct recode_item *a, const struct recode_item *b)

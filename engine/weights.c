@@ -43,26 +43,34 @@ static struct ternary_source source_of(const struct bnt_model *m, const struct w
                                  .rows = w->rows,
                                  .cols = w->cols,
                                  .layout = m->i2s_layout};
-    if (src.type == TENSOR_TL1 || src.type == TENSOR_TL2) {
-        tl_tiles_of_file(m->gguf, src.type, w->rows, w->cols, &src.tiles);
-    }
+    src.tiles = w->tiles;
     return src;
 }
 
-static enum bnt_status check_tiles(const struct bnt_model *m, const struct weight *w,
-                                   const char *name, struct bnt_err *err)
+static bool is_tiled(const struct weight *w)
 {
-    struct tl_tiles tiles;
+    return w->tensor->type == TENSOR_TL1 || w->tensor->type == TENSOR_TL2;
+}
+
+/* Those that the user says, else those of the file. */
+static enum bnt_status find_tiles(const struct bnt_model *m, struct weight *w, const char *name,
+                                  struct bnt_err *err)
+{
     enum tensor_type type = w->tensor->type;
-    if ((type != TENSOR_TL1 && type != TENSOR_TL2) ||
-        tl_tiles_of_file(m->gguf, type, w->rows, w->cols, &tiles)) {
-        return BNT_OK;
+    bool said = false;
+    enum bnt_status st =
+        tl_tiles_said(m->tl_tiles, m->n_tl_tiles, w->rows, w->cols, &w->tiles, &said, err);
+    if (st != BNT_OK || said || tl_tiles_of_file(m->gguf, type, w->rows, w->cols, &w->tiles)) {
+        return st;
     }
     bnt_err_set(err, BNT_E_UNSUPPORTED,
                 "%s: tensor %s: the tile sizes of %s for %llu x %llu are not recorded in the file",
                 m->gguf->path, name, tensor_type_info(type)->name, (unsigned long long)w->rows,
                 (unsigned long long)w->cols);
-    bnt_err_hint(err, "use the I2_S file of this model");
+    bnt_err_hint(err,
+                 "say them: --tiles %llux%llu=BM,BK,BM_INNER, as the file's maker chose them; or "
+                 "use the I2_S file of this model",
+                 (unsigned long long)w->rows, (unsigned long long)w->cols);
     return BNT_E_UNSUPPORTED;
 }
 
@@ -82,6 +90,61 @@ static enum bnt_status bind_scale(struct bnt_model *m, const char *name, struct 
     return st;
 }
 
+struct tl_planes weight_planes(const struct weight *w)
+{
+    struct ternary_source src = {.type = w->tensor->type,
+                                 .data = w->data,
+                                 .size = w->tensor->size,
+                                 .rows = w->rows,
+                                 .cols = w->cols,
+                                 .tiles = w->tiles};
+    struct tl_planes planes;
+    tl_find_planes(&src, &planes); /* they fit: bound so */
+    return planes;
+}
+
+/* The form in memory: as the file has it where kernels read that, else F32 or codes of 2 bits. */
+static void choose_form(const struct bnt_model *m, struct weight *w)
+{
+    enum tensor_type type = w->tensor->type;
+    if (w->ternary && m->dequantize) {
+        w->ternary = false;
+        w->type = TENSOR_F32;
+        w->row_bytes = w->cols * sizeof(float);
+        return;
+    }
+    struct ternary_source src = source_of(m, w, NULL);
+    struct tl_planes planes;
+    w->look_up = w->ternary && m->tl_look_up && is_tiled(w) && tl_find_planes(&src, &planes);
+    if (w->look_up) {
+        w->native = true;
+        w->type = type;
+        return;
+    }
+    w->type = w->ternary ? TENSOR_I2_S : type;
+    w->row_bytes = w->ternary ? ternary_row_bytes(w->cols) : w->tensor->size / w->rows;
+    w->native =
+        !w->ternary || (type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && w->cols % 128 == 0);
+}
+
+void weights_share_tables(struct weight *w, size_t n)
+{
+    const struct weight *first = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (!w[i].look_up) {
+            continue;
+        }
+        first = first ? first : &w[i];
+        if ((w[i].type != first->type ||
+             weight_planes(&w[i]).cols3 != weight_planes(first).cols3) &&
+            !BNT_FAULT(tl_shared_tables)) {
+            w[i].look_up = w[i].native = false;
+            w[i].type = TENSOR_I2_S;
+            w[i].row_bytes = ternary_row_bytes(w[i].cols);
+        }
+    }
+}
+
 enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows, uint64_t cols,
                             struct weight *w, struct bnt_err *err)
 {
@@ -95,26 +158,19 @@ enum bnt_status weight_bind(struct bnt_model *m, const char *name, uint64_t rows
     if (st == BNT_OK && info->ternary) {
         st = one_scale_ask(m, w->tensor, &w->ternary, err);
     }
-    if (st == BNT_OK) {
-        st = check_tiles(m, w, name, err);
+    if (st == BNT_OK && is_tiled(w)) {
+        st = find_tiles(m, w, name, err);
     }
     if (st != BNT_OK) {
         return st;
     }
-    bool dequantize = w->ternary && m->dequantize;
-    w->ternary = w->ternary && !dequantize;
-    w->type = dequantize ? TENSOR_F32 : w->ternary ? TENSOR_I2_S : w->tensor->type;
-    w->row_bytes = dequantize   ? cols * sizeof(float)
-                   : w->ternary ? ternary_row_bytes(cols)
-                                : w->tensor->size / rows;
-    w->native = !dequantize && (!w->ternary || (w->tensor->type == TENSOR_I2_S &&
-                                                m->i2s_layout == I2S_X86 && cols % 128 == 0));
+    choose_form(m, w);
     return bind_scale(m, name, w, err);
 }
 
 uint64_t weight_bytes(const struct weight *w)
 {
-    return w->tensor ? w->rows * w->row_bytes : 0;
+    return !w->tensor ? 0 : w->look_up ? w->tensor->size : w->rows * w->row_bytes;
 }
 
 uint64_t weight_scratch_bytes(const struct weight *w)
@@ -156,12 +212,12 @@ static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, 
     return st;
 }
 
-/* The scale of an I2_S tensor lies behind its codes. */
-static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *w,
-                                      struct bnt_err *err)
+/* The scale of an I2_S, TL1 or TL2 tensor begins its last 32 bytes. */
+static enum bnt_status read_tail_scale(const struct bnt_model *m, struct weight *w,
+                                       struct bnt_err *err)
 {
-    enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, w->rows * w->cols / 4,
-                                          sizeof w->scale, &w->scale, err);
+    enum bnt_status st =
+        gguf_tensor_read(m->gguf, w->tensor, w->tensor->size - 32, sizeof w->scale, &w->scale, err);
     if (BNT_FAULT(i2s_scale)) {
         w->scale = 1.0f / w->scale;
     }
@@ -175,11 +231,12 @@ static enum bnt_status read_i2s_scale(const struct bnt_model *m, struct weight *
 enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_t row0,
                             uint64_t row1, uint8_t *dst, uint8_t *scratch, struct bnt_err *err)
 {
-    enum bnt_status st = w->native ? gguf_tensor_read(m->gguf, w->tensor, row0 * w->row_bytes,
-                                                      (row1 - row0) * w->row_bytes, dst, err)
+    uint64_t from = w->look_up ? 0 : row0 * w->row_bytes;
+    uint64_t n = w->look_up ? w->tensor->size : (row1 - row0) * w->row_bytes;
+    enum bnt_status st = w->native ? gguf_tensor_read(m->gguf, w->tensor, from, n, dst, err)
                                    : load_packed(m, w, row0, row1, dst, scratch, err);
     if (st == BNT_OK && w->native && w->ternary) {
-        st = read_i2s_scale(m, w, err);
+        st = read_tail_scale(m, w, err);
     }
     /* What was copied is not read again soon: its mapped pages must not count as ours. */
     if (!BNT_FAULT(mapping_kept)) {
@@ -196,7 +253,7 @@ enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, stru
     }
     if (view) {
         w->data = view;
-        return w->ternary ? read_i2s_scale(m, w, err) : BNT_OK;
+        return w->ternary ? read_tail_scale(m, w, err) : BNT_OK;
     }
     uint64_t bytes = weight_bytes(w);
     uint64_t scratch_bytes = weight_scratch_bytes(w);

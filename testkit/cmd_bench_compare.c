@@ -74,6 +74,9 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (strcmp(o->kv_type, "f16") != 0) {
         add_text(c, "--kv-type", o->kv_type);
     }
+    if (strcmp(o->tl, "codes") != 0) {
+        add_text(c, "--tl", o->tl);
+    }
     if (strcmp(o->i2s_layout, "auto") != 0) {
         add_text(c, "--i2s-layout", o->i2s_layout);
     }

@@ -11,7 +11,7 @@
 
 struct bench_opts {
     struct bnt_model_arg model;
-    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *compare, *clock;
+    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *compare, *clock;
     const char *shapes, *batches, *shape, *machine;
     int64_t decode, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/sysinfo.h"
+#include "engine/cpu/tl.h"
 
 enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096 };
 
@@ -63,6 +64,22 @@ static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config 
     return (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx * element;
 }
 
+/* Of one token, the most that a matrix of the model wants; 0 where none is looked up. */
+static uint64_t tables_bytes(const struct bnt_model *m)
+{
+    uint64_t most = 0;
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            const struct weight *w = &m->layers[il].w[i];
+            if (w->look_up) {
+                struct tl_planes p = weight_planes(w);
+                most = max_u64(most, tl_tables_bytes(p.type, p.cols, p.cols3));
+            }
+        }
+    }
+    return (most + 63) / 64 * 64;
+}
+
 static void take_batch(struct cursor *cur, const struct bnt_model *m,
                        const struct backend_config *c, struct cpu_scratch *s)
 {
@@ -83,6 +100,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     s->act.q = take(cur, c->n_batch * s->act.stride);
     s->act.scale = take_floats(cur, c->n_batch, 1);
     s->act.sum = take(cur, c->n_batch * sizeof(int32_t));
+    s->act.tables_stride = tables_bytes(m);
+    s->act.tables = take(cur, c->n_batch * s->act.tables_stride);
     uint64_t query_rows = (uint64_t)cpu_attend_tokens(in) * (in->n_head / in->n_head_kv);
     s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
     s->row = take_floats(cur, c->n_threads, width);

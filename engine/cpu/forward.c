@@ -64,7 +64,10 @@ static void product_rows(const struct linear_task *t, int i, uint64_t r0, uint64
     const struct backend_cpu *b = t->b;
     const struct weight *w = t->w[i];
     const struct cpu_output *out = &t->out[i];
-    if (w->ternary) {
+    if (w->look_up) {
+        struct tl_weights tw = {weight_planes(w), w->scale};
+        b->kernels->matmul_tl(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
+    } else if (w->ternary) {
         struct ternary_weights tw = {w->data, w->rows, w->cols, w->row_bytes, w->scale};
         b->kernels->matmul_ternary(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
     } else {
@@ -174,7 +177,11 @@ static void run_linear_one(struct linear_task *t)
 static void run_linear(struct linear_task *t)
 {
     struct backend_cpu *b = t->b;
-    if (b->n == 1) {
+    bool tiled = false;
+    for (int i = 0; i < t->n_w; i++) {
+        tiled = tiled || t->w[i]->look_up;
+    }
+    if (b->n == 1 && !tiled) {
         run_linear_one(t);
         return;
     }
@@ -188,7 +195,10 @@ static void run_linear(struct linear_task *t)
     if (t->gated) {
         rows = t->w[0]->rows;
     }
-    cpu_pool_run(b->pool, rows, cpu_chunk(b, rows, macs), t->gated ? gated_piece : linear_piece, t);
+    size_t chunk = cpu_chunk(b, rows, macs);
+    /* Tiles are summed as wholes, of 32 or 64 rows. */
+    chunk = tiled ? (chunk + 63) / 64 * 64 : chunk;
+    cpu_pool_run(b->pool, rows, chunk, t->gated ? gated_piece : linear_piece, t);
 }
 
 /* ---- steps over tokens ---- */
@@ -199,7 +209,10 @@ struct norm_task {
     uint32_t il;
     const float *x, *norm; /* x: rows of n; norm NULL: x is taken as it is */
     size_t n;
+    const struct weight *w; /* n_w matrices that take the result */
+    int n_w;
     bool quantize;
+    struct tl_planes planes; /* of one that is looked up; type F32: none is */
 };
 
 static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
@@ -219,6 +232,10 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
         if (t->quantize) {
             b->kernels->quantize_act(h, t->n, b->s.act.q + tok * b->s.act.stride,
                                      &b->s.act.scale[tok], &b->s.act.sum[tok]);
+        }
+        if (t->planes.type != TENSOR_F32) {
+            b->kernels->tl_tables(&t->planes, b->s.act.q + tok * b->s.act.stride,
+                                  b->s.act.tables + tok * b->s.act.tables_stride);
         }
     }
 }
@@ -245,10 +262,17 @@ static void tap_input(const struct norm_task *t)
     }
 }
 
-/* The input of a product: x, normed into h and, for ternary weights, quantised into act. */
+/* The input of a product: x, normed into h and, for ternary weights, quantised into act, with
+ * tables where they are looked up. */
 static void prepare(struct norm_task *t)
 {
     struct backend_cpu *b = t->b;
+    for (int i = 0; i < t->n_w; i++) {
+        t->quantize = t->quantize || t->w[i].ternary;
+        if (t->w[i].look_up) {
+            t->planes = weight_planes(&t->w[i]);
+        }
+    }
     cpu_pool_run(b->pool, b->n, token_chunk(b), norm_tokens, t);
     if (b->base.tap.row) {
         tap_input(t);
@@ -373,8 +397,8 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
                                 .x = b->s.x,
                                 .norm = l->attn_norm,
                                 .n = in->n_embd,
-                                .quantize =
-                                    l->w[W_Q].ternary || l->w[W_K].ternary || l->w[W_V].ternary});
+                                .w = &l->w[W_Q],
+                                .n_w = 3});
     run_linear(&(struct linear_task){.b = b, .w = qkv, .out = qkv_out, .n_w = 3});
     tap(b, BNT_TAP_Q, il, b->s.q, b->q_dim);
     tap(b, BNT_TAP_K, il, b->s.k, b->kv_dim);
@@ -390,7 +414,8 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
                                 .x = b->s.q,
                                 .norm = l->attn_sub_norm,
                                 .n = b->q_dim,
-                                .quantize = l->w[W_O].ternary});
+                                .w = &l->w[W_O],
+                                .n_w = 1});
     run_linear(&(struct linear_task){.b = b, .w = wo, .out = wo_out, .n_w = 1, .add = true});
     tap(b, BNT_TAP_ATTN_OUT, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_ATTN_RESIDUAL, il, b->s.x, in->n_embd);
@@ -421,7 +446,8 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
                                 .x = b->s.x,
                                 .norm = l->ffn_norm,
                                 .n = in->n_embd,
-                                .quantize = l->w[W_GATE].ternary || l->w[W_UP].ternary});
+                                .w = &l->w[W_GATE],
+                                .n_w = 2});
     bool gated = b->base.tap.row == NULL;
     run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = gated});
     if (!gated) {
@@ -433,7 +459,8 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
                                 .x = b->s.gate,
                                 .norm = BNT_FAULT(sub_norm) ? NULL : l->ffn_sub_norm,
                                 .n = in->n_ff,
-                                .quantize = l->w[W_DOWN].ternary});
+                                .w = &l->w[W_DOWN],
+                                .n_w = 1});
     run_linear(&(struct linear_task){.b = b, .w = down, .out = down_out, .n_w = 1, .add = true});
     tap(b, BNT_TAP_DOWN, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_FFN_RESIDUAL, il, b->s.x, in->n_embd);

@@ -19,6 +19,7 @@
 
 #include "base/status.h"
 #include "engine/tensor_type.h"
+#include "engine/tl_place.h"
 
 /* With more columns than this a sum of hostile codes (3) and activations (-128) leaves int32. */
 #define TERNARY_MAX_COLS (1u << 22)
@@ -29,6 +30,13 @@ struct ternary_weights {
     const uint8_t *codes; /* rows * row_bytes */
     uint64_t rows, cols;  /* cols <= TERNARY_MAX_COLS */
     uint64_t row_bytes;   /* ternary_row_bytes(cols) */
+    float scale;
+};
+
+/* TL1 or TL2 weights as the file has them; their tiles fit (tl_find_planes). w[r][c] = scale * -1,
+ * 0 or 1; a code that means no weight counts as zeros. cols <= TERNARY_MAX_COLS. */
+struct tl_weights {
+    struct tl_planes planes;
     float scale;
 };
 
@@ -44,10 +52,17 @@ struct act_rows {
                      a NaN */
     int32_t *sum; /* n_tok: sum of q */
     uint64_t stride; /* bytes */
+    uint8_t *tables; /* n_tok times tables_stride: what tl_tables made of q; else NULL */
+    uint64_t tables_stride;
 };
 static inline uint64_t act_stride(uint64_t cols)
 {
     return (cols + 255) / 256 * 256;
+}
+/* Where activation i of a row lies. Runs of 32 stay together. */
+static inline uint64_t act_position(uint64_t i)
+{
+    return i / 256 * 256 + i % 128 / 32 * 64 + i % 256 / 128 * 32 + i % 32;
 }
 
 /* Rows of a matrix for one token, in the order that memory likes best: WALK_STREAMS stretches of
@@ -97,6 +112,15 @@ struct cpu_kernels {
      * row1), t < n_tok. */
     void (*matmul_ternary)(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                            const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
+
+    /* The tables of one act row q for products with w, or with weights of the same type, columns
+     * and columns in triples; engine/cpu/tl.h describes them and says how long they are. */
+    void (*tl_tables)(const struct tl_planes *w, const int8_t *q, uint8_t *tables);
+
+    /* As matmul_ternary, by looking up in a->tables. Whole tiles of tiles.bm_inner rows are
+     * summed, so rows are best taken in multiples of it. */
+    void (*matmul_tl)(const struct tl_weights *w, uint64_t row0, uint64_t row1,
+                      const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
     /* y[t*y_stride + r] = dot(row r, x + t*x_stride), canonical 16-lane order, for r in [row0,
      * row1). scratch: w->cols floats for dequantised rows (types other than F32, F16, BF16). */

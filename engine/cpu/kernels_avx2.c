@@ -2,6 +2,7 @@
  * codes by signed activations into int16 pairs (vpmaddubsw) and widens in time: a pair is at most 2
  * * 3 * 128 = 768, code 3 included, so 42 of them fit. */
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #if defined(__x86_64__)
 
@@ -30,15 +31,39 @@ typedef struct {
 
 #define BOTH(type, op, a, b) ((type){op((a).lo, (b).lo), op((a).hi, (b).hi)})
 
-static V_INLINE vf v_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-static V_INLINE vf v_set1(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-static V_INLINE vf v_add(vf a, vf b) { return BOTH(vf, _mm256_add_ps, a, b); }
-static V_INLINE vf v_sub(vf a, vf b) { return BOTH(vf, _mm256_sub_ps, a, b); }
-static V_INLINE vf v_mul(vf a, vf b) { return BOTH(vf, _mm256_mul_ps, a, b); }
-static V_INLINE vf v_div(vf a, vf b) { return BOTH(vf, _mm256_div_ps, a, b); }
-static V_INLINE vf v_max(vf a, vf b) { return BOTH(vf, _mm256_max_ps, a, b); }
+static V_INLINE vf v_zero(void)
+{
+    return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+static V_INLINE vf v_set1(float x)
+{
+    return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+static V_INLINE vf v_add(vf a, vf b)
+{
+    return BOTH(vf, _mm256_add_ps, a, b);
+}
+static V_INLINE vf v_sub(vf a, vf b)
+{
+    return BOTH(vf, _mm256_sub_ps, a, b);
+}
+static V_INLINE vf v_mul(vf a, vf b)
+{
+    return BOTH(vf, _mm256_mul_ps, a, b);
+}
+static V_INLINE vf v_div(vf a, vf b)
+{
+    return BOTH(vf, _mm256_div_ps, a, b);
+}
+static V_INLINE vf v_max(vf a, vf b)
+{
+    return BOTH(vf, _mm256_max_ps, a, b);
+}
 /* The instruction returns its second operand when either is a NaN. */
-static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
+static V_INLINE vf v_relu(vf a)
+{
+    return v_max(v_zero(), a);
+}
 static V_INLINE vi v_bits(vf a)
 {
     return (vi){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
@@ -54,12 +79,30 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
                 _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, limit.hi, _CMP_LT_OQ))};
 }
 
-static V_INLINE vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-static V_INLINE vi vi_set1(int32_t x) { return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-static V_INLINE vi vi_add(vi a, vi b) { return BOTH(vi, _mm256_add_epi32, a, b); }
-static V_INLINE vi vi_sub(vi a, vi b) { return BOTH(vi, _mm256_sub_epi32, a, b); }
-static V_INLINE vi vi_and(vi a, vi b) { return BOTH(vi, _mm256_and_si256, a, b); }
-static V_INLINE vi vi_max(vi a, vi b) { return BOTH(vi, _mm256_max_epi32, a, b); }
+static V_INLINE vi vi_zero(void)
+{
+    return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+static V_INLINE vi vi_set1(int32_t x)
+{
+    return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+static V_INLINE vi vi_add(vi a, vi b)
+{
+    return BOTH(vi, _mm256_add_epi32, a, b);
+}
+static V_INLINE vi vi_sub(vi a, vi b)
+{
+    return BOTH(vi, _mm256_sub_epi32, a, b);
+}
+static V_INLINE vi vi_and(vi a, vi b)
+{
+    return BOTH(vi, _mm256_and_si256, a, b);
+}
+static V_INLINE vi vi_max(vi a, vi b)
+{
+    return BOTH(vi, _mm256_max_epi32, a, b);
+}
 static V_INLINE vi vi_half(vi a)
 {
     return (vi){_mm256_srai_epi32(a.lo, 1), _mm256_srai_epi32(a.hi, 1)};
@@ -405,6 +448,8 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    .tl_tables = tl_tables_avx2,
+    .matmul_tl = tl_matmul_avx2,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,

@@ -3,6 +3,7 @@
  * = sum code*q - sum q. */
 #include "engine/cpu/panel.h"
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #if defined(__x86_64__)
 
@@ -468,6 +469,8 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    .tl_tables = tl_tables_avx512,
+    .matmul_tl = tl_matmul_avx512,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,

@@ -2,6 +2,7 @@
  * registers. The ternary product multiplies codes by activations and takes the sum of the
  * activations away, as on x86. */
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #if defined(__aarch64__)
 
@@ -35,17 +36,47 @@ typedef struct {
 #define FOUR1(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
 #define SAME(type, value) ((type){{(value), (value), (value), (value)}})
 
-static V_INLINE vf v_set1(float x) { return SAME(vf, vdupq_n_f32(x)); }
-static V_INLINE vf v_zero(void) { return v_set1(0.0f); }
-static V_INLINE vf v_add(vf a, vf b) { return FOUR(vf, vaddq_f32, a, b); }
-static V_INLINE vf v_sub(vf a, vf b) { return FOUR(vf, vsubq_f32, a, b); }
-static V_INLINE vf v_mul(vf a, vf b) { return FOUR(vf, vmulq_f32, a, b); }
-static V_INLINE vf v_div(vf a, vf b) { return FOUR(vf, vdivq_f32, a, b); }
-static V_INLINE vf v_max(vf a, vf b) { return FOUR(vf, vmaxq_f32, a, b); }
+static V_INLINE vf v_set1(float x)
+{
+    return SAME(vf, vdupq_n_f32(x));
+}
+static V_INLINE vf v_zero(void)
+{
+    return v_set1(0.0f);
+}
+static V_INLINE vf v_add(vf a, vf b)
+{
+    return FOUR(vf, vaddq_f32, a, b);
+}
+static V_INLINE vf v_sub(vf a, vf b)
+{
+    return FOUR(vf, vsubq_f32, a, b);
+}
+static V_INLINE vf v_mul(vf a, vf b)
+{
+    return FOUR(vf, vmulq_f32, a, b);
+}
+static V_INLINE vf v_div(vf a, vf b)
+{
+    return FOUR(vf, vdivq_f32, a, b);
+}
+static V_INLINE vf v_max(vf a, vf b)
+{
+    return FOUR(vf, vmaxq_f32, a, b);
+}
 /* fmax keeps a NaN. */
-static V_INLINE vf v_relu(vf a) { return v_max(v_zero(), a); }
-static V_INLINE vi v_bits(vf a) { return FOUR1(vi, vreinterpretq_s32_f32, a); }
-static V_INLINE vf v_from_bits(vi a) { return FOUR1(vf, vreinterpretq_f32_s32, a); }
+static V_INLINE vf v_relu(vf a)
+{
+    return v_max(v_zero(), a);
+}
+static V_INLINE vi v_bits(vf a)
+{
+    return FOUR1(vi, vreinterpretq_s32_f32, a);
+}
+static V_INLINE vf v_from_bits(vi a)
+{
+    return FOUR1(vf, vreinterpretq_f32_s32, a);
+}
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
@@ -56,12 +87,30 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
     return out;
 }
 
-static V_INLINE vi vi_set1(int32_t x) { return SAME(vi, vdupq_n_s32(x)); }
-static V_INLINE vi vi_zero(void) { return vi_set1(0); }
-static V_INLINE vi vi_add(vi a, vi b) { return FOUR(vi, vaddq_s32, a, b); }
-static V_INLINE vi vi_sub(vi a, vi b) { return FOUR(vi, vsubq_s32, a, b); }
-static V_INLINE vi vi_and(vi a, vi b) { return FOUR(vi, vandq_s32, a, b); }
-static V_INLINE vi vi_max(vi a, vi b) { return FOUR(vi, vmaxq_s32, a, b); }
+static V_INLINE vi vi_set1(int32_t x)
+{
+    return SAME(vi, vdupq_n_s32(x));
+}
+static V_INLINE vi vi_zero(void)
+{
+    return vi_set1(0);
+}
+static V_INLINE vi vi_add(vi a, vi b)
+{
+    return FOUR(vi, vaddq_s32, a, b);
+}
+static V_INLINE vi vi_sub(vi a, vi b)
+{
+    return FOUR(vi, vsubq_s32, a, b);
+}
+static V_INLINE vi vi_and(vi a, vi b)
+{
+    return FOUR(vi, vandq_s32, a, b);
+}
+static V_INLINE vi vi_max(vi a, vi b)
+{
+    return FOUR(vi, vmaxq_s32, a, b);
+}
 
 static V_INLINE vi vi_half(vi a)
 {
@@ -164,9 +213,18 @@ static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
     memcpy(p, all, n * sizeof(*p));
 }
 
-static V_INLINE vf v_swap_pairs(vf a) { return FOUR1(vf, vrev64q_f32, a); }
-static V_INLINE vf v_even_lanes(vf a) { return FOUR(vf, vtrn1q_f32, a, a); }
-static V_INLINE vf v_odd_lanes(vf a) { return FOUR(vf, vtrn2q_f32, a, a); }
+static V_INLINE vf v_swap_pairs(vf a)
+{
+    return FOUR1(vf, vrev64q_f32, a);
+}
+static V_INLINE vf v_even_lanes(vf a)
+{
+    return FOUR(vf, vtrn1q_f32, a, a);
+}
+static V_INLINE vf v_odd_lanes(vf a)
+{
+    return FOUR(vf, vtrn2q_f32, a, a);
+}
 
 /* Lanes 8 and 4 apart folded. */
 static V_INLINE float32x4_t fold84(vf a)
@@ -337,6 +395,8 @@ const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    .tl_tables = tl_tables_neon,
+    .matmul_tl = tl_matmul_neon,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,

@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #define LANES 16
 
@@ -82,13 +83,6 @@ static float dot_typed(enum tensor_type type, const uint8_t *row, const float *x
         lanes_add_products(lane, values, x + c, count);
     }
     return lanes_sum(lane);
-}
-
-/* Where activation i of a row lies, see struct act_rows. */
-static size_t act_position(size_t i)
-{
-    size_t block = i / 256, half = i % 256 / 128, group = i % 128 / 32, p = i % 32;
-    return 256 * block + 64 * group + 32 * half + p;
 }
 
 static void quantize_act(const float *x, size_t n, int8_t *q, float *scale, int32_t *sum)
@@ -294,6 +288,8 @@ const struct cpu_kernels cpu_kernels_ref = {
     .name = "ref",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    .tl_tables = tl_tables_ref,
+    .matmul_tl = tl_matmul_ref,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,

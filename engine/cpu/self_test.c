@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #define MAX_COLS 768u
 #define MAX_ROWS 11u
@@ -16,6 +17,8 @@
 #define MAX_DIM 128u
 #define MAX_ATTEND_TOKS 4u
 #define MAX_KV (37u + MAX_ATTEND_TOKS)
+#define TL_COLS 304u
+#define TL_TOKS 2u
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -34,6 +37,7 @@ struct check {
     float kv[2][MAX_KV * MAX_DIM];
     uint16_t kv_half[2][MAX_KV * MAX_DIM];
     float scores[MAX_ATTEND_TOKS * MAX_HEADS * MAX_KV];
+    uint8_t tables[2][TL_TOKS * (32 * TL_COLS + 256)];
 };
 
 /* SplitMix64. */
@@ -235,6 +239,64 @@ static bool check_matmul_ternary(struct check *c)
     /* Batches: kernels that take many rows and tokens at once, with what is left over of both. */
     return check_ternary_shape(c, 384, 62, 23) && check_ternary_shape(c, 100, 68, 18) &&
            check_ternary_shape(c, 256, 17, MAX_BATCH);
+}
+
+/* Any bytes are codes: what means no weight counts as zeros. */
+static bool check_tl_shape(struct check *c, const struct ternary_source *shape, bool extreme)
+{
+    struct tl_weights w = {.scale = 0.37f};
+    struct ternary_source src = *shape;
+    src.data = c->bytes;
+    src.size = sizeof c->bytes;
+    char detail[80];
+    snprintf(detail, sizeof(detail), "%s, %u x %u in tiles of %u x %u, %u rows at a time",
+             tensor_type_info((uint32_t)src.type)->name, (unsigned)src.rows, (unsigned)src.cols,
+             src.tiles.bm, src.tiles.bk, src.tiles.bm_inner);
+    if (!tl_find_planes(&src, &w.planes)) {
+        return differs(c, "matmul_tl", detail, 0, 0, 1);
+    }
+    fill_bytes(c, c->bytes, src.rows * src.cols / 4 + 64);
+    uint64_t n = tl_tables_bytes(src.type, src.cols, w.planes.cols3);
+    struct act_rows a = {
+        .q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(src.cols)};
+    for (size_t t = 0; t < TL_TOKS; t++) {
+        fill(c, c->x, src.cols);
+        int8_t *q = a.q + t * a.stride;
+        cpu_kernels_ref.quantize_act(c->x, src.cols, q, &a.scale[t], &a.sum[t]);
+        for (uint64_t i = 0; extreme && i < src.cols; i++) {
+            q[act_position(i)] = next_u64(c) & 1 ? 127 : -128;
+        }
+        cpu_kernels_ref.tl_tables(&w.planes, q, c->tables[0] + t * n);
+        c->k->tl_tables(&w.planes, q, c->tables[1] + t * n);
+    }
+    for (uint64_t i = 0; i < TL_TOKS * n; i++) {
+        if (c->tables[0][i] != c->tables[1][i]) {
+            return differs(c, "tl_tables", detail, i, c->tables[1][i], c->tables[0][i]);
+        }
+    }
+    a.tables = c->tables[1];
+    a.tables_stride = n;
+    memset(c->y, 0, sizeof(c->y));
+    cpu_kernels_ref.matmul_tl(&w, 5, src.rows - 3, &a, TL_TOKS, c->y[0], src.rows);
+    c->k->matmul_tl(&w, 5, src.rows - 3, &a, TL_TOKS, c->y[1], src.rows);
+    return same_floats(c, "matmul_tl", detail, c->y[1], c->y[0], TL_TOKS * src.rows);
+}
+
+static bool check_matmul_tl(struct check *c)
+{
+    static const struct ternary_source shapes[] = {
+        {.type = TENSOR_TL1, .rows = 64, .cols = 64, .tiles = {32, 32, 32}},
+        {.type = TENSOR_TL1, .rows = 128, .cols = 36, .tiles = {64, 36, 64}},
+        {.type = TENSOR_TL1, .rows = 64, .cols = 300, .tiles = {64, 300, 64}}, /* widened midway */
+        {.type = TENSOR_TL2, .rows = 64, .cols = 128, .tiles = {32, 96, 32}},
+        {.type = TENSOR_TL2, .rows = 64, .cols = TL_COLS, .tiles = {64, 240, 32}}, /* likewise */
+    };
+    for (size_t i = 0; i < 2 * COUNT(shapes); i++) {
+        if (!check_tl_shape(c, &shapes[i / 2], i % 2 != 0)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Weights of the type: small random values where bytes are values, else random bytes. */
@@ -482,7 +544,7 @@ static bool check_store_f16(struct check *c)
 enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err)
 {
     static bool (*const checks[])(struct check *) = {
-        check_quantize_act, check_matmul_ternary, check_dot_ternary,
+        check_quantize_act, check_matmul_ternary, check_dot_ternary,  check_matmul_tl,
         check_matmul_float, check_dot_float,      check_rmsnorm,
         check_rope,         check_attend,         check_act_mul,
         check_add,          check_store_f16,

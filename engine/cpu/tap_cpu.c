@@ -23,13 +23,6 @@ void cpu_tap_rows(const struct backend_cpu *b, const struct cpu_tap_at *at, cons
     }
 }
 
-/* Where act_rows keeps element c of a row. */
-static size_t act_position(size_t c)
-{
-    size_t within = c % 128, half = c % 256 / 128;
-    return c / 256 * 256 + within / 32 * 64 + half * 32 + within % 32;
-}
-
 void cpu_tap_act(const struct backend_cpu *b, const struct cpu_tap_at *at)
 {
     const struct act_rows *act = &b->s.act;

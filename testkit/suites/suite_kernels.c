@@ -518,7 +518,8 @@ static void batch_case(const struct cpu_kernels *k, uint64_t number)
     float *batch = guarded_floats(n_out), *steps = guarded_floats(n_out);
     k->matmul_ternary(&w, 0, rows, &a, n_tok, batch, rows);
     for (size_t t = 0; t < n_tok; t++) {
-        struct act_rows one = {a.q + t * a.stride, a.scale + t, a.sum + t, a.stride};
+        struct act_rows one = {
+            .q = a.q + t * a.stride, .scale = a.scale + t, .sum = a.sum + t, .stride = a.stride};
         k->matmul_ternary(&w, 0, rows, &one, 1, steps + t * rows, rows);
     }
     assert_same(k, number, "matmul_ternary in steps", steps, batch, n_out);
@@ -597,6 +598,20 @@ static void wrong_act_mul(enum act_fn fn, float *gate, const float *up, size_t n
     cpu_kernels_ref.act_mul(fn, gate, up, n);
 }
 
+static void wrong_tables(const struct tl_planes *w, const int8_t *q, uint8_t *tables)
+{
+    cpu_kernels_ref.tl_tables(w, q, tables);
+    tables[8] ^= w->type == TENSOR_TL1; /* the last code of a pair */
+}
+
+static void wrong_tl(const struct tl_weights *w, uint64_t row0, uint64_t row1,
+                     const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
+{
+    /* The last rows of a range that ends within a tile. */
+    uint64_t end = row1 % w->planes.tiles.bm_inner == 0 ? row1 : row1 - 1;
+    cpu_kernels_ref.matmul_tl(w, row0, end, a, n_tok, y, y_stride);
+}
+
 static void wrong_add(float *y, const float *x, size_t n)
 {
     cpu_kernels_ref.add(y, x, n % 16 == 1 ? n - 1 : n);
@@ -628,11 +643,11 @@ static void wrong_dot_float(const struct float_weights *w, const struct row_walk
 static void self_test_finds_a_fault_in_every_entry(void **state)
 {
     (void)state;
-    enum { ENTRIES = 11 };
+    enum { ENTRIES = 13 };
     struct cpu_kernels broken[ENTRIES];
     static const char *const entries[ENTRIES] = {
         "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",  "rope", "attend", "act_mul",
-        "add",          "store_f16",      "dot_ternary",  "dot_float"};
+        "add",          "store_f16",      "dot_ternary",  "dot_float", "tl_tables", "matmul_tl"};
     for (int i = 0; i < ENTRIES; i++) {
         broken[i] = cpu_kernels_ref;
         broken[i].name = "broken";
@@ -648,6 +663,8 @@ static void self_test_finds_a_fault_in_every_entry(void **state)
     broken[8].store_f16 = wrong_store_f16;
     broken[9].dot_ternary = wrong_dot_ternary;
     broken[10].dot_float = wrong_dot_float;
+    broken[11].tl_tables = wrong_tables;
+    broken[12].matmul_tl = wrong_tl;
     for (int i = 0; i < ENTRIES; i++) {
         struct bnt_err err = {0};
         assert_int_equal(cpu_kernels_self_test(&broken[i], &err), BNT_E_SELF_TEST);

@@ -109,6 +109,36 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
     }
 }
 
+static void run_matmul_tl(const struct cpu_kernels *k)
+{
+    static const struct ternary_source shapes[] = {
+        {.type = TENSOR_TL1, .rows = 64, .cols = 520, .tiles = {32, 520, 32}},
+        {.type = TENSOR_TL1, .rows = 128, .cols = 396, .tiles = {64, 396, 64}},
+        {.type = TENSOR_TL2, .rows = 96, .cols = 416, .tiles = {96, 384, 32}},
+        {.type = TENSOR_TL2, .rows = 64, .cols = 320, .tiles = {32, 96, 32}},
+    };
+    static uint8_t tables[32 * COLS];
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        struct tl_weights tl = {.scale = 0.0173f};
+        struct ternary_source src = shapes[i];
+        struct act_rows a = {.q = q, .scale = scale, .sum = sum, .tables = tables};
+        src.data = bytes;
+        src.size = sizeof(bytes);
+        for (size_t j = 0; j < src.rows * src.cols / 2; j++) {
+            bytes[j] = (uint8_t)(next_u64() >> 40);
+        }
+        fill(x, src.cols);
+        k->quantize_act(x, src.cols, q, scale, sum);
+        if (!tl_find_planes(&src, &tl.planes)) {
+            mix(i);
+            continue;
+        }
+        k->tl_tables(&tl.planes, q, tables);
+        k->matmul_tl(&tl, 1, src.rows - 1, &a, 1, y, src.rows);
+        mix_floats(y + 1, src.rows - 2);
+    }
+}
+
 static void run_matmul_float(const struct cpu_kernels *k)
 {
     static const enum tensor_type types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16,
@@ -254,6 +284,7 @@ int main(void)
     } entries[] = {
         {"quantize_act", run_quantize_act},
         {"matmul_ternary", run_matmul_ternary},
+        {"matmul_tl", run_matmul_tl},
         {"matmul_float", run_matmul_float},
         {"rmsnorm", run_rmsnorm},
         {"rope", run_rope},
