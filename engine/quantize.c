@@ -63,11 +63,13 @@ static int clamped_step(float v)
 }
 
 /* The scale of 16 weights in steps of 6 bits: of 19 candidates around the largest weight the one
- * with the least error, weighted by the square of the weights. */
-static float fit_16(const float *x)
+ * with the least error, weighted by the square of the weights. level: its steps, from 0 to 63,
+ * which stay where the block's scale rounds to nothing. */
+static float fit_16(const float *x, uint8_t *level)
 {
     const float max = largest(x, SUB_BLOCK);
     float scale = 0, best = 0;
+    memset(level, 0, SUB_BLOCK);
     if (fabsf(max) < TINY_BLOCK) {
         return 0;
     }
@@ -84,6 +86,9 @@ static float fit_16(const float *x)
         if (better) {
             scale = sum_l2 != 0 ? sum_lx / sum_l2 : 0;
             best = scale * sum_lx;
+            for (unsigned i = 0; i < SUB_BLOCK; i++) {
+                level[i] = (uint8_t)(clamped_step(inverse * x[i]) + 32);
+            }
         }
     }
     return scale;
@@ -105,7 +110,7 @@ static void block_q6_k(const float *x, uint8_t *b)
     float scale[K_BLOCK / SUB_BLOCK];
     uint8_t level[K_BLOCK];
     for (unsigned s = 0; s < K_BLOCK / SUB_BLOCK; s++) {
-        scale[s] = fit_16(x + SUB_BLOCK * s);
+        scale[s] = fit_16(x + SUB_BLOCK * s, level + SUB_BLOCK * s);
     }
     const float max = largest(scale, K_BLOCK / SUB_BLOCK);
     memset(b, 0, 210);
@@ -119,7 +124,9 @@ static void block_q6_k(const float *x, uint8_t *b)
         int8_t sub = (int8_t)min_f(127, rintf(inverse * scale[i / SUB_BLOCK]));
         float d = f16_to_f32(half) * (float)sub;
         b[192 + i / SUB_BLOCK] = (uint8_t)sub;
-        level[i] = (uint8_t)((d != 0 ? clamped_step(x[i] / d) : 0) + 32);
+        if (d != 0) {
+            level[i] = (uint8_t)(clamped_step(x[i] / d) + 32);
+        }
     }
     pack_q6(level, b);
 }

@@ -394,17 +394,18 @@ static void encode_iq2_bn(const struct ternary_source *shape, const int8_t *w, f
     }
 }
 
+/* A block without a weight gets 0 for its scale, as from ggml's quantiser. */
 static void encode_tq(const struct ternary_source *shape, const int8_t *w, float scale,
                       uint8_t *dst)
 {
     const uint32_t block_bytes = tensor_type_info((uint32_t)shape->type)->block_bytes;
-    const uint16_t half = f32_to_f16(scale);
     for (uint64_t b = 0; b < shape->rows * shape->cols / TQ_BLOCK; b++, dst += block_bytes) {
         if (shape->type == TENSOR_TQ1_0) {
             encode_tq1_block(w + b * TQ_BLOCK, dst);
         } else {
             encode_tq2_block(w + b * TQ_BLOCK, dst);
         }
+        uint16_t half = is_empty(w + b * TQ_BLOCK, TQ_BLOCK) ? 0 : f32_to_f16(scale);
         memcpy(dst + block_bytes - sizeof half, &half, sizeof half);
     }
 }

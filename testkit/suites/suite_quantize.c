@@ -138,6 +138,129 @@ static void blocks_have_the_bytes_of_the_reference(void **state)
     }
 }
 
+/* ---- what ggml writes ---- */
+
+enum { GOLD = 16384, GOLD_COLS = 1024 };
+
+static uint64_t gold_rng;
+
+static uint64_t gold_u64(void)
+{
+    uint64_t z = (gold_rng += 0x9e3779b97f4a7c15u);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* Sums of four draws, exact in float32; blocks of 32 of thirteen sizes, some of zeros, some with a
+ * weight that is far larger than the others. */
+static void fill_gold(float *x)
+{
+    gold_rng = 5;
+    for (int i = 0; i < GOLD; i++) {
+        int sum = 0, block = i / 32;
+        for (int k = 0; k < 4; k++) {
+            sum += (int)(gold_u64() >> 42) - (1 << 21);
+        }
+        x[i] = block % 29 == 0 ? 0 : ldexpf((float)sum, -21 - block % 13);
+        x[i] *= block % 31 == 5 && i % 32 == 7 ? 64 : 1;
+    }
+}
+
+static const float gold_scale = 0.0371f;
+
+/* A fifth of the blocks of 256 has no weight. */
+static void fill_gold_codes(int8_t *w)
+{
+    gold_rng = 6;
+    for (int i = 0; i < GOLD; i++) {
+        int code = (int)(gold_u64() % 3) - 1;
+        w[i] = (int8_t)(i / 256 % 5 == 3 ? 0 : code);
+    }
+}
+
+static uint64_t fnv(const void *bytes, size_t n)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++) {
+        h = (h ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3u;
+    }
+    return h;
+}
+
+/* Recorded by running the reference implementations on these inputs: quantize_row_*_ref and
+ * dequantize_row_* of the ggml in microsoft/BitNet's llama.cpp (ygqdan/BitNet-linux at
+ * 6d113cd299af; compiled with -ffp-contract=off: fused multiply-adds move the least squares of
+ * Q6_K), quantize_i2_s of the same repository (the 28 bytes behind the scale, which it leaves as
+ * they were, taken as zeros), and quantize_iq2_bn of ikawrakow/ik_llama.cpp at 8337e4cd3861
+ * (values: the codes that its dequantize_row_iq2_bn gives, times the scale of the row). */
+static const struct gold {
+    enum tensor_type type;
+    uint64_t n_bytes, bytes, values; /* FNV-1a of the bytes and of the float32 values */
+} golds[] = {
+    {TENSOR_Q4_0, 9216, 0x8ddc5a60e6004e37, 0xc8934d8bbd951b72},
+    {TENSOR_Q8_0, 17408, 0x1f27d17be944bc07, 0x57d45d725c68bd24},
+    {TENSOR_Q6_K, 13440, 0x23391b2778d21dbd, 0xf21dfa123c8efdeb},
+    {TENSOR_TQ1_0, 3456, 0x400530e01e0e16c0, 0x1f046536fdc10215},
+    {TENSOR_TQ2_0, 4224, 0xc552fcf41af5a576, 0x1f046536fdc10215},
+    {TENSOR_I2_S, 4128, 0xc7b5e576fc3331b4, 0xb9870b5db34b23b5},
+    {TENSOR_IQ2_BN, 4160, 0x9fa215c2d7d6ffed, 0xb9870b5db34b23b5},
+};
+
+/* The values of a written tensor, as its readers give them. */
+static void read_gold(const struct gold *g, const uint8_t *bytes, float *y)
+{
+    if (g->type != TENSOR_I2_S) {
+        for (int r = 0; r < GOLD / GOLD_COLS; r++) {
+            dequantize_row(g->type, bytes + tensor_row_bytes(g->type, GOLD_COLS) * (uint64_t)r,
+                           GOLD_COLS, y + GOLD_COLS * r);
+        }
+        return;
+    }
+    static int8_t w[GOLD];
+    struct bnt_err err = {0};
+    float scale;
+    struct ternary_source src = {.type = g->type,
+                                 .data = bytes,
+                                 .size = g->n_bytes,
+                                 .rows = GOLD / GOLD_COLS,
+                                 .cols = GOLD_COLS};
+    es_ok(ternary_decode(&src, 0, src.rows, w, &scale, &err), &err);
+    for (int i = 0; i < GOLD; i++) {
+        y[i] = (float)w[i] * scale;
+    }
+}
+
+static void bytes_and_values_are_those_of_ggml(void **state)
+{
+    (void)state;
+    static float x[GOLD], y[GOLD];
+    static int8_t w[GOLD];
+    static uint8_t bytes[2 * GOLD];
+    struct bnt_err err = {0};
+    fill_gold(x);
+    fill_gold_codes(w);
+    assert_true(fnv(x, sizeof x) == 0xfe0ed7a8328ac6ea); /* the recorded input */
+    for (size_t i = 0; i < sizeof golds / sizeof golds[0]; i++) {
+        const struct gold *g = &golds[i];
+        memset(bytes, 0, sizeof bytes);
+        if (tensor_type_info(g->type)->ternary) {
+            struct ternary_source shape = {
+                .type = g->type, .size = g->n_bytes, .rows = GOLD / GOLD_COLS, .cols = GOLD_COLS};
+            es_ok(ternary_encode(&shape, w, gold_scale, bytes, &err), &err);
+        } else {
+            quantize_row(g->type, x, GOLD, bytes);
+        }
+        if (fnv(bytes, g->n_bytes) != g->bytes) {
+            fail_msg("%s: other bytes than ggml writes", tensor_type_info(g->type)->name);
+        }
+        read_gold(g, bytes, y);
+        if (fnv(y, sizeof y) != g->values) {
+            fail_msg("%s: other values than ggml reads", tensor_type_info(g->type)->name);
+        }
+    }
+}
+
 /* ---- files ---- */
 
 static const char *const tl_tiles[] = {"256x256=64,64,32", "128x256=64,64,32", "256x768=64,96,32",
@@ -327,6 +450,8 @@ static const struct suite_test tests[] = {
      .body = rows_are_off_by_half_a_step_at_most},
     {.name = "quantize_blocks_have_the_bytes_of_the_reference",
      .body = blocks_have_the_bytes_of_the_reference},
+    {.name = "quantize_bytes_and_values_are_those_of_ggml",
+     .body = bytes_and_values_are_those_of_ggml},
     {.name = "quantize_ternary_types_lose_nothing", .body = ternary_types_lose_nothing},
     {.name = "quantize_tiles_that_nobody_says_are_asked_for",
      .body = tiles_that_nobody_says_are_asked_for},
