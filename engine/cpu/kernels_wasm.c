@@ -4,6 +4,7 @@
  * activations away, as on x86. Conversions from and to F16 are those of tensor_type.h, since there
  * is no instruction. */
 #include "engine/cpu/tables.h"
+#include "engine/cpu/tl.h"
 
 #if defined(__wasm_simd128__)
 
@@ -421,6 +422,9 @@ const struct cpu_kernels cpu_kernels_wasm = {
     .name = "wasm",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    /* Codes of 2 bits are what a module multiplies fast. */
+    .tl_tables = tl_tables_ref,
+    .matmul_tl = tl_matmul_ref,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,

@@ -18,7 +18,7 @@ WASM_LIBS  := -lwasi-emulated-mman -lwasi-emulated-signal -lm
 # What `bnt infer` needs, and no more: a file that is missing here is an undefined symbol at the link.
 SRC_wasm_kernels := base/status.c $(addprefix engine/,dequant.c gguf_fault.c tensor_type.c \
     ternary.c ternary_tl.c) $(addprefix engine/cpu/,choose.c features.c fmath.c kernels_ref.c \
-    kernels_wasm.c self_test.c)
+    kernels_wasm.c self_test.c tl_ref.c)
 SRC_wasm_engine := $(SRC_wasm_kernels) $(addprefix base/,arena.c buf.c cache_dir.c clock.c file.c msg.c opt.c rng.c) \
     $(addprefix engine/,arch.c bandwidth.c bpe.c bpe_merges.c chat.c chat_detect.c detok.c engine_arg.c \
         generate.c         gguf.c gguf_place.c gguf_read.c gguf_value.c i2s_detect.c merge.c model.c model_arg.c packed_weights.c pretok.c \
