@@ -18,8 +18,9 @@ V       ?= 0
 ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz fault),)
 $(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage fault)
 endif
-ifeq ($(CUDA),1)
-$(error CUDA=1: the CUDA back end is not there yet; build with CUDA=auto or CUDA=0)
+NVCC ?= nvcc
+ifneq ($(filter-out 0 1 auto,$(CUDA)),)
+$(error CUDA=$(CUDA) is not one of auto 0 1)
 endif
 
 BUILD   := build
@@ -67,7 +68,7 @@ LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE)
 SRC_base    := $(wildcard base/*.c)
 SRC_cache   := $(wildcard cache/*.c)
 SRC_fetch   := $(wildcard fetch/*.c)
-SRC_engine  := $(wildcard engine/*.c engine/cpu/*.c)
+SRC_engine  := $(wildcard engine/*.c engine/cpu/*.c engine/cuda/*.c)
 SRC_mock    := $(wildcard mock/*.c)
 SRC_testkit := $(wildcard testkit/*.c)
 SRC_suites  := $(wildcard testkit/suites/*.c)
@@ -89,7 +90,7 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all examples help FORCE
-all: $(B)/bnt $(B)/bnt-suites $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so examples ## build bnt, bnt-suites and the examples into build/<config>/
+all: $(B)/bnt $(B)/bnt-suites $(B)/fake_cuda.so $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so examples ## build bnt, bnt-suites and the examples into build/<config>/
 
 EXAMPLES := $(patsubst docs/examples/%.c,$(B)/examples/%,$(SRC_examples))
 examples: $(EXAMPLES) ## build docs/examples/*.c into build/<config>/examples/
@@ -116,6 +117,25 @@ $(EXAMPLES): $(B)/examples/%: $(B)/docs/examples/%.o $(B)/libbnt.a
 # Preloaded by a test: without the flags of sanitizers, which are for programs.
 $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so: $(B)/%.so: testkit/preload/%.c $(B)/flags
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
+
+# The fake device as a module, for tests of the programs (testkit/suites/fake_cuda.h).
+$(B)/fake_cuda.so: testkit/suites/fake_cuda.c $(wildcard engine/cuda/*.h) $(B)/flags
+	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
+	    -shared -fPIC -o $@ $< -lm
+
+# The module for CUDA: code for every GPU that nvcc knows among these, and PTX of the newest for later ones. Without
+# nvcc there is none, which bnt devices tells; sanitizers do not know it.
+GPU_ARCHS := 75 80 86 89 90 100
+ifeq ($(CUDA)$(CONFIG),autorelease)
+NVCC_PATH := $(shell command -v $(NVCC) 2>/dev/null)
+else ifeq ($(CUDA),1)
+NVCC_PATH := $(NVCC)
+endif
+ifneq ($(NVCC_PATH),)
+all: $(B)/bnt_cuda.so
+endif
+$(B)/bnt_cuda.so: engine/cuda/module.cu $(wildcard engine/cuda/*.h) engine/cpu/fmath.h engine/cuda/build_module.sh
+	$(call show,NVCC)engine/cuda/build_module.sh '$(NVCC)' $@ $(GPU_ARCHS)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.
 ifeq ($(ARCH),x86_64)
@@ -208,6 +228,11 @@ bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl 
 	@$(SUBMAKE) all
 	@ci/bench_fetch.sh $(BENCH) $(B)
 
+.PHONY: gpu-check
+gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes
+	@$(SUBMAKE) CUDA=1 all
+	@ci/gpu_check.sh $(B)
+
 # Fuzzers need clang. The kept corpus is testkit/data/fuzz/<name>/; new inputs and findings stay below build/.
 .PHONY: fuzz-gguf fuzz-tokenizer fuzz-chat
 fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)
@@ -239,6 +264,7 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 	install -m 755 $(B)/bnt $(DEST)/bin/bnt
 	install -m 755 $(B)/bnt-suites $(DEST)/libexec/bnt/bnt-suites
 	install -m 644 engine/models/tinystories-bitnet.gguf $(DEST)/share/bnt/models/
+	if [ -f $(B)/bnt_cuda.so ]; then install -D -m 644 $(B)/bnt_cuda.so $(DEST)/lib/bnt/bnt_cuda.so; fi
 	install -m 644 LICENSE README.md $(DEST)/share/doc/bnt/
 	$(B)/bnt help --man >$(DEST)/share/man/man1/bnt.1
 	$(B)/bnt completion bash >$(BASHCOMP)/bnt
@@ -246,7 +272,7 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 
 uninstall: ## remove what install put there
 	rm -f $(DEST)/bin/bnt $(DEST)/share/man/man1/bnt.1 $(BASHCOMP)/bnt $(ZSHCOMP)/_bnt
-	rm -rf $(DEST)/libexec/bnt $(DEST)/share/bnt $(DEST)/share/doc/bnt
+	rm -rf $(DEST)/libexec/bnt $(DEST)/lib/bnt $(DEST)/share/bnt $(DEST)/share/doc/bnt
 
 clean: ## remove build/
 	rm -rf $(BUILD)

@@ -165,7 +165,7 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | bench | fuzz | cross | servers | wasm) sets="$sets $word" ;;
+    build | test | lint | bench | cuda | fuzz | cross | servers | wasm) sets="$sets $word" ;;
     *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers|wasm]..." ;;
     esac
 done

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/bnt_infer.h"
 #include "engine/model.h"
 #include "engine/tap.h"
 
@@ -28,19 +29,26 @@ struct backend_config {
 struct backend;
 
 struct backend_ops {
-    const char *name; /* "cpu" */
+    const char *name; /* "cpu", "cuda" */
     /* The hidden states of ids[n] at positions pos..pos+n-1, n <= n_batch, pos + n <= n_ctx; their
      * keys and values enter the cache. Errors: INTERRUPTED (the cache holds nothing of this batch),
-     * INFERENCE, FILE (streamed weights). */
+     * INFERENCE, FILE (streamed weights), DEVICE and MEMORY (a device failed: the back end is of no
+     * more use; that may also be told by a later call). */
     enum bnt_status (*forward)(struct backend *b, const int32_t *ids, uint32_t n, uint32_t pos,
                                struct bnt_err *err);
     /* Logits of tokens [first, first+n) of the last batch: out[n][n_vocab]; n <=
      * BACKEND_HEAD_BATCH. */
     enum bnt_status (*logits)(struct backend *b, uint32_t first, uint32_t n, float *out,
                               struct bnt_err *err);
-    /* The cache of one head, from position 0 on: its keys, or its values; *position_bytes apart. */
+    /* The cache of one head, from position 0 on: its keys, or its values; *position_bytes apart.
+     * NULL: it lies where the host cannot follow. */
     void *(*kv_head)(struct backend *b, uint32_t layer, uint32_t head, bool values,
                      size_t *position_bytes);
+    /* The best k logits of token `row` of the last batch, best first: finite ones, ties to the
+     * lower id; *n of them, less than k when fewer are finite. k <= BNT_BEST_MAX. NULL: this back
+     * end gives whole rows alone. */
+    enum bnt_status (*best)(struct backend *b, uint32_t row, uint32_t k, struct bnt_candidate *out,
+                            uint32_t *n, struct bnt_err *err);
     void (*free)(struct backend *b);
 };
 
@@ -51,6 +59,7 @@ struct backend {
     const struct bnt_model *model;
     struct backend_config config;
     struct bnt_tap tap;    /* row is NULL while nobody listens */
+    char device[16];       /* "cpu", "cuda:0" */
     const char *kernel;    /* name of the kernels in use */
     char kernel_note[256]; /* why faster ones are not */
     uint64_t memory_bytes, kv_bytes;

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/sysinfo.h"
-#include "engine/backend.h"
 #include "engine/engine_arg.h"
 #include "engine/sampler.h"
 
@@ -163,7 +162,7 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
     return st == BNT_OK ? bnt_sampler_new(&greedy, (int32_t)info->n_vocab, &b->sampler, err) : st;
 }
 
-static void note_facts(struct bench *b, const struct bnt_session_options *session)
+static void note_facts(struct bench *b)
 {
     struct bench_result *r = b->r;
     const struct bnt_model_info *info = bnt_model_info(b->model);
@@ -172,13 +171,14 @@ static void note_facts(struct bench *b, const struct bnt_session_options *sessio
     snprintf(r->arch, sizeof r->arch, "%s", info->arch);
     snprintf(r->name, sizeof r->name, "%s", info->name);
     snprintf(r->weights, sizeof r->weights, "%s", info->weights);
+    snprintf(r->device, sizeof r->device, "%s", bnt_session_device(b->session));
     snprintf(r->kernel, sizeof r->kernel, "%s", bnt_session_kernel(b->session));
     snprintf(r->kernel_note, sizeof r->kernel_note, "%s", bnt_session_kernel_note(b->session));
     r->n_params = info->n_params;
     r->file_bytes = info->file_bytes;
     r->streamed = info->streamed;
     r->n_ctx = bnt_session_n_ctx(b->session);
-    r->n_batch = backend_config_of(b->model, session).n_batch;
+    r->n_batch = bnt_session_n_batch(b->session);
     r->n_threads = bnt_session_n_threads(b->session);
     r->self_test_ms = (double)stats.self_test_ns / 1e6;
     r->session_bytes = stats.memory_bytes;
@@ -195,7 +195,7 @@ static enum bnt_status open_all(struct bench *b, struct bnt_err *err)
     st = st == BNT_OK ? open_model(b, &session, err) : st;
     st = st == BNT_OK ? make_prompt(b, err) : st;
     if (st == BNT_OK) {
-        note_facts(b, &session);
+        note_facts(b);
         energy_open(&b->energy, b->plan->energy_root != NULL ? b->plan->energy_root : ENERGY_ROOT);
     }
     return st;
@@ -309,7 +309,8 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     if (st == BNT_OK) {
         finish_energy(&b);
         r->peak_bytes = bnt_peak_rss();
-        if (!plan->no_bandwidth) {
+        /* The memory of this machine bounds what its processor decodes. */
+        if (!plan->no_bandwidth && strcmp(r->device, "cpu") == 0) {
             st = bandwidth_measure(r->n_threads, &r->bandwidth, err);
             r->has_bandwidth = st == BNT_OK;
         }

@@ -83,7 +83,7 @@ struct bench_result {
     struct bandwidth bandwidth; /* probed in this process, after the rest */
     char no_energy[200];        /* why there is no figure of energy; "" with figures */
     /* Facts of what ran. */
-    char arch[64], name[128], weights[32], kernel[32], kernel_note[256];
+    char arch[64], name[128], weights[32], device[16], kernel[32], kernel_note[256];
     uint64_t n_params, file_bytes;
     uint32_t n_ctx, n_batch;
     int n_threads;

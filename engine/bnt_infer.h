@@ -97,10 +97,21 @@ struct bnt_session_options {
     /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the
      * last whole batch. */
     const volatile sig_atomic_t *interrupted;
+    /* What computes: "cpu" (NULL), "cuda" (the first GPU), "cuda:N", "auto": the faster of the two
+     * by a measurement that is remembered for the file. cuda without a GPU is DEVICE, auto is then
+     * the CPU. */
+    const char *device;
+    /* When a GPU fails or has not room: "error" (NULL): the CPU goes on, with the same ids and a
+     * warning; "never": the error is returned; "below:RATE": as error, and also when fewer than
+     * RATE tokens a second are decoded. */
+    const char *fallback;
+    uint64_t device_memory; /* bytes that may be taken on a GPU; 0: what is free */
+    bnt_warn_fn *warn;      /* NULL: nobody is told */
+    void *warn_ctx;
 };
 
-/* Errors: USAGE (unknown kernel, n_ctx of 0 or past the ceiling), SELF_TEST (forced kernel
- * disagrees with the reference), MEMORY. A kernel chosen by auto that fails its self-test is
+/* Errors: USAGE (unknown kernel or device, n_ctx of 0 or past the ceiling), SELF_TEST (forced
+ * kernel disagrees with the reference), MEMORY. A kernel chosen by auto that fails its self-test is
  * demoted; bnt_session_kernel_note says so. */
 enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
                                 struct bnt_session **out, struct bnt_err *err);
@@ -120,6 +131,22 @@ typedef enum bnt_status bnt_logits_fn(void *ctx, size_t index, const float *logi
 enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,
                                       bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
 
+/* One entry of a row of logits. */
+struct bnt_candidate {
+    int32_t id;
+    float logit;
+};
+
+/* As bnt_session_eval, but of the last id's logits only the best k come: finite ones, best first,
+ * ties to the lower id; *n_out of them. Where a GPU computes, the row itself never leaves it;
+ * bnt_session_logits is NULL afterwards. 1 <= k <= BNT_BEST_MAX (else USAGE). */
+#define BNT_BEST_MAX 64u
+enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      uint32_t k, struct bnt_candidate *out, uint32_t *n_out,
+                                      struct bnt_err *err);
+/* True when that spares something: the back end chooses where it computes. */
+bool bnt_session_has_best(const struct bnt_session *s);
+
 /* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL
  * before any eval. */
 float *bnt_session_logits(struct bnt_session *s);
@@ -128,6 +155,7 @@ uint32_t bnt_session_n_vocab(const struct bnt_session *s); /* entries of a row o
 const struct bnt_tokenizer *bnt_session_tokenizer(const struct bnt_session *s);
 uint32_t bnt_session_n_past(const struct bnt_session *s);
 uint32_t bnt_session_n_ctx(const struct bnt_session *s);
+uint32_t bnt_session_n_batch(const struct bnt_session *s);
 /* Forget all positions from n_past on; n_past must not exceed the present one (USAGE). */
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err);
 
@@ -151,6 +179,8 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
 enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
                                     const char *model_digest, struct bnt_err *err);
 
+/* What computes now: "cpu", "cuda:0". */
+const char *bnt_session_device(const struct bnt_session *s);
 /* Kernels in use ("avx512"), and "" or why faster ones are not. */
 const char *bnt_session_kernel(const struct bnt_session *s);
 const char *bnt_session_kernel_note(const struct bnt_session *s);

@@ -10,6 +10,7 @@
 #include "engine/bandwidth.h"
 #include "engine/commands.h"
 #include "engine/cpu/kernels.h"
+#include "engine/cuda/backend_cuda.h"
 
 struct devices_opts {
     bool json;
@@ -35,7 +36,16 @@ struct table_report {
     double self_test_ms;
 };
 
-/* A back end that this build does not have, and whether the machine has what it would need. */
+/* GPUs that are used when asked for. */
+enum { MAX_GPUS = 16 };
+struct cuda_report {
+    bool module; /* this build has the module */
+    int n;
+    struct cuda_info at[MAX_GPUS];
+    char why[256]; /* there is none */
+};
+
+/* A back end that does not exist, and whether the machine has what it would need. */
 struct gpu_report {
     const char *name, *library;
     bool driver;
@@ -49,7 +59,8 @@ struct report {
     size_t n_tables;
     struct table_report tables[MAX_TABLES];
     double self_test_ms;
-    struct gpu_report gpus[3];
+    struct cuda_report cuda;
+    struct gpu_report gpus[2];
 };
 
 struct feature {
@@ -117,10 +128,21 @@ static void report_tables(struct report *r)
     }
 }
 
+static void report_cuda(struct cuda_report *c)
+{
+    const struct cuda_table *t = cuda_table_get(c->why, sizeof(c->why));
+    c->module = t != NULL;
+    int n = cuda_device_count(c->why, sizeof(c->why));
+    for (int i = 0; i < n && c->n < MAX_GPUS; i++) {
+        if (t->info(i, &c->at[c->n]) == CUDA_OK) {
+            c->n++;
+        }
+    }
+}
+
 static void report_gpus(struct report *r)
 {
-    const struct gpu_report known[] = {
-        {"CUDA", "libcuda.so.1", false}, {"ROCm", "libamdhip64.so", false}, {"Metal", NULL, false}};
+    const struct gpu_report known[] = {{"ROCm", "libamdhip64.so", false}, {"Metal", NULL, false}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         r->gpus[i] = known[i];
         void *library =
@@ -137,6 +159,36 @@ static const char *driver_text(const struct gpu_report *g)
     return g->library == NULL ? "only on Apple systems"
            : g->driver        ? "driver found"
                               : "no driver found";
+}
+
+/* Everything runs from 7.5 on; what is older has no kernels in the module. */
+static bool gpu_is_supported(const struct cuda_info *g)
+{
+    return g->major * 10 + g->minor >= 75;
+}
+
+static const char *gpu_means(const struct cuda_info *g)
+{
+    return !gpu_is_supported(g) ? "not supported: 7.5 is needed"
+           : g->major < 8       ? "dp4a"
+                                : "dp4a, int8 tensor cores";
+}
+
+static void print_cuda(const struct cuda_report *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        const struct cuda_info *g = &c->at[i];
+        printf("  cuda:%-3d%s, compute capability %u.%u, %u multiprocessors, %.1f of %.1f GB free, "
+               "driver %u.%u, runtime %u.%u\n          %s; %s\n",
+               i, g->name, g->major, g->minor, g->n_processors, (double)g->free / 1e9,
+               (double)g->memory / 1e9, g->driver / 1000, g->driver % 1000 / 10, g->runtime / 1000,
+               g->runtime % 1000 / 10, gpu_means(g),
+               i == 0 ? "--device cuda takes it, --device auto when it is the faster"
+                      : "--device cuda:N takes it");
+    }
+    if (c->n == 0) {
+        printf("  CUDA    %s: %s\n", c->module ? "none" : "not built", c->why);
+    }
 }
 
 static void print_text(const struct report *r)
@@ -164,6 +216,7 @@ static void print_text(const struct report *r)
         printf("  %-8s%s: %s\n", t->name, state_names[t->state], t->why);
     }
     printf("GPU\n");
+    print_cuda(&r->cuda);
     for (size_t i = 0; i < sizeof(r->gpus) / sizeof(r->gpus[0]); i++) {
         const struct gpu_report *g = &r->gpus[i];
         printf("  %-8snot built; %s%s%s%s\n", g->name, driver_text(g),
@@ -198,9 +251,27 @@ static json_t *json_tables(const struct report *r)
     return list;
 }
 
+static json_t *json_cuda(const struct cuda_report *c)
+{
+    json_t *devices = json_array();
+    for (int i = 0; i < c->n; i++) {
+        const struct cuda_info *g = &c->at[i];
+        json_array_append_new(
+            devices,
+            json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:i, s:i, s:b, s:b}", "name", g->name,
+                      "major", (int)g->major, "minor", (int)g->minor, "multiprocessors",
+                      (int)g->n_processors, "memory_bytes", (json_int_t)g->memory, "free_bytes",
+                      (json_int_t)g->free, "driver", (int)g->driver, "runtime", (int)g->runtime,
+                      "supported", gpu_is_supported(g), "fake", g->fake));
+    }
+    return json_pack("{s:s, s:b, s:s, s:o}", "name", "CUDA", "built", c->module, "why", c->why,
+                     "devices", devices);
+}
+
 static json_t *json_gpus(const struct report *r)
 {
     json_t *list = json_array();
+    json_array_append_new(list, json_cuda(&r->cuda));
     for (size_t i = 0; i < sizeof(r->gpus) / sizeof(r->gpus[0]); i++) {
         const struct gpu_report *g = &r->gpus[i];
         json_array_append_new(list,
@@ -248,6 +319,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         return bnt_msg_error(&err);
     }
     report_tables(&r);
+    report_cuda(&r.cuda);
     report_gpus(&r);
     if (o->json) {
         return print_json(&r);
@@ -265,7 +337,10 @@ const struct bnt_cmd bnt_cmd_devices = {
         "thread and with all (a\n"
         "decoded token reads every weight once, so this bounds tokens per second), and runs the "
         "self-test of every\n"
-        "kernel table that this processor can run. The fastest that passes is what bnt infer uses.",
+        "kernel table that this processor can run. The fastest that passes is what bnt infer "
+        "uses.\n"
+        "GPUs are used with --device: without module, driver or GPU the line says which of them is "
+        "missing.",
     .examples = "  bnt devices\n"
                 "  bnt devices --json | jq -r '.kernels[] | select(.state == \"chosen\").name'",
     .opts = options,

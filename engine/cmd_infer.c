@@ -100,6 +100,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("Engine"),
     BNT_ENGINE_THREADS_ROW(struct infer_opts),
     BNT_ENGINE_KERNEL_ROW(struct infer_opts),
+    BNT_ENGINE_DEVICE_ROWS(struct infer_opts),
     BNT_ENGINE_CTX_ROW(struct infer_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct infer_opts),
     BNT_ENGINE_MEMORY_ROW(struct infer_opts),

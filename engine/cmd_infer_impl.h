@@ -11,6 +11,7 @@
 #include "base/opt.h"
 #include "engine/bnt_infer.h"
 #include "engine/chat.h"
+#include "engine/engine_arg.h"
 #include "engine/generate.h"
 #include "engine/model_arg.h"
 #include "engine/sampler.h"
@@ -29,6 +30,7 @@ struct infer_opts {
     bool deterministic, ignore_eos, echo, chat, raw, no_special, json, metrics, validate;
     struct bnt_strs logit_bias, stop, stop_id;
     uint64_t memory_limit;
+    struct bnt_device_arg device;
 };
 
 /* One run of the command. Released by infer_close, at whatever stage it is. */

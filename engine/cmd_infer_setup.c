@@ -182,6 +182,7 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err)
                                      .kv_type =
                                          strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
                                      .interrupted = in->app->interrupted};
+    bnt_device_arg_apply(&o->device, &so);
     st = open_model(in, &so, err);
     if (st == BNT_OK && so.n_ctx > bnt_model_info(in->model)->n_ctx_train) {
         bnt_msg_warn("answers lose their thread past that",

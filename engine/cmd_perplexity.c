@@ -59,6 +59,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("Engine"),
     BNT_ENGINE_THREADS_ROW(struct perplexity_opts),
     BNT_ENGINE_KERNEL_ROW(struct perplexity_opts),
+    BNT_ENGINE_DEVICE_ROWS(struct perplexity_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct perplexity_opts),
     BNT_ENGINE_MEMORY_ROW(struct perplexity_opts),
     BNT_ENGINE_LAYOUT_ROW(struct perplexity_opts),

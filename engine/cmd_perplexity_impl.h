@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/msg.h"
 #include "base/opt.h"
+#include "engine/engine_arg.h"
 #include "engine/bnt_infer.h"
 #include "engine/logits_compare.h"
 #include "engine/logits_record.h"
@@ -31,6 +32,7 @@ struct perplexity_opts {
     double max_perplexity, max_loss, max_kl, min_match, confidence; /* 0: not given */
     bool dequantize, per_token, json;
     uint64_t memory_limit;
+    struct bnt_device_arg device;
 };
 
 enum { PERPLEXITY_MAX_GATES = 4 };

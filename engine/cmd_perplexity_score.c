@@ -62,6 +62,7 @@ static enum bnt_status open_session(struct perplexity *p, bool dequantize, struc
                                      .kv_type =
                                          strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
                                      .interrupted = p->app->interrupted};
+    bnt_device_arg_apply(&o->device, &so);
     if (p->reference && !o->window) {
         so.n_ctx = bnt_record_info(p->reference)->window;
     }

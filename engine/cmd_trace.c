@@ -22,6 +22,7 @@ struct trace_opts {
     int64_t max_tokens, threads, ctx, batch;
     uint64_t memory_limit;
     bool full, no_special;
+    struct bnt_device_arg device;
 };
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
@@ -52,6 +53,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("Engine"),
     BNT_ENGINE_THREADS_ROW(struct trace_opts),
     BNT_ENGINE_KERNEL_ROW(struct trace_opts),
+    BNT_ENGINE_DEVICE_ROWS(struct trace_opts),
     ROW(INT, 0, "batch", "N", "tokens of the prompt per step; 0: 128", batch, .def = "0", .min = 0,
         .max = 4096),
     BNT_ENGINE_CTX_ROW(struct trace_opts),
@@ -99,6 +101,7 @@ static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
                                      .kv_type =
                                          strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
                                      .interrupted = t->app->interrupted};
+    bnt_device_arg_apply(&o->device, &so);
     struct bnt_model_options mo = {.session = &so,
                                    .i2s_layout = o->i2s_layout,
                                    .tl_look_up = strcmp(o->tl, "tables") == 0,

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/file.h"
+#include "base/msg.h"
 #include "base/opt.h"
 #include "engine/bnt_infer.h"
 
@@ -77,5 +78,41 @@
  * open. A cache folder that cannot be told is a reason to keep nothing. */
 void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_MAX],
                        struct bnt_model_options *mo);
+
+/* Which device, for a member `device` of this type. */
+struct bnt_device_arg {
+    const char *name, *fallback;
+    uint64_t memory;
+};
+#define BNT_ENGINE_DEVICE_ROWS(type)                                                               \
+    {.kind = BNT_OPT_STR,                                                                          \
+     .short_name = 0,                                                                              \
+     .long_name = "device",                                                                        \
+     .arg = "DEVICE",                                                                              \
+     .help = "cpu, cuda, cuda:N, or auto: the faster, measured once per file; cuda fails without " \
+             "a GPU",                                                                              \
+     .offset = offsetof(type, device.name),                                                        \
+     .def = "cpu"},                                                                                \
+        {.kind = BNT_OPT_STR,                                                                      \
+         .short_name = 0,                                                                          \
+         .long_name = "fallback",                                                                  \
+         .arg = "WHEN",                                                                            \
+         .help = "when the CPU takes over from a GPU, with the same ids: error (it fails or has "  \
+                 "no room), below:RATE (also under RATE tokens/s), never",                         \
+         .offset = offsetof(type, device.fallback),                                                \
+         .def = "error"},                                                                          \
+    {                                                                                              \
+        .kind = BNT_OPT_SIZE, .short_name = 0, .long_name = "device-memory", .arg = "SIZE",        \
+        .help = "take no more than this on a GPU; default: what is free there",                    \
+        .offset = offsetof(type, device.memory)                                                    \
+    }
+static inline void bnt_device_arg_apply(const struct bnt_device_arg *a,
+                                        struct bnt_session_options *so)
+{
+    so->device = a->name;
+    so->fallback = a->fallback;
+    so->device_memory = a->memory;
+    so->warn = bnt_msg_warn_fn;
+}
 
 #endif

@@ -25,6 +25,9 @@ struct run {
     struct bnt_detok detok;
     struct bnt_buf piece, out; /* text of one id; what of it is final */
     float *raw; /* logits before the sampler changed them; NULL without log-probabilities */
+    uint32_t k; /* the best k logits decide, and are all that is asked for; 0: whole rows */
+    struct bnt_candidate near[BNT_BEST_MAX];
+    uint32_t n_near;
     uint64_t start_ns, last_ns;
     size_t most;   /* ids that this call can generate */
     uint32_t past; /* positions before the id that is picked next */
@@ -104,7 +107,8 @@ static bool is_stop_id(const struct run *r, int32_t id)
     return !r->p->ignore_eos && bnt_tokenizer_is_eog(r->t, id);
 }
 
-static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
+/* From whole rows. */
+static enum bnt_status pick_of_all(struct run *r, int32_t *id, struct bnt_err *err)
 {
     float *logits = bnt_session_logits(r->s);
     enum bnt_status st = r->p->check_logits ? bnt_quality_logits(logits, r->n_vocab, err) : BNT_OK;
@@ -114,6 +118,24 @@ static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
     if (st == BNT_OK) {
         st = bnt_sampler_next(r->sampler, logits, id, err);
     }
+    return st;
+}
+
+/* Where the back end can choose the best logits itself, and those are all that the sampler and the
+ * caller look at. Drafts are verified by rows. */
+static uint32_t n_near(const struct run *r)
+{
+    size_t k = bnt_sampler_n_best(r->sampler);
+    bool whole = r->p->n_logprobs > 0 || r->p->check_logits || r->p->speculate > 0 ||
+                 k > BNT_BEST_MAX || (uint32_t)r->n_vocab != bnt_session_n_vocab(r->s) ||
+                 !bnt_session_has_best(r->s);
+    return whole ? 0 : (uint32_t)k;
+}
+
+static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
+{
+    enum bnt_status st = r->k > 0 ? bnt_sampler_next_best(r->sampler, r->near, r->n_near, id, err)
+                                  : pick_of_all(r, id, err);
     return st == BNT_OK ? BNT_OK
                         : bnt_err_context(err, "token %zu (position %u)", r->g->ids.n, r->past);
 }
@@ -185,7 +207,9 @@ static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_
 {
     uint64_t t0 = bnt_clock_now_ns();
     struct bnt_err inner = {0};
-    enum bnt_status st = bnt_session_eval(r->s, ids, n, &inner);
+    enum bnt_status st =
+        r->k > 0 ? bnt_session_eval_best(r->s, ids, n, r->k, r->near, &r->n_near, &inner)
+                 : bnt_session_eval(r->s, ids, n, &inner);
     *ns += bnt_clock_now_ns() - t0;
     *stopped = st == BNT_E_INTERRUPTED && interrupted(r);
     if (*stopped) {
@@ -415,6 +439,7 @@ enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *
     bnt_buf_init(&r.out, BNT_GENERATE_MAX_TEXT);
     r.most = most_ids(&r, n - held);
     bool stopped = false;
+    r.k = n_near(&r);
     st = reserve(&r, r.most, err);
     r.start_ns = bnt_clock_now_ns();
     if (st == BNT_OK) {

@@ -287,13 +287,11 @@ static int32_t draw(struct bnt_sampler *s, size_t n)
     return s->cand[last].id;
 }
 
-static int32_t sample(struct bnt_sampler *s, const float *logits)
+/* Among the first n candidates, best first where top-k is on. */
+static int32_t sample_candidates(struct bnt_sampler *s, size_t n)
 {
     const struct bnt_sampler_params *p = &s->p;
     struct candidate *c = s->cand;
-    size_t n = p->top_k > 0 ? select_best(logits, s->n_vocab,
-                                          (size_t)p->top_k - (BNT_FAULT(top_k) && p->top_k > 1), c)
-                            : take_all(logits, s->n_vocab, c);
     if (n == 0) {
         return -1;
     }
@@ -308,6 +306,14 @@ static int32_t sample(struct bnt_sampler *s, const float *logits)
         n = keep_min_p(c, n, p->min_p);
     }
     return draw(s, n);
+}
+
+static int32_t sample(struct bnt_sampler *s, const float *logits)
+{
+    size_t k = (size_t)s->p.top_k;
+    size_t n = k > 0 ? select_best(logits, s->n_vocab, k - (BNT_FAULT(top_k) && k > 1), s->cand)
+                     : take_all(logits, s->n_vocab, s->cand);
+    return sample_candidates(s, n);
 }
 
 static int32_t argmax(const float *logits, int32_t n)
@@ -454,14 +460,9 @@ int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s)
     return s->n_vocab;
 }
 
-enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
-                                 struct bnt_err *err)
+static enum bnt_status take_id(struct bnt_sampler *s, int32_t next, int32_t *id,
+                               struct bnt_err *err)
 {
-    apply_bias(s, logits);
-    if (s->count != NULL) {
-        apply_penalties(s, logits);
-    }
-    int32_t next = s->p.temperature > 0 ? sample(s, logits) : argmax(logits, s->n_vocab);
     if (next < 0) {
         bnt_err_set(err, BNT_E_INFERENCE, "sampler: none of the %d logits is a finite number",
                     s->n_vocab);
@@ -472,6 +473,38 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
     bnt_sampler_accept(s, next);
     *id = next;
     return BNT_OK;
+}
+
+enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
+                                 struct bnt_err *err)
+{
+    apply_bias(s, logits);
+    if (s->count != NULL) {
+        apply_penalties(s, logits);
+    }
+    int32_t next = s->p.temperature > 0 ? sample(s, logits) : argmax(logits, s->n_vocab);
+    return take_id(s, next, id, err);
+}
+
+size_t bnt_sampler_n_best(const struct bnt_sampler *s)
+{
+    if (s->p.n_bias > 0 || s->count != NULL) {
+        return 0;
+    }
+    return s->p.temperature > 0 ? (size_t)s->p.top_k : 1;
+}
+
+enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_candidate *best,
+                                      size_t n, int32_t *id, struct bnt_err *err)
+{
+    int32_t next = n > 0 ? best[0].id : -1;
+    if (s->p.temperature > 0) {
+        for (size_t i = 0; i < n; i++) {
+            s->cand[i] = make_candidate(best[i].id, best[i].logit);
+        }
+        next = sample_candidates(s, n);
+    }
+    return take_id(s, next, id, err);
 }
 
 /* Insert into a list of at most n entries, best first; ties stay in order of id because ids come

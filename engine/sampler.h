@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/bnt_infer.h"
 
 struct bnt_logit_bias {
     int32_t id;
@@ -46,6 +47,13 @@ int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s);
  * Errors: INFERENCE when no logit is a finite number. */
 enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
                                  struct bnt_err *err);
+
+/* How many of the best logits decide: bnt_sampler_next_best gives with those what bnt_sampler_next
+ * gives with the whole row. 0: the whole row does. */
+size_t bnt_sampler_n_best(const struct bnt_sampler *s);
+/* best[n]: the best logits, best first, ties to the lower id, all finite. */
+enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_candidate *best,
+                                      size_t n, int32_t *id, struct bnt_err *err);
 
 /* Let penalties see an id that was not sampled (the prompt). */
 void bnt_sampler_accept(struct bnt_sampler *s, int32_t id);

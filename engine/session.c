@@ -1,16 +1,21 @@
 /* A session: positions and batches over a back end. Invariant: the back end's cache holds exactly
  * n_past positions, all of them from whole batches; a batch that fails or is interrupted leaves
- * n_past where it was. */
+ * n_past where it was. The ids of those positions are held, so that the CPU can take the place of a
+ * GPU that failed. */
 #include "engine/session.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "engine/model.h"
 
 #define MAX_CTX (1u << 22) /* positions */
+enum { RATE_IDS = 16 };    /* decoded ones over which a rate is taken */
 
 static enum bnt_status check_memory(const struct bnt_model *m,
                                     const struct bnt_session_options *opts, struct bnt_err *err)
@@ -40,6 +45,11 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
     if (st != BNT_OK) {
         return st;
     }
+    struct device_choice choice;
+    st = device_choice_of(opts, &choice, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     struct bnt_session *s = calloc(1, sizeof *s);
     size_t logits_bytes = (size_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
     if (s) {
@@ -52,7 +62,8 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
     s->model = m;
     struct backend_config config = backend_config_of(m, opts);
     s->held = malloc((size_t)config.n_ctx * sizeof *s->held);
-    st = s->held ? backend_cpu_new(m, &config, &s->backend, err)
+    s->choice = choice;
+    st = s->held ? device_backend_new(m, config, opts->n_batch != 0, &choice, &s->backend, err)
                  : bnt_err_nomem(err, "a session", config.n_ctx * sizeof *s->held);
     if (st != BNT_OK) {
         bnt_session_free(s);
@@ -98,13 +109,123 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
     return BNT_OK;
 }
 
+/* ---- from a GPU to the CPU ---- */
+
+/* Evaluate what the session holds again: the last batch as one, since its rows may be asked for. */
+static enum bnt_status replay(struct bnt_session *s, struct backend *b, struct bnt_err *err)
+{
+    uint32_t before = s->n_past - s->n_last;
+    enum bnt_status st = BNT_OK;
+    for (uint32_t at = 0; st == BNT_OK && at < s->n_past;) {
+        uint32_t left = at < before ? before - at : s->n_past - at;
+        uint32_t n = left < b->config.n_batch ? left : b->config.n_batch;
+        st = b->ops->forward(b, s->held + at, n, at, err);
+        at += n;
+    }
+    return st;
+}
+
+/* The CPU takes over: same ids, same positions. why: what is told about the GPU. */
+static enum bnt_status fall_back(struct bnt_session *s, const char *why, struct bnt_err *err)
+{
+    struct backend *old = s->backend, *cpu = NULL;
+    enum bnt_status st = backend_cpu_new(s->model, &old->config, &cpu, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = replay(s, cpu, err);
+    if (st != BNT_OK) {
+        cpu->ops->free(cpu);
+        return st;
+    }
+    if (s->choice.warn && !BNT_FAULT(device_silent)) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "%s: the CPU goes on after %u positions, which it has evaluated again", why,
+                 s->n_past);
+        s->choice.warn(s->choice.warn_ctx, text, "--fallback never makes an error of this");
+    }
+    cpu->tap = old->tap;
+    old->ops->free(old);
+    s->backend = cpu;
+    return BNT_OK;
+}
+
+/* After a step of the back end: true when it is to be done again, by the CPU that has taken over.
+ * Otherwise *st is what it was, or the error of the fall-back, in err. */
+static bool again(struct bnt_session *s, enum bnt_status *st, const struct bnt_err *failed,
+                  struct bnt_err *err)
+{
+    if (!device_failed(s->backend, *st) || s->choice.fallback == DEVICE_FALLBACK_NEVER) {
+        bnt_err_copy(err, failed);
+        return false;
+    }
+    *st = fall_back(s, failed->msg, err);
+    return *st == BNT_OK;
+}
+
+static enum bnt_status forward(struct bnt_session *s, const int32_t *ids, uint32_t n,
+                               struct bnt_err *err)
+{
+    struct bnt_err failed = {0};
+    enum bnt_status st = s->backend->ops->forward(s->backend, ids, n, s->n_past, &failed);
+    if (st != BNT_OK && again(s, &st, &failed, err)) {
+        st = s->backend->ops->forward(s->backend, ids, n, s->n_past, err);
+    }
+    if (st == BNT_OK && BNT_FAULT(slow_step)) {
+        st = s->backend->ops->forward(s->backend, ids, n, s->n_past, err);
+    }
+    if (st == BNT_OK) {
+        memcpy(s->held + s->n_past, ids, n * sizeof *ids);
+        s->n_past += n;
+        s->n_last = n;
+    }
+    return st;
+}
+
+/* Rows first.. of the last batch, into s->logits. */
+static enum bnt_status logits(struct bnt_session *s, uint32_t first, uint32_t n,
+                              struct bnt_err *err)
+{
+    struct bnt_err failed = {0};
+    enum bnt_status st = s->backend->ops->logits(s->backend, first, n, s->logits, &failed);
+    if (st != BNT_OK && again(s, &st, &failed, err)) {
+        st = s->backend->ops->logits(s->backend, first, n, s->logits, err);
+    }
+    return st;
+}
+
+/* A GPU that decodes too slowly is left, where that was asked for. */
+static enum bnt_status watch_rate(struct bnt_session *s, size_t n, uint64_t ns, struct bnt_err *err)
+{
+    if (s->choice.fallback != DEVICE_FALLBACK_BELOW || n != 1 || !s->backend->ops->best) {
+        return BNT_OK;
+    }
+    s->timed_ns += ns;
+    if (++s->n_timed < RATE_IDS) {
+        return BNT_OK;
+    }
+    double rate = s->timed_ns ? RATE_IDS * 1e9 / (double)s->timed_ns : INFINITY;
+    s->n_timed = 0;
+    s->timed_ns = 0;
+    if (rate >= s->choice.below) {
+        return BNT_OK;
+    }
+    char why[160];
+    snprintf(why, sizeof why, "%s decodes %.1f tokens/s, below the %g that were asked for",
+             s->backend->device, rate, s->choice.below);
+    return fall_back(s, why, err);
+}
+
+/* ---- evaluating ---- */
+
 /* Logits of a whole batch, handed out row by row; the last of them stays. */
 static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
                                    bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
     for (uint32_t first = 0; first < n; first += BACKEND_HEAD_BATCH) {
         uint32_t rows = n - first < BACKEND_HEAD_BATCH ? n - first : BACKEND_HEAD_BATCH;
-        enum bnt_status st = s->backend->ops->logits(s->backend, first, rows, s->logits, err);
+        enum bnt_status st = logits(s, first, rows, err);
         for (uint32_t t = 0; st == BNT_OK && t < rows; t++) {
             s->last = s->logits + (size_t)t * s->model->info.n_vocab;
             st = fn(ctx, first_index + first + t, s->last, err);
@@ -117,37 +238,101 @@ static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, ui
     return BNT_OK;
 }
 
+/* All ids, batch by batch; fn may be NULL. */
+static enum bnt_status eval_ids(struct bnt_session *s, const int32_t *ids, size_t n,
+                                bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
+{
+    enum bnt_status st = check_ids(s, ids, n, err);
+    uint32_t batch = 0;
+    for (size_t done = 0; st == BNT_OK && done < n; done += batch) {
+        size_t left = n - done;
+        batch = left < s->backend->config.n_batch ? (uint32_t)left : s->backend->config.n_batch;
+        s->last = NULL;
+        st = forward(s, ids + done, batch, err);
+        if (st == BNT_OK && fn) {
+            st = each_logits(s, done, batch, fn, ctx, err);
+        }
+    }
+    return st;
+}
+
+static uint32_t last_row(const struct bnt_session *s)
+{
+    return s->n_last - 1 - (BNT_FAULT(last_row) && s->n_last > 1);
+}
+
 enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,
                                       bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
-    enum bnt_status st = check_ids(s, ids, n, err);
-    uint32_t last = 0;
-    for (size_t done = 0; st == BNT_OK && done < n; done += last) {
-        size_t left = n - done;
-        last = left < s->backend->config.n_batch ? (uint32_t)left : s->backend->config.n_batch;
-        s->last = NULL;
-        st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
-        if (st == BNT_OK && BNT_FAULT(slow_step)) {
-            st = s->backend->ops->forward(s->backend, ids + done, last, s->n_past, err);
-        }
-        if (st == BNT_OK) {
-            memcpy(s->held + s->n_past, ids + done, last * sizeof *ids);
-            s->n_past += last;
-            st = fn ? each_logits(s, done, last, fn, ctx, err) : BNT_OK;
-        }
-    }
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st = eval_ids(s, ids, n, fn, ctx, err);
     if (st == BNT_OK && !fn) {
-        uint32_t row = last - 1 - (BNT_FAULT(last_row) && last > 1);
-        st = s->backend->ops->logits(s->backend, row, 1, s->logits, err);
+        st = logits(s, last_row(s), 1, err);
         s->last = st == BNT_OK ? s->logits : NULL;
     }
-    return st;
+    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
 }
 
 enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n,
                                  struct bnt_err *err)
 {
     return bnt_session_eval_each(s, ids, n, NULL, NULL, err);
+}
+
+/* The same choice from a whole row. */
+static uint32_t best_of_row(const float *row, uint32_t n_vocab, uint32_t k,
+                            struct bnt_candidate *out)
+{
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < n_vocab; id++) {
+        if (!isfinite(row[id]) || (n == k && !(row[id] > out[n - 1].logit))) {
+            continue;
+        }
+        uint32_t at = n < k ? n++ : n - 1;
+        for (; at > 0 && row[id] > out[at - 1].logit; at--) {
+            out[at] = out[at - 1];
+        }
+        out[at] = (struct bnt_candidate){.id = (int32_t)id, .logit = row[id]};
+    }
+    return n;
+}
+
+static enum bnt_status best_of_last(struct bnt_session *s, uint32_t k, struct bnt_candidate *out,
+                                    uint32_t *n_out, struct bnt_err *err)
+{
+    struct bnt_err failed = {0};
+    enum bnt_status st = BNT_OK;
+    if (s->backend->ops->best) {
+        st = s->backend->ops->best(s->backend, last_row(s), k, out, n_out, &failed);
+        if (st == BNT_OK || !again(s, &st, &failed, err)) {
+            return st;
+        }
+    }
+    st = logits(s, last_row(s), 1, err);
+    *n_out = st == BNT_OK ? best_of_row(s->logits, s->model->info.n_vocab, k, out) : 0;
+    return st;
+}
+
+enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      uint32_t k, struct bnt_candidate *out, uint32_t *n_out,
+                                      struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    if (k == 0 || k > BNT_BEST_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "the best %u logits: 1 to %u can be asked for", k,
+                           BNT_BEST_MAX);
+    }
+    enum bnt_status st = eval_ids(s, ids, n, NULL, NULL, err);
+    s->last = NULL;
+    if (st == BNT_OK) {
+        st = best_of_last(s, k, out, n_out, err);
+    }
+    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
+}
+
+bool bnt_session_has_best(const struct bnt_session *s)
+{
+    return s->backend->ops->best != NULL && s->backend->tap.row == NULL;
 }
 
 float *bnt_session_logits(struct bnt_session *s)
@@ -175,6 +360,11 @@ uint32_t bnt_session_n_ctx(const struct bnt_session *s)
     return s->backend->config.n_ctx;
 }
 
+uint32_t bnt_session_n_batch(const struct bnt_session *s)
+{
+    return s->backend->config.n_batch;
+}
+
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err)
 {
     if (n_past > s->n_past) {
@@ -182,6 +372,7 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
                            n_past, s->n_past);
     }
     s->n_past = n_past + (BNT_FAULT(rewind) && n_past < s->n_past);
+    s->n_last = 0;
     s->last = NULL;
     return BNT_OK;
 }
@@ -209,6 +400,11 @@ enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, siz
 void bnt_session_set_tap(struct bnt_session *s, const struct bnt_tap *tap)
 {
     s->backend->tap = tap ? *tap : (struct bnt_tap){0};
+}
+
+const char *bnt_session_device(const struct bnt_session *s)
+{
+    return s->backend->device;
 }
 
 const char *bnt_session_kernel(const struct bnt_session *s)

@@ -27,6 +27,19 @@ struct header {
     char self[BNT_SHA256_HEX + 7];    /* of all that stands before it */
 };
 
+/* A cache on a GPU is not read or written by the host. */
+static enum bnt_status check_reach(const struct bnt_session *s, const char *path,
+                                   struct bnt_err *err)
+{
+    if (s->backend->ops->kv_head) {
+        return BNT_OK;
+    }
+    bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: a session on %s is not kept in files", path,
+                s->backend->device);
+    bnt_err_hint(err, "--device cpu keeps it");
+    return BNT_E_UNSUPPORTED;
+}
+
 static void header_init(struct header *h, const struct bnt_session *s, const char *model_digest)
 {
     const struct bnt_model_info *in = bnt_model_info(s->model);
@@ -95,8 +108,12 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
     if (s->n_past == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "%s: an empty session is not worth a file", path);
     }
+    enum bnt_status st = check_reach(s, path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     header_init(&h, s, model_digest);
-    enum bnt_status st = bnt_durable_open(&w.file, path, err);
+    st = bnt_durable_open(&w.file, path, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -228,7 +245,10 @@ enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
 {
     struct bnt_mapping map;
     struct header h;
-    enum bnt_status st = bnt_map_file(path, &map, err);
+    enum bnt_status st = check_reach(s, path, err);
+    if (st == BNT_OK) {
+        st = bnt_map_file(path, &map, err);
+    }
     if (st != BNT_OK) {
         return st;
     }
@@ -243,6 +263,7 @@ enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
         const uint8_t *at = map.data + sizeof h;
         st = each_piece(s, h.n_past, read_piece, &at, err);
         s->n_past = h.n_past;
+        s->n_last = 0;
         s->last = NULL;
     }
     bnt_unmap(&map);

@@ -80,6 +80,7 @@ static const struct bnt_opt options[] = {
     ROW(INT, 0, "batch", "N", "tokens of a prompt that are evaluated together; 0: 128", batch,
         .def = "0", .min = 0, .max = 65536),
     BNT_ENGINE_KERNEL_ROW(struct bench_opts),
+    BNT_ENGINE_DEVICE_ROWS(struct bench_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct bench_opts),
     BNT_ENGINE_LAYOUT_ROW(struct bench_opts),
     BNT_ENGINE_PACKED_ROW(struct bench_opts),
@@ -138,6 +139,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
         .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
         .kernel = o->kernel,
         .interrupted = app->interrupted};
+    bnt_device_arg_apply(&o->device, &plan->session);
     plan->warn = bnt_msg_warn_fn;
     plan->progress = show_progress;
     struct bench_list lengths = {"--prompt-lengths",

@@ -7,6 +7,7 @@
 
 #include "base/app.h"
 #include "engine/bench.h"
+#include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 
 struct bench_opts {
@@ -17,6 +18,7 @@ struct bench_opts {
     double margin; /* percent */
     uint64_t memory_limit;
     bool no_bandwidth, json, ops, gate, explain;
+    struct bnt_device_arg device;
 };
 
 /* What is told about a measurement. */

@@ -151,10 +151,11 @@ static json_t *json_model(const struct bench_report *report)
 static json_t *json_settings(const struct bench_report *report)
 {
     const struct bench_result *r = report->r;
-    return json_pack("{s:s, s:i, s:I, s:I, s:s, s:I, s:I}", "kernel", r->kernel, "threads",
-                     r->n_threads, "batch", (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx,
-                     "kv_type", report->o->kv_type, "warmup", (json_int_t)report->o->warmup,
-                     "repetitions", (json_int_t)report->o->repetitions);
+    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:I, s:I}", "device", r->device, "kernel",
+                     r->kernel, "threads", r->n_threads, "batch", (json_int_t)r->n_batch, "ctx",
+                     (json_int_t)r->n_ctx, "kv_type", report->o->kv_type, "warmup",
+                     (json_int_t)report->o->warmup, "repetitions",
+                     (json_int_t)report->o->repetitions);
 }
 
 static json_t *json_memory(const struct bench_result *r, const struct traffic *t)

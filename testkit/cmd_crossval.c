@@ -21,6 +21,7 @@ struct crossval_opts {
     struct bnt_strs prompts;
     int64_t n_tokens, n_text, n_best, threads;
     bool serve, json;
+    struct bnt_device_arg device;
 };
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
@@ -63,6 +64,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("Engine and output"),
     BNT_ENGINE_THREADS_ROW(struct crossval_opts),
     BNT_ENGINE_KERNEL_ROW(struct crossval_opts),
+    BNT_ENGINE_DEVICE_ROWS(struct crossval_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct crossval_opts),
     ROW(FLAG, 0, "json", NULL, "one JSON object instead of a table", json, .def = NULL),
     BNT_OPT_END,
@@ -84,11 +86,12 @@ struct crossval_run_of {
 static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err)
 {
     const struct crossval_opts *o = r->o;
-    const struct bnt_subject_options opts = {
+    struct bnt_subject_options opts = {
         .session = {.n_threads = (int)o->threads,
                     .kernel = o->kernel,
                     .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16},
         .warn = bnt_msg_warn_fn};
+    bnt_device_arg_apply(&o->device, &opts.session);
     struct bnt_model_ref ref;
     enum bnt_status st = bnt_model_arg_resolve(r->app, &o->model, &ref, &r->mock, err);
     if (st == BNT_OK && r->mock) {

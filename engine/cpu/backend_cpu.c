@@ -310,7 +310,8 @@ static void *kv_head(struct backend *backend, uint32_t layer, uint32_t head, boo
            ((uint64_t)layer * in->n_head_kv + head) * c->n_ctx * *position_bytes;
 }
 
-static const struct backend_ops cpu_ops = {"cpu", forward, logits, kv_head, free_cpu};
+static const struct backend_ops cpu_ops = {
+    .name = "cpu", .forward = forward, .logits = logits, .kv_head = kv_head, .free = free_cpu};
 
 static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
 {
@@ -345,7 +346,7 @@ enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_
         return bnt_err_nomem(err, "a back end", sizeof *b);
     }
     const struct bnt_model_info *in = &m->info;
-    b->base = (struct backend){.ops = &cpu_ops, .model = m, .config = *config};
+    b->base = (struct backend){.ops = &cpu_ops, .model = m, .config = *config, .device = "cpu"};
     b->q_dim = in->n_head * in->head_dim;
     b->kv_dim = in->n_head_kv * in->head_dim;
     b->width = (uint32_t)max_u64(max_u64(in->n_embd, in->n_ff), b->q_dim);

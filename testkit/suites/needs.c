@@ -114,6 +114,28 @@ static bool net_namespace(const char *arg)
     return net_namespace_is_there(true);
 }
 
+/* Asked of a program: a driver that was started in this process would not survive its forks. Where
+ * the driver has no device file nothing is asked. */
+static bool cuda_gpu(const char *arg)
+{
+    (void)arg;
+    char bnt[BNT_PATH_MAX], devices[] = "devices", json[] = "--json";
+    char *argv[] = {bnt, devices, json, NULL};
+    struct proc p;
+    if ((!file_exists("/dev/nvidiactl") && !file_exists("/dev/dxg")) ||
+        bnt_path_format(bnt, NULL, "%s", suite_bnt()) != BNT_OK) {
+        return false;
+    }
+    bool ran =
+        proc_run(&p, &(struct proc_spec){.argv = argv, .timeout_ms = 60000}, NULL) == BNT_OK &&
+        p.end == PROC_EXITED && p.code == 0;
+    char *said = ran ? proc_output(&p, 0) : NULL;
+    bool met = said && strstr(said, "\"supported\": true") && !strstr(said, "\"fake\": true");
+    free(said);
+    proc_release(&p);
+    return met;
+}
+
 /* To become somebody else. */
 static bool is_root(const char *arg)
 {
@@ -173,6 +195,7 @@ static const struct need needs_table[] = {
     {"landlock", landlock, "1", "this kernel has no Landlock"},
     {"landlock-signals", landlock, "6", "the Landlock of this kernel does not know signals"},
     {"net-namespace", net_namespace, NULL, "no network namespace may be made here"},
+    {"cuda", cuda_gpu, NULL, "no GPU that the module for CUDA can use: bnt devices says why"},
     {"addr2line", program_in_path, "addr2line", "no program addr2line (binutils)"},
     {"gdb", program_in_path, "gdb", "no program gdb"},
     {"gcc", program_in_path, "gcc", "no program gcc"},

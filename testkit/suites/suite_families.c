@@ -9,9 +9,11 @@
 
 #include "base/file.h"
 #include "engine/bnt_infer.h"
+#include "engine/cuda/backend_cuda.h"
 #include "engine/gguf.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
+#include "testkit/suites/fake_cuda.h"
 #include "testkit/suites/gguf_bytes.h"
 
 enum { TOP = 5, MAX_KEYS = 4, MAX_TENSORS = 128, NAME_BYTES = 96, ALIGNMENT = 32 };
@@ -363,6 +365,22 @@ static void check_top(const struct family *f, const float *logits, double larges
     }
 }
 
+/* The CUDA back end, on the fake device, gives the same bits. */
+static void check_cuda(const float *wanted)
+{
+    struct bnt_err err = {0};
+    struct es_engine e;
+    cuda_table_use(fake_cuda_table());
+    es_open(&e, family_path(),
+            &(struct bnt_session_options){.n_ctx = 32, .n_threads = 1, .device = "cuda"});
+    es_ok(bnt_session_eval(e.session, story, sizeof story / sizeof story[0] - 1, &err), &err);
+    es_ok(bnt_session_eval(e.session, &story[sizeof story / sizeof story[0] - 1], 1, &err), &err);
+    assert_memory_equal(bnt_session_logits(e.session), wanted,
+                        bnt_session_n_vocab(e.session) * sizeof *wanted);
+    es_close(&e);
+    cuda_table_use(NULL);
+}
+
 static void check_family(const struct family *f)
 {
     struct bnt_err err = {0};
@@ -381,6 +399,7 @@ static void check_family(const struct family *f)
     if (f->logit[0] - f->logit[1] > ALLOWED * largest) {
         assert_int_equal(best, f->top[0]);
     }
+    check_cuda(logits);
     es_close(&e);
 }
 
@@ -444,6 +463,7 @@ static const struct suite_test tests[] = {
      .body = rope_keys_that_make_no_sense_are_refused},
     {0},
 };
-const struct suite suite_families = {"families", tests,
+const struct suite suite_families = {
+    "families", tests,
     "i2s_scale kv_off_by_one head_group attention_scale rope_style norm_epsilon "
     "sub_norm residual bias rope_base rope_factors yarn_scale"};

@@ -1,0 +1,373 @@
+/* The CUDA back end on the host: memory, its seam to sessions, errors. forward_cuda.c has the
+ * layers, weights_cuda.c what goes up first. */
+#include "engine/cuda/backend_cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/cuda/launch_shape.h"
+
+enum { ATTEND_SLICE = 8 }; /* tokens at once when scores lie in memory of their own */
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- errors ---- */
+
+enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, struct bnt_err *err)
+{
+    if (code == CUDA_OK) {
+        return BNT_OK;
+    }
+    const char *what = b->table->problem(b->context);
+    bool memory = code == CUDA_NO_MEMORY;
+    bnt_err_set(err, memory ? BNT_E_MEMORY : BNT_E_DEVICE, "cuda:%d: %s%s", b->options.index,
+                code == CUDA_LOST ? "the device is lost: " : "", what);
+    if (err && err->status == (memory ? BNT_E_MEMORY : BNT_E_DEVICE)) {
+        err->domain = "cuda";
+        err->foreign = (int)code;
+    }
+    bnt_err_hint(err, "--device cpu does without it; bnt devices tells what is there");
+    return memory ? BNT_E_MEMORY : BNT_E_DEVICE;
+}
+
+enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_launch *l,
+                            struct bnt_err *err)
+{
+    return cuda_error(b, b->table->launch(b->context, l), err);
+}
+
+/* ---- memory ---- */
+
+static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config *c)
+{
+    uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    return 2 * (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx *
+           element;
+}
+
+static float *take_floats(struct cuda_cursor *c, uint64_t rows, uint64_t cols)
+{
+    return cuda_take(c, rows * cols * sizeof(float));
+}
+
+static uint64_t n_picks(const struct bnt_model *m)
+{
+    uint64_t blocks = (m->info.n_vocab + CUDA_PICK_SPAN - 1) / CUDA_PICK_SPAN;
+    return blocks * CUDA_PICK_MAX;
+}
+
+uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct cuda_cursor c = {.base = base};
+    struct cuda_scratch *s = &b->s;
+    uint64_t n = b->base.config.n_batch;
+    s->batch = cuda_take(&c, sizeof(struct cuda_staging) + n * sizeof(int32_t));
+    s->ids = s->batch ? (int32_t *)(void *)(s->batch + 1) : NULL;
+    s->x = take_floats(&c, n, in->n_embd);
+    s->h = take_floats(&c, max_u64(n, BACKEND_HEAD_BATCH), b->width);
+    s->q = take_floats(&c, n, b->q_dim);
+    s->k = take_floats(&c, n, b->kv_dim);
+    s->v = take_floats(&c, n, b->kv_dim);
+    s->gate = take_floats(&c, n, in->n_ff);
+    s->up = take_floats(&c, n, in->n_ff);
+    s->y = take_floats(&c, n, in->n_embd);
+    s->act = cuda_take(&c, n * 4 * ternary_row_bytes(b->width));
+    s->act_scale = take_floats(&c, n, 1);
+    s->act_sum = cuda_take(&c, n * sizeof(int32_t));
+    s->logits = take_floats(&c, BACKEND_HEAD_BATCH, in->n_vocab);
+    s->picks[0] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[0]);
+    s->picks[1] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[1]);
+    bool shared = CUDA_ATTEND_BYTES(in->head_dim, b->base.config.n_ctx) <= CUDA_SHARED_MAX;
+    b->attend_slice = shared ? b->base.config.n_batch : ATTEND_SLICE;
+    s->scores = shared ? NULL
+                       : take_floats(&c, (uint64_t)ATTEND_SLICE * in->n_head,
+                                     max_u64(b->base.config.n_ctx, in->head_dim));
+    return c.used;
+}
+
+static void set_dimensions(struct backend_cuda *b, const struct bnt_model *m,
+                           const struct backend_config *config)
+{
+    b->base.model = m;
+    b->base.config = *config;
+    b->q_dim = m->info.n_head * m->info.head_dim;
+    b->kv_dim = m->info.n_head_kv * m->info.head_dim;
+    b->width = (uint32_t)max_u64(max_u64(m->info.n_embd, m->info.n_ff), b->q_dim);
+}
+
+struct cuda_memory cuda_memory_need(const struct bnt_model *m, const struct backend_config *config)
+{
+    struct backend_cuda b = {0};
+    set_dimensions(&b, m, config);
+    return (struct cuda_memory){.weights = cuda_weights_layout(&b, NULL),
+                                .kv = kv_bytes(m, config),
+                                .scratch = cuda_scratch_layout(&b, NULL)};
+}
+
+static enum bnt_status check_memory(const struct backend_cuda *b, const struct cuda_memory *need,
+                                    struct bnt_err *err)
+{
+    uint64_t all = need->weights + need->kv + need->scratch;
+    uint64_t have =
+        b->options.limit && b->options.limit < b->info.free ? b->options.limit : b->info.free;
+    if (all <= have || BNT_FAULT(cuda_preflight)) {
+        return BNT_OK;
+    }
+    bnt_err_set(err, BNT_E_MEMORY,
+                "cuda:%d: weights of %.0f MB, a KV cache of %.0f MB and %.0f MB of scratch do not "
+                "fit into %.0f MB%s",
+                b->options.index, (double)need->weights / 1e6, (double)need->kv / 1e6,
+                (double)need->scratch / 1e6, (double)have / 1e6,
+                have == b->options.limit ? " (--device-memory)" : " that are free");
+    bnt_err_hint(err, "take a smaller --ctx, or --device cpu");
+    return BNT_E_MEMORY;
+}
+
+static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
+{
+    struct cuda_memory need = cuda_memory_need(b->base.model, &b->base.config);
+    enum bnt_status st = check_memory(b, &need, err);
+    const struct {
+        void **at;
+        uint64_t bytes;
+    } pieces[] = {{&b->weights_memory, need.weights},
+                  {&b->kv_memory, need.kv},
+                  {&b->scratch_memory, need.scratch}};
+    for (int i = 0; st == BNT_OK && i < 3; i++) {
+        st = cuda_error(b, b->table->alloc(b->context, pieces[i].bytes, pieces[i].at), err);
+    }
+    void *host = NULL;
+    if (st == BNT_OK) {
+        st = cuda_error(
+            b,
+            b->table->alloc_host(
+                b->context, sizeof *b->staging + b->base.config.n_batch * sizeof(int32_t), &host),
+            err);
+        b->staging = host;
+    }
+    if (st == BNT_OK) {
+        st = cuda_error(
+            b, b->table->alloc_host(b->context, CUDA_PICK_MAX * sizeof *b->picked, &host), err);
+        b->picked = host;
+    }
+    b->base.memory_bytes = need.kv + need.scratch;
+    b->base.kv_bytes = need.kv;
+    return st;
+}
+
+/* ---- the seam ---- */
+
+/* Wait for what was launched: an error of it is told here, and staging may be written again. */
+static enum bnt_status settle(struct backend_cuda *b, struct bnt_err *err)
+{
+    if (!b->pending) {
+        return BNT_OK;
+    }
+    b->pending = false;
+    return cuda_error(b, b->table->sync(b->context), err);
+}
+
+static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos,
+                               struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    if (base->config.interrupted && *base->config.interrupted) {
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", pos);
+    }
+    enum bnt_status st = settle(b, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    b->n = n;
+    b->pos = pos;
+    b->staging->batch = (struct cuda_batch){.n = n, .pos = pos - (BNT_FAULT(cuda_position) && pos)};
+    memcpy(b->staging->ids, ids, n * sizeof *ids);
+    b->pending = true;
+    if (n == 1 && b->step_fits && base->tap.row == NULL) {
+        return cuda_forward_step(b, err);
+    }
+    st = cuda_error(
+        b,
+        b->table->upload(b->context, b->s.batch, b->staging, sizeof *b->staging + n * sizeof *ids),
+        err);
+    return st == BNT_OK ? cuda_forward_batch(b, err) : st;
+}
+
+static enum bnt_status tap_head(struct backend_cuda *b, uint32_t first, uint32_t n,
+                                struct bnt_err *err)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct cuda_tap_at norm = {.op = BNT_TAP_OUTPUT_NORM,
+                               .layer = -1,
+                               .first_tok = first,
+                               .n_tok = n,
+                               .n = in->n_embd,
+                               .x = b->s.h,
+                               .stride = b->width};
+    struct cuda_tap_at logits = norm;
+    logits.op = BNT_TAP_LOGITS;
+    logits.n = in->n_vocab;
+    logits.x = b->s.logits;
+    logits.stride = in->n_vocab;
+    enum bnt_status st = cuda_tap_rows(b, &norm, err);
+    return st == BNT_OK ? cuda_tap_rows(b, &logits, err) : st;
+}
+
+static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out,
+                              struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    enum bnt_status st = cuda_head(b, first, n, err);
+    if (st == BNT_OK) {
+        uint64_t bytes = (uint64_t)n * base->model->info.n_vocab * sizeof *out;
+        st = cuda_error(b, b->table->download(b->context, out, b->s.logits, bytes), err);
+    }
+    b->pending = b->pending && st != BNT_OK; /* a download has waited */
+    return st == BNT_OK && base->tap.row ? tap_head(b, first, n, err) : st;
+}
+
+static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
+                            struct bnt_candidate *out, uint32_t *n, struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    enum bnt_status st = cuda_head(b, row, 1, err);
+    if (st == BNT_OK) {
+        st = cuda_pick(b, k, err);
+    }
+    b->pending = b->pending && st != BNT_OK;
+    for (*n = 0; st == BNT_OK && *n < k && b->picked[*n].id >= 0; (*n)++) {
+        out[*n] = (struct bnt_candidate){.id = b->picked[*n].id, .logit = b->picked[*n].logit};
+    }
+    return st;
+}
+
+/* ---- life ---- */
+
+static void free_cuda(struct backend *base)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    if (b->context) {
+        b->table->graph_free(b->context, b->step_graph);
+        void *const held[] = {b->weights_memory, b->kv_memory, b->scratch_memory};
+        for (size_t i = 0; i < sizeof held / sizeof held[0] && !BNT_FAULT(cuda_leak); i++) {
+            b->table->release(b->context, held[i]);
+        }
+        b->table->release_host(b->context, b->staging);
+        b->table->release_host(b->context, b->picked);
+        b->table->close(b->context);
+    }
+    free(b->layers);
+    free(b->tap_row);
+    free(b);
+}
+
+static const struct backend_ops cuda_ops = {
+    .name = "cuda", .forward = forward, .logits = logits, .best = best, .free = free_cuda};
+
+/* What the kernels cannot do. */
+static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err *err)
+{
+    if (b->width > CUDA_MAX_COLS) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "cuda: a matrix of %u columns; the kernels take at most %u", b->width,
+                           CUDA_MAX_COLS);
+    }
+    uint32_t head_dim = b->base.model->info.head_dim;
+    if (CUDA_ATTEND_BYTES(head_dim, 0) > CUDA_SHARED_MAX) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "cuda: heads of %u do not fit into the memory that a block shares",
+                           head_dim);
+    }
+    return BNT_OK;
+}
+
+/* One token takes the fused path when all its products are ternary and their rows fit. */
+static bool step_fits(const struct backend_cuda *b)
+{
+    bool fits = CUDA_STEP_BYTES(ternary_row_bytes(b->width)) <= CUDA_SHARED_MAX;
+    for (uint32_t il = 0; fits && il < b->base.model->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            fits = fits && b->layers[il].w[i].ternary;
+        }
+    }
+    return fits;
+}
+
+static enum bnt_status open_device(struct backend_cuda *b, struct bnt_err *err)
+{
+    char why[256] = "";
+    int n = cuda_device_count(why, sizeof why);
+    if (b->options.index < 0 || b->options.index >= n) {
+        bnt_err_set(err, BNT_E_DEVICE, "cuda:%d: no such device: %s", b->options.index,
+                    n > 0 ? "there are fewer" : why);
+        bnt_err_hint(err, "bnt devices lists what is there; --device auto takes what there is");
+        return BNT_E_DEVICE;
+    }
+    b->table = cuda_table_get(why, sizeof why);
+    enum cuda_code code = b->table->info(b->options.index, &b->info);
+    if (code == CUDA_OK) {
+        code = b->table->open(b->options.index, b->options.overlap, &b->context);
+    }
+    if (code != CUDA_OK) {
+        return bnt_err_set(err, code == CUDA_NO_MEMORY ? BNT_E_MEMORY : BNT_E_DEVICE, "cuda:%d: %s",
+                           b->options.index, b->table->problem(NULL));
+    }
+    b->mma = b->info.major >= 8;
+    snprintf(b->base.kernel_note, sizeof b->base.kernel_note, "%s%.100s",
+             b->info.fake ? "cuda: this is no GPU: " : "", b->info.fake ? b->info.name : "");
+    return BNT_OK;
+}
+
+static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
+{
+    uint32_t n_layer = b->base.model->info.n_layer;
+    enum bnt_status st = check_model(b, err);
+    if (st == BNT_OK) {
+        st = open_device(b, err);
+    }
+    b->layers = st == BNT_OK ? calloc(n_layer, sizeof *b->layers) : NULL;
+    if (st == BNT_OK && !b->layers) {
+        st = bnt_err_nomem(err, "layers", n_layer * sizeof *b->layers);
+    }
+    if (st == BNT_OK) {
+        st = take_memory(b, err);
+    }
+    if (st == BNT_OK) {
+        cuda_weights_layout(b, b->weights_memory);
+        cuda_scratch_layout(b, b->scratch_memory);
+        b->step_fits = step_fits(b);
+        st = cuda_weights_upload(b, err);
+    }
+    return st;
+}
+
+enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend_config *config,
+                                 const struct cuda_options *o, struct backend **out,
+                                 struct bnt_err *err)
+{
+    struct backend_cuda *b = calloc(1, sizeof *b);
+    if (!b) {
+        return bnt_err_nomem(err, "a back end", sizeof *b);
+    }
+    uint64_t t0 = bnt_clock_now_ns();
+    b->base.ops = &cuda_ops;
+    b->base.kernel = "cuda";
+    b->options = *o;
+    snprintf(b->base.device, sizeof b->base.device, "cuda:%d", o->index);
+    set_dimensions(b, m, config);
+    enum bnt_status st = start(b, err);
+    if (st != BNT_OK) {
+        free_cuda(&b->base);
+        return st;
+    }
+    b->base.start_ns = bnt_clock_now_ns() - t0;
+    *out = &b->base;
+    return BNT_OK;
+}

@@ -1,0 +1,144 @@
+/* Inside of the CUDA back end: what it holds on the device. The whole forward pass runs there; ids
+ * go in, and logits or the best of them come out.
+ *
+ * Two paths give the same bits:
+ *   batch   any number of tokens, any weights: a launch per operation (also while a tap listens)
+ *   step    one token and ternary weights: five launches per layer, captured once as a graph that
+ *           reads the token and its position from the device
+ *
+ * Three allocations: weights, KV cache, scratch; freed with the back end. */
+#ifndef BNT_BACKEND_CUDA_H
+#define BNT_BACKEND_CUDA_H
+
+#include "engine/backend.h"
+#include "engine/cuda/cuda_table.h"
+#include "engine/cuda/kernel_args.h"
+
+/* ---- the table (table.c) ---- */
+
+/* The table of the module beside the program, or NULL and why there is none. Opened once. */
+const struct cuda_table *cuda_table_get(char *why, size_t size);
+/* For tests: use this table instead. NULL: as before. */
+void cuda_table_use(const struct cuda_table *table);
+/* Devices that can be used, 0 with why. */
+int cuda_device_count(char *why, size_t size);
+
+/* ---- the back end ---- */
+
+struct cuda_weight {
+    uint8_t *data; /* codes, or floats of `type` */
+    uint64_t rows, cols, row_bytes;
+    bool ternary;
+    uint32_t type; /* enum cuda_float_type */
+    float scale, out_scale;
+    float *bias; /* or NULL */
+};
+
+struct cuda_layer {
+    float *attn_norm, *attn_sub_norm, *ffn_norm, *ffn_sub_norm;
+    struct cuda_weight w[N_LAYER_WEIGHTS];
+};
+
+/* In the scratch, rows are tokens. */
+struct cuda_scratch {
+    struct cuda_batch *batch; /* directly before ids, uploaded together */
+    int32_t *ids;
+    float *x, *h, *q, *k, *v, *gate, *up, *y;
+    int8_t *act;
+    float *act_scale;
+    int32_t *act_sum;
+    float *scores; /* NULL: they fit into shared memory */
+    float *logits; /* [BACKEND_HEAD_BATCH][n_vocab] */
+    struct cuda_candidate *picks[2];
+};
+
+/* Written by the host before each batch, copied by a captured graph. */
+struct cuda_staging {
+    struct cuda_batch batch;
+    int32_t ids[]; /* n_batch */
+};
+
+struct cuda_options {
+    int index;      /* of the device */
+    uint64_t limit; /* bytes that may be taken on it; 0: what is free */
+    bool overlap;   /* launches may begin before the one ahead of them has ended */
+};
+
+struct backend_cuda {
+    struct backend base; /* first: the back end is one of these */
+    const struct cuda_table *table;
+    struct cuda_context *context;
+    struct cuda_info info;
+    struct cuda_options options;
+    void *weights_memory, *kv_memory, *scratch_memory;
+    struct cuda_weight embd, head;
+    struct cuda_layer *layers;
+    float *output_norm, *cs;
+    struct cuda_scratch s;
+    struct cuda_staging *staging;
+    struct cuda_graph *step_graph;
+    struct cuda_candidate *picked; /* host: CUDA_PICK_MAX */
+    void *tap_row;                 /* host: one batch of the widest rows; made by the first tap */
+    uint32_t q_dim, kv_dim, width, n, pos;
+    uint32_t attend_slice; /* tokens per launch of attention */
+    bool step_fits, mma;
+    bool pending; /* launches that nobody waited for */
+};
+
+/* Bytes on the device for a model and a config: each of the three allocations. */
+struct cuda_memory {
+    uint64_t weights, kv, scratch;
+};
+struct cuda_memory cuda_memory_need(const struct bnt_model *m, const struct backend_config *c);
+
+/* Errors: DEVICE (no such device, a failure of the device), MEMORY (need and have are named;
+ * nothing was taken), UNSUPPORTED (a model that the kernels cannot compute). */
+enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend_config *config,
+                                 const struct cuda_options *o, struct backend **out,
+                                 struct bnt_err *err);
+
+/* ---- shared by its files ---- */
+
+/* Lay weights out from `base` on, which may be NULL to count; returns the bytes. (weights_cuda.c)
+ */
+uint64_t cuda_weights_layout(struct backend_cuda *b, uint8_t *base);
+enum bnt_status cuda_weights_upload(struct backend_cuda *b, struct bnt_err *err);
+/* The same for the scratch. (backend_cuda.c) */
+uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base);
+
+/* The next piece of a layout: aligned to 256 bytes. */
+struct cuda_cursor {
+    uint8_t *base;
+    uint64_t used;
+};
+void *cuda_take(struct cuda_cursor *c, uint64_t bytes);
+
+/* A code of the table as an error; the words are the device's. */
+enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, struct bnt_err *err);
+enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_launch *l,
+                            struct bnt_err *err);
+
+/* A whole batch or one token through all layers; what they launch is not waited for.
+ * (forward_cuda.c) */
+enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err);
+enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err);
+/* Logits of tokens first.. into s.logits. */
+enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, struct bnt_err *err);
+/* The best k of row 0 of s.logits into b->picked. */
+enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *err);
+
+/* Rows of n floats, stride apart, at x on the device, for whoever listens. (tap_cuda.c) */
+struct cuda_tap_at {
+    enum bnt_tap_op op;
+    int32_t layer;
+    uint32_t first_tok, n_tok, n;
+    const float *x;
+    uint64_t stride;
+};
+enum bnt_status cuda_tap_rows(struct backend_cuda *b, const struct cuda_tap_at *at,
+                              struct bnt_err *err);
+/* The activations of the batch, back from their planes. */
+enum bnt_status cuda_tap_act(struct backend_cuda *b, const struct cuda_tap_at *at,
+                             uint64_t row_bytes, struct bnt_err *err);
+
+#endif

@@ -1,0 +1,469 @@
+/* The forward pass as launches. The batch path mirrors engine/cpu/forward.c operation by operation;
+ * the step path fuses each product with the norm and quantisation before it.
+ *
+ *     batch: norm, q k v, rope, attend, norm, wo, norm, gate, up, act, norm, down    per layer
+ *     step:  [norm q k v], [rope attend], [norm wo], [norm gate up act], [norm down]
+ */
+#include "base/fault.h"
+#include "engine/cuda/backend_cuda.h"
+#include "engine/cuda/launch_shape.h"
+
+/* x * y blocks of `threads`, each with `bytes` of shared memory, of kernel id with *args_. */
+#define LAUNCH(b, id, args_, x, y, threads, bytes, err)                                            \
+    cuda_launch(b,                                                                                 \
+                &(struct cuda_launch){.kernel = (id),                                              \
+                                      .grid_x = (x),                                               \
+                                      .grid_y = (y),                                               \
+                                      .block = (threads),                                          \
+                                      .shared = (bytes),                                           \
+                                      .args = (args_),                                             \
+                                      .args_bytes = sizeof *(args_)},                              \
+                err)
+
+static uint32_t pieces(uint64_t n, uint64_t of)
+{
+    return (uint32_t)((n + of - 1) / of);
+}
+
+static bool taps(const struct backend_cuda *b)
+{
+    return b->base.tap.row != NULL;
+}
+
+static enum bnt_status tap(struct backend_cuda *b, enum bnt_tap_op op, uint32_t il, const float *x,
+                           uint32_t n, struct bnt_err *err)
+{
+    struct cuda_tap_at at = {
+        .op = op, .layer = (int32_t)il, .n_tok = b->n, .n = n, .x = x, .stride = n};
+    return taps(b) ? cuda_tap_rows(b, &at, err) : BNT_OK;
+}
+
+static enum bnt_status embed(const struct backend_cuda *b, uint32_t n, struct bnt_err *err)
+{
+    struct cuda_embed_args a = {.ids = b->s.ids,
+                                .table = b->embd.data,
+                                .row_bytes = b->embd.row_bytes,
+                                .type = b->embd.type,
+                                .n_embd = b->base.model->info.n_embd,
+                                .x = b->s.x};
+    return LAUNCH(b, CUDA_K_EMBED, &a, n, 1, 256, 0, err);
+}
+
+/* ---- products of a batch ---- */
+
+struct product {
+    const struct cuda_weight *w;
+    float *y;
+    uint64_t stride;
+    bool add;
+};
+
+static struct cuda_matrix matrix(const struct cuda_weight *w, float *y, uint64_t stride)
+{
+    return (struct cuda_matrix){.codes = w->data,
+                                .rows = (uint32_t)w->rows,
+                                .scale = w->scale,
+                                .out_scale = w->out_scale,
+                                .bias = w->bias,
+                                .y = y,
+                                .stride = stride};
+}
+
+static enum bnt_status ternary(const struct backend_cuda *b, const struct product *p,
+                               struct bnt_err *err)
+{
+    struct cuda_ternary_args a = {.q = b->s.act,
+                                  .scale = b->s.act_scale,
+                                  .sum = b->s.act_sum,
+                                  .n = b->n,
+                                  .row_bytes = (uint32_t)p->w->row_bytes,
+                                  .add = p->add,
+                                  .m = matrix(p->w, p->y, p->stride)};
+    if (b->mma && b->n > CUDA_TOKENS) {
+        return LAUNCH(b, CUDA_K_TERNARY_MMA, &a, pieces(p->w->rows, CUDA_MMA_ROWS),
+                      pieces(b->n, CUDA_MMA_TOKENS), 128, CUDA_MMA_BYTES, err);
+    }
+    return LAUNCH(b, CUDA_K_TERNARY, &a, pieces(p->w->rows, 256 / CUDA_STEP_GROUP),
+                  pieces(b->n, CUDA_TOKENS), 256, 256 * CUDA_TOKENS * 4, err);
+}
+
+static enum bnt_status product(const struct backend_cuda *b, const struct product *p,
+                               struct bnt_err *err)
+{
+    if (p->w->ternary) {
+        return ternary(b, p, err);
+    }
+    struct cuda_float_args a = {.w = p->w->data,
+                                .row_bytes = p->w->row_bytes,
+                                .type = p->w->type,
+                                .rows = (uint32_t)p->w->rows,
+                                .cols = (uint32_t)p->w->cols,
+                                .x = b->s.h,
+                                .x_stride = b->width,
+                                .add = p->add,
+                                .out_scale = p->w->out_scale,
+                                .bias = p->w->bias,
+                                .y = p->y,
+                                .stride = p->stride};
+    return LAUNCH(b, CUDA_K_FLOAT, &a, pieces(p->w->rows, CUDA_FLOAT_ROWS), b->n,
+                  2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES, err);
+}
+
+/* A product that joins the residual stream; a tap wants to see it apart. */
+static enum bnt_status residual_product(struct backend_cuda *b, const struct cuda_weight *w,
+                                        enum bnt_tap_op op, uint32_t il, struct bnt_err *err)
+{
+    uint32_t n_embd = b->base.model->info.n_embd;
+    enum bnt_status st = BNT_OK;
+    if (taps(b)) {
+        st = product(b, &(struct product){w, b->s.y, n_embd, false}, err);
+        st = st == BNT_OK ? tap(b, op, il, b->s.y, n_embd, err) : st;
+    }
+    if (st == BNT_OK) {
+        st = product(b, &(struct product){w, b->s.x, n_embd, true}, err);
+    }
+    return st == BNT_OK ? tap(b, (enum bnt_tap_op)(op + 1), il, b->s.x, n_embd, err) : st;
+}
+
+/* ---- norms of a batch ---- */
+
+struct norm {
+    enum bnt_tap_op op; /* the op of the 8-bit form is the next one */
+    uint32_t il;
+    const float *x, *norm;
+    uint32_t n;
+    const struct cuda_weight *first, *last; /* the matrices that it feeds */
+};
+
+static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, struct bnt_err *err)
+{
+    bool quantize = false;
+    uint64_t row_bytes = ternary_row_bytes(p->n);
+    for (const struct cuda_weight *w = p->first; w <= p->last; w++) {
+        quantize = quantize || w->ternary;
+    }
+    struct cuda_norm_args a = {.x = p->x,
+                               .norm = p->norm,
+                               .x_stride = p->n,
+                               .n = p->n,
+                               .eps = (float)b->base.model->info.rms_eps,
+                               .h = b->s.h,
+                               .h_stride = b->width,
+                               .q = quantize ? b->s.act : NULL,
+                               .row_bytes = row_bytes,
+                               .scale = b->s.act_scale,
+                               .sum = b->s.act_sum};
+    enum bnt_status st = LAUNCH(b, CUDA_K_NORM, &a, b->n, 1, 256, CUDA_ROW_BYTES, err);
+    struct cuda_tap_at at = {.op = p->op,
+                             .layer = (int32_t)p->il,
+                             .n_tok = b->n,
+                             .n = p->n,
+                             .x = b->s.h,
+                             .stride = b->width};
+    if (st == BNT_OK && taps(b) && p->norm) {
+        st = cuda_tap_rows(b, &at, err);
+    }
+    if (st == BNT_OK && taps(b) && quantize) {
+        at.op = (enum bnt_tap_op)(p->op + 1);
+        st = cuda_tap_act(b, &at, row_bytes, err);
+    }
+    return st;
+}
+
+/* ---- attention ---- */
+
+static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
+{
+    const struct bnt_model *m = b->base.model;
+    uint64_t element = b->base.config.kv_type == BNT_KV_F16 ? 2 : 4;
+    uint64_t layer =
+        (uint64_t)m->info.n_head_kv * b->base.config.n_ctx * m->info.head_dim * element;
+    uint8_t *kv = b->kv_memory;
+    return (struct cuda_heads){.n_head = m->info.n_head,
+                               .n_head_kv = m->info.n_head_kv,
+                               .head_dim = m->info.head_dim,
+                               .n_rot = m->rope.n_rot,
+                               .neox = m->arch->rope == ROPE_NEOX,
+                               .n_ctx = b->base.config.n_ctx,
+                               .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
+                               .cs = b->cs,
+                               .k_cache = kv + il * layer,
+                               .v_cache = kv + ((uint64_t)m->info.n_layer + il) * layer};
+}
+
+static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, bool rotate,
+                              struct bnt_err *err)
+{
+    struct cuda_attend_args a = {.heads = heads(b, il),
+                                 .batch = b->s.batch,
+                                 .q = b->s.q,
+                                 .k = b->s.k,
+                                 .v = b->s.v,
+                                 .scale = b->base.model->attn_scale,
+                                 .scores = b->s.scores,
+                                 .rotate = rotate};
+    uint32_t shared = CUDA_ATTEND_BYTES(a.heads.head_dim, a.scores ? 0 : a.heads.n_ctx);
+    uint32_t n = rotate ? 1 : b->n;
+    enum bnt_status st = BNT_OK;
+    for (; st == BNT_OK && a.first < n; a.first += b->attend_slice) {
+        uint32_t left = n - a.first;
+        st = LAUNCH(b, CUDA_K_ATTEND, &a, a.heads.n_head,
+                    left < b->attend_slice ? left : b->attend_slice, 128, shared, err);
+    }
+    return st;
+}
+
+static enum bnt_status rotate_and_store(const struct backend_cuda *b, uint32_t il,
+                                        struct bnt_err *err)
+{
+    struct cuda_rope_args a = {
+        .heads = heads(b, il), .batch = b->s.batch, .q = b->s.q, .k = b->s.k, .v = b->s.v};
+    return LAUNCH(b, CUDA_K_ROPE, &a, b->n, 1, 256, 0, err);
+}
+
+/* ---- a layer of a batch ---- */
+
+static enum bnt_status qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->layers[il];
+    const struct {
+        int w;
+        enum bnt_tap_op op;
+        float *y;
+        uint32_t dim;
+    } rows[] = {{W_Q, BNT_TAP_Q, b->s.q, b->q_dim},
+                {W_K, BNT_TAP_K, b->s.k, b->kv_dim},
+                {W_V, BNT_TAP_V, b->s.v, b->kv_dim}};
+    enum bnt_status st = BNT_OK;
+    for (int i = 0; st == BNT_OK && i < 3; i++) {
+        st = product(b, &(struct product){&l->w[rows[i].w], rows[i].y, rows[i].dim, false}, err);
+    }
+    for (int i = 0; st == BNT_OK && i < 3; i++) {
+        st = tap(b, rows[i].op, il, rows[i].y, rows[i].dim, err);
+    }
+    return st;
+}
+
+static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->layers[il];
+    uint32_t n_embd = b->base.model->info.n_embd;
+    struct norm in = {BNT_TAP_ATTN_NORM, il, b->s.x, l->attn_norm, n_embd, &l->w[W_Q], &l->w[W_V]};
+    struct norm sub = {
+        BNT_TAP_ATTN_SUB_NORM, il, b->s.q, l->attn_sub_norm, b->q_dim, &l->w[W_O], &l->w[W_O]};
+    enum bnt_status st = prepare(b, &in, err);
+    if (st == BNT_OK) {
+        st = qkv(b, il, err);
+    }
+    if (st == BNT_OK) {
+        st = rotate_and_store(b, il, err);
+    }
+    if (st == BNT_OK) {
+        st = tap(b, BNT_TAP_Q_ROPE, il, b->s.q, b->q_dim, err);
+    }
+    if (st == BNT_OK) {
+        st = tap(b, BNT_TAP_K_ROPE, il, b->s.k, b->kv_dim, err);
+    }
+    if (st == BNT_OK) {
+        st = attend(b, il, false, err);
+    }
+    if (st == BNT_OK) {
+        st = tap(b, BNT_TAP_ATTN, il, b->s.q, b->q_dim, err);
+    }
+    if (st == BNT_OK) {
+        st = prepare(b, &sub, err);
+    }
+    return st == BNT_OK ? residual_product(b, &l->w[W_O], BNT_TAP_ATTN_OUT, il, err) : st;
+}
+
+static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->layers[il];
+    uint32_t n_ff = b->base.model->info.n_ff;
+    struct cuda_act_args a = {.gate = b->s.gate,
+                              .up = b->s.up,
+                              .n = (uint64_t)b->n * n_ff,
+                              .act = (uint32_t)b->base.model->arch->act};
+    enum bnt_status st = product(b, &(struct product){&l->w[W_GATE], b->s.gate, n_ff, false}, err);
+    if (st == BNT_OK) {
+        st = product(b, &(struct product){&l->w[W_UP], b->s.up, n_ff, false}, err);
+    }
+    if (st == BNT_OK) {
+        st = tap(b, BNT_TAP_GATE, il, b->s.gate, n_ff, err);
+    }
+    if (st == BNT_OK) {
+        st = tap(b, BNT_TAP_UP, il, b->s.up, n_ff, err);
+    }
+    if (st == BNT_OK) {
+        st = LAUNCH(b, CUDA_K_ACT, &a, pieces(a.n, 256), 1, 256, 0, err);
+    }
+    return st == BNT_OK ? tap(b, BNT_TAP_ACT, il, b->s.gate, n_ff, err) : st;
+}
+
+static enum bnt_status feed_forward_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->layers[il];
+    const struct bnt_model_info *info = &b->base.model->info;
+    struct norm in = {BNT_TAP_FFN_NORM, il,         b->s.x, l->ffn_norm, info->n_embd,
+                      &l->w[W_GATE],    &l->w[W_UP]};
+    struct norm sub = {BNT_TAP_FFN_SUB_NORM, il,           b->s.gate, l->ffn_sub_norm, info->n_ff,
+                       &l->w[W_DOWN],        &l->w[W_DOWN]};
+    enum bnt_status st = prepare(b, &in, err);
+    if (st == BNT_OK) {
+        st = gate_and_up(b, il, err);
+    }
+    if (st == BNT_OK) {
+        st = prepare(b, &sub, err);
+    }
+    return st == BNT_OK ? residual_product(b, &l->w[W_DOWN], BNT_TAP_DOWN, il, err) : st;
+}
+
+enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
+{
+    enum bnt_status st = embed(b, b->n, err);
+    if (st == BNT_OK && taps(b)) {
+        uint32_t n_embd = b->base.model->info.n_embd;
+        struct cuda_tap_at at = {.op = BNT_TAP_EMBD,
+                                 .layer = -1,
+                                 .n_tok = b->n,
+                                 .n = n_embd,
+                                 .x = b->s.x,
+                                 .stride = n_embd};
+        st = cuda_tap_rows(b, &at, err);
+    }
+    for (uint32_t il = 0; st == BNT_OK && il < b->base.model->info.n_layer; il++) {
+        st = attention_block(b, il, err);
+        if (st == BNT_OK) {
+            st = feed_forward_block(b, il, err);
+        }
+    }
+    return st;
+}
+
+/* ---- one token ---- */
+
+/* A norm and the products of one token in one launch. */
+static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args *a,
+                            struct bnt_err *err)
+{
+    uint32_t rows = a->m[0].rows;
+    for (uint32_t i = 1; i < a->n_matrices && !a->gated; i++) {
+        rows += a->m[i].rows;
+    }
+    a->eps = (float)b->base.model->info.rms_eps;
+    a->row_bytes = (uint32_t)ternary_row_bytes(a->cols);
+    return LAUNCH(b, CUDA_K_STEP, a, pieces(rows, CUDA_STEP_THREADS / CUDA_STEP_GROUP), 1,
+                  CUDA_STEP_THREADS, CUDA_STEP_BYTES(a->row_bytes), err);
+}
+
+static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->layers[il];
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct cuda_step_args qkv_args = {.x = b->s.x,
+                                      .norm = l->attn_norm,
+                                      .cols = in->n_embd,
+                                      .n_matrices = 3,
+                                      .m = {matrix(&l->w[W_Q], b->s.q, 0),
+                                            matrix(&l->w[W_K], b->s.k, 0),
+                                            matrix(&l->w[W_V], b->s.v, 0)}};
+    struct cuda_step_args wo = {.x = b->s.q,
+                                .norm = l->attn_sub_norm,
+                                .cols = b->q_dim,
+                                .n_matrices = 1,
+                                .add = !BNT_FAULT(cuda_residual),
+                                .m = {matrix(&l->w[W_O], b->s.x, 0)}};
+    struct cuda_step_args gated = {
+        .x = b->s.x,
+        .norm = l->ffn_norm,
+        .cols = in->n_embd,
+        .n_matrices = 2,
+        .gated = 1,
+        .act = (uint32_t)b->base.model->arch->act,
+        .m = {matrix(&l->w[W_GATE], b->s.gate, 0), matrix(&l->w[W_UP], b->s.up, 0)}};
+    struct cuda_step_args down = {.x = b->s.gate,
+                                  .norm = l->ffn_sub_norm,
+                                  .cols = in->n_ff,
+                                  .n_matrices = 1,
+                                  .add = 1,
+                                  .m = {matrix(&l->w[W_DOWN], b->s.x, 0)}};
+    enum bnt_status st = step(b, &qkv_args, err);
+    st = st == BNT_OK ? attend(b, il, true, err) : st;
+    st = st == BNT_OK ? step(b, &wo, err) : st;
+    st = st == BNT_OK ? step(b, &gated, err) : st;
+    return st == BNT_OK ? step(b, &down, err) : st;
+}
+
+/* The graph of a token: its id and position come up first. */
+static enum bnt_status capture_step(struct backend_cuda *b, struct bnt_err *err)
+{
+    enum bnt_status st = cuda_error(b, b->table->graph_begin(b->context), err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = cuda_error(
+        b,
+        b->table->upload(b->context, b->s.batch, b->staging, sizeof *b->staging + sizeof(int32_t)),
+        err);
+    st = st == BNT_OK ? embed(b, 1, err) : st;
+    for (uint32_t il = 0; st == BNT_OK && il < b->base.model->info.n_layer; il++) {
+        st = step_layer(b, il, err);
+    }
+    /* Ended in any case: the context must not go on recording. */
+    enum bnt_status ended = cuda_error(b, b->table->graph_end(b->context, &b->step_graph), err);
+    return st == BNT_OK ? ended : st;
+}
+
+enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err)
+{
+    enum bnt_status st = b->step_graph ? BNT_OK : capture_step(b, err);
+    return st == BNT_OK ? cuda_error(b, b->table->graph_run(b->context, b->step_graph), err) : st;
+}
+
+/* ---- head ---- */
+
+enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, struct bnt_err *err)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct cuda_norm_args norm = {.x = b->s.x + (uint64_t)first * in->n_embd,
+                                  .norm = b->output_norm,
+                                  .x_stride = in->n_embd,
+                                  .n = in->n_embd,
+                                  .eps = (float)in->rms_eps,
+                                  .h = b->s.h,
+                                  .h_stride = b->width};
+    struct cuda_float_args a = {.w = b->head.data,
+                                .row_bytes = b->head.row_bytes,
+                                .type = b->head.type,
+                                .rows = in->n_vocab,
+                                .cols = in->n_embd,
+                                .x = b->s.h,
+                                .x_stride = b->width,
+                                .out_scale = 1.0f,
+                                .y = b->s.logits,
+                                .stride = in->n_vocab};
+    enum bnt_status st = LAUNCH(b, CUDA_K_NORM, &norm, n, 1, 256, CUDA_ROW_BYTES, err);
+    return st == BNT_OK ? LAUNCH(b, CUDA_K_FLOAT, &a, pieces(in->n_vocab, CUDA_FLOAT_ROWS), n,
+                                 2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES, err)
+                        : st;
+}
+
+enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *err)
+{
+    struct cuda_pick_args a = {
+        .logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k, .out = b->s.picks[0]};
+    for (;;) {
+        uint32_t blocks = pieces(a.n, CUDA_PICK_SPAN);
+        enum bnt_status st = LAUNCH(b, CUDA_K_PICK, &a, blocks, 1, 256, CUDA_PICK_BYTES, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        if (blocks == 1) {
+            return cuda_error(
+                b, b->table->download(b->context, b->picked, a.out, k * sizeof *b->picked), err);
+        }
+        a.list = a.out;
+        a.out = a.out == b->s.picks[0] ? b->s.picks[1] : b->s.picks[0];
+        a.n = blocks * k;
+    }
+}

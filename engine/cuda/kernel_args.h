@@ -1,0 +1,181 @@
+/* The kernels by number, and what each takes. Shared by the host, by nvcc and by the fake device,
+ * so plain structs of fixed layout: pointers are addresses on the device, sizes are in elements
+ * unless they say bytes.
+ *
+ * Activations of a ternary product lie in planes: a row has 4 planes of row_bytes bytes (row_bytes
+ * of the weights), and plane g, byte k holds the activation that meets the code in bits 6-2g..7-2g
+ * of byte k of a row of weights. I2_S 128/32 thus needs no repacking: x[i] is in plane i % 128 / 32
+ * at byte i / 128 * 32 + i % 32 */
+#ifndef BNT_CUDA_KERNEL_ARGS_H
+#define BNT_CUDA_KERNEL_ARGS_H
+
+#include <stdint.h>
+
+/* A sum of codes left at 64 times their value must stay in 32 bits: 2^16 columns of a plane. */
+#define CUDA_MAX_COLS (1u << 18)
+#define CUDA_PICK_MAX 64u    /* candidates that `pick` can give */
+#define CUDA_PICK_SPAN 2048u /* entries that a block of `pick` looks at */
+#define CUDA_TILE 4096u      /* floats of an input that a block holds at once; whole 16s */
+#define CUDA_LANES 16u       /* of a canonical sum, engine/cpu/kernels.h */
+
+/* X(identifier, function, struct of its arguments) */
+#define CUDA_KERNEL_TABLE(X)                                                                       \
+    X(CUDA_K_EMBED, k_embed, cuda_embed_args)                                                      \
+    X(CUDA_K_NORM, k_norm, cuda_norm_args)                                                         \
+    X(CUDA_K_STEP, k_step, cuda_step_args)                                                         \
+    X(CUDA_K_TERNARY, k_ternary, cuda_ternary_args)                                                \
+    X(CUDA_K_TERNARY_MMA, k_ternary_mma, cuda_ternary_args)                                        \
+    X(CUDA_K_FLOAT, k_float, cuda_float_args)                                                      \
+    X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
+    X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
+    X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
+    X(CUDA_K_PICK, k_pick, cuda_pick_args)
+
+enum cuda_kernel {
+#define CUDA_KERNEL_ID(id, fn, type) id,
+    CUDA_KERNEL_TABLE(CUDA_KERNEL_ID)
+#undef CUDA_KERNEL_ID
+        CUDA_N_KERNELS
+};
+
+enum cuda_float_type { CUDA_F32, CUDA_F16, CUDA_BF16 };
+enum cuda_act { CUDA_ACT_SILU, CUDA_ACT_RELU2 }; /* as enum act_fn */
+
+/* What the host says before each batch; kernels read it on the device, so that a captured graph
+ * serves every step. */
+struct cuda_batch {
+    uint32_t n, pos;
+};
+
+/* Block t: x[t] = row ids[t] of the table. */
+struct cuda_embed_args {
+    const int32_t *ids;
+    const void *table;
+    uint64_t row_bytes;
+    uint32_t type; /* enum cuda_float_type */
+    uint32_t n_embd;
+    float *x;
+};
+
+/* Block t: x[t] normed (norm NULL: as it is) to h (NULL: not wanted), and quantised to q, scale and
+ * sum (q NULL: not). Shared: CUDA_TILE floats and a word per thread. */
+struct cuda_norm_args {
+    const float *x, *norm;
+    uint64_t x_stride; /* floats */
+    uint32_t n;
+    float eps;
+    float *h;
+    uint64_t h_stride;
+    int8_t *q;
+    uint64_t row_bytes; /* of a plane; a row of q has 4 */
+    float *scale;
+    int32_t *sum;
+};
+
+/* Where a product goes. y[t*stride + r] is stored, or added to what is there. */
+struct cuda_matrix {
+    const uint8_t *codes; /* rows * row_bytes */
+    uint32_t rows;
+    float scale, out_scale;
+    const float *bias; /* NULL: none */
+    float *y;
+    uint64_t stride;
+};
+
+/* One token's norm, quantisation and products in one launch: every block norms the same input
+ * again, which costs less than a launch between. Block b computes rows b*R.. of the matrices laid
+ * end to end, R = threads / CUDA_STEP_GROUP. gated: two matrices of equal rows, m[0].y = act(row of
+ * m[0]) * row of m[1]. Shared: CUDA_TILE floats, 4 planes, two words per thread. */
+#define CUDA_STEP_GROUP 8u
+struct cuda_step_args {
+    const float *x, *norm;
+    uint32_t cols;
+    float eps;
+    uint32_t row_bytes;
+    uint32_t n_matrices; /* 1 to 3 */
+    uint32_t add, gated, act;
+    struct cuda_matrix m[3];
+};
+
+/* Many tokens. Block (b, j): rows b*R.. of the matrix, tokens j*CUDA_TOKENS... The mma form: rows
+ * b*CUDA_MMA_ROWS.., tokens j*CUDA_MMA_TOKENS... */
+#define CUDA_TOKENS 8u
+#define CUDA_MMA_ROWS 128u
+#define CUDA_MMA_TOKENS 64u
+struct cuda_ternary_args {
+    const int8_t *q;
+    const float *scale;
+    const int32_t *sum;
+    uint32_t n, row_bytes;
+    uint32_t add;
+    struct cuda_matrix m;
+};
+
+/* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16
+ * lanes. Shared: CUDA_TILE floats, 16 per row. */
+struct cuda_float_args {
+    const void *w;
+    uint64_t row_bytes;
+    uint32_t type; /* enum cuda_float_type */
+    uint32_t rows, cols;
+    const float *x;
+    uint64_t x_stride;
+    uint32_t add;
+    float out_scale;
+    const float *bias;
+    float *y;
+    uint64_t stride;
+};
+
+/* The geometry of attention. Caches are [n_head_kv][n_ctx][head_dim] of this layer. */
+struct cuda_heads {
+    uint32_t n_head, n_head_kv, head_dim, n_rot, neox, n_ctx, kv_f16;
+    const float *cs; /* [n_ctx][n_rot]: cos, sin by turns */
+    void *k_cache, *v_cache;
+};
+
+/* Block t: rotate q and k of token t, store k and v. */
+struct cuda_rope_args {
+    struct cuda_heads heads;
+    const struct cuda_batch *batch;
+    float *q, *k;
+    const float *v; /* rows of n_head, n_head_kv, n_head_kv heads */
+};
+
+/* Block (h, t): query head h of token t. rotate: q and k are not rotated and nothing is stored yet
+ * (one token: every block of a group stores the same). scores: NULL (shared memory holds n_ctx
+ * floats), or [blocks][n_ctx]. The result takes the place of the query. Shared: head_dim + 32 +
+ * threads floats, and the scores. */
+struct cuda_attend_args {
+    struct cuda_heads heads;
+    const struct cuda_batch *batch;
+    float *q;
+    const float *k, *v;
+    float scale;
+    float *scores;
+    uint32_t rotate, first; /* first: token of the batch that blocks (h, 0) compute */
+};
+
+/* gate[i] = act(gate[i]) * up[i]. */
+struct cuda_act_args {
+    float *gate;
+    const float *up;
+    uint64_t n;
+    uint32_t act;
+};
+
+/* The k best of the finite ones among n, best first, ties to the lower id. Block b looks at
+ * CUDA_PICK_SPAN entries and writes out[b*k ..]; id -1 where there is none. Entries are logits[i]
+ * with id i, or, where `list` is given, those. */
+struct cuda_candidate {
+    float logit;
+    int32_t id;
+};
+struct cuda_pick_args {
+    const float *logits;
+    const struct cuda_candidate *list;
+    uint32_t n, k;
+    struct cuda_candidate *out;
+};
+
+#endif

@@ -1,0 +1,180 @@
+/* Attention of one query head of one token by a block. The order of every sum is that of
+ * kernels_ref.c: dots in 16 lanes, the softmax's sum in 16 lanes over positions, values by
+ * ascending position. */
+#ifndef BNT_CUDA_KERNELS_ATTEND_H
+#define BNT_CUDA_KERNELS_ATTEND_H
+
+#include "engine/cuda/block_math.h"
+#include "engine/cuda/kernels_row.h"
+
+/* Shared: the query, 16 lanes, a word (and three unused), the scores. */
+struct attend_space {
+    float *q, *lanes;
+    uint32_t *max;
+    float *scores;
+};
+
+BLOCK_FN struct attend_space attend_space_at(unsigned char *shared, uint32_t head_dim)
+{
+    struct attend_space s;
+    s.q = (float *)(void *)shared;
+    s.lanes = s.q + head_dim;
+    s.max = (uint32_t *)(void *)(s.lanes + CUDA_LANES);
+    s.scores = (float *)(void *)(s.max + 4);
+    return s;
+}
+
+/* One token: rotate the query into shared memory, the key on its way into the cache. k and v of the
+ * head's group; every block of the group writes the same bytes. */
+BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, uint32_t pos, float *q,
+                               float *key)
+{
+    const struct cuda_heads *h = &a->heads;
+    uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
+    const float *k = a->k + (uint64_t)kv_head * h->head_dim;
+    const float *v = a->v + (uint64_t)kv_head * h->head_dim;
+    const float *cs = h->cs + (uint64_t)pos * h->n_rot;
+    FOR_THREADS(t)
+    {
+        for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
+            key[i] = k[i];
+        }
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        for (uint32_t i = t; i < h->n_rot; i += N_THREADS) {
+            rotate_pair(h, cs, i / 2, i % 2 ? key : q);
+        }
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        uint64_t at = cache_at(h, kv_head, pos);
+        for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
+            cache_put(h, h->k_cache, at + i, key[i]);
+            cache_put(h, h->v_cache, at + i, v[i]);
+        }
+    }
+}
+
+THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const char *key)
+{
+    const struct cuda_heads *h = &a->heads;
+    uint32_t type = h->kv_f16 ? CUDA_F16 : CUDA_F32;
+    int aligned = h->head_dim % 16 == 0;
+    float lane[CUDA_LANES];
+    UNROLL
+    for (uint32_t j = 0; j < CUDA_LANES; j++) {
+        lane[j] = 0.0f;
+    }
+    for (uint32_t c = 0; c < h->head_dim; c += CUDA_LANES) {
+        UNROLL
+        for (uint32_t half = 0; half < CUDA_LANES; half += 8) {
+            float k[8];
+            load_eight(type, key, c + half, h->head_dim, aligned, k);
+            UNROLL
+            for (uint32_t j = 0; j < 8; j++) {
+                if (c + half + j < h->head_dim) {
+                    lane[half + j] += q[c + half + j] * k[j];
+                }
+            }
+        }
+    }
+    return sum_lanes(lane) * a->scale;
+}
+
+/* Orders floats as unsigned numbers. */
+THREAD_FN uint32_t float_order(uint32_t bits)
+{
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+THREAD_FN float float_of_order(uint32_t order)
+{
+    return float_of(order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+
+/* Scores of positions 0..n_kv-1, then exp(score - largest); returns the sum of those. */
+BLOCK_FN float softmax(BLOCK, const struct cuda_attend_args *a, const struct attend_space *s,
+                       uint32_t n_kv)
+{
+    const struct cuda_heads *h = &a->heads;
+    uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv), element = h->kv_f16 ? 2 : 4;
+    const char *keys = (const char *)h->k_cache + cache_at(h, kv_head, 0) * element;
+    FOR_THREADS(t)
+    {
+        uint32_t most = 0;
+        for (uint32_t p = t; p < n_kv; p += N_THREADS) {
+            float x = score(a, s->q, keys + (uint64_t)p * h->head_dim * element);
+            uint32_t order = float_order(bits_of(x));
+            s->scores[p] = x;
+            most = order > most ? order : most;
+        }
+        shared_max(s->max, most);
+    }
+    BARRIER();
+    float max = float_of_order(*s->max);
+    FOR_THREADS(t)
+    {
+        for (uint32_t p = t; p < n_kv; p += N_THREADS) {
+            s->scores[p] = exp_f32(s->scores[p] - max);
+        }
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        if (t < CUDA_LANES) {
+            float sum = 0.0f;
+            for (uint32_t p = t; p < n_kv; p += CUDA_LANES) {
+                sum += s->scores[p];
+            }
+            s->lanes[t] = sum;
+        }
+    }
+    BARRIER();
+    return sum_lanes(s->lanes);
+}
+
+BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    const struct cuda_heads *h = &a->heads;
+    struct attend_space s = attend_space_at(BLOCK_SHARED, h->head_dim);
+    uint32_t tok = a->first + BLOCK_Y, pos = a->batch->pos + tok, n_kv = pos + 1;
+    uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
+    float *q = a->q + ((uint64_t)tok * h->n_head + BLOCK_X) * h->head_dim;
+    if (a->scores) {
+        s.scores = a->scores + ((uint64_t)BLOCK_Y * h->n_head + BLOCK_X) * h->n_ctx;
+    }
+    FOR_THREADS(t)
+    {
+        if (t == 0) {
+            *s.max = 0;
+        }
+        for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
+            s.q[i] = q[i];
+        }
+    }
+    if (a->rotate) {
+        BARRIER();
+        rotate_and_store(SAME_BLOCK, a, pos, s.q, s.scores);
+    }
+    BARRIER();
+    float sum = softmax(SAME_BLOCK, a, &s, n_kv);
+    uint64_t values = cache_at(h, kv_head, 0);
+    FOR_THREADS(t)
+    {
+        for (uint32_t c = t; c < h->head_dim; c += N_THREADS) {
+            float acc = 0.0f;
+            for (uint32_t p = 0; p < n_kv; p++) {
+                acc += s.scores[p] * value_at(h->kv_f16 ? CUDA_F16 : CUDA_F32, h->v_cache,
+                                              values + (uint64_t)p * h->head_dim + c);
+            }
+            q[c] = acc / sum;
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,384 @@
+/* Products of weights with activations. Ternary ones are sums of integers, so their order is free;
+ * float ones keep the canonical 16 lanes.
+ *
+ * A byte of ternary weights holds four codes. Masking it for one of them leaves the code times 64,
+ * 16, 4 or 1; each has a sum of its own, divided exactly at the end. */
+#ifndef BNT_CUDA_KERNELS_PRODUCT_H
+#define BNT_CUDA_KERNELS_PRODUCT_H
+
+#include "engine/cuda/block_math.h"
+#include "engine/cuda/kernels_row.h"
+
+#define PLANES 4u
+
+/* Codes of plane g in four bytes of weights, at 64, 16, 4 or 1 times their value. */
+THREAD_FN uint32_t plane_codes(uint32_t weights, uint32_t g)
+{
+    return weights & 0xc0c0c0c0u >> 2 * g;
+}
+
+THREAD_FN int32_t join_planes(const int32_t sum[PLANES])
+{
+    return sum[0] / 64 + sum[1] / 16 + sum[2] / 4 + sum[3];
+}
+
+/* The part of a row's product that is thread `lane` of CUDA_STEP_GROUP: every eighth 16 bytes. q:
+ * PLANES planes of row_bytes. */
+THREAD_FN int32_t row_part(const uint8_t *row, const int8_t *q, uint32_t row_bytes, uint32_t lane)
+{
+    int32_t sum[PLANES] = {0, 0, 0, 0};
+    for (uint32_t at = lane * 16; at < row_bytes; at += CUDA_STEP_GROUP * 16) {
+        struct words4 w = load_constant(row + at);
+        UNROLL
+        for (uint32_t g = 0; g < PLANES; g++) {
+            struct words4 x = load_words(q + g * row_bytes + at);
+            UNROLL
+            for (uint32_t i = 0; i < 4; i++) {
+                sum[g] = dot4(plane_codes(w.w[i], g), x.w[i], sum[g]);
+            }
+        }
+    }
+    return join_planes(sum);
+}
+
+/* ---- one token ---- */
+
+/* Row r of the matrices laid end to end. */
+THREAD_FN const struct cuda_matrix *matrix_of(const struct cuda_step_args *a, uint32_t *r)
+{
+    uint32_t i = 0;
+    while (i + 1 < a->n_matrices && *r >= a->m[i].rows) {
+        *r -= a->m[i].rows;
+        i++;
+    }
+    return &a->m[i];
+}
+
+THREAD_FN uint32_t step_rows(const struct cuda_step_args *a)
+{
+    uint32_t rows = a->m[0].rows;
+    for (uint32_t i = 1; i < a->n_matrices && !a->gated; i++) {
+        rows += a->m[i].rows;
+    }
+    return rows;
+}
+
+THREAD_FN int32_t sum_group(const int32_t *part)
+{
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < CUDA_STEP_GROUP; i++) {
+        sum += part[i];
+    }
+    return sum;
+}
+
+BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, const int8_t *q, int32_t *part)
+{
+    uint32_t n_rows = step_rows(a), per_block = N_THREADS / CUDA_STEP_GROUP;
+    FOR_THREADS(t)
+    {
+        uint32_t r = BLOCK_X * per_block + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        if (r < n_rows) {
+            const struct cuda_matrix *m = a->gated ? &a->m[0] : matrix_of(a, &r);
+            part[t] = row_part(m->codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane);
+            if (a->gated) {
+                part[N_THREADS + t] =
+                    row_part(a->m[1].codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane);
+            }
+        }
+    }
+    BARRIER();
+}
+
+/* Ask for this block's weights while the launch before is still at work. */
+BLOCK_FN void step_prefetch(BLOCK, const struct cuda_step_args *a)
+{
+    uint32_t n_rows = step_rows(a), per_block = N_THREADS / CUDA_STEP_GROUP;
+    FOR_THREADS(t)
+    {
+        uint32_t r = BLOCK_X * per_block + t / CUDA_STEP_GROUP;
+        if (r < n_rows) {
+            const struct cuda_matrix *m = a->gated ? &a->m[0] : matrix_of(a, &r);
+            for (uint32_t at = t % CUDA_STEP_GROUP * 128; at < a->row_bytes; at += 1024) {
+                prefetch(m->codes + (uint64_t)r * a->row_bytes + at);
+                if (a->gated) {
+                    prefetch(a->m[1].codes + (uint64_t)r * a->row_bytes + at);
+                }
+            }
+        }
+    }
+}
+
+THREAD_FN void step_finish(const struct cuda_step_args *a, uint32_t r, const int32_t total[2],
+                           float scale)
+{
+    if (a->gated) {
+        float gate = ternary_value(&a->m[0], r, total[0], scale);
+        float up = ternary_value(&a->m[1], r, total[1], scale);
+        a->m[0].y[r] = activate(a->act, gate, up);
+        return;
+    }
+    const struct cuda_matrix *m = matrix_of(a, &r);
+    float y = ternary_value(m, r, total[0], scale);
+    m->y[r] = a->add ? m->y[r] + y : y;
+}
+
+BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
+{
+    LET_NEXT_BEGIN();
+    step_prefetch(SAME_BLOCK, a);
+    WAIT_PREVIOUS();
+    struct row_space s = row_space_at(BLOCK_SHARED);
+    int8_t *q = (int8_t *)BLOCK_SHARED + CUDA_ROW_BYTES;
+    int32_t *part = (int32_t *)(void *)(q + PLANES * a->row_bytes);
+    struct row_values v;
+    v.x = a->x;
+    v.norm = a->norm;
+    v.n = a->cols;
+    norm_row(SAME_BLOCK, &v, a->eps, &s);
+    float scale = quantize_row(SAME_BLOCK, &v, q, a->row_bytes, &s);
+    step_parts(SAME_BLOCK, a, q, part);
+    uint32_t per_block = N_THREADS / CUDA_STEP_GROUP;
+    FOR_THREADS(t)
+    {
+        uint32_t r = BLOCK_X * per_block + t;
+        if (t < per_block && r < step_rows(a)) {
+            int32_t total[2] = {0, 0};
+            total[0] = sum_group(part + t * CUDA_STEP_GROUP) - *s.sum;
+            if (a->gated) {
+                total[1] = sum_group(part + N_THREADS + t * CUDA_STEP_GROUP) - *s.sum;
+            }
+            step_finish(a, r, total, scale);
+        }
+    }
+}
+
+/* ---- many tokens ---- */
+
+/* Row r, token tok of a batch. */
+THREAD_FN void batch_finish(const struct cuda_ternary_args *a, uint32_t r, uint32_t tok,
+                            int32_t codes)
+{
+    float y = ternary_value(&a->m, r, codes - a->sum[tok], a->scale[tok]);
+    float *at = a->m.y + tok * a->m.stride + r;
+    *at = a->add ? *at + y : y;
+}
+
+/* By dp4a. Shared: CUDA_TOKENS words per thread. */
+BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    int32_t *part = (int32_t *)(void *)BLOCK_SHARED;
+    uint32_t per_block = N_THREADS / CUDA_STEP_GROUP, row0 = BLOCK_X * per_block;
+    uint32_t tok0 = BLOCK_Y * CUDA_TOKENS, n_tok = min_u32(a->n - tok0, CUDA_TOKENS);
+    FOR_THREADS(t)
+    {
+        uint32_t r = row0 + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        for (uint32_t j = 0; j < n_tok && r < a->m.rows; j++) {
+            part[t * CUDA_TOKENS + j] =
+                row_part(a->m.codes + (uint64_t)r * a->row_bytes,
+                         a->q + (uint64_t)(tok0 + j) * PLANES * a->row_bytes, a->row_bytes, lane);
+        }
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        uint32_t r = row0 + t / CUDA_TOKENS, j = t % CUDA_TOKENS;
+        if (t / CUDA_TOKENS < per_block && r < a->m.rows && j < n_tok) {
+            int32_t sum = 0;
+            for (uint32_t i = 0; i < CUDA_STEP_GROUP; i++) {
+                sum += part[(t / CUDA_TOKENS * CUDA_STEP_GROUP + i) * CUDA_TOKENS + j];
+            }
+            batch_finish(a, r, tok0 + j, sum);
+        }
+    }
+}
+
+/* By int8 tensor cores. A block is 128 threads: warp w computes rows 32w.. of the block's 128 for
+ * 64 tokens. Shared: 32 bytes of each row of weights and of each plane of each token, every row 48
+ * bytes apart so that the threads of a warp meet different banks. */
+#define MMA_TILES (CUDA_MMA_TOKENS / 8)
+
+BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at)
+{
+    unsigned char *w = BLOCK_SHARED, *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
+    FOR_THREADS(t)
+    {
+        struct words4 none = {{0, 0, 0, 0}};
+        for (uint32_t i = t; i < CUDA_MMA_ROWS * 2; i += N_THREADS) {
+            uint32_t r = BLOCK_X * CUDA_MMA_ROWS + i / 2;
+            struct words4 *to = (struct words4 *)(void *)(w + i / 2 * CUDA_MMA_APART + i % 2 * 16);
+            *to = r < a->m.rows
+                      ? load_constant(a->m.codes + (uint64_t)r * a->row_bytes + at + i % 2 * 16)
+                      : none;
+        }
+        for (uint32_t i = t; i < CUDA_MMA_TOKENS * PLANES * 2; i += N_THREADS) {
+            uint32_t row = i / 2, tok = BLOCK_Y * CUDA_MMA_TOKENS + row / PLANES;
+            struct words4 *to = (struct words4 *)(void *)(q + row * CUDA_MMA_APART + i % 2 * 16);
+            *to = tok < a->n
+                      ? load_words(a->q + ((uint64_t)tok * PLANES + row % PLANES) * a->row_bytes +
+                                   at + i % 2 * 16)
+                      : none;
+        }
+    }
+}
+
+/* The four words of weights of a thread for 16 rows from row0 of the block on. */
+THREAD_FN void mma_weights(const unsigned char *w, uint32_t row0, uint32_t lane, uint32_t out[4])
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t row = row0 + lane / 4 + i % 2 * 8;
+        out[i] =
+            *(const uint32_t *)(const void *)(w + row * CUDA_MMA_APART + i / 2 * 16 + lane % 4 * 4);
+    }
+}
+
+BLOCK_FN void k_ternary_mma(BLOCK, const struct cuda_ternary_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    const unsigned char *w = BLOCK_SHARED, *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
+    KEEP(int32_t, sum, 2 * MMA_TILES * 4);
+    KEEP(uint32_t, raw0, 4);
+    KEEP(uint32_t, raw1, 4);
+    KEEP(uint32_t, a0, 4);
+    KEEP(uint32_t, a1, 4);
+    KEEP(uint32_t, b, 2);
+    FOR_THREADS(t)
+    {
+        UNROLL
+        for (uint32_t i = 0; i < 2 * MMA_TILES * 4; i++) {
+            MINE(sum, t)[i] = 0;
+        }
+    }
+    for (uint32_t at = 0; at < a->row_bytes; at += 32) {
+        mma_stage(SAME_BLOCK, a, at);
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            mma_weights(w, t / 32 * 32, t % 32, MINE(raw0, t));
+            mma_weights(w, t / 32 * 32 + 16, t % 32, MINE(raw1, t));
+        }
+        UNROLL
+        for (uint32_t g = 0; g < PLANES; g++) {
+            FOR_THREADS(t)
+            {
+                UNROLL
+                for (uint32_t i = 0; i < 4; i++) {
+                    MINE(a0, t)[i] = MINE(raw0, t)[i] >> (6 - 2 * g) & 0x03030303u;
+                    MINE(a1, t)[i] = MINE(raw1, t)[i] >> (6 - 2 * g) & 0x03030303u;
+                }
+            }
+            UNROLL
+            for (uint32_t j = 0; j < MMA_TILES; j++) {
+                FOR_THREADS(t)
+                {
+                    uint32_t lane = t % 32, tok = j * 8 + lane / 4;
+                    const uint32_t *from =
+                        (const uint32_t *)(const void *)(q + (tok * PLANES + g) * CUDA_MMA_APART +
+                                                         lane % 4 * 4);
+                    MINE(b, t)[0] = from[0];
+                    MINE(b, t)[1] = from[4];
+                }
+                MMA(sum, j * 4, a0, b, N_THREADS);
+                MMA(sum, (MMA_TILES + j) * 4, a1, b, N_THREADS);
+            }
+        }
+        BARRIER();
+    }
+    FOR_THREADS(t)
+    {
+        UNROLL
+        for (uint32_t i = 0; i < 2 * MMA_TILES * 4; i++) {
+            uint32_t half = i / (MMA_TILES * 4), j = i / 4 % MMA_TILES, lane = t % 32;
+            uint32_t r =
+                BLOCK_X * CUDA_MMA_ROWS + t / 32 * 32 + half * 16 + lane / 4 + i % 4 / 2 * 8;
+            uint32_t tok = BLOCK_Y * CUDA_MMA_TOKENS + j * 8 + lane % 4 * 2 + i % 2;
+            if (r < a->m.rows && tok < a->n) {
+                batch_finish(a, r, tok, MINE(sum, t)[i]);
+            }
+        }
+    }
+}
+
+/* ---- float weights ---- */
+
+THREAD_FN void add_products(float acc[8], const float w[8], const float *x, uint32_t count)
+{
+    UNROLL
+    for (uint32_t j = 0; j < 8; j++) {
+        if (j < count) {
+            acc[j] += w[j] * x[j];
+        }
+    }
+}
+
+/* The lanes 8*half.. of row r, over the tile of x that begins at column `at`. */
+THREAD_FN void float_part(const struct cuda_float_args *a, const float *tile, uint32_t at,
+                          const char *row, uint32_t half, float acc[8])
+{
+    uint32_t len = min_u32(a->cols - at, CUDA_TILE);
+    int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
+    for (uint32_t c = half * 8; c < len; c += CUDA_LANES) {
+        float w[8];
+        load_eight(a->type, row, at + c, a->cols, aligned, w);
+        add_products(acc, w, tile + c, min_u32(len - c, 8));
+    }
+}
+
+BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    float *tile = (float *)(void *)BLOCK_SHARED, *lanes = tile + CUDA_TILE;
+    uint32_t per_block = N_THREADS / 2;
+    const float *x = a->x + BLOCK_Y * a->x_stride;
+    KEEP(float, acc, 8);
+    FOR_THREADS(t)
+    {
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            MINE(acc, t)[j] = 0.0f;
+        }
+    }
+    for (uint32_t at = 0; at < a->cols; at += CUDA_TILE) {
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            for (uint32_t i = t; i < min_u32(a->cols - at, CUDA_TILE); i += N_THREADS) {
+                tile[i] = x[at + i];
+            }
+        }
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            uint32_t r = BLOCK_X * per_block + t / 2;
+            if (r < a->rows) {
+                float_part(a, tile, at, (const char *)a->w + r * a->row_bytes, t % 2, MINE(acc, t));
+            }
+        }
+    }
+    FOR_THREADS(t)
+    {
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            lanes[t * 8 + j] = MINE(acc, t)[j];
+        }
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        uint32_t r = BLOCK_X * per_block + t;
+        if (t < per_block && r < a->rows) {
+            float y = sum_lanes(lanes + t * CUDA_LANES);
+            if (a->out_scale != 1.0f || a->bias) {
+                y = y * a->out_scale + (a->bias ? a->bias[r] : 0.0f);
+            }
+            float *to = a->y + BLOCK_Y * a->stride + r;
+            *to = a->add ? *to + y : y;
+        }
+    }
+}
+
+#endif

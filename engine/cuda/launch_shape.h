@@ -1,0 +1,22 @@
+/* Threads and shared memory of launches, in one place for the host; kernels_*.h lay that memory
+ * out. */
+#ifndef BNT_CUDA_LAUNCH_SHAPE_H
+#define BNT_CUDA_LAUNCH_SHAPE_H
+
+#include "engine/cuda/kernel_args.h"
+
+#define CUDA_SHARED_MAX (48u * 1024) /* what every device gives without asking */
+
+#define CUDA_ROW_BYTES (CUDA_TILE * 4u + CUDA_LANES * 4u + 16u)
+#define CUDA_STEP_THREADS 128u
+#define CUDA_STEP_BYTES(row_bytes) (CUDA_ROW_BYTES + 4u * (row_bytes) + 8u * CUDA_STEP_THREADS)
+#define CUDA_FLOAT_ROWS 64u /* two threads each */
+#define CUDA_FLOAT_BYTES (CUDA_TILE * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
+#define CUDA_MMA_APART 48u /* bytes from one staged row to the next: no two banks meet */
+#define CUDA_MMA_BYTES ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
+#define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)
+/* The scores' place also holds a key on its way to the cache. */
+#define CUDA_ATTEND_BYTES(head_dim, n_scores)                                                      \
+    (((head_dim) + CUDA_LANES + 4u + ((n_scores) < (head_dim) ? (head_dim) : (n_scores))) * 4u)
+
+#endif

@@ -1,0 +1,189 @@
+/* Weights on the device. Ternary ones go up as the kernels of the CPU read them, I2_S 128/32, so
+ * nothing is packed again; F32, F16 and BF16 go up as they are; all other float types are
+ * dequantised to F32, which is how the CPU multiplies them too. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cuda/backend_cuda.h"
+
+enum { UPLOAD_ROWS = 256 }; /* of a dequantised or streamed matrix at a time */
+
+void *cuda_take(struct cuda_cursor *c, uint64_t bytes)
+{
+    void *at = c->base ? c->base + c->used : NULL;
+    c->used += (bytes + 255) / 256 * 256;
+    return at;
+}
+
+static bool is_direct(enum tensor_type type)
+{
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+}
+
+static void place(struct cuda_cursor *c, const struct weight *w, struct cuda_weight *out)
+{
+    bool direct = w->ternary || is_direct(w->type);
+    *out = (struct cuda_weight){.rows = w->rows,
+                                .cols = w->cols,
+                                .row_bytes = direct ? w->row_bytes : w->cols * sizeof(float),
+                                .ternary = w->ternary,
+                                .type = w->type == TENSOR_F16    ? CUDA_F16
+                                        : w->type == TENSOR_BF16 ? CUDA_BF16
+                                                                 : CUDA_F32,
+                                .out_scale = w->out_scale};
+    out->data = cuda_take(c, out->rows * out->row_bytes);
+    out->bias = w->bias ? cuda_take(c, w->rows * sizeof(float)) : NULL;
+}
+
+static float *place_vector(struct cuda_cursor *c, const float *v, uint64_t n)
+{
+    return v ? cuda_take(c, n * sizeof *v) : NULL;
+}
+
+uint64_t cuda_weights_layout(struct backend_cuda *b, uint8_t *base)
+{
+    const struct bnt_model *m = b->base.model;
+    struct cuda_cursor c = {.base = base};
+    place(&c, &m->embd, &b->embd);
+    if (m->info.tied_head) {
+        b->head = b->embd;
+    } else {
+        place(&c, &m->head, &b->head);
+    }
+    b->output_norm = place_vector(&c, m->output_norm, m->info.n_embd);
+    b->cs = cuda_take(&c, (uint64_t)b->base.config.n_ctx * m->rope.n_rot * sizeof(float));
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        const struct layer *l = &m->layers[il];
+        struct cuda_layer discarded;
+        struct cuda_layer *to = b->layers ? &b->layers[il] : &discarded;
+        to->attn_norm = place_vector(&c, l->attn_norm, m->info.n_embd);
+        to->attn_sub_norm = place_vector(&c, l->attn_sub_norm, b->q_dim);
+        to->ffn_norm = place_vector(&c, l->ffn_norm, m->info.n_embd);
+        to->ffn_sub_norm = place_vector(&c, l->ffn_sub_norm, m->info.n_ff);
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            place(&c, &l->w[i], &to->w[i]);
+        }
+    }
+    return c.used;
+}
+
+static enum bnt_status put(const struct backend_cuda *b, void *dst, const void *src, uint64_t bytes,
+                           struct bnt_err *err)
+{
+    return dst ? cuda_error(b, b->table->upload(b->context, dst, src, bytes), err) : BNT_OK;
+}
+
+/* Rows [r, end) in the kernels' form: views of the model, or read into `read`. */
+struct upload_space {
+    uint8_t *read, *scratch;
+    float *floats;
+};
+
+static enum bnt_status put_rows(const struct backend_cuda *b, struct weight *w,
+                                const struct cuda_weight *to, uint64_t r,
+                                const struct upload_space *s, struct bnt_err *err)
+{
+    uint64_t end = r + UPLOAD_ROWS < w->rows ? r + UPLOAD_ROWS : w->rows;
+    const uint8_t *from = w->data ? w->data + r * w->row_bytes : s->read;
+    enum bnt_status st = BNT_OK;
+    if (!w->data) {
+        st = weight_load(b->base.model, w, r, end, s->read, s->scratch, err);
+    }
+    if (st == BNT_OK && to->row_bytes != w->row_bytes) {
+        for (uint64_t i = r; i < end; i++) {
+            dequantize_row(w->type, from + (i - r) * w->row_bytes, w->cols,
+                           s->floats + (i - r) * w->cols);
+        }
+        from = (const uint8_t *)s->floats;
+    }
+    return st == BNT_OK ? put(b, to->data + r * to->row_bytes, from, (end - r) * to->row_bytes, err)
+                        : st;
+}
+
+static enum bnt_status put_weight(const struct backend_cuda *b, const struct weight *source,
+                                  struct cuda_weight *to, struct bnt_err *err)
+{
+    struct weight w = *source; /* a streamed one learns its scale here */
+    bool as_is = w.data && to->row_bytes == w.row_bytes;
+    enum bnt_status st = BNT_OK;
+    if (as_is) {
+        st = put(b, to->data, w.data, w.rows * w.row_bytes, err);
+    } else {
+        struct upload_space s = {.read = malloc((size_t)(UPLOAD_ROWS * w.row_bytes)),
+                                 .scratch = malloc((size_t)weight_scratch_bytes(&w) + 1),
+                                 .floats = malloc((size_t)(UPLOAD_ROWS * w.cols) * sizeof(float))};
+        if (!s.read || !s.scratch || !s.floats) {
+            st = bnt_err_nomem(err, "rows on their way to the device", UPLOAD_ROWS * w.row_bytes);
+        }
+        for (uint64_t r = 0; st == BNT_OK && r < w.rows; r += UPLOAD_ROWS) {
+            st = put_rows(b, &w, to, r, &s, err);
+        }
+        free(s.read);
+        free(s.scratch);
+        free(s.floats);
+    }
+    to->scale = w.scale;
+    if (st == BNT_OK && w.bias) {
+        st = put(b, to->bias, w.bias, w.rows * sizeof(float), err);
+    }
+    return st;
+}
+
+static enum bnt_status put_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct bnt_model *m = b->base.model;
+    const struct layer *l = &m->layers[il];
+    struct cuda_layer *to = &b->layers[il];
+    const struct {
+        float *dst;
+        const float *src;
+        uint64_t n;
+    } norms[] = {{to->attn_norm, l->attn_norm, m->info.n_embd},
+                 {to->attn_sub_norm, l->attn_sub_norm, b->q_dim},
+                 {to->ffn_norm, l->ffn_norm, m->info.n_embd},
+                 {to->ffn_sub_norm, l->ffn_sub_norm, m->info.n_ff}};
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < sizeof norms / sizeof norms[0]; i++) {
+        st = put(b, norms[i].dst, norms[i].src, norms[i].n * sizeof(float), err);
+    }
+    for (int i = 0; st == BNT_OK && i < N_LAYER_WEIGHTS; i++) {
+        st = put_weight(b, &l->w[i], &to->w[i], err);
+    }
+    return st;
+}
+
+/* cos and sin of every position: made by the host, whose bits are the same everywhere. */
+static enum bnt_status put_rotations(const struct backend_cuda *b, struct bnt_err *err)
+{
+    const struct bnt_model *m = b->base.model;
+    uint64_t n = (uint64_t)b->base.config.n_ctx * m->rope.n_rot;
+    float *cs = malloc((size_t)n * sizeof *cs);
+    if (!cs) {
+        return bnt_err_nomem(err, "rotations", n * sizeof *cs);
+    }
+    for (uint32_t pos = 0; pos < b->base.config.n_ctx; pos++) {
+        rope_at(&m->rope, pos, cs + (size_t)pos * m->rope.n_rot);
+    }
+    enum bnt_status st = put(b, b->cs, cs, n * sizeof *cs, err);
+    free(cs);
+    return st;
+}
+
+enum bnt_status cuda_weights_upload(struct backend_cuda *b, struct bnt_err *err)
+{
+    const struct bnt_model *m = b->base.model;
+    enum bnt_status st = put_weight(b, &m->embd, &b->embd, err);
+    if (st == BNT_OK && !m->info.tied_head) {
+        st = put_weight(b, &m->head, &b->head, err);
+    }
+    if (st == BNT_OK) {
+        st = put(b, b->output_norm, m->output_norm, m->info.n_embd * sizeof(float), err);
+    }
+    if (st == BNT_OK) {
+        st = put_rotations(b, err);
+    }
+    for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
+        st = put_layer(b, il, err);
+    }
+    return st;
+}

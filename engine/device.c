@@ -1,0 +1,237 @@
+/* From words to a back end. What auto measures is remembered as a fact of the model's file: it
+ * holds for this version, this GPU and its driver. */
+#include "engine/device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/cuda/backend_cuda.h"
+#include "engine/file_facts.h"
+
+#define FACT_KEY "device"
+enum { GPU_BATCH = 512, MEASURE_TOKENS = 8 };
+
+/* ---- words ---- */
+
+static bool parse_device(const char *text, struct device_choice *out)
+{
+    out->kind = strcmp(text, "auto") == 0  ? DEVICE_AUTO
+                : strcmp(text, "cpu") == 0 ? DEVICE_CPU
+                                           : DEVICE_CUDA;
+    if (out->kind != DEVICE_CUDA || strcmp(text, "cuda") == 0) {
+        return true;
+    }
+    char *end = NULL;
+    long index = strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9'
+                     ? strtol(text + 5, &end, 10)
+                     : -1;
+    out->index = (int)index;
+    return index >= 0 && index < 1024 && *end == '\0';
+}
+
+static bool parse_fallback(const char *text, struct device_choice *out)
+{
+    if (strcmp(text, "error") == 0 || strcmp(text, "never") == 0) {
+        out->fallback = text[0] == 'n' ? DEVICE_FALLBACK_NEVER : DEVICE_FALLBACK_ERROR;
+        return true;
+    }
+    char *end = NULL;
+    out->fallback = DEVICE_FALLBACK_BELOW;
+    out->below = strncmp(text, "below:", 6) == 0 ? strtod(text + 6, &end) : 0;
+    return out->below > 0 && out->below < 1e9 && *end == '\0';
+}
+
+enum bnt_status device_choice_of(const struct bnt_session_options *opts, struct device_choice *out,
+                                 struct bnt_err *err)
+{
+    const char *device = opts->device ? opts->device : "cpu";
+    const char *fallback = opts->fallback ? opts->fallback : "error";
+    *out = (struct device_choice){
+        .limit = opts->device_memory, .warn = opts->warn, .warn_ctx = opts->warn_ctx};
+    if (!parse_device(device, out)) {
+        bnt_err_set(err, BNT_E_USAGE, "device %s is not one of cpu, cuda, cuda:N, auto", device);
+        bnt_err_hint(err, "bnt devices lists what is there");
+        return BNT_E_USAGE;
+    }
+    if (!parse_fallback(fallback, out)) {
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "fallback %s is not one of never, error, below:TOKENS_PER_SECOND",
+                           fallback);
+    }
+    return BNT_OK;
+}
+
+/* ---- one GPU ---- */
+
+static enum bnt_status new_cuda(const struct bnt_model *m, const struct backend_config *config,
+                                const struct device_choice *choice, struct backend **out,
+                                struct bnt_err *err)
+{
+    const char *overlap = getenv("BNT_CUDA_OVERLAP");
+    struct cuda_options o = {.index = choice->index,
+                             .limit = choice->limit,
+                             .overlap = overlap && strcmp(overlap, "1") == 0};
+    return backend_cuda_new(m, config, &o, out, err);
+}
+
+bool device_failed(const struct backend *b, enum bnt_status st)
+{
+    return strcmp(b->ops->name, "cpu") != 0 && (st == BNT_E_DEVICE || st == BNT_E_MEMORY);
+}
+
+static void warn(const struct device_choice *choice, const struct bnt_err *why)
+{
+    char text[sizeof why->msg + 64];
+    snprintf(text, sizeof text, "%s: the CPU computes instead", why->msg);
+    if (choice->warn) {
+        choice->warn(choice->warn_ctx, text, "--fallback never makes an error of this");
+    }
+}
+
+/* A GPU that is there and cannot take the model is replaced, unless that was forbidden. */
+static enum bnt_status cuda_or_cpu(const struct bnt_model *m, const struct backend_config *config,
+                                   const struct device_choice *choice, struct backend **out,
+                                   struct bnt_err *err)
+{
+    char why[256];
+    struct bnt_err failed = {0};
+    bool absent = choice->index >= cuda_device_count(why, sizeof why);
+    enum bnt_status st = new_cuda(m, config, choice, out, &failed);
+    if (st == BNT_OK || absent || choice->fallback == DEVICE_FALLBACK_NEVER) {
+        bnt_err_copy(err, &failed);
+        return st;
+    }
+    warn(choice, &failed);
+    return backend_cpu_new(m, config, out, err);
+}
+
+/* ---- auto ---- */
+
+/* Decode a few ids after one another; the seconds that it took, and the last row of logits. */
+static enum bnt_status decode_some(struct backend *b, float *logits, double *seconds,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    uint64_t t0 = 0;
+    for (uint32_t i = 0; st == BNT_OK && i <= MEASURE_TOKENS; i++) {
+        int32_t id = (int32_t)(i % b->model->info.n_vocab);
+        t0 = i == 1 ? bnt_clock_now_ns() : t0; /* the first one warms up */
+        st = b->ops->forward(b, &id, 1, i, err);
+        if (st == BNT_OK) {
+            st = b->ops->logits(b, 0, 1, logits, err);
+        }
+    }
+    *seconds = (double)(bnt_clock_now_ns() - t0) / 1e9;
+    return st;
+}
+
+enum bnt_status device_measure(const struct bnt_model *m, const struct backend_config *config,
+                               const struct device_choice *choice, struct device_verdict *out,
+                               struct bnt_err *err)
+{
+    struct backend_config short_config = *config;
+    size_t bytes = (size_t)m->info.n_vocab * sizeof(float);
+    float *logits = malloc(2 * bytes);
+    double seconds[2] = {0};
+    struct backend *b = NULL;
+    short_config.n_ctx = MEASURE_TOKENS + 1;
+    short_config.n_batch = 1;
+    enum bnt_status st = logits ? BNT_OK : bnt_err_nomem(err, "a measurement", 2 * bytes);
+    for (int i = 0; st == BNT_OK && i < 2; i++) {
+        st = i == 0 ? backend_cpu_new(m, &short_config, &b, err)
+                    : new_cuda(m, &short_config, choice, &b, err);
+        if (st == BNT_OK) {
+            st = decode_some(b, logits + (size_t)i * m->info.n_vocab, &seconds[i], err);
+            b->ops->free(b);
+        }
+    }
+    if (st == BNT_OK) {
+        out->equal = memcmp(logits, logits + m->info.n_vocab, bytes) == 0;
+        out->cpu_tokens_per_s = seconds[0] > 0 ? MEASURE_TOKENS / seconds[0] : 0;
+        out->gpu_tokens_per_s = seconds[1] > 0 ? MEASURE_TOKENS / seconds[1] : 0;
+        out->gpu = out->equal && out->gpu_tokens_per_s > out->cpu_tokens_per_s;
+    }
+    free(logits);
+    return st;
+}
+
+/* What a verdict is about: it does not hold for another version, GPU or driver. */
+static void verdict_text(const struct cuda_info *info, bool gpu, char out[BNT_FACT_MAX])
+{
+    snprintf(out, BNT_FACT_MAX, "%s %s %.40s %u", gpu ? "cuda" : "cpu", BNT_VERSION, info->name,
+             info->driver);
+}
+
+static bool recall(const struct bnt_model *m, const struct cuda_info *info, bool *gpu)
+{
+    struct bnt_file_id id;
+    char said[BNT_FACT_MAX], wanted[BNT_FACT_MAX];
+    if (!bnt_file_identify(m->gguf->path, &id) || !bnt_fact_get(&id, FACT_KEY, said)) {
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        verdict_text(info, i == 1, wanted);
+        if (strcmp(said, wanted) == 0) {
+            *gpu = i == 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remember(const struct bnt_model *m, const struct cuda_info *info, bool gpu)
+{
+    struct bnt_file_id id;
+    char value[BNT_FACT_MAX];
+    verdict_text(info, gpu, value);
+    if (bnt_file_identify(m->gguf->path, &id)) {
+        bnt_fact_put(&id, FACT_KEY, value);
+    }
+}
+
+/* Whether the GPU is to be taken. A GPU that fails its measurement is not, and says so. */
+static bool auto_takes_gpu(const struct bnt_model *m, const struct backend_config *config,
+                           const struct device_choice *choice)
+{
+    char why[256];
+    bool gpu = false;
+    struct cuda_info info;
+    struct device_verdict v = {0};
+    struct bnt_err failed = {0};
+    const struct cuda_table *t = cuda_table_get(why, sizeof why);
+    if (!t || cuda_device_count(why, sizeof why) == 0 || t->info(0, &info) != CUDA_OK) {
+        return false;
+    }
+    if (recall(m, &info, &gpu)) {
+        return gpu;
+    }
+    if (device_measure(m, config, choice, &v, &failed) != BNT_OK) {
+        warn(choice, &failed);
+        return false;
+    }
+    if (!v.equal) {
+        bnt_err_set(&failed, BNT_E_SELF_TEST, "cuda:0: its logits differ from the CPU's");
+        warn(choice, &failed);
+    }
+    remember(m, &info, v.gpu);
+    return v.gpu;
+}
+
+enum bnt_status device_backend_new(const struct bnt_model *m, struct backend_config config,
+                                   bool n_batch_given, const struct device_choice *choice,
+                                   struct backend **out, struct bnt_err *err)
+{
+    bool gpu = choice->kind == DEVICE_CUDA ||
+               (choice->kind == DEVICE_AUTO && auto_takes_gpu(m, &config, choice));
+    if (!gpu) {
+        return backend_cpu_new(m, &config, out, err);
+    }
+    if (!n_batch_given) {
+        config.n_batch = config.n_ctx < GPU_BATCH ? config.n_ctx : GPU_BATCH;
+    }
+    return cuda_or_cpu(m, &config, choice, out, err);
+}

@@ -1,0 +1,723 @@
+/* Guards the CUDA back end on the fake device, which runs the kernels that nvcc compiles: logits
+ * that differ from the CPU's in any bit, threads that depend on each other between two barriers, a
+ * device whose failure changes the answer or leaves memory behind, and a GPU that is used where
+ * nobody asked. What only a GPU can show is in suite_device.c. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "engine/cpu/tables.h"
+#include "engine/cuda/backend_cuda.h"
+#include "engine/cuda/launch_shape.h"
+#include "engine/generate.h"
+#include "engine/tap.h"
+#include "testkit/suite.h"
+#include "testkit/suites/engine_support.h"
+#include "testkit/suites/fake_cuda.h"
+#include "testkit/suites/mock_support.h"
+
+static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280, 267, 300, 12, 77};
+enum { STORY = sizeof story / sizeof story[0], GREEDY = 256 };
+
+static char warned[1024];
+static int n_warned;
+
+static void keep_warning(void *ctx, const char *what, const char *hint)
+{
+    (void)ctx;
+    (void)hint;
+    n_warned++;
+    snprintf(warned, sizeof warned, "%s", what);
+}
+
+/* A session of the bundled model on the fake device. */
+static struct bnt_session_options on_fake(const struct fake_cuda_plan *plan)
+{
+    static const struct fake_cuda_plan sound;
+    fake_cuda_reset(plan ? plan : &sound);
+    cuda_table_use(fake_cuda_table());
+    n_warned = 0;
+    return (struct bnt_session_options){.device = "cuda", .n_threads = 1, .warn = keep_warning};
+}
+
+static void assert_nothing_held(void)
+{
+    struct fake_cuda_counts c = fake_cuda_count();
+    assert_int_equal(c.contexts + c.allocations + c.bytes + c.graphs, 0);
+}
+
+/* Rows of the story, then of single ids after it. */
+enum { SINGLES = 4 };
+static float *some_logits(struct bnt_session *s)
+{
+    size_t n_vocab = bnt_session_n_vocab(s);
+    float *all = malloc((STORY + SINGLES) * n_vocab * sizeof *all), *rows;
+    int32_t ids[STORY];
+    assert_non_null(all);
+    for (int i = 0; i < STORY; i++) {
+        ids[i] = story[i] % (int32_t)n_vocab;
+    }
+    rows = es_eval_rows(s, ids, STORY);
+    memcpy(all, rows, STORY * n_vocab * sizeof *all);
+    free(rows);
+    for (int i = 0; i < SINGLES; i++) {
+        struct bnt_err err = {0};
+        int32_t id = 40 + i;
+        es_ok(bnt_session_eval(s, &id, 1, &err), &err);
+        memcpy(all + (STORY + (size_t)i) * n_vocab, bnt_session_logits(s), n_vocab * sizeof *all);
+    }
+    return all;
+}
+
+static void assert_same_logits(const char *path, struct bnt_session_options gpu)
+{
+    struct bnt_session_options cpu = {
+        .n_threads = 1, .kv_type = gpu.kv_type, .n_ctx = gpu.n_ctx, .n_batch = gpu.n_batch};
+    struct es_engine e;
+    es_open(&e, path, &cpu);
+    size_t bytes = (STORY + SINGLES) * (size_t)bnt_session_n_vocab(e.session) * sizeof(float);
+    float *wanted = some_logits(e.session);
+    es_close(&e);
+    es_open(&e, path, &gpu);
+    assert_string_equal(bnt_session_device(e.session), "cuda:0");
+    float *got = some_logits(e.session);
+    assert_string_equal(bnt_session_device(e.session), "cuda:0");
+    es_close(&e);
+    assert_memory_equal(got, wanted, bytes);
+    free(got);
+    free(wanted);
+    assert_nothing_held();
+}
+
+static void the_logits_are_the_cpus_bit_for_bit(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    assert_same_logits(suite_bundled_model(), so);
+    so = on_fake(&(struct fake_cuda_plan){.no_mma = true, .downwards = true});
+    so.kv_type = BNT_KV_F32;
+    so.n_batch = 5;
+    assert_same_logits(suite_bundled_model(), so);
+}
+
+static void greedy(struct bnt_session_options so, int32_t *ids)
+{
+    struct es_engine e;
+    struct bnt_err err = {0};
+    es_open(&e, suite_bundled_model(), &so);
+    struct bnt_candidate best[4];
+    uint32_t n = 0;
+    es_ok(bnt_session_eval_best(e.session, story, STORY, 4, best, &n, &err), &err);
+    for (int i = 0; i < GREEDY; i++) {
+        assert_int_equal(n, 4);
+        ids[i] = best[0].id;
+        es_ok(bnt_session_eval_best(e.session, &ids[i], 1, 4, best, &n, &err), &err);
+    }
+    es_close(&e);
+}
+
+static void greedy_gives_the_cpus_256_tokens(void **state)
+{
+    (void)state;
+    int32_t gpu[GREEDY], cpu[GREEDY];
+    greedy(on_fake(NULL), gpu);
+    greedy((struct bnt_session_options){.n_threads = 1}, cpu);
+    assert_memory_equal(gpu, cpu, sizeof gpu);
+    assert_int_equal(n_warned, 0);
+    assert_nothing_held();
+}
+
+/* ---- kernels against the reference, by shapes ---- */
+
+/* The fake device by its table alone. */
+static struct cuda_context *context;
+
+static void *on_device(const void *bytes, uint64_t n)
+{
+    void *p = NULL;
+    const struct cuda_table *t = fake_cuda_table();
+    assert_int_equal(t->alloc(context, n, &p), CUDA_OK);
+    if (bytes) {
+        assert_int_equal(t->upload(context, p, bytes, n), CUDA_OK);
+    }
+    return p;
+}
+
+struct shape {
+    uint32_t rows, cols, n_tok;
+    enum cuda_kernel kernel;
+    bool add;
+};
+
+/* Codes, activations and their planes for a shape; y_wanted by the reference kernels. */
+struct operands {
+    uint8_t *codes;
+    float *x, *wanted;
+};
+
+static void make_operands(struct operands *o, const struct shape *s, uint64_t seed)
+{
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, seed);
+    uint64_t row_bytes = ternary_row_bytes(s->cols), stride = act_stride(s->cols);
+    o->codes = malloc(s->rows * row_bytes);
+    o->x = malloc((size_t)s->n_tok * s->cols * sizeof *o->x);
+    o->wanted = malloc((size_t)s->n_tok * s->rows * sizeof *o->wanted);
+    int8_t *w = malloc((size_t)s->rows * s->cols), *q = calloc(s->n_tok, stride);
+    float *scale = malloc(s->n_tok * sizeof *scale);
+    int32_t *sum = malloc(s->n_tok * sizeof *sum);
+    assert_true(o->codes && o->x && o->wanted && w && q && scale && sum);
+    for (size_t i = 0; i < (size_t)s->rows * s->cols; i++) {
+        w[i] = (int8_t)((int)(bnt_rng_next(&rng) % 3) - 1);
+    }
+    ternary_pack(w, s->rows, s->cols, o->codes);
+    for (size_t i = 0; i < (size_t)s->n_tok * s->cols; i++) {
+        o->x[i] = (float)(bnt_rng_unit(&rng) * 8 - 4);
+    }
+    for (uint32_t t = 0; t < s->n_tok; t++) {
+        cpu_kernels_ref.quantize_act(o->x + (size_t)t * s->cols, s->cols, q + t * stride, &scale[t],
+                                     &sum[t]);
+    }
+    struct ternary_weights tw = {o->codes, s->rows, s->cols, row_bytes, 0.25f};
+    struct act_rows act = {.q = q, .scale = scale, .sum = sum, .stride = stride};
+    cpu_kernels_ref.matmul_ternary(&tw, 0, s->rows, &act, s->n_tok, o->wanted, s->rows);
+    for (size_t i = 0; s->add && i < (size_t)s->n_tok * s->rows; i++) {
+        o->wanted[i] = 1.5f + o->wanted[i];
+    }
+    free(w);
+    free(q);
+    free(scale);
+    free(sum);
+}
+
+/* Quantise by k_norm, then the product by the kernel of the shape. */
+static void run_product(const struct shape *s, const struct operands *o, float *y)
+{
+    const struct cuda_table *t = fake_cuda_table();
+    uint32_t row_bytes = (uint32_t)ternary_row_bytes(s->cols);
+    struct cuda_norm_args norm = {.x = on_device(o->x, (uint64_t)s->n_tok * s->cols * 4),
+                                  .x_stride = s->cols,
+                                  .n = s->cols,
+                                  .q = on_device(NULL, (uint64_t)s->n_tok * 4 * row_bytes),
+                                  .row_bytes = row_bytes,
+                                  .scale = on_device(NULL, s->n_tok * 4),
+                                  .sum = on_device(NULL, s->n_tok * 4)};
+    struct cuda_matrix m = {.codes = on_device(o->codes, (uint64_t)s->rows * row_bytes),
+                            .rows = s->rows,
+                            .scale = 0.25f,
+                            .out_scale = 1,
+                            .y = on_device(y, (uint64_t)s->n_tok * s->rows * 4),
+                            .stride = s->rows};
+    struct cuda_ternary_args many = {.q = norm.q,
+                                     .scale = norm.scale,
+                                     .sum = norm.sum,
+                                     .n = s->n_tok,
+                                     .row_bytes = row_bytes,
+                                     .add = s->add,
+                                     .m = m};
+    struct cuda_step_args one = {.x = norm.x,
+                                 .cols = s->cols,
+                                 .row_bytes = row_bytes,
+                                 .n_matrices = 1,
+                                 .add = s->add,
+                                 .m = {m}};
+    struct cuda_launch l = {.kernel = CUDA_K_NORM,
+                            .grid_x = s->n_tok,
+                            .grid_y = 1,
+                            .block = 256,
+                            .shared = CUDA_ROW_BYTES,
+                            .args = &norm,
+                            .args_bytes = sizeof norm};
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    l.kernel = (uint32_t)s->kernel;
+    l.args = &many;
+    l.args_bytes = sizeof many;
+    if (s->kernel == CUDA_K_TERNARY) {
+        l.grid_x = (s->rows + 31) / 32;
+        l.grid_y = (s->n_tok + CUDA_TOKENS - 1) / CUDA_TOKENS;
+        l.shared = 256 * CUDA_TOKENS * 4;
+    } else if (s->kernel == CUDA_K_TERNARY_MMA) {
+        l.grid_x = (s->rows + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS;
+        l.grid_y = (s->n_tok + CUDA_MMA_TOKENS - 1) / CUDA_MMA_TOKENS;
+        l.block = 128;
+        l.shared = CUDA_MMA_BYTES;
+    } else {
+        l.grid_x = (s->rows + 15) / 16;
+        l.block = CUDA_STEP_THREADS;
+        l.shared = CUDA_STEP_BYTES(row_bytes);
+        l.args = &one;
+        l.args_bytes = sizeof one;
+    }
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    assert_int_equal(t->download(context, y, m.y, (uint64_t)s->n_tok * s->rows * 4), CUDA_OK);
+}
+
+static void products_of_any_shape_are_the_references(void **state)
+{
+    (void)state;
+    static const struct shape shapes[] = {
+        {1, 1, 1, CUDA_K_TERNARY, false},          {33, 130, 9, CUDA_K_TERNARY, true},
+        {70, 640, 3, CUDA_K_TERNARY, false},       {1, 1, 1, CUDA_K_STEP, false},
+        {17, 4224, 1, CUDA_K_STEP, true},          {40, 257, 1, CUDA_K_STEP, false},
+        {1, 1, 1, CUDA_K_TERNARY_MMA, false},      {130, 384, 65, CUDA_K_TERNARY_MMA, true},
+        {64, 2000, 11, CUDA_K_TERNARY_MMA, false},
+    };
+    const struct cuda_table *t = fake_cuda_table();
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
+        const struct shape *s = &shapes[i / 2];
+        struct operands o;
+        on_fake(&(struct fake_cuda_plan){.downwards = i % 2});
+        assert_int_equal(t->open(0, 0, &context), CUDA_OK);
+        make_operands(&o, s, i);
+        size_t n = (size_t)s->n_tok * s->rows;
+        float *y = malloc(n * sizeof *y);
+        assert_non_null(y);
+        for (size_t j = 0; j < n; j++) {
+            y[j] = 1.5f;
+        }
+        run_product(s, &o, y);
+        assert_memory_equal(y, o.wanted, n * sizeof *y);
+        t->close(context);
+        free(o.codes);
+        free(o.x);
+        free(o.wanted);
+        free(y);
+    }
+    assert_nothing_held();
+}
+
+/* The best k by both: ties, both zeros, numbers that are none. */
+static void the_best_logits_are_the_samplers(void **state)
+{
+    (void)state;
+    enum { N = 5000, K = BNT_BEST_MAX };
+    static float logits[N];
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, -1e-40f};
+    for (size_t i = 0; i < N; i++) {
+        logits[i] = i % 11 == 3 ? odd[i / 11 % 7] : (float)(i * 7919 % 60) - 59;
+    }
+    const struct cuda_table *t = fake_cuda_table();
+    on_fake(NULL);
+    assert_int_equal(t->open(0, 0, &context), CUDA_OK);
+    struct cuda_candidate first[3 * K], best[K];
+    struct cuda_pick_args a = {.logits = on_device(logits, sizeof logits),
+                               .n = N,
+                               .k = K,
+                               .out = on_device(NULL, sizeof first)};
+    struct cuda_launch l = {.kernel = CUDA_K_PICK,
+                            .grid_x = 3,
+                            .grid_y = 1,
+                            .block = 256,
+                            .shared = CUDA_PICK_BYTES,
+                            .args = &a,
+                            .args_bytes = sizeof a};
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    a.list = a.out;
+    a.n = 3 * K;
+    a.out = on_device(NULL, sizeof best);
+    l.grid_x = 1;
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    assert_int_equal(t->download(context, best, a.out, sizeof best), CUDA_OK);
+    t->close(context);
+    struct bnt_logprob wanted[K];
+    size_t n = bnt_logprobs_top(logits, N, K, wanted);
+    assert_int_equal(n, K);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(best[i].id, wanted[i].id);
+    }
+}
+
+/* ---- other models ---- */
+
+static void models_of_other_types_give_the_cpus_logits(void **state)
+{
+    (void)state;
+    /* Float and block types in layers and head, few heads, a step that does not fit into a block's
+     * memory, a context whose scores do not. */
+    static const struct bnt_mock_recipe recipes[] = {
+        {.type = "f16", .embd_type = "bf16", .n_vocab = 512, .seed = 1},
+        {.type = "q8_0", .embd_type = "q6_k", .n_vocab = 512, .seed = 2},
+        {.arch = "llama", .type = "bf16", .embd_type = "f32", .n_head = 2, .seed = 3},
+        {.arch = "qwen2", .type = "i2_s", .layout = "64/16", .n_vocab = 600, .seed = 4},
+        {.type = "tq2_0", .n_ctx = 16384, .n_layer = 1, .seed = 5},
+    };
+    for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
+        struct bnt_session_options so = on_fake(&(struct fake_cuda_plan){.downwards = i % 2});
+        so.n_ctx = recipes[i].n_ctx ? 16384 : 64;
+        assert_same_logits(ms_make("model.gguf", &recipes[i], NULL), so);
+    }
+}
+
+/* ---- taps ---- */
+
+struct tapped {
+    unsigned char *bytes;
+    size_t n;
+};
+
+static void keep_row(void *ctx, const struct bnt_tap_row *row)
+{
+    struct tapped *t = ctx;
+    size_t bytes = row->n * sizeof *row->values;
+    t->bytes = realloc(t->bytes, t->n + sizeof row->op + bytes);
+    assert_non_null(t->bytes);
+    memcpy(t->bytes + t->n, &row->op, sizeof row->op);
+    memcpy(t->bytes + t->n + sizeof row->op, row->values, bytes);
+    t->n += sizeof row->op + bytes;
+}
+
+static struct tapped tap_all(struct bnt_session_options so)
+{
+    struct es_engine e;
+    struct bnt_err err = {0};
+    struct tapped t = {0};
+    es_open(&e, suite_bundled_model(), &so);
+    bnt_session_set_tap(e.session, &(struct bnt_tap){keep_row, &t});
+    es_ok(bnt_session_eval(e.session, story, 3, &err), &err);
+    es_ok(bnt_session_eval(e.session, story + 3, 1, &err), &err);
+    es_close(&e);
+    return t;
+}
+
+static void a_tap_sees_the_cpus_rows(void **state)
+{
+    (void)state;
+    struct tapped gpu = tap_all(on_fake(NULL));
+    struct tapped cpu = tap_all((struct bnt_session_options){.n_threads = 1});
+    assert_int_equal(gpu.n, cpu.n);
+    assert_memory_equal(gpu.bytes, cpu.bytes, cpu.n);
+    free(gpu.bytes);
+    free(cpu.bytes);
+}
+
+/* ---- sampling ---- */
+
+enum { SAMPLED = 12 };
+
+static void generate(struct bnt_session_options so, int32_t top_k, int32_t ids[SAMPLED])
+{
+    struct es_engine e;
+    struct bnt_err err = {0};
+    struct bnt_sampler *sampler = NULL;
+    struct bnt_sampler_params p = bnt_sampler_defaults();
+    struct bnt_generate_params gp = {.max_tokens = SAMPLED, .ignore_eos = true};
+    struct bnt_generation g;
+    p.temperature = top_k ? 0.9 : 0;
+    p.top_k = top_k;
+    p.top_p = 0.9;
+    p.seed = 11;
+    es_open(&e, suite_bundled_model(), &so);
+    es_ok(bnt_sampler_new(&p, (int32_t)bnt_session_n_vocab(e.session), &sampler, &err), &err);
+    bnt_generation_init(&g);
+    es_ok(
+        bnt_generate(e.session, bnt_model_tokenizer(e.model), sampler, story, STORY, &gp, &g, &err),
+        &err);
+    assert_int_equal(g.ids.n, SAMPLED);
+    memcpy(ids, g.ids.at, SAMPLED * sizeof *ids);
+    bnt_generation_release(&g);
+    bnt_sampler_free(sampler);
+    es_close(&e);
+}
+
+static void sampling_on_the_device_draws_the_same_ids(void **state)
+{
+    (void)state;
+    static const int32_t ks[] = {0, 40, 65};
+    for (size_t i = 0; i < sizeof ks / sizeof ks[0]; i++) {
+        int32_t gpu[SAMPLED], cpu[SAMPLED];
+        generate(on_fake(NULL), ks[i], gpu);
+        generate((struct bnt_session_options){.n_threads = 1}, ks[i], cpu);
+        assert_memory_equal(gpu, cpu, sizeof gpu);
+    }
+}
+
+/* ---- failures ---- */
+
+static enum bnt_status open_on(struct es_engine *e, struct bnt_session_options *so,
+                               struct bnt_err *err)
+{
+    struct bnt_model_options mo = {.i2s_layout = "128/32", .session = so};
+    es_ok(bnt_model_open(suite_bundled_model(), &mo, &e->model, err), err);
+    enum bnt_status st = bnt_session_new(e->model, so, &e->session, err);
+    if (st != BNT_OK) {
+        bnt_model_close(e->model);
+    }
+    return st;
+}
+
+static void a_device_that_fails_is_replaced_with_the_same_ids(void **state)
+{
+    (void)state;
+    /* The launches of a run: about 70 for the prompt, 22 and 3 for every token. */
+    static const struct fake_cuda_plan plans[] = {
+        {.alloc_fails = 1},   {.alloc_fails = 2},  {.alloc_fails = 3},   {.alloc_fails = 5},
+        {.open_fails = true}, {.launch_fails = 1}, {.launch_fails = 75}, {.launch_fails = 200},
+        {.lost_at = 1},       {.lost_at = 68},     {.lost_at = 101},     {.lost_at = 303},
+        {.memory = 100000},
+    };
+    int32_t wanted[SAMPLED], got[SAMPLED];
+    generate((struct bnt_session_options){.n_threads = 1}, 40, wanted);
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+        generate(on_fake(&plans[i]), i % 2 ? 40 : 65, got);
+        if (i % 2) {
+            assert_memory_equal(got, wanted, sizeof got);
+        }
+        assert_int_equal(n_warned, 1);
+        assert_non_null(strstr(warned, "CPU"));
+        assert_nothing_held();
+    }
+}
+
+static void without_fall_back_a_failure_is_an_error(void **state)
+{
+    (void)state;
+    static const struct {
+        struct fake_cuda_plan plan;
+        bool at_start;
+        enum bnt_status status;
+    } cases[] = {
+        {{.alloc_fails = 2}, true, BNT_E_MEMORY},   {{.open_fails = true}, true, BNT_E_DEVICE},
+        {{.launch_fails = 3}, false, BNT_E_DEVICE}, {{.lost_at = 69}, false, BNT_E_DEVICE},
+        {{.lost_at = 71}, false, BNT_E_DEVICE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_session_options so = on_fake(&cases[i].plan);
+        struct es_engine e;
+        struct bnt_err err = {0};
+        so.fallback = "never";
+        enum bnt_status st = open_on(&e, &so, &err);
+        assert_int_equal(st, cases[i].at_start ? cases[i].status : BNT_OK);
+        for (size_t t = 0; st == BNT_OK && t < STORY; t++) {
+            st = bnt_session_eval(e.session, &story[t], 1, &err);
+        }
+        assert_int_equal(st, cases[i].status);
+        assert_non_null(strstr(err.msg, "cuda:0"));
+        if (!cases[i].at_start) {
+            es_close(&e);
+        }
+        assert_int_equal(n_warned, 0);
+        assert_nothing_held();
+    }
+}
+
+static void a_device_slower_than_asked_for_is_left(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    struct es_engine e;
+    struct bnt_err err = {0};
+    so.fallback = "below:100000000"; /* ten nanoseconds a token */
+    es_ok(open_on(&e, &so, &err), &err);
+    for (int i = 0; i < 17; i++) {
+        es_ok(bnt_session_eval(e.session, story, 1, &err), &err);
+        assert_string_equal(bnt_session_device(e.session), i < 15 ? "cuda:0" : "cpu");
+    }
+    assert_int_equal(n_warned, 1);
+    assert_non_null(strstr(warned, "below the 1e+08"));
+    es_close(&e);
+    bnt_clock_fake(1000); /* no time passes: no rate is too low */
+    so = on_fake(NULL);
+    so.fallback = "below:1000";
+    es_ok(open_on(&e, &so, &err), &err);
+    for (int i = 0; i < 17; i++) {
+        es_ok(bnt_session_eval(e.session, story, 1, &err), &err);
+    }
+    assert_string_equal(bnt_session_device(e.session), "cuda:0");
+    es_close(&e);
+}
+
+/* ---- which device ---- */
+
+static void what_was_asked_for_is_done_or_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *device, *fallback;
+        bool absent;
+        enum bnt_status status;
+        const char *got;
+    } cases[] = {
+        {"cpu", NULL, false, BNT_OK, "cpu"},
+        {"cuda", NULL, false, BNT_OK, "cuda:0"},
+        {"cuda:0", "never", false, BNT_OK, "cuda:0"},
+        {"cuda:1", NULL, false, BNT_E_DEVICE, NULL},
+        {"cuda", NULL, true, BNT_E_DEVICE, NULL},
+        {"auto", NULL, true, BNT_OK, "cpu"},
+        {"gpu", NULL, false, BNT_E_USAGE, NULL},
+        {"cuda:", NULL, false, BNT_E_USAGE, NULL},
+        {"cuda:x", NULL, false, BNT_E_USAGE, NULL},
+        {"cuda", "sometimes", false, BNT_E_USAGE, NULL},
+        {"cuda", "below:0", false, BNT_E_USAGE, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_session_options so =
+            on_fake(&(struct fake_cuda_plan){.absent = cases[i].absent});
+        struct es_engine e;
+        struct bnt_err err = {0};
+        so.device = cases[i].device;
+        so.fallback = cases[i].fallback;
+        assert_int_equal(open_on(&e, &so, &err), cases[i].status);
+        if (cases[i].got) {
+            assert_string_equal(bnt_session_device(e.session), cases[i].got);
+            es_close(&e);
+        }
+        assert_int_equal(n_warned, 0);
+    }
+}
+
+/* The fake device is slower than the CPU, and can be wrong. */
+static void auto_measures_once_and_believes_only_equal_logits(void **state)
+{
+    (void)state;
+    for (int wrong = 1; wrong >= 0; wrong--) {
+        struct bnt_session_options so = on_fake(&(struct fake_cuda_plan){.wrong_sum = wrong});
+        struct es_engine e;
+        struct bnt_err err = {0};
+        setenv("BNT_CACHE_DIR", suite_scratch(), 1);
+        so.device = "auto";
+        es_ok(open_on(&e, &so, &err), &err);
+        assert_string_equal(bnt_session_device(e.session), "cpu");
+        es_close(&e);
+        assert_int_equal(n_warned, wrong);
+        assert_int_equal(fake_cuda_count().launches > 0, wrong); /* the verdict is remembered */
+    }
+    assert_non_null(strstr(warned, "logits differ"));
+}
+
+static void the_fake_says_what_it_is(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    struct es_engine e;
+    struct bnt_err err = {0};
+    es_ok(open_on(&e, &so, &err), &err);
+    assert_non_null(strstr(bnt_session_kernel_note(e.session), "this is no GPU"));
+    es_close(&e);
+}
+
+/* ---- memory ---- */
+
+/* The shapes of a model without its bytes. */
+static void describe(struct bnt_model *m, const uint32_t dims[8])
+{
+    static struct layer layers[64];
+    m->info = (struct bnt_model_info){.n_layer = dims[0],
+                                      .n_embd = dims[1],
+                                      .n_ff = dims[2],
+                                      .n_head = dims[3],
+                                      .n_head_kv = dims[4],
+                                      .head_dim = dims[5],
+                                      .n_vocab = dims[6],
+                                      .n_ctx_train = dims[7],
+                                      .tied_head = true};
+    m->rope.n_rot = dims[5];
+    m->layers = layers;
+    m->embd = m->head = (struct weight){
+        .type = TENSOR_F16, .rows = dims[6], .cols = dims[1], .row_bytes = 2ull * dims[1]};
+    uint32_t q = dims[3] * dims[5], kv = dims[4] * dims[5];
+    const uint32_t shapes[N_LAYER_WEIGHTS][2] = {
+        {q, dims[1]},       {kv, dims[1]},      {kv, dims[1]},     {dims[1], q},
+        {dims[2], dims[1]}, {dims[2], dims[1]}, {dims[1], dims[2]}};
+    for (uint32_t il = 0; il < dims[0]; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            layers[il].w[i] = (struct weight){.ternary = true,
+                                              .type = TENSOR_I2_S,
+                                              .rows = shapes[i][0],
+                                              .cols = shapes[i][1],
+                                              .row_bytes = ternary_row_bytes(shapes[i][1])};
+        }
+    }
+}
+
+static void the_2b_shape_at_4096_positions_takes_less_than_4_gb(void **state)
+{
+    (void)state;
+    static struct bnt_model m;
+    describe(&m, (const uint32_t[8]){30, 2560, 6912, 20, 5, 128, 128256, 4096});
+    struct backend_config c = {.n_ctx = 4096, .n_batch = 512, .kv_type = BNT_KV_F16};
+    struct cuda_memory need = cuda_memory_need(&m, &c);
+    uint64_t all = need.weights + need.kv + need.scratch;
+    suite_metric("device_mb", (double)all / 1e6, "MB");
+    assert_true(need.weights > 1170000000 && need.weights < 1190000000);
+    assert_int_equal(need.kv, 2ull * 30 * 5 * 128 * 4096 * 2);
+    assert_true(all < 4000000000u);
+}
+
+static void what_does_not_fit_takes_nothing(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    struct es_engine e;
+    struct bnt_err err = {0};
+    uint64_t before = fake_cuda_count().most_bytes;
+    so.fallback = "never";
+    so.device_memory = 1 << 20;
+    assert_int_equal(open_on(&e, &so, &err), BNT_E_MEMORY);
+    assert_non_null(strstr(err.msg, "--device-memory"));
+    assert_int_equal(fake_cuda_count().most_bytes, before);
+    assert_nothing_held();
+}
+
+static void a_thousand_sessions_leave_nothing(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    struct es_engine e;
+    struct bnt_err err = {0};
+    so.n_ctx = 16;
+    es_ok(open_on(&e, &so, &err), &err);
+    bnt_session_free(e.session);
+    for (int i = 0; i < 1000; i++) {
+        es_ok(bnt_session_new(e.model, &so, &e.session, &err), &err);
+        if (i % 100 == 0) {
+            es_ok(bnt_session_eval(e.session, story, 1, &err), &err);
+        }
+        bnt_session_free(e.session);
+        assert_nothing_held();
+    }
+    bnt_model_close(e.model);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "the_logits_are_the_cpus_bit_for_bit", .body = the_logits_are_the_cpus_bit_for_bit},
+    {.name = "greedy_gives_the_cpus_256_tokens",
+     .body = greedy_gives_the_cpus_256_tokens,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "products_of_any_shape_are_the_references",
+     .body = products_of_any_shape_are_the_references},
+    {.name = "the_best_logits_are_the_samplers", .body = the_best_logits_are_the_samplers},
+    {.name = "models_of_other_types_give_the_cpus_logits",
+     .body = models_of_other_types_give_the_cpus_logits,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "a_tap_sees_the_cpus_rows", .body = a_tap_sees_the_cpus_rows},
+    {.name = "sampling_on_the_device_draws_the_same_ids",
+     .body = sampling_on_the_device_draws_the_same_ids,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "a_device_that_fails_is_replaced_with_the_same_ids",
+     .body = a_device_that_fails_is_replaced_with_the_same_ids,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "without_fall_back_a_failure_is_an_error",
+     .body = without_fall_back_a_failure_is_an_error},
+    {.name = "a_device_slower_than_asked_for_is_left",
+     .body = a_device_slower_than_asked_for_is_left},
+    {.name = "what_was_asked_for_is_done_or_refused",
+     .body = what_was_asked_for_is_done_or_refused},
+    {.name = "auto_measures_once_and_believes_only_equal_logits",
+     .body = auto_measures_once_and_believes_only_equal_logits},
+    {.name = "the_fake_says_what_it_is", .body = the_fake_says_what_it_is},
+    {.name = "the_2b_shape_at_4096_positions_takes_less_than_4_gb",
+     .body = the_2b_shape_at_4096_positions_takes_less_than_4_gb},
+    {.name = "what_does_not_fit_takes_nothing", .body = what_does_not_fit_takes_nothing},
+    {.name = "a_thousand_sessions_leave_nothing", .body = a_thousand_sessions_leave_nothing},
+    {0},
+};
+
+const struct suite suite_cuda = {"cuda", tests,
+                                 "cuda_residual cuda_position cuda_preflight cuda_leak"};

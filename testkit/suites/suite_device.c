@@ -1,0 +1,191 @@
+/* Guards --device: a GPU that is used silently, replaced silently, or refused without a reason, by
+ * programs that open the fake device as a module; and the module that nvcc built on a real GPU,
+ * where there is one: what suite_cuda.c shows of the fake device. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "engine/bnt_infer.h"
+#include "engine/cuda/backend_cuda.h"
+#include "testkit/suite.h"
+#include "testkit/suites/engine_support.h"
+
+/* ---- programs, on the fake device ---- */
+
+static void use_fake_module(const char *plan)
+{
+    char path[BNT_PATH_MAX];
+    const char *bnt = suite_bnt(), *slash = strrchr(bnt, '/');
+    snprintf(path, sizeof path, "%.*s/fake_cuda.so", (int)(slash - bnt), bnt);
+    if (access(path, R_OK) != 0) {
+        suite_skip("needs: fake_cuda.so beside bnt");
+    }
+    setenv("BNT_CUDA_MODULE", path, 1);
+    setenv("BNT_FAKE_CUDA", plan, 1);
+}
+
+struct run_case {
+    const char *plan, *device, *fallback;
+    int exit;
+    const char *says; /* in stderr; NULL: it is empty */
+};
+
+static void programs_say_what_computes(void **state)
+{
+    (void)state;
+    static const struct run_case cases[] = {
+        {"", "cpu", "error", 0, NULL},
+        {"", "cuda", "error", 0, "this is no GPU: FAKE DEVICE"},
+        {"", "cuda:1", "error", 22, "cuda:1: no such device"},
+        {"absent", "cuda", "error", 22, "the fake driver sees no GPU"},
+        {"absent", "auto", "error", 0, NULL},
+        {"lost=200", "cuda", "error", 0, "the CPU goes on after"},
+        {"lost=200", "cuda", "never", 22, "the device is lost"},
+        {"memory=1000000", "cuda", "error", 0, "do not fit into 1 MB that are free"},
+        {"memory=1000000", "cuda", "never", 18, "do not fit into 1 MB that are free"},
+        {"", "gpu", "error", 2, "device gpu is not one of"},
+    };
+    struct suite_output o, wanted;
+    const char *plain[] = {suite_bnt(), "infer",     "-m", suite_bundled_model(),
+                           "-p",        "Once upon", "-n", "12",
+                           "-t",        "1",         NULL};
+    suite_run(plain, NULL, 0, &wanted);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct run_case *c = &cases[i];
+        const char *argv[] = {suite_bnt(),  "infer",     "-m",       suite_bundled_model(),
+                              "-p",         "Once upon", "-n",       "12",
+                              "-t",         "1",         "--device", c->device,
+                              "--fallback", c->fallback, NULL};
+        use_fake_module(c->plan);
+        suite_run(argv, NULL, 0, &o);
+        if (o.exit != c->exit || (c->says ? !strstr(o.err, c->says) : o.err[0] != '\0')) {
+            fail_msg("--device %s, %s: exit %d: %s", c->device, c->plan, o.exit, o.err);
+        }
+        if (c->exit == 0) {
+            assert_string_equal(o.out, wanted.out);
+        }
+        suite_output_release(&o);
+    }
+    suite_output_release(&wanted);
+}
+
+static void devices_lists_the_gpu_with_its_name(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    const char *argv[] = {suite_bnt(), "devices", "--json", NULL};
+    use_fake_module("");
+    suite_run(argv, NULL, 0, &o);
+    assert_int_equal(o.exit, 0);
+    assert_non_null(strstr(o.out, "\"name\": \"FAKE DEVICE"));
+    assert_non_null(strstr(o.out, "\"fake\": true"));
+    suite_output_release(&o);
+}
+
+/* ---- the library, on a GPU ---- */
+
+static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280, 267, 300, 12, 77};
+enum { STORY = sizeof story / sizeof story[0], GREEDY = 256 };
+
+static void open_on(struct es_engine *e, const char *device)
+{
+    es_open(e, suite_bundled_model(),
+            &(struct bnt_session_options){.device = device, .fallback = "never"});
+}
+
+static void the_logits_of_a_batch_are_the_cpus(void **state)
+{
+    (void)state;
+    struct es_engine gpu, cpu;
+    open_on(&gpu, "cuda");
+    open_on(&cpu, "cpu");
+    float *got = es_eval_rows(gpu.session, story, STORY);
+    float *wanted = es_eval_rows(cpu.session, story, STORY);
+    assert_memory_equal(got, wanted, STORY * bnt_session_n_vocab(cpu.session) * sizeof *got);
+    free(got);
+    free(wanted);
+    es_close(&gpu);
+    es_close(&cpu);
+}
+
+/* Every row of 256 steps, and the choice made on the device. */
+static void the_gpus_256_tokens_are_the_cpus(void **state)
+{
+    (void)state;
+    struct es_engine gpu, cpu;
+    struct bnt_err err = {0};
+    struct bnt_candidate best;
+    uint32_t n = 0;
+    open_on(&gpu, "cuda");
+    open_on(&cpu, "cpu");
+    size_t bytes = bnt_session_n_vocab(cpu.session) * sizeof(float);
+    int32_t id = es_greedy(&cpu, story, STORY);
+    es_ok(bnt_session_eval_best(gpu.session, story, STORY, 1, &best, &n, &err), &err);
+    for (int i = 0; i < GREEDY; i++) {
+        assert_int_equal(n, 1);
+        assert_int_equal(best.id, id);
+        if (i % 2) {
+            es_ok(bnt_session_eval(gpu.session, &id, 1, &err), &err);
+            es_ok(bnt_session_eval(cpu.session, &id, 1, &err), &err);
+            assert_memory_equal(bnt_session_logits(gpu.session), bnt_session_logits(cpu.session),
+                                bytes);
+            es_ok(bnt_session_rewind(gpu.session, bnt_session_n_past(gpu.session) - 1, &err), &err);
+            es_ok(bnt_session_rewind(cpu.session, bnt_session_n_past(cpu.session) - 1, &err), &err);
+        }
+        es_ok(bnt_session_eval_best(gpu.session, &id, 1, 1, &best, &n, &err), &err);
+        id = es_greedy(&cpu, &id, 1);
+    }
+    es_close(&gpu);
+    es_close(&cpu);
+}
+
+static uint64_t free_bytes(void)
+{
+    char why[256];
+    struct cuda_info info;
+    assert_int_equal(cuda_table_get(why, sizeof why)->info(0, &info), CUDA_OK);
+    return info.free;
+}
+
+static void a_thousand_sessions_on_a_gpu_leave_nothing(void **state)
+{
+    (void)state;
+    struct es_engine e;
+    struct bnt_err err = {0};
+    struct bnt_session_options so = {.device = "cuda", .fallback = "never", .n_ctx = 16};
+    es_open(&e, suite_bundled_model(), &so);
+    bnt_session_free(e.session);
+    uint64_t before = free_bytes();
+    for (int i = 0; i < 1000; i++) {
+        es_ok(bnt_session_new(e.model, &so, &e.session, &err), &err);
+        es_ok(bnt_session_eval(e.session, story, 1, &err), &err);
+        bnt_session_free(e.session);
+    }
+    assert_true(free_bytes() + (64u << 20) >= before); /* one session takes 3 MB */
+    bnt_model_close(e.model);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "programs_say_what_computes", .body = programs_say_what_computes},
+    {.name = "devices_lists_the_gpu_with_its_name",
+     .body = devices_lists_the_gpu_with_its_name,
+     .tier = SUITE_INTEGRATION},
+    {.name = "the_logits_of_a_batch_are_the_cpus",
+     .body = the_logits_of_a_batch_are_the_cpus,
+     .needs = "cuda",
+     .timeout_ms = 60000},
+    {.name = "the_gpus_256_tokens_are_the_cpus",
+     .body = the_gpus_256_tokens_are_the_cpus,
+     .needs = "cuda",
+     .timeout_ms = 60000},
+    {.name = "a_thousand_sessions_on_a_gpu_leave_nothing",
+     .body = a_thousand_sessions_on_a_gpu_leave_nothing,
+     .needs = "cuda",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 300000},
+    {0},
+};
+
+const struct suite suite_device = {"device", tests, "device_silent"};
