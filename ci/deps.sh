@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers|wasm]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|bench|cuda|fuzz|cross|servers|wasm]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -44,6 +44,7 @@ bench curl                  curl
 bench nginx-light           nginx
 bench openssl               openssl
 bench strace                strace
+cuda  nvidia-cuda-toolkit   nvcc
 fuzz  clang                 clang
 fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
@@ -166,7 +167,7 @@ for word in "$@"; do
     case $word in
     --list) list=true ;;
     build | test | lint | bench | cuda | fuzz | cross | servers | wasm) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|fuzz|cross|servers|wasm]..." ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|cuda|fuzz|cross|servers|wasm]..." ;;
     esac
 done
 sets=${sets:-build test}
