@@ -77,20 +77,18 @@ static enum bnt_status check_plan(const struct bench_plan *plan, struct bnt_err 
 
 /* ---- Opening. */
 
-static enum bnt_status make_prompt(struct bench *b, struct bnt_err *err)
+enum bnt_status bench_prompt_ids(const struct bnt_tokenizer *t, uint32_t n, struct bnt_ids *out,
+                                 struct bnt_err *err)
 {
-    const struct bnt_tokenizer *t = bnt_model_tokenizer(b->model);
-    uint32_t n = longest(b->plan);
     unsigned flags = BNT_ENCODE_ADD_SPECIAL;
-    while (b->prompt.n < n) {
-        size_t before = b->prompt.n;
-        enum bnt_status st = bnt_tokenizer_encode(t, text, sizeof text - 1, flags, &b->prompt, err);
+    while (out->n < n) {
+        size_t before = out->n;
+        enum bnt_status st = bnt_tokenizer_encode(t, text, sizeof text - 1, flags, out, err);
         if (st != BNT_OK) {
             return st;
         }
-        if (b->prompt.n == before) {
-            return bnt_err_set(err, BNT_E_FILE, "%s: its tokenizer makes no tokens of a text",
-                               b->plan->path);
+        if (out->n == before) {
+            return bnt_err_set(err, BNT_E_FILE, "the model's tokenizer makes no tokens of a text");
         }
         flags = 0;
     }
@@ -193,7 +191,9 @@ static enum bnt_status open_all(struct bench *b, struct bnt_err *err)
     struct bnt_session_options session = session_options(b->plan);
     enum bnt_status st = make_series(b, err);
     st = st == BNT_OK ? open_model(b, &session, err) : st;
-    st = st == BNT_OK ? make_prompt(b, err) : st;
+    st = st == BNT_OK
+             ? bench_prompt_ids(bnt_model_tokenizer(b->model), longest(b->plan), &b->prompt, err)
+             : st;
     if (st == BNT_OK) {
         note_facts(b);
         energy_open(&b->energy, b->plan->energy_root != NULL ? b->plan->energy_root : ENERGY_ROOT);

@@ -90,6 +90,10 @@ struct bench_result {
     bool streamed;
 };
 
+/* The prompt of n tokens or more that is measured, by a model's tokenizer: appended to out. */
+enum bnt_status bench_prompt_ids(const struct bnt_tokenizer *t, uint32_t n, struct bnt_ids *out,
+                                 struct bnt_err *err);
+
 /* r: zeroed; release it whatever comes back. Errors: those of bnt_model_open and bnt_session_new;
  * USAGE for a plan out of its bounds; INFERENCE; INTERRUPTED. */
 enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,

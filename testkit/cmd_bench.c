@@ -34,9 +34,10 @@ static const struct bnt_opt options[] = {
         "leave out the probe of the memory's speed, which takes a third of a second", no_bandwidth,
         .def = NULL),
     BNT_OPT_HEAD("Comparison"),
-    ROW(STR, 0, "compare", "FILE",
-        "measure this program in turn with another bnt, and exit 17 when this one is slower, 3 "
-        "when that cannot be told",
+    ROW(STR, 0, "compare", "FILE|URL",
+        "measure this program in turn with another bnt, or with a server (llama-server's protocol "
+        "or OpenAI's) that runs the same model, and exit 17 when this one is slower, 3 when that "
+        "cannot be told",
         compare, .def = NULL),
     ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "60",
         .min = PERF_PAIRS_MIN, .max = PERF_PAIRS_MAX),
@@ -46,8 +47,8 @@ static const struct bnt_opt options[] = {
     ROW(STR, 0, "clock", "WHICH",
         "cpu: processor time, which other programs of the machine do not lengthen; wall: the time "
         "that passes, for a quiet machine; instructions: counted by valgrind in one repetition, "
-        "the same on every run",
-        clock, .def = "cpu", .choices = "cpu|wall|instructions"),
+        "the same on every run; default: cpu, and wall with a server",
+        clock, .def = NULL, .choices = "cpu|wall|instructions"),
     BNT_OPT_HEAD("Single operations"),
     ROW(FLAG, 0, "ops", NULL,
         "instead of a model, time each ternary product beside the float32 product of equal shape, "
@@ -143,7 +144,9 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->warn = bnt_msg_warn_fn;
     plan->progress = show_progress;
     struct bench_list lengths = {"--prompt-lengths",
-                                 o->prompt_lengths ? o->prompt_lengths : "10,50,100,200,512",
+                                 o->prompt_lengths ? o->prompt_lengths
+                                 : o->compare      ? BENCH_COMPARE_LENGTHS
+                                                   : "10,50,100,200,512",
                                  BENCH_LENGTH_MAX};
     return bench_parse_list(lengths, plan->lengths, BENCH_LENGTHS_MAX, &plan->n_lengths, err);
 }
@@ -215,7 +218,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st == BNT_OK && (o->compare != NULL || o->ops || o->explain)) {
         st = o->ops       ? bench_ops(app, o, &ref)
              : o->explain ? bench_explain(app, o, &plan, &ref)
-                          : bench_compare(app, o, &ref);
+                          : bench_compare(app, o, &plan, &ref);
         return bnt_model_arg_exit(st, mock);
     }
     if (st == BNT_OK) {

@@ -9,6 +9,7 @@
 #include "base/msg.h"
 #include "testkit/cmd_bench_impl.h"
 #include "testkit/perf_pairs.h"
+#include "testkit/perf_server.h"
 
 /* The seed of every bootstrap: a comparison of the same pairs gives the same verdict. */
 enum { SEED = 1 };
@@ -33,11 +34,23 @@ struct child_options {
     size_t n_numbers;
 };
 
+static bool is_server(const struct bench_opts *o)
+{
+    return strncmp(o->compare, "http://", 7) == 0 || strncmp(o->compare, "https://", 8) == 0;
+}
+
+/* Nothing but time that passes can be told of a server. */
+static const char *clock_name(const struct bench_opts *o)
+{
+    return o->clock ? o->clock : is_server(o) ? "wall" : "cpu";
+}
+
 static enum perf_clock clock_of(const struct bench_opts *o)
 {
-    return strcmp(o->clock, "wall") == 0           ? PERF_WALL
-           : strcmp(o->clock, "instructions") == 0 ? PERF_INSTRUCTIONS
-                                                   : PERF_CPU;
+    const char *name = clock_name(o);
+    return strcmp(name, "wall") == 0           ? PERF_WALL
+           : strcmp(name, "instructions") == 0 ? PERF_INSTRUCTIONS
+                                               : PERF_CPU;
 }
 
 static void add_text(struct child_options *c, const char *option, const char *value)
@@ -56,7 +69,8 @@ static void add_number(struct child_options *c, const char *option, unsigned lon
 static void fill_options(const struct bench_opts *o, const char *model, struct child_options *c)
 {
     add_text(c, "--model", model);
-    add_text(c, "--prompt-lengths", o->prompt_lengths != NULL ? o->prompt_lengths : "200");
+    add_text(c, "--prompt-lengths",
+             o->prompt_lengths != NULL ? o->prompt_lengths : BENCH_COMPARE_LENGTHS);
     add_number(c, "--decode", (unsigned long long)o->decode);
     bool counted = clock_of(o) == PERF_INSTRUCTIONS;
     add_number(c, "--repetitions", counted ? 1 : (unsigned long long)o->repetitions);
@@ -145,11 +159,11 @@ static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)
     for (size_t i = 0; i < c->pairs.n_figures; i++) {
         json_array_append_new(figures, json_figure(&c->pairs.figures[i], &c->of[i]));
     }
-    json_t *doc =
-        json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
-                  perf_verdict_name(c->verdict), "clock", c->o->clock, "margin", c->o->margin / 100,
-                  "model", c->pairs.model, "base", json_program(c->plan->base, &c->pairs.base),
-                  "head", json_program(c->plan->head, &c->pairs.head), "figures", figures);
+    json_t *doc = json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
+                            perf_verdict_name(c->verdict), "clock", clock_name(c->o), "margin",
+                            c->o->margin / 100, "model", c->pairs.model, "base",
+                            json_program(c->plan->base, &c->pairs.base), "head",
+                            json_program(c->plan->head, &c->pairs.head), "figures", figures);
     return bench_print_document(doc, err);
 }
 
@@ -161,7 +175,13 @@ static void print_program(const char *role, const char *path, const struct perf_
 
 static void print_table(const struct compared *c)
 {
-    print_program("base", c->plan->base, &c->pairs.base);
+    if (c->plan->server) {
+        printf("%-12s  %s, model %s, times of %s\n", "base", c->plan->base,
+               perf_server_name(c->plan->server),
+               perf_server_has_clock(c->plan->server) ? "its own clock" : "questions and answers");
+    } else {
+        print_program("base", c->plan->base, &c->pairs.base);
+    }
     print_program("head", c->plan->head, &c->pairs.head);
     printf("%-12s  %s\n\n", "model", c->ref->path);
     bool counted = c->plan->clock == PERF_INSTRUCTIONS;
@@ -214,8 +234,28 @@ static enum bnt_status own_path(char out[BNT_PATH_MAX], struct bnt_err *err)
     return BNT_OK;
 }
 
+static enum bnt_status find_base(const struct bench_opts *o, char base[PATH_MAX],
+                                 struct bnt_err *err)
+{
+    return realpath(o->compare, base) ? BNT_OK : bnt_err_errno(err, "--compare %s", o->compare);
+}
+
+static enum bnt_status open_server(const struct compared *c, struct perf_plan *plan,
+                                   const struct bench_plan *work, struct bnt_err *err)
+{
+    if (plan->clock != PERF_WALL) {
+        return bnt_err_set(err, BNT_E_USAGE, "--clock %s cannot be told of a server", c->o->clock);
+    }
+    const struct perf_server_plan server = {.address = c->o->compare,
+                                            .model = c->ref->path,
+                                            .work = work,
+                                            .interrupted = plan->interrupted};
+    plan->base = c->o->compare;
+    return perf_server_open(&server, &plan->server, err);
+}
+
 enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts *o,
-                              const struct bnt_model_ref *ref)
+                              const struct bench_plan *work, const struct bnt_model_ref *ref)
 {
     struct bnt_err err = {0};
     struct bnt_progress progress;
@@ -234,8 +274,8 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
         .o = o, .plan = &plan, .ref = ref, .margin = o->margin > 0 ? o->margin / 100 : margin};
     fill_options(o, ref->path, &options);
     enum bnt_status st = own_path(self, &err);
-    if (st == BNT_OK && realpath(o->compare, base) == NULL) {
-        st = bnt_err_errno(&err, "--compare %s", o->compare);
+    if (st == BNT_OK) {
+        st = is_server(o) ? open_server(&c, &plan, work, &err) : find_base(o, base, &err);
     }
     if (st == BNT_OK) {
         bnt_progress_begin(&progress, "pairs", plan.n_pairs, false);
@@ -246,5 +286,6 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
     st = st == BNT_OK ? tell(&c, &err) : st;
     st = st == BNT_OK ? perf_verdict_status(c.verdict) : bnt_msg_error(&err);
     perf_pairs_release(&c.pairs);
+    perf_server_close(plan.server);
     return st;
 }

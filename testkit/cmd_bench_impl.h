@@ -10,6 +10,8 @@
 #include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 
+#define BENCH_COMPARE_LENGTHS "200" /* of prompts, unless told otherwise */
+
 struct bench_opts {
     struct bnt_model_arg model;
     const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *compare, *clock;
@@ -73,8 +75,9 @@ enum bnt_status bench_machine_of(const struct bench_machine *said, const struct 
 void bench_machine_tell(const struct bench_machine *said, const struct speed_probe *probe,
                         const struct speed_machine *m);
 
-/* cmd_bench_compare.c: this program against another one, with a verdict, on the model of ref. */
+/* cmd_bench_compare.c: this program against another one, or a server that does the same work, with
+ * a verdict, on the model of ref. */
 enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts *o,
-                              const struct bnt_model_ref *ref);
+                              const struct bench_plan *work, const struct bnt_model_ref *ref);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "testkit/perf_server.h"
 #include "testkit/proc.h"
 
 enum { SERVE_MS = 100, GRACE_MS = 1000, KEEP_BYTES = 8 << 20 };
@@ -215,12 +216,35 @@ static enum bnt_status run_once(const struct perf_plan *plan, const char *progra
     return st;
 }
 
+/* The same work by a server; what it runs is not known but by name. */
+static enum bnt_status ask_server(const struct perf_plan *plan, struct run *r, struct bnt_err *err)
+{
+    const struct bench_plan *work = perf_server_work(plan->server);
+    struct perf_server_times times;
+    *r = (struct run){0};
+    enum bnt_status st = perf_server_run(plan->server, &times, err);
+    for (size_t i = 0; i < work->n_lengths && st == BNT_OK; i++) {
+        r->ms[r->n] = times.prompt_ms[i];
+        snprintf(r->name[r->n++], sizeof r->name[0], "prompt %u", work->lengths[i]);
+    }
+    if (st == BNT_OK && work->n_decode > 0) {
+        r->ms[r->n] = times.decode_ms;
+        snprintf(r->name[r->n++], sizeof r->name[0], "token");
+    }
+    return st;
+}
+
+static enum bnt_status run_base(const struct perf_plan *plan, struct run *r, struct bnt_err *err)
+{
+    return plan->server ? ask_server(plan, r, err) : run_once(plan, plan->base, r, err);
+}
+
 /* ---- Pairs. */
 
 static enum bnt_status check_same_work(const struct perf_plan *plan, const struct run *base,
                                        const struct run *head, struct bnt_err *err)
 {
-    if (strcmp(base->model, head->model) != 0) {
+    if (!plan->server && strcmp(base->model, head->model) != 0) {
         return bnt_err_set(err, BNT_E_DIFFERS, "%s and %s measured different models", plan->base,
                            plan->head);
     }
@@ -239,7 +263,7 @@ static enum bnt_status begin(const struct perf_plan *plan, const struct run *bas
 {
     out->base = base->program;
     out->head = head->program;
-    snprintf(out->model, sizeof out->model, "%s", base->model);
+    snprintf(out->model, sizeof out->model, "%s", head->model);
     for (size_t i = 0; i < base->n; i++) {
         struct perf_figure *f = &out->figures[i];
         snprintf(f->name, sizeof f->name, "%s", base->name[i]);
@@ -269,15 +293,13 @@ enum bnt_status perf_pairs_measure(const struct perf_plan *plan, struct perf_pai
                                    struct bnt_err *err)
 {
     struct run base, head;
-    enum bnt_status st = check_program(plan->base, err);
+    enum bnt_status st = plan->server ? BNT_OK : check_program(plan->base, err);
     st = st == BNT_OK ? check_program(plan->head, err) : st;
     for (size_t i = 0; i <= plan->n_pairs && st == BNT_OK; i++) {
         bool head_first = i % 2 == 1;
-        st = head_first ? run_once(plan, plan->head, &head, err)
-                        : run_once(plan, plan->base, &base, err);
+        st = head_first ? run_once(plan, plan->head, &head, err) : run_base(plan, &base, err);
         if (st == BNT_OK) {
-            st = head_first ? run_once(plan, plan->base, &base, err)
-                            : run_once(plan, plan->head, &head, err);
+            st = head_first ? run_base(plan, &base, err) : run_once(plan, plan->head, &head, err);
         }
         st = st == BNT_OK ? check_same_work(plan, &base, &head, err) : st;
         if (st == BNT_OK && i == 0) {

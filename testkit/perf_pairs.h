@@ -1,7 +1,8 @@
 /* Times of two programs, measured in turn: `BASE bench --json` and `HEAD bench --json`, each in a
  * fresh process, since where memory falls makes one process of the same program faster than the
  * next. The order alternates: base first, then head first. One pair more than asked for runs before
- * the others and does not count: it finds out whether both can do the work. */
+ * the others and does not count: it finds out whether both can do the work. A server can take the
+ * place of BASE (perf_server.h). */
 #ifndef TESTKIT_PERF_PAIRS_H
 #define TESTKIT_PERF_PAIRS_H
 
@@ -20,8 +21,12 @@ enum perf_clock {
     PERF_INSTRUCTIONS, /* millions of them in a whole run, counted by valgrind's cachegrind */
 };
 
+struct perf_server;
+
 struct perf_plan {
-    const char *base, *head;    /* paths of the programs */
+    const char *base, *head; /* paths of the programs */
+    struct perf_server
+        *server; /* instead of base, whose address that is then; its clock is PERF_WALL */
     const char *const *options; /* of `bench`, NULL-terminated, at most PERF_ARGS_MAX */
     enum perf_clock clock;
     size_t n_pairs;
