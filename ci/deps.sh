@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|bench|cuda|fuzz|cross|servers|wasm]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|servers|wasm]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -45,6 +45,9 @@ bench nginx-light           nginx
 bench openssl               openssl
 bench strace                strace
 cuda  nvidia-cuda-toolkit   nvcc
+speed bash                  bash
+speed bsdextrautils         column
+speed jq                    jq
 fuzz  clang                 clang
 fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
@@ -166,8 +169,8 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | bench | cuda | fuzz | cross | servers | wasm) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|cuda|fuzz|cross|servers|wasm]..." ;;
+    build | test | lint | bench | cuda | speed | fuzz | cross | servers | wasm) sets="$sets $word" ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|servers|wasm]..." ;;
     esac
 done
 sets=${sets:-build test}

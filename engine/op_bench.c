@@ -222,7 +222,7 @@ void op_bench_release(struct op_bench_result *result)
 
 const char *op_bound_name(enum op_bound b)
 {
-    static const char *const names[] = {"memory", "dot", "job"};
+    static const char *const names[] = {"memory", "dot", "short"};
     return names[b];
 }
 
@@ -230,8 +230,8 @@ enum op_bound op_bench_bound(const struct op_bench_result *result, const struct 
 {
     double read_ns = (double)p->ternary.weight_bytes / result->bandwidth.all_gb_per_s;
     double dot_ns = (double)p->ternary.count / result->peak_gmacs;
-    if (read_ns < result->job_ns * JOBS_IN_A_READ && dot_ns < result->job_ns * JOBS_IN_A_READ) {
-        return OP_BOUND_JOB;
+    if (fmax(read_ns, dot_ns) < fmax(OP_SHORT_NS, OP_SHORT_JOBS * result->job_ns)) {
+        return OP_BOUND_SHORT;
     }
     return read_ns > dot_ns ? OP_BOUND_MEMORY : OP_BOUND_DOT;
 }

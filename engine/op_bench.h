@@ -80,11 +80,12 @@ void op_bench_release(struct op_bench_result *result);
 #define OP_SHARE_MIN 0.6
 
 /* What binds a product: the longer of what its weights take at the probed bandwidth and its
- * multiply-adds at the probed peak; where both are less than JOBS_IN_A_READ jobs, handing it out to
- * threads binds it. */
-enum op_bound { OP_BOUND_MEMORY, OP_BOUND_DOT, OP_BOUND_JOB };
-enum { JOBS_IN_A_READ = 5 };
-const char *op_bound_name(enum op_bound b); /* "memory", "dot", "job" */
+ * multiply-adds at the probed peak. Where both are shorter than OP_SHORT_NS or OP_SHORT_JOBS jobs,
+ * neither does: reading has not come to speed, threads have hardly begun. */
+enum op_bound { OP_BOUND_MEMORY, OP_BOUND_DOT, OP_BOUND_SHORT };
+#define OP_SHORT_NS 10000.0
+#define OP_SHORT_JOBS 5
+const char *op_bound_name(enum op_bound b); /* "memory", "dot", "short" */
 enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p);
 
 double op_product_ratio(const struct op_product *p); /* with the quantiser; more is faster */

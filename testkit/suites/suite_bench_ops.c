@@ -123,7 +123,7 @@ static void the_gate_fails_below_its_bounds_alone(void **state)
         {1, 30, 100, 0, OP_BOUND_MEMORY, true},
         {1, 41, 100, 0, OP_BOUND_MEMORY, true},  /* 61 % of the bandwidth */
         {1, 43, 100, 0, OP_BOUND_MEMORY, false}, /* 58 % */
-        {1, 43, 100, 6, OP_BOUND_JOB, true},     /* threads cost more than reading */
+        {1, 43, 100, 6, OP_BOUND_SHORT, true},   /* threads cost more than reading */
         {8, 199, 141, 0, OP_BOUND_DOT, true},    /* 0.705, little bandwidth is no matter */
         {8, 199, 139, 0, OP_BOUND_DOT, false},   /* 0.695 */
         {8, 139.5, 98, 0, OP_BOUND_DOT, false},  /* fast enough but for its quantiser */
