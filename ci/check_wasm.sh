@@ -85,6 +85,9 @@ same "bnt infer: sampled text" "$build/bnt" "$infer" infer -p "Once upon a time"
 same "bnt infer: F32 cache, penalties, a stop text" "$build/bnt" "$infer" infer -p "One day" --kv-type f32 \
     --repeat-penalty 1.3 --stop "." -n 60
 same "bnt infer: the reference kernels" "$build/bnt" "$infer" infer -p "One day" --kernel ref -n 12
+same "bnt infer: drafts by look-up" "$build/bnt" "$infer" infer -p "Once upon a time" --speculate 8 -n 80
+printf 'Once upon a time\nOnce upon a day\nHello\n' >"$scratch/prompts"
+same "bnt infer: several prompts" "$build/bnt" "$infer" infer --prompts "$scratch/prompts" -n 12
 printf 'Once upon a time' >"$scratch/prompt"
 same "bnt infer: prompt from a file, model by path" "$build/bnt" "$infer" infer -m "$model" -f "$scratch/prompt" -n 12
 
@@ -92,6 +95,7 @@ truncate -s 100000001 "$scratch/large.gguf"
 refused "a model of more than 100 MB" 18 'wasm32 can hold 100.0 MB' infer -m "$scratch/large.gguf" -p x
 refused "a model that is not there" 8 'there is no file' infer -m "$scratch/none.gguf" -p x
 refused "options that need the JSON library" 9 'JSON library' infer -p x --json
+refused "a saved session" 9 'keeps sessions' infer -p x --session-load "$scratch/none"
 refused "kernels of another processor" 2 'no kernel avx2' infer -p x --kernel avx2
 refused "more memory than can be addressed" 18 'memory' infer -p x --ctx 4194304 -n 1
 refused "the same, with a limit that allows it" 18 'memory' infer -p x --ctx 4194304 --memory-limit 1TB -n 1

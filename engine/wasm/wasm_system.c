@@ -1,8 +1,10 @@
 /* What a WebAssembly module may use, in place of base/sysinfo.c: one thread, and the memory that it
- * can address; memory only grows, so what it has is also its peak. In place of engine/file_facts.c:
- * no cache, so nothing is remembered of a file. */
+ * can address; memory only grows, so what it has is also its peak. In place of engine/file_facts.c
+ * and session_file.c: no cache, so nothing is remembered of a file; no library that hashes, and
+ * sessions belong to a model by its digest. */
 #include "base/sysinfo.h"
 
+#include "engine/bnt_infer.h"
 #include "engine/file_facts.h"
 
 #if defined(__wasm__)
@@ -54,6 +56,34 @@ bool bnt_fact_get(const struct bnt_file_id *id, const char *key, char value[BNT_
 void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *value)
 {
     (void)id, (void)key, (void)value;
+}
+
+static enum bnt_status no_sessions(struct bnt_err *err)
+{
+    bnt_err_set(err, BNT_E_UNSUPPORTED, "this build neither hashes models nor keeps sessions");
+    bnt_err_hint(err, "use --session-save and --session-load with a native bnt");
+    return BNT_E_UNSUPPORTED;
+}
+
+enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+                                   char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
+{
+    (void)path, (void)progress, (void)ctx, (void)hex, (void)hashed;
+    return no_sessions(err);
+}
+
+enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const char *digest,
+                                 struct bnt_err *err)
+{
+    (void)s, (void)path, (void)digest;
+    return no_sessions(err);
+}
+
+enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path, const char *digest,
+                                    struct bnt_err *err)
+{
+    (void)s, (void)path, (void)digest;
+    return no_sessions(err);
 }
 
 #endif
