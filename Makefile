@@ -144,6 +144,7 @@ $(B)/engine/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -m
 endif
 ifeq ($(ARCH),aarch64)
 $(B)/engine/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
+$(B)/engine/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
 endif
 
 $(B)/%.o: %.c $(B)/flags

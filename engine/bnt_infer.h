@@ -93,7 +93,7 @@ struct bnt_session_options {
     uint32_t n_batch; /* ids per prefill step; 0: 128. Does not change results */
     int n_threads;    /* 0: what this process may use */
     enum bnt_kv_type kv_type;
-    const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon", "wasm" */
+    const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon", "i8mm", "wasm" */
     /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the
      * last whole batch. */
     const volatile sig_atomic_t *interrupted;

@@ -21,8 +21,8 @@
 #define BNT_ENGINE_KERNEL_ROW(type)                                                                \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "kernel", .arg = "NAME",                \
-        .help = "kernels: auto, ref, avx2, avx512, neon", .offset = offsetof(type, kernel),        \
-        .def = "auto"                                                                              \
+        .help = "kernels: auto, ref, avx2, avx512, neon, i8mm, wasm",                              \
+        .offset = offsetof(type, kernel), .def = "auto"                                            \
     }
 #define BNT_ENGINE_CTX_ROW(type)                                                                   \
     {                                                                                              \

@@ -11,7 +11,7 @@ static const struct cpu_kernels *const all_tables[] = {
     &cpu_kernels_avx512, &cpu_kernels_avx2,
 #endif
 #if defined(__aarch64__)
-    &cpu_kernels_neon,
+    &cpu_kernels_i8mm,   &cpu_kernels_neon,
 #endif
 #if defined(__wasm_simd128__)
     &cpu_kernels_wasm,
@@ -37,6 +37,8 @@ const char *cpu_kernels_missing(const struct cpu_kernels *k)
         {"avx512", "AVX-512 VNNI", f->avx512vnni},
         {"avx2", "AVX2", f->avx2},
         {"avx2", "F16C", f->f16c},
+        {"i8mm", "8-bit matrix products (i8mm)", f->i8mm},
+        {"i8mm", "dot product (asimddp)", f->dotprod},
         {"neon", "Advanced SIMD", f->neon},
         {"neon", "dot product (asimddp)", f->dotprod},
     };

@@ -101,7 +101,7 @@ struct attend_args {
 };
 
 struct cpu_kernels {
-    const char *name; /* "ref", "avx2", "avx512", "neon", "wasm" */
+    const char *name; /* "ref", "avx2", "avx512", "neon", "i8mm", "wasm" */
 
     /* x[n] -> one act row: scale = max(absmax, 1e-5)/127; q = clamp(round_half_even(x *
      * (127/max(absmax, 1e-5))), -128, 127), permuted as struct act_rows says. q has act_stride(n)

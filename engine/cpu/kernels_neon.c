@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
+#include "engine/cpu/neon_codes.h"
 
 #define V_INLINE inline __attribute__((always_inline))
 
@@ -267,7 +268,6 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
                                   const int8_t *q, uint64_t stride, int32x4_t acc[T_ROWS * T_TOKS])
 {
-    const uint8x16_t low = vdupq_n_u8(3);
     uint8x16_t packed[T_ROWS];
     for (int r = 0; r < n_row; r++) {
         packed[r] = vld1q_u8(codes + (uint64_t)r * row_bytes);
@@ -276,9 +276,7 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
     for (int g = 0; g < 4; g++) {
         int8x16_t code[T_ROWS];
         for (int r = 0; r < n_row; r++) {
-            /* A negative count shifts to the right. */
-            uint8x16_t moved = vshlq_u8(packed[r], vdupq_n_s8((int8_t)(2 * g - 6)));
-            code[r] = vreinterpretq_s8_u8(vandq_u8(moved, low));
+            code[r] = neon_codes(packed[r], g);
         }
         for (int t = 0; t < n_tok; t++) {
             int8x16_t act = vld1q_s8(q + (uint64_t)t * stride + 64 * g);
@@ -395,6 +393,23 @@ const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
     .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
+    .tl_tables = tl_tables_neon,
+    .matmul_tl = tl_matmul_neon,
+    .matmul_float = matmul_float,
+    .dot_ternary = dot_ternary,
+    .dot_float = dot_float,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .attend = attend,
+    .act_mul = act_mul,
+    .add = add,
+    .store_f16 = store_f16,
+};
+
+const struct cpu_kernels cpu_kernels_i8mm = {
+    .name = "i8mm",
+    .quantize_act = quantize_act,
+    .matmul_ternary = matmul_ternary_i8mm,
     .tl_tables = tl_tables_neon,
     .matmul_tl = tl_matmul_neon,
     .matmul_float = matmul_float,

@@ -7,12 +7,13 @@ QEMU  ?= $(or $(shell command -v qemu-aarch64 || command -v qemu-aarch64-static)
 SRC_neon := engine/cpu/check/check_main.c base/status.c \
             $(addprefix engine/cpu/,choose.c features.c fmath.c self_test.c kernels_ref.c \
                                     kernels_avx2.c kernels_avx512.c kernels_neon.c \
-                                    panel_avx512.c tl_ref.c tl_avx2.c tl_avx512.c \
+                                    panel_avx512.c kernels_i8mm.c tl_ref.c tl_avx2.c tl_avx512.c \
                                     tl_neon.c) \
             $(addprefix engine/,dequant.c ternary.c ternary_tl.c tensor_type.c gguf_fault.c)
 
 NEON := $(B)/neon
 $(NEON)/engine/cpu/%_neon.o: ISA_neon := -march=armv8.2-a+dotprod+fp16
+$(NEON)/engine/cpu/%_i8mm.o: ISA_neon := -march=armv8.2-a+dotprod+fp16+i8mm
 $(NEON)/%.o: %.c
 	@mkdir -p $(@D)
 	@command -v $(CROSS)gcc >/dev/null || { echo 'check-neon needs $(CROSS)gcc: install' \
@@ -30,7 +31,9 @@ $(NEON)/check-native: $(call obj,$(SRC_neon))
 .PHONY: check-neon check-baseline
 check-neon: $(NEON)/check-native $(NEON)/check-aarch64 ## x86-64 and aarch64 kernels (qemu-user)
 	$(NEON)/check-native >$(NEON)/native.txt
-	$(QEMU) $(NEON)/check-aarch64 >$(NEON)/aarch64.txt
+	$(QEMU) -cpu max $(NEON)/check-aarch64 >$(NEON)/aarch64.txt 2>$(NEON)/aarch64.log \
+	    || { cat $(NEON)/aarch64.log; exit 1; }
+	grep '^matmul_ternary  *\(i8mm\|neon\) ' $(NEON)/aarch64.log | wc -l | grep -qx 2
 	diff $(NEON)/native.txt $(NEON)/aarch64.txt
 	@echo 'check-neon: all checksums are equal'
 

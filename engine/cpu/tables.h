@@ -12,6 +12,9 @@ extern const struct cpu_kernels cpu_kernels_avx512;
 #endif
 #if defined(__aarch64__)
 extern const struct cpu_kernels cpu_kernels_neon;
+extern const struct cpu_kernels cpu_kernels_i8mm; /* in kernels_neon.c, but for its product: */
+void matmul_ternary_i8mm(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                         const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 #endif
 #if defined(__wasm_simd128__)
 extern const struct cpu_kernels cpu_kernels_wasm;
