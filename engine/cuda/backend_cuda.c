@@ -274,6 +274,11 @@ static const struct backend_ops cuda_ops = {
 /* What the kernels cannot do. */
 static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err *err)
 {
+    if (b->base.model->tl_look_up) {
+        bnt_err_set(err, BNT_E_UNSUPPORTED, "cuda: the kernels read codes, not look-up tables");
+        bnt_err_hint(err, "leave --tl tables out, or use --device cpu");
+        return BNT_E_UNSUPPORTED;
+    }
     if (b->width > CUDA_MAX_COLS) {
         return bnt_err_set(err, BNT_E_UNSUPPORTED,
                            "cuda: a matrix of %u columns; the kernels take at most %u", b->width,
