@@ -15,11 +15,17 @@ static void emit(const struct backend_cuda *b, const struct cuda_tap_at *at, uin
     b->base.tap.row(b->base.tap.ctx, &row);
 }
 
+/* Floats of the widest row. */
+static size_t row_floats(const struct backend_cuda *b)
+{
+    uint32_t n_vocab = b->base.model->info.n_vocab;
+    return n_vocab > b->width ? n_vocab : b->width;
+}
+
 /* Room for one row of floats, and one of planes behind it. */
 static enum bnt_status need_row(struct backend_cuda *b, struct bnt_err *err)
 {
-    uint32_t n_vocab = b->base.model->info.n_vocab;
-    size_t n = n_vocab > b->width ? n_vocab : b->width;
+    size_t n = row_floats(b);
     if (!b->tap_row) {
         b->tap_row = malloc(n * sizeof(float) + 4 * ternary_row_bytes(b->width));
     }
@@ -42,14 +48,19 @@ enum bnt_status cuda_tap_rows(struct backend_cuda *b, const struct cuda_tap_at *
     return st;
 }
 
+/* Where the planes of a row keep element i. */
+static uint64_t plane_position(uint32_t i, uint64_t row_bytes)
+{
+    uint32_t plane = i % 128 / 32, block = i / 128;
+    return plane * row_bytes + block * 32 + i % 32;
+}
+
 enum bnt_status cuda_tap_act(struct backend_cuda *b, const struct cuda_tap_at *at,
                              uint64_t row_bytes, struct bnt_err *err)
 {
     enum bnt_status st = need_row(b, err);
     float *values = b->tap_row, scale = 0;
-    int8_t *q = (int8_t *)b->tap_row + sizeof(float) * (b->base.model->info.n_vocab > b->width
-                                                            ? b->base.model->info.n_vocab
-                                                            : b->width);
+    int8_t *q = st == BNT_OK ? (int8_t *)(values + row_floats(b)) : NULL;
     for (uint32_t tok = 0; st == BNT_OK && tok < at->n_tok; tok++) {
         const int8_t *from = b->s.act + (uint64_t)tok * 4 * row_bytes;
         st = cuda_error(b, b->table->download(b->context, q, from, 4 * row_bytes), err);
@@ -59,7 +70,7 @@ enum bnt_status cuda_tap_act(struct backend_cuda *b, const struct cuda_tap_at *a
         }
         if (st == BNT_OK) {
             for (uint32_t i = 0; i < at->n; i++) {
-                values[i] = (float)q[i % 128 / 32 * row_bytes + i / 128 * 32 + i % 32] * scale;
+                values[i] = (float)q[plane_position(i, row_bytes)] * scale;
             }
             emit(b, at, tok, values);
         }

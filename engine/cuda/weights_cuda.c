@@ -15,14 +15,9 @@ void *cuda_take(struct cuda_cursor *c, uint64_t bytes)
     return at;
 }
 
-static bool is_direct(enum tensor_type type)
-{
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
-}
-
 static void place(struct cuda_cursor *c, const struct weight *w, struct cuda_weight *out)
 {
-    bool direct = w->ternary || is_direct(w->type);
+    bool direct = w->ternary || tensor_is_plain(w->type);
     *out = (struct cuda_weight){.rows = w->rows,
                                 .cols = w->cols,
                                 .row_bytes = direct ? w->row_bytes : w->cols * sizeof(float),
@@ -54,7 +49,7 @@ uint64_t cuda_weights_layout(struct backend_cuda *b, uint8_t *base)
     b->cs = cuda_take(&c, (uint64_t)b->base.config.n_ctx * m->rope.n_rot * sizeof(float));
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         const struct layer *l = &m->layers[il];
-        struct cuda_layer discarded;
+        struct cuda_layer discarded = {0};
         struct cuda_layer *to = b->layers ? &b->layers[il] : &discarded;
         to->attn_norm = place_vector(&c, l->attn_norm, m->info.n_embd);
         to->attn_sub_norm = place_vector(&c, l->attn_sub_norm, b->q_dim);

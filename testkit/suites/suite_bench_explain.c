@@ -120,7 +120,7 @@ static void a_prompt_is_cut_into_batches(void **state)
     /* Two batches of 16, bound by the kernels, and one of 1, bound by memory; one head. */
     assert_true(near(t.products, 2 * 7 * (2 * 160e3 + 262144 / 10.0)));
     assert_true(near(t.head, 8388608 / 20.0));
-    assert_true(near(t.attention, 2 * 4 * (33 * 50 + 33 * 34 / 2 * 10)));
+    assert_true(near(t.attention, 2 * 4 * (33 * 50 + 33 * 34 / 2.0 * 10)));
     /* Two threads: all steps are shared, products reach 0.8 of twice the speed. */
     m = made_up_machine(2);
     speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
