@@ -430,19 +430,7 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
     }
 }
 
-static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
-                        const struct act_rows *a, float *y)
-{
-    float scale = w->scale * a->scale[0];
-    for (uint64_t r = walk->begin; r < walk->end; r++) {
-        int32_t sums[WALK_STREAMS];
-        walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, w->row_bytes, a->q,
-                     sums);
-        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
-            y[i * walk->spread + r] = (float)(sums[i] - a->sum[0]) * scale;
-        }
-    }
-}
+#include "engine/cpu/ternary_walk.inc"
 
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",

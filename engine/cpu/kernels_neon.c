@@ -264,9 +264,20 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 #define T_ROWS 4
 #define T_TOKS 4
 
+typedef int32x4_t vt;
+
+static V_INLINE vt vt_zero(void)
+{
+    return vdupq_n_s32(0);
+}
+static V_INLINE int32_t vt_hsum(vt a)
+{
+    return vaddvq_s32(a);
+}
+
 /* 16 bytes of codes per row, half a block, against 64 activations per token. */
 static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
-                                  const int8_t *q, uint64_t stride, int32x4_t acc[T_ROWS * T_TOKS])
+                                  const int8_t *q, uint64_t stride, vt acc[T_ROWS * T_TOKS])
 {
     uint8x16_t packed[T_ROWS];
     for (int r = 0; r < n_row; r++) {
@@ -287,107 +298,7 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
     }
 }
 
-static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
-                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
-                                  size_t y_stride)
-{
-    int32x4_t acc[T_ROWS * T_TOKS];
-    for (int r = 0; r < n_row; r++) {
-        for (int t = 0; t < n_tok; t++) {
-            acc[T_TOKS * r + t] = vdupq_n_s32(0);
-        }
-    }
-    const uint8_t *codes = w->codes + row * w->row_bytes;
-    const int8_t *q = a->q + t0 * a->stride;
-    for (uint64_t b = 0; b < w->row_bytes / 32; b++) {
-        for (int i = 0; t0 == 0 && n_row > 1 && i < n_row / 2; i++) {
-            /* As in the float product: line by line beyond the tile, which is one stretch of
-             * memory. */
-            uint64_t at =
-                (uint64_t)n_row * (w->row_bytes + 32 * b) + 64 * (uint64_t)i + PREFETCH_BYTES;
-            __builtin_prefetch(codes + at, 0, 2);
-        }
-        const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
-        ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, act, a->stride, acc);
-        ternary_step(n_row, n_tok, codes + 32 * b + 16, w->row_bytes, act + 16, a->stride, acc);
-    }
-    for (int t = 0; t < n_tok; t++) {
-        float scale = w->scale * a->scale[t0 + (size_t)t];
-        int32_t minus = a->sum[t0 + (size_t)t];
-        for (int r = 0; r < n_row; r++) {
-            y[(size_t)t * y_stride + (size_t)r] =
-                (float)(vaddvq_s32(acc[T_TOKS * r + t]) - minus) * scale;
-        }
-    }
-}
-
-/* Rows [row0, row1) for n_tok tokens, 1 or T_TOKS, from token t on. */
-static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0,
-                                  uint64_t row1, const struct act_rows *a, size_t t, float *y,
-                                  size_t y_stride)
-{
-    uint64_t r = row0;
-    for (; r + T_ROWS <= row1; r += T_ROWS) {
-        ternary_tile(T_ROWS, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
-    }
-    for (; r < row1; r++) {
-        ternary_tile(1, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
-    }
-}
-
-/* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
-#define CODE_BLOCK_BYTES (128u * 1024)
-
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
-                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
-{
-    uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS + 1) * T_ROWS;
-    for (uint64_t r = row0; r < row1; r += block_rows) {
-        uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
-        size_t t = 0;
-        for (; t + T_TOKS <= n_tok; t += T_TOKS) {
-            ternary_rows(T_TOKS, w, r, end, a, t, y, y_stride);
-        }
-        for (; t < n_tok; t++) {
-            ternary_rows(1, w, r, end, a, t, y, y_stride);
-        }
-    }
-}
-
-/* ---- one token ---- */
-
-/* One row of every stretch of a walk; codes: the first of them. */
-static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t row_bytes,
-                                  const int8_t *q, int32_t sums[WALK_STREAMS])
-{
-    int32x4_t acc[T_ROWS * T_TOKS];
-    for (int i = 0; i < WALK_STREAMS; i++) {
-        acc[T_TOKS * i] = vdupq_n_s32(0);
-    }
-    for (uint64_t b = 0; b < row_bytes; b += 16) {
-        for (int i = 0; b % 64 == 0 && i < WALK_STREAMS; i++) {
-            __builtin_prefetch(codes + (uint64_t)i * apart + b + WALK_AHEAD_BYTES, 0, 2);
-        }
-        ternary_step(WALK_STREAMS, 1, codes + b, apart, q + 256 * (b / 64) + b % 64, 0, acc);
-    }
-    for (int i = 0; i < WALK_STREAMS; i++) {
-        sums[i] = vaddvq_s32(acc[T_TOKS * i]);
-    }
-}
-
-static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
-                        const struct act_rows *a, float *y)
-{
-    float scale = w->scale * a->scale[0];
-    for (uint64_t r = walk->begin; r < walk->end; r++) {
-        int32_t sums[WALK_STREAMS];
-        walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, w->row_bytes, a->q,
-                     sums);
-        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
-            y[i * walk->spread + r] = (float)(sums[i] - a->sum[0]) * scale;
-        }
-    }
-}
+#include "engine/cpu/ternary_tiles.inc"
 
 const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",

@@ -302,21 +302,30 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 /* Register tile of the ternary product: 4 accumulators. One token takes the rows of a walk. */
 #define T_ROWS 2
 #define T_TOKS 2
-#define T_ROWS_MOST WALK_STREAMS
+
+typedef v128_t vt;
+
+static V_INLINE vt vt_zero(void)
+{
+    return wasm_i32x4_splat(0);
+}
+static V_INLINE int32_t vt_hsum(vt a)
+{
+    return hsum_i32(a);
+}
 
 /* 16 bytes of codes per row, half a block, against 64 activations per token. */
 static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, uint64_t row_bytes,
-                                  const int8_t *q, uint64_t stride,
-                                  v128_t acc[T_ROWS_MOST * T_TOKS])
+                                  const int8_t *q, uint64_t stride, vt acc[WALK_STREAMS * T_TOKS])
 {
     const v128_t low = wasm_i8x16_splat(3);
-    v128_t packed[T_ROWS_MOST];
+    v128_t packed[WALK_STREAMS];
     for (int r = 0; r < n_row; r++) {
         packed[r] = wasm_v128_load(codes + (size_t)r * (size_t)row_bytes);
     }
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
-        v128_t code_lo[T_ROWS_MOST], code_hi[T_ROWS_MOST];
+        v128_t code_lo[WALK_STREAMS], code_hi[WALK_STREAMS];
         for (int r = 0; r < n_row; r++) {
             v128_t code = wasm_v128_and(wasm_u16x8_shr(packed[r], 6 - 2 * g), low);
             code_lo[r] = wasm_u16x8_extend_low_u8x16(code);
@@ -335,88 +344,7 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
     }
 }
 
-static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_weights *w,
-                                  uint64_t row, const struct act_rows *a, size_t t0, float *y,
-                                  size_t y_stride)
-{
-    v128_t acc[T_ROWS_MOST * T_TOKS];
-    for (int i = 0; i < T_ROWS * T_TOKS; i++) {
-        acc[i] = wasm_i32x4_splat(0);
-    }
-    const uint8_t *codes = w->codes + row * w->row_bytes;
-    const int8_t *q = a->q + t0 * a->stride;
-    for (uint64_t b = 0; b < w->row_bytes / 32; b++) {
-        const int8_t *act = q + 256 * (b / 2) + 32 * (b % 2);
-        ternary_step(n_row, n_tok, codes + 32 * b, w->row_bytes, act, a->stride, acc);
-        ternary_step(n_row, n_tok, codes + 32 * b + 16, w->row_bytes, act + 16, a->stride, acc);
-    }
-    for (int t = 0; t < n_tok; t++) {
-        float scale = w->scale * a->scale[t0 + (size_t)t];
-        int32_t minus = a->sum[t0 + (size_t)t];
-        for (int r = 0; r < n_row; r++) {
-            y[(size_t)t * y_stride + (size_t)r] =
-                (float)(hsum_i32(acc[T_TOKS * r + t]) - minus) * scale;
-        }
-    }
-}
-
-/* Rows [row0, row1) for n_tok tokens, 1 or T_TOKS, from token t on. */
-static V_INLINE void ternary_rows(int n_tok, const struct ternary_weights *w, uint64_t row0,
-                                  uint64_t row1, const struct act_rows *a, size_t t, float *y,
-                                  size_t y_stride)
-{
-    uint64_t r = row0;
-    for (; r + T_ROWS <= row1; r += T_ROWS) {
-        ternary_tile(T_ROWS, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
-    }
-    for (; r < row1; r++) {
-        ternary_tile(1, n_tok, w, r, a, t, y + t * y_stride + r, y_stride);
-    }
-}
-
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
-                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
-{
-    size_t t = 0;
-    for (; t + T_TOKS <= n_tok; t += T_TOKS) {
-        ternary_rows(T_TOKS, w, row0, row1, a, t, y, y_stride);
-    }
-    for (; t < n_tok; t++) {
-        ternary_rows(1, w, row0, row1, a, t, y, y_stride);
-    }
-}
-
-/* ---- one token ---- */
-
-/* One row of every stretch of a walk; codes: the first of them. */
-static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t row_bytes,
-                                  const int8_t *q, int32_t sums[WALK_STREAMS])
-{
-    v128_t acc[T_ROWS_MOST * T_TOKS];
-    for (int i = 0; i < WALK_STREAMS; i++) {
-        acc[T_TOKS * i] = wasm_i32x4_splat(0);
-    }
-    for (uint64_t b = 0; b < row_bytes; b += 16) {
-        ternary_step(WALK_STREAMS, 1, codes + b, apart, q + 256 * (b / 64) + b % 64, 0, acc);
-    }
-    for (int i = 0; i < WALK_STREAMS; i++) {
-        sums[i] = hsum_i32(acc[T_TOKS * i]);
-    }
-}
-
-static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
-                        const struct act_rows *a, float *y)
-{
-    float scale = w->scale * a->scale[0];
-    for (uint64_t r = walk->begin; r < walk->end; r++) {
-        int32_t sums[WALK_STREAMS];
-        walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, w->row_bytes, a->q,
-                     sums);
-        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
-            y[i * walk->spread + r] = (float)(sums[i] - a->sum[0]) * scale;
-        }
-    }
-}
+#include "engine/cpu/ternary_tiles.inc"
 
 const struct cpu_kernels cpu_kernels_wasm = {
     .name = "wasm",
