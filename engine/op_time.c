@@ -146,7 +146,7 @@ enum bnt_status op_take(struct op_run *r, const struct op_needs *n, struct bnt_e
     struct bnt_rng rng;
     bnt_rng_seed(&rng, 2);
     for (uint64_t i = 0; i < n->x; i++) {
-        r->x[i] = (float)((double)bnt_rng_next(&rng) / (double)UINT64_MAX - 0.5);
+        r->x[i] = (float)(bnt_rng_unit(&rng) - 0.5);
     }
     for (uint64_t i = 0; i < n->z; i++) {
         r->z[i] = r->x[i % (n->x > 0 ? n->x : 1)];
@@ -197,10 +197,10 @@ static void product_rows(void *ctx, size_t begin, size_t end, int thread)
     const struct op_run *r = ctx;
     const struct weight w = weight_of(r);
     if (w.ternary) {
-        const struct ternary_weights tw = {w.data, w.rows, w.cols, w.row_bytes, w.scale};
+        const struct ternary_weights tw = cpu_ternary(&w);
         r->t->kernels->matmul_ternary(&tw, begin, end, &r->act, r->spec.n_tok, r->y, r->rows);
     } else {
-        const struct float_weights fw = {w.type, w.data, w.rows, w.cols, w.row_bytes};
+        const struct float_weights fw = cpu_floats(&w);
         r->t->kernels->matmul_float(&fw, begin, end, r->x, w.cols, r->spec.n_tok, r->y, r->rows,
                                     r->scratch + (size_t)thread * w.cols);
     }
@@ -264,8 +264,7 @@ static enum bnt_status bind_weights(struct op_run *r, struct bnt_err *err)
     uint64_t cols = s->cols;
     r->row_bytes =
         s->what == OP_TERNARY ? ternary_row_bytes(cols) : tensor_row_bytes(s->type, cols);
-    bool direct = s->type == TENSOR_F32 || s->type == TENSOR_F16 || s->type == TENSOR_BF16;
-    if (r->row_bytes == 0 || (s->what == OP_FLOAT && !direct)) {
+    if (r->row_bytes == 0 || (s->what == OP_FLOAT && !tensor_is_plain(s->type))) {
         return bnt_err_set(err, BNT_E_USAGE, "products are timed for F32, F16 and BF16 weights");
     }
     uint64_t most = r->t->weight_bytes / r->row_bytes;

@@ -143,14 +143,19 @@ static void run_pack(struct op_run *r)
     ternary_pack(r->codes, r->spec.rows, r->spec.cols, r->bytes);
 }
 
-static void run_encode_ternary(struct op_run *r)
+static enum bnt_status encode_ternary(struct op_run *r, struct bnt_err *err)
 {
     const struct ternary_source shape = {.type = r->spec.type,
                                          .size = r->n_bytes,
                                          .rows = r->spec.rows,
                                          .cols = r->spec.cols,
                                          .layout = I2S_X86};
-    (void)ternary_encode(&shape, r->codes, 1, r->bytes, NULL); /* it could, when it was prepared */
+    return ternary_encode(&shape, r->codes, 1, r->bytes, err);
+}
+
+static void run_encode_ternary(struct op_run *r)
+{
+    (void)encode_ternary(r, NULL); /* it could, when it was prepared */
 }
 
 static void run_encode_floats(struct op_run *r)
@@ -182,12 +187,7 @@ static enum bnt_status prepare_encode(struct op_run *r, struct bnt_err *err)
                 &(struct op_needs){
                     .x = info->ternary ? 0 : n, .codes = info->ternary ? n : 0, .bytes = bytes},
                 err);
-    if (st == BNT_OK && info->ternary) {
-        const struct ternary_source shape = {
-            .type = s->type, .size = bytes, .rows = s->rows, .cols = s->cols, .layout = I2S_X86};
-        st = ternary_encode(&shape, r->codes, 1, r->bytes, err);
-    }
-    return st;
+    return st == BNT_OK && info->ternary ? encode_ternary(r, err) : st;
 }
 
 /* ---- preparing ---- */

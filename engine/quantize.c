@@ -167,7 +167,7 @@ static block_fn *block_function(enum tensor_type type)
 
 bool quantize_row_can(enum tensor_type type)
 {
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16 || block_function(type);
+    return tensor_is_plain(type) || block_function(type);
 }
 
 void quantize_row(enum tensor_type type, const float *x, uint64_t cols, uint8_t *dst)

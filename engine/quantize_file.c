@@ -105,15 +105,10 @@ static enum bnt_status find_layout(struct gguf_source *s, const struct bnt_quant
 
 /* ---- what becomes of the tensors ---- */
 
-static bool is_plain(enum tensor_type type)
-{
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
-}
-
 static enum bnt_status check_rounded(const struct gguf_source *s, const struct gguf_tensor *t,
                                      bool force, struct bnt_err *err)
 {
-    if (force || is_plain(t->type) || tensor_type_info((uint32_t)t->type)->ternary) {
+    if (force || tensor_is_plain(t->type) || tensor_type_info((uint32_t)t->type)->ternary) {
         return BNT_OK;
     }
     bnt_err_hint(err, "start from the F16, BF16 or F32 file; --force rounds a second time");
@@ -131,7 +126,7 @@ static enum bnt_status read_scale(struct gguf_source *s, struct mwrite_tensor *t
     if (!scale) {
         return BNT_OK;
     }
-    if (!is_plain(scale->type) || scale->ne[0] != 1 || scale->ne[1] != 1) {
+    if (!tensor_is_plain(scale->type) || scale->ne[0] != 1 || scale->ne[1] != 1) {
         return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: %s is no single number", s->g->path,
                          name);
     }

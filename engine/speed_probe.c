@@ -150,7 +150,7 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
 
 static bool known(const struct speed_matrix *m)
 {
-    return m->ternary || m->type == TENSOR_F16 || m->type == TENSOR_F32 || m->type == TENSOR_BF16;
+    return m->ternary || tensor_is_plain(m->type);
 }
 
 static enum bnt_status check_shape(const struct speed_shape *s, struct bnt_err *err)

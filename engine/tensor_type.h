@@ -61,6 +61,12 @@ bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes);
  * rows do not lie on their own. */
 uint64_t tensor_row_bytes(enum tensor_type type, uint64_t cols);
 
+/* F32, F16 and BF16: values that lie one by one and are multiplied as they lie. */
+static inline bool tensor_is_plain(enum tensor_type type)
+{
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+}
+
 /* Packings that share the I2_S type id (docs/formats.md). */
 enum i2s_layout {
     I2S_X86,  /* 128 weights in 32 bytes: published files, and what the kernels read */

@@ -247,10 +247,10 @@ enum bnt_status weight_load(const struct bnt_model *m, struct weight *w, uint64_
 
 enum bnt_status weight_make_resident(struct bnt_model *m, struct weight *w, struct bnt_err *err)
 {
-    const uint8_t *view = w->native ? gguf_tensor_view(m->gguf, w->tensor) : NULL;
     if (w->data) {
         return BNT_OK; /* among the kept ones */
     }
+    const uint8_t *view = w->native ? gguf_tensor_view(m->gguf, w->tensor) : NULL;
     if (view) {
         w->data = view;
         return w->ternary ? read_tail_scale(m, w, err) : BNT_OK;

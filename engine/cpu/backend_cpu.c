@@ -211,7 +211,7 @@ static void head_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct head_task *t = ctx;
     const struct backend_cpu *b = t->b;
-    struct float_weights fw = {t->w.type, t->w.data, t->w.rows, t->w.cols, t->w.row_bytes};
+    struct float_weights fw = cpu_floats(&t->w);
     b->kernels->matmul_float(&fw, begin, end, b->s.h, b->width, t->n, t->out + t->first_row,
                              b->base.model->info.n_vocab, b->s.row + (size_t)thread * b->width);
 }

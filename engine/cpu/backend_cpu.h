@@ -77,6 +77,16 @@ struct cpu_output {
     float *y;
     size_t stride;
 };
+/* A matrix as the kernels take it. */
+static inline struct ternary_weights cpu_ternary(const struct weight *w)
+{
+    return (struct ternary_weights){w->data, w->rows, w->cols, w->row_bytes, w->scale};
+}
+static inline struct float_weights cpu_floats(const struct weight *w)
+{
+    return (struct float_weights){w->type, w->data, w->rows, w->cols, w->row_bytes};
+}
+
 /* A matrix for one token is cut into slots: one row of each of WALK_STREAMS stretches (struct
  * row_walk), or what is left over when the rows do not divide. */
 static inline uint64_t cpu_slots(uint64_t rows)

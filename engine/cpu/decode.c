@@ -33,7 +33,7 @@ int cpu_slot_rows(uint64_t rows, uint64_t begin, uint64_t end, struct cpu_rows o
 static void dot_ternary(const struct backend_cpu *b, const struct weight *w,
                         const struct row_walk *walk, struct cpu_rows rest, float *y)
 {
-    struct ternary_weights tw = {w->data, w->rows, w->cols, w->row_bytes, w->scale};
+    struct ternary_weights tw = cpu_ternary(w);
     if (walk->begin < walk->end) {
         b->kernels->dot_ternary(&tw, walk, &b->s.act, y);
     }
@@ -43,7 +43,7 @@ static void dot_ternary(const struct backend_cpu *b, const struct weight *w,
 static void dot_float(const struct backend_cpu *b, const struct weight *w,
                       const struct row_walk *walk, struct cpu_rows rest, float *y)
 {
-    struct float_weights fw = {w->type, w->data, w->rows, w->cols, w->row_bytes};
+    struct float_weights fw = cpu_floats(w);
     if (walk->begin < walk->end) {
         b->kernels->dot_float(&fw, walk, b->s.h, y);
     }
@@ -54,7 +54,7 @@ static void dot_float(const struct backend_cpu *b, const struct weight *w,
 static void dot_dequantized(const struct backend_cpu *b, const struct weight *w,
                             struct cpu_rows slots, float *y, int thread)
 {
-    struct float_weights fw = {w->type, w->data, w->rows, w->cols, w->row_bytes};
+    struct float_weights fw = cpu_floats(w);
     struct cpu_rows ranges[SLOT_RANGES];
     int n = cpu_slot_rows(w->rows, slots.begin, slots.end, ranges);
     for (int i = 0; i < n; i++) {
@@ -71,7 +71,7 @@ void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct c
     struct cpu_rows rest = {slots.end > spread ? WALK_STREAMS * spread : w->rows, w->rows};
     if (w->ternary) {
         dot_ternary(b, w, &walk, rest, y);
-    } else if (w->type == TENSOR_F32 || w->type == TENSOR_F16 || w->type == TENSOR_BF16) {
+    } else if (tensor_is_plain(w->type)) {
         dot_float(b, w, &walk, rest, y);
     } else {
         dot_dequantized(b, w, slots, y, thread);

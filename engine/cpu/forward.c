@@ -68,10 +68,10 @@ static void product_rows(const struct linear_task *t, int i, uint64_t r0, uint64
         struct tl_weights tw = {weight_planes(w), w->scale};
         b->kernels->matmul_tl(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
     } else if (w->ternary) {
-        struct ternary_weights tw = {w->data, w->rows, w->cols, w->row_bytes, w->scale};
+        struct ternary_weights tw = cpu_ternary(w);
         b->kernels->matmul_ternary(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
     } else {
-        struct float_weights fw = {w->type, w->data, w->rows, w->cols, w->row_bytes};
+        struct float_weights fw = cpu_floats(w);
         b->kernels->matmul_float(&fw, r0, r1, b->s.h, b->width, b->n, out->y, out->stride,
                                  b->s.row + (size_t)thread * b->width);
     }

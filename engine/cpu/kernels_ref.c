@@ -146,7 +146,7 @@ static void matmul_float(const struct float_weights *w, uint64_t row0, uint64_t 
                          const float *x, size_t x_stride, size_t n_tok, float *y, size_t y_stride,
                          float *scratch)
 {
-    bool direct = w->type == TENSOR_F32 || w->type == TENSOR_F16 || w->type == TENSOR_BF16;
+    bool direct = tensor_is_plain(w->type);
     for (uint64_t r = row0; r < row1; r++) {
         const uint8_t *row = w->data + r * w->row_bytes;
         if (!direct) {
