@@ -120,12 +120,6 @@ enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struc
 
 /* ---- The prompt. */
 
-/* A chat without a prompt goes on line by line. */
-static bool converses(const struct infer_opts *o)
-{
-    return o->chat && o->prompt == NULL && o->file == NULL && o->prompts == NULL;
-}
-
 static enum bnt_status check_options(const struct infer_opts *o)
 {
     if ((o->json || o->logprobs > 0) && infer_json.print == NULL) {
@@ -148,7 +142,7 @@ static enum bnt_status check_options(const struct infer_opts *o)
     if (o->deterministic && (o->temperature > 0 || o->seed != NULL)) {
         return bnt_msg_fail(BNT_E_USAGE, NULL, "--deterministic excludes --temperature and --seed");
     }
-    if (converses(o) && (o->json || o->logprobs > 0 || o->metrics)) {
+    if (infer_converses(o) && (o->json || o->logprobs > 0 || o->metrics)) {
         return bnt_msg_fail(BNT_E_USAGE, "give the user's message with -p or -f",
                             "--json, --logprobs and --metrics need one prompt, not a conversation");
     }
@@ -296,7 +290,7 @@ static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool co
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     struct infer in = {.app = app, .o = opts};
-    bool converse = converses(in.o);
+    bool converse = infer_converses(in.o);
     if (argc > 0) {
         return bnt_msg_fail(BNT_E_USAGE, "the prompt is an option: -p TEXT",
                             "unexpected operand: %s", argv[0]);

@@ -33,6 +33,12 @@ struct infer_opts {
     struct bnt_device_arg device;
 };
 
+/* A chat without a prompt goes on line by line. */
+static inline bool infer_converses(const struct infer_opts *o)
+{
+    return o->chat && o->prompt == NULL && o->file == NULL && o->prompts == NULL;
+}
+
 /* One run of the command. Released by infer_close, at whatever stage it is. */
 struct infer {
     struct bnt_app *app;
@@ -59,6 +65,8 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err);
 enum bnt_status infer_make_sampler(struct infer *in, struct bnt_err *err);
 enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err);
 void infer_close(struct infer *in);
+/* in->ref.digest, "" until it is needed: the whole file may have to be read for it. */
+enum bnt_status infer_need_digest(struct infer *in, struct bnt_err *err);
 /* Parameters of bnt_generate, without text callback. */
 struct bnt_generate_params infer_params(const struct infer *in);
 

@@ -6,42 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/json_load.h"
 #include "engine/cmd_infer_impl.h"
-#include "engine/file_facts.h"
 #include "engine/quality.h"
 
 #define MAX_JSON_TEXT (4u * BNT_GENERATE_MAX_TEXT)
 
 /* ---- Digest. */
 
-static int stop_hashing(void *ctx, uint64_t done_bytes)
-{
-    const struct infer *in = ctx;
-    (void)done_bytes;
-    return in->app->interrupted != NULL && *in->app->interrupted != 0;
-}
-
 static enum bnt_status digest(struct infer *in, struct bnt_err *err)
 {
-    if (in->ref.digest[0] != '\0') {
-        return BNT_OK;
-    }
-    bool hashed;
-    uint64_t t0 = bnt_clock_now_ns();
     struct bnt_err inner = {0};
-    enum bnt_status st =
-        bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, &inner);
-    in->hash_ns = bnt_clock_now_ns() - t0;
-    if (st == BNT_E_INTERRUPTED) { /* the answer is there: print it without */
-        in->ref.digest[0] = '\0';
-        return BNT_OK;
-    }
-    if (st != BNT_OK && err != NULL && err->status == BNT_OK) {
-        *err = inner;
-    }
-    return st;
+    enum bnt_status st = infer_need_digest(in, &inner);
+    /* After an interruption the answer is there: it is printed without. */
+    return st == BNT_OK || st == BNT_E_INTERRUPTED ? BNT_OK : bnt_err_copy(err, &inner);
 }
 
 /* ---- JSON. */

@@ -1,39 +1,16 @@
 /* `bnt infer`: sessions from one run to the next, and several prompts in one run. */
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
-#include "engine/file_facts.h"
-
-static int stop_hashing(void *ctx, uint64_t done_bytes)
-{
-    const struct infer *in = ctx;
-    (void)done_bytes;
-    return in->app->interrupted != NULL && *in->app->interrupted != 0;
-}
-
-/* A session belongs to a model by its digest. */
-static enum bnt_status need_digest(struct infer *in, struct bnt_err *err)
-{
-    bool hashed;
-    if (in->ref.digest[0] != '\0') {
-        return BNT_OK;
-    }
-    uint64_t t0 = bnt_clock_now_ns();
-    enum bnt_status st =
-        bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, err);
-    in->hash_ns = bnt_clock_now_ns() - t0;
-    return st;
-}
 
 enum bnt_status infer_load_session(struct infer *in, struct bnt_err *err)
 {
     if (in->o->session_load == NULL) {
         return BNT_OK;
     }
-    enum bnt_status st = need_digest(in, err);
+    enum bnt_status st = infer_need_digest(in, err);
     if (st == BNT_OK) {
         st = bnt_session_restore(in->session, in->o->session_load, in->ref.digest, err);
     }
@@ -48,7 +25,7 @@ enum bnt_status infer_save_session(struct infer *in, struct bnt_err *err)
     if (in->o->session_save == NULL) {
         return BNT_OK;
     }
-    enum bnt_status st = need_digest(in, err);
+    enum bnt_status st = infer_need_digest(in, err);
     return st == BNT_OK ? bnt_session_save(in->session, in->o->session_save, in->ref.digest, err)
                         : st;
 }

@@ -10,6 +10,7 @@
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
 #include "engine/engine_arg.h"
+#include "engine/file_facts.h"
 
 static enum bnt_status parse_id(const char *option, const char *text, size_t len, int32_t n_vocab,
                                 int32_t *out, struct bnt_err *err)
@@ -218,6 +219,29 @@ void infer_close(struct infer *in)
     }
 }
 
+static int stop_hashing(void *ctx, uint64_t done_bytes)
+{
+    const struct infer *in = ctx;
+    (void)done_bytes;
+    return in->app->interrupted != NULL && *in->app->interrupted != 0;
+}
+
+enum bnt_status infer_need_digest(struct infer *in, struct bnt_err *err)
+{
+    bool hashed;
+    if (in->ref.digest[0] != '\0') {
+        return BNT_OK;
+    }
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st =
+        bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, err);
+    in->hash_ns = bnt_clock_now_ns() - t0;
+    if (st != BNT_OK) {
+        in->ref.digest[0] = '\0';
+    }
+    return st;
+}
+
 struct bnt_generate_params infer_params(const struct infer *in)
 {
     const struct infer_opts *o = in->o;
@@ -230,10 +254,9 @@ struct bnt_generate_params infer_params(const struct infer *in)
                                     .whole = true,
                                     .speculate = (uint32_t)o->speculate,
                                     .interrupted = in->app->interrupted};
-    bool converse = o->chat && o->prompt == NULL && o->file == NULL && o->prompts == NULL;
     if (o->max_tokens > 0) {
         p.max_tokens = (uint32_t)o->max_tokens;
-    } else if (o->max_tokens == 0 && !converse && !isatty(STDOUT_FILENO)) {
+    } else if (o->max_tokens == 0 && !infer_converses(o) && !isatty(STDOUT_FILENO)) {
         p.max_tokens = 32;
     }
     return p;

@@ -35,7 +35,7 @@ bool bnt_file_identify(const char *path, struct bnt_file_id *id)
     return true;
 }
 
-static bool same(const struct bnt_file_id *a, const struct bnt_file_id *b)
+bool bnt_file_same(const struct bnt_file_id *a, const struct bnt_file_id *b)
 {
     return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
@@ -119,7 +119,7 @@ enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *pro
     }
     *hashed = true;
     if (known && bnt_file_identify(path, &after)) {
-        if (!same(&before, &after)) {
+        if (!bnt_file_same(&before, &after)) {
             return bnt_err_set(err, BNT_E_FAILED, "%s: changed while it was hashed", path);
         }
         bnt_fact_put(&before, "sha256", hex);

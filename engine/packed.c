@@ -66,7 +66,7 @@ void packed_store_release(struct packed_store *s)
 {
     struct bnt_file_id now;
     if (s->written_path && bnt_file_identify(s->written_path, &now) &&
-        memcmp(&now, &s->written_id, sizeof now) == 0) {
+        bnt_file_same(&now, &s->written_id)) {
         bnt_fact_put(&now, PROVEN_KEY, s->written_form);
     }
     free(s->written_path);
@@ -103,8 +103,7 @@ static enum bnt_status find_digest(struct packed_store *s, struct bnt_err *err)
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = bnt_digest_of_file(s->model_path, NULL, NULL, s->digest, &hashed, err);
     s->hash_ns += bnt_clock_now_ns() - t0;
-    if (st == BNT_OK && (!bnt_file_identify(s->model_path, &now) || now.ino != s->id.ino ||
-                         now.dev != s->id.dev || now.ctime_ns != s->id.ctime_ns)) {
+    if (st == BNT_OK && (!bnt_file_identify(s->model_path, &now) || !bnt_file_same(&now, &s->id))) {
         st = bnt_err_set(err, BNT_E_FAILED, "%s was replaced while it was opened", s->model_path);
     }
     if (st != BNT_OK) {
