@@ -100,7 +100,12 @@ static bool of_a_mock(const struct gguf_kv *kv)
     return kv->key.len > 13 && memcmp(kv->key.data, "general.mock.", 13) == 0;
 }
 
-static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
+/* What a line says of a key, behind its name. */
+typedef enum bnt_status key_fn(struct derivation *d, const struct gguf_kv *kv, struct bnt_buf *line,
+                               struct bnt_err *err);
+
+/* A line for each key, in order of their names. */
+static enum bnt_status each_key(struct derivation *d, key_fn *fn, struct bnt_err *err)
 {
     struct sorted lines = {0};
     enum bnt_status st = BNT_OK;
@@ -110,21 +115,34 @@ static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
         if (of_a_mock(kv)) {
             continue;
         }
-        st = bnt_buf_printf(&line, err, "%.*s %s", (int)kv->key.len, kv->key.data,
-                            gguf_value_type_name(kv->type));
-        if (st == BNT_OK && kv->type == GGUF_ARR) {
-            st = bnt_buf_printf(&line, err, " of %s", gguf_value_type_name(kv->elem_type));
-        }
-        if (st == BNT_OK && gguf_str_eq(kv->key, "general.architecture")) {
-            st = bnt_buf_putc(&line, ' ', err);
-            st = st == BNT_OK ? contract_quote(&line, (const char *)kv->raw, kv->raw_len, err) : st;
-        }
+        st = bnt_buf_printf(&line, err, "%.*s ", (int)kv->key.len, kv->key.data);
+        st = st == BNT_OK ? fn(d, kv, &line, err) : st;
         st = st == BNT_OK ? sorted_add(&lines, bnt_buf_view(&line), err) : st;
         bnt_buf_release(&line);
     }
     st = st == BNT_OK ? sorted_write(&lines, d->out, err) : st;
     sorted_release(&lines);
     return st;
+}
+
+static enum bnt_status put_type(struct derivation *d, const struct gguf_kv *kv,
+                                struct bnt_buf *line, struct bnt_err *err)
+{
+    (void)d;
+    enum bnt_status st = bnt_buf_puts(line, gguf_value_type_name(kv->type), err);
+    if (st == BNT_OK && kv->type == GGUF_ARR) {
+        st = bnt_buf_printf(line, err, " of %s", gguf_value_type_name(kv->elem_type));
+    }
+    if (st == BNT_OK && gguf_str_eq(kv->key, "general.architecture")) {
+        st = bnt_buf_putc(line, ' ', err);
+        st = st == BNT_OK ? contract_quote(line, (const char *)kv->raw, kv->raw_len, err) : st;
+    }
+    return st;
+}
+
+static enum bnt_status metadata(struct derivation *d, struct bnt_err *err)
+{
+    return each_key(d, put_type, err);
 }
 
 enum { VALUE_TEXT_MAX = 64 }; /* bytes of a text that is written out */
@@ -161,22 +179,7 @@ static enum bnt_status put_value(struct derivation *d, const struct gguf_kv *kv,
 
 static enum bnt_status values(struct derivation *d, struct bnt_err *err)
 {
-    struct sorted lines = {0};
-    enum bnt_status st = BNT_OK;
-    for (uint64_t i = 0; st == BNT_OK && i < d->g->n_kv; i++) {
-        const struct gguf_kv *kv = &d->g->kv[i];
-        struct bnt_buf line = BNT_BUF(1 << 20);
-        if (of_a_mock(kv)) {
-            continue;
-        }
-        st = bnt_buf_printf(&line, err, "%.*s ", (int)kv->key.len, kv->key.data);
-        st = st == BNT_OK ? put_value(d, kv, &line, err) : st;
-        st = st == BNT_OK ? sorted_add(&lines, bnt_buf_view(&line), err) : st;
-        bnt_buf_release(&line);
-    }
-    st = st == BNT_OK ? sorted_write(&lines, d->out, err) : st;
-    sorted_release(&lines);
-    return st;
+    return each_key(d, put_value, err);
 }
 
 enum { LINE_BYTES = 512 };

@@ -116,7 +116,7 @@ enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n
     return BNT_OK;
 }
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total)
+void bench_show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     (void)total;
     bnt_progress_update(ctx, done);
@@ -142,7 +142,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
         .interrupted = app->interrupted};
     bnt_device_arg_apply(&o->device, &plan->session);
     plan->warn = bnt_msg_warn_fn;
-    plan->progress = show_progress;
+    plan->progress = bench_show_progress;
     struct bench_list lengths = {"--prompt-lengths",
                                  o->prompt_lengths ? o->prompt_lengths
                                  : o->compare      ? BENCH_COMPARE_LENGTHS

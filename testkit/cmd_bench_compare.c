@@ -217,12 +217,6 @@ static enum bnt_status tell(const struct compared *c, struct bnt_err *err)
     return BNT_OK;
 }
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    (void)total;
-    bnt_progress_update(ctx, done);
-}
-
 /* This program: what runs now, even if its file has been replaced since. */
 static enum bnt_status own_path(char out[BNT_PATH_MAX], struct bnt_err *err)
 {
@@ -267,7 +261,7 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
                              .clock = clock_of(o),
                              .n_pairs = clock_of(o) == PERF_INSTRUCTIONS ? 1 : (size_t)o->pairs,
                              .interrupted = app->interrupted,
-                             .progress = show_progress,
+                             .progress = bench_show_progress,
                              .ctx = &progress};
     double margin = plan.clock == PERF_INSTRUCTIONS ? PERF_MARGIN_COUNTS : PERF_MARGIN_DEFAULT;
     struct compared c = {

@@ -116,12 +116,6 @@ static double median_of(struct bench_series *s)
     return bnt_stats_median(s->at, s->n);
 }
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    (void)total;
-    bnt_progress_update(ctx, done);
-}
-
 /* The last figures, which were predicted for so many threads. */
 static enum bnt_status measure(struct explain *e, int n_threads, struct bnt_err *err)
 {
@@ -132,7 +126,6 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bnt_err 
     plan.path = e->ref->path;
     plan.session.n_threads = n_threads;
     plan.no_bandwidth = true;
-    plan.progress = show_progress;
     plan.ctx = &progress;
     bnt_progress_begin(&progress, "repetitions", (uint64_t)plan.n_warmups + plan.n_reps, false);
     enum bnt_status st = bench_run(&plan, &r, err);

@@ -59,12 +59,6 @@ static enum bnt_status add_shapes(struct ops *ops, struct bnt_err *err)
     return st;
 }
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    (void)total;
-    bnt_progress_update(ctx, done);
-}
-
 static enum bnt_status plan_of(const struct bnt_app *app, struct ops *ops, struct bnt_err *err)
 {
     const struct bench_opts *o = ops->o;
@@ -204,7 +198,8 @@ enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
 {
     struct bnt_err err = {0};
     struct bnt_progress progress;
-    struct ops ops = {.o = o, .ref = ref, .plan = {.progress = show_progress, .ctx = &progress}};
+    struct ops ops = {
+        .o = o, .ref = ref, .plan = {.progress = bench_show_progress, .ctx = &progress}};
     enum bnt_status st = plan_of(app, &ops, &err);
     if (st == BNT_OK) {
         bnt_progress_begin(&progress, "products", ops.plan.n_batches * ops.plan.n_shapes, false);

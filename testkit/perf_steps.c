@@ -2,10 +2,10 @@
 #include "testkit/perf_steps.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/stats.h"
 #include "testkit/perf_verdict.h"
 
 /* 1: more is worse; -1: less is worse; 0: neither is known. */
@@ -25,18 +25,12 @@ static int bad_side(const char *unit)
     return 0;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const double *values, size_t n)
 {
     double sorted[BNT_TEST_PAST + 1];
     memcpy(sorted, values, n * sizeof *values);
-    qsort(sorted, n, sizeof *sorted, by_value);
-    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+    bnt_stats_sort(sorted, n);
+    return bnt_stats_median(sorted, n);
 }
 
 /* Even the best of the latest is worse than the median before by the margin. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "engine/cpu/tables.h"
 #include "engine/cpu/tl.h"
 #include "engine/quantize_file.h"
@@ -12,15 +13,7 @@
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/mock_support.h"
 
-static uint64_t rng;
-
-static uint64_t next_u64(void)
-{
-    uint64_t z = (rng += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
+static struct bnt_rng rng;
 
 /* ---- products ---- */
 
@@ -41,7 +34,7 @@ static void make_weights(struct product *p, struct ternary_source shape)
     assert_true(tensor_size(shape.type, ne, &shape.size));
     int8_t *w = malloc(shape.rows * shape.cols);
     for (uint64_t i = 0; i < shape.rows * shape.cols; i++) {
-        w[i] = (int8_t)(next_u64() % 3) - 1;
+        w[i] = (int8_t)(bnt_rng_next(&rng) % 3) - 1;
     }
     p->tiled = calloc(1, shape.size);
     es_ok(ternary_encode(&shape, w, 0.37f, p->tiled, &err), &err);
@@ -70,7 +63,7 @@ static void make_acts(struct product *p, bool extreme)
     for (size_t t = 0; t < TOKS; t++) {
         p->a.scale[t] = 0.01f * (float)(t + 1);
         for (uint64_t c = 0; c < cols; c++) {
-            int q = extreme ? (t == 1 ? 127 : -128) : (int)(next_u64() % 256) - 128;
+            int q = extreme ? (t == 1 ? 127 : -128) : (int)(bnt_rng_next(&rng) % 256) - 128;
             p->a.q[t * p->a.stride + act_position(c)] = (int8_t)q;
             p->a.sum[t] += q;
         }
@@ -96,8 +89,8 @@ static void check_table(const struct cpu_kernels *k, const struct product *p, co
     for (size_t t = 0; t < TOKS; t++) {
         k->tl_tables(&p->tl.planes, p->a.q + t * p->a.stride, p->a.tables + t * p->a.tables_stride);
     }
-    uint64_t row0 = next_u64() % rows, row1 = row0 + 1 + next_u64() % (rows - row0);
-    if (next_u64() % 2) {
+    uint64_t row0 = bnt_rng_next(&rng) % rows, row1 = row0 + 1 + bnt_rng_next(&rng) % (rows - row0);
+    if (bnt_rng_next(&rng) % 2) {
         row0 = 0;
         row1 = rows;
     }
@@ -136,7 +129,7 @@ static void tables_equal_codes(void **state)
         const struct ternary_source *s = &shapes[i / 2];
         struct product p = {0};
         char detail[64];
-        rng = i;
+        bnt_rng_seed(&rng, i);
         snprintf(detail, sizeof detail, "shape %d%s", (int)(i / 2), i % 2 ? ", extreme" : "");
         make_weights(&p, *s);
         make_acts(&p, i % 2 != 0);
