@@ -12,6 +12,7 @@
 #include <utf8proc.h>
 
 #include "base/fault.h"
+#include "engine/sampler.h"
 #include "mock/contract_impl.h"
 
 enum { N_ANSWER = 8, PROMPT_MAX = 512 };
@@ -26,26 +27,18 @@ struct recorded {
     size_t n;
 };
 
-static int32_t best_of(const float *logits, int32_t n_vocab)
-{
-    int32_t best = 0;
-    for (int32_t i = 1; i < n_vocab; i++) {
-        best = logits[i] > logits[best] ? i : best;
-    }
-    return best;
-}
-
 /* The id of the next place: the recorded one where it is good enough. */
 static int32_t next_id(const struct derivation *d, const float *logits,
                        const struct recorded *record, size_t place)
 {
     int32_t n_vocab = bnt_tokenizer_n_vocab(bnt_model_tokenizer(d->model));
-    int32_t best = best_of(logits, n_vocab);
-    int32_t id = place < record->n ? record->at[place] : best;
-    double most = (double)logits[best];
+    struct bnt_logprob best = {.id = 0};
+    (void)bnt_logprobs_top(logits, n_vocab, 1, &best);
+    int32_t id = place < record->n ? record->at[place] : best.id;
+    double most = (double)logits[best.id];
     bool good =
         id >= 0 && id < n_vocab && most - (double)logits[id] <= BNT_CONTRACT_TOLERANCE * fabs(most);
-    return good || BNT_FAULT(contract_answer) ? id : best;
+    return good || BNT_FAULT(contract_answer) ? id : best.id;
 }
 
 /* The ids that follow the prompt, up to the first that is not as recorded. */

@@ -8,8 +8,7 @@
 #include "base/fault.h"
 #include "base/msg.h"
 
-/* The next of the words at *at, its length in *len; NULL at the end. */
-static const char *next_word(const char **at, size_t *len)
+const char *faults_next_name(const char **at, size_t *len)
 {
     *at += strspn(*at, " ");
     const char *word = *at;
@@ -22,7 +21,7 @@ static bool kills(const struct suite *s, enum bnt_fault which)
 {
     const char *name = bnt_fault_name(which), *at = s->kills, *word;
     size_t len;
-    while ((word = next_word(&at, &len)) != NULL) {
+    while ((word = faults_next_name(&at, &len)) != NULL) {
         if (len == strlen(name) && memcmp(word, name, len) == 0) {
             return true;
         }
@@ -45,7 +44,7 @@ static enum bnt_status check_suite(const struct suite *s)
 {
     const char *at = s->kills ? s->kills : "", *word;
     size_t len, n = 0;
-    for (; (word = next_word(&at, &len)) != NULL; n++) {
+    for (; (word = faults_next_name(&at, &len)) != NULL; n++) {
         if (!known(word, len)) {
             return bnt_msg_fail(BNT_E_FAILED, "base/faults.def lists them",
                                 "suite %s must kill '%.*s', and there is no such defect", s->name,

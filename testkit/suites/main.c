@@ -213,16 +213,12 @@ static const char *word_of(const char *own, const char *of_suite)
     return own ? own : of_suite[0] ? of_suite : NULL;
 }
 
-/* Words separated by blanks, as the list has them. */
 static void list_kills(const char *kills)
 {
-    const char *at = kills ? kills : "";
-    at += strspn(at, " ");
-    for (const char *before = "\tkills="; *at; before = ",") {
-        size_t n = strcspn(at, " ");
-        printf("%s%.*s", before, (int)n, at);
-        at += n;
-        at += strspn(at, " ");
+    const char *before = "\tkills=", *name;
+    size_t n;
+    for (; kills && (name = faults_next_name(&kills, &n)) != NULL; before = ",") {
+        printf("%s%.*s", before, (int)n, name);
     }
 }
 
