@@ -255,13 +255,9 @@ static void free_cuda(struct backend *base)
     struct backend_cuda *b = (struct backend_cuda *)base;
     if (b->context) {
         b->table->graph_free(b->context, b->step_graph);
-        void *const held[] = {b->weights_memory, b->kv_memory, b->scratch_memory};
-        for (size_t i = 0; i < sizeof held / sizeof held[0] && !BNT_FAULT(cuda_leak); i++) {
-            b->table->release(b->context, held[i]);
+        if (!BNT_FAULT(cuda_leak)) {
+            b->table->close(b->context);
         }
-        b->table->release_host(b->context, b->staging);
-        b->table->release_host(b->context, b->picked);
-        b->table->close(b->context);
     }
     free(b->layers);
     free(b->tap_row);

@@ -6,7 +6,7 @@
  *   step    one token and ternary weights: five launches per layer, captured once as a graph that
  *           reads the token and its position from the device
  *
- * Three allocations: weights, KV cache, scratch; freed with the back end. */
+ * Three allocations: weights, KV cache, scratch; freed with their context. */
 #ifndef BNT_BACKEND_CUDA_H
 #define BNT_BACKEND_CUDA_H
 

@@ -57,15 +57,13 @@ struct cuda_table {
     /* overlap: a launch may begin, and ask for its weights, before the one ahead of it has ended,
      * where the device can do that. */
     enum cuda_code (*open)(int index, int overlap, struct cuda_context **out);
-    void (*close)(struct cuda_context *c); /* frees what is still allocated */
+    void (*close)(struct cuda_context *c); /* frees all that was allocated, and not the graphs */
     /* What the last failure of this context (or, with NULL, of this thread's open) was. */
     const char *(*problem)(const struct cuda_context *c);
 
     enum cuda_code (*alloc)(struct cuda_context *c, uint64_t bytes, void **out); /* zeroed */
-    void (*release)(struct cuda_context *c, void *p);
     /* Memory of the host that copies inside a graph may name. */
     enum cuda_code (*alloc_host)(struct cuda_context *c, uint64_t bytes, void **out);
-    void (*release_host)(struct cuda_context *c, void *p);
 
     /* The source may be reused at once, save between graph_begin and graph_end. */
     enum cuda_code (*upload)(struct cuda_context *c, void *dst, const void *src, uint64_t bytes);

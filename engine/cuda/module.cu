@@ -225,30 +225,19 @@ static enum cuda_code alloc_host(struct cuda_context *c, uint64_t bytes, void **
     return allocate(c, bytes, true, out);
 }
 
-static void release(struct cuda_context *c, void *data)
-{
-    enter(c);
-    for (struct piece **at = &c->pieces; data && *at; at = &(*at)->next) {
-        struct piece *p = *at;
-        if (p->data == data) {
-            *at = p->next;
-            if (p->host) {
-                cudaFreeHost(data);
-            } else {
-                cudaFree(data);
-            }
-            free(p);
-            return;
-        }
-    }
-}
-
 static void close_context(struct cuda_context *c)
 {
     enter(c);
     cudaStreamSynchronize(c->stream);
     while (c->pieces) {
-        release(c, c->pieces->data);
+        struct piece *p = c->pieces;
+        c->pieces = p->next;
+        if (p->host) {
+            cudaFreeHost(p->data);
+        } else {
+            cudaFree(p->data);
+        }
+        free(p);
     }
     cudaStreamDestroy(c->stream);
     cudaGetLastError();
@@ -359,9 +348,9 @@ static void graph_free(struct cuda_context *c, struct cuda_graph *g)
 }
 
 static const struct cuda_table table = {
-    CUDA_TABLE_VERSION, count,    info,   open_context, close_context, problem,
-    alloc,              release,  alloc_host, release,  upload,        download,
-    launch,             sync_context, graph_begin, graph_end, graph_run, graph_free,
+    CUDA_TABLE_VERSION, count,     info,      open_context, close_context, problem,
+    alloc,              alloc_host, upload,   download,     launch,        sync_context,
+    graph_begin,        graph_end, graph_run, graph_free,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct cuda_table *bnt_cuda_module(void)
