@@ -27,7 +27,6 @@
 #include "testkit/suites/faults.h"
 #include "testkit/suites/isolate.h"
 #include "testkit/suites/judge.h"
-#include "testkit/suites/official.h"
 #include "testkit/suites/test_place.h"
 #include "testkit/suites/support.h"
 #include "testkit/suites/tap_write.h"
@@ -365,7 +364,6 @@ int main(int argc, char **argv)
     bnt_msg_setup(BNT_MSG_NORMAL, BNT_COLOR_AUTO);
     catch_signals();
     proc_adopt_orphans();
-    official_find();
     test_place_fix_environment();
     enum bnt_status status = bnt_cmd_run(&command, "", NULL, argc, argv);
     test_place_end();

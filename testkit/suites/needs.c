@@ -11,6 +11,7 @@
 #include "testkit/proc.h"
 #include "testkit/suite.h"
 #include "testkit/suites/net_namespace.h"
+#include "testkit/suites/official.h"
 #include "testkit/suites/support.h"
 
 struct need {
@@ -136,6 +137,12 @@ static bool cuda_gpu(const char *arg)
     return met;
 }
 
+static bool official_file_is_there(const char *arg)
+{
+    (void)arg;
+    return official_find();
+}
+
 /* To become somebody else. */
 static bool is_root(const char *arg)
 {
@@ -179,7 +186,7 @@ static const struct need needs_table[] = {
     {"shared", shared_folder, NULL, "no shared folder: set BNT_SHARED"},
     {"source", source_tree, NULL, "no source tree: set BNT_SOURCE_DIR"},
     {"synth2b", file_in_variable, "BNT_SYNTH2B", "set BNT_SYNTH2B to the synthetic 2B GGUF"},
-    {"official2b", file_in_variable, "BNT_OFFICIAL_2B",
+    {"official2b", official_file_is_there, NULL,
      "not in the cache: bnt fetch hf://microsoft/bitnet-b1.58-2B-4T-gguf/ggml-model-i2_s.gguf, or "
      "set "
      "BNT_OFFICIAL_2B to it"},

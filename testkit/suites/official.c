@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "cache/bnt_cache.h"
@@ -35,14 +36,13 @@ static bool recorded_digest(char out[BNT_SHA256_HEX])
     return is;
 }
 
-void official_find(void)
+/* Name the cache's file, if there is one. */
+static void ask_the_cache(void)
 {
     char digest[BNT_SHA256_HEX], path[BNT_PATH_MAX];
     struct bnt_cache *cache = NULL;
     struct bnt_cache_entry entry;
-    const char *given = getenv("BNT_OFFICIAL_2B");
-    if ((given && given[0]) || !recorded_digest(digest) ||
-        bnt_cache_open(NULL, &cache, NULL) != BNT_OK) {
+    if (!recorded_digest(digest) || bnt_cache_open(NULL, &cache, NULL) != BNT_OK) {
         return;
     }
     /* The index first: a cache without it must not be asked to bring it from afar. */
@@ -51,6 +51,16 @@ void official_find(void)
         setenv("BNT_OFFICIAL_2B", path, 1);
     }
     bnt_cache_close(cache);
+}
+
+bool official_find(void)
+{
+    const char *given = getenv("BNT_OFFICIAL_2B");
+    if (!given || !given[0]) {
+        ask_the_cache();
+        given = getenv("BNT_OFFICIAL_2B");
+    }
+    return given && given[0] && access(given, R_OK) == 0;
 }
 
 json_t *official_facts(void)

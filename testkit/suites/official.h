@@ -3,11 +3,12 @@
 #define SUITES_OFFICIAL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
-/* Name the file that the user's cache has under the recorded digest in BNT_OFFICIAL_2B, unless that
- * is set. Called once, before tests get caches of their own. Where the cache has none, or cannot be
- * read, the need `official2b` stays unmet. */
-void official_find(void);
+/* The need `official2b`: true when BNT_OFFICIAL_2B names a file that can be read. Unless it is set,
+ * it becomes the file that the user's cache has under the recorded digest. Called before the test
+ * that needs it gets a cache of its own. */
+bool official_find(void);
 
 /* What follows is for tests with needs "source"; a failure fails the test. */
 
