@@ -3,15 +3,13 @@
  */
 #include "engine/bandwidth.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/sysinfo.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/pool.h"
@@ -89,10 +87,33 @@ static double best_pass(struct cpu_pool *pool, struct reading *r, uint64_t bytes
     return (double)bytes / (double)(best > 0 ? best : 1);
 }
 
-enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err)
+/* Both rates of memory that is there. fresh: its pages are to be written first. */
+static enum bnt_status measure(uint64_t *words, uint64_t bytes, int n_threads, bool fresh,
+                               struct bandwidth *out, struct bnt_err *err)
 {
     uint64_t start = bnt_clock_now_ns();
     int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
+    struct cpu_pool *pool;
+    enum bnt_status st = cpu_pool_new(threads, &pool, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    struct reading r = {.words = words};
+    if (fresh) {
+        cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
+    }
+    out->one_gb_per_s = best_pass(pool, &r, bytes, true, start + BUDGET_NS / 2);
+    out->all_gb_per_s =
+        threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
+    out->n_threads = threads;
+    out->buffer_bytes = bytes;
+    out->elapsed_ns = bnt_clock_now_ns() - start;
+    cpu_pool_free(pool);
+    return BNT_OK;
+}
+
+enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err)
+{
     uint64_t bytes = bandwidth_buffer_bytes();
     void *buffer =
         mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -101,71 +122,25 @@ enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct b
     }
     (void)madvise(buffer, (size_t)bytes,
                   MADV_HUGEPAGE); /* saves page faults; without it the result is the same */
-    struct cpu_pool *pool;
-    enum bnt_status st = cpu_pool_new(threads, &pool, err);
-    if (st == BNT_OK) {
-        struct reading r = {.words = buffer};
-        cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
-        out->one_gb_per_s = best_pass(pool, &r, bytes, true, start + BUDGET_NS / 2);
-        out->all_gb_per_s =
-            threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
-        out->n_threads = threads;
-        out->buffer_bytes = bytes;
-        out->elapsed_ns = bnt_clock_now_ns() - start;
-        cpu_pool_free(pool);
-    }
+    enum bnt_status st = measure(buffer, bytes, n_threads, true, out, err);
     munmap(buffer, (size_t)bytes);
     return st;
 }
 
-static enum bnt_status map_file(const char *path, void **out, uint64_t *bytes, struct bnt_err *err)
-{
-    struct stat file;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &file) != 0) {
-        enum bnt_status st = bnt_err_errno(err, "%s", path);
-        if (fd >= 0) {
-            close(fd);
-        }
-        return st;
-    }
-    const uint64_t size = (uint64_t)file.st_size;
-    *bytes = (size < BANDWIDTH_FILE_MAX ? size : BANDWIDTH_FILE_MAX) / PIECE_BYTES * PIECE_BYTES;
-    *out = *bytes > 0 ? mmap(NULL, (size_t)*bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0)
-                      : MAP_FAILED;
-    enum bnt_status st = BNT_OK;
-    if (*bytes == 0) {
-        st = bnt_err_set(err, BNT_E_FILE, "%s is smaller than a megabyte", path);
-    } else if (*out == MAP_FAILED) {
-        st = bnt_err_errno(err, "cannot map %s", path);
-    }
-    close(fd);
-    return st;
-}
-
+/* The pages come with the first pass, which is not the best. */
 enum bnt_status bandwidth_of_file(const char *path, int n_threads, struct bandwidth *out,
                                   struct bnt_err *err)
 {
-    const uint64_t start = bnt_clock_now_ns();
-    const int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
-    void *at = NULL;
-    uint64_t bytes = 0;
-    struct cpu_pool *pool;
-    enum bnt_status st = map_file(path, &at, &bytes, err);
+    struct bnt_mapping map;
+    enum bnt_status st = bnt_map_file(path, &map, err);
     if (st != BNT_OK) {
         return st;
     }
-    st = cpu_pool_new(threads, &pool, err);
-    if (st == BNT_OK) {
-        struct reading r = {.words = at};
-        out->all_gb_per_s = best_pass(pool, &r, bytes, false, start + BUDGET_NS);
-        out->one_gb_per_s = threads == 1 ? out->all_gb_per_s
-                                         : best_pass(pool, &r, bytes, true, start + 2 * BUDGET_NS);
-        out->n_threads = threads;
-        out->buffer_bytes = bytes;
-        out->elapsed_ns = bnt_clock_now_ns() - start;
-        cpu_pool_free(pool);
-    }
-    munmap(at, (size_t)bytes);
+    uint64_t bytes = map.size < BANDWIDTH_FILE_MAX ? map.size : BANDWIDTH_FILE_MAX;
+    uint64_t *words = (uint64_t *)(uintptr_t)map.data; /* read only */
+    bytes = bytes / PIECE_BYTES * PIECE_BYTES;
+    st = bytes > 0 ? measure(words, bytes, n_threads, false, out, err)
+                   : bnt_err_set(err, BNT_E_FILE, "%s is smaller than a megabyte", path);
+    bnt_unmap(&map);
     return st;
 }
