@@ -14,6 +14,12 @@ THREAD_FN uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* Orders floats as unsigned numbers. */
+THREAD_FN uint32_t float_order(uint32_t bits)
+{
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
 /* fm_expf of engine/cpu/fmath.c, operation by operation. */
 THREAD_FN float exp_f32(float x)
 {

@@ -84,12 +84,6 @@ THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const ch
     return sum_lanes(lane) * a->scale;
 }
 
-/* Orders floats as unsigned numbers. */
-THREAD_FN uint32_t float_order(uint32_t bits)
-{
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
 THREAD_FN float float_of_order(uint32_t order)
 {
     return float_of(order & 0x80000000u ? order & 0x7fffffffu : ~order);

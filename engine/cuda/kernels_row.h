@@ -147,8 +147,7 @@ THREAD_FN uint64_t candidate_key(float logit, int32_t id)
         return 0;
     }
     bits = bits == 0x80000000u ? 0 : bits;
-    uint32_t order = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return (uint64_t)order << 32 | (0xffffffffu - (uint32_t)id);
+    return (uint64_t)float_order(bits) << 32 | (0xffffffffu - (uint32_t)id);
 }
 
 /* Shared: CUDA_PICK_SPAN keys, then the best of the even and of the odd rounds. */
