@@ -6,11 +6,13 @@
 #include "base/msg.h"
 #include "engine/cmd_inspect_impl.h"
 #include "engine/commands.h"
+#include "engine/engine_arg.h"
 #include "engine/fix.h"
 #include "engine/model_arg.h"
 
 struct fix_opts {
     const char *pre;
+    struct bnt_strs tiles;
     bool force, allow_mock, json;
 };
 
@@ -21,6 +23,7 @@ static const struct bnt_opt options[] = {
      .help = "the pre-tokenizer to write (default: the one that the vocabulary shows, where the "
              "file has none)",
      .offset = offsetof(struct fix_opts, pre)},
+    BNT_ENGINE_TILES_ROW(struct fix_opts),
     {.kind = BNT_OPT_FLAG,
      .long_name = "force",
      .help = "OUT may exist; it is replaced when the copy is whole",
@@ -76,8 +79,11 @@ static enum bnt_status fix(struct bnt_app *app, const struct fix_opts *o, char *
                            struct bnt_err *err)
 {
     const struct bnt_model_arg arg = {.name = paths[0], .allow_mock = o->allow_mock};
-    const struct fix_options options_of_run = {
-        .pre = o->pre, .overwrite = o->force, .interrupted = app->interrupted};
+    const struct fix_options options_of_run = {.pre = o->pre,
+                                               .tl_tiles = o->tiles.at,
+                                               .n_tl_tiles = o->tiles.n,
+                                               .overwrite = o->force,
+                                               .interrupted = app->interrupted};
     struct bnt_model_ref ref;
     struct fix_report report;
     enum bnt_status st = bnt_model_arg_resolve(app, &arg, &ref, mock, err);

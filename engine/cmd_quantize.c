@@ -24,7 +24,8 @@ static const struct bnt_opt options[] = {
     {.kind = BNT_OPT_LIST,
      .long_name = "tiles",
      .arg = "ROWSxCOLS=BM,BK,INNER",
-     .help = "tl1, tl2: tile sizes of a shape that no preset knows; may be given many times",
+     .help = "tl1, tl2: tile sizes of a shape that no preset knows, in OUT, or in IN where OUT has "
+             "none; may be given many times",
      .offset = offsetof(struct quantize_opts, tiles)},
     {.kind = BNT_OPT_STR,
      .long_name = "i2s-layout",

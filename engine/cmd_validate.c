@@ -6,13 +6,15 @@
 #include "engine/cmd_inspect_impl.h"
 #include "engine/cmd_validate_impl.h"
 #include "engine/commands.h"
+#include "engine/engine_arg.h"
 #include "engine/model_arg.h"
 
 enum { MAX_SHOWN_BYTES = 640 };
 
 struct validate_opts {
     struct bnt_model_arg model;
-    const char *level, *profile, *sha256;
+    const char *level, *profile, *sha256, *tl;
+    struct bnt_strs tiles;
     bool comprehensive, benchmark, json, sarif;
 };
 
@@ -51,6 +53,8 @@ static const struct bnt_opt options[] = {
      .long_name = "benchmark",
      .help = "measure speed too, whatever the level",
      .offset = offsetof(struct validate_opts, benchmark)},
+    BNT_ENGINE_TL_ROW(struct validate_opts),
+    BNT_ENGINE_TILES_ROW(struct validate_opts),
     BNT_OPT_HEAD("Output"),
     {.kind = BNT_OPT_FLAG,
      .long_name = "json",
@@ -158,7 +162,11 @@ static enum bnt_status options_of(const struct bnt_app *app, const struct valida
                                   const struct bnt_model_ref *ref, struct validate_options *out,
                                   struct bnt_err *err)
 {
-    *out = (struct validate_options){.benchmark = o->benchmark, .interrupted = app->interrupted};
+    *out = (struct validate_options){.benchmark = o->benchmark,
+                                     .interrupted = app->interrupted,
+                                     .tl_tiles = o->tiles.at,
+                                     .n_tl_tiles = o->tiles.n,
+                                     .tl_look_up = strcmp(o->tl, "tables") == 0};
     validate_level_parse(o->comprehensive ? "comprehensive" : o->level, &out->level);
     validate_profile_parse(o->profile, &out->profile);
     out->expected = ref->digest[0] ? ref->digest : NULL;

@@ -291,6 +291,8 @@ static enum bnt_status look(struct fix *f, const char *path)
 {
     const struct validate_options v = {.level = VALIDATE_COMPREHENSIVE,
                                        .profile = VALIDATE_RUNTIME,
+                                       .tl_tiles = f->o->tl_tiles,
+                                       .n_tl_tiles = f->o->n_tl_tiles,
                                        .interrupted = f->o->interrupted};
     enum bnt_status st = validate_file(path, &v, &f->found, f->err);
     f->g = f->found.gguf;

@@ -12,7 +12,9 @@
 enum { FIX_MAX_CHANGES = 16, FIX_TEXT_BYTES = 256 };
 
 struct fix_options {
-    const char *pre;                          /* pre-tokenizer to write; NULL: the recognised one */
+    const char *pre;             /* pre-tokenizer to write; NULL: the recognised one */
+    const char *const *tl_tiles; /* n_tl_tiles, as in struct validate_options */
+    size_t n_tl_tiles;
     bool overwrite;                           /* the target may exist */
     const volatile sig_atomic_t *interrupted; /* may be NULL */
 };

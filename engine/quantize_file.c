@@ -16,6 +16,8 @@
 struct gguf_source {
     struct gguf *g;
     enum i2s_layout layout;
+    const char *const *tiles; /* n_tiles that the user says of TL1 and TL2 weights here */
+    size_t n_tiles;
     struct recode_source source;
     size_t held; /* which, SIZE_MAX: none */
     uint8_t *bytes;
@@ -64,7 +66,7 @@ static enum bnt_status read_codes(void *ctx, size_t which, uint64_t row0, uint64
                                  .rows = t->ne[1],
                                  .cols = t->ne[0],
                                  .layout = s->layout};
-    tl_tiles_of_file(s->g, t->type, src.rows, src.cols, &src.tiles);
+    tl_tiles_of_tensor(s->g, t, s->tiles, s->n_tiles, &src.tiles);
     if (st == BNT_OK && (st = ternary_decode(&src, row0, row0 + n, dst, scale, err)) != BNT_OK) {
         bnt_err_context(err, "%s: %.*s", s->g->path, (int)t->name.len, t->name.data);
     }
@@ -277,6 +279,9 @@ enum bnt_status bnt_quantize(const char *from, const char *to, const struct bnt_
     }
     mwrite_init(&m, o->type);
     m.source = s.g;
+    /* Where both are tiled, the user says those of the file that is written. */
+    s.tiles = o->tiles;
+    s.n_tiles = o->type == TENSOR_TL1 || o->type == TENSOR_TL2 ? 0 : o->n_tiles;
     m.tiles = o->tiles;
     m.n_tiles = o->n_tiles;
     m.half_scales = o->half_scales;

@@ -7,7 +7,8 @@
 struct bnt_quantize_options {
     enum tensor_type type;                    /* of linear weights: ternary, or quantize_row_can */
     const struct tensor_type_info *embedding; /* of embedding and head; NULL: as they are */
-    const char *const *tiles;                 /* n_tiles of "ROWSxCOLS=BM,BK,BM_INNER" */
+    const char *const *tiles; /* n_tiles of "ROWSxCOLS=BM,BK,BM_INNER": of what is written; where
+                                 that has no tiles, of what is read */
     size_t n_tiles;
     const char *i2s_layout; /* of the input; NULL: find out */
     bool force;             /* ternarise what was not trained for it, round what was rounded */

@@ -54,31 +54,45 @@ static enum bnt_status unknown(enum tensor_type type, uint64_t rows, uint64_t co
                        (unsigned long long)cols);
 }
 
-enum bnt_status tl_tiles_said(const char *const *texts, size_t n, uint64_t rows, uint64_t cols,
-                              struct tl_tiles *out, bool *said, struct bnt_err *err)
+enum bnt_status tl_tiles_check(const char *const *texts, size_t n, struct bnt_err *err)
 {
-    *said = false;
+    struct entry e;
     for (size_t i = 0; i < n; i++) {
-        struct entry e;
         if (!parse(texts[i], &e)) {
             return bnt_err_set(err, BNT_E_USAGE, "--tiles %s: must be ROWSxCOLS=BM,BK,BM_INNER",
                                texts[i]);
         }
-        if (!*said && e.rows == rows && e.cols == cols) {
-            *out = e.tiles;
-            *said = true;
-        }
     }
     return BNT_OK;
+}
+
+/* The first of n texts that is of this shape. */
+static bool said(const char *const *texts, size_t n, uint64_t rows, uint64_t cols,
+                 struct tl_tiles *out)
+{
+    struct entry e;
+    for (size_t i = 0; i < n; i++) {
+        if (parse(texts[i], &e) && e.rows == rows && e.cols == cols) {
+            *out = e.tiles;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tl_tiles_of_tensor(const struct gguf *g, const struct gguf_tensor *t, const char *const *texts,
+                        size_t n, struct tl_tiles *out)
+{
+    const uint64_t rows = t->ne[1], cols = t->ne[0];
+    return said(texts, n, rows, cols, out) || tl_tiles_of_file(g, t->type, rows, cols, out);
 }
 
 enum bnt_status tl_tiles_choose(enum tensor_type type, uint64_t rows, uint64_t cols,
                                 const char *const *texts, size_t n, struct tl_tiles *out,
                                 struct bnt_err *err)
 {
-    bool said;
-    enum bnt_status st = tl_tiles_said(texts, n, rows, cols, out, &said, err);
-    if (st != BNT_OK || said || tl_tiles_known(type, rows, cols, out)) {
+    enum bnt_status st = tl_tiles_check(texts, n, err);
+    if (st != BNT_OK || said(texts, n, rows, cols, out) || tl_tiles_known(type, rows, cols, out)) {
         return st;
     }
     return unknown(type, rows, cols, err);

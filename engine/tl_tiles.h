@@ -13,10 +13,13 @@ struct mwrite_tensor;
 /* Of a matrix of this file: what the file says, else a preset; false when neither is there. */
 bool tl_tiles_of_file(const struct gguf *g, enum tensor_type type, uint64_t rows, uint64_t cols,
                       struct tl_tiles *out);
-/* What the user says of a shape in one of n texts; *said: one is of it. Errors: USAGE for a text
- * that is none. */
-enum bnt_status tl_tiles_said(const char *const *texts, size_t n, uint64_t rows, uint64_t cols,
-                              struct tl_tiles *out, bool *said, struct bnt_err *err);
+/* Of a TL1 or TL2 tensor of this file: what the user says in one of n texts, else what the file
+ * says, else a preset; false when nobody does. A text that is none says nothing (tl_tiles_check).
+ */
+bool tl_tiles_of_tensor(const struct gguf *g, const struct gguf_tensor *t, const char *const *texts,
+                        size_t n, struct tl_tiles *out);
+/* Errors: USAGE for a text that is none. */
+enum bnt_status tl_tiles_check(const char *const *texts, size_t n, struct bnt_err *err);
 /* For a matrix to be written: what the user says in one of n texts, else a preset. Errors: USAGE
  * for a text that is none, for a shape without tiles and for tiles that do not divide it. */
 enum bnt_status tl_tiles_choose(enum tensor_type type, uint64_t rows, uint64_t cols,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/model_arg.h"
+#include "engine/tl_tiles.h"
 #include "engine/validate_impl.h"
 
 /* ---- findings ---- */
@@ -194,7 +195,10 @@ enum bnt_status validate_file(const char *path, const struct validate_options *o
 {
     *out = (struct validate_report){.options = *o};
     struct validate v = {.path = path, .o = &out->options, .report = out};
-    enum bnt_status st = run_checks(&v, err);
+    enum bnt_status st = tl_tiles_check(o->tl_tiles, o->n_tl_tiles, err);
+    if (st == BNT_OK) {
+        st = run_checks(&v, err);
+    }
     bnt_tokenizer_free(v.tokenizer);
     if (st == BNT_OK && v.status != BNT_OK) {
         st = bnt_err_nomem(err, "the findings", out->n * sizeof *out->findings);

@@ -131,6 +131,11 @@ struct validate_options {
     bool benchmark;       /* measure speed, whatever the level */
     bool hash;            /* compare the digest, whatever the level */
     const char *expected; /* SHA-256 that the file must have; NULL: none known */
+    /* Tile sizes of TL1 and TL2 weights that the file does not record, and whether such weights
+     * are looked up in tables when the model runs: as in struct bnt_model_options. */
+    const char *const *tl_tiles;
+    size_t n_tl_tiles;
+    bool tl_look_up;
     const volatile sig_atomic_t *interrupted; /* may be NULL */
     /* Bytes of content read so far, of all; may be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
@@ -152,7 +157,8 @@ struct validate_report {
     struct validate_run run;
 };
 
-/* Errors: NOT_FOUND and FAILED when the file cannot be read at all, MEMORY, INTERRUPTED. A file
+/* Errors: NOT_FOUND and FAILED when the file cannot be read at all, MEMORY, INTERRUPTED, USAGE
+ * (tl_tiles has a text that is none). A file
  * with defects is no error. out is to be released in any case. */
 enum bnt_status validate_file(const char *path, const struct validate_options *o,
                               struct validate_report *out, struct bnt_err *err);

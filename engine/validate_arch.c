@@ -5,6 +5,7 @@
 
 #include "engine/cmd_inspect_impl.h"
 #include "engine/model.h"
+#include "engine/tl_tiles.h"
 #include "engine/validate_impl.h"
 
 /* Bases of rotation and epsilons that models were trained with lie well inside these. */
@@ -137,6 +138,11 @@ static const struct gguf_tensor *tensor_of(const struct validate *v, const struc
     return gguf_find_tensor(v->g, name);
 }
 
+bool validate_tiles(const struct validate *v, const struct gguf_tensor *t, struct tl_tiles *out)
+{
+    return tl_tiles_of_tensor(v->g, t, v->o->tl_tiles, v->o->n_tl_tiles, out);
+}
+
 static void check_type(struct validate *v, const struct gguf_tensor *t, enum shape_role role)
 {
     const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
@@ -153,9 +159,8 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
         wants = info->block_bytes == 0 || info->block_weights != 1
                     ? "norms and biases are F32, F16 or BF16"
                     : NULL;
-    } else if ((t->type == TENSOR_TL1 || t->type == TENSOR_TL2) &&
-               !tl_tiles_known(t->type, t->ne[1], t->ne[0], &tiles)) {
-        wants = "its tile sizes for this shape are not recorded in the file";
+    } else if ((t->type == TENSOR_TL1 || t->type == TENSOR_TL2) && !validate_tiles(v, t, &tiles)) {
+        wants = "its tile sizes for this shape are not recorded in the file: say them with --tiles";
     }
     if (wants) {
         validate_add(v, GGUF_FAULT_UNSUPPORTED_TYPE, &at, "tensor %.*s is %s; %s", (int)t->name.len,

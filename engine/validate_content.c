@@ -166,7 +166,7 @@ static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *sc
                                  .size = c->t->size,
                                  .rows = c->s->n / c->t->ne[0],
                                  .cols = c->t->ne[0]};
-    tl_tiles_known(src.type, src.rows, src.cols, &src.tiles);
+    validate_tiles(c->v, c->t, &src.tiles);
     uint64_t piece = DECODE_WEIGHTS / src.cols > 64 ? DECODE_WEIGHTS / src.cols / 64 * 64 : 64;
     piece = piece < src.rows ? piece : src.rows;
     int8_t *w = malloc((size_t)(piece * src.cols));
@@ -311,11 +311,11 @@ static void check_statistics(struct scan *c)
     }
 }
 
-static bool lacks_tiles(const struct gguf_tensor *t)
+static bool lacks_tiles(const struct scan *c)
 {
     struct tl_tiles tiles;
-    return (t->type == TENSOR_TL1 || t->type == TENSOR_TL2) &&
-           !tl_tiles_known(t->type, t->ne[1], t->ne[0], &tiles);
+    return (c->t->type == TENSOR_TL1 || c->t->type == TENSOR_TL2) &&
+           !validate_tiles(c->v, c->t, &tiles);
 }
 
 static enum bnt_status scan_tensor(struct scan *c)
@@ -329,7 +329,7 @@ static enum bnt_status scan_tensor(struct scan *c)
     check_scale(c);
     if (c->t->type == TENSOR_I2_S) {
         st = scan_i2s(c);
-    } else if (lacks_tiles(c->t)) {
+    } else if (lacks_tiles(c)) {
         return BNT_OK; /* told with the architecture */
     } else if (info->ternary) {
         st = scan_packed(c);

@@ -40,6 +40,8 @@ void validate_add_error(struct validate *v, int kind, const struct validate_plac
 struct validate_place validate_at_key(const char *key);
 struct validate_place validate_at_tensor(const struct gguf_tensor *t);
 
+/* Tiles of a TL1 or TL2 tensor: false when nobody says them. */
+bool validate_tiles(const struct validate *v, const struct gguf_tensor *t, struct tl_tiles *out);
 /* Every tensor has data that can be read; where one has not, sums over all say nothing. */
 bool validate_all_placed(const struct gguf *g);
 

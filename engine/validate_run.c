@@ -55,7 +55,11 @@ static enum bnt_status load(struct run *r)
     struct bnt_err why = {0};
     struct validate_place at = {.offset = NULL};
     struct bnt_session_options session = {.n_ctx = SCORED_IDS};
-    struct bnt_model_options opts = {.session = &session};
+    const struct validate_options *o = r->v->o;
+    struct bnt_model_options opts = {.session = &session,
+                                     .tl_tiles = o->tl_tiles,
+                                     .n_tl_tiles = o->n_tl_tiles,
+                                     .tl_look_up = o->tl_look_up};
     uint64_t start = bnt_clock_now_ns();
     if (bnt_model_open(r->v->path, &opts, &r->model, &why) != BNT_OK) {
         validate_add_error(r->v, VALIDATE_LOAD, &at, &why);

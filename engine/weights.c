@@ -57,10 +57,9 @@ static enum bnt_status find_tiles(const struct bnt_model *m, struct weight *w, c
                                   struct bnt_err *err)
 {
     enum tensor_type type = w->tensor->type;
-    bool said = false;
-    enum bnt_status st =
-        tl_tiles_said(m->tl_tiles, m->n_tl_tiles, w->rows, w->cols, &w->tiles, &said, err);
-    if (st != BNT_OK || said || tl_tiles_of_file(m->gguf, type, w->rows, w->cols, &w->tiles)) {
+    enum bnt_status st = tl_tiles_check(m->tl_tiles, m->n_tl_tiles, err);
+    if (st != BNT_OK ||
+        tl_tiles_of_tensor(m->gguf, w->tensor, m->tl_tiles, m->n_tl_tiles, &w->tiles)) {
         return st;
     }
     bnt_err_set(err, BNT_E_UNSUPPORTED,

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "engine/cpu/tables.h"
 #include "engine/cpu/tl.h"
+#include "engine/fix.h"
 #include "engine/quantize_file.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
@@ -164,7 +165,7 @@ static const char *tiled_model(enum tensor_type type)
 }
 
 static const int32_t ids[] = {1, 300, 17, 42, 900, 1200, 5, 77, 640, 1999, 12, 256};
-enum { N_IDS = sizeof ids / sizeof ids[0] };
+enum { N_IDS = sizeof ids / sizeof ids[0], N_LAYER = 4, N_LINEAR = 7 * N_LAYER };
 
 static float *rows_of(const char *path, struct bnt_model_options mo, const char *kernel,
                       uint32_t n_batch, uint32_t *n_vocab)
@@ -209,6 +210,18 @@ static void a_model_speaks_the_same(void **state)
 }
 
 /* A file of another maker says no tiles. */
+static void forget_tiles(const char *path)
+{
+    FILE *f = fopen(path, "r+b");
+    char head[65536];
+    size_t n = fread(head, 1, sizeof head, f);
+    char *key = memmem(head, n, "bnt.tl_tiles", 12);
+    assert_non_null(key);
+    fseek(f, key - head, SEEK_SET);
+    fwrite("bnt.tl_other", 1, 12, f);
+    fclose(f);
+}
+
 static void unknown_tiles_are_an_argument(void **state)
 {
     (void)state;
@@ -218,14 +231,7 @@ static void unknown_tiles_are_an_argument(void **state)
     uint32_t n_vocab;
     float *want = rows_of(suite_bundled_model(), (struct bnt_model_options){0}, NULL, 12, &n_vocab);
     snprintf(path, sizeof path, "%s", tiled_model(TENSOR_TL2));
-    FILE *f = fopen(path, "r+b");
-    char head[65536];
-    size_t n = fread(head, 1, sizeof head, f);
-    char *key = memmem(head, n, "bnt.tl_tiles", 12);
-    assert_non_null(key);
-    fseek(f, key - head, SEEK_SET);
-    fwrite("bnt.tl_other", 1, 12, f);
-    fclose(f);
+    forget_tiles(path);
     assert_int_equal(bnt_model_open(path, NULL, &m, &err), BNT_E_UNSUPPORTED);
     assert_non_null(strstr(err.hint, "--tiles 256x256="));
     struct bnt_model_options mo = {.tl_tiles = tl2_tiles, .n_tl_tiles = 4};
@@ -242,7 +248,63 @@ static void unknown_tiles_are_an_argument(void **state)
     free(want);
 }
 
+static void expect_findings(const char *path, const struct validate_options *o, size_t n,
+                            enum bnt_status status)
+{
+    struct validate_report r;
+    struct bnt_err err = {0};
+    es_ok(validate_file(path, o, &r, &err), &err);
+    if (r.n != n || validate_status(&r) != status) {
+        fail_msg("%s: %zu findings, %s", path, r.n, r.n ? r.findings[0].message : "");
+    }
+    validate_release(&r);
+}
+
+/* Validation, correction and conversion look at the same tiles as the engine does: those that are
+ * said, else those of the file. */
+static void tiles_are_known_to_whoever_reads_the_file(void **state)
+{
+    (void)state;
+    char path[256], copy[256];
+    struct bnt_err err = {0};
+    struct fix_report fixed;
+    struct mwrite_report made;
+    uint32_t n_vocab;
+    struct validate_options v = {.level = VALIDATE_COMPREHENSIVE, .profile = VALIDATE_STRICT};
+    snprintf(path, sizeof path, "%s", tiled_model(TENSOR_TL2));
+    snprintf(copy, sizeof copy, "%s", ms_path("copy.gguf"));
+    expect_findings(path, &v, 0, BNT_OK);
+    forget_tiles(path);
+    expect_findings(path, &v, N_LINEAR, BNT_E_UNSUPPORTED);
+    v.tl_tiles = tl2_tiles;
+    v.n_tl_tiles = 4;
+    v.tl_look_up = true;
+    v.level = VALIDATE_PARANOID;
+    expect_findings(path, &v, 0, BNT_OK);
+    v.level = VALIDATE_STANDARD;
+    v.n_tl_tiles = 3; /* the shape of ffn_up and ffn_gate is left out */
+    expect_findings(path, &v, 2 * N_LAYER, BNT_E_UNSUPPORTED);
+    struct fix_options fix = {0};
+    assert_int_equal(fix_file(path, copy, &fix, &fixed, &err), BNT_E_UNSUPPORTED);
+    fix = (struct fix_options){.tl_tiles = tl2_tiles, .n_tl_tiles = 4};
+    err = (struct bnt_err){0};
+    es_ok(fix_file(path, copy, &fix, &fixed, &err), &err);
+    struct bnt_quantize_options q = {.type = TENSOR_I2_S};
+    assert_int_not_equal(bnt_quantize(path, copy, &q, &made, &err), BNT_OK);
+    q.tiles = tl2_tiles;
+    q.n_tiles = 4;
+    err = (struct bnt_err){0};
+    es_ok(bnt_quantize(path, copy, &q, &made, &err), &err);
+    float *want = rows_of(suite_bundled_model(), (struct bnt_model_options){0}, NULL, 12, &n_vocab);
+    float *got = rows_of(copy, (struct bnt_model_options){0}, NULL, 12, &n_vocab);
+    assert_memory_equal(got, want, sizeof *got * N_IDS * n_vocab);
+    free(got);
+    free(want);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "tl_tiles_are_known_to_whoever_reads_the_file",
+     .body = tiles_are_known_to_whoever_reads_the_file},
     {.name = "tl_tables_equal_codes_bit_for_bit", .body = tables_equal_codes},
     {.name = "tl_a_model_speaks_the_same", .body = a_model_speaks_the_same},
     {.name = "tl_unknown_tiles_are_an_argument", .body = unknown_tiles_are_an_argument},
