@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the packages that a target of the Makefile needs: Debian 12 or later, Ubuntu 22.04 or later.
 #
-#     ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|servers|wasm]...     (default: build test)
+#     ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|kernel|servers|wasm]...     (default: build test)
 #
 # Does nothing, and asks no package server, when all is there. On another system it lists what is missing and lets the
 # build go on only when the headers and tools are found.
@@ -53,6 +53,7 @@ fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
 cross libc6-dev-arm64-cross aarch64-linux-gnu-gcc
 cross qemu-user-static      qemu-aarch64-static
+kernel user-mode-linux      linux.uml
 servers apache2-utils       htpasswd
 servers docker-registry     docker-registry
 servers nginx-light         nginx
@@ -169,8 +170,8 @@ list=false
 for word in "$@"; do
     case $word in
     --list) list=true ;;
-    build | test | lint | bench | cuda | speed | fuzz | cross | servers | wasm) sets="$sets $word" ;;
-    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|servers|wasm]..." ;;
+    build | test | lint | bench | cuda | speed | fuzz | cross | kernel | servers | wasm) sets="$sets $word" ;;
+    *) fail "unknown word '$word'; usage: ci/deps.sh [--list] [build|test|lint|bench|cuda|speed|fuzz|cross|kernel|servers|wasm]..." ;;
     esac
 done
 sets=${sets:-build test}

@@ -62,11 +62,11 @@ static uint64_t number_after(const char *dir, const char *file, const char *word
 
 /* The path of this process in a hierarchy: "0::/path" is version 2, "N:...memory...:/path" the one
  * of version 1 that has memory. False without a line. */
-static bool own_group(bool v2, char out[BNT_PATH_MAX])
+static bool own_group(const char *list, bool v2, char out[BNT_PATH_MAX])
 {
     char line[BNT_PATH_MAX];
     bool found = false;
-    FILE *f = fopen("/proc/self/cgroup", "re");
+    FILE *f = fopen(list, "re");
     while (f && !found && fgets(line, sizeof line, f)) {
         char *controllers = strchr(line, ':');
         char *path = controllers ? strchr(controllers + 1, ':') : NULL;
@@ -83,15 +83,39 @@ static bool own_group(bool v2, char out[BNT_PATH_MAX])
     return found;
 }
 
+/* The process that a name below a group stands for; 0: it is none of ours. */
+static pid_t owner_of(const char *name)
+{
+    bool ours = strncmp(name, prefix, sizeof prefix - 1) == 0;
+    return ours ? (pid_t)strtol(name + sizeof prefix - 1, NULL, 10) : 0;
+}
+
+/* Remove a group, and before it those below: a test that makes groups and does not come to its end
+ * leaves them. A group that somebody is in stays, and so do those above it. */
+static void remove_group(const char *path)
+{
+    char below[BNT_PATH_MAX];
+    DIR *d = rmdir(path) == 0 ? NULL : opendir(path);
+    if (!d) {
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (owner_of(e->d_name) > 0 && join(below, path, e->d_name)) {
+            remove_group(below);
+        }
+    }
+    closedir(d);
+    rmdir(path);
+}
+
 static void remove_stale(const char *dir)
 {
     char path[BNT_PATH_MAX];
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        bool ours = strncmp(e->d_name, prefix, sizeof prefix - 1) == 0;
-        pid_t pid = ours ? (pid_t)strtol(e->d_name + sizeof prefix - 1, NULL, 10) : 0;
+        pid_t pid = owner_of(e->d_name);
         if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH && join(path, dir, e->d_name)) {
-            rmdir(path);
+            remove_group(path);
         }
     }
     if (d) {
@@ -123,10 +147,10 @@ static bool make_below(const char *dir, bool v2, struct memory_group *g)
 }
 
 /* Below the group of this process, else below the nearest ancestor that allows it. */
-static bool make_in(const char *mount, bool v2, struct memory_group *g)
+static bool make_in(const char *list, const char *mount, bool v2, struct memory_group *g)
 {
     char own[BNT_PATH_MAX], dir[BNT_PATH_MAX];
-    if (!own_group(v2, own)) {
+    if (!own_group(list, v2, own)) {
         return false;
     }
     for (;;) {
@@ -141,17 +165,17 @@ static bool make_in(const char *mount, bool v2, struct memory_group *g)
     }
 }
 
-void memory_group_open_in(struct memory_group *g, const char *v2, const char *v1)
+void memory_group_open_in(struct memory_group *g, const char *list, const char *v2, const char *v1)
 {
     *g = (struct memory_group){.kind = MEMORY_GROUP_NONE};
-    if (!make_in(v2, true, g)) {
-        (void)make_in(v1, false, g);
+    if (!make_in(list, v2, true, g)) {
+        (void)make_in(list, v1, false, g);
     }
 }
 
 void memory_group_open(struct memory_group *g)
 {
-    memory_group_open_in(g, "/sys/fs/cgroup", "/sys/fs/cgroup/memory");
+    memory_group_open_in(g, "/proc/self/cgroup", "/sys/fs/cgroup", "/sys/fs/cgroup/memory");
 }
 
 /* ---- use ---- */
@@ -195,7 +219,13 @@ uint64_t memory_group_kills(const struct memory_group *g)
 void memory_group_close(struct memory_group *g)
 {
     if (g->kind != MEMORY_GROUP_NONE) {
-        rmdir(g->path);
+        char beside[BNT_PATH_MAX];
+        memcpy(beside, g->path, sizeof beside);
+        remove_group(g->path);
+        /* What a test of this group made may lie beside it: version 2 puts no group below one that
+         * holds processes. */
+        *strrchr(beside, '/') = '\0';
+        remove_stale(beside);
         g->kind = MEMORY_GROUP_NONE;
     }
 }

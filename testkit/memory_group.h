@@ -28,15 +28,17 @@ struct memory_group {
 };
 
 void memory_group_open(struct memory_group *g);
-/* The same below these folders, where hierarchies of version 2 and 1 are mounted. */
-void memory_group_open_in(struct memory_group *g, const char *v2, const char *v1);
+/* The same below these folders, where hierarchies of version 2 and 1 are mounted; `list` is a file
+ * with the groups of this process, as /proc/self/cgroup. */
+void memory_group_open_in(struct memory_group *g, const char *list, const char *v2,
+                          const char *v1);
 /* False when the kernel does not take it: nobody should enter then. */
 bool memory_group_limit(struct memory_group *g, uint64_t bytes);
 /* Put this process into it. Async-signal-safe. */
 bool memory_group_enter(const struct memory_group *g);
 /* Processes of the group that the kernel killed for want of memory since memory_group_limit. */
 uint64_t memory_group_kills(const struct memory_group *g);
-/* Remove it, when nobody is left in it. */
+/* Remove it and the groups that were made below it, when nobody is left in them. */
 void memory_group_close(struct memory_group *g);
 
 const char *memory_group_name(const struct memory_group *g); /* "cgroup v2"... */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "engine/bnt_infer.h"
+#include "testkit/memory_group.h"
 
 /* ---- processes ---- */
 
@@ -253,6 +254,14 @@ static void children_take_too_much(void **state)
     wait_for_ever();
 }
 
+static void leaves_control_groups(void **state)
+{
+    (void)state;
+    struct memory_group g;
+    memory_group_open(&g);
+    fail_msg("its group is %s", memory_group_name(&g));
+}
+
 static void lowers_its_limits(void **state)
 {
     (void)state;
@@ -413,6 +422,7 @@ static const struct suite_test tests[] = {
      .body = children_take_too_much,
      .memory_mib = 256,
      .timeout_ms = 60000},
+    {.name = "corpus_leaves_control_groups", .body = leaves_control_groups, .makes_groups = true},
     {.name = "corpus_lowers_its_limits", .body = lowers_its_limits},
     {.name = "corpus_cannot_connect_outside",
      .body = cannot_connect_outside,

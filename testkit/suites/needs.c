@@ -196,7 +196,7 @@ static const struct need needs_table[] = {
      "set BNT_BITNET_SERVER to the llama-server of bitnet.cpp"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
     {"root", is_root, NULL, "this user is not root"},
-    {"cgroup2", file_exists, "/sys/fs/cgroup/cgroup.controllers", "no cgroup v2"},
+    {"user-mode-linux", program_in_path, "linux.uml", "no program linux.uml (user-mode-linux)"},
     {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},
     {"aarch64-gcc", program_in_path, "aarch64-linux-gnu-gcc", "no program aarch64-linux-gnu-gcc"},
     {"landlock", landlock, "1", "this kernel has no Landlock"},

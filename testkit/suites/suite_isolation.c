@@ -134,6 +134,7 @@ static const struct expected table[] = {
     PASSES("corpus_uses_the_model"),
     IS("corpus_allocates_without_end", OUT_OF_MEMORY, "of "),
     IS("corpus_children_take_too_much", OUT_OF_MEMORY, "held more than 256 MiB of memory"),
+    IS("corpus_leaves_control_groups", ASSERTION, "an assertion failed"),
     ELSEWHERE("corpus_lowers_its_limits", PASSED, NULL, "asan", SANITIZER),
     PASSES("corpus_cannot_connect_outside"),
     PASSES("corpus_connects_to_itself"),

@@ -2,6 +2,7 @@
  * enter, a kill that is not seen, a test that is called something else than out of memory. */
 #include "testkit/memory_group.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,14 @@ static const char *kernel_made(const char *mount, const char *const *files)
     return dir;
 }
 
+/* What /proc/self/cgroup is where both versions are mounted; a machine may have either alone. */
+static const char *list_of_groups(void)
+{
+    const char *list = in_scratch("list");
+    write_file(suite_scratch(), "list", "4:memory:/jobs/17\n3:cpuset:/\n0::/jobs/17\n");
+    return list;
+}
+
 static void both_versions_are_limited_entered_and_counted(void **state)
 {
     (void)state;
@@ -79,7 +88,7 @@ static void both_versions_are_limited_entered_and_counted(void **state)
         struct memory_group g;
         const char *dir = kernel_made(cases[i].mount, cases[i].files);
         bool v2 = strcmp(cases[i].mount, "two") == 0;
-        memory_group_open_in(&g, v2 ? in_scratch("two") : "/nowhere",
+        memory_group_open_in(&g, list_of_groups(), v2 ? in_scratch("two") : "/nowhere",
                              v2 ? "/nowhere" : in_scratch("one"));
         assert_string_equal(memory_group_name(&g), cases[i].name);
         write_file(dir, cases[i].events, "low 0\noom_kill 3\noom_kill_disable 0\n");
@@ -101,7 +110,9 @@ static void without_groups_nothing_is_done(void **state)
 {
     (void)state;
     struct memory_group g;
-    memory_group_open_in(&g, "/nowhere", in_scratch("empty"));
+    memory_group_open_in(&g, list_of_groups(), "/nowhere", in_scratch("empty"));
+    assert_int_equal(g.kind, MEMORY_GROUP_NONE);
+    memory_group_open_in(&g, "/nowhere", in_scratch("empty"), in_scratch("empty"));
     assert_int_equal(g.kind, MEMORY_GROUP_NONE);
     assert_false(memory_group_limit(&g, 1000000));
     assert_false(memory_group_enter(&g));
@@ -125,6 +136,20 @@ static void is_called(const char *name, const char *verdict, const char *const *
     suite_output_release(&o);
 }
 
+/* Whether a folder has no group of ours but one. */
+static bool no_group_but(const char *dir, const char *name)
+{
+    bool none = true;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        none = none && (strncmp(e->d_name, "bnt-memory-", 11) != 0 || strcmp(e->d_name, name) == 0);
+    }
+    if (d) {
+        closedir(d);
+    }
+    return none;
+}
+
 static void the_kernel_ends_what_takes_too_much(void **state)
 {
     (void)state;
@@ -137,11 +162,55 @@ static void the_kernel_ends_what_takes_too_much(void **state)
         "corpus_children_take_too_much", "# verdict: out-of-memory\n",
         (const char *const[]){"held more than 256 MiB of memory", memory_group_name(&g), NULL});
     is_called("corpus_passes", "# verdict: passed\n", (const char *const[]){"ok 1", NULL});
+    is_called("corpus_leaves_control_groups", "# verdict: assertion\n",
+              (const char *const[]){memory_group_name(&g), NULL});
+    /* Nothing of theirs is left beside what this test made itself. */
+    char *dir = strrchr(g.path, '/');
+    *dir = '\0';
+    bool alone = no_group_but(g.path, dir + 1);
+    *dir = '/';
     memory_group_close(&g);
-    /* What the others made is gone with them. */
-    memory_group_open(&g);
-    memory_group_close(&g);
+    assert_true(alone);
     assert_int_not_equal(access(g.path, F_OK), 0);
+}
+
+/* Version 2 as a kernel has it, on a machine that has it or not: a kernel that runs as a program
+ * (user-mode Linux) has the folders of this machine and a hierarchy of its own. */
+static void version_2_of_a_kernel_does(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX], script[2 * BNT_PATH_MAX];
+    char init[BNT_PATH_MAX + 8], own[BNT_PATH_MAX + 8];
+    struct suite_output o;
+    struct bnt_buf out = BNT_BUF(1 << 16);
+    assert_int_equal(bnt_exe_dir(dir, NULL), BNT_OK);
+    snprintf(script, sizeof script,
+             "#!/bin/sh\nexport PATH=/usr/bin:/bin TMPDIR=/run HOME=/run\nexec >%s/out 2>&1\n"
+             "mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run\n"
+             "mount -t cgroup2 cgroup2 /sys/fs/cgroup\nfor t in children_take_too_much passes "
+             "leaves_control_groups; do\n%s/bnt-suites --corpus --run corpus_$t\ndone\n"
+             "find /sys/fs/cgroup -name 'bnt-*'\necho o >/proc/sysrq-trigger; sleep 60\n",
+             suite_scratch(), dir);
+    write_file(suite_scratch(), "init", script);
+    assert_int_equal(chmod(in_scratch("init"), 0700), 0);
+    snprintf(init, sizeof init, "init=%s", in_scratch("init"));
+    snprintf(own, sizeof own, "uml_dir=%s", suite_scratch());
+    /* In a namespace, which ends the kernel's helpers with it. */
+    suite_run((const char *const[]){"unshare", "--pid", "--fork", "linux.uml", "mem=800M",
+                                    "root=/dev/root", "rootfstype=hostfs", "rw", "con=null",
+                                    "con0=null,fd:1", own, init, NULL},
+              NULL, 0, &o);
+    if (bnt_file_read(in_scratch("out"), &out, NULL) != BNT_OK) {
+        fail_msg("the kernel did not start:\n%s%s", o.out, o.err);
+    }
+    const char *text = bnt_buf_view(&out);
+    if (!strstr(text, "# verdict: out-of-memory\n") || !strstr(text, "(cgroup v2)") ||
+        !strstr(text, "# verdict: passed\n") || !strstr(text, "its group is cgroup v2") ||
+        strstr(text, "/sys/fs/cgroup/bnt-")) {
+        fail_msg("another verdict, or a group that was left:\n%s", text);
+    }
+    bnt_buf_release(&out);
+    suite_output_release(&o);
 }
 
 static void where_no_group_is_writable_that_is_said(void **state)
@@ -165,6 +234,11 @@ static const struct suite_test tests[] = {
     {.name = "memory_group_kernel_ends_what_takes_too_much",
      .body = the_kernel_ends_what_takes_too_much,
      .makes_groups = true},
+    {.name = "memory_group_version_2_of_a_kernel_does",
+     .body = version_2_of_a_kernel_does,
+     .needs = "user-mode-linux,root,release-build",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 120000},
     {.name = "memory_group_where_none_is_writable_that_is_said",
      .body = where_no_group_is_writable_that_is_said},
     {0},
