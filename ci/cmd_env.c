@@ -39,6 +39,7 @@ static const struct env_row rows[] = {
     {"BNT_SUITE_FILES", NULL, "suites in YAML that bnt-suites runs; `bnt test FILE` sets it"},
     {"BNT_TEST_SUBJECT", NULL, "what those suites ask; `bnt test --subject` sets it"},
     {"BNT_TEST_MODEL", NULL, "model of suites that take any; `bnt test -m` sets it"},
+    {"BNT_TEST_DEVICE", NULL, "what computes in tests of models; `bnt test --device` sets it"},
     {"BNT_TEST_BACKTRACE", NULL,
      "stacks of a test that hangs: by gdb (the default where it is), self or off"},
     {"BNT_TEST_CONFINE", NULL, "0: tests are not held to their own files, processes and network"},

@@ -165,6 +165,47 @@ static bool auto_takes_gpu(const struct bnt_model *m, const struct backend_confi
     return v.gpu;
 }
 
+/* ---- before a session ---- */
+
+/* By name and driver the GPU, by its digest what runs there. */
+static enum bnt_status describe_gpu(int index, struct device_place *out, struct bnt_err *err)
+{
+    char why[256] = "", module[BNT_PATH_MAX], digest[BNT_SHA256_HEX] = "";
+    struct cuda_info info;
+    bool hashed;
+    int n = cuda_device_count(why, sizeof why);
+    if (index >= n || cuda_table_get(why, sizeof why)->info(index, &info) != CUDA_OK) {
+        bnt_err_set(err, BNT_E_DEVICE, "cuda:%d: no such device: %s", index,
+                    n > 0 ? "there are fewer" : why);
+        bnt_err_hint(err, "bnt devices lists what is there; --device auto takes what there is");
+        return BNT_E_DEVICE;
+    }
+    cuda_module_path(module);
+    enum bnt_status st =
+        module[0] ? bnt_digest_of_file(module, NULL, NULL, digest, &hashed, err) : BNT_OK;
+    snprintf(out->name, sizeof out->name, "cuda:%u", (unsigned)index);
+    snprintf(out->what, sizeof out->what, "%.120s %u.%u, driver %u, module %.16s", info.name,
+             info.major, info.minor, info.driver, digest);
+    return st;
+}
+
+enum bnt_status device_find(struct bnt_model *m, const struct bnt_session_options *opts,
+                            struct device_place *out, struct bnt_err *err)
+{
+    struct device_choice choice;
+    *out = (struct device_place){.name = "cpu"};
+    enum bnt_status st = device_choice_of(opts, &choice, err);
+    if (st != BNT_OK || choice.kind == DEVICE_CPU) {
+        return st;
+    }
+    struct backend_config config = {0};
+    if (choice.kind == DEVICE_AUTO) {
+        config = backend_config_of(m, opts);
+    }
+    bool gpu = choice.kind == DEVICE_CUDA || auto_takes_gpu(m, &config, &choice);
+    return gpu ? describe_gpu(choice.index, out, err) : BNT_OK;
+}
+
 enum bnt_status device_backend_new(const struct bnt_model *m, struct backend_config config,
                                    bool n_batch_given, const struct device_choice *choice,
                                    struct backend **out, struct bnt_err *err)

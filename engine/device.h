@@ -31,6 +31,16 @@ enum bnt_status device_backend_new(const struct bnt_model *m, struct backend_con
 /* True for what a back end that is not the CPU's returns when it is of no more use. */
 bool device_failed(const struct backend *b, enum bnt_status st);
 
+/* What a choice comes to for a model, before there is a session. */
+struct device_place {
+    char name[16];  /* "cpu", "cuda:0": a session takes it as its device */
+    char what[256]; /* "NVIDIA H200 9.0, driver 13000, module ..."; "" for the CPU */
+};
+/* auto is measured, as a session would; for the others m may be NULL. Errors: USAGE, DEVICE (a GPU
+ * was asked for and is not there) and those of reading the module. */
+enum bnt_status device_find(struct bnt_model *m, const struct bnt_session_options *opts,
+                            struct device_place *out, struct bnt_err *err);
+
 /* What auto found out, as it is remembered and shown by bnt devices. */
 struct device_verdict {
     bool gpu;   /* the GPU is faster, and gave the CPU's logits */

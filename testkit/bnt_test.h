@@ -145,6 +145,7 @@ struct bnt_test {
 struct bnt_test_machine {
     char fingerprint[17]; /* of what follows; "" while unknown */
     char host[256], cpu[128], os[128];
+    char device[256]; /* what computes for the tests in the place of cpu; "": cpu does */
     int n_cpu;
     uint64_t memory_bytes;
 };

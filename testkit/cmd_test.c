@@ -56,6 +56,14 @@ static const struct bnt_opt options[] = {
      .help = "what the tests of FILEs ask instead of a model: tiny:, tiny:SEED, scripted:FILE or "
              "the address of a server",
      .offset = offsetof(struct test_opts, subject)},
+    {.kind = BNT_OPT_STR,
+     .long_name = "device",
+     .arg = "DEVICE",
+     .help =
+         "what computes in tests of models, those of FILEs too: cpu, cuda, cuda:N, or auto: the "
+         "faster on MODEL; a GPU that fails fails the test",
+     .offset = offsetof(struct test_opts, device),
+     .def = "cpu"},
     BNT_OPT_HEAD("How"),
     {.kind = BNT_OPT_INT,
      .short_name = 'j',
@@ -188,6 +196,11 @@ static enum bnt_status check_options(const struct test_opts *o, int argc, char *
         return bnt_msg_fail(BNT_E_USAGE, "write: bnt test --subject SPEC FILE" USER_SUITE_ENDING,
                             "--subject is for suites in YAML");
     }
+    if (o->subject && strncmp(o->subject, "tiny:", 5) != 0 && strcmp(o->device, "cpu") != 0) {
+        return bnt_msg_fail(BNT_E_USAGE, "give one of the two",
+                            "--device is for models that bnt computes, and --subject names what "
+                            "another computes");
+    }
     if (o->shard && o->last_failed) {
         return bnt_msg_fail(BNT_E_USAGE, "shards must agree, and a history is of one machine",
                             "--shard and --last-failed do not go together");
@@ -256,6 +269,7 @@ const struct bnt_cmd bnt_cmd_test = {
         "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"
         "  bnt test -m my.gguf --filter any_model   # what must hold for every model\n"
         "  bnt test prompts.bnt.yml -m my.gguf       # a suite of one's own\n"
+        "  bnt test --device cuda --tier full        # all of it computed by a GPU\n"
         "  bnt test --last-failed --repeat 20        # does it fail each time?\n"
         "  bnt test --shard 2/5 --result 2.json      # one of five machines\n"
         "  bnt test merge 1.json 2.json 3.json 4.json 5.json   # and all of them",

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/msg.h"
 #include "base/sysinfo.h"
+#include "engine/device.h"
 #include "testkit/diagnose.h"
 #include "testkit/events.h"
 #include "testkit/identity.h"
@@ -79,6 +80,49 @@ static enum bnt_status choose_model(const struct bnt_app *app, const struct test
     return bnt_path_format(run->model.path, err, "%s", absolute);
 }
 
+/* auto is measured on the model of the run, once for all its tests. */
+static enum bnt_status find_device(const struct test_opts *o, const struct bnt_test_run *run,
+                                   struct device_place *out, struct bnt_err *err)
+{
+    const struct bnt_session_options so = {.device = o->device, .warn = bnt_msg_warn_fn};
+    struct bnt_model *model = NULL;
+    enum bnt_status st = BNT_OK;
+    if (strcmp(o->device, "auto") == 0 && o->subject) {
+        st = bnt_err_set(err, BNT_E_USAGE, "--device auto is measured on a model; %.100s is none",
+                         o->subject);
+        bnt_err_hint(err, "write cpu, cuda or cuda:N");
+    } else if (strcmp(o->device, "auto") == 0) {
+        st = bnt_model_open(run->model.path, NULL, &model, err);
+    }
+    if (st == BNT_OK) {
+        st = device_find(model, &so, out, err);
+    }
+    bnt_model_close(model);
+    return st;
+}
+
+/* Suites read BNT_TEST_DEVICE; what it is becomes part of the machine, so that a result or a time
+ * of one device is never taken for another's. */
+static enum bnt_status choose_device(const struct test_opts *o, struct bnt_test_run *run,
+                                     struct bnt_err *err)
+{
+    struct device_place place;
+    enum bnt_status st = find_device(o, run, &place, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    bool gpu = strcmp(place.name, "cpu") != 0;
+    int rc = gpu ? setenv("BNT_TEST_DEVICE", place.name, 1) : unsetenv("BNT_TEST_DEVICE");
+    if (rc != 0) {
+        return bnt_err_errno(err, "BNT_TEST_DEVICE");
+    }
+    if (gpu) {
+        snprintf(run->machine.device, sizeof run->machine.device, "%s", place.what);
+        bnt_msg_note("tests of models compute on %s: %s", place.name, place.what);
+    }
+    return BNT_OK;
+}
+
 /* Every random test of a run draws from one seed, which a failure's rerun line names. */
 static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_run *run,
                                    struct bnt_err *err)
@@ -99,6 +143,9 @@ static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_ru
 static enum bnt_status identify(struct session *s, struct bnt_err *err)
 {
     enum bnt_status status = choose_model(s->app, s->o, s->run, &s->mock, err);
+    if (status == BNT_OK) {
+        status = choose_device(s->o, s->run, err);
+    }
     if (status == BNT_OK) {
         status = identity_fill(s->run, err);
     }
@@ -321,6 +368,9 @@ enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts
         return status;
     }
     status = choose_model(app, o, run, &mock, &err);
+    if (status == BNT_OK) {
+        status = choose_device(o, run, &err);
+    }
     if (status == BNT_OK) {
         status = identity_fill(run, &err);
     }

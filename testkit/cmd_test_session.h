@@ -8,7 +8,8 @@
 struct test_opts {
     struct bnt_model_arg model;
     struct test_reports reports;
-    const char *tier, *suites, *shard, *times, *history, *quarantine, *events, *gdb, *subject;
+    const char *tier, *suites, *shard, *times, *history, *quarantine, *events, *gdb, *subject,
+        *device;
     struct bnt_strs filters;
     int64_t jobs, seed, repeat;
     double budget_s, diagnose_s;

@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/sysinfo.h"
 #include "engine/file_facts.h"
 
@@ -52,8 +53,9 @@ void identity_machine(struct bnt_test_machine *out)
 {
     struct utsname system;
     char hex[BNT_SHA256_HEX];
-    char facts[512];
-    *out = (struct bnt_test_machine){.n_cpu = bnt_cpu_count(), .memory_bytes = bnt_memory_limit()};
+    char facts[1024];
+    out->n_cpu = bnt_cpu_count();
+    out->memory_bytes = bnt_memory_limit();
     (void)gethostname(out->host, sizeof out->host - 1);
     find_cpu(out->cpu, sizeof out->cpu);
     if (uname(&system) == 0) {
@@ -62,6 +64,9 @@ void identity_machine(struct bnt_test_machine *out)
     /* Memory to the GiB: limits of containers differ by a few pages from start to start. */
     int n = snprintf(facts, sizeof facts, "%s\n%d\n%llu\n%s\n%s\n", out->cpu, out->n_cpu,
                      (unsigned long long)(out->memory_bytes >> 30), out->os, BNT_CONFIG);
+    if (out->device[0] && !BNT_FAULT(device_is_any)) {
+        n += snprintf(facts + n, sizeof facts - (size_t)n, "%s\n", out->device);
+    }
     if (identity_digest(facts, (size_t)n, hex, NULL) == BNT_OK) {
         snprintf(out->fingerprint, sizeof out->fingerprint, "%.16s", hex);
     }

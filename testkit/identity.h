@@ -4,8 +4,9 @@
 
 #include "testkit/bnt_test.h"
 
-/* This machine; its fingerprint is a digest of processor, number of processors, memory, system and
- * build configuration: what times depend on. Never fails: what cannot be found out is "". */
+/* This machine; its fingerprint is a digest of processor, number of processors, memory, system,
+ * build configuration, and of out->device, which the caller sets: what times depend on. Never
+ * fails: what cannot be found out is "". */
 void identity_machine(struct bnt_test_machine *out);
 
 /* Fill run's id, machine and the digests of program and model. program_digest covers the suites

@@ -51,6 +51,7 @@ static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
     }
     write_environment(w, "BNT_SUITE_FILES");
     write_environment(w, "BNT_TEST_SUBJECT");
+    write_environment(w, "BNT_TEST_DEVICE");
     write_quoted(w, run->program);
     report_printf(w, " --run ");
     write_quoted(w, test->name);

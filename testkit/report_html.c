@@ -114,6 +114,9 @@ static void write_facts(struct report_writer *w, const struct bnt_test_run *run)
     write_fact(w, "its sha256", run->model.digest);
     write_fact(w, "its kind", run->model.kind);
     write_fact(w, "processor", run->machine.cpu);
+    if (run->machine.device[0]) {
+        write_fact(w, "computes on", run->machine.device);
+    }
     write_fact(w, "system", run->machine.os);
     write_fact(w, "host", run->machine.host);
     write_fact(w, "program", run->program);

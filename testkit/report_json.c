@@ -208,10 +208,14 @@ static json_t *json_counts(const struct bnt_test_run *run)
 
 static json_t *json_machine(const struct bnt_test_machine *m)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:i, s:I}", "fingerprint", m->fingerprint, "host",
-                     report_json_text(m->host), "cpu", report_json_text(m->cpu), "os",
-                     report_json_text(m->os), "processors", m->n_cpu, "memory_bytes",
-                     (json_int_t)m->memory_bytes);
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:I}", "fingerprint", m->fingerprint, "host",
+                          report_json_text(m->host), "cpu", report_json_text(m->cpu), "os",
+                          report_json_text(m->os), "processors", m->n_cpu, "memory_bytes",
+                          (json_int_t)m->memory_bytes);
+    if (m->device[0]) {
+        json_object_set_new(o, "device", report_json_text(m->device));
+    }
+    return o;
 }
 
 static json_t *json_shard(const struct bnt_test_shard *s)

@@ -52,6 +52,10 @@ static void write_head(struct report_writer *w, const struct bnt_test_run *run, 
     }
     report_printf(w, "). Machine: ");
     report_markdown(w, run->machine.cpu, sizeof run->machine.cpu);
+    if (run->machine.device[0]) {
+        report_printf(w, ", computing on ");
+        report_markdown(w, run->machine.device, sizeof run->machine.device);
+    }
     report_printf(w, ", %d processors. Seed %llu.\n", run->machine.n_cpu,
                   (unsigned long long)run->seed);
     if (run->shard.total > 0) {

@@ -281,6 +281,7 @@ static void read_machine(struct reader *r, const json_t *o, struct bnt_test_mach
     copy_text(r, o, "host", m->host, sizeof m->host);
     copy_text(r, o, "cpu", m->cpu, sizeof m->cpu);
     copy_text(r, o, "os", m->os, sizeof m->os);
+    copy_text(r, o, "device", m->device, sizeof m->device);
     m->n_cpu = (int)integer_of(r, o, "processors", 1 << 20);
     m->memory_bytes = integer_of(r, o, "memory_bytes", INT64_MAX);
 }

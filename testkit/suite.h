@@ -107,6 +107,9 @@ const char *suite_model(void);
 /* That model, opened with the defaults: mapped once before the tests were forked, so it costs
  * nothing here. Borrowed: never close it. Fails the test when it cannot be opened. */
 struct bnt_model *suite_model_open(void);
+/* What computes in sessions that leave it open: $BNT_TEST_DEVICE (`bnt test --device`), else "cpu".
+ * A test that is about the CPU says so itself. */
+const char *suite_on_device(void);
 /* The program `bnt` of this build ($BNT, else beside this executable). */
 const char *suite_bnt(void);
 /* This test's own empty folder, removed afterwards; the same one at every call. */

@@ -10,6 +10,7 @@
 #ifndef BNT_BACKEND_CUDA_H
 #define BNT_BACKEND_CUDA_H
 
+#include "base/file.h"
 #include "engine/backend.h"
 #include "engine/cuda/cuda_table.h"
 #include "engine/cuda/kernel_args.h"
@@ -18,6 +19,8 @@
 
 /* The table of the module beside the program, or NULL and why there is none. Opened once. */
 const struct cuda_table *cuda_table_get(char *why, size_t size);
+/* The file of that module, "" while none was opened. */
+void cuda_module_path(char out[BNT_PATH_MAX]);
 /* For tests: use this table instead. NULL: as before. */
 void cuda_table_use(const struct cuda_table *table);
 /* Devices that can be used, 0 with why. */

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/dyn_lib.h"
-#include "base/file.h"
 #include "engine/cuda/backend_cuda.h"
 
 #define MODULE "bnt_cuda.so"
@@ -16,7 +15,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const struct cuda_table *used, *opened;
 static bool looked;
-static char reason[256];
+static char reason[256], module_path[BNT_PATH_MAX];
 
 static const struct cuda_table *open_module(const char *path)
 {
@@ -32,6 +31,7 @@ static const struct cuda_table *open_module(const char *path)
         snprintf(reason, sizeof reason, "%.180s is of another version than this program", path);
         return NULL;
     }
+    snprintf(module_path, sizeof module_path, "%s", path);
     return t;
 }
 
@@ -71,6 +71,13 @@ const struct cuda_table *cuda_table_get(char *why, size_t size)
     snprintf(why, size, "%s", t ? "" : reason);
     pthread_mutex_unlock(&lock);
     return t;
+}
+
+void cuda_module_path(char out[BNT_PATH_MAX])
+{
+    pthread_mutex_lock(&lock);
+    memcpy(out, module_path, sizeof module_path);
+    pthread_mutex_unlock(&lock);
 }
 
 void cuda_table_use(const struct cuda_table *table)

@@ -146,7 +146,7 @@ static void allow_project(const struct rules *r, const struct body_spec *spec)
     if (spec->test->reads) {
         allow(r, spec->test->reads, FS_READ);
     }
-    if (suite_needs_word(spec->test->needs, "cuda")) {
+    if (suite_needs_word(spec->test->needs, "cuda") || strcmp(suite_on_device(), "cpu") != 0) {
         allow_cards(r);
     }
     if (spec->test->makes_groups && spec->group && spec->group->kind != MEMORY_GROUP_NONE) {

@@ -22,9 +22,15 @@ void es_open_with(struct es_engine *e, const char *path, struct bnt_model_option
                   const struct bnt_session_options *so)
 {
     struct bnt_err err = {0};
-    mo->session = so;
+    struct bnt_session_options on_device = so ? *so : (struct bnt_session_options){0};
+    if (!on_device.device && !on_device.kernel) {
+        on_device.device = suite_on_device();
+        on_device.fallback = "never";
+    }
+    mo->session = &on_device;
     es_ok(bnt_model_open(path, mo, &e->model, &err), &err);
-    es_ok(bnt_session_new(e->model, so, &e->session, &err), &err);
+    es_ok(bnt_session_new(e->model, &on_device, &e->session, &err), &err);
+    mo->session = NULL;
 }
 
 void es_open(struct es_engine *e, const char *path, const struct bnt_session_options *so)

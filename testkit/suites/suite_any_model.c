@@ -45,8 +45,11 @@ static void subject_open(struct subject *s)
 
 static struct bnt_session *session_new(const struct subject *s, const char *kernel, int n_threads)
 {
-    const struct bnt_session_options options = {
-        .n_ctx = N_CTX, .kernel = kernel, .n_threads = n_threads};
+    const struct bnt_session_options options = {.n_ctx = N_CTX,
+                                                .kernel = kernel,
+                                                .n_threads = n_threads,
+                                                .device = kernel ? "cpu" : suite_on_device(),
+                                                .fallback = "never"};
     struct bnt_session *session = NULL;
     struct bnt_err err = {0};
     must(bnt_session_new(s->model, &options, &session, &err), &err);

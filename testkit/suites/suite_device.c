@@ -1,6 +1,7 @@
 /* Guards --device: a GPU that is used silently, replaced silently, or refused without a reason, by
  * programs that open the fake device as a module; and the module that nvcc built on a real GPU,
  * where there is one: what suite_cuda.c shows of the fake device. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "engine/bnt_infer.h"
 #include "engine/cuda/backend_cuda.h"
 #include "testkit/suite.h"
+#include "testkit/suites/cache_fixture.h"
 #include "testkit/suites/engine_support.h"
 
 /* ---- programs, on the fake device ---- */
@@ -82,6 +84,84 @@ static void devices_lists_the_gpu_with_its_name(void **state)
     assert_non_null(strstr(o.out, "\"name\": \"FAKE DEVICE"));
     assert_non_null(strstr(o.out, "\"fake\": true"));
     suite_output_release(&o);
+}
+
+/* ---- tests that compute on a device ---- */
+
+struct test_case {
+    const char *plan, *device;
+    int exit;
+    const char *says; /* in stderr; NULL: anything */
+    int passed, failed, skipped;
+};
+
+/* `bnt test` of a user's suite: its result file; NULL when there is none. The caller drops it. */
+static json_t *run_suite(const struct test_case *c, const char *suite)
+{
+    struct suite_output o;
+    const char *argv[] = {suite_bnt(), "test", suite, "--device",   c->device, "--history", "none",
+                          "--json",    "-j",   "1",   "--diagnose", "0",       NULL};
+    use_fake_module(c->plan);
+    suite_run(argv, NULL, 0, &o);
+    if (o.exit != c->exit || (c->says && !strstr(o.err, c->says))) {
+        fail_msg("--device %s, %s: exit %d: %s", c->device, c->plan, o.exit, o.err);
+    }
+    json_t *result = json_loads(o.out, 0, NULL);
+    suite_output_release(&o);
+    return result;
+}
+
+static const char *machine_text(const json_t *result, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(result, "machine"), key));
+}
+
+static void check_counts(const json_t *result, const struct test_case *c)
+{
+    json_t *counts = json_object_get(result, "counts");
+    int passed = (int)json_integer_value(json_object_get(counts, "passed"));
+    int failed = (int)json_integer_value(json_object_get(counts, "failed"));
+    int skipped = (int)json_integer_value(json_object_get(counts, "skipped"));
+    if (passed != c->passed || failed != c->failed || skipped != c->skipped) {
+        fail_msg("--device %s, %s: %d passed, %d failed, %d skipped", c->device, c->plan, passed,
+                 failed, skipped);
+    }
+}
+
+/* The text that the CPU gives is expected of each device; what needs a GPU is skipped without one,
+ * and a GPU that fails is no pass of the CPU's. */
+static void suites_run_on_the_chosen_device(void **state)
+{
+    (void)state;
+    static const struct test_case cases[] = {
+        {"", "cpu", 0, NULL, 1, 0, 1},
+        {"", "cuda", 0, "tests of models compute on cuda:0: FAKE DEVICE", 1, 0, 1},
+        {"absent", "auto", 0, NULL, 1, 0, 1},
+        {"lost=60", "cuda", 1, NULL, 0, 1, 1},
+        {"absent", "cuda", 22, "the fake driver sees no GPU", 0, 0, 0},
+        {"", "gpu", 2, "device gpu is not one of", 0, 0, 0},
+    };
+    char path[BNT_PATH_MAX], fingerprint[2][32] = {"", ""};
+    fixture_write(fixture_path(path, "device.bnt.yml"),
+                  "tests:\n"
+                  "  - {name: speaks, prompt: Once upon, max_tokens: 4,"
+                  " expect: {text: \" a time, there\"}}\n"
+                  "  - {name: real, prompt: Once upon, needs: cuda, max_tokens: 1,"
+                  " expect: {begins: \" a\"}}\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct test_case *c = &cases[i];
+        json_t *result = run_suite(c, path);
+        assert_true((result != NULL) == (c->exit < 2));
+        if (result) {
+            check_counts(result, c);
+            const char *device = machine_text(result, "device");
+            assert_true((strcmp(c->device, "cuda") == 0) == (device && strstr(device, "FAKE")));
+            snprintf(fingerprint[i == 1], sizeof fingerprint[0], "%s",
+                     i < 2 ? machine_text(result, "fingerprint") : fingerprint[i == 1]);
+        }
+        json_decref(result);
+    }
+    assert_string_not_equal(fingerprint[0], fingerprint[1]);
 }
 
 /* ---- the library, on a GPU ---- */
@@ -169,6 +249,7 @@ static void a_thousand_sessions_on_a_gpu_leave_nothing(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "programs_say_what_computes", .body = programs_say_what_computes},
+    {.name = "suites_run_on_the_chosen_device", .body = suites_run_on_the_chosen_device},
     {.name = "devices_lists_the_gpu_with_its_name",
      .body = devices_lists_the_gpu_with_its_name,
      .tier = SUITE_INTEGRATION},
@@ -188,4 +269,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_device = {"device", tests, "device_silent"};
+const struct suite suite_device = {"device", tests, "device_silent device_is_any"};

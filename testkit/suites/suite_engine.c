@@ -194,7 +194,8 @@ static void a_token_allocates_nothing(void **state)
     }
     struct bnt_err err = {0};
     struct es_engine e;
-    es_open(&e, suite_bundled_model(), &(struct bnt_session_options){.n_ctx = 64, .n_threads = 2});
+    es_open(&e, suite_bundled_model(),
+            &(struct bnt_session_options){.n_ctx = 64, .n_threads = 2, .device = "cpu"});
     es_ok(bnt_session_eval(e.session, story, 4, &err), &err);
     uint64_t before = es_allocations();
     for (int i = 4; i < STORY; i++) {
@@ -523,6 +524,7 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_engine = {"engine", tests,
+const struct suite suite_engine = {
+    "engine", tests,
     "pool_piece causal_mask rope_key_late streamed_layer rewind id_check "
     "perplexity_target"};

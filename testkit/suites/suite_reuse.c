@@ -261,7 +261,9 @@ static const char *saved(const char *model, enum bnt_kv_type kv_type)
 {
     struct es_engine e;
     struct bnt_err err = {0};
-    es_open(&e, model, &(struct bnt_session_options){.n_ctx = 24, .kv_type = kv_type});
+    /* The cache of a session on a GPU is not kept in files. */
+    es_open(&e, model,
+            &(struct bnt_session_options){.n_ctx = 24, .kv_type = kv_type, .device = "cpu"});
     es_ok(bnt_session_eval(e.session, text, N_TEXT, &err), &err);
     const char *path = in_scratch("saved");
     es_ok(bnt_session_save(e.session, path, DIGEST, &err), &err);
@@ -278,7 +280,8 @@ static void a_restored_session_goes_on_bit_for_bit(void **state)
         struct es_engine a, b;
         struct bnt_err err = {0};
         int32_t next = 17;
-        struct bnt_session_options so = {.n_ctx = 24, .kv_type = (enum bnt_kv_type)kv};
+        struct bnt_session_options so = {
+            .n_ctx = 24, .kv_type = (enum bnt_kv_type)kv, .device = "cpu"};
         es_open(&a, model, &so);
         so.n_ctx = N_TEXT + 1; /* another size of the context is another layout of the cache */
         es_open(&b, model, &so);
@@ -313,7 +316,9 @@ static void refused(const char *digest, const struct bnt_session_options *so,
 {
     struct es_engine e;
     struct bnt_err err = {0};
-    es_open(&e, suite_bundled_model(), so);
+    struct bnt_session_options on_cpu = *so;
+    on_cpu.device = "cpu";
+    es_open(&e, suite_bundled_model(), &on_cpu);
     es_ok(bnt_session_eval(e.session, text, 2, &err), &err);
     assert_int_equal(bnt_session_restore(e.session, in_scratch("saved"), digest, &err), status);
     assert_non_null(strstr(err.msg, word));

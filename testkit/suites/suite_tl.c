@@ -172,7 +172,7 @@ static float *rows_of(const char *path, struct bnt_model_options mo, const char 
 {
     struct es_engine e;
     struct bnt_session_options so = {
-        .n_ctx = 64, .n_batch = n_batch, .n_threads = 2, .kernel = kernel};
+        .n_ctx = 64, .n_batch = n_batch, .n_threads = 2, .kernel = kernel, .device = "cpu"};
     mo.session = &so;
     es_open_with(&e, path, &mo, &so);
     float *rows = es_eval_rows(e.session, ids, N_IDS);

@@ -167,6 +167,12 @@ const char *suite_model(void)
     return given ? given : suite_bundled_model();
 }
 
+const char *suite_on_device(void)
+{
+    const char *given = set_in_environment("BNT_TEST_DEVICE");
+    return given ? given : "cpu";
+}
+
 static struct {
     bool tried;
     struct bnt_model *model;

@@ -13,11 +13,17 @@
 #include "testkit/suites/support.h"
 
 /* Variables that name a file or folder which tests read. */
-static const char *const outer_variables[] = {"BNT_TEST_MODEL",     "BNT_SYNTH2B",
-                                              "BNT_OFFICIAL_2B",    "BNT_LLAMA3_VOCAB",
-                                              "BNT_BITNET_SERVER",  "BNT_MODELS_DIR",
-                                              "BNT_SOURCE_DIR",     "BNT_SHARED",
-                                              "BNT_OFFICIAL_FACTS", "BNT"};
+static const char *const outer_variables[] = {"BNT_TEST_MODEL",
+                                              "BNT_SYNTH2B",
+                                              "BNT_OFFICIAL_2B",
+                                              "BNT_LLAMA3_VOCAB",
+                                              "BNT_BITNET_SERVER",
+                                              "BNT_MODELS_DIR",
+                                              "BNT_SOURCE_DIR",
+                                              "BNT_SHARED",
+                                              "BNT_OFFICIAL_FACTS",
+                                              "BNT_CUDA_MODULE",
+                                              "BNT"};
 enum { N_OUTER = sizeof outer_variables / sizeof outer_variables[0] };
 
 static char outer_home[BNT_PATH_MAX];

@@ -33,7 +33,9 @@ static struct bnt_subject *open_subject(const struct user_case *c)
     struct bnt_err err = {0};
     struct bnt_subject *subject = NULL;
     const char *spec = c->spec[0] ? c->spec : suite_model();
-    if (bnt_subject_open(&app, spec, NULL, &subject, &err) != BNT_OK) {
+    const struct bnt_subject_options options = {
+        .session = {.device = suite_on_device(), .fallback = "never"}};
+    if (bnt_subject_open(&app, spec, &options, &subject, &err) != BNT_OK) {
         fail_msg("%s", err.msg);
     }
     return subject;
