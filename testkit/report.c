@@ -217,9 +217,12 @@ static void write_worse(struct report_writer *w, const struct bnt_test_run *run)
         for (size_t k = 0; k < t->n_metrics; k++) {
             const struct bnt_test_metric *m = &t->metrics[k];
             if (m->worse) {
-                report_printf(
-                    w, "%sSLOWER %s/%s: %s is %.5g %s, %+.1f %% against %zu earlier runs\n", gap,
-                    t->suite, t->name, m->name, m->value, m->unit, 100 * m->change, m->n_past);
+                report_printf(w, "%sSLOWER %s/%s: ", gap, t->suite, t->name);
+                report_line(w, m->name, sizeof m->name);
+                report_printf(w, " is %.5g ", m->value);
+                report_line(w, m->unit, sizeof m->unit);
+                report_printf(w, ", %+.1f %% against %zu earlier runs\n", 100 * m->change,
+                              m->n_past);
                 gap = "";
             }
         }

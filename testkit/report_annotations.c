@@ -124,6 +124,24 @@ static bool is_warning(const struct bnt_test *t)
     return t->outcome == BNT_TEST_QUARANTINED || bnt_test_is_flaky(t);
 }
 
+static void annotate_worse(struct annotations *a, const struct bnt_test *t)
+{
+    for (size_t k = 0; k < t->n_metrics; k++) {
+        const struct bnt_test_metric *m = &t->metrics[k];
+        if (m->worse && begin(a, NULL, 0)) {
+            write_data(&a->w, t->suite, TITLE_BYTES, true);
+            report_printf(&a->w, "/");
+            write_data(&a->w, t->name, TITLE_BYTES, true);
+            report_printf(&a->w, "::slower: ");
+            write_data(&a->w, m->name, sizeof m->name, false);
+            report_printf(&a->w, " is %.5g ", m->value);
+            write_data(&a->w, m->unit, sizeof m->unit, false);
+            report_printf(&a->w, ", %+.1f %%25 against %zu earlier runs\n", 100 * m->change,
+                          m->n_past);
+        }
+    }
+}
+
 static void annotate_tests(struct report_writer *w, const struct bnt_test_run *run,
                            const char *kind, bool (*wanted)(const struct bnt_test *))
 {
@@ -133,6 +151,7 @@ static void annotate_tests(struct report_writer *w, const struct bnt_test_run *r
     for (size_t i = 0; i < run->n; i++) {
         a.total += wanted(&run->at[i]);
     }
+    a.total += warns ? 0 : report_count_worse(run);
     a.total += warns && c.of[BNT_TEST_NOT_RUN] > 0;
     if (warns && c.of[BNT_TEST_NOT_RUN] > 0 && begin(&a, NULL, 0)) {
         report_printf(&a.w,
@@ -144,6 +163,9 @@ static void annotate_tests(struct report_writer *w, const struct bnt_test_run *r
         if (wanted(&run->at[i])) {
             annotate_test(&a, run, &run->at[i]);
         }
+    }
+    for (size_t i = 0; i < run->n && !warns; i++) {
+        annotate_worse(&a, &run->at[i]);
     }
     w->status = a.w.status;
 }

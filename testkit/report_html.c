@@ -42,7 +42,7 @@ static const char style[] =
     ".plot{min-width:44rem}td svg{display:inline-block;vertical-align:middle}"
     ".back{fill:var(--card);stroke:var(--line)}.tick{stroke:var(--line)}"
     ".band{fill:var(--cached);opacity:.3}.now{fill:var(--text)}.then{fill:var(--quiet)}"
-    ".step{color:var(--warn);font-weight:600}"
+    ".step{color:var(--warn);font-weight:600}.worse{color:var(--failed);font-weight:600}"
     ".spark{fill:none;stroke:var(--quiet);stroke-width:1}"
     ".f-passed{fill:var(--passed)}.f-failed,.f-disagreed,.f-survived{fill:var(--failed)}"
     ".f-skipped{fill:var(--skipped)}.f-unrun{fill:var(--unrun)}.f-cached{fill:var(--cached)}"
@@ -91,6 +91,10 @@ static void write_tiles(struct report_writer *w, const struct bnt_test_run *run)
     }
     if (c.n_flaky > 0) {
         report_printf(w, "<div class=\"tile quarantined\"><b>%zu</b>flaky</div>\n", c.n_flaky);
+    }
+    size_t n_worse = report_count_worse(run);
+    if (n_worse > 0) {
+        report_printf(w, "<div class=\"tile failed\"><b>%zu</b>figures slower</div>\n", n_worse);
     }
     report_printf(w, "</div>\n");
 }

@@ -76,7 +76,9 @@ static void write_history(struct report_writer *w, const struct bnt_test_metric 
     }
     report_printf(w, "<td class=\"n\">%.5g (%.5g to %.5g)</td><td>", h.median, h.low, h.high);
     write_plot(w, &s, &h);
-    if (h.trend == PERF_TREND_FEW) {
+    if (m->worse) {
+        report_printf(w, "</td><td class=\"worse\">slower %+.1f %%</td>", 100 * m->change);
+    } else if (h.trend == PERF_TREND_FEW) {
         report_printf(w, "</td><td class=\"quiet\">%zu runs</td>", s.n);
     } else {
         report_printf(w, "</td><td class=\"%s\">%s %+.1f %%</td>",
@@ -115,7 +117,8 @@ void html_plot_figures(struct report_writer *w, const struct bnt_test_run *run)
                           : "<h2>Performance</h2>\n<p class=\"quiet\">Figures that tests reported. "
                             "Median and its 95 % interval (the band) are over the runs of this "
                             "machine with this model; a step compares the latest four with those "
-                            "before.</p>\n<div class=\"wide\"><table>\n<tr><th>figure</th><th "
+                            "before. \"slower\" is the verdict of --slower, for which the run "
+                            "fails.</p>\n<div class=\"wide\"><table>\n<tr><th>figure</th><th "
                             "class=\"n\">now</th><th class=\"n\">median</th><th>runs</th><th>"
                             "step</th></tr>\n");
         any = true;

@@ -115,6 +115,35 @@ static void write_outcome(struct report_writer *w, const struct bnt_test_run *ru
     }
 }
 
+static void write_worse(struct report_writer *w, const struct bnt_test_run *run)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < run->n; i++) {
+        const struct bnt_test *t = &run->at[i];
+        for (size_t k = 0; k < t->n_metrics; k++) {
+            const struct bnt_test_metric *m = &t->metrics[k];
+            if (!m->worse || ++n > ROWS_MAX) {
+                continue;
+            }
+            report_printf(w, "%s| ",
+                          n == 1 ? "\n### Slower\n\n| test | figure | now | against its past "
+                                   "|\n|---|---|---:|---:|\n"
+                                 : "");
+            report_markdown(w, t->suite, REASON_SHOWN_BYTES);
+            report_printf(w, "/");
+            report_markdown(w, t->name, REASON_SHOWN_BYTES);
+            report_printf(w, " | ");
+            report_markdown(w, m->name, sizeof m->name);
+            report_printf(w, " | %.5g ", m->value);
+            report_markdown(w, m->unit, sizeof m->unit);
+            report_printf(w, " | %+.1f %% |\n", 100 * m->change);
+        }
+    }
+    if (n > ROWS_MAX) {
+        report_printf(w, "\n%zu more are in the result file.\n", n - ROWS_MAX);
+    }
+}
+
 static void write_skips(struct report_writer *w, const struct bnt_test_run *run)
 {
     struct report_tally tally = {0};
@@ -133,6 +162,7 @@ static void write_skips(struct report_writer *w, const struct bnt_test_run *run)
 
 static void write_tables(struct report_writer *w, const struct bnt_test_run *run)
 {
+    write_worse(w, run);
     write_outcome(w, run, BNT_TEST_QUARANTINED, "Quarantined failures");
     write_outcome(w, run, BNT_TEST_NOT_RUN, "Not run");
     write_skips(w, run);

@@ -1,5 +1,5 @@
-/* Skips by what is not met, the most frequent first: what a machine lacks is one line, however many
- * tests want it. */
+/* What is counted over a run: skips by what is not met, the most frequent first (what a machine
+ * lacks is one line, however many tests want it), and figures that got worse. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,4 +34,15 @@ void report_tally_skips(struct report_writer *w, const struct bnt_test_run *run,
         out->n += k == out->n;
     }
     qsort(out->at, out->n, sizeof *out->at, most_first);
+}
+
+size_t report_count_worse(const struct bnt_test_run *run)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < run->n; i++) {
+        for (size_t k = 0; k < run->at[i].n_metrics; k++) {
+            n += run->at[i].metrics[k].worse;
+        }
+    }
+    return n;
 }

@@ -46,6 +46,8 @@ struct report_tally {
 };
 void report_tally_skips(struct report_writer *w, const struct bnt_test_run *run,
                         struct report_tally *out);
+/* Figures that --slower found to be worse than before. */
+size_t report_count_worse(const struct bnt_test_run *run);
 /* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes
  * U+FFFD. "" for NULL. */
 json_t *report_json_text(const char *text);

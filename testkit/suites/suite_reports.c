@@ -210,7 +210,9 @@ static void annotation_is_one_line_whatever_it_says(void **state)
         assert_true(strncmp(line, "::error ", 8) == 0 || strncmp(line, "::warning ", 10) == 0 ||
                     strncmp(line, "::notice ", 9) == 0);
     }
-    assert_int_equal(count(text, "\n"), 6);
+    assert_int_equal(count(text, "\n"), 7);
+    assert_non_null(strstr(text, "::error title=alpha/opens_a_file::slower: tokens_per_s is 81.5 "
+                                 "1/s, -18.8 %25 against 11 earlier runs\n"));
     assert_non_null(strstr(text, "title=alpha/a%2Cfile=/etc/x%3Ay%0A%3A%3Aerror%3A%3Aplanted::"));
     assert_non_null(strstr(text, "%250A::error::x"));
     bnt_buf_release(&out);
@@ -286,7 +288,9 @@ static void page_holds_hostile_text_as_text(void **state)
         "tokens_per_s<br/><span class=\"quiet\">alpha/opens_a_file</span></td>",
         "<td class=\"n\">81.5 1/s</td><td class=\"n\">99.25 (",
         "12 runs from 80 to 102, the last one 81.5",
-        "<td class=\"step\">down -18.8 %</td>",
+        "<td class=\"step\">up +19.8 %</td>",
+        "<td class=\"worse\">slower -18.8 %</td>",
+        "<b>1</b>figures slower</div>",
         "a&lt;b&gt;&amp;&quot;<br/>",
         "<td class=\"quiet\">first run</td>",
     };

@@ -211,6 +211,7 @@ static int run_with_figure(double ms)
               NULL, 0, &o);
     int code = o.exit;
     print_message("%g ms: exit %d\n%s%s", ms, code, o.out, o.err);
+    assert_int_equal(strstr(o.out, "SLOWER figures/timed: step is ") != NULL, code == BNT_E_SLOWER);
     suite_output_release(&o);
     return code;
 }
