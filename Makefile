@@ -57,9 +57,12 @@ LDFLAGS  += $(SAN_$(CONFIG))
 
 # libcrypto, libcurl, libarchive, libmicrohttpd and libssl are opened at run time (base/dyn_lib.h), so that no command pays
 # for loading what it does not use.
-LIBS_ENGINE := -ljansson -lutf8proc -lzstd -lm
-LIBS_CACHE  := -lsqlite3
-LIBS_FETCH  := -lyaml
+# What every command needs is linked statically where the archive is there: five libraries less to map and relocate are a third
+# of the time of a `bnt path`.
+archive = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-l:lib$(1).a,-l$(1))
+LIBS_ENGINE := $(foreach lib,jansson utf8proc zstd,$(call archive,$(lib))) -lm
+LIBS_CACHE  := $(call archive,sqlite3)
+LIBS_FETCH  := $(call archive,yaml)
 LIBS_TEST   := -lcmocka
 LIBS_ALL    := $(LIBS_FETCH) $(LIBS_CACHE) $(LIBS_ENGINE)
 
