@@ -142,6 +142,9 @@ whole_file() {
     ratio aria known aria_known
     row "verified fetch, wall over curl and sync" most 1.1 x "$(spread known_curl '$1')"
     row "verified fetch, times faster than aria2c --checksum" least 2 x "$(spread aria_known '$1')"
+    # What no fetch can go below on this host: the same bytes into the same fresh memory.
+    printf '(curl and sync alone, unverified, processor time in s/GB: median, least and most %s)\n' \
+        "$(spread curl "(\$2 + \$3) / ($bytes / 1e9)")"
     row "digest known: processor time" most 2.0 s/GB "$(spread known "(\$2 + \$3) / ($bytes / 1e9)")"
     row "first contact (https), chunk tree: processor time" most 2.8 s/GB \
         "$(spread first "(\$2 + \$3) / ($bytes / 1e9)")"
