@@ -185,10 +185,6 @@ static enum bnt_status add_vector_or_matrix(struct converting *v, const struct r
         .tensor = t, .rows = size_of(&v->config, r->rows), .cols = size_of(&v->config, r->cols)};
     snprintf(ours, sizeof ours, "blk.%u.%s", layer, r->ours);
     enum bnt_status st = check_tensor(v, t, &h, linear, err);
-    if (st == BNT_OK && heads && !linear) {
-        bnt_err_hint(err, "a bias of rotated heads is not known in this family");
-        return wrong(v, t, "it cannot be put in order", err);
-    }
     h.n_head = heads;
     return st == BNT_OK ? add(v, ours, linear ? v->m.type : TENSOR_F32, &h, err) : st;
 }

@@ -97,12 +97,14 @@ static enum bnt_status read_family(const struct reader *r, struct hf_config *c)
 {
     const char *name =
         json_string_value(json_array_get(json_object_get(r->root, "architectures"), 0));
-    const char *act = text(r->root, "hidden_act", "silu"), *row = NULL;
-    bool silu = strcmp(act, "silu") == 0, relu2 = strcmp(act, "relu2") == 0;
     if (!name) {
         return absurd(r, "architectures");
     }
-    bool bitnet = strcmp(name, "BitNetForCausalLM") == 0 || strcmp(name, "BitnetForCausalLM") == 0;
+    /* What the library takes where config.json does not say. */
+    bool b158 = strcmp(name, "BitNetForCausalLM") == 0;
+    const char *act = text(r->root, "hidden_act", b158 ? "relu2" : "silu"), *row = NULL;
+    bool silu = strcmp(act, "silu") == 0, relu2 = strcmp(act, "relu2") == 0;
+    bool bitnet = b158 || strcmp(name, "BitnetForCausalLM") == 0;
     if (bitnet) {
         row = relu2 ? "bitnet-b1.58" : silu ? "bitnet" : NULL;
     } else if (strcmp(name, "LlamaForCausalLM") == 0) {
@@ -138,6 +140,17 @@ static enum bnt_status read_quantization(const struct reader *r, struct hf_confi
     return BNT_OK;
 }
 
+/* Parts of yarn for which a GGUF file has no key. */
+static enum bnt_status check_yarn(const struct reader *r, const json_t *s)
+{
+    if (json_object_get(s, "mscale") || json_object_get(s, "mscale_all_dim")) {
+        return unsupported(r, "rope scaling", "yarn with mscale");
+    }
+    return json_is_false(json_object_get(s, "truncate"))
+               ? unsupported(r, "rope scaling", "yarn without truncate")
+               : BNT_OK;
+}
+
 static enum bnt_status read_rope(const struct reader *r, struct hf_config *c)
 {
     const json_t *s = json_object_get(r->root, "rope_scaling");
@@ -158,9 +171,13 @@ static enum bnt_status read_rope(const struct reader *r, struct hf_config *c)
     c->rope_high = number(s, "high_freq_factor", 4);
     c->yarn_beta_fast = number(s, "beta_fast", 0);
     c->yarn_beta_slow = number(s, "beta_slow", 0);
+    c->yarn_attention = number(s, "attention_factor", 0);
     bool sound = c->rope_factor >= 1 && c->rope_n_ctx_orig >= 1 && c->rope_low > 0 &&
-                 c->rope_high > c->rope_low;
-    return sound ? BNT_OK : absurd(r, "rope_scaling");
+                 c->rope_high > c->rope_low && c->yarn_attention >= 0;
+    if (!sound) {
+        return absurd(r, json_is_object(newer) ? "rope_parameters" : "rope_scaling");
+    }
+    return strcmp(type, "yarn") == 0 ? check_yarn(r, s) : BNT_OK;
 }
 
 static enum bnt_status read_sizes(const struct reader *r, struct hf_config *c)
@@ -195,10 +212,19 @@ static enum bnt_status read_sizes(const struct reader *r, struct hf_config *c)
 /* What would change the graph and is not in it. */
 static enum bnt_status check_graph(const struct reader *r)
 {
+    const json_t *layers = json_object_get(r->root, "layer_types");
     if (json_is_true(json_object_get(r->root, "use_sliding_window"))) {
         return unsupported(r, "use_sliding_window", "true");
     }
-    return BNT_OK;
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const char *type = json_string_value(json_array_get(layers, i));
+        if (!type || strcmp(type, "full_attention") != 0) {
+            return unsupported(r, "layer_types", type ? type : "?");
+        }
+    }
+    return number(r->root, "partial_rotary_factor", 1) == 1
+               ? BNT_OK
+               : unsupported(r, "partial_rotary_factor", "other than 1");
 }
 
 static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
@@ -280,6 +306,11 @@ static enum bnt_status put_rope(const struct hf_config *c, struct gguf_plan *p, 
     }
     if (st == BNT_OK && yarn && c->yarn_beta_slow > 0) {
         st = put_f32(c, p, "rope.scaling.yarn_beta_slow", c->yarn_beta_slow, err);
+    }
+    if (st == BNT_OK && yarn && c->yarn_attention > 0) {
+        /* The key is of what the formula of YaRN gives, 0.1 ln(factor) + 1. */
+        double whole = 0.1 * fm_log(c->rope_factor) + 1;
+        st = put_f32(c, p, "rope.scaling.attn_factor", c->yarn_attention / whole, err);
     }
     return st;
 }

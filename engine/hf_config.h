@@ -24,7 +24,7 @@ struct hf_config {
     int64_t bos, eos, pad; /* -1: not said */
     char rope_type[16];    /* "", "linear", "yarn", "llama3" */
     double rope_factor, rope_n_ctx_orig, rope_low, rope_high;
-    double yarn_beta_fast, yarn_beta_slow; /* 0: not said */
+    double yarn_beta_fast, yarn_beta_slow, yarn_attention; /* 0: not said */
 };
 
 /* A JSON file of a folder. *out is NULL when it is absent and optional. Errors: NOT_FOUND; FILE

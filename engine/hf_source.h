@@ -10,7 +10,8 @@ struct hf_rows {
     const struct st_tensor *tensor; /* NULL: `memory` */
     const float *memory;            /* borrowed */
     uint64_t rows, cols;
-    uint32_t n_head; /* not 0: each head's rows i and i + half become 2i and 2i + 1 */
+    uint32_t n_head; /* not 0: each head's rows i and i + half become 2i and 2i + 1; of a vector,
+                        its numbers */
     bool packed;     /* four rows to a byte, and a scale */
     float scale;
 };

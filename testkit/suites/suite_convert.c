@@ -10,11 +10,11 @@
 #include "engine/convert.h"
 #include "engine/safetensors.h"
 #include "testkit/suite.h"
+#include "testkit/suites/checkpoint.h"
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/mock_support.h"
 
 #define CHECKPOINT "models/tinystories-bitnet-hf"
-enum { MAX_TENSORS = 80 };
 
 /* All paths below are those of the test's own folder. */
 static void enter_scratch(void)
@@ -23,92 +23,6 @@ static void enter_scratch(void)
 }
 
 /* ---- checkpoints ---- */
-
-struct made_tensor {
-    char name[128];
-    const char *dtype;
-    uint64_t shape[2]; /* shape[1] 0: a vector */
-    uint8_t *bytes;    /* owned */
-    size_t n;
-};
-
-struct made {
-    struct made_tensor t[MAX_TENSORS];
-    size_t n;
-};
-
-static void made_add(struct made *m, const char *name, const char *dtype, uint64_t rows,
-                     uint64_t cols, const void *bytes, size_t n)
-{
-    assert_true(m->n < MAX_TENSORS);
-    struct made_tensor *t = &m->t[m->n++];
-    *t = (struct made_tensor){.dtype = dtype, .n = n, .bytes = malloc(n)};
-    snprintf(t->name, sizeof t->name, "%s", name);
-    t->shape[0] = rows;
-    t->shape[1] = cols;
-    memcpy(t->bytes, bytes, n);
-}
-
-static void made_release(struct made *m)
-{
-    for (size_t i = 0; i < m->n; i++) {
-        free(m->t[i].bytes);
-    }
-    m->n = 0;
-}
-
-static void write_file(const char *name, const void *bytes, size_t n)
-{
-    FILE *f = fopen(name, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* Tensors [from, to) as a shard below ck/. */
-static void write_shard(const struct made *m, size_t from, size_t to, const char *name)
-{
-    struct bnt_buf header = BNT_BUF(1u << 20), file = BNT_BUF(64u << 20);
-    size_t at = 0;
-    char path[128];
-    for (size_t i = from; i < to; i++) {
-        const struct made_tensor *t = &m->t[i];
-        char shape[48];
-        snprintf(shape, sizeof shape, t->shape[1] ? "%llu,%llu" : "%llu",
-                 (unsigned long long)t->shape[0], (unsigned long long)t->shape[1]);
-        bnt_buf_printf(&header, NULL,
-                       "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-                       i == from ? "{" : ",", t->name, t->dtype, shape, at, at + t->n);
-        at += t->n;
-    }
-    bnt_buf_puts(&header, "}", NULL);
-    uint64_t n = header.len;
-    bnt_buf_append(&file, &n, sizeof n, NULL);
-    bnt_buf_append(&file, header.data, header.len, NULL);
-    for (size_t i = from; i < to; i++) {
-        bnt_buf_append(&file, m->t[i].bytes, m->t[i].n, NULL);
-    }
-    snprintf(path, sizeof path, "ck/%s", name);
-    write_file(path, file.data, file.len);
-    bnt_buf_release(&header);
-    bnt_buf_release(&file);
-}
-
-/* Two shards and their index. */
-static void write_shards(const struct made *m)
-{
-    struct bnt_buf index = BNT_BUF(1u << 20);
-    bnt_buf_puts(&index, "{\"weight_map\":{", NULL);
-    for (size_t i = 0; i < m->n; i++) {
-        bnt_buf_printf(&index, NULL, "%s\"%s\":\"%s.safetensors\"", i ? "," : "", m->t[i].name,
-                       i < m->n / 2 ? "one" : "two");
-    }
-    bnt_buf_puts(&index, "}}", NULL);
-    write_shard(m, 0, m->n / 2, "one.safetensors");
-    write_shard(m, m->n / 2, m->n, "two.safetensors");
-    write_file("ck/model.safetensors.index.json", index.data, index.len);
-    bnt_buf_release(&index);
-}
 
 static void copy_shared(const char *name, const char *old, const char *changed)
 {
@@ -125,7 +39,7 @@ static void copy_shared(const char *name, const char *old, const char *changed)
     if (at) {
         bnt_buf_printf(&out, NULL, "%s%s", changed, at + strlen(old));
     }
-    write_file(to, out.data, out.len);
+    cp_file(to, out.data, out.len);
     bnt_buf_release(&text);
     bnt_buf_release(&out);
 }
@@ -234,7 +148,7 @@ static void masters_become_the_shipped_model(void **state)
 }
 
 /* A matrix as four rows to a byte, whatever scale stands beside it. */
-static void pack_matrix(struct made *m, const char *name, const struct gguf *g,
+static void pack_matrix(struct cp_made *m, const char *name, const struct gguf *g,
                         const struct gguf_tensor *t, bool divide)
 {
     float scale;
@@ -248,14 +162,14 @@ static void pack_matrix(struct made *m, const char *name, const struct gguf *g,
     char beside[112];
     snprintf(beside, sizeof beside, "%s_scale", name);
     scale = divide ? 1 / scale : scale;
-    made_add(m, name, "U8", quarter, cols, bytes, quarter * cols);
-    made_add(m, beside, "F32", 1, 0, &scale, sizeof scale);
+    cp_add(m, name, "U8", (const uint64_t[2]){quarter, cols}, bytes);
+    cp_add(m, beside, "F32", (const uint64_t[2]){1, 0}, &scale);
     free(bytes);
     free(w);
 }
 
 /* The shared checkpoint with every linear weight packed from the shipped codes. */
-static void make_packed(struct made *m, bool divide)
+static void make_packed(struct cp_made *m, bool divide)
 {
     static const char *const theirs[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
                                          "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
@@ -281,7 +195,8 @@ static void make_packed(struct made *m, bool divide)
         }
         uint8_t *raw = malloc(t->size);
         es_ok(safetensors_read(&s, t, 0, t->size, raw, &err), &err);
-        made_add(m, t->name, "F32", t->shape[0], t->n_dims == 2 ? t->shape[1] : 0, raw, t->size);
+        cp_add(m, t->name, "F32",
+               (const uint64_t[2]){t->shape[0], t->n_dims == 2 ? t->shape[1] : 0}, raw);
         free(raw);
     }
     gguf_close(g);
@@ -295,20 +210,20 @@ static void packed_weights_become_the_shipped_model(void **state)
     enter_scratch();
     for (int divide = 0; divide < 2; divide++) {
         struct bnt_err err = {0};
-        struct made m = {0};
+        struct cp_made m = {0};
         begin("\"autobitlinear\"", divide ? "\"bitlinear\"" : "\"autobitlinear\"");
         make_packed(&m, divide);
-        write_shards(&m);
+        cp_write_shards(&m);
         es_ok(convert("ck", NULL, &err), &err);
         assert_shipped();
-        made_release(&m);
+        cp_release(&m);
     }
 }
 
 /* ---- bfloat16 masters ---- */
 
 /* The published rule on the values that bfloat16 leaves, told again in other words. */
-static void assert_absmean(const struct gguf *g, const char *ours, const struct made_tensor *t)
+static void assert_absmean(const struct gguf *g, const char *ours, const struct cp_tensor *t)
 {
     const struct gguf_tensor *u = gguf_find_tensor(g, ours);
     const uint64_t n = t->shape[0] * t->shape[1];
@@ -336,7 +251,7 @@ static void bfloat16_masters_are_ternarised_by_absmean(void **state)
     enter_scratch();
     struct bnt_err err = {0};
     struct safetensors s;
-    struct made m = {0};
+    struct cp_made m = {0};
     struct gguf *g;
     begin(NULL, NULL);
     es_ok(safetensors_open(suite_shared(CHECKPOINT), &s, &err), &err);
@@ -348,13 +263,13 @@ static void bfloat16_masters_are_ternarised_by_absmean(void **state)
         for (uint64_t k = 0; k < t->size / 4; k++) {
             halves[k] = bf16_of(x[k]);
         }
-        made_add(&m, t->name, "BF16", t->shape[0], t->n_dims == 2 ? t->shape[1] : 0, halves,
-                 t->size / 2);
+        cp_add(&m, t->name, "BF16",
+               (const uint64_t[2]){t->shape[0], t->n_dims == 2 ? t->shape[1] : 0}, halves);
         free(x);
         free(halves);
     }
     safetensors_close(&s);
-    write_shards(&m);
+    cp_write_shards(&m);
     es_ok(convert("ck", NULL, &err), &err);
     es_ok(gguf_open("out.gguf", GGUF_MODE_MAP, &g, &err), &err);
     for (size_t i = 0; i < m.n; i++) {
@@ -365,7 +280,7 @@ static void bfloat16_masters_are_ternarised_by_absmean(void **state)
         }
     }
     gguf_close(g);
-    made_release(&m);
+    cp_release(&m);
 }
 
 /* ---- LLaMA and Qwen2 ---- */
@@ -412,7 +327,7 @@ static void to_halves(float *x, uint64_t rows, uint64_t cols)
     free(copy);
 }
 
-static void make_like(struct made *m, const struct gguf *g, bool llama)
+static void make_like(struct cp_made *m, const struct gguf *g, bool llama)
 {
     struct bnt_err err = {0};
     for (uint64_t i = 0; i < g->n_tensors; i++) {
@@ -425,8 +340,9 @@ static void make_like(struct made *m, const struct gguf *g, bool llama)
             to_halves(x, t->ne[1], t->ne[0]);
         }
         bool vector = t->ne[1] == 1;
-        made_add(m, name_there(ours), "F32", vector ? t->ne[0] : t->ne[1], vector ? 0 : t->ne[0], x,
-                 t->size);
+        cp_add(m, name_there(ours), "F32",
+               vector ? (const uint64_t[2]){t->ne[0], 0} : (const uint64_t[2]){t->ne[1], t->ne[0]},
+               x);
         free(x);
     }
 }
@@ -435,7 +351,7 @@ static void make_like(struct made *m, const struct gguf *g, bool llama)
 static void check_family(const char *arch, const char *architecture)
 {
     struct bnt_err err = {0};
-    struct made m = {0};
+    struct cp_made m = {0};
     struct gguf *a, *b;
     char config[600];
     const struct bnt_mock_recipe r = {
@@ -448,9 +364,9 @@ static void check_family(const char *arch, const char *architecture)
                      "\"num_key_value_heads\":2,\"max_position_embeddings\":256,\"rms_norm_eps\":"
                      "1e-5,\"vocab_size\":2048,\"tie_word_embeddings\":true}",
                      architecture);
-    write_file("ck/config.json", config, (size_t)n);
+    cp_file("ck/config.json", config, (size_t)n);
     make_like(&m, a, strcmp(arch, "llama") == 0);
-    write_shards(&m);
+    cp_write_shards(&m);
     const struct bnt_convert_options o = {.type = tensor_type_find("f32"),
                                           .embedding = tensor_type_find("f32")};
     struct bnt_convert_report report;
@@ -465,7 +381,7 @@ static void check_family(const char *arch, const char *architecture)
     }
     gguf_close(a);
     gguf_close(b);
-    made_release(&m);
+    cp_release(&m);
     assert_int_equal(convert("ck", tensor_type_find("i2_s"), &err), BNT_E_UNSUPPORTED);
 }
 
@@ -517,7 +433,7 @@ static void headers_that_lie_are_refused(void **state)
         bnt_buf_append(&f, &n, 8, NULL);
         bnt_buf_puts(&f, cases[i].header, NULL);
         bnt_buf_append(&f, "12345678", 8, NULL);
-        write_file("st/model.safetensors", f.data, f.len);
+        cp_file("st/model.safetensors", f.data, f.len);
         bnt_buf_release(&f);
         err = (struct bnt_err){0};
         enum bnt_status st = safetensors_open("st", &s, &err);
@@ -529,9 +445,9 @@ static void headers_that_lie_are_refused(void **state)
     }
     static const uint8_t huge[16] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f};
     struct safetensors s;
-    write_file("st/model.safetensors", huge, sizeof huge);
+    cp_file("st/model.safetensors", huge, sizeof huge);
     assert_int_equal(safetensors_open("st", &s, NULL), BNT_E_FILE);
-    write_file("st/model.safetensors", huge, 5);
+    cp_file("st/model.safetensors", huge, 5);
     assert_int_equal(safetensors_open("st", &s, NULL), BNT_E_FILE);
 }
 
@@ -594,17 +510,17 @@ static void shards_that_are_not_there_are_named(void **state)
         {"{\"weight_map\":7}", BNT_E_FILE, "weight_map"},
         {"{", BNT_E_FILE, "no JSON"},
     };
-    struct made m = {0};
+    struct cp_made m = {0};
     struct bnt_err err = {0};
     es_ok(bnt_mkdirs("ck", &err), &err);
-    made_add(&m, "a", "U8", 3, 0, "abc", 3);
-    write_shard(&m, 0, 1, "one.safetensors");
-    write_shard(&m, 0, 1, "two.safetensors");
-    made_release(&m);
+    cp_add(&m, "a", "U8", (const uint64_t[2]){3, 0}, "abc");
+    cp_write_shard(&m, 0, 1, "one.safetensors");
+    cp_write_shard(&m, 0, 1, "two.safetensors");
+    cp_release(&m);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct safetensors s;
         err = (struct bnt_err){0};
-        write_file("ck/model.safetensors.index.json", cases[i].index, strlen(cases[i].index));
+        cp_file("ck/model.safetensors.index.json", cases[i].index, strlen(cases[i].index));
         assert_int_equal(safetensors_open("ck", &s, &err), cases[i].status);
         assert_non_null(strstr(err.msg, cases[i].word));
     }
