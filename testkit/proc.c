@@ -430,6 +430,7 @@ bool proc_done(const struct proc *p)
 
 void proc_give_time(struct proc *p, unsigned timeout_ms)
 {
+    p->timeout_ms = timeout_ms;
     p->term_at_ns = timeout_ms ? proc_now_ns() + ms_to_ns(timeout_ms) : 0;
 }
 
@@ -535,7 +536,7 @@ void proc_describe(const struct proc *p, char *out, size_t size)
         snprintf(out, size, "killed by SIG%s (%s)", sigabbrev_np(p->code), strsignal(p->code));
         break;
     case PROC_TIMED_OUT:
-        snprintf(out, size, "timed out after %llu ms", wall_ms);
+        snprintf(out, size, "timed out after %u ms", p->timeout_ms);
         break;
     case PROC_FLOODED:
         snprintf(out, size, "wrote more than %llu bytes of output",

@@ -79,6 +79,7 @@ struct proc {
     unsigned grace_ms;
     uint64_t flood_bytes, memory_bytes, start_ns, wall_ns;
     bool memory_held;
+    unsigned timeout_ms;
     uint64_t term_at_ns, kill_at_ns, measure_at_ns; /* 0: never */
     void (*before_end)(void *ctx, struct proc *p);
     void *ctx;

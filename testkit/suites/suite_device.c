@@ -141,7 +141,7 @@ static void suites_run_on_the_chosen_device(void **state)
         {"absent", "cuda", 22, "the fake driver sees no GPU", 0, 0, 0},
         {"", "gpu", 2, "device gpu is not one of", 0, 0, 0},
     };
-    char path[BNT_PATH_MAX], fingerprint[2][32] = {"", ""};
+    char path[BNT_PATH_MAX], fingerprint[2][64] = {"", ""};
     fixture_write(fixture_path(path, "device.bnt.yml"),
                   "tests:\n"
                   "  - {name: speaks, prompt: Once upon, max_tokens: 4,"
@@ -156,8 +156,10 @@ static void suites_run_on_the_chosen_device(void **state)
             check_counts(result, c);
             const char *device = machine_text(result, "device");
             assert_true((strcmp(c->device, "cuda") == 0) == (device && strstr(device, "FAKE")));
-            snprintf(fingerprint[i == 1], sizeof fingerprint[0], "%s",
-                     i < 2 ? machine_text(result, "fingerprint") : fingerprint[i == 1]);
+            if (i < 2) {
+                snprintf(fingerprint[i], sizeof fingerprint[i], "%s",
+                         machine_text(result, "fingerprint"));
+            }
         }
         json_decref(result);
     }
