@@ -292,7 +292,12 @@ static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err 
 /* One token takes the fused path when all its products are ternary and their rows fit. */
 static bool step_fits(const struct backend_cuda *b)
 {
-    bool fits = CUDA_STEP_BYTES(ternary_row_bytes(b->width)) <= CUDA_SHARED_MAX;
+    const struct bnt_model_info *in = &b->base.model->info;
+    const uint32_t cols[] = {in->n_embd, b->q_dim, in->n_ff};
+    bool fits = true;
+    for (int i = 0; i < 3; i++) {
+        fits = fits && CUDA_STEP_BYTES(cols[i], ternary_row_bytes(cols[i])) <= CUDA_SHARED_MAX;
+    }
     for (uint32_t il = 0; fits && il < b->base.model->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             fits = fits && b->layers[il].w[i].ternary;

@@ -5,13 +5,19 @@
 
 #include "engine/cpu/fmath.h"
 #include "engine/cuda/grid.h"
-#include "engine/cuda/kernel_args.h"
+#include "engine/cuda/launch_shape.h"
 
 #define BITS_INFINITE 0x7f800000u
 
 THREAD_FN uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
+}
+
+THREAD_FN struct words4 no_words(void)
+{
+    struct words4 none = {{0, 0, 0, 0}};
+    return none;
 }
 
 /* Orders floats as unsigned numbers. */
@@ -79,6 +85,21 @@ THREAD_FN float value_at(uint32_t type, const void *row, uint64_t c)
     return type == CUDA_F16 ? half_to_float(h) : float_of((uint32_t)h << 16);
 }
 
+/* Eight 16-bit floats. */
+THREAD_FN void unpack_eight(uint32_t type, const struct words4 *w, float out[8])
+{
+    UNROLL
+    for (uint32_t i = 0; i < 4; i++) {
+        if (type == CUDA_F16) {
+            out[2 * i] = half_to_float((uint16_t)w->w[i]);
+            out[2 * i + 1] = half_to_float((uint16_t)(w->w[i] >> 16));
+        } else {
+            out[2 * i] = float_of(w->w[i] << 16);
+            out[2 * i + 1] = float_of(w->w[i] & 0xffff0000u);
+        }
+    }
+}
+
 /* Values c .. c+7 of a row, zeros from n on. aligned: c is whole eights, no value is missing, and
  * the row begins at a multiple of 16 bytes. */
 THREAD_FN void load_eight(uint32_t type, const void *row, uint64_t c, uint64_t n, int aligned,
@@ -92,24 +113,15 @@ THREAD_FN void load_eight(uint32_t type, const void *row, uint64_t c, uint64_t n
     }
     const char *bytes = (const char *)row + c * (type == CUDA_F32 ? 4 : 2);
     struct words4 w = load_words(bytes);
-    if (type == CUDA_F32) {
-        struct words4 w1 = load_words(bytes + 16);
-        UNROLL
-        for (uint32_t i = 0; i < 4; i++) {
-            out[i] = float_of(w.w[i]);
-            out[4 + i] = float_of(w1.w[i]);
-        }
+    if (type != CUDA_F32) {
+        unpack_eight(type, &w, out);
         return;
     }
+    struct words4 w1 = load_words(bytes + 16);
     UNROLL
     for (uint32_t i = 0; i < 4; i++) {
-        if (type == CUDA_F16) {
-            out[2 * i] = half_to_float((uint16_t)w.w[i]);
-            out[2 * i + 1] = half_to_float((uint16_t)(w.w[i] >> 16));
-        } else {
-            out[2 * i] = float_of(w.w[i] << 16);
-            out[2 * i + 1] = float_of(w.w[i] & 0xffff0000u);
-        }
+        out[i] = float_of(w.w[i]);
+        out[4 + i] = float_of(w1.w[i]);
     }
 }
 
@@ -123,13 +135,13 @@ THREAD_FN uint64_t plane_position(uint32_t i, uint32_t row_bytes)
 
 /* Shared memory of these steps. */
 struct row_space {
-    float *tile;  /* CUDA_TILE */
+    float *tile;  /* CUDA_ROW_FLOATS of the row */
     float *lanes; /* CUDA_LANES */
     uint32_t *max;
     int32_t *sum;
 };
 
-/* x, or x normed. */
+/* x, or x normed. A row that fits is held: x is then the tile. */
 struct row_values {
     const float *x, *norm;
     uint32_t n;
@@ -141,77 +153,166 @@ THREAD_FN float normed(const struct row_values *v, uint32_t i)
     return v->norm ? (v->x[i] * v->inverse) * v->norm[i] : v->x[i];
 }
 
-/* The canonical sum of squares: threads square, 16 of them add. */
-BLOCK_FN float sum_of_squares(BLOCK, const float *x, uint32_t n, const struct row_space *s)
+/* Part of a row into the tile; four loads of a thread are on their way at once. */
+BLOCK_FN void fetch_row(BLOCK, const float *x, uint32_t n, float *tile)
+{
+    FOR_THREADS(t)
+    {
+        uint32_t apart = n % 4 == 0 && (uintptr_t)x % 16 == 0 ? 4 * N_THREADS : 0;
+        for (uint32_t i = 4 * t; apart && i < n; i += 4 * apart) {
+            struct words4 w[4];
+            UNROLL
+            for (uint32_t j = 0; j < 4; j++) {
+                w[j] = i + j * apart < n ? load_words(x + i + j * apart) : no_words();
+            }
+            UNROLL
+            for (uint32_t j = 0; j < 4; j++) {
+                if (i + j * apart < n) {
+                    store_words(tile + i + j * apart, w[j]);
+                }
+            }
+        }
+        for (uint32_t i = t; !apart && i < n; i += N_THREADS) {
+            tile[i] = x[i];
+        }
+    }
+}
+
+/* A lane of the canonical sum of squares goes on over n values; sixteen are read ahead, since each
+ * addition waits for the one before. Adding the square of a zero changes no sum of squares. */
+THREAD_FN float add_squares(float sum, const float *tile, uint32_t lane, uint32_t n)
+{
+    for (uint32_t i = lane; i < n; i += 16 * CUDA_LANES) {
+        float x[16];
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            x[j] = i + j * CUDA_LANES < n ? tile[i + j * CUDA_LANES] : 0.0f;
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            sum += x[j] * x[j];
+        }
+    }
+    return sum;
+}
+
+/* What stands before the squares in the order of a row's work: zeroed sums. */
+BLOCK_FN void clear_space(BLOCK, const struct row_space *s)
 {
     FOR_THREADS(t)
     {
         if (t < CUDA_LANES) {
             s->lanes[t] = 0.0f;
         }
-    }
-    for (uint32_t at = 0; at < n; at += CUDA_TILE) {
-        uint32_t len = min_u32(n - at, CUDA_TILE);
-        BARRIER();
-        FOR_THREADS(t)
-        {
-            for (uint32_t i = t; i < len; i += N_THREADS) {
-                s->tile[i] = x[at + i] * x[at + i];
-            }
-        }
-        BARRIER();
-        FOR_THREADS(t)
-        {
-            if (t < CUDA_LANES) {
-                float sum = s->lanes[t];
-                for (uint32_t i = t; i < len; i += CUDA_LANES) {
-                    sum += s->tile[i];
-                }
-                s->lanes[t] = sum;
-            }
-        }
-    }
-    BARRIER();
-    return sum_lanes(s->lanes);
-}
-
-BLOCK_FN void norm_row(BLOCK, struct row_values *v, float eps, const struct row_space *s)
-{
-    v->inverse = 1.0f;
-    if (v->norm) {
-        float mean = sum_of_squares(SAME_BLOCK, v->x, v->n, s) / (float)v->n;
-        v->inverse = 1.0f / SQRT(mean + eps);
-    }
-}
-
-/* The 8-bit form of a row into q[4][row_bytes]; returns its scale, *s->sum is the sum of its codes.
- * Both and q may be read at once. */
-BLOCK_FN float quantize_row(BLOCK, const struct row_values *v, int8_t *q, uint32_t row_bytes,
-                            const struct row_space *s)
-{
-    FOR_THREADS(t)
-    {
         if (t == 0) {
             *s->max = 0;
             *s->sum = 0;
         }
-        for (uint32_t i = t; i < row_bytes; i += N_THREADS) { /* 4 codes at a time */
-            ((uint32_t *)(void *)q)[i] = 0;
+    }
+}
+
+/* Fetch the row, and find what it is multiplied with. All of the space may be used afterwards. */
+BLOCK_FN void norm_row(BLOCK, struct row_values *v, float eps, const struct row_space *s)
+{
+    uint32_t whole = CUDA_ROW_FLOATS(v->n);
+    clear_space(SAME_BLOCK, s);
+    for (uint32_t at = 0; at < v->n; at += whole) {
+        uint32_t len = min_u32(v->n - at, whole);
+        BARRIER();
+        fetch_row(SAME_BLOCK, v->x + at, len, s->tile);
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            if (t < CUDA_LANES && v->norm) {
+                s->lanes[t] = add_squares(s->lanes[t], s->tile, t, len);
+            }
         }
     }
     BARRIER();
+    v->inverse = v->norm ? 1.0f / SQRT(sum_lanes(s->lanes) / (float)v->n + eps) : 1.0f;
+    v->x = v->n <= whole ? s->tile : v->x;
+}
+
+THREAD_FN uint32_t larger_magnitude(uint32_t most, float x)
+{
+    uint32_t magnitude = bits_of(x) & 0x7fffffffu;
+    return magnitude > most ? magnitude : most;
+}
+
+/* Values i .. i+3 of a held row, normed in place; the largest magnitude of those and `most`. */
+THREAD_FN uint32_t norm_four(const struct row_values *v, float *tile, uint32_t i, uint32_t most)
+{
+    struct words4 x = load_words(tile + i);
+    if (v->norm) {
+        struct words4 w = load_constant(v->norm + i);
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            x.w[j] = bits_of((float_of(x.w[j]) * v->inverse) * float_of(w.w[j]));
+        }
+        store_words(tile + i, x);
+    }
+    UNROLL
+    for (uint32_t j = 0; j < 4; j++) {
+        most = larger_magnitude(most, float_of(x.w[j]));
+    }
+    return most;
+}
+
+THREAD_FN int8_t act_code(float x, float inverse)
+{
+    x *= inverse;
+    x = (x + 0x1.8p+23f) - 0x1.8p+23f; /* half to even */
+    return (int8_t)(x < -128.0f ? -128.0f : x > 127.0f ? 127.0f : x);
+}
+
+/* Codes i .. i+3, which lie together in their plane; their sum. */
+THREAD_FN int32_t quantize_four(const float *x, uint32_t i, float inverse, uint32_t row_bytes,
+                                int8_t *q)
+{
+    struct words4 w = load_words(x + i);
+    uint32_t packed = 0;
+    int32_t sum = 0;
+    UNROLL
+    for (uint32_t j = 0; j < 4; j++) {
+        int8_t code = act_code(float_of(w.w[j]), inverse);
+        packed |= (uint32_t)(uint8_t)code << 8 * j;
+        sum += code;
+    }
+    *(uint32_t *)(void *)(q + plane_position(i, row_bytes)) = packed;
+    return sum;
+}
+
+/* The 8-bit form of a row that norm_row has seen into q[4][row_bytes]; returns its scale, *s->sum
+ * is the sum of its codes. Both and q may be read at once. Rows that are held and whole fours are
+ * worked on by fours. */
+BLOCK_FN float quantize_row(BLOCK, struct row_values *v, int8_t *q, uint32_t row_bytes,
+                            const struct row_space *s)
+{
+    uint32_t fours = v->n <= CUDA_ROW_FLOATS(v->n) && v->n % 4 == 0 ? v->n : 0;
     FOR_THREADS(t)
     {
         uint32_t most = 0;
-        for (uint32_t i = t; i < v->n; i += N_THREADS) {
-            uint32_t magnitude = bits_of(normed(v, i)) & 0x7fffffffu;
-            most = magnitude > most ? magnitude : most;
+        for (uint32_t i = t; v->n % 128 && i < row_bytes; i += N_THREADS) {
+            ((uint32_t *)(void *)q)[i] = 0; /* what stands behind the row in its last 128 */
+        }
+        for (uint32_t i = 4 * t; i < fours; i += 4 * N_THREADS) {
+            most = norm_four(v, s->tile, i, most);
+        }
+        for (uint32_t i = t; !fours && i < v->n; i += N_THREADS) {
+            most = larger_magnitude(most, normed(v, i));
         }
         shared_max(s->max, most);
     }
     BARRIER();
     float absmax = float_of(*s->max);
     if (*s->max >= BITS_INFINITE) { /* no code stands for such a row, see kernels_ref.c */
+        FOR_THREADS(t)
+        {
+            for (uint32_t i = t; i < row_bytes; i += N_THREADS) {
+                ((uint32_t *)(void *)q)[i] = 0;
+            }
+        }
+        BARRIER();
         return absmax;
     }
     absmax = absmax < 1e-5f ? 1e-5f : absmax;
@@ -219,12 +320,13 @@ BLOCK_FN float quantize_row(BLOCK, const struct row_values *v, int8_t *q, uint32
     FOR_THREADS(t)
     {
         int32_t sum = 0;
-        for (uint32_t i = t; i < v->n; i += N_THREADS) {
-            float x = normed(v, i) * inverse;
-            x = (x + 0x1.8p+23f) - 0x1.8p+23f; /* half to even */
-            x = x < -128.0f ? -128.0f : x > 127.0f ? 127.0f : x;
-            q[plane_position(i, row_bytes)] = (int8_t)x;
-            sum += (int8_t)x;
+        for (uint32_t i = 4 * t; i < fours; i += 4 * N_THREADS) {
+            sum += quantize_four(s->tile, i, inverse, row_bytes, q);
+        }
+        for (uint32_t i = t; !fours && i < v->n; i += N_THREADS) {
+            int8_t code = act_code(normed(v, i), inverse);
+            q[plane_position(i, row_bytes)] = code;
+            sum += code;
         }
         shared_add(s->sum, sum);
     }

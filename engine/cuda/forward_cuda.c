@@ -106,7 +106,7 @@ static enum bnt_status product(const struct backend_cuda *b, const struct produc
                                 .y = p->y,
                                 .stride = p->stride};
     return LAUNCH(b, CUDA_K_FLOAT, &a, pieces(p->w->rows, CUDA_FLOAT_ROWS), b->n,
-                  2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES, err);
+                  2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES(a.cols), err);
 }
 
 /* A product that joins the residual stream; a tap wants to see it apart. */
@@ -153,7 +153,8 @@ static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, str
                                .row_bytes = row_bytes,
                                .scale = b->s.act_scale,
                                .sum = b->s.act_sum};
-    enum bnt_status st = LAUNCH(b, CUDA_K_NORM, &a, b->n, 1, 256, CUDA_ROW_BYTES, err);
+    enum bnt_status st =
+        LAUNCH(b, CUDA_K_NORM, &a, b->n, 1, CUDA_NORM_THREADS, CUDA_ROW_BYTES(a.n), err);
     struct cuda_tap_at at = {.op = p->op,
                              .layer = (int32_t)p->il,
                              .n_tok = b->n,
@@ -353,7 +354,7 @@ static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args 
     a->eps = (float)b->base.model->info.rms_eps;
     a->row_bytes = (uint32_t)ternary_row_bytes(a->cols);
     return LAUNCH(b, CUDA_K_STEP, a, pieces(rows, CUDA_STEP_THREADS / CUDA_STEP_GROUP), 1,
-                  CUDA_STEP_THREADS, CUDA_STEP_BYTES(a->row_bytes), err);
+                  CUDA_STEP_THREADS, CUDA_STEP_BYTES(a->cols, a->row_bytes), err);
 }
 
 static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
@@ -442,9 +443,10 @@ enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, st
                                 .out_scale = 1.0f,
                                 .y = b->s.logits,
                                 .stride = in->n_vocab};
-    enum bnt_status st = LAUNCH(b, CUDA_K_NORM, &norm, n, 1, 256, CUDA_ROW_BYTES, err);
+    enum bnt_status st =
+        LAUNCH(b, CUDA_K_NORM, &norm, n, 1, CUDA_NORM_THREADS, CUDA_ROW_BYTES(norm.n), err);
     return st == BNT_OK ? LAUNCH(b, CUDA_K_FLOAT, &a, pieces(in->n_vocab, CUDA_FLOAT_ROWS), n,
-                                 2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES, err)
+                                 2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES(a.cols), err)
                         : st;
 }
 

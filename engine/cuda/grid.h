@@ -72,9 +72,9 @@ THREAD_FN struct words4 load_words(const void *p)
     return out;
 }
 
-THREAD_FN void prefetch(const void *p)
+THREAD_FN void store_words(void *p, struct words4 v)
 {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+    *(uint4 *)p = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]);
 }
 
 /* c + the sum of four products of bytes: a without sign, b with. */
@@ -105,19 +105,50 @@ THREAD_FN uint16_t float_to_half(float x)
     return __half_as_ushort(__float2half_rn(x));
 }
 
+/* Into one word for all threads of the warp: they agree first, so that the word is written once. */
+THREAD_FN int first_of(uint32_t active)
+{
+    return threadIdx.x % 32 == __ffs((int)active) - 1;
+}
+
 THREAD_FN void shared_max(uint32_t *p, uint32_t v)
 {
+#if __CUDA_ARCH__ >= 800
+    uint32_t active = __activemask();
+    v = __reduce_max_sync(active, v);
+    if (first_of(active)) {
+        atomicMax(p, v);
+    }
+#else
     atomicMax(p, v);
+#endif
 }
 
 THREAD_FN void shared_max64(uint64_t *p, uint64_t v)
 {
+#if __CUDA_ARCH__ >= 800
+    uint32_t active = __activemask(), high = __reduce_max_sync(active, (uint32_t)(v >> 32));
+    uint32_t low = __reduce_max_sync(active, (uint32_t)(v >> 32) == high ? (uint32_t)v : 0);
+    v = (uint64_t)high << 32 | low;
+    if (first_of(active)) {
+        atomicMax((unsigned long long *)p, (unsigned long long)v);
+    }
+#else
     atomicMax((unsigned long long *)p, (unsigned long long)v);
+#endif
 }
 
 THREAD_FN void shared_add(int32_t *p, int32_t v)
 {
+#if __CUDA_ARCH__ >= 800
+    uint32_t active = __activemask();
+    v = __reduce_add_sync(active, v);
+    if (first_of(active)) {
+        atomicAdd(p, v);
+    }
+#else
     atomicAdd(p, v);
+#endif
 }
 
 #define SQRT(x) __fsqrt_rn(x)
@@ -168,9 +199,9 @@ THREAD_FN struct words4 load_constant(const void *p)
     return load_words(p);
 }
 
-THREAD_FN void prefetch(const void *p)
+THREAD_FN void store_words(void *p, struct words4 v)
 {
-    (void)p;
+    memcpy(__builtin_assume_aligned(p, 16), &v, sizeof v);
 }
 
 THREAD_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c)
@@ -256,29 +287,38 @@ THREAD_FN void shared_add(int32_t *p, int32_t v)
 #define MMA(c, at, a, b, n_threads)                                                                \
     mma_warps(&c[0][at], sizeof c[0] / sizeof c[0][0], a, b, n_threads)
 
-/* Byte k of row r of a (16 x 32), of column n of b (32 x 8): which thread of the warp holds it. */
-static inline uint8_t mma_a(uint32_t (*a)[4], uint32_t r, uint32_t k)
-{
-    uint32_t lane = r % 8 * 4 + k % 16 / 4, reg = r / 8 + 2 * (k / 16);
-    return (uint8_t)(a[lane][reg] >> 8 * (k % 4));
-}
+/* a and b of one warp as rows of 32. */
+struct mma_tile {
+    int16_t a[16][32], b[8][32];
+};
 
-static inline int8_t mma_b(uint32_t (*b)[2], uint32_t k, uint32_t n)
+static inline void mma_gather(struct mma_tile *m, uint32_t (*a)[4], uint32_t (*b)[2])
 {
-    uint32_t lane = n * 4 + k % 16 / 4;
-    return (int8_t)(b[lane][k / 16] >> 8 * (k % 4));
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t k = lane % 4 * 4 + i;
+            for (uint32_t reg = 0; reg < 4; reg++) {
+                m->a[lane / 4 + reg % 2 * 8][reg / 2 * 16 + k] = a[lane][reg] >> 8 * i & 0xff;
+            }
+            for (uint32_t reg = 0; reg < 2; reg++) {
+                m->b[lane / 4][reg * 16 + k] = (int8_t)(b[lane][reg] >> 8 * i);
+            }
+        }
+    }
 }
 
 static inline void mma_warps(int32_t *c, uint32_t stride, uint32_t (*a)[4], uint32_t (*b)[2],
                              uint32_t n_threads)
 {
+    struct mma_tile m;
     for (uint32_t warp = 0; warp < n_threads; warp += 32) {
+        mma_gather(&m, a + warp, b + warp);
         for (uint32_t r = 0; r < 16; r++) {
             for (uint32_t n = 0; n < 8; n++) {
                 uint32_t lane = r % 8 * 4 + n / 2, reg = r / 8 * 2 + n % 2;
                 int32_t sum = 0;
                 for (uint32_t k = 0; k < 32; k++) {
-                    sum += mma_a(a + warp, r, k) * mma_b(b + warp, k, n);
+                    sum += m.a[r][k] * m.b[n][k];
                 }
                 c[(warp + lane) * stride + reg] += sum;
             }

@@ -15,7 +15,8 @@
 #define CUDA_MAX_COLS (1u << 18)
 #define CUDA_PICK_MAX 64u    /* candidates that `pick` can give */
 #define CUDA_PICK_SPAN 2048u /* entries that a block of `pick` looks at */
-#define CUDA_TILE 4096u      /* floats of an input that a block holds at once; whole 16s */
+#define CUDA_ROW_MAX 9216u   /* floats of an input that a block holds whole */
+#define CUDA_TILE 4096u      /* of a longer one at once; whole 16s */
 #define CUDA_LANES 16u       /* of a canonical sum, engine/cpu/kernels.h */
 
 /* X(identifier, function, struct of its arguments) */
@@ -30,6 +31,9 @@
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
     X(CUDA_K_PICK, k_pick, cuda_pick_args)
+
+/* Floats of a row of n that a block holds at once. */
+#define CUDA_ROW_FLOATS(n) ((n) <= CUDA_ROW_MAX ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
 
 enum cuda_kernel {
 #define CUDA_KERNEL_ID(id, fn, type) id,
@@ -58,7 +62,7 @@ struct cuda_embed_args {
 };
 
 /* Block t: x[t] normed (norm NULL: as it is) to h (NULL: not wanted), and quantised to q, scale and
- * sum (q NULL: not). Shared: CUDA_TILE floats and a word per thread. */
+ * sum (q NULL: not). Shared: CUDA_ROW_BYTES. */
 struct cuda_norm_args {
     const float *x, *norm;
     uint64_t x_stride; /* floats */
@@ -85,8 +89,8 @@ struct cuda_matrix {
 /* One token's norm, quantisation and products in one launch: every block norms the same input
  * again, which costs less than a launch between. Block b computes rows b*R.. of the matrices laid
  * end to end, R = threads / CUDA_STEP_GROUP. gated: two matrices of equal rows, m[0].y = act(row of
- * m[0]) * row of m[1]. Shared: CUDA_TILE floats, 4 planes, two words per thread. */
-#define CUDA_STEP_GROUP 8u
+ * m[0]) * row of m[1]. Shared: a row, 4 planes, two words per thread. */
+#define CUDA_STEP_GROUP 16u
 struct cuda_step_args {
     const float *x, *norm;
     uint32_t cols;
@@ -112,7 +116,7 @@ struct cuda_ternary_args {
 };
 
 /* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16
- * lanes. Shared: CUDA_TILE floats, 16 per row. */
+ * lanes. Shared: as much of x as CUDA_TILE, 16 floats per row. */
 struct cuda_float_args {
     const void *w;
     uint64_t row_bytes;

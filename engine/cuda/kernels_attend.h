@@ -58,6 +58,30 @@ BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, uint32_t
     }
 }
 
+/* A key of 16-bit floats whose length is whole 16s: eight loads are on their way at once. */
+THREAD_FN void half_lanes(const float *q, const char *key, uint32_t head_dim,
+                          float lane[CUDA_LANES])
+{
+    for (uint32_t c = 0; c < head_dim; c += 64) {
+        struct words4 raw[8];
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            raw[j] = c + 8 * j < head_dim ? load_words(key + (c + 8 * j) * 2) : no_words();
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            if (c + 8 * j < head_dim) {
+                float k[8];
+                unpack_eight(CUDA_F16, &raw[j], k);
+                UNROLL
+                for (uint32_t i = 0; i < 8; i++) {
+                    lane[j % 2 * 8 + i] += q[c + 8 * j + i] * k[i];
+                }
+            }
+        }
+    }
+}
+
 THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const char *key)
 {
     const struct cuda_heads *h = &a->heads;
@@ -67,6 +91,10 @@ THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const ch
     UNROLL
     for (uint32_t j = 0; j < CUDA_LANES; j++) {
         lane[j] = 0.0f;
+    }
+    if (aligned && h->kv_f16) {
+        half_lanes(q, key, h->head_dim, lane);
+        return sum_lanes(lane) * a->scale;
     }
     for (uint32_t c = 0; c < h->head_dim; c += CUDA_LANES) {
         UNROLL
@@ -82,6 +110,30 @@ THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const ch
         }
     }
     return sum_lanes(lane) * a->scale;
+}
+
+/* Column c of the values, weighted, by ascending position; sixteen loads are on their way at once.
+ * at: of position 0, in elements. */
+THREAD_FN float weighted_values(uint32_t type, const float *scores, uint32_t n_kv,
+                                const void *cache, uint64_t at, uint32_t apart)
+{
+    float acc = 0.0f;
+    uint32_t p = 0;
+    for (; p + 16 <= n_kv; p += 16) {
+        float v[16];
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            v[j] = value_at(type, cache, at + (uint64_t)(p + j) * apart);
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            acc += scores[p + j] * v[j];
+        }
+    }
+    for (; p < n_kv; p++) {
+        acc += scores[p] * value_at(type, cache, at + (uint64_t)p * apart);
+    }
+    return acc;
 }
 
 THREAD_FN float float_of_order(uint32_t order)
@@ -161,11 +213,11 @@ BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
     FOR_THREADS(t)
     {
         for (uint32_t c = t; c < h->head_dim; c += N_THREADS) {
-            float acc = 0.0f;
-            for (uint32_t p = 0; p < n_kv; p++) {
-                acc += s.scores[p] * value_at(h->kv_f16 ? CUDA_F16 : CUDA_F32, h->v_cache,
-                                              values + (uint64_t)p * h->head_dim + c);
-            }
+            /* The type is a constant in each of the calls, so that its loads can be gathered. */
+            float acc = h->kv_f16 ? weighted_values(CUDA_F16, s.scores, n_kv, h->v_cache,
+                                                    values + c, h->head_dim)
+                                  : weighted_values(CUDA_F32, s.scores, n_kv, h->v_cache,
+                                                    values + c, h->head_dim);
             q[c] = acc / sum;
         }
     }

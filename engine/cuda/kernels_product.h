@@ -22,21 +22,52 @@ THREAD_FN int32_t join_planes(const int32_t sum[PLANES])
     return sum[0] / 64 + sum[1] / 16 + sum[2] / 4 + sum[3];
 }
 
-/* The part of a row's product that is thread `lane` of CUDA_STEP_GROUP: every eighth 16 bytes. q:
+/* 16 bytes of weights times the four planes of an activation, which are row_bytes apart. */
+THREAD_FN void add_chunk(int32_t sum[PLANES], const struct words4 *w, const int8_t *q,
+                         uint32_t row_bytes)
+{
+    UNROLL
+    for (uint32_t g = 0; g < PLANES; g++) {
+        struct words4 x = load_words(q + g * row_bytes);
+        UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            sum[g] = dot4(plane_codes(w->w[i], g), x.w[i], sum[g]);
+        }
+    }
+}
+
+/* Where chunk c of thread `lane` of CUDA_STEP_GROUP lies in a row: a thread has every sixteenth. */
+THREAD_FN uint32_t chunk_at(uint32_t lane, uint32_t c)
+{
+    return (lane + c * CUDA_STEP_GROUP) * 16;
+}
+
+/* The first n chunks of a thread, asked for before what they are multiplied with is known. */
+THREAD_FN void fetch_chunks(const uint8_t *row, uint32_t row_bytes, uint32_t lane,
+                            struct words4 *held, uint32_t n)
+{
+    UNROLL
+    for (uint32_t c = 0; c < n; c++) {
+        held[c] =
+            chunk_at(lane, c) < row_bytes ? load_constant(row + chunk_at(lane, c)) : no_words();
+    }
+}
+
+/* The part of a row's product that is thread `lane`: n chunks are held, the rest is fetched. q:
  * PLANES planes of row_bytes. */
-THREAD_FN int32_t row_part(const uint8_t *row, const int8_t *q, uint32_t row_bytes, uint32_t lane)
+THREAD_FN int32_t row_part(const uint8_t *row, const int8_t *q, uint32_t row_bytes, uint32_t lane,
+                           const struct words4 *held, uint32_t n)
 {
     int32_t sum[PLANES] = {0, 0, 0, 0};
-    for (uint32_t at = lane * 16; at < row_bytes; at += CUDA_STEP_GROUP * 16) {
-        struct words4 w = load_constant(row + at);
-        UNROLL
-        for (uint32_t g = 0; g < PLANES; g++) {
-            struct words4 x = load_words(q + g * row_bytes + at);
-            UNROLL
-            for (uint32_t i = 0; i < 4; i++) {
-                sum[g] = dot4(plane_codes(w.w[i], g), x.w[i], sum[g]);
-            }
+    UNROLL
+    for (uint32_t c = 0; c < n; c++) {
+        if (chunk_at(lane, c) < row_bytes) {
+            add_chunk(sum, &held[c], q + chunk_at(lane, c), row_bytes);
         }
+    }
+    for (uint32_t at = chunk_at(lane, n); at < row_bytes; at += CUDA_STEP_GROUP * 16) {
+        struct words4 w = load_constant(row + at);
+        add_chunk(sum, &w, q + at, row_bytes);
     }
     return join_planes(sum);
 }
@@ -72,41 +103,53 @@ THREAD_FN int32_t sum_group(const int32_t *part)
     return sum;
 }
 
-BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, const int8_t *q, int32_t *part)
+#define STEP_HELD 3u /* chunks of each of two rows, or twice as many of one */
+
+/* The row of the thread's group: where it begins in its matrix, or NULL past the last one. */
+THREAD_FN const uint8_t *step_row(const struct cuda_step_args *a, uint32_t r)
 {
-    uint32_t n_rows = step_rows(a), per_block = N_THREADS / CUDA_STEP_GROUP;
-    FOR_THREADS(t)
-    {
-        uint32_t r = BLOCK_X * per_block + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
-        if (r < n_rows) {
-            const struct cuda_matrix *m = a->gated ? &a->m[0] : matrix_of(a, &r);
-            part[t] = row_part(m->codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane);
-            if (a->gated) {
-                part[N_THREADS + t] =
-                    row_part(a->m[1].codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane);
-            }
-        }
+    if (r >= step_rows(a)) {
+        return 0;
     }
-    BARRIER();
+    const struct cuda_matrix *m = a->gated ? &a->m[0] : matrix_of(a, &r);
+    return m->codes + (uint64_t)r * a->row_bytes;
 }
 
 /* Ask for this block's weights while the launch before is still at work. */
-BLOCK_FN void step_prefetch(BLOCK, const struct cuda_step_args *a)
+BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a,
+                         struct words4 (*held)[2 * STEP_HELD])
 {
-    uint32_t n_rows = step_rows(a), per_block = N_THREADS / CUDA_STEP_GROUP;
     FOR_THREADS(t)
     {
-        uint32_t r = BLOCK_X * per_block + t / CUDA_STEP_GROUP;
-        if (r < n_rows) {
-            const struct cuda_matrix *m = a->gated ? &a->m[0] : matrix_of(a, &r);
-            for (uint32_t at = t % CUDA_STEP_GROUP * 128; at < a->row_bytes; at += 1024) {
-                prefetch(m->codes + (uint64_t)r * a->row_bytes + at);
-                if (a->gated) {
-                    prefetch(a->m[1].codes + (uint64_t)r * a->row_bytes + at);
-                }
-            }
+        uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        const uint8_t *row = step_row(a, r);
+        if (row && a->gated) {
+            fetch_chunks(row, a->row_bytes, lane, MINE(held, t), STEP_HELD);
+            fetch_chunks(a->m[1].codes + (uint64_t)r * a->row_bytes, a->row_bytes, lane,
+                         MINE(held, t) + STEP_HELD, STEP_HELD);
+        } else if (row) {
+            fetch_chunks(row, a->row_bytes, lane, MINE(held, t), 2 * STEP_HELD);
         }
     }
+}
+
+BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, const int8_t *q,
+                         struct words4 (*held)[2 * STEP_HELD], int32_t *part)
+{
+    FOR_THREADS(t)
+    {
+        uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        const uint8_t *row = step_row(a, r);
+        if (row && a->gated) {
+            part[t] = row_part(row, q, a->row_bytes, lane, MINE(held, t), STEP_HELD);
+            part[N_THREADS + t] =
+                row_part(a->m[1].codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane,
+                         MINE(held, t) + STEP_HELD, STEP_HELD);
+        } else if (row) {
+            part[t] = row_part(row, q, a->row_bytes, lane, MINE(held, t), 2 * STEP_HELD);
+        }
+    }
+    BARRIER();
 }
 
 THREAD_FN void step_finish(const struct cuda_step_args *a, uint32_t r, const int32_t total[2],
@@ -125,11 +168,12 @@ THREAD_FN void step_finish(const struct cuda_step_args *a, uint32_t r, const int
 
 BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
 {
+    KEEP(struct words4, held, 2 * STEP_HELD);
     LET_NEXT_BEGIN();
-    step_prefetch(SAME_BLOCK, a);
+    step_fetch(SAME_BLOCK, a, held);
     WAIT_PREVIOUS();
-    struct row_space s = row_space_at(BLOCK_SHARED);
-    int8_t *q = (int8_t *)BLOCK_SHARED + CUDA_ROW_BYTES;
+    struct row_space s = row_space_at(BLOCK_SHARED, a->cols);
+    int8_t *q = (int8_t *)BLOCK_SHARED + CUDA_ROW_BYTES(a->cols);
     int32_t *part = (int32_t *)(void *)(q + PLANES * a->row_bytes);
     struct row_values v;
     v.x = a->x;
@@ -137,7 +181,7 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
     v.n = a->cols;
     norm_row(SAME_BLOCK, &v, a->eps, &s);
     float scale = quantize_row(SAME_BLOCK, &v, q, a->row_bytes, &s);
-    step_parts(SAME_BLOCK, a, q, part);
+    step_parts(SAME_BLOCK, a, q, held, part);
     uint32_t per_block = N_THREADS / CUDA_STEP_GROUP;
     FOR_THREADS(t)
     {
@@ -164,6 +208,34 @@ THREAD_FN void batch_finish(const struct cuda_ternary_args *a, uint32_t r, uint3
     *at = a->add ? *at + y : y;
 }
 
+/* The parts of a row's products with the tokens from tok0 on that are thread `lane`: each chunk of
+ * weights is fetched once. */
+THREAD_FN void batch_parts(const struct cuda_ternary_args *a, uint32_t r, uint32_t lane,
+                           uint32_t tok0, int32_t *part)
+{
+    uint32_t n_tok = min_u32(a->n - tok0, CUDA_TOKENS);
+    const uint8_t *row = a->m.codes + (uint64_t)r * a->row_bytes;
+    const int8_t *q = a->q + (uint64_t)tok0 * PLANES * a->row_bytes;
+    int32_t sum[CUDA_TOKENS][PLANES];
+    UNROLL
+    for (uint32_t i = 0; i < CUDA_TOKENS * PLANES; i++) {
+        sum[i / PLANES][i % PLANES] = 0;
+    }
+    for (uint32_t at = chunk_at(lane, 0); at < a->row_bytes; at += CUDA_STEP_GROUP * 16) {
+        struct words4 w = load_constant(row + at);
+        UNROLL
+        for (uint32_t j = 0; j < CUDA_TOKENS; j++) {
+            if (j < n_tok) {
+                add_chunk(sum[j], &w, q + (uint64_t)j * PLANES * a->row_bytes + at, a->row_bytes);
+            }
+        }
+    }
+    UNROLL
+    for (uint32_t j = 0; j < CUDA_TOKENS; j++) {
+        part[j] = join_planes(sum[j]);
+    }
+}
+
 /* By dp4a. Shared: CUDA_TOKENS words per thread. */
 BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
 {
@@ -175,10 +247,8 @@ BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
     FOR_THREADS(t)
     {
         uint32_t r = row0 + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
-        for (uint32_t j = 0; j < n_tok && r < a->m.rows; j++) {
-            part[t * CUDA_TOKENS + j] =
-                row_part(a->m.codes + (uint64_t)r * a->row_bytes,
-                         a->q + (uint64_t)(tok0 + j) * PLANES * a->row_bytes, a->row_bytes, lane);
+        if (r < a->m.rows) {
+            batch_parts(a, r, lane, tok0, part + t * CUDA_TOKENS);
         }
     }
     BARRIER();
@@ -205,13 +275,12 @@ BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at)
     unsigned char *w = BLOCK_SHARED, *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
     FOR_THREADS(t)
     {
-        struct words4 none = {{0, 0, 0, 0}};
         for (uint32_t i = t; i < CUDA_MMA_ROWS * 2; i += N_THREADS) {
             uint32_t r = BLOCK_X * CUDA_MMA_ROWS + i / 2;
             struct words4 *to = (struct words4 *)(void *)(w + i / 2 * CUDA_MMA_APART + i % 2 * 16);
             *to = r < a->m.rows
                       ? load_constant(a->m.codes + (uint64_t)r * a->row_bytes + at + i % 2 * 16)
-                      : none;
+                      : no_words();
         }
         for (uint32_t i = t; i < CUDA_MMA_TOKENS * PLANES * 2; i += N_THREADS) {
             uint32_t row = i / 2, tok = BLOCK_Y * CUDA_MMA_TOKENS + row / PLANES;
@@ -219,7 +288,7 @@ BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at)
             *to = tok < a->n
                       ? load_words(a->q + ((uint64_t)tok * PLANES + row % PLANES) * a->row_bytes +
                                    at + i % 2 * 16)
-                      : none;
+                      : no_words();
         }
     }
 }
@@ -314,12 +383,40 @@ THREAD_FN void add_products(float acc[8], const float w[8], const float *x, uint
     }
 }
 
+/* The lanes 8*half.. of a row of 16-bit floats, from column `at` on over a tile of len; both are
+ * whole 16s. Four loads of a thread are on their way at once. */
+THREAD_FN void half_part(uint32_t type, const float *tile, uint32_t len, const char *row,
+                         uint32_t half, float acc[8])
+{
+    for (uint32_t c = half * 8; c < len; c += 4 * CUDA_LANES) {
+        struct words4 raw[4];
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            raw[j] = c + j * CUDA_LANES < len
+                         ? load_constant(row + (uint64_t)(c + j * CUDA_LANES) * 2)
+                         : no_words();
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            if (c + j * CUDA_LANES < len) {
+                float w[8];
+                unpack_eight(type, &raw[j], w);
+                add_products(acc, w, tile + c + j * CUDA_LANES, 8);
+            }
+        }
+    }
+}
+
 /* The lanes 8*half.. of row r, over the tile of x that begins at column `at`. */
 THREAD_FN void float_part(const struct cuda_float_args *a, const float *tile, uint32_t at,
                           const char *row, uint32_t half, float acc[8])
 {
     uint32_t len = min_u32(a->cols - at, CUDA_TILE);
     int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
+    if (aligned && a->type == CUDA_F16) {
+        half_part(CUDA_F16, tile, len, row + (uint64_t)at * 2, half, acc);
+        return;
+    }
     for (uint32_t c = half * 8; c < len; c += CUDA_LANES) {
         float w[8];
         load_eight(a->type, row, at + c, a->cols, aligned, w);
@@ -331,7 +428,7 @@ BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
 {
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
-    float *tile = (float *)(void *)BLOCK_SHARED, *lanes = tile + CUDA_TILE;
+    float *tile = (float *)(void *)BLOCK_SHARED, *lanes = tile + CUDA_FLOAT_TILE(a->cols);
     uint32_t per_block = N_THREADS / 2;
     const float *x = a->x + BLOCK_Y * a->x_stride;
     KEEP(float, acc, 8);
@@ -344,12 +441,7 @@ BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
     }
     for (uint32_t at = 0; at < a->cols; at += CUDA_TILE) {
         BARRIER();
-        FOR_THREADS(t)
-        {
-            for (uint32_t i = t; i < min_u32(a->cols - at, CUDA_TILE); i += N_THREADS) {
-                tile[i] = x[at + i];
-            }
-        }
+        fetch_row(SAME_BLOCK, x + at, min_u32(a->cols - at, CUDA_TILE), tile);
         BARRIER();
         FOR_THREADS(t)
         {

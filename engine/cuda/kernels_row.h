@@ -20,12 +20,12 @@ BLOCK_FN void k_embed(BLOCK, const struct cuda_embed_args *a)
     }
 }
 
-/* Shared: tile, lanes, two words. */
-BLOCK_FN struct row_space row_space_at(unsigned char *shared)
+/* Shared: tile, lanes, two words. n: of the row. */
+THREAD_FN struct row_space row_space_at(unsigned char *shared, uint32_t n)
 {
     struct row_space s;
     s.tile = (float *)(void *)shared;
-    s.lanes = s.tile + CUDA_TILE;
+    s.lanes = s.tile + CUDA_ROW_FLOATS(n);
     s.max = (uint32_t *)(void *)(s.lanes + CUDA_LANES);
     s.sum = (int32_t *)(void *)(s.max + 2);
     return s;
@@ -35,7 +35,7 @@ BLOCK_FN void k_norm(BLOCK, const struct cuda_norm_args *a)
 {
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
-    struct row_space s = row_space_at(BLOCK_SHARED);
+    struct row_space s = row_space_at(BLOCK_SHARED, a->n);
     struct row_values v;
     v.x = a->x + BLOCK_X * a->x_stride;
     v.norm = a->norm;

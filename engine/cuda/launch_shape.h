@@ -7,11 +7,14 @@
 
 #define CUDA_SHARED_MAX (48u * 1024) /* what every device gives without asking */
 
-#define CUDA_ROW_BYTES (CUDA_TILE * 4u + CUDA_LANES * 4u + 16u)
-#define CUDA_STEP_THREADS 128u
-#define CUDA_STEP_BYTES(row_bytes) (CUDA_ROW_BYTES + 4u * (row_bytes) + 8u * CUDA_STEP_THREADS)
+#define CUDA_ROW_BYTES(n) (CUDA_ROW_FLOATS(n) * 4u + CUDA_LANES * 4u + 16u)
+#define CUDA_NORM_THREADS 256u
+#define CUDA_STEP_THREADS 256u
+#define CUDA_STEP_BYTES(n, row_bytes)                                                              \
+    (CUDA_ROW_BYTES(n) + 4u * (row_bytes) + 8u * CUDA_STEP_THREADS)
 #define CUDA_FLOAT_ROWS 64u /* two threads each */
-#define CUDA_FLOAT_BYTES (CUDA_TILE * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
+#define CUDA_FLOAT_TILE(n) ((n) < CUDA_TILE ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
+#define CUDA_FLOAT_BYTES(n) (CUDA_FLOAT_TILE(n) * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_APART 48u /* bytes from one staged row to the next: no two banks meet */
 #define CUDA_MMA_BYTES ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
 #define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)

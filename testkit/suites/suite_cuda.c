@@ -228,7 +228,7 @@ static void run_product(const struct shape *s, const struct operands *o, float *
                             .grid_x = s->n_tok,
                             .grid_y = 1,
                             .block = 256,
-                            .shared = CUDA_ROW_BYTES,
+                            .shared = CUDA_ROW_BYTES(s->cols),
                             .args = &norm,
                             .args_bytes = sizeof norm};
     assert_int_equal(t->launch(context, &l), CUDA_OK);
@@ -236,7 +236,7 @@ static void run_product(const struct shape *s, const struct operands *o, float *
     l.args = &many;
     l.args_bytes = sizeof many;
     if (s->kernel == CUDA_K_TERNARY) {
-        l.grid_x = (s->rows + 31) / 32;
+        l.grid_x = (s->rows + 256 / CUDA_STEP_GROUP - 1) / (256 / CUDA_STEP_GROUP);
         l.grid_y = (s->n_tok + CUDA_TOKENS - 1) / CUDA_TOKENS;
         l.shared = 256 * CUDA_TOKENS * 4;
     } else if (s->kernel == CUDA_K_TERNARY_MMA) {
@@ -245,9 +245,10 @@ static void run_product(const struct shape *s, const struct operands *o, float *
         l.block = 128;
         l.shared = CUDA_MMA_BYTES;
     } else {
-        l.grid_x = (s->rows + 15) / 16;
+        uint32_t per_block = CUDA_STEP_THREADS / CUDA_STEP_GROUP;
+        l.grid_x = (s->rows + per_block - 1) / per_block;
         l.block = CUDA_STEP_THREADS;
-        l.shared = CUDA_STEP_BYTES(row_bytes);
+        l.shared = CUDA_STEP_BYTES(s->cols, row_bytes);
         l.args = &one;
         l.args_bytes = sizeof one;
     }
@@ -259,11 +260,12 @@ static void products_of_any_shape_are_the_references(void **state)
 {
     (void)state;
     static const struct shape shapes[] = {
-        {1, 1, 1, CUDA_K_TERNARY, false},          {33, 130, 9, CUDA_K_TERNARY, true},
-        {70, 640, 3, CUDA_K_TERNARY, false},       {1, 1, 1, CUDA_K_STEP, false},
-        {17, 4224, 1, CUDA_K_STEP, true},          {40, 257, 1, CUDA_K_STEP, false},
-        {1, 1, 1, CUDA_K_TERNARY_MMA, false},      {130, 384, 65, CUDA_K_TERNARY_MMA, true},
-        {64, 2000, 11, CUDA_K_TERNARY_MMA, false},
+        {1, 1, 1, CUDA_K_TERNARY, false},         {33, 130, 9, CUDA_K_TERNARY, true},
+        {70, 640, 3, CUDA_K_TERNARY, false},      {1, 1, 1, CUDA_K_STEP, false},
+        {17, 4224, 1, CUDA_K_STEP, true},         {40, 257, 1, CUDA_K_STEP, false},
+        {3, 9300, 1, CUDA_K_STEP, false},         {20, 6912, 1, CUDA_K_STEP, true},
+        {5, 12301, 2, CUDA_K_TERNARY, true},      {1, 1, 1, CUDA_K_TERNARY_MMA, false},
+        {130, 384, 65, CUDA_K_TERNARY_MMA, true}, {64, 2000, 11, CUDA_K_TERNARY_MMA, false},
     };
     const struct cuda_table *t = fake_cuda_table();
     for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
