@@ -47,7 +47,7 @@ static const struct bnt_opt options[] = {
      .offset = offsetof(struct test_opts, suites)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "list",
-     .help = "list the tests instead of running them",
+     .help = "list the tests that would run, of the shard if one is given, instead of running them",
      .offset = offsetof(struct test_opts, list)},
     BNT_MODEL_ARG_ROWS(struct test_opts, model),
     {.kind = BNT_OPT_STR,
@@ -231,8 +231,11 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
         status = test_under_gdb(app, o, &run);
     } else if (run.n == 0) {
         status = test_nothing_selected(&run, false);
+    } else if (o->list) {
+        status = test_select(o, &run);
+        status = status == BNT_OK ? list_tests(&run, o->reports.json) : status;
     } else {
-        status = o->list ? list_tests(&run, o->reports.json) : test_session(app, o, &run);
+        status = test_session(app, o, &run);
     }
     bnt_test_run_release(&run);
     return status;

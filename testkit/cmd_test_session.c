@@ -201,6 +201,21 @@ static enum bnt_status narrow(struct session *s, struct bnt_err *err)
     return status;
 }
 
+enum bnt_status test_select(const struct test_opts *o, struct bnt_test_run *run)
+{
+    struct session s = {.o = o, .run = run};
+    struct bnt_err err = {0};
+    if (o->last_failed) {
+        open_history(&s);
+    }
+    enum bnt_status status = narrow(&s, &err);
+    history_close(s.history);
+    if (status != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    return run->n == 0 ? test_nothing_selected(run, o->last_failed) : BNT_OK;
+}
+
 /* A cache that cannot be read is an empty one. */
 static enum bnt_status use_cache(struct session *s, struct bnt_err *err)
 {
@@ -347,15 +362,23 @@ enum bnt_status test_session(const struct bnt_app *app, const struct test_opts *
 
 /* ---- gdb ---- */
 
-static enum bnt_status check_known(const struct bnt_test_run *run, const char *name)
+/* The name of a test that the user called NAME or SUITE/NAME. */
+static enum bnt_status find_known(const struct bnt_test_run *run, const char **name)
 {
+    const char *slash = strrchr(*name, '/');
+    *name = slash ? slash + 1 : *name;
+    const char *near = NULL;
+    char hint[160] = "bnt test --tier full --list shows what there is";
     for (size_t i = 0; i < run->known.n; i++) {
-        if (strcmp(run->known.at[i], name) == 0) {
+        if (strcmp(run->known.at[i], *name) == 0) {
             return BNT_OK;
         }
+        near = !near && strstr(run->known.at[i], *name) ? run->known.at[i] : near;
     }
-    return bnt_msg_fail(BNT_E_NO_TESTS, "bnt test --tier full --list shows what there is",
-                        "no test %s", name);
+    if (near) {
+        snprintf(hint, sizeof hint, "did you mean: --gdb %s?", near);
+    }
+    return bnt_msg_fail(BNT_E_NO_TESTS, hint, "no test %s", *name);
 }
 
 enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts *o,
@@ -363,7 +386,8 @@ enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts
 {
     struct bnt_err err = {0};
     bool mock = false;
-    enum bnt_status status = check_known(run, o->gdb);
+    const char *test = o->gdb;
+    enum bnt_status status = find_known(run, &test);
     if (status != BNT_OK) {
         return status;
     }
@@ -385,6 +409,6 @@ enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts
     setenv("BNT_TEST_NO_LIMIT", "1", 1);
     setenv("BNT_TEST_CONFINE", "0", 1);
     execlp("gdb", "gdb", "-q", "-ex", "set follow-fork-mode child", "-ex",
-           "set breakpoint pending on", "--args", run->program, "--run", o->gdb, (char *)NULL);
+           "set breakpoint pending on", "--args", run->program, "--run", test, (char *)NULL);
     return bnt_msg_fail(BNT_E_NOT_FOUND, "install gdb", "gdb: %s", strerror(errno));
 }

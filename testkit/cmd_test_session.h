@@ -19,6 +19,8 @@ struct test_opts {
 /* Plan, run and report the collected tests. */
 enum bnt_status test_session(const struct bnt_app *app, const struct test_opts *o,
                              struct bnt_test_run *run);
+/* Leave the tests that --shard or --last-failed would run. */
+enum bnt_status test_select(const struct test_opts *o, struct bnt_test_run *run);
 /* Run one test under gdb; returns only when that cannot be. */
 enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts *o,
                                struct bnt_test_run *run);

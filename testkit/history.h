@@ -56,7 +56,7 @@ struct history_row {
 enum bnt_status history_of_test(struct history *h, const char *test,
                                 struct history_row rows[HISTORY_PER_TEST], size_t *n,
                                 struct bnt_err *err);
-/* Names near an unknown one; "" when there is none. */
+/* The name nearest to an unknown one, else the first that contains it; "" when there is none. */
 enum bnt_status history_near(struct history *h, const char *test, char *out, size_t size,
                              struct bnt_err *err);
 

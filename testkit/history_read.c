@@ -82,6 +82,9 @@ enum bnt_status history_near(struct history *h, const char *test, char *out, siz
     sqlite3_finalize(q);
     list[n] = NULL;
     const char *near = bnt_did_you_mean(test, list);
+    for (size_t i = 0; i < n && !near && test[0]; i++) {
+        near = strstr(list[i], test) ? list[i] : NULL;
+    }
     snprintf(out, size, "%s", near ? near : "");
     return st;
 }

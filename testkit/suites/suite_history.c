@@ -130,6 +130,8 @@ static void decision_comes_back_as_it_was(void **state)
     assert_true(rows[1].value == 0.25);
     assert_int_equal(rows_of(h, "nobody", rows), 0);
     char near[96];
+    assert_int_equal(history_near(h, "lph", near, sizeof near, NULL), BNT_OK);
+    assert_string_equal(near, "alpha");
     assert_int_equal(history_near(h, "aplha", near, sizeof near, NULL), BNT_OK);
     assert_string_equal(near, "alpha");
     history_close(h);

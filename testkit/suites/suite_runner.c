@@ -432,7 +432,7 @@ static void gdb_stops_in_the_test(void **state)
     (void)state;
     struct suite_output o;
     static const char script[] = "printf 'break bnt_err_set\\nrun\\nbt\\nkill\\nquit\\n' | "
-                                 "\"$0\" test --gdb base_err_keeps_the_first";
+                                 "\"$0\" test --gdb base/base_err_keeps_the_first";
     const char *const argv[] = {"sh", "-c", script, suite_bnt(), NULL};
     suite_run(argv, suite_scratch(), 0, &o);
     if (!strstr(o.out, "err_keeps_the_first_and_gathers_context (")) {
