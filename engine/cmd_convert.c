@@ -119,7 +119,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
                                           .half_scales = o->half_scales,
                                           .interrupted = app->interrupted,
                                           .progress = show_progress,
-                                          .ctx = &progress};
+                                          .ctx = &progress,
+                                          .warn = bnt_msg_warn_fn};
     bnt_progress_begin(&progress, argv[1], 0, false);
     enum bnt_status st = bnt_convert(argv[0], argv[1], &c, &report, &err);
     bnt_progress_end(&progress);

@@ -288,7 +288,9 @@ static enum bnt_status put_keys(struct converting *v, struct bnt_err *err)
     char name[NAME_BYTES];
     folder_name(v->dir, name);
     enum bnt_status st = hf_config_put(&v->config, v->o->name ? v->o->name : name, &v->m.plan, err);
-    return st == BNT_OK ? hf_vocab_put(v->dir, &v->config, v->o->pre, &v->m.plan, err) : st;
+    const struct hf_vocab_options o = {
+        .pre = v->o->pre, .warn = v->o->warn, .warn_ctx = v->o->warn_ctx};
+    return st == BNT_OK ? hf_vocab_put(v->dir, &v->config, &o, &v->m.plan, err) : st;
 }
 
 static enum bnt_status choose_types(struct converting *v, struct bnt_err *err)

@@ -20,6 +20,8 @@ struct bnt_convert_options {
     const volatile sig_atomic_t *interrupted;
     void (*progress)(void *ctx, uint64_t done, uint64_t of);
     void *ctx;
+    bnt_warn_fn *warn; /* may be NULL */
+    void *warn_ctx;
 };
 
 struct bnt_convert_report {

@@ -36,9 +36,11 @@ static enum bnt_status describe(const json_t *pre, struct bnt_buf *out, struct b
         json_string_value(json_object_get(json_object_get(pre, "pattern"), "Regex"));
     const json_t *own = json_object_get(pre, "use_regex");
     bool gpt2 = is_type(pre, "ByteLevel") && !json_is_false(own);
+    bool blank =
+        is_type(pre, "ByteLevel") && json_is_true(json_object_get(pre, "add_prefix_space"));
     bool digits = json_is_true(json_object_get(pre, "individual_digits"));
-    return bnt_buf_printf(out, err, "%s%s%s%s;", type ? type : "?", regex ? " " : "",
-                          regex ? regex : "",
+    return bnt_buf_printf(out, err, "%s%s%s%s%s;", type ? type : "?", regex ? " " : "",
+                          regex ? regex : "", blank ? " behind a blank" : "",
                           gpt2     ? "+"
                           : digits ? " each"
                                    : "");
@@ -199,6 +201,27 @@ static bool has_prefix_step(const json_t *normalizer)
     return is_type(normalizer, "Prepend");
 }
 
+/* Steps that the file says in its own way, or that no engine takes (NFC, for text as it is typed
+ * everywhere nothing to do). */
+static bool is_told(const json_t *step, bool spm)
+{
+    return is_type(step, "NFC") || (spm && (is_type(step, "Prepend") || is_type(step, "Replace")));
+}
+
+/* Whatever else rewrites text goes into v->rewritten. */
+static void read_normalizer(const json_t *step, struct hf_vocab *v)
+{
+    const json_t *steps = json_object_get(step, "normalizers");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        read_normalizer(json_array_get(steps, i), v);
+    }
+    const char *type = json_string_value(json_object_get(step, "type"));
+    if (type && !json_is_array(steps) && !is_told(step, v->spm)) {
+        size_t n = strlen(v->rewritten);
+        snprintf(v->rewritten + n, sizeof v->rewritten - n, "%s%.40s", n ? ", " : "", type);
+    }
+}
+
 static bool metaspace_prepends(const json_t *pre)
 {
     const char *scheme = json_string_value(json_object_get(pre, "prepend_scheme"));
@@ -239,13 +262,20 @@ static bool is_byte_level(const json_t *root)
     return yes;
 }
 
+/* Older files do not name the kind, but only BPE has merges. */
+static bool is_bpe(const json_t *model)
+{
+    return json_object_get(model, "type") ? is_type(model, "BPE")
+                                          : json_object_get(model, "merges") != NULL;
+}
+
 static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_vocab *v,
                                  struct bnt_err *err)
 {
     const json_t *model = json_object_get(root, "model");
     v->spm = !is_byte_level(root);
-    if (!is_type(model, "BPE") ||
-        (v->spm && !json_is_true(json_object_get(model, "byte_fallback")))) {
+    read_normalizer(json_object_get(root, "normalizer"), v);
+    if (!is_bpe(model) || (v->spm && !json_is_true(json_object_get(model, "byte_fallback")))) {
         const char *type = json_string_value(json_object_get(model, "type"));
         return bnt_err_set(err, BNT_E_UNSUPPORTED,
                            "a tokenizer of kind %s is not known here (known: BPE of bytes or with "

@@ -1,5 +1,6 @@
 #include "engine/hf_vocab.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "base/file.h"
 
 #define MAX_MODEL_BYTES (256u << 20)
+#define ADDED_SCORE (-1000.0f) /* of what merging must not make */
+enum { KEY_BYTES = 128 };
 
 static void release(struct hf_vocab *v)
 {
@@ -53,6 +56,18 @@ int64_t hf_vocab_find(const struct hf_vocab *v, const char *text)
     return -1;
 }
 
+static enum bnt_status add_token(struct hf_vocab *v, int64_t id, const json_t *text, int32_t type,
+                                 struct bnt_err *err)
+{
+    bool is_new = id >= 0 && id < v->n && !v->tokens[id].text;
+    enum bnt_status st =
+        hf_vocab_set(v, id, json_string_value(text), json_string_length(text), type, err);
+    if (st == BNT_OK && is_new) {
+        v->tokens[id].score = ADDED_SCORE;
+    }
+    return st;
+}
+
 static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vocab *v,
                                    struct bnt_err *err)
 {
@@ -62,8 +77,7 @@ static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vo
                            (long long)id);
     }
     bool special = json_is_true(json_object_get(token, "special"));
-    return hf_vocab_set(v, id, json_string_value(content), json_string_length(content),
-                        special ? HF_TOKEN_CONTROL : HF_TOKEN_USER, err);
+    return add_token(v, id, content, special ? HF_TOKEN_CONTROL : HF_TOKEN_USER, err);
 }
 
 enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err)
@@ -82,6 +96,25 @@ enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct 
             st = added_token(token, strtoll(key, NULL, 10), v, err);
         }
     }
+    return st;
+}
+
+/* added_tokens.json of older checkpoints: ids by text. */
+static enum bnt_status read_added(const char *dir, struct hf_vocab *v, struct bnt_err *err)
+{
+    json_t *root = NULL, *id;
+    const char *text;
+    enum bnt_status st = hf_json_load(dir, "added_tokens.json", true, &root, err);
+    json_object_foreach(root, text, id)
+    {
+        json_t *content = st == BNT_OK ? json_string(text) : NULL;
+        if (st == BNT_OK) {
+            st = add_token(v, json_is_integer(id) ? json_integer_value(id) : -1, content,
+                           HF_TOKEN_USER, err);
+        }
+        json_decref(content);
+    }
+    json_decref(root);
     return st;
 }
 
@@ -118,6 +151,7 @@ static void take_special(struct hf_vocab *v, const json_t *config, const struct 
                       : rows[i].otherwise < (int64_t)v->n ? rows[i].otherwise
                                                           : -1;
     }
+    v->no_space_prefix = !flag_of(config, "add_prefix_space", !v->no_space_prefix);
     v->add_bos = flag_of(config, "add_bos_token", v->add_bos);
     v->add_eos = flag_of(config, "add_eos_token", v->add_eos);
 }
@@ -152,36 +186,71 @@ static enum bnt_status put_special(const struct hf_vocab *v, struct gguf_plan *p
 
 /* ---- chat ---- */
 
-/* One text, or a list of named ones, of which "default" is meant. */
-static const json_t *template_of(const json_t *config)
+/* A name as part of a key: what is no letter and no digit becomes "_". */
+static void key_of_template(const char *name, char key[KEY_BYTES])
 {
-    const json_t *t = json_object_get(config, "chat_template");
-    for (size_t i = 0; json_is_array(t) && i < json_array_size(t); i++) {
-        const json_t *row = json_array_get(t, i);
-        const char *name = json_string_value(json_object_get(row, "name"));
-        if (name && strcmp(name, "default") == 0) {
-            return json_object_get(row, "template");
-        }
+    int n = snprintf(key, KEY_BYTES, "tokenizer.chat_template.%.80s", name);
+    for (int i = (int)sizeof "tokenizer.chat_template." - 1; i < n; i++) {
+        key[i] = isalnum((unsigned char)key[i]) ? key[i] : '_';
     }
-    return t;
 }
 
+/* Several templates, each with a name: "default" is the one that is meant, the others get keys of
+ * their own and stand in a list. */
+static enum bnt_status put_named(const json_t *list, struct gguf_plan *p, struct bnt_err *err)
+{
+    struct bnt_buf names = BNT_BUF(1u << 16);
+    enum bnt_status st = BNT_OK;
+    uint64_t n = 0;
+    for (size_t i = 0; st == BNT_OK && i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i), *text = json_object_get(row, "template");
+        const char *name = json_string_value(json_object_get(row, "name"));
+        char key[KEY_BYTES] = "tokenizer.chat_template";
+        bool named = name && strcmp(name, "default") != 0;
+        if (!name || !json_is_string(text)) {
+            continue;
+        }
+        if (named) {
+            key_of_template(name, key);
+            const char *clean = key + sizeof "tokenizer.chat_template." - 1;
+            st = gplan_append_text(&names, clean, strlen(clean), err);
+            n++;
+        }
+        st = st == BNT_OK ? gplan_put_str(p, key, json_string_value(text), err) : st;
+    }
+    if (st == BNT_OK && n > 0) {
+        st = gplan_put_array(p, "tokenizer.chat_templates", GGUF_STR, n, &names, err);
+    }
+    bnt_buf_release(&names);
+    return st;
+}
+
+/* A file of its own goes before tokenizer_config.json, as in the transformers library. */
 static enum bnt_status put_chat(const char *dir, const json_t *config, struct gguf_plan *p,
                                 struct bnt_err *err)
 {
     char path[BNT_PATH_MAX];
     struct bnt_buf text = BNT_BUF(1u << 20);
-    const json_t *t = template_of(config);
+    json_t *file = NULL;
     enum bnt_status st = bnt_path_format(path, err, "%s/chat_template.jinja", dir);
-    if (st == BNT_OK && json_is_string(t)) {
-        st = bnt_buf_append(&text, json_string_value(t), json_string_length(t), err);
-    } else if (st == BNT_OK && access(path, F_OK) == 0) {
+    if (st == BNT_OK && access(path, F_OK) == 0) {
         st = bnt_file_read(path, &text, err);
+        if (st == BNT_OK) {
+            st = gplan_put_str(p, "tokenizer.chat_template", bnt_buf_view(&text), err);
+        }
+        bnt_buf_release(&text);
+        return st;
     }
-    if (st == BNT_OK && text.len > 0) {
-        st = gplan_put_str(p, "tokenizer.chat_template", bnt_buf_view(&text), err);
+    if (st == BNT_OK) {
+        st = hf_json_load(dir, "chat_template.json", true, &file, err);
     }
-    bnt_buf_release(&text);
+    const json_t *t = json_object_get(file ? file : config, "chat_template");
+    if (st == BNT_OK && json_is_array(t)) {
+        st = put_named(t, p, err);
+    } else if (st == BNT_OK && json_is_string(t)) {
+        st = gplan_put_str(p, "tokenizer.chat_template", json_string_value(t), err);
+    }
+    json_decref(file);
     return st;
 }
 
@@ -196,7 +265,7 @@ static enum bnt_status pad(struct hf_vocab *v, struct bnt_err *err)
         int len = snprintf(name, sizeof name, "[PAD%u]", i);
         if (!v->tokens[i].text) {
             st = hf_vocab_set(v, i, name, (size_t)len, HF_TOKEN_UNUSED, err);
-            v->tokens[i].score = -1000;
+            v->tokens[i].score = ADDED_SCORE;
         }
     }
     return st;
@@ -253,20 +322,29 @@ static enum bnt_status put_tokens(const struct hf_vocab *v, struct gguf_plan *p,
 
 /* ---- files ---- */
 
-/* sentencepiece, with what tokenizer_config.json adds. */
-static enum bnt_status read_model(const char *path, const json_t *config, struct hf_vocab *v,
+/* sentencepiece, with what older and newer files beside it add. */
+static enum bnt_status read_model(const char *dir, const json_t *config, struct hf_vocab *v,
                                   struct bnt_err *err)
 {
+    char path[BNT_PATH_MAX];
     struct bnt_buf bytes = BNT_BUF(MAX_MODEL_BYTES);
-    enum bnt_status st = bnt_file_read(path, &bytes, err);
+    enum bnt_status st = bnt_path_format(path, err, "%s/tokenizer.model", dir);
+    if (st == BNT_OK) {
+        st = bnt_file_read(path, &bytes, err);
+    }
     if (st == BNT_OK) {
         st = spm_model_read((const uint8_t *)bnt_buf_view(&bytes), bytes.len, v, err);
+        st = st == BNT_OK ? st : bnt_err_context(err, "%s", path);
     }
     bnt_buf_release(&bytes);
     if (st == BNT_OK) {
-        st = hf_added_tokens(json_object_get(config, "added_tokens_decoder"), v, err);
+        st = read_added(dir, v, err);
     }
-    return st == BNT_OK ? st : bnt_err_context(err, "%s", path);
+    if (st == BNT_OK) {
+        st = hf_added_tokens(json_object_get(config, "added_tokens_decoder"), v, err);
+        st = st == BNT_OK ? st : bnt_err_context(err, "%s/tokenizer_config.json", dir);
+    }
+    return st;
 }
 
 static enum bnt_status read_json(const char *dir, const json_t *root, const char *pre,
@@ -290,7 +368,7 @@ static enum bnt_status read_vocab(const char *dir, const json_t *config, const c
     bool original = st == BNT_OK && access(path, F_OK) == 0;
     bool bytes = json_is_true(json_object_get(json_object_get(root, "model"), "byte_fallback"));
     if (st == BNT_OK && original && (!root || bytes)) {
-        st = read_model(path, config, v, err);
+        st = read_model(dir, config, v, err);
     } else if (st == BNT_OK && root) {
         st = read_json(dir, root, pre, v, err);
     } else if (st == BNT_OK) {
@@ -301,8 +379,21 @@ static enum bnt_status read_vocab(const char *dir, const json_t *config, const c
     return st;
 }
 
-enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c, const char *pre,
-                             struct gguf_plan *p, struct bnt_err *err)
+static void tell_rewritten(const char *dir, const struct hf_vocab *v,
+                           const struct hf_vocab_options *o)
+{
+    struct bnt_buf what = BNT_BUF(BNT_PATH_MAX + 256);
+    bnt_buf_printf(&what, NULL, "%s: its tokenizer rewrites text before it cuts it (%s)", dir,
+                   v->rewritten);
+    o->warn(o->warn_ctx, bnt_buf_view(&what),
+            "a GGUF file cannot say this: text that would be rewritten gets other tokens than "
+            "the model was trained with");
+    bnt_buf_release(&what);
+}
+
+enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
+                             const struct hf_vocab_options *o, struct gguf_plan *p,
+                             struct bnt_err *err)
 {
     json_t *config = NULL;
     struct hf_vocab v = {.n = c->n_vocab,
@@ -317,20 +408,23 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c, const c
     enum bnt_status st = v.tokens ? hf_json_load(dir, "tokenizer_config.json", true, &config, err)
                                   : bnt_err_nomem(err, "a vocabulary", v.n * sizeof *v.tokens);
     if (st == BNT_OK) {
-        st = read_vocab(dir, config, pre, &v, err);
+        st = read_vocab(dir, config, o->pre, &v, err);
     }
     if (st == BNT_OK) {
         st = pad(&v, err);
     }
     if (st == BNT_OK) {
+        take_special(&v, config, c);
         st = put_tokens(&v, p, err);
     }
     if (st == BNT_OK) {
-        take_special(&v, config, c);
         st = put_special(&v, p, err);
     }
     if (st == BNT_OK) {
         st = put_chat(dir, config, p, err);
+    }
+    if (st == BNT_OK && v.rewritten[0] && o->warn) {
+        tell_rewritten(dir, &v, o);
     }
     json_decref(config);
     release(&v);

@@ -33,13 +33,21 @@ struct hf_vocab {
     char pre[48];
     int64_t bos, eos, unk, pad;
     int add_bos, add_eos; /* -1: not said */
+    char rewritten[120];  /* how text is rewritten before it is cut, which no GGUF can say; or "" */
 };
 
-/* Put the vocabulary of the folder into p, n_vocab ids. pre: name of the pre-tokenizer, NULL: find
- * it. Errors: NOT_FOUND (no tokenizer file), FILE (malformed), UNSUPPORTED (a kind of tokenizer or
- * a pre-tokenizer that is not known: --pre). */
-enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c, const char *pre,
-                             struct gguf_plan *p, struct bnt_err *err);
+struct hf_vocab_options {
+    const char *pre;   /* name of the pre-tokenizer; NULL: find it */
+    bnt_warn_fn *warn; /* of what the file cannot say; may be NULL */
+    void *warn_ctx;
+};
+
+/* Put the vocabulary of the folder into p, n_vocab ids. Errors: NOT_FOUND (no tokenizer file),
+ * FILE (malformed), UNSUPPORTED (a kind of tokenizer or a pre-tokenizer that is not known: --pre).
+ */
+enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
+                             const struct hf_vocab_options *o, struct gguf_plan *p,
+                             struct bnt_err *err);
 
 /* ---- inside: hf_vocab.c, hf_tokenizer_json.c, spm_model.c ---- */
 

@@ -1,9 +1,12 @@
 /* tokenizer.model of sentencepiece: a protocol buffer. Read here: ModelProto 1 (pieces: 1 text, 2
  * score, 3 type), 2 (trainer: 3 model type, 40 to 43 ids of unknown, start, end, padding) and 3
- * (normalizer: 3 whether a blank goes in front). Other fields are passed over by their wire type.
+ * (normalizer: 2 a table of characters, 3 whether a blank goes in front, 4 whether blanks are
+ * joined). Other fields are passed over by their wire type.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/hf_vocab.h"
 
 struct proto {
@@ -89,7 +92,7 @@ static enum bnt_status read_piece(struct proto p, struct hf_vocab *v, int64_t id
     while (next_field(&p, &f)) {
         if (f.id == 1 && f.bytes.at) {
             text = f.bytes;
-        } else if (f.id == 2) {
+        } else if (f.id == 2 && !BNT_FAULT(piece_score)) {
             bits = (uint32_t)f.value;
         } else if (f.id == 3) {
             type = f.value;
@@ -140,8 +143,16 @@ static enum bnt_status read_trainer(struct proto p, struct hf_vocab *v, struct b
 static enum bnt_status read_normalizer(struct proto p, struct hf_vocab *v, struct bnt_err *err)
 {
     struct field f;
+    bool joins = true, maps = false; /* defaults of the format */
     while (next_field(&p, &f)) {
         v->no_space_prefix = f.id == 3 ? f.value == 0 : v->no_space_prefix;
+        joins = f.id == 4 ? f.value != 0 : joins;
+        maps = maps || (f.id == 2 && f.bytes.end > f.bytes.at);
+    }
+    if (joins || maps) {
+        snprintf(v->rewritten, sizeof v->rewritten, "%s%s%s",
+                 joins ? "several blanks become one" : "", joins && maps ? ", " : "",
+                 maps ? "characters are replaced by a table" : "");
     }
     return p.at == p.end ? BNT_OK : bad(err, "the normalizer's part is malformed");
 }
@@ -153,8 +164,10 @@ enum bnt_status spm_model_read(const uint8_t *bytes, size_t n, struct hf_vocab *
     struct field f;
     enum bnt_status st = BNT_OK;
     int64_t id = 0;
+    unsigned parts = 0; /* bit 2: the trainer's; 3: the normalizer's: in every file that is whole */
     v->spm = true;
     while (st == BNT_OK && next_field(&p, &f)) {
+        parts |= f.id < 4 ? 1u << f.id : 0;
         if (f.id <= 3 && !f.bytes.at) {
             return bad(err, "it is no sentencepiece model");
         }
@@ -166,5 +179,7 @@ enum bnt_status spm_model_read(const uint8_t *bytes, size_t n, struct hf_vocab *
     if (st == BNT_OK && (p.at != p.end || id == 0)) {
         return bad(err, "it is no sentencepiece model");
     }
-    return st;
+    return st != BNT_OK || parts == (1u << 1 | 1u << 2 | 1u << 3)
+               ? st
+               : bad(err, "a part of the sentencepiece model is missing");
 }
