@@ -123,6 +123,7 @@ struct bnt_test {
     char *reason; /* of anything but a pass: "an assertion failed", "needs: shared (...)", "budget";
                      NULL for a pass */
     char *output; /* what the body wrote, for a failure; may be NULL */
+    char *rerun;  /* the command line as a result file has it; NULL: as bnt_test_rerun makes it */
     char *cause;  /* the infrastructure's part in a failure: "network"; NULL: none */
     enum verdict verdict; /* what exactly became of it; meaningless before it ran */
     char *warning;        /* of its time class; NULL: none */

@@ -123,7 +123,7 @@ void bnt_test_release(struct bnt_test *t)
     char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
                            t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
                            t->warning,  t->not_enforced, t->label,  t->diagnosis, t->owner,
-                           t->excuse,   t->expires,      t->kills,  t->threads};
+                           t->excuse,   t->expires,      t->kills,  t->threads,   t->rerun};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(texts[i]);
     }

@@ -41,6 +41,10 @@ static void write_environment(struct report_writer *w, const char *name)
 static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
                         const struct bnt_test *test)
 {
+    if (test->rerun) {
+        report_line(w, test->rerun, SIZE_MAX);
+        return;
+    }
     if (run->model_given) {
         report_printf(w, "BNT_TEST_MODEL=");
         write_quoted(w, run->model.path);

@@ -264,6 +264,7 @@ static void read_test(struct reader *r, const json_t *o, struct bnt_test *t)
     t->wall_ns = ns_of(r, o, "seconds");
     t->reason = take_optional(r, o, "reason");
     t->output = take_optional(r, o, "output");
+    t->rerun = take_optional(r, o, "rerun");
     t->cause = take_optional(r, o, "cause");
     t->warning = take_optional(r, o, "warning");
     t->not_enforced = take_optional(r, o, "not_enforced");
