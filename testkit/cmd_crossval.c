@@ -144,6 +144,9 @@ static enum bnt_status make_plan(struct crossval_run_of *r, struct bnt_err *err)
     }
     const char *recorded = o->file ? crossval_recorded_text(r->reference) : NULL;
     r->plan.text = recorded ? recorded : r->plan.text;
+    if (o->file) {
+        crossval_recorded_fit(r->reference, &r->plan);
+    }
     return BNT_OK;
 }
 
@@ -304,12 +307,21 @@ static enum bnt_status check(const struct crossval_opts *o, int argc, char **arg
 static enum bnt_status record(struct crossval_run_of *r)
 {
     struct bnt_err err = {0};
+    struct crossval_recorded kept;
     struct bnt_subject *subject = r->reference ? r->reference : r->ours;
-    enum bnt_status st = crossval_record(subject, &r->plan, r->o->record, &err);
+    enum bnt_status st = crossval_record(subject, &r->plan, r->o->record, &kept, &err);
     if (st != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    bnt_msg_note("recorded %zu prompts in %s", r->plan.n_prompts, r->o->record);
+    bnt_msg_note("recorded %zu prompts and %zu places in %s", r->plan.n_prompts, kept.n_rows,
+                 r->o->record);
+    if (kept.not_offered + kept.n_early > 0) {
+        bnt_msg_note("the subject told nothing of %zu places, and not all ids of %zu answers",
+                     kept.not_offered, kept.n_early);
+    }
+    if (kept.no_score[0]) {
+        bnt_msg_note("recorded no score of the text: %s", kept.no_score);
+    }
     return BNT_OK;
 }
 

@@ -259,7 +259,8 @@ static enum bnt_status compare_ids(struct ladder *l, size_t at_case, struct gree
         g->at_case = at_case;
         g->place = i;
     }
-    const size_t end = tie ? i : a->n > b->n ? a->n : b->n;
+    const bool known = !c->theirs.ids_end_early;
+    const size_t end = tie ? i : known && a->n > b->n ? a->n : b->n;
     for (size_t k = 0; k < end; k++) {
         g->n_same += k < n && a->at[k] == b->at[k];
     }

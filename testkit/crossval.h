@@ -76,7 +76,7 @@ struct crossval_plan {
 /* A few prompts and a text that any model can be asked. */
 struct crossval_plan crossval_plan_default(void);
 
-#define CROSSVAL_FIGURES_MAX 12
+#define CROSSVAL_FIGURES_MAX 16
 
 struct crossval_result {
     enum crossval_verdict verdict;
@@ -100,10 +100,17 @@ enum bnt_status crossval_run(struct bnt_subject *ours, struct bnt_subject *refer
                              const struct crossval_tolerances *tolerances,
                              struct crossval_report *out, struct bnt_err *err);
 
-/* Write down what a subject answers to the plan, for bnt_subject_open_recorded. Errors: those of
- * the subject and of durable files. */
+/* Write down what a subject answers to the plan, for bnt_subject_open_recorded. What the subject
+ * cannot tell is not in the record, and counted. Errors: those of the subject and of durable
+ * files. */
+struct crossval_recorded {
+    size_t n_rows, not_offered; /* places */
+    size_t n_early;             /* answers of which not all ids are known */
+    char no_score[640];         /* why there is none; "": there is one */
+};
 enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossval_plan *plan,
-                                const char *path, struct bnt_err *err);
+                                const char *path, struct crossval_recorded *out,
+                                struct bnt_err *err);
 /* The subject that gives these answers again. It also reads files of recorded greedy answers
  * ("greedy" with "prompt_ids", "greedy_ids" and "steps"; or a map of prompts). Errors: those of
  * bnt_file_read; FILE with the place. */
@@ -113,6 +120,8 @@ enum bnt_status crossval_open_recorded(const char *path, struct bnt_subject **ou
 size_t crossval_recorded_prompts(const struct bnt_subject *s, const char **prompts, size_t max);
 /* The text that it has a score of, or NULL. */
 const char *crossval_recorded_text(const struct bnt_subject *s);
+/* Ask for no longer answers, and for no more of the text, than are in the record. */
+void crossval_recorded_fit(const struct bnt_subject *s, struct crossval_plan *plan);
 
 /* Be a reference: answer the questions of the command protocol from `in` to `out` until `in` ends.
  * Errors: FAILED when out cannot be written. */

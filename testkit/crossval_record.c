@@ -2,12 +2,13 @@
  *
  *     {"bnt_crossval": 1, "model": "...", "n_vocab": 2048,
  *      "greedy": [{"prompt": "Once", "prompt_ids": [1, 2], "greedy_ids": [3], "greedy_text": "...",
- *                  "steps": [{"top": [[3, 14.8], [9, 11.6]], "logsumexp": 14.9}]}],
+ *                  "steps": [{"top": [[3, 14.8], [9, 11.6]], "logsumexp": 14.9}, null]}],
  *      "score": {"text": "...", "ids": [1, 2, 3], "sum": -4.5}}
  *
  * Step i is what is likely after the prompt and the first i greedy ids; a value less logsumexp is a
- * log-probability. Other records of greedy answers are read as far as they have these members,
- * "top5" in the place of "top", and also as a map from prompts. */
+ * log-probability. A step that the subject did not tell is null; "ids_end_early" is true where the
+ * answer goes on behind its ids. Other records of greedy answers are read as far as they have these
+ * members, "top5" in the place of "top", and also as a map from prompts. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,8 +129,9 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
     const json_t *text = json_object_get(entry, "greedy_text");
     const bool whole = json_array_size(ids) <= r->max_tokens;
     enum bnt_status st = push_ids(ids, r->max_tokens, &out->made.ids, err);
+    out->ids_end_early = whole && json_is_true(json_object_get(entry, "ids_end_early"));
     out->made.finish = whole ? BNT_FINISH_STOP : BNT_FINISH_LENGTH;
-    return st == BNT_OK && whole && json_is_string(text)
+    return st == BNT_OK && whole && !out->ids_end_early && json_is_string(text)
                ? bnt_buf_append(&out->made.text, json_string_value(text), json_string_length(text),
                                 err)
                : st;
@@ -333,6 +335,21 @@ const char *crossval_recorded_text(const struct bnt_subject *s)
     return json_string_value(json_object_get(json_object_get(r->root, "score"), "text"));
 }
 
+void crossval_recorded_fit(const struct bnt_subject *s, struct crossval_plan *plan)
+{
+    const struct recorded_subject *r = (const struct recorded_subject *)s;
+    size_t longest = 1;
+    for (size_t i = 0; i < json_array_size(r->greedy); i++) {
+        const json_t *entry = json_array_get(r->greedy, i);
+        const size_t n = json_array_size(json_object_get(entry, "greedy_ids"));
+        longest = n > longest ? n : longest;
+    }
+    const size_t n_text =
+        json_array_size(json_object_get(json_object_get(r->root, "score"), "ids"));
+    plan->n_tokens = longest < plan->n_tokens ? (uint32_t)longest : plan->n_tokens;
+    plan->n_text = n_text > 0 && n_text < plan->n_text ? (uint32_t)n_text : plan->n_text;
+}
+
 /* ---- writing ---- */
 
 struct recording {
@@ -341,6 +358,7 @@ struct recording {
     const struct crossval_plan *plan;
     size_t from; /* first place that is written down */
     json_t *steps;
+    struct crossval_recorded *counts;
 };
 
 static uint32_t entries_of(const struct recording *r)
@@ -370,7 +388,19 @@ static enum bnt_status keep_step(void *ctx, size_t index, const float *logits, s
     json_array_append_new(r->steps, json_pack("{s:o, s:f}", "top", top, "logsumexp",
                                               bnt_logsumexp(logits, (int32_t)r->facts.n_vocab)));
     free(best);
+    r->counts->n_rows++;
     return BNT_OK;
+}
+
+static json_t *step_of_row(const struct bnt_row *row)
+{
+    json_t *top = json_array();
+    for (size_t k = 0; k < row->n; k++) {
+        if (row->at[k].id >= 0) {
+            json_array_append_new(top, json_pack("[i, f]", (int)row->at[k].id, row->at[k].logprob));
+        }
+    }
+    return json_pack("{s:o, s:f}", "top", top, "logsumexp", 0.0);
 }
 
 static enum bnt_status keep_rows(struct recording *r, const struct bnt_ids *ids,
@@ -383,17 +413,15 @@ static enum bnt_status keep_rows(struct recording *r, const struct bnt_ids *ids,
                                               .max_tokens = 1,
                                               .n_logprobs = entries_of(r),
                                               .interrupted = r->plan->interrupted};
+        struct bnt_err why = {0};
         struct bnt_row row;
         bnt_row_init(&row);
-        st = bnt_subject_row(r->subject, &q, 0, &row, err);
-        json_t *top = json_array();
-        for (size_t k = 0; k < row.n; k++) {
-            if (row.at[k].id >= 0) {
-                json_array_append_new(top,
-                                      json_pack("[i, f]", (int)row.at[k].id, row.at[k].logprob));
-            }
-        }
-        json_array_append_new(r->steps, json_pack("{s:o, s:f}", "top", top, "logsumexp", 0.0));
+        st = bnt_subject_row(r->subject, &q, 0, &row, &why);
+        const bool offered = st == BNT_OK;
+        st = offered || st == BNT_E_UNSUPPORTED ? BNT_OK : bnt_err_copy(err, &why);
+        json_array_append_new(r->steps, offered ? step_of_row(&row) : json_null());
+        r->counts->n_rows += offered;
+        r->counts->not_offered += !offered && st == BNT_OK;
         bnt_row_release(&row);
     }
     return st;
@@ -438,10 +466,12 @@ static enum bnt_status record_prompt(struct recording *r, const char *prompt, js
         st = steps_of(r, &a, &ids, err);
     }
     const char *text = bnt_buf_view(&a.made.text);
+    r->counts->n_early += a.ids_end_early;
     json_array_append_new(list,
-                          json_pack("{s:s, s:o, s:o, s:s%, s:O}", "prompt", prompt, "prompt_ids",
-                                    bnt_json_ids(ids.at, ids.n), "greedy_ids",
-                                    bnt_json_ids(a.made.ids.at, a.made.ids.n), "greedy_text", text,
+                          json_pack("{s:s, s:o, s:o, s:b, s:s%, s:O}", "prompt", prompt,
+                                    "prompt_ids", bnt_json_ids(ids.at, ids.n), "greedy_ids",
+                                    bnt_json_ids(a.made.ids.at, a.made.ids.n), "ids_end_early",
+                                    (int)a.ids_end_early, "greedy_text", text,
                                     bnt_utf8_valid(text, a.made.text.len), "steps", r->steps));
     json_decref(r->steps);
     bnt_subject_answer_release(&a);
@@ -449,25 +479,42 @@ static enum bnt_status record_prompt(struct recording *r, const char *prompt, js
     return st;
 }
 
-static enum bnt_status record_score(struct recording *r, json_t *root, struct bnt_err *err)
+static enum bnt_status score_text(struct recording *r, json_t *root, struct bnt_err *err)
 {
     struct bnt_ids ids = {0};
     double sum = 0;
-    const bool rows = (r->facts.can & BNT_CAN_ROWS) && r->facts.n_vocab > 0;
-    if (!rows && !(r->facts.can & (BNT_CAN_SCORE | BNT_CAN_EVALUATE))) {
-        return BNT_OK;
-    }
     enum bnt_status st = bnt_subject_tokenize(r->subject, r->plan->text, strlen(r->plan->text),
                                               BNT_ENCODE_ADD_SPECIAL, &ids, err);
     ids.n = ids.n < r->plan->n_text ? ids.n : r->plan->n_text;
-    if (st == BNT_OK && ids.n > 1) {
+    if (st == BNT_OK && ids.n < 2) {
+        st = bnt_err_set(err, BNT_E_UNSUPPORTED, "the text has fewer than two tokens");
+    }
+    if (st == BNT_OK) {
         st = bnt_subject_score(r->subject, ids.at, ids.n, &sum, err);
+    }
+    if (st == BNT_OK) {
         json_object_set_new(root, "score",
                             json_pack("{s:s, s:o, s:f}", "text", r->plan->text, "ids",
                                       bnt_json_ids(ids.at, ids.n), "sum", sum));
     }
     bnt_ids_release(&ids);
     return st;
+}
+
+/* A record without a score is one, and says why. */
+static enum bnt_status record_score(struct recording *r, json_t *root, struct bnt_err *err)
+{
+    struct bnt_err why = {0};
+    const bool rows = (r->facts.can & BNT_CAN_ROWS) && r->facts.n_vocab > 0;
+    enum bnt_status st = rows || (r->facts.can & (BNT_CAN_SCORE | BNT_CAN_EVALUATE))
+                             ? score_text(r, root, &why)
+                             : bnt_err_set(&why, BNT_E_UNSUPPORTED,
+                                           "the subject does not tell how likely a text is");
+    if (st == BNT_E_UNSUPPORTED) {
+        snprintf(r->counts->no_score, sizeof r->counts->no_score, "%s", why.msg);
+        return BNT_OK;
+    }
+    return st == BNT_OK ? BNT_OK : bnt_err_copy(err, &why);
 }
 
 static enum bnt_status write_record(const json_t *root, const char *path, struct bnt_err *err)
@@ -488,9 +535,12 @@ static enum bnt_status write_record(const json_t *root, const char *path, struct
 }
 
 enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossval_plan *plan,
-                                const char *path, struct bnt_err *err)
+                                const char *path, struct crossval_recorded *out,
+                                struct bnt_err *err)
 {
-    struct recording r = {.subject = subject, .facts = bnt_subject_describe(subject), .plan = plan};
+    struct recording r = {
+        .subject = subject, .facts = bnt_subject_describe(subject), .plan = plan, .counts = out};
+    *out = (struct crossval_recorded){0};
     const unsigned needed = BNT_CAN_TOKENIZE | BNT_CAN_GENERATE | BNT_CAN_IDS;
     if ((r.facts.can & needed) != needed) {
         return bnt_err_set(err, BNT_E_UNSUPPORTED,

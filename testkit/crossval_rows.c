@@ -24,7 +24,9 @@ struct span {
 /* All places of a rung, and of these the first with another best token, else the worst one. */
 struct tally {
     struct bnt_logits_summary sum;
-    size_t at_case; /* that is compared now */
+    size_t at_case;     /* that is compared now */
+    size_t not_offered; /* places of which the reference does not tell what is likely */
+    struct bnt_err why; /* of the first of these */
     struct {
         size_t at_case, place;
         struct bnt_logits_diff diff;
@@ -120,11 +122,13 @@ static enum bnt_status compare_rows(struct comparing *c, struct bnt_err *err)
         struct bnt_row row;
         bnt_row_init(&row);
         st = bnt_subject_row(c->l->reference, &r, 0, &row, &why);
-        if (st == BNT_E_UNSUPPORTED && i > c->span->from) {
-            bnt_row_release(&row);
-            return BNT_OK; /* its rows end here */
+        if (st == BNT_E_UNSUPPORTED) {
+            c->t->not_offered++;
+            bnt_err_copy(&c->t->why, &why);
+            st = BNT_OK;
+        } else {
+            st = st == BNT_OK ? compare_row(c, i, &row, err) : bnt_err_copy(err, &why);
         }
-        st = st == BNT_OK ? compare_row(c, i, &row, err) : bnt_err_copy(err, &why);
         bnt_row_release(&row);
     }
     return st;
@@ -199,12 +203,19 @@ static void conclude(struct ladder *l, enum crossval_rung rung, const struct tal
 {
     const struct bnt_logits_diff *d = &t->worst.diff;
     char where[320];
+    if (t->sum.n == 0) {
+        crossval_skip(l, rung, "%s", t->why.msg);
+        return;
+    }
     snprintf(where, sizeof where,
              ": prompt %zu (\"%.40s\"), place %zu: best token %d, reference %d, divergence %.3g "
              "nats, Pearson %.4g",
              t->worst.at_case + 1, l->cases[t->worst.at_case].prompt, t->worst.place,
              (int)d->our_top, (int)d->their_top, d->kl, d->pearson);
     judge(l, rung, &t->sum, where);
+    if (t->not_offered > 0) {
+        crossval_figure(l, rung, "not_offered", (double)t->not_offered);
+    }
 }
 
 /* ---- first logits ---- */

@@ -12,6 +12,7 @@
 void bnt_subject_answer_init(struct bnt_subject_answer *a)
 {
     a->prompt_ids = (struct bnt_ids){0};
+    a->ids_end_early = false;
     bnt_generation_init(&a->made);
 }
 

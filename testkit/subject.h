@@ -81,6 +81,7 @@ struct bnt_subject_request {
 
 struct bnt_subject_answer {
     struct bnt_ids prompt_ids; /* as the subject read the prompt; empty when it does not tell */
+    bool ids_end_early;        /* the answer goes on behind made.ids; the subject cannot tell how */
     /* ids, text, finish; times that are not known are 0. */
     struct bnt_generation made;
 };

@@ -81,11 +81,47 @@ static enum bnt_status refused(const struct http_subject *s, const struct ask *a
 
 /* ---- the exchange ---- */
 
-static enum bnt_status read_answer(const struct http_subject *s, const char *path,
+/* {"events": [...]}, of lines "data: {...}"; others, like "data: [DONE]", say nothing. */
+static json_t *read_events(const char *text, size_t len)
+{
+    static const char data[] = "data: {";
+    const char *end = text + len;
+    json_t *list = json_array();
+    json_error_t why;
+    while (list && text < end) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        const char *stop = newline ? newline : end;
+        if ((size_t)(stop - text) >= sizeof data - 1 && !memcmp(text, data, sizeof data - 1)) {
+            const char *object = text + sizeof data - 2;
+            json_t *event = bnt_json_load(object, (size_t)(stop - object), JSON_ALLOW_NUL, &why);
+            if (!event || json_array_append_new(list, event) != 0) {
+                json_decref(list);
+                list = NULL;
+            }
+        }
+        text = newline ? newline + 1 : end;
+    }
+    return list ? json_pack("{s:o}", "events", list) : NULL;
+}
+
+/* One object counts as the only event where a server does not stream. */
+static json_t *read_body(const struct ask *a, bool streams)
+{
+    const char *text = bnt_buf_view(&a->body);
+    json_error_t why;
+    if (streams && a->code == 200 && strncmp(text, "data:", 5) == 0) {
+        return read_events(text, a->body.len);
+    }
+    json_t *answer = bnt_json_load(text, a->body.len, JSON_ALLOW_NUL, &why);
+    return streams && a->code == 200 && json_is_object(answer)
+               ? json_pack("{s:[o]}", "events", answer)
+               : answer;
+}
+
+static enum bnt_status read_answer(const struct http_subject *s, const struct http_question *q,
                                    const struct ask *a, json_t **answer, struct bnt_err *err)
 {
-    json_error_t why;
-    *answer = bnt_json_load(bnt_buf_view(&a->body), a->body.len, JSON_ALLOW_NUL, &why);
+    *answer = read_body(a, q->streams);
     if (a->code != 200) {
         enum bnt_status st = refused(s, a, *answer, err);
         json_decref(*answer);
@@ -95,7 +131,7 @@ static enum bnt_status read_answer(const struct http_subject *s, const char *pat
     if (!json_is_object(*answer)) {
         json_decref(*answer);
         *answer = NULL;
-        return subject_http_bad(s, path, "it is no JSON object", err);
+        return subject_http_bad(s, q->path, "it is no JSON object", err);
     }
     return BNT_OK;
 }
@@ -114,6 +150,9 @@ enum bnt_status subject_http_ask(const struct http_subject *s, struct http_quest
                     .timeout_ms = s->timeout_ms,
                     .body_max_bytes = q.answer_max_bytes,
                     .opts = &opts};
+    if (q.streams) {
+        json_object_set_new(q.body, "stream", json_true());
+    }
     char *text = q.body ? json_dumps(q.body, JSON_COMPACT) : NULL;
     json_decref(q.body);
     *answer = NULL;
@@ -124,7 +163,7 @@ enum bnt_status subject_http_ask(const struct http_subject *s, struct http_quest
     snprintf(url, sizeof url, "%s%s", s->url, q.path);
     enum bnt_status st = ask(&a, err);
     if (st == BNT_OK) {
-        st = read_answer(s, q.path, &a, answer, err);
+        st = read_answer(s, &q, &a, answer, err);
     }
     bnt_buf_release(&a.body);
     free(text);

@@ -53,7 +53,6 @@ struct http_subject {
     unsigned can;
     enum http_ids ids_by;
     enum http_rest rest;
-    uint32_t row_max; /* entries of a row that it can tell; 0: not known */
     struct http_pieces pieces;
     uint32_t timeout_ms, max_attempts;
     const volatile sig_atomic_t *interrupted; /* of the request at hand; may be NULL */
@@ -67,6 +66,7 @@ struct http_question {
     json_t *body;
     size_t answer_max_bytes; /* 0: ASK_BODY_MAX_BYTES */
     bool once;               /* a server in trouble is not asked again */
+    bool streams;            /* asks for events, and the answer is {"events": [object, ...]} */
 };
 enum bnt_status subject_http_ask(const struct http_subject *s, struct http_question q,
                                  json_t **answer, struct bnt_err *err);
@@ -104,10 +104,11 @@ json_t *subject_llama_body(const struct bnt_subject_request *r, json_t *prompt);
  */
 enum bnt_status subject_llama_ids_by(struct http_subject *s, const struct bnt_ids *prompt,
                                      const json_t *answer, struct bnt_err *err);
-/* The ids of an answer to r with that prompt, the end token included, appended to out. */
+/* The ids of an answer to r, the end token included, into out->made.ids; out->prompt_ids is the
+ * prompt. out->ids_end_early tells that the server does not tell all. */
 enum bnt_status subject_llama_ids(struct http_subject *s, const struct bnt_subject_request *r,
-                                  const struct bnt_ids *prompt, const json_t *answer,
-                                  struct bnt_ids *out, struct bnt_err *err);
+                                  const json_t *answer, struct bnt_subject_answer *out,
+                                  struct bnt_err *err);
 /* The table's row of llama-server's protocol. */
 enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subject_request *r,
                                   uint32_t at, struct bnt_row *out, struct bnt_err *err);

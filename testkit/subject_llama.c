@@ -11,6 +11,7 @@
 #include "base/json_load.h"
 #include "testkit/subject_http.h"
 
+#define ANSWER_TEXT_MAX (64u << 20)
 #define SEED_MAX 4294967294u /* the one above means a random one */
 
 static const char completion[] = "/completion";
@@ -89,8 +90,9 @@ json_t *subject_llama_body(const struct bnt_subject_request *r, json_t *prompt)
  * with "truncated". */
 static enum bnt_status read_finish(const struct http_subject *s,
                                    const struct bnt_subject_request *r, const json_t *answer,
-                                   struct bnt_generation *g, struct bnt_err *err)
+                                   struct bnt_subject_answer *out, struct bnt_err *err)
 {
+    struct bnt_generation *g = &out->made;
     const char *type = json_string_value(json_object_get(answer, "stop_type"));
     static const char *const types[] = {"eos", "word", "limit"};
     static const char *const flags[] = {"stopped_eos", "stopped_word", "stopped_limit"};
@@ -107,7 +109,7 @@ static enum bnt_status read_finish(const struct http_subject *s,
     }
     const bool full = json_is_true(json_object_get(answer, "truncated"));
     g->finish = i < 2 ? BNT_FINISH_STOP : full ? BNT_FINISH_CONTEXT : BNT_FINISH_LENGTH;
-    if (i == 0 && g->ids.n > 0) {
+    if (i == 0 && g->ids.n > 0 && !out->ids_end_early) {
         g->stop_id = g->ids.at[--g->ids.n]; /* the server counts the end token in */
     }
     return BNT_OK;
@@ -196,24 +198,50 @@ static enum bnt_status read_answer(struct http_subject *s, const struct bnt_subj
     enum bnt_status st =
         subject_http_text(s, completion, json_object_get(answer, "content"), r, out, err);
     if (st == BNT_OK && (s->can & BNT_CAN_IDS)) {
-        st = subject_llama_ids(s, r, &out->prompt_ids, answer, &g->ids, err);
+        st = subject_llama_ids(s, r, answer, out, err);
     }
     if (st == BNT_OK) {
-        st = read_finish(s, r, answer, g, err);
+        st = read_finish(s, r, answer, out, err);
     }
     read_times(answer, &g->times);
     return st == BNT_OK && r->n_logprobs > 0 ? read_logprobs(s, answer, g, r->n_logprobs, err) : st;
 }
 
-/* A server that tells ids by texts tells these with log-probabilities alone. */
+/* The last event as the answer, with the text of all. */
+static enum bnt_status join_events(json_t **answer, struct bnt_err *err)
+{
+    const json_t *events = json_object_get(*answer, "events");
+    const size_t n = json_array_size(events);
+    struct bnt_buf text = BNT_BUF(ANSWER_TEXT_MAX);
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; st == BNT_OK && i < n; i++) {
+        const json_t *piece = json_object_get(json_array_get(events, i), "content");
+        st = bnt_buf_append(&text, json_string_value(piece), json_string_length(piece), err);
+    }
+    json_t *last = st == BNT_OK && n > 0 ? json_incref(json_array_get(events, n - 1)) : NULL;
+    if (last &&
+        json_object_set_new(last, "content", json_stringn(bnt_buf_view(&text), text.len)) != 0) {
+        st = bnt_err_nomem(err, "an answer", text.len);
+    }
+    bnt_buf_release(&text);
+    json_decref(*answer);
+    *answer = last;
+    return st;
+}
+
+/* A server that tells ids by texts tells these with log-probabilities alone. ik_llama.cpp's fails
+ * on a text that is no whole UTF-8, unless it streams. */
 static enum bnt_status post(const struct http_subject *s, const struct bnt_subject_request *r,
                             json_t *prompt, json_t **answer, struct bnt_err *err)
 {
     struct bnt_subject_request asked = *r;
     asked.n_logprobs += s->ids_by == HTTP_IDS_PIECES && r->n_logprobs == 0;
-    const struct http_question q = {
-        .path = completion, .posts = true, .body = subject_llama_body(&asked, prompt)};
-    return subject_http_ask(s, q, answer, err);
+    const struct http_question q = {.path = completion,
+                                    .posts = true,
+                                    .body = subject_llama_body(&asked, prompt),
+                                    .streams = s->ids_by == HTTP_IDS_CONTENT};
+    enum bnt_status st = subject_http_ask(s, q, answer, err);
+    return st == BNT_OK && q.streams ? join_events(answer, err) : st;
 }
 
 /* ---- the table ---- */

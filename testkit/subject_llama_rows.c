@@ -7,8 +7,10 @@
  *     ik_llama.cpp's   /completion tells texts; /v1/completions tells ids
  *
  * Of bitnet.cpp's a row is asked for at temperature 1 with an empty chain of samplers, in which
- * case probabilities after sampling are those before it. Of the others it is asked for greedily:
- * ik_llama.cpp's fails when the token that it drew is no whole character. */
+ * case probabilities after sampling are those before it. Of the others it is asked for greedily.
+ *
+ * ik_llama.cpp's is asked for streams: else it fails on any text that is no whole UTF-8. Of a token
+ * that ends within a character it tells nothing in either way, and such a place is not offered. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +22,7 @@
 
 #define ANSWER_MAX_BYTES (256u << 20) /* of a row of some 300,000 entries */
 
-#define ENTRIES_LEAST 4 /* of a row: fewer are not asked for to avoid an error */
-#define UNTOLD (-1e30)  /* below it a logarithm stands for a probability of 0 */
+#define UNTOLD (-1e30) /* below it a logarithm stands for a probability of 0 */
 
 static const char completion[] = "/completion", v1[] = "/v1/completions";
 
@@ -31,13 +32,53 @@ static const char *path_of(const struct http_subject *s)
 }
 
 /* The list with an entry per token of the answer. */
-static const json_t *places_of(const struct http_subject *s, const json_t *answer)
+static const json_t *places_of(const json_t *answer)
 {
-    if (s->ids_by == HTTP_IDS_CONTENT) {
-        const json_t *choice = json_array_get(json_object_get(answer, "choices"), 0);
-        return json_object_get(json_object_get(choice, "logprobs"), "content");
-    }
     return json_object_get(answer, "completion_probabilities");
+}
+
+static const json_t *content_of(const json_t *event)
+{
+    const json_t *choice = json_array_get(json_object_get(event, "choices"), 0);
+    return json_object_get(json_object_get(choice, "logprobs"), "content");
+}
+
+/* Whether the server left a token out before this event, which is the n-th that it tells. */
+static bool skipped(const json_t *event, size_t n)
+{
+    const json_t *made = json_object_get(json_object_get(event, "timings"), "predicted_n");
+    return json_is_integer(made) && json_integer_value(made) > (json_int_t)n;
+}
+
+/* The entries of all events as one list, up to a token that is left out. */
+static enum bnt_status gather_places(json_t *answer, struct bnt_err *err)
+{
+    const json_t *events = json_object_get(answer, "events");
+    json_t *all = json_array();
+    bool good = all != NULL, gap = false;
+    for (size_t i = 0; good && !gap && i < json_array_size(events); i++) {
+        const json_t *event = json_array_get(events, i), *list = content_of(event);
+        const size_t n = json_array_size(list);
+        gap = n == 1 && skipped(event, json_array_size(all) + 1);
+        for (size_t k = 0; good && !gap && k < n; k++) {
+            good = json_array_append(all, json_array_get(list, k)) == 0;
+        }
+    }
+    good = json_object_set_new(answer, "completion_probabilities", all) == 0 && good;
+    return good ? BNT_OK : bnt_err_nomem(err, "an answer", 0);
+}
+
+/* Both doors' answers have the same list. The body is taken. */
+static enum bnt_status ask_places(const struct http_subject *s, json_t *body, json_t **answer,
+                                  struct bnt_err *err)
+{
+    const struct http_question q = {.path = path_of(s),
+                                    .posts = true,
+                                    .body = body,
+                                    .answer_max_bytes = ANSWER_MAX_BYTES,
+                                    .streams = s->ids_by == HTTP_IDS_CONTENT};
+    enum bnt_status st = subject_http_ask(s, q, answer, err);
+    return st == BNT_OK && q.streams ? gather_places(*answer, err) : st;
 }
 
 /* ---- ids ---- */
@@ -55,10 +96,9 @@ static enum bnt_status ask_again(struct http_subject *s, const struct bnt_subjec
     if (n == 0) {
         return subject_http_bad(s, completion, "it does not tell how many tokens it made", err);
     }
-    json_t *ids = bnt_json_ids(prompt->at, prompt->n);
-    const struct http_question q = {
-        .path = path_of(s), .posts = true, .body = subject_llama_body(&again, ids)};
-    return subject_http_ask(s, q, answer, err);
+    json_t *body = subject_llama_body(&again, bnt_json_ids(prompt->at, prompt->n));
+    json_object_set_new(body, "timings_per_token", json_true());
+    return ask_places(s, body, answer, err);
 }
 
 static enum bnt_status id_of_place(struct http_subject *s, const json_t *place, int32_t *id,
@@ -96,22 +136,26 @@ static enum bnt_status ids_of_places(struct http_subject *s, const json_t *place
     return st;
 }
 
+/* Which token was left out, bitnet.cpp's server does not tell: then no id is known. */
 enum bnt_status subject_llama_ids(struct http_subject *s, const struct bnt_subject_request *r,
-                                  const struct bnt_ids *prompt, const json_t *answer,
-                                  struct bnt_ids *out, struct bnt_err *err)
+                                  const json_t *answer, struct bnt_subject_answer *out,
+                                  struct bnt_err *err)
 {
+    struct bnt_ids *ids = &out->made.ids;
     if (s->ids_by == HTTP_IDS_PLAIN) {
-        return subject_http_ids(s, completion, json_object_get(answer, "tokens"), out, err);
+        return subject_http_ids(s, completion, json_object_get(answer, "tokens"), ids, err);
     }
     const bool cut = json_is_true(json_object_get(answer, "stopped_word"));
+    const uint32_t n = subject_http_count(json_object_get(answer, "tokens_predicted"));
     json_t *again = NULL;
     enum bnt_status st = BNT_OK;
     if (s->ids_by == HTTP_IDS_CONTENT || cut) {
-        const uint32_t n = subject_http_count(json_object_get(answer, "tokens_predicted"));
-        st = ask_again(s, r, prompt, n, &again, err);
+        st = ask_again(s, r, &out->prompt_ids, n, &again, err);
     }
     if (st == BNT_OK) {
-        st = ids_of_places(s, places_of(s, again ? again : answer), out, err);
+        st = ids_of_places(s, places_of(again ? again : answer), ids, err);
+        out->ids_end_early = ids->n < n;
+        ids->n = out->ids_end_early && s->ids_by == HTTP_IDS_PIECES ? 0 : ids->n;
     }
     json_decref(again);
     return st;
@@ -140,13 +184,11 @@ static enum bnt_status tells_content(struct http_subject *s, const struct bnt_id
     json_t *answer = NULL;
     const struct bnt_subject_request one = {.max_tokens = 1, .n_logprobs = 1};
     struct bnt_err why = {0};
-    json_t *ids = bnt_json_ids(prompt->at, prompt->n);
-    const struct http_question q = {
-        .path = v1, .posts = true, .body = subject_llama_body(&one, ids)};
-    enum bnt_status st = subject_http_ask(s, q, &answer, &why);
     s->ids_by = HTTP_IDS_CONTENT;
-    *does = json_object_get(json_array_get(places_of(s, answer), 0), "id") != NULL;
+    enum bnt_status st =
+        ask_places(s, subject_llama_body(&one, bnt_json_ids(prompt->at, prompt->n)), &answer, &why);
     s->ids_by = HTTP_IDS_NONE;
+    *does = json_object_get(json_array_get(places_of(answer), 0), "id") != NULL;
     json_decref(answer);
     return st == BNT_OK || st == BNT_E_NOT_FOUND || st == BNT_E_INFERENCE ? BNT_OK
                                                                           : bnt_err_copy(err, &why);
@@ -252,39 +294,20 @@ static json_t *row_body(const struct http_subject *s, const struct bnt_subject_r
                      "logprobs", (json_int_t)n, "cache_prompt", 0, "stream", 0, "seed", 1);
 }
 
+/* A server of the older form reads past its list where more is asked for than there is. */
 static enum bnt_status ask_row(struct http_subject *s, const struct bnt_subject_request *r,
                                uint32_t n, struct bnt_row *out, struct bnt_err *err)
 {
-    const struct http_question q = {.path = path_of(s),
-                                    .posts = true,
-                                    .body = row_body(s, r, n),
-                                    .answer_max_bytes = ANSWER_MAX_BYTES,
-                                    .once = n > ENTRIES_LEAST};
-    enum bnt_status st = subject_http_ask(s, q, &out->answer, err);
-    const json_t *place = json_array_get(places_of(s, out->answer), 0);
+    n = s->n_vocab > 0 && n > s->n_vocab ? s->n_vocab : n;
+    enum bnt_status st = ask_places(s, row_body(s, r, n), &out->answer, err);
+    const json_t *place = json_array_get(places_of(out->answer), 0);
     const json_t *today = json_object_get(place, "top_logprobs");
+    if (st == BNT_OK && s->ids_by == HTTP_IDS_CONTENT && !place) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "%.300s tells nothing of a token that ends within a character", s->url);
+    }
     return st == BNT_OK ? read_row(s, today ? today : json_object_get(place, "probs"), out, err)
                         : st;
-}
-
-/* ik_llama.cpp's server fails on a list with a token that is no whole character, and the longer the
- * list, the likelier that is: shorter ones are asked for until one comes. A server of the older
- * form reads past its list where more is asked for than there is. */
-static enum bnt_status ask_shorter(struct http_subject *s, const struct bnt_subject_request *r,
-                                   struct bnt_row *out, struct bnt_err *err)
-{
-    uint32_t n = r->n_logprobs;
-    n = s->n_vocab > 0 && n > s->n_vocab ? s->n_vocab : n;
-    n = s->row_max > 0 && n > s->row_max ? s->row_max : n;
-    for (;; n /= 4) {
-        struct bnt_err why = {0};
-        enum bnt_status st = ask_row(s, r, n, out, &why);
-        if (st == BNT_E_NETWORK && s->ids_by == HTTP_IDS_CONTENT && n > ENTRIES_LEAST) {
-            s->row_max = n / 4;
-            continue;
-        }
-        return st == BNT_OK ? BNT_OK : bnt_err_copy(err, &why);
-    }
 }
 
 /* ---- what is not in a row ---- */
@@ -344,11 +367,12 @@ enum bnt_status subject_llama_row(struct http_subject *s, const struct bnt_subje
         return bnt_err_set(err, BNT_E_UNSUPPORTED,
                            "a llama-server is asked for a place by the ids before it");
     }
-    enum bnt_status st = ask_shorter(s, r, out, err);
-    if (st == BNT_OK && s->ids_by == HTTP_IDS_CONTENT && s->rest == HTTP_REST_UNKNOWN) {
+    enum bnt_status st = ask_row(s, r, r->n_logprobs, out, err);
+    if (st == BNT_OK && s->ids_by == HTTP_IDS_CONTENT && s->rest == HTTP_REST_UNKNOWN &&
+        !out->whole) {
         st = find_rest(s, r, err);
     }
-    if (st == BNT_OK && s->rest == HTTP_REST_TWICE && !BNT_FAULT(http_rest)) {
+    if (st == BNT_OK && s->rest == HTTP_REST_TWICE && !out->whole && !BNT_FAULT(http_rest)) {
         add_shortfall(out);
     }
     return st;

@@ -85,6 +85,8 @@ static void check_ids(struct asking *a, const char *key, const struct user_ids *
     }
     if (i < want->n && i < got->n) {
         wrong(a, key, "id %zu is %d, should be %d", i, got->at[i], want->at[i]);
+    } else if (a->answer.ids_end_early && (all || i < want->n)) {
+        wrong(a, key, "the subject tells only the first %zu ids of its answer", got->n);
     } else if (i < want->n || (all && got->n > want->n)) {
         wrong(a, key, "%zu ids came, should be %zu", got->n, want->n);
     }

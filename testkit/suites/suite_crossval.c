@@ -128,11 +128,19 @@ static void a_record_gives_the_same_answers_again(void **state)
     const struct crossval_plan plan = short_plan();
     const char *prompts[4];
     fixture_path(path, "answers.json");
-    assert_int_equal(crossval_record(a, &plan, path, NULL), BNT_OK);
+    struct crossval_recorded counts;
+    assert_int_equal(crossval_record(a, &plan, path, &counts, NULL), BNT_OK);
+    assert_int_equal(counts.n_rows, 7);
+    assert_int_equal(counts.not_offered + counts.n_early, 0);
+    assert_string_equal(counts.no_score, "");
     assert_int_equal(crossval_open_recorded(path, &kept, NULL), BNT_OK);
     assert_int_equal(crossval_recorded_prompts(kept, prompts, 4), 1);
     assert_string_equal(prompts[0], one_prompt[0]);
     assert_string_equal(crossval_recorded_text(kept), plan.text);
+    struct crossval_plan more = crossval_plan_default();
+    crossval_recorded_fit(kept, &more);
+    assert_int_equal(more.n_tokens, plan.n_tokens);
+    assert_int_equal(more.n_text, plan.n_text);
     const struct crossval_report same = run_pair(a, kept), other = run_pair(b, kept);
     static const enum crossval_verdict want[CROSSVAL_N_RUNGS] = {
         CROSSVAL_SAME, CROSSVAL_SAME, CROSSVAL_SKIPPED, CROSSVAL_SAME,
@@ -195,6 +203,42 @@ static void recorded_golden_answers_are_the_engine_s(void **state)
     bnt_subject_close(a);
 }
 
+/* A record of a subject that tells neither a place nor the ids after the second, nor a score. */
+static void what_a_record_lacks_is_counted_and_not_compared(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct bnt_subject *a = open_subject("tiny:1"), *kept;
+    const struct crossval_plan plan = short_plan();
+    struct crossval_recorded counts;
+    fixture_path(path, "answers.json");
+    assert_int_equal(crossval_record(a, &plan, path, &counts, NULL), BNT_OK);
+    json_t *root = json_load_file(path, 0, NULL);
+    json_t *entry = json_array_get(json_object_get(root, "greedy"), 0);
+    assert_int_equal(json_object_set_new(entry, "ids_end_early", json_true()), 0);
+    while (json_array_size(json_object_get(entry, "greedy_ids")) > 2) {
+        json_array_remove(json_object_get(entry, "greedy_ids"), 2);
+    }
+    json_array_set_new(json_object_get(entry, "steps"), 1, json_null());
+    json_object_del(root, "score");
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    assert_int_equal(crossval_open_recorded(path, &kept, NULL), BNT_OK);
+    const struct crossval_report r = run_pair(a, kept);
+    assert_int_equal(r.differs_at, CROSSVAL_N_RUNGS);
+    assert_true(figure(&r, CROSSVAL_FORCED, "places") == 2);
+    assert_true(figure(&r, CROSSVAL_FORCED, "not_offered") == 1);
+    assert_true(figure(&r, CROSSVAL_GREEDY, "tokens") == 2);
+    assert_int_equal(r.rungs[CROSSVAL_PERPLEXITY].verdict, CROSSVAL_SKIPPED);
+    assert_int_equal(crossval_record(kept, &plan, path, &counts, NULL), BNT_OK);
+    assert_int_equal(counts.n_rows, 2);
+    assert_int_equal(counts.not_offered, 1);
+    assert_int_equal(counts.n_early, 1);
+    assert_non_null(strstr(counts.no_score, "has no such prompt"));
+    bnt_subject_close(kept);
+    bnt_subject_close(a);
+}
+
 /* ---- bounds ---- */
 
 static void bounds_come_from_a_file(void **state)
@@ -205,6 +249,10 @@ static void bounds_come_from_a_file(void **state)
     fixture_write(fixture_path(path, "bounds.yml"), "kl: 0.5\npearson: off\nspeed: 0.25\n");
     assert_int_equal(crossval_tolerances_read(path, &t, NULL), BNT_OK);
     assert_true(t.kl == 0.5 && isnan(t.pearson) && t.speed == 0.25 && t.forced_match == 0.99);
+    assert_int_equal(crossval_tolerances_read(
+                         suite_source("docs/examples/11-ik-llama-cpp.bounds.yml"), &t, NULL),
+                     BNT_OK);
+    assert_true(t.kl == 0.05 && isnan(t.free_match) && t.pearson == 0.98);
     static const char *const bad[] = {"kl: x\n",       "kl: -1\n", "kl: inf\n", "kl: [1]\n",
                                       "likeness: 1\n", "- kl\n",   "kl:\n",     "kl: nan\n"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -434,6 +482,8 @@ static const struct suite_test tests[] = {
     TEST("one_engine_is_the_same_on_every_rung", one_engine_is_the_same_on_every_rung, 0),
     TEST("other_weights_differ_at_the_first_logits", other_weights_differ_at_the_first_logits, 0),
     TEST("record_gives_the_same_answers_again", a_record_gives_the_same_answers_again, 0),
+    TEST("what_a_record_lacks_is_counted_and_not_compared",
+         what_a_record_lacks_is_counted_and_not_compared, 0),
     TEST("files_that_are_no_records_are_refused", files_that_are_no_records_are_refused, 0),
     TEST("recorded_golden_answers_are_the_engine_s", recorded_golden_answers_are_the_engine_s,
          .needs = "shared", .tier = SUITE_INTEGRATION),

@@ -351,9 +351,8 @@ static void ids_come_from_the_other_door(void **state)
     end(&s);
 }
 
-/* One version of ik_llama.cpp fails on lists with a token that is no whole character, and counts
- * what is not in a list twice: of 0.5, 0.3 and a rest of 0.2 it makes 0.5 / 1.5 in a list of one,
- * 0.5 / 1.2 and 0.3 / 1.2 in a list of two. */
+/* One version of ik_llama.cpp counts what is not in a list twice: of 0.5, 0.3 and a rest of 0.2 it
+ * makes 0.5 / 1.5 in a list of one, 0.5 / 1.2 and 0.3 / 1.2 in a list of two. */
 #define CONTENT(top)                                                                               \
     JSON("{\"choices\": [{\"text\": \" a\", \"finish_reason\": \"length\", \"logprobs\": {"        \
          "\"content\": [{\"id\": 4, \"logprob\": -1, \"top_logprobs\": [" top "]}]}}]}")
@@ -365,7 +364,6 @@ static void rows_of_ik_llama_cpp_are_made_whole(void **state)
     (void)state;
     static const struct bnt_mock_step answers[] = {
         {CONTENT(FIRST("-1"))},
-        {.status = 500, .body = "{}", .body_bytes = 2},
         {CONTENT(FIRST("-0.8754687") SECOND("-1.3862944"))},
         {CONTENT(FIRST("-1.0986123"))},
         {CONTENT(FIRST("-0.8754687") SECOND("-1.3862944"))},
@@ -380,14 +378,64 @@ static void rows_of_ik_llama_cpp_are_made_whole(void **state)
     struct served s = begin(routes);
     struct bnt_row row;
     const struct bnt_subject_request r = {
-        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 10};
+        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
     bnt_row_init(&row);
     assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_OK);
     assert_asked(&s, "\"n_probs\":2,");
+    assert_asked(&s, "\"stream\":true");
     assert_int_equal(row.n, 2);
     assert_true(row.at[0].logprob > -0.6933 && row.at[0].logprob < -0.6930); /* 0.5 */
     assert_true(row.at[1].logprob > -1.2041 && row.at[1].logprob < -1.2038); /* 0.3 */
     bnt_row_release(&row);
+    end(&s);
+}
+
+/* It streams, since else it fails on bytes that are no UTF-8, and tells nothing of a token that
+ * ends within a character: the second of four here. */
+#define EVENT(id, made)                                                                            \
+    "data: {\"choices\": [{\"text\": \"\", \"logprobs\": {\"content\": [{\"id\": " id              \
+    ", \"token\": \"\", \"logprob\": -1, \"top_logprobs\": [{\"id\": " id                          \
+    ", \"token\": \"\", \"logprob\": -1}]}]}}], \"timings\": {\"predicted_n\": " made "}}\n\n"
+#define LAST_EVENT "data: {\"choices\": [{\"text\": \"\", \"logprobs\": null}]}\n\ndata: [DONE]\n\n"
+
+static void a_token_within_a_character_is_not_offered(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_step texts[] = {
+        {JSON(OLD("\"stopped_limit\"", PLACE(" a")))},
+        {JSON("data: {\"content\": \" a\", \"stop\": false}\n\n"
+              "data: {\"content\": \"\\ufffd\", \"stop\": false}\n\n"
+              "data: {\"content\": \"\", \"stopped_limit\": true, \"tokens_predicted\": 4}\n\n")},
+        {0}};
+    static const struct bnt_mock_step answers[] = {
+        {JSON(EVENT("4", "1") LAST_EVENT)},
+        {JSON(EVENT("4", "1") EVENT("6", "3") EVENT("7", "4") LAST_EVENT)},
+        {JSON(LAST_EVENT)},
+        {JSON("data: {\"choices\": [\n\n")},
+        {0}};
+    const struct bnt_mock_route routes[] = {PROPS,
+                                            MODELS,
+                                            TOKENIZE,
+                                            {.path = "/completion", .steps = texts},
+                                            {.path = "/v1/completions", .steps = answers},
+                                            {0}};
+    struct served s = begin(routes);
+    struct bnt_subject_answer a;
+    struct bnt_row row;
+    const struct bnt_subject_request r = {
+        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
+    bnt_row_init(&row);
+    bnt_subject_answer_init(&a);
+    assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
+    assert_string_equal(bnt_buf_view(&a.made.text), " a\xef\xbf\xbd");
+    assert_ids(&a.made.ids, (const int32_t[]){4}, 1);
+    assert_true(a.ids_end_early);
+    assert_int_equal(a.made.finish, BNT_FINISH_LENGTH);
+    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_E_UNSUPPORTED);
+    bnt_row_release(&row);
+    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_E_INFERENCE);
+    bnt_row_release(&row);
+    bnt_subject_answer_release(&a);
     end(&s);
 }
 
@@ -776,6 +824,7 @@ static const struct suite_test tests[] = {
     TEST("a_row_is_what_comes_before_sampling", a_row_is_what_comes_before_sampling),
     TEST("ids_come_from_the_other_door", ids_come_from_the_other_door),
     TEST("rows_of_ik_llama_cpp_are_made_whole", rows_of_ik_llama_cpp_are_made_whole),
+    TEST("a_token_within_a_character_is_not_offered", a_token_within_a_character_is_not_offered),
     TEST("openai_rows_go_by_text", openai_rows_go_by_text),
     TEST("openai_server_claims_text_alone", openai_server_claims_text_alone),
     TEST("what_openai_has_no_word_for_is_not_asked", what_openai_has_no_word_for_is_not_asked),
