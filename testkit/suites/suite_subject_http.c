@@ -314,6 +314,9 @@ static void a_row_is_what_comes_before_sampling(void **state)
     end(&s);
 }
 
+static const int32_t two_ids[] = {1, 6};
+static const struct bnt_subject_request two_best = {.ids = two_ids, .n_ids = 2, .n_logprobs = 2};
+
 /* ik_llama.cpp's answers: texts from /completion, ids from /v1/completions. */
 static void ids_come_from_the_other_door(void **state)
 {
@@ -336,14 +339,12 @@ static void ids_come_from_the_other_door(void **state)
     struct served s = begin(routes);
     struct bnt_subject_answer a;
     struct bnt_row row;
-    const struct bnt_subject_request r = {
-        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
     bnt_row_init(&row);
     bnt_subject_answer_init(&a);
     assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
     assert_ids(&a.made.ids, (const int32_t[]){4, 8}, 2);
     assert_int_equal(a.made.finish, BNT_FINISH_LENGTH);
-    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_OK);
+    assert_int_equal(bnt_subject_row(s.subject, &two_best, 0, &row, NULL), BNT_OK);
     assert_int_equal(row.n, 1);
     assert_int_equal(row.at[0].id, 4);
     bnt_row_release(&row);
@@ -377,10 +378,8 @@ static void rows_of_ik_llama_cpp_are_made_whole(void **state)
         {0}};
     struct served s = begin(routes);
     struct bnt_row row;
-    const struct bnt_subject_request r = {
-        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
     bnt_row_init(&row);
-    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_OK);
+    assert_int_equal(bnt_subject_row(s.subject, &two_best, 0, &row, NULL), BNT_OK);
     assert_asked(&s, "\"n_probs\":2,");
     assert_asked(&s, "\"stream\":true");
     assert_int_equal(row.n, 2);
@@ -422,8 +421,6 @@ static void a_token_within_a_character_is_not_offered(void **state)
     struct served s = begin(routes);
     struct bnt_subject_answer a;
     struct bnt_row row;
-    const struct bnt_subject_request r = {
-        .ids = (const int32_t[]){1, 6}, .n_ids = 2, .n_logprobs = 2};
     bnt_row_init(&row);
     bnt_subject_answer_init(&a);
     assert_int_equal(bnt_subject_generate(s.subject, &hello, &a, NULL), BNT_OK);
@@ -431,9 +428,9 @@ static void a_token_within_a_character_is_not_offered(void **state)
     assert_ids(&a.made.ids, (const int32_t[]){4}, 1);
     assert_true(a.ids_end_early);
     assert_int_equal(a.made.finish, BNT_FINISH_LENGTH);
-    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_E_UNSUPPORTED);
+    assert_int_equal(bnt_subject_row(s.subject, &two_best, 0, &row, NULL), BNT_E_UNSUPPORTED);
     bnt_row_release(&row);
-    assert_int_equal(bnt_subject_row(s.subject, &r, 0, &row, NULL), BNT_E_INFERENCE);
+    assert_int_equal(bnt_subject_row(s.subject, &two_best, 0, &row, NULL), BNT_E_INFERENCE);
     bnt_row_release(&row);
     bnt_subject_answer_release(&a);
     end(&s);
