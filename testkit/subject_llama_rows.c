@@ -47,7 +47,8 @@ static const json_t *content_of(const json_t *event)
 static bool skipped(const json_t *event, size_t n)
 {
     const json_t *made = json_object_get(json_object_get(event, "timings"), "predicted_n");
-    return json_is_integer(made) && json_integer_value(made) > (json_int_t)n;
+    return json_is_integer(made) && json_integer_value(made) > (json_int_t)n &&
+           !BNT_FAULT(http_gap);
 }
 
 /* The entries of all events as one list, up to a token that is left out. */
