@@ -25,8 +25,9 @@ static void clean_environment(void)
 {
     signal(SIGPIPE, SIG_IGN);
     static const char *const names[] = {
-        "CURL_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "http_proxy", "https_proxy",
-        "HTTPS_PROXY",    "all_proxy",    "ALL_PROXY",     "HTTP_PROXY", "SSLKEYLOGFILE",
+        "CURL_CA_BUNDLE", "SSL_CERT_DIR",  "SSL_CERT_FILE", "http_proxy",
+        "https_proxy",    "HTTPS_PROXY",   "all_proxy",     "ALL_PROXY",
+        "HTTP_PROXY",     "SSLKEYLOGFILE", "no_proxy",      "NO_PROXY",
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_int_equal(unsetenv(names[i]), 0);
@@ -459,6 +460,37 @@ static void login_comes_from_netrc(void **state)
     bnt_cache_close(c);
 }
 
+/* A proxy is asked for the whole URL (RFC 9112, 3.2.2); a host that no_proxy names is asked itself.
+ */
+static void proxy_of_the_environment_is_asked(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_route routes[] = {
+        {.path = "http://models.invalid/m.gguf",
+         .status = 200,
+         .body = body,
+         .body_bytes = BODY_BYTES},
+        {.path = "/direct.gguf", .status = 200, .body = "direct", .body_bytes = 6},
+        {0},
+    };
+    char hex[BNT_SHA256_HEX];
+    const struct bnt_fetch_opts o = {.sha256 = hex};
+    struct bnt_mock_server *s = start_http(routes);
+    struct bnt_fetch_result r;
+    struct bnt_cache *c = fixture_cache();
+    assert_int_equal(setenv("http_proxy", bnt_mock_server_url(s), 1), 0);
+    fixture_digest(body, hex);
+    assert_int_equal(bnt_fetch(c, "http://models.invalid/m.gguf", &o, &r, NULL), BNT_OK);
+    assert_blob_is(&r, body);
+    assert_int_equal(setenv("http_proxy", "http://models.invalid", 1), 0);
+    assert_int_equal(setenv("no_proxy", "127.0.0.1", 1), 0);
+    fixture_digest("direct", hex);
+    assert_int_equal(bnt_fetch(c, url_of(s, "/direct.gguf"), &o, &r, NULL), BNT_OK);
+    assert_blob_is(&r, "direct");
+    bnt_mock_server_stop(s);
+    bnt_cache_close(c);
+}
+
 /* ---- the user ---- */
 
 static volatile sig_atomic_t interrupted;
@@ -517,6 +549,7 @@ static const struct suite_test tests[] = {
     {.name = "fetch_signature_in_a_url_is_not_written_down",
      .body = signature_in_a_url_is_not_written_down},
     {.name = "fetch_login_comes_from_netrc", .body = login_comes_from_netrc},
+    {.name = "fetch_proxy_of_the_environment_is_asked", .body = proxy_of_the_environment_is_asked},
     {.name = "fetch_interrupt_ends_a_transfer", .body = interrupt_ends_a_transfer},
     {0},
 };
