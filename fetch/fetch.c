@@ -292,7 +292,8 @@ static enum bnt_status copy_file(struct fetch *f, struct sink *sink, struct bnt_
         st = fetch_room(f->opts, sink->temp->fd, f->source.shown, sink->total, err);
     }
     if (st == BNT_OK) {
-        st = copy_open_file(fd, path, sink, err);
+        /* What shares its blocks is the file as it was at one moment, and is read in its stead. */
+        st = copy_open_file(sink_share(sink, fd) ? sink->temp->fd : fd, path, sink, err);
     }
     if (st == BNT_OK) {
         st = local_tag(fd, path, after, err);

@@ -1,7 +1,9 @@
 /* One pass: hash, write, count, report. */
 #include "fetch/sink.h"
 
+#include <linux/fs.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 #include "fetch/fetch_stop.h"
 
@@ -19,10 +21,16 @@ enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err)
     return fetch_stop(s->opts, doing, err);
 }
 
+bool sink_share(struct sink *s, int fd)
+{
+    s->shared = ioctl(s->temp->fd, FICLONE, fd) == 0;
+    return s->shared;
+}
+
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err)
 {
     enum bnt_status st = sink_poll(s, err);
-    if (st == BNT_OK) {
+    if (st == BNT_OK && !s->shared) {
         st = bnt_write_all(s->temp->fd, bytes, n, s->temp->path, err);
     }
     if (st == BNT_E_NO_SPACE) {

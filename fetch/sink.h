@@ -8,11 +8,15 @@
 struct sink {
     struct bnt_cache_temp *temp; /* borrowed; it gets the chain of the bytes */
     uint64_t done, total;        /* bytes; total 0 while unknown */
+    bool shared; /* the temporary file has the bytes already: they are hashed only */
     const struct bnt_fetch_opts *opts;
 };
 
 enum bnt_status sink_init(struct sink *s, struct bnt_cache_temp *temp,
                           const struct bnt_fetch_opts *opts, struct bnt_err *err);
+/* Make the temporary file, still empty, one that shares the blocks of the whole file fd, where the
+ * file system can; false: bytes are to be written. */
+bool sink_share(struct sink *s, int fd);
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err);
 /* INTERRUPTED or TIME when it has to end. */
 enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err);

@@ -66,6 +66,8 @@ struct suite_test {
     bool keeps_fds;      /* what it calls keeps descriptors to the end of the process, by design (a
                             lease of a cached file) */
     bool makes_groups;   /* it may make control groups below its own */
+    bool mounts;         /* it mounts a file system, where nobody else sees it: what the kernel
+                            refuses under Landlock, so files and signals are not held */
     bool fresh; /* runs in a newly executed program instead of a forked one, as every test that
                    needs cuda does: a driver does not survive a fork */
 };

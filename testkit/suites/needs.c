@@ -1,5 +1,6 @@
 /* The needs that a test may state, each with the check that decides it here and now. A need that
  * nobody can check does not exist: a word outside this table fails the test that uses it. */
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/sysinfo.h"
 #include "testkit/proc.h"
 #include "testkit/suite.h"
@@ -150,6 +152,29 @@ static bool is_root(const char *arg)
     return geteuid() == 0;
 }
 
+static int own_mounts(void *ctx)
+{
+    (void)ctx;
+    return unshare(CLONE_NEWNS) == 0 ? 0 : 1;
+}
+
+/* The kernel knows XFS, which shares blocks, and this process may mount a file as one where nobody
+ * else sees it. */
+static bool xfs_in_a_file(const char *arg)
+{
+    (void)arg;
+    struct bnt_buf known = BNT_BUF(64 << 10);
+    bool met = file_exists("/usr/sbin/mkfs.xfs") && file_exists("/dev/loop-control") &&
+               bnt_file_read("/proc/filesystems", &known, NULL) == BNT_OK &&
+               memmem(known.data, known.len, "\txfs\n", 5);
+    bnt_buf_release(&known);
+    struct proc p = {0};
+    met = met && proc_run(&p, &(struct proc_spec){.body = own_mounts}, NULL) == BNT_OK &&
+          p.end == PROC_EXITED && p.code == 0;
+    proc_release(&p);
+    return met;
+}
+
 /* Times mean something, and long computations end soon. */
 static bool release_build(const char *arg)
 {
@@ -195,6 +220,8 @@ static const struct need needs_table[] = {
     {"bitnet-server", file_in_variable, "BNT_BITNET_SERVER",
      "set BNT_BITNET_SERVER to the llama-server of bitnet.cpp"},
     {"network", variable_is_1, "BNT_TEST_NETWORK", "set BNT_TEST_NETWORK=1 to allow the network"},
+    {"xfs", xfs_in_a_file, NULL,
+     "no mkfs.xfs (xfsprogs), no XFS in the kernel, or no right to mount a file"},
     {"root", is_root, NULL, "this user is not root"},
     {"user-mode-linux", program_in_path, "linux.uml", "no program linux.uml (user-mode-linux)"},
     {"qemu-aarch64", program_in_path, "qemu-aarch64", "no program qemu-aarch64"},

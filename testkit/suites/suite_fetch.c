@@ -257,6 +257,27 @@ static void full_disk_is_no_space(void **state)
     bnt_cache_temp_release(&full);
 }
 
+/* A copy of 32 MiB on a file system that can share blocks takes room for its records alone. */
+static void copy_shares_blocks_where_the_file_system_can(void **state)
+{
+    (void)state;
+    static const char script[] =
+        "truncate -s 400M disk; /usr/sbin/mkfs.xfs -q disk; mkdir m; mount -o loop disk m\n"
+        "head -c 33554432 /dev/urandom >m/model; sync -f m; before=$(stat -f -c %f m)\n"
+        "BNT_CACHE_DIR=m/cache \"$0\" fetch -q m/model --name model >path; sync -f m\n"
+        "cmp m/model \"$(cat path)\"; after=$(stat -f -c %f m)\n"
+        "[ \"$(sha256sum <m/model | cut -c 1-64)\" = \"$(basename \"$(cat path)\")\" ]\n"
+        "echo $(((before - after) * $(stat -f -c %S m)))\n";
+    struct suite_output o;
+    suite_run((const char *const[]){"unshare", "-m", "sh", "-euc", script, suite_bnt(), NULL},
+              suite_scratch(), 0, &o);
+    if (o.exit != 0) {
+        fail_msg("%s", o.err);
+    }
+    assert_in_range(strtoull(o.out, NULL, 10), 0, 8 << 20);
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "fetch_sources_mean_what_they_say", .body = sources_mean_what_they_say},
     {.name = "fetch_file_source_is_shown_as_a_url_that_leads_back",
@@ -276,6 +297,11 @@ static const struct suite_test tests[] = {
     {.name = "fetch_bad_or_missing_name_is_a_usage_error",
      .body = bad_or_missing_name_is_a_usage_error},
     {.name = "fetch_full_disk_is_no_space", .body = full_disk_is_no_space},
+    {.name = "fetch_copy_shares_blocks_where_the_file_system_can",
+     .body = copy_shares_blocks_where_the_file_system_can,
+     .tier = SUITE_INTEGRATION,
+     .needs = "xfs",
+     .mounts = true},
     {0},
 };
 const struct suite suite_fetch = {"fetch", tests, "name_taken"};
