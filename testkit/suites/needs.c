@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -70,6 +71,15 @@ static bool file_exists(const char *path)
 static bool memory_gib(const char *gib)
 {
     return bnt_memory_limit() >> 30 >= strtoull(gib, NULL, 10);
+}
+
+/* Where tests have their folders. */
+static bool disk_gib(const char *gib)
+{
+    struct statvfs fs;
+    const char *dir = getenv("TMPDIR");
+    return statvfs(dir && dir[0] ? dir : "/tmp", &fs) == 0 &&
+           (uint64_t)fs.f_bavail * fs.f_frsize >> 30 >= strtoull(gib, NULL, 10);
 }
 
 /* By the system's Python: that is the one Debian's packages serve. */
@@ -247,6 +257,7 @@ static const struct need needs_table[] = {
     {"swift-s3api", swift_s3api, NULL, "no program swift-proxy-server, or no swift of Python"},
     {"python3-numpy", python_module, "numpy", "/usr/bin/python3 cannot import numpy"},
     {"corpus-asked", variable_is_1, "BNT_CORPUS_ASKED", "by design"},
+    {"disk-2g", disk_gib, "2", "less than 2 GiB free for temporary files"},
     {"memory-2g", memory_gib, "2", "less than 2 GiB of memory"},
     {"memory-4g", memory_gib, "4", "less than 4 GiB of memory"},
     {"memory-8g", memory_gib, "8", "less than 8 GiB of memory"},

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/rng.h"
@@ -416,9 +417,179 @@ static void logits_are_those_of_the_checkpoint(void **state)
     }
 }
 
+/* ---- size ---- */
+
+enum { BIG_EMBD = 2560, BIG_KV = 640, BIG_FF = 6912, BIG_LAYERS = 30, BIG_VOCAB = 128256 };
+enum { WRITTEN = 65536 }; /* bytes of a matrix that are no hole */
+#define MOST_RSS_BYTES (1ull << 30)
+
+/* Tensors of BitNet 2B4T in one sparse file: holes but for the first bytes of every matrix. */
+struct big {
+    bool packed; /* linear weights are U8 and have a scale */
+    struct bnt_buf header;
+    uint64_t at; /* bytes of data so far */
+    struct {
+        uint64_t at;
+        size_t n;
+        enum { ONES, WEIGHTS, CODES, SCALE } what;
+    } parts[BIG_LAYERS * 24];
+    size_t n_parts;
+};
+
+static void big_add(struct big *b, const char *name, int what, uint64_t rows, uint64_t cols)
+{
+    const uint64_t n = rows * (cols ? cols : 1) * (what == CODES ? 1 : 2);
+    char shape[48];
+    snprintf(shape, sizeof shape, cols ? "%llu,%llu" : "%llu", (unsigned long long)rows,
+             (unsigned long long)cols);
+    bnt_buf_printf(&b->header, NULL,
+                   "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}",
+                   b->at ? "," : "{", name, what == CODES ? "U8" : "BF16", shape,
+                   (unsigned long long)b->at, (unsigned long long)(b->at + n));
+    b->parts[b->n_parts].at = b->at;
+    b->parts[b->n_parts].what = what;
+    b->parts[b->n_parts++].n = n > WRITTEN ? WRITTEN : (size_t)n;
+    b->at += n;
+}
+
+static void big_add_layer(struct big *b, unsigned il)
+{
+    static const struct {
+        const char *name;
+        uint64_t rows, cols;
+    } all[] = {{"input_layernorm", BIG_EMBD, 0},         {"post_attention_layernorm", BIG_EMBD, 0},
+               {"self_attn.attn_sub_norm", BIG_EMBD, 0}, {"mlp.ffn_sub_norm", BIG_FF, 0},
+               {"self_attn.q_proj", BIG_EMBD, BIG_EMBD}, {"self_attn.k_proj", BIG_KV, BIG_EMBD},
+               {"self_attn.v_proj", BIG_KV, BIG_EMBD},   {"self_attn.o_proj", BIG_EMBD, BIG_EMBD},
+               {"mlp.gate_proj", BIG_FF, BIG_EMBD},      {"mlp.up_proj", BIG_FF, BIG_EMBD},
+               {"mlp.down_proj", BIG_EMBD, BIG_FF}};
+    char name[128];
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        bool packed = b->packed && all[i].cols > 0;
+        snprintf(name, sizeof name, "model.layers.%u.%s.weight", il, all[i].name);
+        big_add(b, name,
+                all[i].cols == 0 ? ONES
+                : packed         ? CODES
+                                 : WEIGHTS,
+                packed ? all[i].rows / 4 : all[i].rows, all[i].cols);
+        if (packed) {
+            snprintf(name, sizeof name, "model.layers.%u.%s.weight_scale", il, all[i].name);
+            big_add(b, name, SCALE, 1, 0);
+        }
+    }
+}
+
+/* Ones, or numbers that repeat: 1/4, -1/2, 3/4, 0; codes of -1, 0, 1 and 0. */
+static void big_fill(uint8_t *bytes, size_t n, int what)
+{
+    static const uint16_t weights[4] = {0x3e80, 0xbf00, 0x3f40, 0};
+    const uint16_t one = 0x3f80;
+    for (size_t i = 0; i < n / 2; i++) {
+        memcpy(bytes + 2 * i, what == WEIGHTS ? &weights[i % 4] : &one, 2);
+    }
+    if (what == CODES) {
+        memset(bytes, 0x64, n);
+    }
+}
+
+static void big_write(struct big *b)
+{
+    uint8_t *bytes = malloc(WRITTEN);
+    bnt_buf_puts(&b->header, "}", NULL);
+    const uint64_t n = b->header.len;
+    FILE *f = fopen("ck/model.safetensors", "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(&n, 8, 1, f), 1);
+    assert_int_equal(fwrite(b->header.data, 1, n, f), n);
+    for (size_t i = 0; i < b->n_parts; i++) {
+        big_fill(bytes, b->parts[i].n, b->parts[i].what);
+        assert_int_equal(fseeko(f, (off_t)(8 + n + b->parts[i].at), SEEK_SET), 0);
+        assert_int_equal(fwrite(bytes, 1, b->parts[i].n, f), b->parts[i].n);
+    }
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(truncate("ck/model.safetensors", (off_t)(8 + n + b->at)), 0);
+    bnt_buf_release(&b->header);
+    free(bytes);
+}
+
+static void write_big(bool packed)
+{
+    struct big *b = calloc(1, sizeof *b);
+    struct bnt_err err = {0};
+    assert_non_null(b);
+    *b = (struct big){.packed = packed, .header = BNT_BUF(1u << 20)};
+    es_ok(bnt_mkdirs("ck", &err), &err);
+    cp_text("ck/config.json",
+            "{\"architectures\":[\"BitNetForCausalLM\"],\"hidden_act\":\"relu2\",\"hidden_size\":"
+            "2560,\"intermediate_size\":6912,\"num_hidden_layers\":30,\"num_attention_heads\":20,"
+            "\"num_key_value_heads\":5,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,"
+            "\"rope_theta\":500000.0,\"vocab_size\":128256,\"tie_word_embeddings\":true,"
+            "\"quantization_config\":{\"quant_method\":\"bitnet\",\"linear_class\":"
+            "\"autobitlinear\"}}");
+    write_tokenizer();
+    big_add(b, "model.embed_tokens.weight", WEIGHTS, BIG_VOCAB, BIG_EMBD);
+    for (unsigned il = 0; il < BIG_LAYERS; il++) {
+        big_add_layer(b, il);
+    }
+    big_add(b, "model.norm.weight", ONES, BIG_EMBD, 0);
+    big_write(b);
+    free(b);
+}
+
+/* The last matrix: its scale is the mean of what was written, its codes those weights' own. */
+static void check_big(bool packed)
+{
+    struct bnt_err err = {0};
+    struct gguf *g;
+    static int8_t w[32 * BIG_FF];
+    float scale;
+    es_ok(gguf_open("out.gguf", GGUF_MODE_MAP, &g, &err), &err);
+    const struct gguf_tensor *t = gguf_find_tensor(g, "blk.29.ffn_down.weight");
+    assert_true(t && t->type == TENSOR_I2_S && t->ne[0] == BIG_FF && t->ne[1] == BIG_EMBD);
+    const struct ternary_source s = {.type = t->type,
+                                     .data = gguf_tensor_view(g, t),
+                                     .size = t->size,
+                                     .rows = t->ne[1],
+                                     .cols = t->ne[0]};
+    es_ok(ternary_decode(&s, 0, 1, w, &scale, &err), &err);
+    const double mean = WRITTEN / 2 * 0.375 / ((double)BIG_EMBD * BIG_FF);
+    assert_true(fabs((double)scale - (packed ? 1 : mean)) <= 1e-6 * (double)scale);
+    for (int i = 0; i < BIG_FF; i++) {
+        static const int8_t codes[4] = {1, -1, 1, 0};
+        assert_int_equal(w[i], packed ? -1 : codes[i % 4]);
+    }
+    gguf_close(g);
+}
+
+/* 4.8 GB of masters, or 1.2 GB with packed weights. */
+static void memory_does_not_grow_with_the_checkpoint(void **state)
+{
+    (void)state;
+    assert_int_equal(chdir(suite_scratch()), 0);
+    const char *const argv[] = {suite_bnt(), "convert", "ck", "out.gguf", NULL};
+    for (int packed = 0; packed < 2; packed++) {
+        struct suite_output o;
+        struct rusage usage;
+        write_big(packed);
+        suite_run(argv, suite_scratch(), 600000, &o);
+        assert_int_equal(o.exit, 0);
+        suite_output_release(&o);
+        getrusage(RUSAGE_CHILDREN, &usage); /* of the larger of all programs so far */
+        suite_metric(packed ? "packed_rss" : "masters_rss", (double)usage.ru_maxrss / 1024, "MiB");
+        assert_true((uint64_t)usage.ru_maxrss * 1024 < MOST_RSS_BYTES);
+        check_big(packed);
+        assert_int_equal(unlink("out.gguf"), 0);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "checkpoints_speak_as_their_own_library_does",
      .body = logits_are_those_of_the_checkpoint},
+    {.name = "checkpoints_of_2b_shape_take_less_than_1_gb",
+     .body = memory_does_not_grow_with_the_checkpoint,
+     .needs = "disk-2g,plain-memory",
+     .tier = SUITE_FULL,
+     .timeout_ms = 300000},
     {0},
 };
 const struct suite suite_checkpoints = {"checkpoints", tests, "rope_rows rope_factors"};
