@@ -46,7 +46,7 @@ struct backend_ops {
                      size_t *position_bytes);
     /* The best k logits of token `row` of the last batch, best first: finite ones, ties to the
      * lower id; *n of them, less than k when fewer are finite. k <= BNT_BEST_MAX. NULL: this back
-     * end gives whole rows alone. */
+     * end gives whole rows alone, as do all where a tap listens. */
     enum bnt_status (*best)(struct backend *b, uint32_t row, uint32_t k, struct bnt_candidate *out,
                             uint32_t *n, struct bnt_err *err);
     void (*free)(struct backend *b);

@@ -140,6 +140,7 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
     struct bnt_model_options options = {.session = session,
                                         .i2s_layout = plan->i2s_layout,
                                         .tl_look_up = plan->tl_look_up,
+                                        .head = plan->head,
                                         .memory_limit = plan->memory_limit,
                                         .warn = plan->warn,
                                         .warn_ctx = plan->ctx};
@@ -212,17 +213,26 @@ static void take_energy(struct bench *b, double *sum)
     }
 }
 
-static enum bnt_status next_id(struct bench *b, int32_t *id, struct bnt_err *err)
+/* Evaluate ids, as bnt_generate does, and pick what follows. */
+static enum bnt_status eval_next(struct bench *b, const int32_t *ids, size_t n, int32_t *id,
+                                 struct bnt_err *err)
 {
-    return bnt_sampler_next(b->sampler, bnt_session_logits(b->session), id, err);
+    struct bnt_candidate best;
+    uint32_t found = 0;
+    if (bnt_session_has_best(b->session)) {
+        enum bnt_status st = bnt_session_eval_best(b->session, ids, n, 1, &best, &found, err);
+        return st == BNT_OK ? bnt_sampler_next_best(b->sampler, &best, found, id, err) : st;
+    }
+    enum bnt_status st = bnt_session_eval(b->session, ids, n, err);
+    return st == BNT_OK ? bnt_sampler_next(b->sampler, bnt_session_logits(b->session), id, err)
+                        : st;
 }
 
 /* From nothing to the first token after n ids. */
 static enum bnt_status first_token(struct bench *b, uint32_t n, int32_t *id, struct bnt_err *err)
 {
     enum bnt_status st = bnt_session_rewind(b->session, 0, err);
-    st = st == BNT_OK ? bnt_session_eval(b->session, b->prompt.at, n, err) : st;
-    return st == BNT_OK ? next_id(b, id, err) : st;
+    return st == BNT_OK ? eval_next(b, b->prompt.at, n, id, err) : st;
 }
 
 static enum bnt_status measure_prompt(struct bench *b, struct bench_prompt *p, bool counts,
@@ -250,8 +260,7 @@ static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_e
     double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns(), before = start;
     for (uint32_t i = 0; i < d->n_ids && st == BNT_OK; i++) {
-        st = bnt_session_eval(b->session, &id, 1, err);
-        st = st == BNT_OK ? next_id(b, &id, err) : st;
+        st = eval_next(b, &id, 1, &id, err);
         uint64_t now = bnt_clock_now_ns();
         if (st == BNT_OK && counts) {
             d->token_ms.at[d->token_ms.n++] = (double)(now - before) / 1e6;

@@ -39,6 +39,7 @@ struct bench_plan {
     struct bnt_session_options session;
     bool tl_look_up; /* as in struct bnt_model_options */
     const char *i2s_layout;
+    enum bnt_head_form head;     /* of greedy decoding */
     const char *packed, *digest; /* as for bnt_engine_packed */
     uint64_t memory_limit;       /* of the model, bytes; 0: none but the machine's */
     bool no_bandwidth;           /* leave the probe out: it reads a buffer of up to 160 MB */

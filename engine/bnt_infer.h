@@ -30,6 +30,20 @@ struct bnt_session;
 
 struct bnt_session_options;
 
+/* How the output matrix (the head) is read where only the best logits are asked for
+ * (bnt_session_eval_best); they are the same, bit for bit. */
+enum bnt_head_form {
+    BNT_HEAD_FULL,
+    /* A copy in 6 bits per weight tells which rows can be among them, and only those are read: 3/8
+     * of the bytes of an F16 head. For heads in F32, F16 and BF16; the copy wants memory, and a
+     * moment to be made. A warning tells when the head stays full. */
+    BNT_HEAD_SCREENED,
+    /* Screened where the copy is kept for the next open (packed_dir, packed_min_bytes), has room
+     * in memory and a CPU computes; else full. */
+    BNT_HEAD_AUTO
+};
+typedef void bnt_packing_fn(void *ctx, uint64_t bytes);
+
 struct bnt_model_options {
     /* The session that is planned: its memory counts. NULL: one with the defaults. */
     const struct bnt_session_options *session;
@@ -53,8 +67,10 @@ struct bnt_model_options {
      * "ROWSxCOLS=BM,BK,BM_INNER", n_tl_tiles of them. */
     const char *const *tl_tiles;
     size_t n_tl_tiles;
-    bnt_warn_fn *warn; /* called during bnt_model_open alone */
-    void *warn_ctx;
+    enum bnt_head_form head;
+    bnt_warn_fn *warn;       /* called during bnt_model_open alone, as is the next */
+    bnt_packing_fn *packing; /* a form of so many bytes will be made and kept, which takes time */
+    void *warn_ctx;          /* of both */
 };
 
 /* Facts of a model, from its metadata. Dimensions are counts of elements. */
@@ -66,6 +82,7 @@ struct bnt_model_info {
     uint64_t n_params, file_bytes;
     double rope_theta, rms_eps;
     bool tied_head;
+    bool screened;          /* the head has a copy in 6 bits per weight */
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
     bool i2s_undecided;     /* a fixed text made no sense under any packing */
@@ -131,20 +148,22 @@ typedef enum bnt_status bnt_logits_fn(void *ctx, size_t index, const float *logi
 enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids, size_t n,
                                       bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
 
-/* One entry of a row of logits. */
+/* An id with its logit, or with its natural log-probability where that is said. */
 struct bnt_candidate {
     int32_t id;
-    float logit;
+    float value;
 };
 
 /* As bnt_session_eval, but of the last id's logits only the best k come: finite ones, best first,
- * ties to the lower id; *n_out of them. Where a GPU computes, the row itself never leaves it;
- * bnt_session_logits is NULL afterwards. 1 <= k <= BNT_BEST_MAX (else USAGE). */
+ * ties to the lower id; *n_out of them, the same, bit for bit, as in the whole row. Where a GPU
+ * computes, the row itself never leaves it; with a screened head only those rows of the output
+ * matrix are read that may be among the k. bnt_session_logits is NULL afterwards. 1 <= k <=
+ * BNT_BEST_MAX (else USAGE). */
 #define BNT_BEST_MAX 64u
 enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,
                                       uint32_t k, struct bnt_candidate *out, uint32_t *n_out,
                                       struct bnt_err *err);
-/* True when that spares something: the back end chooses where it computes. */
+/* True when that spares something and nobody taps whole rows. */
 bool bnt_session_has_best(const struct bnt_session *s);
 
 /* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL

@@ -108,6 +108,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_PACKED_ROW(struct infer_opts),
     BNT_ENGINE_TL_ROW(struct infer_opts),
     BNT_ENGINE_TILES_ROW(struct infer_opts),
+    BNT_ENGINE_HEAD_ROW(struct infer_opts),
     BNT_ENGINE_PRE_ROW(struct infer_opts),
     BNT_OPT_END,
 };

@@ -22,7 +22,7 @@
 struct infer_opts {
     struct bnt_model_arg model;
     const char *prompt, *file, *system, *chat_template, *seed, *kernel, *kv_type, *i2s_layout, *pre,
-        *packed, *tl, *prompts, *session_save, *session_load;
+        *packed, *tl, *head, *prompts, *session_save, *session_load;
     struct bnt_strs tiles;
     int64_t speculate, max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
     double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty,

@@ -73,9 +73,9 @@ static json_t *json_logprobs(const struct infer *in, const struct bnt_generation
         json_t *row = json_logprob(in, g->ids.at[i], g->logprob[i]);
         json_t *top = json_array();
         for (uint32_t k = 0; k < g->n_best; k++) {
-            const struct bnt_logprob *b = &g->best[i * g->n_best + k];
+            const struct bnt_candidate *b = &g->best[i * g->n_best + k];
             if (b->id >= 0) {
-                json_array_append_new(top, json_logprob(in, b->id, b->logprob));
+                json_array_append_new(top, json_logprob(in, b->id, b->value));
             }
         }
         json_object_set_new(row, "top", top);
@@ -247,8 +247,8 @@ static enum bnt_status print_logprobs(const struct infer *in, const struct bnt_g
         st = print_piece(in, g->ids.at[i], g->logprob[i], err);
         fprintf(stderr, " |");
         for (uint32_t k = 0; k < g->n_best && st == BNT_OK; k++) {
-            const struct bnt_logprob *b = &g->best[i * g->n_best + k];
-            st = b->id >= 0 ? print_piece(in, b->id, b->logprob, err) : BNT_OK;
+            const struct bnt_candidate *b = &g->best[i * g->n_best + k];
+            st = b->id >= 0 ? print_piece(in, b->id, b->value, err) : BNT_OK;
         }
         fputc('\n', stderr);
     }

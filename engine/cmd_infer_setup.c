@@ -71,28 +71,35 @@ static int32_t n_vocab_of(const struct infer *in)
     return tokens < rows ? tokens : rows;
 }
 
+/* What the options say of sampling, but for the seed and the values of biases. */
+static struct bnt_sampler_params sampling_of(const struct infer_opts *o)
+{
+    struct bnt_sampler_params p = bnt_sampler_defaults();
+    p.temperature = o->temperature;
+    p.top_k = (int32_t)o->top_k;
+    p.top_p = o->top_p;
+    p.min_p = o->min_p;
+    p.typical_p = o->typical_p;
+    p.repeat_penalty = o->repeat_penalty;
+    p.frequency_penalty = o->frequency_penalty;
+    p.presence_penalty = o->presence_penalty;
+    p.penalty_last_n = (int32_t)o->penalty_last_n;
+    p.n_bias = o->logit_bias.n;
+    return p;
+}
+
 enum bnt_status infer_make_sampler(struct infer *in, struct bnt_err *err)
 {
     const struct infer_opts *o = in->o;
     struct bnt_sampler_params *p = &in->sampling;
     int32_t n_vocab = n_vocab_of(in);
-    *p = bnt_sampler_defaults();
-    p->temperature = o->temperature;
-    p->top_k = (int32_t)o->top_k;
-    p->top_p = o->top_p;
-    p->min_p = o->min_p;
-    p->typical_p = o->typical_p;
-    p->repeat_penalty = o->repeat_penalty;
-    p->frequency_penalty = o->frequency_penalty;
-    p->presence_penalty = o->presence_penalty;
-    p->penalty_last_n = (int32_t)o->penalty_last_n;
+    *p = sampling_of(o);
     in->seeded = p->temperature > 0;
     enum bnt_status st = choose_seed(in, err);
     for (size_t i = 0; i < o->logit_bias.n && st == BNT_OK; i++) {
         st = parse_bias(o->logit_bias.at[i], n_vocab, &in->bias[i], err);
     }
     p->bias = in->bias;
-    p->n_bias = o->logit_bias.n;
     return st == BNT_OK ? bnt_sampler_new(p, n_vocab, &in->sampler, err) : st;
 }
 
@@ -131,6 +138,32 @@ enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err)
 
 /* ---- Opening. */
 
+/* A copy of the head is of use where the best logits are all that anybody looks at. */
+static enum bnt_head_form head_of(const struct infer_opts *o)
+{
+    struct bnt_sampler_params p = sampling_of(o);
+    size_t k = bnt_sampler_params_n_best(&p);
+    bool near = k > 0 && k <= BNT_BEST_MAX && o->logprobs == 0 && o->speculate == 0 && !o->validate;
+    enum bnt_head_form form = bnt_engine_head(o->head);
+    if (!near && form == BNT_HEAD_SCREENED) {
+        bnt_msg_warn("--head screened is for greedy decoding and --top-k up to 64, without biases, "
+                     "penalties, --logprobs, --speculate and --validate",
+                     "the output matrix is read in full: these options look at other logits, too");
+    }
+    return near ? form : BNT_HEAD_FULL;
+}
+
+/* It happens once for each model and takes seconds, in which nothing else is seen. */
+static void tell_packing(void *ctx, uint64_t bytes)
+{
+    (void)ctx;
+    if (isatty(STDERR_FILENO)) {
+        bnt_msg_note("packing %.0f MB of weights, which later starts find in the cache (--packed, "
+                     "--head)",
+                     (double)bytes / 1e6);
+    }
+}
+
 static enum bnt_status open_model(struct infer *in, const struct bnt_session_options *session,
                                   struct bnt_err *err)
 {
@@ -140,9 +173,11 @@ static enum bnt_status open_model(struct infer *in, const struct bnt_session_opt
                                    .tl_look_up = strcmp(o->tl, "tables") == 0,
                                    .tl_tiles = o->tiles.at,
                                    .n_tl_tiles = o->tiles.n,
+                                   .head = head_of(o),
                                    .pre = o->pre,
                                    .memory_limit = o->memory_limit,
-                                   .warn = bnt_msg_warn_fn};
+                                   .warn = bnt_msg_warn_fn,
+                                   .packing = tell_packing};
     char packed_dir[BNT_PATH_MAX];
     bnt_engine_packed(o->packed, in->ref.digest, packed_dir, &mo);
     uint64_t t0 = bnt_clock_now_ns();

@@ -28,6 +28,7 @@ enum bnt_status device_backend_new(const struct bnt_model *m, struct backend_con
                                    bool n_batch_given, const struct device_choice *choice,
                                    struct backend **out, struct bnt_err *err);
 
+bool device_is_cpu(const struct backend *b);
 /* True for what a back end that is not the CPU's returns when it is of no more use. */
 bool device_failed(const struct backend *b, enum bnt_status st);
 

@@ -52,7 +52,12 @@ enum bnt_status device_choice_of(const struct bnt_session_options *opts, struct 
     return BNT_OK;
 }
 
+bool device_is_cpu(const struct backend *b)
+{
+    return strcmp(b->ops->name, "cpu") == 0;
+}
+
 bool device_failed(const struct backend *b, enum bnt_status st)
 {
-    return strcmp(b->ops->name, "cpu") != 0 && (st == BNT_E_DEVICE || st == BNT_E_MEMORY);
+    return !device_is_cpu(b) && (st == BNT_E_DEVICE || st == BNT_E_MEMORY);
 }

@@ -19,3 +19,10 @@ void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_M
     mo->packed_min_bytes = when && strcmp(when, "always") == 0 ? 1 : 0;
     mo->digest = digest;
 }
+
+enum bnt_head_form bnt_engine_head(const char *word)
+{
+    return strcmp(word, "full") == 0       ? BNT_HEAD_FULL
+           : strcmp(word, "screened") == 0 ? BNT_HEAD_SCREENED
+                                           : BNT_HEAD_AUTO;
+}

@@ -67,6 +67,16 @@
         .help = "tile sizes of TL1 and TL2 weights, ROWSxCOLS=BM,BK,BM_INNER; may be repeated",    \
         .offset = offsetof(type, tiles)                                                            \
     }
+#define BNT_ENGINE_HEAD_ROW(type)                                                                  \
+    {                                                                                              \
+        .kind = BNT_OPT_STR, .short_name = 0, .long_name = "head", .arg = "HOW",                   \
+        .help = "output matrix of F16, BF16 or F32: read it in full, or screened: a copy in 6 "    \
+                "bits per weight tells which rows can be the likeliest, and only those are read; " \
+                "the same tokens. For greedy and --top-k up to 64, without what looks at other "   \
+                "logits (--top-p alone, penalties, --logprobs...). auto: screened where that "     \
+                "applies, the copy (3/8 of F16) fits into memory and --packed keeps it",           \
+        .offset = offsetof(type, head), .def = "auto", .choices = "auto|full|screened"             \
+    }
 #define BNT_ENGINE_PRE_ROW(type)                                                                   \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "pre", .arg = "NAME",                   \
@@ -78,6 +88,9 @@
  * open. A cache folder that cannot be told is a reason to keep nothing. */
 void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_MAX],
                        struct bnt_model_options *mo);
+
+/* Of a word of --head. */
+enum bnt_head_form bnt_engine_head(const char *word);
 
 /* Which device, for a member `device` of this type. */
 struct bnt_device_arg {

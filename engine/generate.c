@@ -145,7 +145,7 @@ static void record_logprobs(struct run *r, int32_t id)
 {
     if (r->raw != NULL) {
         struct bnt_generation *g = r->g;
-        struct bnt_logprob *row = g->best + g->ids.n * g->n_best;
+        struct bnt_candidate *row = g->best + g->ids.n * g->n_best;
         size_t n = bnt_logprobs_top(r->raw, r->n_vocab, g->n_best, row);
         for (; n < g->n_best; n++) { /* banned or broken logits leave the row short */
             row[n].id = -1;

@@ -80,7 +80,7 @@ struct bnt_generation {
     /* With n_logprobs: per id its own log-probability, and the n_best best (rows of n_best; the
      * vocabulary may be smaller than what was asked for). */
     float *logprob;
-    struct bnt_logprob *best;
+    struct bnt_candidate *best;
     uint32_t n_best;
     size_t cap;        /* entries of the arrays above */
     uint32_t n_reused; /* ids of the prompt that the session held already */

@@ -129,10 +129,10 @@ static void from_planes(struct block *b)
 
 static bool facts_possible(const struct bnt_record_info *f)
 {
-    return f->n_vocab > 0 && f->n_vocab <= INT32_MAX && f->window >= 2 &&
-           f->window <= INT32_MAX && f->stride >= 1 && f->stride < f->window && f->top >= 1 &&
-           f->top <= BNT_RECORD_MAX_TOP && f->n_rows >= 1 && f->n_rows <= f->n_tokens &&
-           f->n_tokens <= INT32_MAX && bnt_sha256_is_hex(f->tokens_digest) &&
+    return f->n_vocab > 0 && f->n_vocab <= INT32_MAX && f->window >= 2 && f->window <= INT32_MAX &&
+           f->stride >= 1 && f->stride < f->window && f->top >= 1 && f->top <= BNT_RECORD_MAX_TOP &&
+           f->n_rows >= 1 && f->n_rows <= f->n_tokens && f->n_tokens <= INT32_MAX &&
+           bnt_sha256_is_hex(f->tokens_digest) &&
            (f->model_digest[0] == '\0' || bnt_sha256_is_hex(f->model_digest));
 }
 
@@ -149,8 +149,7 @@ static json_t *facts_json(const struct bnt_record_info *f)
 static bool read_number(const json_t *facts, const char *key, uint64_t *out)
 {
     const json_t *v = json_object_get(facts, key);
-    *out = json_is_integer(v) && json_integer_value(v) >= 0 &&
-                   json_integer_value(v) <= INT32_MAX
+    *out = json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX
                ? (uint64_t)json_integer_value(v)
                : UINT64_MAX;
     return *out != UINT64_MAX;
@@ -212,7 +211,7 @@ struct bnt_record_writer {
     struct bnt_durable file;
     struct bnt_sha256 *sha;
     struct block block;
-    struct bnt_logprob *top; /* info.top, scratch */
+    struct bnt_candidate *top; /* info.top, scratch */
     uint8_t *packed;
     size_t packed_size;
     uint64_t rows, bytes;

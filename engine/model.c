@@ -299,7 +299,8 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
 /* Bytes of all weights once they are resident, mapped ones included. */
 static uint64_t resident_bytes(const struct bnt_model *m)
 {
-    uint64_t sum = weight_bytes(&m->embd) + (m->info.tied_head ? 0 : weight_bytes(&m->head));
+    uint64_t sum = m->screened ? screen_bytes(&m->head) : 0;
+    sum += weight_bytes(&m->embd) + (m->info.tied_head ? 0 : weight_bytes(&m->head));
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             sum += weight_bytes(&m->layers[il].w[i]);
@@ -342,14 +343,51 @@ static enum bnt_status too_little(const struct bnt_model *m, uint64_t need, stru
     return BNT_E_MEMORY;
 }
 
-/* Resident when it fits and the file is mapped; else streamed; else an error with need and have. */
+/* Whether a small copy of the head is wanted and possible, memory left out of account. */
+static bool wants_screen(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    const char *device = opts->session ? opts->session->device : NULL;
+    bool pays = packed_store_keeps(&m->packs, screen_bytes(&m->head)) &&
+                (!device || strcmp(device, "cpu") == 0);
+    return screen_fits(&m->head) &&
+           (opts->head == BNT_HEAD_SCREENED || (opts->head == BNT_HEAD_AUTO && pays));
+}
+
+static bool fits_in_memory(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    return m->gguf->mapped && !opts->stream_weights &&
+           bnt_model_memory_need(m, opts->session) <= m->memory_limit;
+}
+
+/* Who insisted on the copy is told why there is none. */
+static void tell_full_head(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    char text[160];
+    if (opts->head != BNT_HEAD_SCREENED || m->screened || !opts->warn) {
+        return;
+    }
+    if (screen_fits(&m->head)) {
+        snprintf(text, sizeof text,
+                 "the output matrix is read in full: its copy of %.0f MB does not fit into memory",
+                 (double)screen_bytes(&m->head) / 1e6);
+    } else {
+        snprintf(text, sizeof text, "the output matrix is read in full: %s cannot be screened",
+                 tensor_type_info(m->head.type)->name);
+    }
+    opts->warn(opts->warn_ctx, text, "the tokens are the same, --head auto says nothing");
+}
+
+/* Resident when it fits and the file is mapped, with the small copy of the head if that fits, too;
+ * else streamed; else an error with need and have. */
 static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_options *opts,
                                    struct bnt_err *err)
 {
     m->memory_limit = opts->memory_limit ? opts->memory_limit : bnt_memory_limit();
     m->info.streamed = false;
-    if (m->gguf->mapped && !opts->stream_weights &&
-        bnt_model_memory_need(m, opts->session) <= m->memory_limit) {
+    m->screened = wants_screen(m, opts);
+    m->screened = m->screened && fits_in_memory(m, opts);
+    tell_full_head(m, opts);
+    if (m->screened || fits_in_memory(m, opts)) {
         return BNT_OK;
     }
     m->info.streamed = true;
@@ -416,7 +454,7 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
         model_set_i2s_layout(m, layout);
         st = make_resident(m, err);
     }
-    return st;
+    return st == BNT_OK && m->screened ? screen_open(m, err) : st;
 }
 
 /* ---- open, close ---- */
@@ -483,6 +521,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         uint64_t t0 = bnt_clock_now_ns();
         st = settle_weights(m, opts, err);
         m->info.pack_ns = bnt_clock_now_ns() - t0;
+        m->info.screened = m->screened;
         m->info.packed_bytes = m->packs.mapped_bytes;
         m->info.packed_made_bytes = m->packs.made_bytes;
         m->info.hash_ns = m->packs.hash_ns;
@@ -505,6 +544,7 @@ enum bnt_status bnt_model_open(const char *path, const struct bnt_model_options 
         return st;
     }
     m->packs.warn = NULL;
+    m->packs.packing = NULL;
     *out = m;
     return BNT_OK;
 }
@@ -520,6 +560,7 @@ void bnt_model_close(struct bnt_model *m)
     free(m->name);
     rope_release(&m->rope);
     packed_release(&m->one_scale);
+    packed_release(&m->screen_form);
     packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);

@@ -20,6 +20,7 @@
 #include "engine/gguf.h"
 #include "engine/packed.h"
 #include "engine/rope.h"
+#include "engine/screen.h"
 #include "engine/tensor_type.h"
 #include "engine/tl_place.h"
 
@@ -61,7 +62,7 @@ struct bnt_model {
     struct weight embd; /* rows = n_vocab; never ternary */
     struct weight head; /* the same as embd when tied */
     enum i2s_layout i2s_layout;
-    bool dequantize;                  /* as the options of bnt_model_open */
+    bool dequantize; /* as the options of bnt_model_open */
     bool tl_look_up;
     const char *const *tl_tiles; /* n_tl_tiles; while the model is being opened */
     size_t n_tl_tiles;
@@ -69,9 +70,12 @@ struct bnt_model {
     uint64_t memory_limit;            /* bytes */
     struct packed_store packs;        /* forms that are made once; its warn ends with the opening */
     struct packed one_scale, ternary; /* see packed_weights.c */
-    char *name;                       /* general.name */
-    float *norms;                     /* owner of all norms and biases */
-    size_t norms_used, norms_size;    /* floats */
+    bool screened;                    /* there is, or will be, a small copy of the head */
+    struct packed screen_form;
+    struct screen screen;          /* in screen_form; without rows until it is made */
+    char *name;                    /* general.name */
+    float *norms;                  /* owner of all norms and biases */
+    size_t norms_used, norms_size; /* floats */
 };
 
 /* ---- loading (weights.c) ---- */

@@ -48,7 +48,8 @@ struct place {
 enum bnt_status packed_store_init(struct packed_store *s, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err)
 {
-    *s = (struct packed_store){.warn = opts->warn, .warn_ctx = opts->warn_ctx};
+    *s = (struct packed_store){
+        .warn = opts->warn, .packing = opts->packing, .warn_ctx = opts->warn_ctx};
     s->min_bytes = opts->packed_min_bytes ? opts->packed_min_bytes : PACKED_MIN_BYTES;
     if (!opts->packed_dir || !bnt_file_identify(path, &s->id)) {
         return BNT_OK;
@@ -60,6 +61,11 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
     s->dir = strdup(opts->packed_dir);
     return s->model_path && s->dir ? BNT_OK
                                    : bnt_err_nomem(err, "a path", strlen(opts->packed_dir));
+}
+
+bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
+{
+    return s->dir != NULL && bytes >= s->min_bytes;
 }
 
 void packed_store_release(struct packed_store *s)
@@ -324,6 +330,9 @@ static enum bnt_status make_kept(struct packed_store *s, const struct place *p, 
         s->mapped_bytes += out->size;
         return BNT_OK;
     }
+    if (s->packing) {
+        s->packing(s->warn_ctx, p->want->size);
+    }
     enum bnt_status st = make(p->want, out, err);
     if (st == BNT_OK && kept == BNT_OK) {
         kept = write_file(s, p, out, &why);
@@ -343,7 +352,7 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     struct bnt_err why = {0};
     *out = (struct packed){0};
     uint64_t cost_bytes = want->cost_bytes > want->size ? want->cost_bytes : want->size;
-    if (s->dir && cost_bytes >= s->min_bytes) {
+    if (packed_store_keeps(s, cost_bytes)) {
         if (find_place(s, &p, &why) != BNT_OK) {
             give_up(s, &why);
         } else if (find(s, &p, true, out)) {

@@ -29,6 +29,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "engine/bnt_infer.h"
 #include "engine/file_facts.h"
 #include "engine/tokenizer.h"
 
@@ -39,10 +40,11 @@
 struct packed_store {
     char *dir, *model_path; /* dir NULL: nothing is kept */
     uint64_t min_bytes;
-    struct bnt_file_id id;       /* of the model's file before it was opened */
-    char digest[BNT_SHA256_HEX]; /* of the model; "" until a form is wanted */
-    bnt_warn_fn *warn;           /* NULL: nobody listens */
-    void *warn_ctx;
+    struct bnt_file_id id;             /* of the model's file before it was opened */
+    char digest[BNT_SHA256_HEX];       /* of the model; "" until a form is wanted */
+    bnt_warn_fn *warn;                 /* NULL: nobody listens */
+    bnt_packing_fn *packing;           /* the same */
+    void *warn_ctx;                    /* of both */
     uint64_t mapped_bytes, made_bytes; /* forms that were found, that were made */
     uint64_t hash_ns;                  /* time to find the digest */
     /* The largest file that this process wrote, and what stands in its header. */
@@ -51,10 +53,11 @@ struct packed_store {
     uint64_t written_bytes;
 };
 
-struct bnt_model_options;
 /* For the model file at `path`, which is opened next. Release is needed also after an error. */
 enum bnt_status packed_store_init(struct packed_store *s, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err);
+/* Whether forms of so many bytes are kept. */
+bool packed_store_keeps(const struct packed_store *s, uint64_t bytes);
 void packed_store_release(struct packed_store *s); /* forms that are open stay valid */
 
 struct packed_want {

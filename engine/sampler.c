@@ -17,6 +17,7 @@
 
 #include "base/fault.h"
 #include "base/rng.h"
+#include "engine/best.h"
 #include "engine/cpu/fmath.h"
 
 #define MAX_PENALTY_WINDOW (1 << 20) /* ids */
@@ -488,10 +489,15 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
 
 size_t bnt_sampler_n_best(const struct bnt_sampler *s)
 {
-    if (s->p.n_bias > 0 || s->count != NULL) {
+    return bnt_sampler_params_n_best(&s->p);
+}
+
+size_t bnt_sampler_params_n_best(const struct bnt_sampler_params *p)
+{
+    if (p->n_bias > 0 || wants_penalties(p)) {
         return 0;
     }
-    return s->p.temperature > 0 ? (size_t)s->p.top_k : 1;
+    return p->temperature > 0 ? (size_t)p->top_k : 1;
 }
 
 enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_candidate *best,
@@ -500,40 +506,19 @@ enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_ca
     int32_t next = n > 0 ? best[0].id : -1;
     if (s->p.temperature > 0) {
         for (size_t i = 0; i < n; i++) {
-            s->cand[i] = make_candidate(best[i].id, best[i].logit);
+            s->cand[i] = make_candidate(best[i].id, best[i].value);
         }
         next = sample_candidates(s, n);
     }
     return take_id(s, next, id, err);
 }
 
-/* Insert into a list of at most n entries, best first; ties stay in order of id because ids come
- * ascending. */
-static size_t insert_best(struct bnt_logprob *out, size_t len, size_t n, int32_t id, float logit)
+size_t bnt_logprobs_top(const float *logits, int32_t n_vocab, size_t n, struct bnt_candidate *out)
 {
-    if (len == n && (n == 0 || !(logit > out[len - 1].logprob))) {
-        return len;
-    }
-    size_t i = len < n ? len : len - 1;
-    while (i > 0 && logit > out[i - 1].logprob) {
-        out[i] = out[i - 1];
-        i--;
-    }
-    out[i] = (struct bnt_logprob){id, logit};
-    return len < n ? len + 1 : len;
-}
-
-size_t bnt_logprobs_top(const float *logits, int32_t n_vocab, size_t n, struct bnt_logprob *out)
-{
-    size_t len = 0;
-    for (int32_t id = 0; id < n_vocab; id++) {
-        if (usable(logits[id])) {
-            len = insert_best(out, len, n, id, logits[id]);
-        }
-    }
+    size_t len = best_of_row(logits, (size_t)n_vocab, n, out);
     double lse = bnt_logsumexp(logits, n_vocab);
     for (size_t i = 0; i < len; i++) {
-        out[i].logprob = (float)((double)out[i].logprob - lse);
+        out[i].value = (float)((double)out[i].value - lse);
     }
     return len;
 }

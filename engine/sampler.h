@@ -51,6 +51,7 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
 /* How many of the best logits decide: bnt_sampler_next_best gives with those what bnt_sampler_next
  * gives with the whole row. 0: the whole row does. */
 size_t bnt_sampler_n_best(const struct bnt_sampler *s);
+size_t bnt_sampler_params_n_best(const struct bnt_sampler_params *p);
 /* best[n]: the best logits, best first, ties to the lower id, all finite. */
 enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_candidate *best,
                                       size_t n, int32_t *id, struct bnt_err *err);
@@ -60,11 +61,7 @@ void bnt_sampler_accept(struct bnt_sampler *s, int32_t id);
 
 /* n best ids with natural log-probabilities of the unmodified distribution, best first; out has n
  * entries. Returns how many were written. */
-struct bnt_logprob {
-    int32_t id;
-    float logprob;
-};
-size_t bnt_logprobs_top(const float *logits, int32_t n_vocab, size_t n, struct bnt_logprob *out);
+size_t bnt_logprobs_top(const float *logits, int32_t n_vocab, size_t n, struct bnt_candidate *out);
 /* Natural log of sum(exp(logits)), fixed order, in double. NaN if any logit is NaN. */
 double bnt_logsumexp(const float *logits, int32_t n_vocab);
 

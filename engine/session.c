@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/best.h"
 #include "engine/model.h"
 
 #define MAX_CTX (1u << 22) /* positions */
@@ -198,7 +199,7 @@ static enum bnt_status logits(struct bnt_session *s, uint32_t first, uint32_t n,
 /* A GPU that decodes too slowly is left, where that was asked for. */
 static enum bnt_status watch_rate(struct bnt_session *s, size_t n, uint64_t ns, struct bnt_err *err)
 {
-    if (s->choice.fallback != DEVICE_FALLBACK_BELOW || n != 1 || !s->backend->ops->best) {
+    if (s->choice.fallback != DEVICE_FALLBACK_BELOW || n != 1 || device_is_cpu(s->backend)) {
         return BNT_OK;
     }
     s->timed_ns += ns;
@@ -279,37 +280,19 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
     return bnt_session_eval_each(s, ids, n, NULL, NULL, err);
 }
 
-/* The same choice from a whole row. */
-static uint32_t best_of_row(const float *row, uint32_t n_vocab, uint32_t k,
-                            struct bnt_candidate *out)
-{
-    uint32_t n = 0;
-    for (uint32_t id = 0; id < n_vocab; id++) {
-        if (!isfinite(row[id]) || (n == k && !(row[id] > out[n - 1].logit))) {
-            continue;
-        }
-        uint32_t at = n < k ? n++ : n - 1;
-        for (; at > 0 && row[id] > out[at - 1].logit; at--) {
-            out[at] = out[at - 1];
-        }
-        out[at] = (struct bnt_candidate){.id = (int32_t)id, .logit = row[id]};
-    }
-    return n;
-}
-
 static enum bnt_status best_of_last(struct bnt_session *s, uint32_t k, struct bnt_candidate *out,
                                     uint32_t *n_out, struct bnt_err *err)
 {
     struct bnt_err failed = {0};
     enum bnt_status st = BNT_OK;
-    if (s->backend->ops->best) {
+    if (bnt_session_has_best(s)) {
         st = s->backend->ops->best(s->backend, last_row(s), k, out, n_out, &failed);
         if (st == BNT_OK || !again(s, &st, &failed, err)) {
             return st;
         }
     }
     st = logits(s, last_row(s), 1, err);
-    *n_out = st == BNT_OK ? best_of_row(s->logits, s->model->info.n_vocab, k, out) : 0;
+    *n_out = st == BNT_OK ? (uint32_t)best_of_row(s->logits, s->model->info.n_vocab, k, out) : 0;
     return st;
 }
 
@@ -430,7 +413,8 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .kv_bytes = s->backend->kv_bytes,
         .self_test_ns = s->backend->self_test_ns,
         .thread_start_ns = s->backend->start_ns,
-        .weight_bytes_per_token = weight_bytes(&m->head) + m->embd.row_bytes,
+        .weight_bytes_per_token =
+            (m->screened ? screen_bytes(&m->head) : weight_bytes(&m->head)) + m->embd.row_bytes,
     };
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {

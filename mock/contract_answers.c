@@ -32,7 +32,7 @@ static int32_t next_id(const struct derivation *d, const float *logits,
                        const struct recorded *record, size_t place)
 {
     int32_t n_vocab = bnt_tokenizer_n_vocab(bnt_model_tokenizer(d->model));
-    struct bnt_logprob best = {.id = 0};
+    struct bnt_candidate best = {.id = 0};
     (void)bnt_logprobs_top(logits, n_vocab, 1, &best);
     int32_t id = place < record->n ? record->at[place] : best.id;
     double most = (double)logits[best.id];

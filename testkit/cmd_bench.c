@@ -86,6 +86,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_LAYOUT_ROW(struct bench_opts),
     BNT_ENGINE_PACKED_ROW(struct bench_opts),
     BNT_ENGINE_TL_ROW(struct bench_opts),
+    BNT_ENGINE_HEAD_ROW(struct bench_opts),
     BNT_ENGINE_MEMORY_ROW(struct bench_opts),
     BNT_OPT_HEAD("Output"),
     ROW(FLAG, 0, "json", NULL, "one JSON object with every measured time", json, .def = NULL),
@@ -131,6 +132,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->i2s_layout = o->i2s_layout;
     plan->packed = o->packed;
     plan->tl_look_up = strcmp(o->tl, "tables") == 0;
+    plan->head = bnt_engine_head(o->head);
     plan->memory_limit = o->memory_limit;
     /* The probe reads a large buffer: not below a limit that somebody set. */
     plan->no_bandwidth = o->no_bandwidth || o->memory_limit > 0;

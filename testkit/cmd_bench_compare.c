@@ -97,6 +97,9 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (strcmp(o->packed, "auto") != 0) {
         add_text(c, "--packed", o->packed);
     }
+    if (strcmp(o->head, "auto") != 0) {
+        add_text(c, "--head", o->head);
+    }
     if (o->model.allow_mock) {
         c->at[c->n++] = "--allow-mock";
     }

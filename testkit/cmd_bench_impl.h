@@ -14,7 +14,8 @@
 
 struct bench_opts {
     struct bnt_model_arg model;
-    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *compare, *clock;
+    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *head, *compare,
+        *clock;
     const char *shapes, *batches, *shape, *machine;
     int64_t decode, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */

@@ -375,7 +375,7 @@ static enum bnt_status keep_step(void *ctx, size_t index, const float *logits, s
     if (index < r->from) {
         return BNT_OK;
     }
-    struct bnt_logprob *best = calloc((size_t)n + 1, sizeof *best);
+    struct bnt_candidate *best = calloc((size_t)n + 1, sizeof *best);
     if (!best) {
         return bnt_err_nomem(err, "a row", n);
     }

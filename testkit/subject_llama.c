@@ -135,11 +135,12 @@ static void read_times(const json_t *answer, struct bnt_generate_times *t)
     }
 }
 
-static bool read_logprob(const struct http_subject *s, const json_t *entry, struct bnt_logprob *out)
+static bool read_logprob(const struct http_subject *s, const json_t *entry,
+                         struct bnt_candidate *out)
 {
     const json_t *value = json_object_get(entry, "logprob");
-    out->logprob = (float)json_number_value(value);
-    return json_is_number(value) && out->logprob <= 0.001f &&
+    out->value = (float)json_number_value(value);
+    return json_is_number(value) && out->value <= 0.001f &&
            subject_http_id(s, json_object_get(entry, "id"), &out->id);
 }
 
@@ -148,13 +149,13 @@ static bool read_row(const struct http_subject *s, const json_t *entry, struct b
                      size_t at)
 {
     const json_t *top = json_object_get(entry, "top_logprobs");
-    struct bnt_logprob own, *best = g->best + at * g->n_best;
+    struct bnt_candidate own, *best = g->best + at * g->n_best;
     bool good = read_logprob(s, entry, &own) && own.id == g->ids.at[at];
     for (size_t k = 0; good && k < g->n_best; k++) {
         good = read_logprob(s, json_array_get(top, k), &best[k]) &&
-               (k == 0 || best[k].logprob <= best[k - 1].logprob);
+               (k == 0 || best[k].value <= best[k - 1].value);
     }
-    g->logprob[at] = own.logprob;
+    g->logprob[at] = own.value;
     return good;
 }
 

@@ -16,8 +16,8 @@ static const char text[] = "Once upon a time there was a little girl";
 
 struct positions {
     struct bnt_session *session;
-    size_t n;                     /* seen so far */
-    struct bnt_logprob last[TOP]; /* of the last one */
+    size_t n;                       /* seen so far */
+    struct bnt_candidate last[TOP]; /* of the last one */
 };
 
 static enum bnt_status look(void *ctx, size_t index, const float *logits, struct bnt_err *err)
@@ -32,7 +32,7 @@ static enum bnt_status look(void *ctx, size_t index, const float *logits, struct
         return bnt_err_set(err, BNT_E_FAILED, "position %zu has no %d best ids", index, (int)TOP);
     }
     for (size_t i = 1; i < TOP; i++) {
-        if (p->last[i].logprob > p->last[i - 1].logprob || p->last[i - 1].logprob > 0) {
+        if (p->last[i].value > p->last[i - 1].value || p->last[i - 1].value > 0) {
             return bnt_err_set(err, BNT_E_FAILED, "position %zu: ids are not in order", index);
         }
     }
@@ -54,8 +54,8 @@ static enum bnt_status evaluate(struct bnt_session *s, struct bnt_err *err)
     }
     if (st == BNT_OK) {
         printf("%zu positions; then %d (%.2f), %d (%.2f), %d (%.2f)\n", p.n, p.last[0].id,
-               (double)p.last[0].logprob, p.last[1].id, (double)p.last[1].logprob, p.last[2].id,
-               (double)p.last[2].logprob);
+               (double)p.last[0].value, p.last[1].id, (double)p.last[1].value, p.last[2].id,
+               (double)p.last[2].value);
     }
     bnt_ids_release(&ids);
     return st;

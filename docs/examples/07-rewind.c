@@ -55,7 +55,7 @@ static enum bnt_status compare(struct bnt_session *used, struct bnt_session *fre
          memcmp(bnt_session_logits(used), bnt_session_logits(fresh), row_bytes) != 0)) {
         st = bnt_err_set(err, BNT_E_FAILED, "what was rewound changes what comes after it");
     }
-    struct bnt_logprob best;
+    struct bnt_candidate best;
     if (st == BNT_OK &&
         bnt_logprobs_top(bnt_session_logits(used), (int32_t)bnt_session_n_vocab(used), 1, &best)) {
         printf("%u positions, then id %d\n", bnt_session_n_past(used), best.id);

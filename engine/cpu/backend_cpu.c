@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/sysinfo.h"
+#include "engine/best.h"
 #include "engine/cpu/tl.h"
 
 enum { DEFAULT_BATCH = 128, DEFAULT_CTX = 4096, MAX_BATCH = 4096 };
@@ -114,6 +115,13 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
     s->k_cache = take(&cur, kv_bytes(m, c));
     s->v_cache = take(&cur, kv_bytes(m, c));
     take_batch(&cur, m, c, s);
+    if (m->screened) {
+        s->dots = take(&cur, m->info.n_vocab * sizeof(int32_t));
+        s->near = take_floats(&cur, m->info.n_vocab, 1);
+        s->above = take_floats(&cur, m->info.n_vocab, 1);
+        s->list = take(&cur, m->info.n_vocab * sizeof(uint32_t));
+        s->exact = take_floats(&cur, m->info.n_vocab, 1);
+    }
     if (m->info.streamed) {
         s->layer = take(&cur, model_layer_bytes(m));
         s->layer_scratch = take(&cur, model_layer_scratch(m));
@@ -264,15 +272,21 @@ static void tap_head(const struct head_task *t, uint32_t first)
     cpu_tap_rows(t->b, &at, t->out, in->n_vocab);
 }
 
+static void output_norm(struct backend_cpu *b, uint32_t first, uint32_t n)
+{
+    const struct bnt_model *m = b->base.model;
+    for (uint32_t t = 0; t < n; t++) {
+        b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm,
+                            (float)m->info.rms_eps, m->info.n_embd, b->s.h + (size_t)t * b->width);
+    }
+}
+
 static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, float *out,
                               struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
     const struct bnt_model *m = base->model;
-    for (uint32_t t = 0; t < n; t++) {
-        b->kernels->rmsnorm(b->s.x + (size_t)(first + t) * m->info.n_embd, m->output_norm,
-                            (float)m->info.rms_eps, m->info.n_embd, b->s.h + (size_t)t * b->width);
-    }
+    output_norm(b, first, n);
     struct head_task task = {.b = b, .n = n, .out = out, .w = m->head};
     if (m->head.data) {
         run_head(&task);
@@ -286,6 +300,19 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
         tap_head(&task, first);
     }
     return BNT_OK;
+}
+
+static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
+                            struct bnt_candidate *out, uint32_t *n, struct bnt_err *err)
+{
+    struct backend_cpu *b = (struct backend_cpu *)base;
+    output_norm(b, row, 1);
+    if (cpu_screened_best(b, k, out, n)) {
+        return BNT_OK;
+    }
+    enum bnt_status st = logits(base, row, 1, b->s.near, err);
+    *n = st == BNT_OK ? (uint32_t)best_of_row(b->s.near, base->model->info.n_vocab, k, out) : 0;
+    return st;
 }
 
 /* ---- life ---- */
@@ -312,6 +339,12 @@ static void *kv_head(struct backend *backend, uint32_t layer, uint32_t head, boo
 
 static const struct backend_ops cpu_ops = {
     .name = "cpu", .forward = forward, .logits = logits, .kv_head = kv_head, .free = free_cpu};
+static const struct backend_ops screened_ops = {.name = "cpu",
+                                                .forward = forward,
+                                                .logits = logits,
+                                                .kv_head = kv_head,
+                                                .best = best,
+                                                .free = free_cpu};
 
 static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
 {
@@ -346,7 +379,10 @@ enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_
         return bnt_err_nomem(err, "a back end", sizeof *b);
     }
     const struct bnt_model_info *in = &m->info;
-    b->base = (struct backend){.ops = &cpu_ops, .model = m, .config = *config, .device = "cpu"};
+    b->base = (struct backend){.ops = m->screen.rows ? &screened_ops : &cpu_ops,
+                               .model = m,
+                               .config = *config,
+                               .device = "cpu"};
     b->q_dim = in->n_head * in->head_dim;
     b->kv_dim = in->n_head_kv * in->head_dim;
     b->width = (uint32_t)max_u64(max_u64(in->n_embd, in->n_ff), b->q_dim);

@@ -11,21 +11,27 @@
 /* One arena, laid out once (cpu_scratch_layout) and never touched by an allocator again:
  *
  *     [ KV cache ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ]
- *     [ scores ][ dequantised rows ][ streaming buffers ]
+ *     [ scores ][ dequantised rows ][ screened head ][ streaming buffers ]
  *
  * Rows of batch buffers are tokens; widths are in elements. */
 struct cpu_scratch {
-    uint8_t *k_cache, *v_cache;     /* [n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
-    float *x;                       /* [n_batch][n_embd]: the residual stream */
-    float *h;                       /* [n_batch][max width]: normed input of a product */
-    float *q;                       /* [n_batch][q_dim], then the attention's output */
-    float *k, *v;                   /* [n_batch][kv_dim] */
-    float *gate, *up;               /* [n_batch][n_ff] */
-    float *y;                       /* [n_batch][n_embd]: a product before it joins x */
-    float *cs;                      /* [n_batch][n_rot] */
-    struct act_rows act;            /* [n_batch] of the widest ternary input */
-    float *scores;                  /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
-    float *row;                     /* [n_threads][widest cols] */
+    uint8_t *k_cache, *v_cache; /* [n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
+    float *x;                   /* [n_batch][n_embd]: the residual stream */
+    float *h;                   /* [n_batch][max width]: normed input of a product */
+    float *q;                   /* [n_batch][q_dim], then the attention's output */
+    float *k, *v;               /* [n_batch][kv_dim] */
+    float *gate, *up;           /* [n_batch][n_ff] */
+    float *y;                   /* [n_batch][n_embd]: a product before it joins x */
+    float *cs;                  /* [n_batch][n_rot] */
+    struct act_rows act;        /* [n_batch] of the widest ternary input */
+    float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
+    float *row;                 /* [n_threads][widest cols] */
+    /* Of a screened head, [n_vocab]: dots with codes, scores, scores with their bound; then the
+     * rows that are computed in full, and their logits. */
+    int32_t *dots;
+    float *near, *above;
+    uint32_t *list;
+    float *exact;
     uint8_t *layer, *layer_scratch; /* streamed: one layer's weights; loading scratch */
     uint8_t *head_rows; /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
 };
@@ -50,6 +56,7 @@ struct backend_cpu {
     struct cpu_scratch s;
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
     uint32_t n, pos;               /* the batch in work */
+    uint32_t screen_rest;          /* tokens whose head is computed in full without a try */
     struct layer *now; /* the layer in work: the model's, or a copy that points at streamed bytes */
     struct layer streamed;
 };
@@ -60,6 +67,10 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
 
 /* One layer of the forward pass, see forward.c. */
 void cpu_layer(struct backend_cpu *b, uint32_t il);
+
+/* The best k logits of the token whose normed state is the first row of s.h, as struct backend_ops
+ * has them. False: this has to be done in full. */
+bool cpu_screened_best(struct backend_cpu *b, uint32_t k, struct bnt_candidate *out, uint32_t *n);
 
 /* The rows that a tap gets for one op: tokens first_tok .. first_tok + n_tok - 1 of the batch. */
 struct cpu_tap_at {

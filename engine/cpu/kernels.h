@@ -74,6 +74,20 @@ struct row_walk {
     uint64_t begin, end, spread;
 };
 
+/* A head in 6 bits per weight (engine/screen.h), in blocks of 256 weights in the order in which
+ * struct act_rows has its activations, 64 in each of four groups g. Byte p < 64 holds the low four
+ * bits of weight p of groups 0 (below) and 1, byte 64 + p those of groups 2 and 3; byte 128 + p the
+ * high two bits of all, group g at bit 2*g. */
+enum { SCREEN_BLOCK_BYTES = 192 };
+struct screen_codes {
+    const uint8_t *codes;
+    uint64_t row_bytes; /* whole blocks; a row of at most 65536 weights */
+};
+static inline uint64_t screen_row_bytes(uint64_t cols)
+{
+    return (cols + 255) / 256 * SCREEN_BLOCK_BYTES;
+}
+
 enum act_fn { ACT_SILU, ACT_RELU2 };
 enum rope_style { ROPE_NORM /* pairs 2i, 2i+1 */, ROPE_NEOX /* pairs i, i + n_rot/2 */ };
 
@@ -135,6 +149,10 @@ struct cpu_kernels {
     /* matmul_float of one token for the rows of a walk: y[row]; F32, F16 and BF16. */
     void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y);
+
+    /* out[row] = sum of code * q for the rows of a walk; q is a row of struct act_rows. */
+    void (*dot_screen)(const struct screen_codes *w, const struct row_walk *walk, const int8_t *q,
+                       int32_t *out);
 
     /* y[i] = (x[i] * (1/sqrt(mean(x^2) + eps))) * w[i]; y may be x. */
     void (*rmsnorm)(const float *x, const float *w, float eps, size_t n, float *y);

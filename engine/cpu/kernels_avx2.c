@@ -432,6 +432,53 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
 
 #include "engine/cpu/ternary_walk.inc"
 
+static V_INLINE __m256i screen_load(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+/* 32 codes times activations, in pairs: at most 2 * 63 * 128 each, so that two may be added. */
+static V_INLINE __m256i screen_pairs(__m256i low, __m256i high, const int8_t *q)
+{
+    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(0x30);
+    __m256i code = _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(high, top));
+    return _mm256_maddubs_epi16(code, _mm256_load_si256((const __m256i *)(const void *)q));
+}
+
+/* Half a block: weights half*32 to half*32 + 31 of every group. */
+static V_INLINE __m256i screen_step(__m256i acc, const uint8_t *block, const int8_t *q)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i a = screen_load(block), b = screen_load(block + 64), high = screen_load(block + 128);
+    __m256i ab =
+        _mm256_add_epi16(screen_pairs(a, _mm256_slli_epi16(high, 4), q),
+                         screen_pairs(_mm256_srli_epi16(a, 4), _mm256_slli_epi16(high, 2), q + 64));
+    __m256i cd = _mm256_add_epi16(
+        screen_pairs(b, high, q + 128),
+        screen_pairs(_mm256_srli_epi16(b, 4), _mm256_srli_epi16(high, 2), q + 192));
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(ab, ones));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(cd, ones));
+}
+
+static V_INLINE __m256i screen_block(__m256i acc, const uint8_t *block, const int8_t *q)
+{
+    return screen_step(screen_step(acc, block, q), block + 32, q + 32);
+}
+
+typedef __m256i screen_acc;
+
+static V_INLINE screen_acc screen_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+static V_INLINE int32_t screen_hsum(screen_acc acc)
+{
+    return hsum_epi32(acc);
+}
+
+#include "engine/cpu/screen_walk.inc"
+
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
     .quantize_act = quantize_act,
@@ -441,6 +488,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

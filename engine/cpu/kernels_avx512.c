@@ -465,6 +465,41 @@ static void dot_ternary(const struct ternary_weights *w, const struct row_walk *
     }
 }
 
+/* Low bits from half a byte, high bits moved to bits 4 and 5. */
+static V_INLINE vi screen_code(vi low, vi high)
+{
+    const vi nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(0x30);
+    return _mm512_ternarylogic_epi32(high, top, vi_and(low, nibble), 0xea); /* high & top | low */
+}
+
+static V_INLINE vi screen_block(vi acc, const uint8_t *block, const int8_t *q)
+{
+    vi a = _mm512_loadu_si512(block), b = _mm512_loadu_si512(block + 64);
+    vi high = _mm512_loadu_si512(block + 128);
+    vi code[4] = {screen_code(a, _mm512_slli_epi16(high, 4)),
+                  screen_code(_mm512_srli_epi16(a, 4), _mm512_slli_epi16(high, 2)),
+                  screen_code(b, high),
+                  screen_code(_mm512_srli_epi16(b, 4), _mm512_srli_epi16(high, 2))};
+    for (int g = 0; g < 4; g++) {
+        acc = _mm512_dpbusd_epi32(acc, code[g], _mm512_load_si512(q + 64 * g));
+    }
+    return acc;
+}
+
+typedef vi screen_acc;
+
+static V_INLINE screen_acc screen_zero(void)
+{
+    return vi_zero();
+}
+
+static V_INLINE int32_t screen_hsum(screen_acc acc)
+{
+    return vi_hsum(acc);
+}
+
+#include "engine/cpu/screen_walk.inc"
+
 const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
     .quantize_act = quantize_act,
@@ -474,6 +509,7 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

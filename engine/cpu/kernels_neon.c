@@ -300,6 +300,45 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
+static V_INLINE int32x4_t screen_dot(int32x4_t acc, uint8x16_t low, uint8x16_t high,
+                                     const int8_t *q)
+{
+    uint8x16_t code = vorrq_u8(vandq_u8(low, vdupq_n_u8(15)), vandq_u8(high, vdupq_n_u8(0x30)));
+    return vdotq_s32(acc, vreinterpretq_s8_u8(code), vld1q_s8(q));
+}
+
+/* A quarter of a block: 16 weights of every group. */
+static V_INLINE int32x4_t screen_step(int32x4_t acc, const uint8_t *block, const int8_t *q)
+{
+    uint8x16_t a = vld1q_u8(block), b = vld1q_u8(block + 64), high = vld1q_u8(block + 128);
+    acc = screen_dot(acc, a, vshlq_n_u8(high, 4), q);
+    acc = screen_dot(acc, vshrq_n_u8(a, 4), vshlq_n_u8(high, 2), q + 64);
+    acc = screen_dot(acc, b, high, q + 128);
+    return screen_dot(acc, vshrq_n_u8(b, 4), vshrq_n_u8(high, 2), q + 192);
+}
+
+static V_INLINE int32x4_t screen_block(int32x4_t acc, const uint8_t *block, const int8_t *q)
+{
+    for (int p = 0; p < 64; p += 16) {
+        acc = screen_step(acc, block + p, q + p);
+    }
+    return acc;
+}
+
+typedef int32x4_t screen_acc;
+
+static V_INLINE screen_acc screen_zero(void)
+{
+    return vdupq_n_s32(0);
+}
+
+static V_INLINE int32_t screen_hsum(screen_acc acc)
+{
+    return vaddvq_s32(acc);
+}
+
+#include "engine/cpu/screen_walk.inc"
+
 const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
     .quantize_act = quantize_act,
@@ -309,6 +348,7 @@ const struct cpu_kernels cpu_kernels_neon = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,
@@ -326,6 +366,7 @@ const struct cpu_kernels cpu_kernels_i8mm = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

@@ -178,6 +178,30 @@ static void dot_float(const struct float_weights *w, const struct row_walk *walk
     }
 }
 
+static int32_t dot_screen_row(const uint8_t *codes, uint64_t row_bytes, const int8_t *q)
+{
+    int32_t total = 0;
+    for (uint64_t b = 0; b < row_bytes; b += SCREEN_BLOCK_BYTES, q += 256) {
+        for (int i = 0; i < 256; i++) {
+            int g = i / 64, p = i % 64;
+            int low = codes[b + 64 * (uint64_t)(g / 2) + (uint64_t)p] >> 4 * (g % 2) & 15;
+            int high = codes[b + 128 + (uint64_t)p] >> 2 * g & 3;
+            total += (high << 4 | low) * q[i];
+        }
+    }
+    return total;
+}
+
+static void dot_screen(const struct screen_codes *w, const struct row_walk *walk, const int8_t *q,
+                       int32_t *out)
+{
+    for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+        for (uint64_t r = i * walk->spread + walk->begin; r < i * walk->spread + walk->end; r++) {
+            out[r] = dot_screen_row(w->codes + r * w->row_bytes, w->row_bytes, q);
+        }
+    }
+}
+
 static void rmsnorm(const float *x, const float *w, float eps, size_t n, float *y)
 {
     float mean = dot(x, x, n) / (float)n;
@@ -293,6 +317,7 @@ const struct cpu_kernels cpu_kernels_ref = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

@@ -346,6 +346,44 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
+static V_INLINE v128_t screen_dot(v128_t acc, v128_t low, v128_t high, const int8_t *q)
+{
+    v128_t code = wasm_v128_or(wasm_v128_and(low, wasm_i8x16_splat(15)),
+                               wasm_v128_and(high, wasm_i8x16_splat(0x30)));
+    v128_t act = wasm_v128_load(q);
+    acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16(code),
+                                                   wasm_i16x8_extend_low_i8x16(act)));
+    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16(code),
+                                                    wasm_i16x8_extend_high_i8x16(act)));
+}
+
+static V_INLINE v128_t screen_block(v128_t acc, const uint8_t *block, const int8_t *q)
+{
+    for (int p = 0; p < 64; p += 16) {
+        v128_t a = wasm_v128_load(block + p), b = wasm_v128_load(block + 64 + p);
+        v128_t high = wasm_v128_load(block + 128 + p);
+        acc = screen_dot(acc, a, wasm_i16x8_shl(high, 4), q + p);
+        acc = screen_dot(acc, wasm_u16x8_shr(a, 4), wasm_i16x8_shl(high, 2), q + 64 + p);
+        acc = screen_dot(acc, b, high, q + 128 + p);
+        acc = screen_dot(acc, wasm_u16x8_shr(b, 4), wasm_u16x8_shr(high, 2), q + 192 + p);
+    }
+    return acc;
+}
+
+typedef v128_t screen_acc;
+
+static V_INLINE screen_acc screen_zero(void)
+{
+    return vt_zero();
+}
+
+static V_INLINE int32_t screen_hsum(screen_acc acc)
+{
+    return vt_hsum(acc);
+}
+
+#include "engine/cpu/screen_walk.inc"
+
 const struct cpu_kernels cpu_kernels_wasm = {
     .name = "wasm",
     .quantize_act = quantize_act,
@@ -356,6 +394,7 @@ const struct cpu_kernels cpu_kernels_wasm = {
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
     .dot_float = dot_float,
+    .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .attend = attend,

@@ -365,6 +365,30 @@ static bool check_dot_float(struct check *c)
     return true;
 }
 
+static bool check_dot_screen(struct check *c)
+{
+    for (uint64_t i = 0; i < 12; i++) {
+        uint64_t cols = 256 * (1 + i % 3), rows = i % 2 == 0 ? 4 : MAX_ROWS;
+        struct screen_codes w = {c->bytes, screen_row_bytes(cols)};
+        fill_bytes(c, c->bytes, rows * w.row_bytes);
+        fill_bytes(c, (uint8_t *)c->q[0], cols);
+        if (i >= 6) { /* the largest sums */
+            memset(c->bytes, 0xff, rows * w.row_bytes);
+            memset(c->q[0], i >= 9 ? 127 : -128, cols);
+        }
+        int32_t sums[2][MAX_ROWS + 1] = {{0}};
+        struct row_walk walk = walk_of(rows);
+        cpu_kernels_ref.dot_screen(&w, &walk, c->q[0], sums[0]);
+        c->k->dot_screen(&w, &walk, c->q[0], sums[1]);
+        for (size_t r = 0; r <= MAX_ROWS; r++) {
+            if (sums[0][r] != sums[1][r]) {
+                return differs(c, "dot_screen", "6-bit codes", r, sums[1][r], sums[0][r]);
+            }
+        }
+    }
+    return true;
+}
+
 static bool check_matmul_float(struct check *c)
 {
     static const enum tensor_type types[] = {
@@ -544,10 +568,10 @@ static bool check_store_f16(struct check *c)
 enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err)
 {
     static bool (*const checks[])(struct check *) = {
-        check_quantize_act, check_matmul_ternary, check_dot_ternary,  check_matmul_tl,
-        check_matmul_float, check_dot_float,      check_rmsnorm,
-        check_rope,         check_attend,         check_act_mul,
-        check_add,          check_store_f16,
+        check_quantize_act, check_matmul_ternary, check_dot_ternary, check_matmul_tl,
+        check_matmul_float, check_dot_float,      check_dot_screen,  check_rmsnorm,
+        check_rope,         check_attend,         check_act_mul,     check_add,
+        check_store_f16,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */

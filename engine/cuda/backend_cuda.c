@@ -243,7 +243,7 @@ static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
     }
     b->pending = b->pending && st != BNT_OK;
     for (*n = 0; st == BNT_OK && *n < k && b->picked[*n].id >= 0; (*n)++) {
-        out[*n] = (struct bnt_candidate){.id = b->picked[*n].id, .logit = b->picked[*n].logit};
+        out[*n] = (struct bnt_candidate){.id = b->picked[*n].id, .value = b->picked[*n].logit};
     }
     return st;
 }

@@ -72,7 +72,7 @@ static struct bnt_logits_value named[N];
 
 static struct bnt_logits_reference best_of(const float *row, size_t n)
 {
-    struct bnt_logprob best[N];
+    struct bnt_candidate best[N];
     size_t found = bnt_logprobs_top(row, N, n, best);
     assert_int_equal(found, n);
     for (size_t i = 0; i < n; i++) {

@@ -324,7 +324,7 @@ static void the_best_logits_are_the_samplers(void **state)
     assert_int_equal(t->launch(context, &l), CUDA_OK);
     assert_int_equal(t->download(context, best, a.out, sizeof best), CUDA_OK);
     t->close(context);
-    struct bnt_logprob wanted[K];
+    struct bnt_candidate wanted[K];
     size_t n = bnt_logprobs_top(logits, N, K, wanted);
     assert_int_equal(n, K);
     for (size_t i = 0; i < n; i++) {

@@ -54,7 +54,7 @@ static int compare_doubles(const void *a, const void *b)
 
 static void check_row(struct golden_case *c, size_t step, const float *logits, int32_t n_vocab)
 {
-    struct bnt_logprob best;
+    struct bnt_candidate best;
     assert_int_equal(bnt_logprobs_top(logits, n_vocab, 1, &best), 1);
     if (json_real_value(json_array_get(c->gaps, step)) > GAP && best.id != js_id(c->greedy, step)) {
         fail_msg("step %zu: id %d is best, recorded is %d", step, best.id, js_id(c->greedy, step));
@@ -655,6 +655,7 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_infer = {"infer", tests,
+const struct suite suite_infer = {
+    "infer", tests,
     "i2s_scale kv_off_by_one causal_mask head_group attention_scale rope_key_late "
     "rope_style norm_epsilon sub_norm residual rope_base last_row bos"};

@@ -412,11 +412,11 @@ static void n_best_equal_a_full_sort(void **state)
     assert_true(fabs(lse - (double)logl(sum)) < 1e-12);
     static const size_t counts[] = {0, 1, 5, 100};
     for (size_t k = 0; k < 4; k++) {
-        struct bnt_logprob top[100];
+        struct bnt_candidate top[100];
         assert_int_equal(bnt_logprobs_top(logits, BIG_VOCAB, counts[k], top), counts[k]);
         for (size_t i = 0; i < counts[k]; i++) {
             assert_int_equal(top[i].id, r[i].id);
-            assert_true(fabs((double)top[i].logprob - ((double)r[i].logit - lse)) < 1e-5);
+            assert_true(fabs((double)top[i].value - ((double)r[i].logit - lse)) < 1e-5);
         }
     }
     free(r);
@@ -455,16 +455,16 @@ static void top_k_equals_a_full_sort(void **state)
 static void log_probabilities_of_odd_rows(void **state)
 {
     (void)state;
-    struct bnt_logprob top[4];
+    struct bnt_candidate top[4];
     float few[] = {-INFINITY, 2, NAN, 2};
     assert_int_equal(bnt_logprobs_top(few, 4, 4, top), 2);
     assert_int_equal(top[0].id, 1);
     assert_int_equal(top[1].id, 3);
-    assert_true(isnan(top[0].logprob));
+    assert_true(isnan(top[0].value));
     assert_true(isnan(bnt_logsumexp(few, 4)));
     few[2] = -INFINITY;
     assert_int_equal(bnt_logprobs_top(few, 4, 4, top), 2);
-    assert_true(fabs((double)top[0].logprob + log(2)) < 1e-6);
+    assert_true(fabs((double)top[0].value + log(2)) < 1e-6);
     float none[] = {-INFINITY, -INFINITY};
     assert_true(bnt_logsumexp(none, 2) == -INFINITY);
     assert_int_equal(bnt_logprobs_top(none, 2, 2, top), 0);
@@ -491,4 +491,4 @@ static const struct suite_test tests[] = {
 };
 
 const struct suite suite_sampler = {"sampler", tests,
-    "top_p top_k temperature min_p penalty_sign seed argmax_tie"};
+                                    "top_p top_k temperature min_p penalty_sign seed argmax_tie"};

@@ -168,6 +168,24 @@ static void run_matmul_float(const struct cpu_kernels *k)
     }
 }
 
+static void run_dot_screen(const struct cpu_kernels *k)
+{
+    int32_t dots[ROWS];
+    for (uint64_t cols = 256; cols <= 1024; cols += 256) {
+        struct screen_codes codes = {bytes, screen_row_bytes(cols)};
+        for (size_t i = 0; i < ROWS * codes.row_bytes; i++) {
+            bytes[i] = (uint8_t)(next_u64() >> 40);
+        }
+        for (size_t i = 0; i < cols; i++) {
+            q[i] = (int8_t)(next_u64() >> 40);
+        }
+        k->dot_screen(&codes, &whole_walk, q, dots);
+        for (size_t i = 0; i < WALK_STREAMS * whole_walk.spread; i++) {
+            mix((uint32_t)dots[i]);
+        }
+    }
+}
+
 static void run_rmsnorm(const struct cpu_kernels *k)
 {
     for (size_t n = 1; n <= COLS; n += 41) {
@@ -286,6 +304,7 @@ int main(void)
         {"matmul_ternary", run_matmul_ternary},
         {"matmul_tl", run_matmul_tl},
         {"matmul_float", run_matmul_float},
+        {"dot_screen", run_dot_screen},
         {"rmsnorm", run_rmsnorm},
         {"rope", run_rope},
         {"attend", run_attend},

@@ -1,0 +1,177 @@
+/* The head for a caller who needs its best logits only. All rows are scored against the small copy
+ * (engine/screen.h), the best by score are computed in full, and after them every row whose score
+ * plus bound reaches the last of those: any other is surely below it.
+ *
+ * The bound. With x = s*q + d, w = step*(code - 32) + e, the true product is w*x = score + rest
+ * where score = step*s*(sum code*q - 32*sum q) and, by Cauchy and Schwarz, |rest| <= |e|*|x| +
+ * |step*(code - 32)|*|d|. The logit is computed in float, in 16 lanes one after the other: it
+ * differs from w*x by at most (cols/16 + 6) roundings of sum |w||x| <= (|e| + norm)*|x|. The score
+ * and the sum of both are computed in float too. ROUNDINGS more than cover the latter, and both
+ * lengths of the input are lengthened by all of them. */
+#include <math.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "engine/best.h"
+#include "engine/cpu/backend_cpu.h"
+
+#define ROUNDINGS 64
+/* Subnormal products lose more than a share of themselves: this is far above them. */
+#define SUBNORMAL_LOSS 1e-30f
+enum { REST_TOKENS = 32 }; /* tokens in full after one that the screen did not help */
+
+struct screen_task {
+    struct backend_cpu *b;
+    const struct screen *screen;
+    float scale, x_length, d_length; /* of the input; lengths with their share of roundings */
+    uint32_t n_list;
+    uint32_t k, n; /* how many are wanted, are in `best` */
+    struct bnt_candidate *best;
+};
+
+static bool measure_input(struct screen_task *t)
+{
+    const struct backend_cpu *b = t->b;
+    const float *x = b->s.h;
+    uint64_t cols = t->screen->cols;
+    b->kernels->quantize_act(x, cols, b->s.act.q, b->s.act.scale, b->s.act.sum);
+    t->scale = b->s.act.scale[0];
+    if (!isfinite(t->scale)) {
+        return false;
+    }
+    double xx = 0, dd = 0;
+    for (uint64_t i = 0; i < cols; i++) {
+        uint64_t at = i / 256 * 256 + i % 128 / 32 * 64 + i % 256 / 128 * 32 + i % 32;
+        double v = (double)x[i], d = v - (double)t->scale * (double)b->s.act.q[at];
+        xx += v * v;
+        dd += d * d;
+    }
+    double unit = ((double)cols / 16 + ROUNDINGS) * 0x1p-23, length = sqrt(xx), rest = sqrt(dd);
+    t->x_length = (float)(length * (1 + unit));
+    t->d_length = (float)(rest + unit * (length + rest));
+    return isfinite(t->x_length) && isfinite(t->d_length);
+}
+
+static void score_rows(const struct screen_task *t, uint64_t begin, uint64_t end)
+{
+    const struct cpu_scratch *s = &t->b->s;
+    const struct screen_row *rows = t->screen->rows;
+    int32_t zero = SCREEN_ZERO * s->act.sum[0];
+    for (uint64_t r = begin; r < end; r++) {
+        float score = (float)(s->dots[r] - zero) * (rows[r].step * t->scale);
+        s->near[r] = score;
+        s->above[r] = BNT_FAULT(screen_bound_lost)
+                          ? score
+                          : score + (rows[r].error * t->x_length + rows[r].norm * t->d_length +
+                                     SUBNORMAL_LOSS);
+    }
+}
+
+static void screen_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct screen_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    uint64_t spread = t->screen->n_rows / WALK_STREAMS;
+    struct screen_codes codes = {t->screen->codes, t->screen->row_bytes};
+    struct row_walk walk = {begin, end < spread ? end : spread, spread};
+    b->kernels->dot_screen(&codes, &walk, b->s.act.q, b->s.dots);
+    if (end > spread) {
+        /* Up to three rows are left over: stretches of no length that are read one by one. */
+        for (uint64_t r = WALK_STREAMS * spread; r < t->screen->n_rows; r++) {
+            struct screen_codes one = {codes.codes + r * codes.row_bytes, codes.row_bytes};
+            struct row_walk same = {0, 1, 0};
+            b->kernels->dot_screen(&one, &same, b->s.act.q, b->s.dots + r);
+        }
+    }
+    struct cpu_rows ranges[SLOT_RANGES];
+    int n = cpu_slot_rows(t->screen->n_rows, begin, end, ranges);
+    for (int i = 0; i < n; i++) {
+        score_rows(t, ranges[i].begin, ranges[i].end);
+    }
+}
+
+static void full_rows(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct screen_task *t = ctx;
+    const struct backend_cpu *b = t->b;
+    struct float_weights row = cpu_floats(&b->base.model->head);
+    const uint8_t *data = row.data;
+    row.rows = 1;
+    for (size_t i = begin; i < end; i++) {
+        row.data = data + b->s.list[i] * row.row_bytes;
+        b->kernels->matmul_float(&row, 0, 1, b->s.h, b->width, 1, &b->s.exact[i], 0,
+                                 b->s.row + (size_t)thread * b->width);
+    }
+}
+
+/* The rows of the list in full, into `best`. */
+static void run_list(struct screen_task *t)
+{
+    const struct cpu_scratch *s = &t->b->s;
+    uint64_t macs = (uint64_t)t->n_list * t->screen->cols;
+    cpu_pool_run(t->b->pool, t->n_list, macs < CPU_SERIAL_MACS ? t->n_list : 4, full_rows, t);
+    for (uint32_t i = 0; i < t->n_list; i++) {
+        struct bnt_candidate one = {(int32_t)s->list[i], s->exact[i]};
+        t->n = (uint32_t)best_insert(t->best, t->n, t->k, one);
+        s->above[s->list[i]] = -INFINITY; /* known: not to be listed again */
+    }
+}
+
+/* The rows of highest score into the list. */
+static void list_best(struct screen_task *t)
+{
+    struct bnt_candidate by_score[BNT_BEST_MAX];
+    t->n_list = (uint32_t)best_of_row(t->b->s.near, t->screen->n_rows, t->k, by_score);
+    for (uint32_t i = 0; i < t->n_list; i++) {
+        t->b->s.list[i] = (uint32_t)by_score[i].id;
+    }
+}
+
+/* Every row that may reach `least` and is not known yet. False: too many to be worth it. */
+static bool list_others(struct screen_task *t, float least)
+{
+    uint32_t *list = t->b->s.list, n = 0, most = (uint32_t)(t->screen->n_rows / 8);
+    const float *above = t->b->s.above;
+    for (uint32_t r = 0; r < t->screen->n_rows && n < most; r++) {
+        if (!(above[r] < least)) {
+            list[n++] = r;
+        }
+    }
+    t->n_list = n;
+    return n < most;
+}
+
+static void score_all(struct screen_task *t)
+{
+    const struct screen *screen = t->screen;
+    uint64_t slots = cpu_slots(screen->n_rows);
+    size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * screen->row_bytes,
+                                  screen->n_rows * screen->cols);
+    cpu_pool_run(t->b->pool, slots, chunk, screen_slots, t);
+}
+
+bool cpu_screened_best(struct backend_cpu *b, uint32_t k, struct bnt_candidate *out, uint32_t *n)
+{
+    struct screen_task t = {.b = b, .screen = &b->base.model->screen, .best = out, .k = k};
+    if (b->screen_rest > 0) {
+        b->screen_rest--;
+        return false;
+    }
+    if (k > t.screen->n_rows / 16 || !measure_input(&t)) {
+        return false;
+    }
+    score_all(&t);
+    list_best(&t);
+    run_list(&t);
+    if (t.n < k) { /* some are no finite numbers */
+        return false;
+    }
+    if (!list_others(&t, out[k - 1].value)) {
+        b->screen_rest = REST_TOKENS;
+        return false;
+    }
+    run_list(&t);
+    *n = t.n;
+    return true;
+}

@@ -1,0 +1,46 @@
+/* A copy of a head in 6 bits per weight, by which most rows are known not to matter: the score of a
+ * row against the copy differs from its logit by no more than a bound that is proven from the copy
+ * and the input, so that a row whose score plus bound stays below a logit that is known needs not
+ * be read.
+ *
+ * The form (packed.h) is made by screen_fill into screen_bytes bytes of the caller's, or found
+ * again; screen_view adopts it where it lies. A function of the head's values alone. */
+#ifndef BNT_SCREEN_H
+#define BNT_SCREEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct bnt_model;
+struct weight;
+
+enum { SCREEN_ZERO = 32 }; /* the code of a weight of 0 */
+
+/* w[c] = step * (code[c] - SCREEN_ZERO) + e[c]. */
+struct screen_row {
+    float step;
+    float error; /* not below the length of e; infinite when a weight is no finite number */
+    float norm;  /* not below the length of step * (code - SCREEN_ZERO) */
+    float unused;
+};
+
+/* Rows of codes lie row_bytes apart, see struct screen_codes of cpu/kernels.h. */
+struct screen {
+    const struct screen_row *rows; /* n_rows; NULL: there is no copy */
+    const uint8_t *codes;
+    uint64_t n_rows, cols, row_bytes;
+};
+
+/* True when a head can be screened: F32, F16 or BF16 in memory. */
+bool screen_fits(const struct weight *head);
+uint64_t screen_bytes(const struct weight *head);
+/* All threads of the process's share work on it. Errors: MEMORY, FAILED (no threads). */
+enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_err *err);
+/* data: 64-byte aligned, as long as the screen is used. */
+void screen_view(const struct weight *head, const uint8_t *data, struct screen *out);
+/* Find or make the copy for a model whose head is in memory: m->screen. */
+enum bnt_status screen_open(struct bnt_model *m, struct bnt_err *err);
+
+#endif

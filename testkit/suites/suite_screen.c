@@ -1,0 +1,266 @@
+/* Guards the screened head: one of the best logits that is missing or differs from the whole
+ * head's, a bound that does not hold, a copy where none is to be. */
+#include "testkit/suite.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/bnt_infer.h"
+#include "engine/generate.h"
+#include "engine/model.h"
+#include "engine/sampler.h"
+#include "engine/screen.h"
+#include "testkit/suites/engine_support.h"
+
+enum { TOKENS = 40 };
+
+struct pair {
+    struct bnt_model *model[2]; /* whole, screened */
+    struct bnt_session *session[2];
+    uint32_t n_vocab;
+};
+
+static void open_pair(struct pair *p, const char *kernel)
+{
+    struct bnt_err err = {0};
+    struct bnt_session_options so = {.n_ctx = TOKENS + 8, .n_threads = 2, .kernel = kernel};
+    for (int i = 0; i < 2; i++) {
+        struct bnt_model_options mo = {.session = &so,
+                                       .head = i ? BNT_HEAD_SCREENED : BNT_HEAD_FULL};
+        es_ok(bnt_model_open(suite_bundled_model(), &mo, &p->model[i], &err), &err);
+        es_ok(bnt_session_new(p->model[i], &so, &p->session[i], &err), &err);
+        assert_int_equal(bnt_model_info(p->model[i])->screened, i == 1);
+        assert_int_equal(bnt_session_has_best(p->session[i]), i == 1);
+    }
+    p->n_vocab = bnt_session_n_vocab(p->session[0]);
+}
+
+static void close_pair(struct pair *p)
+{
+    for (int i = 0; i < 2; i++) {
+        bnt_session_free(p->session[i]);
+        bnt_model_close(p->model[i]);
+    }
+}
+
+/* That best[n] are the n best of a row, each with its logit, bit for bit. */
+static void check_best(const float *row, uint32_t n_vocab, const struct bnt_candidate *best,
+                       uint32_t n)
+{
+    uint32_t before_last = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        assert_memory_equal(&best[i].value, &row[best[i].id], sizeof(float));
+        assert_true(i == 0 || best[i - 1].value > best[i].value ||
+                    (best[i - 1].value == best[i].value && best[i - 1].id < best[i].id));
+    }
+    for (uint32_t id = 0; id < n_vocab; id++) {
+        before_last += row[id] > best[n - 1].value ||
+                       (row[id] == best[n - 1].value && (int32_t)id < best[n - 1].id);
+    }
+    assert_int_equal(before_last, n - 1);
+}
+
+static void best_logits_are_those_of_the_whole_row(void **state)
+{
+    (void)state;
+    static const char *const kernels[] = {"auto", "ref"};
+    static const uint32_t wanted[] = {1, 2, 20, BNT_BEST_MAX};
+    for (size_t k = 0; k < 2; k++) {
+        struct pair p;
+        struct bnt_err err = {0};
+        open_pair(&p, kernels[k]);
+        for (uint32_t i = 0; i < TOKENS; i++) {
+            struct bnt_candidate best[BNT_BEST_MAX];
+            uint32_t n = 0, want = wanted[i % 4];
+            int32_t id = (int32_t)(11 + i * 13 % 200);
+            es_ok(bnt_session_eval(p.session[0], &id, 1, &err), &err);
+            es_ok(bnt_session_eval_best(p.session[1], &id, 1, want, best, &n, &err), &err);
+            assert_int_equal(n, want);
+            check_best(bnt_session_logits(p.session[0]), p.n_vocab, best, n);
+        }
+        int32_t id = 5; /* whole rows stay as they are */
+        es_ok(bnt_session_eval(p.session[0], &id, 1, &err), &err);
+        es_ok(bnt_session_eval(p.session[1], &id, 1, &err), &err);
+        assert_memory_equal(bnt_session_logits(p.session[0]), bnt_session_logits(p.session[1]),
+                            p.n_vocab * sizeof(float));
+        close_pair(&p);
+    }
+}
+
+static void generate(struct bnt_session *s, const struct bnt_tokenizer *t,
+                     const struct bnt_sampler_params *params, int32_t ids[TOKENS])
+{
+    static const int32_t prompt[] = {11, 7, 120, 33};
+    struct bnt_err err = {0};
+    struct bnt_sampler *sampler = NULL;
+    struct bnt_generate_params gp = {.max_tokens = TOKENS, .ignore_eos = true};
+    struct bnt_generation g;
+    bnt_generation_init(&g);
+    es_ok(bnt_session_rewind(s, 0, &err), &err);
+    es_ok(bnt_sampler_new(params, (int32_t)bnt_session_n_vocab(s), &sampler, &err), &err);
+    es_ok(bnt_generate(s, t, sampler, prompt, 4, &gp, &g, &err), &err);
+    assert_int_equal(g.ids.n, TOKENS);
+    memcpy(ids, g.ids.at, TOKENS * sizeof *ids);
+    bnt_generation_release(&g);
+    bnt_sampler_free(sampler);
+}
+
+static void generations_have_the_same_tokens(void **state)
+{
+    (void)state;
+    struct bnt_sampler_params params[4] = {bnt_sampler_defaults(), bnt_sampler_defaults(),
+                                           bnt_sampler_defaults(), bnt_sampler_defaults()};
+    params[1].repeat_penalty = 1.3; /* whole rows */
+    params[2].temperature = params[3].temperature = 0.9;
+    params[2].top_k = 10;
+    params[2].top_p = 0.95;
+    params[2].seed = params[3].seed = 4;
+    params[3].top_k = BNT_BEST_MAX;
+    struct pair p;
+    open_pair(&p, "auto");
+    for (size_t k = 0; k < 4; k++) {
+        int32_t ids[2][TOKENS];
+        for (int i = 0; i < 2; i++) {
+            generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params[k], ids[i]);
+        }
+        assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+    }
+    close_pair(&p);
+}
+
+/* ---- when there is a copy ---- */
+
+static char heard[200];
+
+static void hear(void *ctx, const char *what, const char *hint)
+{
+    (void)ctx;
+    (void)hint;
+    snprintf(heard, sizeof heard, "%s", what);
+}
+
+static unsigned packings;
+
+static void count_packing(void *ctx, uint64_t bytes)
+{
+    (void)ctx;
+    assert_true(bytes > 0);
+    packings++;
+}
+
+/* Whether the bundled model is screened with these options; what was found, and made. */
+static bool is_screened(struct bnt_model_options mo, uint64_t *found, uint64_t *made)
+{
+    struct bnt_err err = {0};
+    struct bnt_model *m;
+    struct bnt_session_options so = {.n_ctx = 16, .n_threads = 1};
+    heard[0] = '\0';
+    mo.session = mo.session ? mo.session : &so;
+    mo.warn = hear;
+    mo.packing = count_packing;
+    es_ok(bnt_model_open(suite_bundled_model(), &mo, &m, &err), &err);
+    const struct bnt_model_info *info = bnt_model_info(m);
+    bool screened = info->screened;
+    *found = info->packed_bytes;
+    *made = info->packed_made_bytes;
+    assert_false(info->streamed);
+    bnt_model_close(m);
+    return screened;
+}
+
+static void auto_makes_a_copy_where_it_is_kept(void **state)
+{
+    (void)state;
+    uint64_t found, made, first;
+    char dir[BNT_PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/kept", suite_scratch());
+    struct bnt_session_options gpu = {.n_ctx = 16, .device = "auto"};
+    struct bnt_model_options mo = {.head = BNT_HEAD_AUTO};
+    packings = 0;
+    assert_false(is_screened(mo, &found, &made));
+    mo.packed_dir = dir;
+    assert_false(is_screened(mo, &found, &made)); /* too small to be kept */
+    mo.packed_min_bytes = 1;
+    mo.session = &gpu;
+    assert_false(is_screened(mo, &found, &made)); /* a GPU may compute */
+    mo.session = NULL;
+    assert_int_equal(packings, 0);
+    assert_true(is_screened(mo, &found, &first));
+    assert_true(first > 0 && found == 0 && packings == 1);
+    assert_true(is_screened(mo, &found, &made));
+    assert_true(made == 0 && found == first && packings == 1);
+}
+
+static void a_copy_without_room_is_left_out(void **state)
+{
+    (void)state;
+    uint64_t found, made;
+    struct bnt_err err = {0};
+    struct bnt_model *m;
+    struct bnt_session_options so = {.n_ctx = 16, .n_threads = 1};
+    struct bnt_model_options mo = {.head = BNT_HEAD_SCREENED, .session = &so};
+    es_ok(bnt_model_open(suite_bundled_model(), NULL, &m, &err), &err);
+    mo.memory_limit = bnt_model_memory_need(m, &so) + 1000;
+    bnt_model_close(m);
+    assert_false(is_screened(mo, &found, &made));
+    assert_non_null(strstr(heard, "does not fit into memory"));
+    mo.memory_limit = 0;
+    assert_true(is_screened(mo, &found, &made));
+    assert_string_equal(heard, "");
+}
+
+/* Rows at which codes are most likely to fail: nothing, one large value, subnormals, broken ones.
+ */
+static void a_copy_is_no_further_than_it_says(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, COLS = 300 };
+    float w[ROWS][COLS] = {{0}};
+    for (int c = 0; c < COLS; c++) {
+        w[1][c] = c == 17 ? 1e30f : (float)(c % 7);
+        w[2][c] = 1e-44f * (float)(c % 5);
+        w[3][c] = c == 299 ? NAN : 1.0f;
+        w[4][c] = sinf((float)c);
+    }
+    struct weight head = {.type = TENSOR_F32,
+                          .rows = ROWS,
+                          .cols = COLS,
+                          .row_bytes = sizeof w[0],
+                          .data = (const uint8_t *)w};
+    assert_true(screen_fits(&head));
+    struct bnt_err err = {0};
+    uint8_t *copy = aligned_alloc(64, (screen_bytes(&head) + 63) / 64 * 64);
+    assert_non_null(copy);
+    assert_int_equal(screen_fill(&head, copy, &err), BNT_OK);
+    struct screen s;
+    screen_view(&head, copy, &s);
+    for (int r = 0; r < ROWS; r++) {
+        double errors = 0;
+        for (int c = 0; c < COLS; c++) {
+            int g = c % 128 / 32, p = c % 256 / 128 * 32 + c % 32;
+            const uint8_t *block = s.codes + (uint64_t)r * s.row_bytes + c / 256 * 192;
+            int code = (block[64 * (g / 2) + p] >> 4 * (g % 2) & 15) | (block[128 + p] >> 2 * g & 3)
+                                                                           << 4;
+            double e = (double)w[r][c] - (double)s.rows[r].step * (code - SCREEN_ZERO);
+            errors += e * e;
+        }
+        assert_true(r == 3 ? isinf(s.rows[r].error) : sqrt(errors) <= (double)s.rows[r].error);
+        assert_true(r == 3 || (double)s.rows[r].error <= sqrt(errors) * 1.000001 + 3e-45);
+    }
+    free(copy);
+}
+
+static const struct suite_test tests[] = {
+    {.name = "screen_best_logits_are_those_of_the_whole_row",
+     .body = best_logits_are_those_of_the_whole_row},
+    {.name = "screen_generations_have_the_same_tokens", .body = generations_have_the_same_tokens},
+    {.name = "screen_auto_makes_a_copy_where_it_is_kept",
+     .body = auto_makes_a_copy_where_it_is_kept},
+    {.name = "screen_a_copy_without_room_is_left_out", .body = a_copy_without_room_is_left_out},
+    {.name = "screen_a_copy_is_no_further_than_it_says", .body = a_copy_is_no_further_than_it_says},
+    {0},
+};
+
+const struct suite suite_screen = {"screen", tests, "screen_bound_lost"};
