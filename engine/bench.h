@@ -88,7 +88,7 @@ struct bench_result {
     uint64_t n_params, file_bytes;
     uint32_t n_ctx, n_batch;
     int n_threads;
-    bool streamed;
+    bool streamed, screened;
 };
 
 /* The prompt of n tokens or more that is measured, by a model's tokenizer: appended to out. */
