@@ -51,6 +51,15 @@ void doctor_skipped(struct doctor_check *c, const char *why, ...)
     va_end(ap);
 }
 
+struct doctor_check *doctor_find(struct doctor *d, const char *id)
+{
+    size_t i = 0;
+    while (i < d->n && strcmp(d->at[i].id, id) != 0) {
+        i++;
+    }
+    return i < d->n ? &d->at[i] : NULL;
+}
+
 bool doctor_is_ill(const struct doctor *d, const char *id)
 {
     for (size_t i = 0; i < d->n; i++) {

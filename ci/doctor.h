@@ -51,6 +51,8 @@ void doctor_problem(struct doctor_check *c, const char *next, const char *found,
 /* A problem that a function of the house has found: its message and hint. */
 void doctor_error(struct doctor_check *c, const char *next, const struct bnt_err *err);
 void doctor_skipped(struct doctor_check *c, const char *why, ...) BNT_PRINTF(2, 3);
+/* A check that was made, by its id. NULL: none. */
+struct doctor_check *doctor_find(struct doctor *d, const char *id);
 bool doctor_is_ill(const struct doctor *d, const char *id);
 
 /* ---- the checks, in this order ---- */

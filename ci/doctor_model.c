@@ -8,6 +8,7 @@
 #include "engine/bnt_infer.h"
 #include "engine/chat.h"
 #include "engine/model_arg.h"
+#include "engine/pretok.h"
 
 /* Plain English, which every trained model finds likelier than chance. */
 static const char probe_text[] = "Once upon a time, there was a little girl. She loved to play "
@@ -15,6 +16,16 @@ static const char probe_text[] = "Once upon a time, there was a little girl. She
 /* Of the nats of a blind guess among the whole vocabulary; a trained model needs about half, one
  * with wrong weights about all of them. */
 #define BLIND_SHARE 0.9
+
+/* Contractions, numbers, marks and line ends, which pre-tokenizers cut in different places. */
+static const char split_text[] =
+    "One day, Lily said, \"I don't want to go. It's too far!\"\n\n"
+    "Her mom said, \"You'll be fine. We're not late, and they've got 3 cakes.\"\n"
+    "They went to the park. \"Let's play!\" said Tom. He'd found 12 balls.\n";
+/* By this share of its nats that text must be likelier in another splitting to tell that the model
+ * was trained with it. The bundled model finds it 12 % likelier in its own than in the next one. */
+#define SPLIT_GAIN 0.05
+#define SPLITS_MAX 32
 
 struct patient {
     char path[BNT_PATH_MAX];
@@ -61,8 +72,9 @@ static void check_pre(struct doctor *d, struct patient *p)
 {
     struct bnt_err err = {0};
     struct gguf_str stated = {0};
-    struct doctor_check *c = doctor_check(
-        d, "model.pre-tokenizer", "tokenizer.ggml.pre, --pre, and what the vocabulary tells");
+    struct doctor_check *c = doctor_check(d, "model.pre-tokenizer",
+                                          "tokenizer.ggml.pre, --pre, what the vocabulary tells, "
+                                          "and how likely text is as it is split");
     if (!p->gguf) {
         doctor_skipped(c, "the file cannot be opened");
         return;
@@ -201,26 +213,143 @@ static void check_packing(struct doctor *d, const struct patient *p)
 
 /* ---- text ---- */
 
-/* Nats per token of the probe text. */
-static enum bnt_status probe_nats(const struct patient *p, const struct doctor *d, double *nats,
-                                  struct bnt_err *err)
+/* Nats per token of ids. */
+static enum bnt_status nats_of(const struct patient *p, const struct doctor *d,
+                               const struct bnt_ids *ids, double *nats, struct bnt_err *err)
 {
     struct bnt_session *s = NULL;
-    struct bnt_ids ids = {0};
     struct bnt_perplexity ppl = {0};
     struct bnt_session_options so = {.n_ctx = 128, .n_threads = (int)d->o->threads};
     enum bnt_status st = bnt_session_new(p->model, &so, &s, err);
     if (st == BNT_OK) {
-        st = bnt_tokenizer_encode(p->tokenizer, probe_text, strlen(probe_text), 0, &ids, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_perplexity(s, ids.at, ids.n, (uint32_t)ids.n + 1, NULL, NULL, &ppl, err);
+        st = bnt_perplexity(s, ids->at, ids->n, (uint32_t)ids->n + 1, NULL, NULL, &ppl, err);
     }
     *nats = ppl.nll;
-    bnt_ids_release(&ids);
     bnt_session_free(s);
     return st;
 }
+
+static enum bnt_status probe_nats(const struct patient *p, const struct doctor *d, double *nats,
+                                  struct bnt_err *err)
+{
+    struct bnt_ids ids = {0};
+    enum bnt_status st =
+        bnt_tokenizer_encode(p->tokenizer, probe_text, strlen(probe_text), 0, &ids, err);
+    st = st == BNT_OK ? nats_of(p, d, &ids, nats, err) : st;
+    bnt_ids_release(&ids);
+    return st;
+}
+
+static bool makes_no_sense(const struct patient *p, double nats_per_token)
+{
+    return isnan(nats_per_token) ||
+           nats_per_token > BLIND_SHARE * log((double)bnt_model_info(p->model)->n_vocab);
+}
+
+/* ---- how text is split ---- */
+
+/* The ways in which the text can be split, without those that give the same ids; the first is the
+ * one in force. */
+struct splits {
+    struct {
+        const char *pre;
+        struct bnt_ids ids;
+        double nats; /* of all ids */
+    } at[SPLITS_MAX];
+    size_t n;
+};
+
+static bool is_new(const struct splits *s, const struct bnt_ids *ids)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].ids.n == ids->n &&
+            memcmp(s->at[i].ids.at, ids->at, ids->n * sizeof *ids->at) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum bnt_status add_split(struct splits *s, const struct patient *p, const struct doctor *d,
+                                 const struct bnt_tokenizer *t, struct bnt_err *err)
+{
+    struct bnt_ids ids = {0};
+    double nats = 0;
+    enum bnt_status st = bnt_tokenizer_encode(t, split_text, strlen(split_text), 0, &ids, err);
+    if (st == BNT_OK && s->n < SPLITS_MAX && ids.n > 0 && is_new(s, &ids)) {
+        st = nats_of(p, d, &ids, &nats, err);
+        if (st == BNT_OK) {
+            s->at[s->n].pre = bnt_tokenizer_pre(t);
+            s->at[s->n].ids = ids;
+            s->at[s->n++].nats = nats * (double)ids.n;
+            return BNT_OK;
+        }
+    }
+    bnt_ids_release(&ids);
+    return st;
+}
+
+/* One name of each way. */
+static bool is_alias(size_t row)
+{
+    for (size_t i = 0; i < row; i++) {
+        if (pretok_at(i)->steps == pretok_at(row)->steps) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum bnt_status try_splits(struct splits *s, const struct patient *p, const struct doctor *d,
+                                  struct bnt_err *err)
+{
+    enum bnt_status st = add_split(s, p, d, p->tokenizer, err);
+    for (size_t i = 0; st == BNT_OK && pretok_at(i); i++) {
+        const struct bnt_tokenizer_options to = {.pre = pretok_at(i)->name};
+        struct bnt_tokenizer *t = NULL;
+        if (!is_alias(i)) {
+            st = bnt_tokenizer_new(p->gguf, &to, &t, err);
+            st = st == BNT_OK ? add_split(s, p, d, t, err) : st;
+            bnt_tokenizer_free(t);
+        }
+    }
+    return st;
+}
+
+/* Where nothing is stated wrongly and the vocabulary is of no known family, the model itself tells
+ * how its text was split. */
+static void check_split(struct doctor *d, const struct patient *p)
+{
+    struct doctor_check *c = doctor_find(d, "model.pre-tokenizer");
+    const char *family = NULL;
+    struct bnt_err err = {0};
+    struct splits s = {.n = 0};
+    size_t best = 0;
+    if (c->state != DOCTOR_OK || !p->model || strcmp(bnt_tokenizer_model(p->tokenizer), "gpt2") ||
+        bnt_tokenizer_recognise(p->tokenizer, &family) || doctor_is_ill(d, "model.packing") ||
+        doctor_is_ill(d, "model.memory") || doctor_is_ill(d, "model.kind") ||
+        doctor_is_ill(d, "environment.mock")) {
+        return;
+    }
+    if (try_splits(&s, p, d, &err) != BNT_OK) {
+        doctor_error(c, "run: bnt infer -p \"Once upon a time\"", &err);
+    }
+    for (size_t i = 1; i < s.n; i++) {
+        best = s.at[i].nats < s.at[best].nats ? i : best;
+    }
+    if (best > 0 && s.at[best].nats < (1 - SPLIT_GAIN) * s.at[0].nats &&
+        !makes_no_sense(p, s.at[best].nats / (double)s.at[best].ids.n)) {
+        doctor_problem(c, "name what the model was trained with: --pre NAME",
+                       "text is split by %s; plain English is likelier to the model when it is "
+                       "split by %s or alike: %.1f nats instead of %.1f",
+                       s.at[0].pre, s.at[best].pre, s.at[best].nats, s.at[0].nats);
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        bnt_ids_release(&s.at[i].ids);
+    }
+}
+
+/* ---- text ---- */
 
 static void check_text(struct doctor *d, const struct patient *p)
 {
@@ -242,7 +371,7 @@ static void check_text(struct doctor *d, const struct patient *p)
         doctor_error(c, "run: bnt infer -p \"Once upon a time\"", &err);
     } else {
         double blind = log((double)bnt_model_info(p->model)->n_vocab);
-        if (isnan(nats) || nats > BLIND_SHARE * blind) {
+        if (makes_no_sense(p, nats)) {
             doctor_problem(c, "hold the file against its digest, and fetch it anew",
                            "%.2f nats per token, as a blind guess (%.2f): the weights are not "
                            "those that were trained",
@@ -262,6 +391,7 @@ void doctor_model(struct doctor *d)
     check_chat(d, &p);
     check_memory(d, &p);
     check_packing(d, &p);
+    check_split(d, &p);
     check_text(d, &p);
     if (p.model) {
         bnt_model_close(p.model);

@@ -176,6 +176,15 @@ static void weights_that_make_no_sense_are_named(void **state)
     EXAMINE("model.text", "blind guess", "-m", es_scrambled_model(), );
 }
 
+/* The file states a pre-tokenizer that is known, and not the one with which it was trained: the
+ * name is as long, so that nothing else in the file is another. */
+static void a_pre_tokenizer_that_is_not_the_trained_one_is_named(void **state)
+{
+    (void)state;
+    const char *path = es_patched_model("llama-bpe", "starcoder");
+    EXAMINE("model.pre-tokenizer", "text is split by starcoder", "-m", path, );
+}
+
 /* A stand-in that an environment left behind takes the place of the bundled model. */
 static void a_mock_in_use_is_named(void **state)
 {
@@ -370,6 +379,8 @@ static const struct suite_test tests[] = {
      .needs = "fault-build"},
     {.name = "doctor_weights_that_make_no_sense_are_named",
      .body = weights_that_make_no_sense_are_named},
+    {.name = "doctor_a_pre_tokenizer_that_is_not_the_trained_one_is_named",
+     .body = a_pre_tokenizer_that_is_not_the_trained_one_is_named},
     {.name = "doctor_a_mock_in_use_is_named", .body = a_mock_in_use_is_named},
     {.name = "doctor_an_unset_home_is_named", .body = an_unset_home_is_named},
     {.name = "doctor_missing_certificates_are_named", .body = missing_certificates_are_named},
