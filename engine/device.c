@@ -183,6 +183,7 @@ static enum bnt_status describe_gpu(int index, struct device_place *out, struct 
     cuda_module_path(module);
     enum bnt_status st =
         module[0] ? bnt_digest_of_file(module, NULL, NULL, digest, &hashed, err) : BNT_OK;
+    out->index = index;
     snprintf(out->name, sizeof out->name, "cuda:%u", (unsigned)index);
     snprintf(out->what, sizeof out->what, "%.120s %u.%u, driver %u, module %.16s", info.name,
              info.major, info.minor, info.driver, digest);
@@ -193,7 +194,7 @@ enum bnt_status device_find(struct bnt_model *m, const struct bnt_session_option
                             struct device_place *out, struct bnt_err *err)
 {
     struct device_choice choice;
-    *out = (struct device_place){.name = "cpu"};
+    *out = (struct device_place){.name = "cpu", .index = -1};
     enum bnt_status st = device_choice_of(opts, &choice, err);
     if (st != BNT_OK || choice.kind == DEVICE_CPU) {
         return st;

@@ -35,6 +35,7 @@ bool device_failed(const struct backend *b, enum bnt_status st);
 /* What a choice comes to for a model, before there is a session. */
 struct device_place {
     char name[16];  /* "cpu", "cuda:0": a session takes it as its device */
+    int index;      /* of the GPU; -1: the CPU */
     char what[256]; /* "NVIDIA H200 9.0, driver 13000, module ..."; "" for the CPU */
 };
 /* auto is measured, as a session would; for the others m may be NULL. Errors: USAGE, DEVICE (a GPU

@@ -168,6 +168,7 @@ static enum bnt_status probe(struct op_timer *t, struct op_bench_result *result,
         .what = OP_JOB, .rows = (uint64_t)threads * 8, .cols = 1, .n_tok = 1};
     struct op_time time = {0};
     result->n_threads = threads;
+    result->ratio_min = OP_RATIO_MIN;
     snprintf(result->kernel, sizeof result->kernel, "%s", op_timer_kernels(t)->name);
     result->peak_gmacs = dot_peak_gmacs(op_timer_pool(t), result->kernel);
     enum bnt_status st = threads > 1 ? op_timer_run(t, &job, &time, err) : BNT_OK;
@@ -229,7 +230,7 @@ const char *op_bound_name(enum op_bound b)
 enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p)
 {
     double read_ns = (double)p->ternary.weight_bytes / result->bandwidth.all_gb_per_s;
-    double dot_ns = (double)p->ternary.count / result->peak_gmacs;
+    double dot_ns = result->peak_gmacs > 0 ? (double)p->ternary.count / result->peak_gmacs : 0;
     if (fmax(read_ns, dot_ns) < fmax(OP_SHORT_NS, OP_SHORT_JOBS * result->job_ns)) {
         return OP_BOUND_SHORT;
     }
@@ -253,7 +254,7 @@ double op_product_share(const struct op_bench_result *result, const struct op_pr
 
 double op_product_ratio(const struct op_product *p)
 {
-    return p->f32.ns / (p->ternary.ns + p->quantize.ns);
+    return p->f32.ns / (p->ternary.ns + (p->fused ? 0 : p->quantize.ns));
 }
 
 void op_bench_judge(const struct op_bench_result *result, struct op_verdict *out)
@@ -272,5 +273,6 @@ void op_bench_judge(const struct op_bench_result *result, struct op_verdict *out
             out->worst_share = p;
         }
     }
-    out->good = (out->ratio >= OP_RATIO_MIN && out->share >= OP_SHARE_MIN) || BNT_FAULT(ops_gate);
+    out->good =
+        (out->ratio >= result->ratio_min && out->share >= OP_SHARE_MIN) || BNT_FAULT(ops_gate);
 }

@@ -45,6 +45,7 @@ struct op_product {
     const struct op_shape *shape; /* of the plan */
     uint32_t n_tok;
     struct op_time ternary, f32, quantize;
+    bool fused; /* the ternary product quantises for itself: its time has both */
 };
 
 /* A quantiser of weights, on the first shape of the plan that it takes, by one thread. */
@@ -64,12 +65,22 @@ struct op_bench_result {
     double job_ns;     /* to hand a job to all threads; 0 with one */
     char kernel[16];
     int n_threads;
+    /* Of a GPU: its name; peak_gmacs is 0, not probed. fake: it is none, and its times mean
+     * nothing. */
+    char device[128];
+    bool fake;
+    double ratio_min; /* what a ternary product must reach of the float32 one */
 };
 
 /* result: zeroed; release it whatever comes back. Errors: those of op_timer_run and
  * bandwidth_measure; INTERRUPTED. */
 enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_result *result,
                              struct bnt_err *err);
+/* The same on a GPU, by index. It has no quantisers of weights: those are the processor's. Errors:
+ * DEVICE, MEMORY; DIFFERS a product that is not the reference's; INTERRUPTED.
+ * (engine/cuda/op_bench_cuda.c) */
+enum bnt_status op_bench_run_cuda(const struct op_bench_plan *plan, int index,
+                                  struct op_bench_result *result, struct bnt_err *err);
 void op_bench_release(struct op_bench_result *result);
 
 /* ---- judging ---- */
@@ -77,6 +88,7 @@ void op_bench_release(struct op_bench_result *result);
 /* The least that a ternary product must reach of the float32 one's multiply-adds per second, its
  * activations' quantiser included, and of the memory's speed where that binds. */
 #define OP_RATIO_MIN 0.7
+#define OP_CUDA_RATIO_MIN 0.9
 #define OP_SHARE_MIN 0.6
 
 /* What binds a product: the longer of what its weights take at the probed bandwidth and its

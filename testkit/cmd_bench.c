@@ -62,7 +62,7 @@ static const struct bnt_opt options[] = {
         batches, .def = NULL),
     ROW(FLAG, 0, "gate", NULL,
         "with --ops, exit 17 when a ternary product reaches less than 0.7 of the float32 one's "
-        "speed, or less than 60 % of the memory's where that binds it",
+        "speed (0.9 on a GPU), or less than 60 % of the memory's where that binds it",
         gate, .def = NULL),
     BNT_OPT_HEAD("Model of time"),
     ROW(FLAG, 0, "explain", NULL,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/msg.h"
+#include "engine/device.h"
 #include "engine/op_bench.h"
 #include "testkit/cmd_bench_impl.h"
 
@@ -118,14 +119,21 @@ static enum bnt_status print_json(const struct ops *ops, struct bnt_err *err)
         json_object_set_new(row, "gweights_per_s", json_real(op_gmacs(&e->time)));
         json_array_append_new(encoders, row);
     }
-    json_t *doc =
-        json_pack("{s:i, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:o, s:o, s:b, s:o, s:o}", "schema", 1,
-                  "version", BNT_VERSION, "kernel", r->kernel, "threads", r->n_threads,
-                  "bandwidth_gb_per_s", r->bandwidth.all_gb_per_s, "one_thread_gb_per_s",
-                  r->bandwidth.one_gb_per_s, "dot_peak_gmac_per_s", r->peak_gmacs, "job_us",
-                  r->job_ns / 1e3, "products", products, "quantisers", encoders, "good", v->good,
-                  "worst_ratio", json_worst(v->worst_ratio, v->ratio, OP_RATIO_MIN),
-                  "worst_bandwidth_share", json_worst(v->worst_share, v->share, OP_SHARE_MIN));
+    json_t *doc = json_pack(
+        "{s:i, s:s, s:s, s:i, s:f, s:f, s:o, s:f, s:o, s:o, s:b, s:o, s:o}", "schema", 1, "version",
+        BNT_VERSION, "kernel", r->kernel, "threads", r->n_threads, "bandwidth_gb_per_s",
+        r->bandwidth.all_gb_per_s, "one_thread_gb_per_s", r->bandwidth.one_gb_per_s,
+        "dot_peak_gmac_per_s", bench_json_number(r->peak_gmacs > 0 ? r->peak_gmacs : NAN), "job_us",
+        r->job_ns / 1e3, "products", products, "quantisers", encoders, "good", v->good,
+        "worst_ratio", json_worst(v->worst_ratio, v->ratio, r->ratio_min), "worst_bandwidth_share",
+        json_worst(v->worst_share, v->share, OP_SHARE_MIN));
+    if (doc && r->device[0]) {
+        json_object_set_new(doc, "device", json_string(r->device));
+        json_object_set_new(doc, "fake", json_boolean(r->fake));
+        if (r->fake) {
+            json_object_set_new(doc, "good", json_null());
+        }
+    }
     return bench_print_document(doc, err);
 }
 
@@ -169,20 +177,27 @@ static void print_encoders(const struct ops *ops)
     }
 }
 
-static void print_table(const struct ops *ops)
+static void print_head(const struct op_bench_result *r)
 {
-    const struct op_bench_result *r = &ops->result;
-    const struct op_verdict *v = &ops->verdict;
+    if (r->device[0]) {
+        printf("%s%s; probed here: memory %.1f GB/s; one token is quantised by its product\n",
+               r->fake ? "NO GPU, AND NO TIME OF ONE: " : "", r->device, r->bandwidth.all_gb_per_s);
+        return;
+    }
     printf("%s kernels, %d thread%s; probed here: memory %.1f GB/s (%.1f with one thread), dot "
            "products %.0f GMAC/s, a job %.2f us\n",
            r->kernel, r->n_threads, r->n_threads == 1 ? "" : "s", r->bandwidth.all_gb_per_s,
            r->bandwidth.one_gb_per_s, r->peak_gmacs, r->job_ns / 1e3);
-    print_products(ops);
-    print_encoders(ops);
+}
+
+static void print_verdict(const struct ops *ops)
+{
+    const struct op_bench_result *r = &ops->result;
+    const struct op_verdict *v = &ops->verdict;
     printf(
         "\nworst ratio to float32, activations quantised: %.2f (%s, %u token%s); at least %.1f\n",
         v->ratio, v->worst_ratio->shape->name, v->worst_ratio->n_tok,
-        v->worst_ratio->n_tok == 1 ? "" : "s", OP_RATIO_MIN);
+        v->worst_ratio->n_tok == 1 ? "" : "s", r->ratio_min);
     if (v->worst_share) {
         printf("worst share of bandwidth where memory binds: %.0f %% (%s, %u token%s); at least "
                "%.0f %%\n",
@@ -191,6 +206,41 @@ static void print_table(const struct ops *ops)
     } else {
         printf("memory binds none of these products\n");
     }
+}
+
+/* What is no GPU is not judged as one. */
+static void print_table(const struct ops *ops)
+{
+    print_head(&ops->result);
+    print_products(ops);
+    if (!ops->result.device[0]) {
+        print_encoders(ops);
+    }
+    if (!ops->result.fake) {
+        print_verdict(ops);
+    }
+}
+
+static enum bnt_status run_on_device(const struct bench_opts *o, struct ops *ops,
+                                     struct bnt_err *err)
+{
+    struct bnt_session_options so = {0};
+    struct device_place place;
+    bnt_device_arg_apply(&o->device, &so);
+    if (strcmp(o->device.name, "auto") == 0) {
+        return bnt_err_set(err, BNT_E_USAGE, "--ops times the device that is named: cpu, cuda[:N]");
+    }
+    enum bnt_status st = device_find(NULL, &so, &place, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = place.index < 0 ? op_bench_run(&ops->plan, &ops->result, err)
+                         : op_bench_run_cuda(&ops->plan, place.index, &ops->result, err);
+    if (st == BNT_OK && ops->result.fake && o->gate) {
+        st = bnt_err_set(err, BNT_E_DEVICE, "%s: its times say nothing that --gate could judge",
+                         ops->result.device);
+    }
+    return st;
 }
 
 enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
@@ -203,7 +253,7 @@ enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
     enum bnt_status st = plan_of(app, &ops, &err);
     if (st == BNT_OK) {
         bnt_progress_begin(&progress, "products", ops.plan.n_batches * ops.plan.n_shapes, false);
-        st = op_bench_run(&ops.plan, &ops.result, &err);
+        st = run_on_device(o, &ops, &err);
         bnt_progress_end(&progress);
     }
     if (st == BNT_OK) {

@@ -111,7 +111,7 @@ static enum bnt_status choose_device(const struct test_opts *o, struct bnt_test_
     if (st != BNT_OK) {
         return st;
     }
-    bool gpu = strcmp(place.name, "cpu") != 0;
+    bool gpu = place.index >= 0;
     int rc = gpu ? setenv("BNT_TEST_DEVICE", place.name, 1) : unsetenv("BNT_TEST_DEVICE");
     if (rc != 0) {
         return bnt_err_errno(err, "BNT_TEST_DEVICE");

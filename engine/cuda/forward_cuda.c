@@ -6,7 +6,7 @@
  */
 #include "base/fault.h"
 #include "engine/cuda/backend_cuda.h"
-#include "engine/cuda/launch_shape.h"
+#include "engine/cuda/launches.h"
 
 /* x * y blocks of `threads`, each with `bytes` of shared memory, of kernel id with *args_. */
 #define LAUNCH(b, id, args_, x, y, threads, bytes, err)                                            \
@@ -19,11 +19,6 @@
                                       .args = (args_),                                             \
                                       .args_bytes = sizeof *(args_)},                              \
                 err)
-
-static uint32_t pieces(uint64_t n, uint64_t of)
-{
-    return (uint32_t)((n + of - 1) / of);
-}
 
 static bool taps(const struct backend_cuda *b)
 {
@@ -79,12 +74,8 @@ static enum bnt_status ternary(const struct backend_cuda *b, const struct produc
                                   .row_bytes = (uint32_t)p->w->row_bytes,
                                   .add = p->add,
                                   .m = matrix(p->w, p->y, p->stride)};
-    if (b->mma && b->n > CUDA_TOKENS) {
-        return LAUNCH(b, CUDA_K_TERNARY_MMA, &a, pieces(p->w->rows, CUDA_MMA_ROWS),
-                      pieces(b->n, CUDA_MMA_TOKENS), 128, CUDA_MMA_BYTES, err);
-    }
-    return LAUNCH(b, CUDA_K_TERNARY, &a, pieces(p->w->rows, 256 / CUDA_STEP_GROUP),
-                  pieces(b->n, CUDA_TOKENS), 256, 256 * CUDA_TOKENS * 4, err);
+    struct cuda_launch l = launch_of_ternary(&a, b->mma && b->n > CUDA_TOKENS);
+    return cuda_launch(b, &l, err);
 }
 
 static enum bnt_status product(const struct backend_cuda *b, const struct product *p,
@@ -105,8 +96,8 @@ static enum bnt_status product(const struct backend_cuda *b, const struct produc
                                 .bias = p->w->bias,
                                 .y = p->y,
                                 .stride = p->stride};
-    return LAUNCH(b, CUDA_K_FLOAT, &a, pieces(p->w->rows, CUDA_FLOAT_ROWS), b->n,
-                  2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES(a.cols), err);
+    struct cuda_launch l = launch_of_float(&a, b->n);
+    return cuda_launch(b, &l, err);
 }
 
 /* A product that joins the residual stream; a tap wants to see it apart. */
@@ -153,8 +144,8 @@ static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, str
                                .row_bytes = row_bytes,
                                .scale = b->s.act_scale,
                                .sum = b->s.act_sum};
-    enum bnt_status st =
-        LAUNCH(b, CUDA_K_NORM, &a, b->n, 1, CUDA_NORM_THREADS, CUDA_ROW_BYTES(a.n), err);
+    struct cuda_launch l = launch_of_norm(&a, b->n);
+    enum bnt_status st = cuda_launch(b, &l, err);
     struct cuda_tap_at at = {.op = p->op,
                              .layer = (int32_t)p->il,
                              .n_tok = b->n,
@@ -296,7 +287,7 @@ static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct b
         st = tap(b, BNT_TAP_UP, il, b->s.up, n_ff, err);
     }
     if (st == BNT_OK) {
-        st = LAUNCH(b, CUDA_K_ACT, &a, pieces(a.n, 256), 1, 256, 0, err);
+        st = LAUNCH(b, CUDA_K_ACT, &a, launch_pieces(a.n, 256), 1, 256, 0, err);
     }
     return st == BNT_OK ? tap(b, BNT_TAP_ACT, il, b->s.gate, n_ff, err) : st;
 }
@@ -347,14 +338,10 @@ enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
 static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args *a,
                             struct bnt_err *err)
 {
-    uint32_t rows = a->m[0].rows;
-    for (uint32_t i = 1; i < a->n_matrices && !a->gated; i++) {
-        rows += a->m[i].rows;
-    }
     a->eps = (float)b->base.model->info.rms_eps;
     a->row_bytes = (uint32_t)ternary_row_bytes(a->cols);
-    return LAUNCH(b, CUDA_K_STEP, a, pieces(rows, CUDA_STEP_THREADS / CUDA_STEP_GROUP), 1,
-                  CUDA_STEP_THREADS, CUDA_STEP_BYTES(a->cols, a->row_bytes), err);
+    struct cuda_launch l = launch_of_step(a);
+    return cuda_launch(b, &l, err);
 }
 
 static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
@@ -443,11 +430,9 @@ enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, st
                                 .out_scale = 1.0f,
                                 .y = b->s.logits,
                                 .stride = in->n_vocab};
-    enum bnt_status st =
-        LAUNCH(b, CUDA_K_NORM, &norm, n, 1, CUDA_NORM_THREADS, CUDA_ROW_BYTES(norm.n), err);
-    return st == BNT_OK ? LAUNCH(b, CUDA_K_FLOAT, &a, pieces(in->n_vocab, CUDA_FLOAT_ROWS), n,
-                                 2 * CUDA_FLOAT_ROWS, CUDA_FLOAT_BYTES(a.cols), err)
-                        : st;
+    struct cuda_launch normed = launch_of_norm(&norm, n), product = launch_of_float(&a, n);
+    enum bnt_status st = cuda_launch(b, &normed, err);
+    return st == BNT_OK ? cuda_launch(b, &product, err) : st;
 }
 
 enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *err)
@@ -455,7 +440,7 @@ enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *er
     struct cuda_pick_args a = {
         .logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k, .out = b->s.picks[0]};
     for (;;) {
-        uint32_t blocks = pieces(a.n, CUDA_PICK_SPAN);
+        uint32_t blocks = launch_pieces(a.n, CUDA_PICK_SPAN);
         enum bnt_status st = LAUNCH(b, CUDA_K_PICK, &a, blocks, 1, 256, CUDA_PICK_BYTES, err);
         if (st != BNT_OK) {
             return st;

@@ -118,7 +118,7 @@ struct cuda_ternary_args {
 /* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16
  * lanes. Shared: as much of x as CUDA_TILE, 16 floats per row. */
 struct cuda_float_args {
-    const void *w;
+    const uint8_t *w;
     uint64_t row_bytes;
     uint32_t type; /* enum cuda_float_type */
     uint32_t rows, cols;

@@ -131,7 +131,8 @@ static void the_gate_fails_below_its_bounds_alone(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct op_product p[2] = {product(1, 26, 500),
                                   product(cases[i].n_tok, cases[i].ternary_us, cases[i].f32_us)};
-        const struct op_bench_result r = {.products = p,
+        const struct op_bench_result r = {.ratio_min = OP_RATIO_MIN,
+                                          .products = p,
                                           .n_products = 2,
                                           .bandwidth = {.all_gb_per_s = 10},
                                           .peak_gmacs = 100,

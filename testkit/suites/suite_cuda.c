@@ -11,7 +11,7 @@
 #include "base/rng.h"
 #include "engine/cpu/tables.h"
 #include "engine/cuda/backend_cuda.h"
-#include "engine/cuda/launch_shape.h"
+#include "engine/cuda/launches.h"
 #include "engine/generate.h"
 #include "engine/tap.h"
 #include "testkit/suite.h"
@@ -224,34 +224,10 @@ static void run_product(const struct shape *s, const struct operands *o, float *
                                  .n_matrices = 1,
                                  .add = s->add,
                                  .m = {m}};
-    struct cuda_launch l = {.kernel = CUDA_K_NORM,
-                            .grid_x = s->n_tok,
-                            .grid_y = 1,
-                            .block = 256,
-                            .shared = CUDA_ROW_BYTES(s->cols),
-                            .args = &norm,
-                            .args_bytes = sizeof norm};
+    struct cuda_launch l = launch_of_norm(&norm, s->n_tok);
     assert_int_equal(t->launch(context, &l), CUDA_OK);
-    l.kernel = (uint32_t)s->kernel;
-    l.args = &many;
-    l.args_bytes = sizeof many;
-    if (s->kernel == CUDA_K_TERNARY) {
-        l.grid_x = (s->rows + 256 / CUDA_STEP_GROUP - 1) / (256 / CUDA_STEP_GROUP);
-        l.grid_y = (s->n_tok + CUDA_TOKENS - 1) / CUDA_TOKENS;
-        l.shared = 256 * CUDA_TOKENS * 4;
-    } else if (s->kernel == CUDA_K_TERNARY_MMA) {
-        l.grid_x = (s->rows + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS;
-        l.grid_y = (s->n_tok + CUDA_MMA_TOKENS - 1) / CUDA_MMA_TOKENS;
-        l.block = 128;
-        l.shared = CUDA_MMA_BYTES;
-    } else {
-        uint32_t per_block = CUDA_STEP_THREADS / CUDA_STEP_GROUP;
-        l.grid_x = (s->rows + per_block - 1) / per_block;
-        l.block = CUDA_STEP_THREADS;
-        l.shared = CUDA_STEP_BYTES(s->cols, row_bytes);
-        l.args = &one;
-        l.args_bytes = sizeof one;
-    }
+    l = s->kernel == CUDA_K_STEP ? launch_of_step(&one)
+                                 : launch_of_ternary(&many, s->kernel == CUDA_K_TERNARY_MMA);
     assert_int_equal(t->launch(context, &l), CUDA_OK);
     assert_int_equal(t->download(context, y, m.y, (uint64_t)s->n_tok * s->rows * 4), CUDA_OK);
 }

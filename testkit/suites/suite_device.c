@@ -166,6 +166,46 @@ static void suites_run_on_the_chosen_device(void **state)
     assert_string_not_equal(fingerprint[0], fingerprint[1]);
 }
 
+/* ---- single operations ---- */
+
+struct ops_case {
+    const char *plan, *gate; /* gate: NULL or --gate */
+    int exit;
+    const char *says;
+};
+
+/* What is no GPU is timed as one and never judged; a product that is wrong has no time. */
+static void operations_of_a_device_are_checked_and_timed(void **state)
+{
+    (void)state;
+    static const struct ops_case cases[] = {
+        {"", NULL, 0, ""},
+        {"", "--gate", 22, "its times say nothing that --gate could judge"},
+        {"wrong", NULL, 6, "is not the reference's"},
+        {"absent", NULL, 22, "the fake driver sees no GPU"},
+        {"memory=2000", NULL, 18, "out of memory"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        const char *argv[] = {suite_bnt(), "bench",    "--ops",         "--device",
+                              "cuda",      "--shapes", "33x129,5x2000", "--batches",
+                              "1,3,12",    "--json",   cases[i].gate,   NULL};
+        use_fake_module(cases[i].plan);
+        suite_run(argv, NULL, 0, &o);
+        if (o.exit != cases[i].exit || !strstr(o.err, cases[i].says)) {
+            fail_msg("%s: exit %d: %s", cases[i].plan, o.exit, o.err);
+        }
+        if (i == 0) {
+            json_t *doc = json_loads(o.out, 0, NULL);
+            assert_int_equal(json_array_size(json_object_get(doc, "products")), 6);
+            assert_true(json_is_true(json_object_get(doc, "fake")));
+            assert_true(json_is_null(json_object_get(doc, "good")));
+            json_decref(doc);
+        }
+        suite_output_release(&o);
+    }
+}
+
 /* ---- the library, on a GPU ---- */
 
 static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280, 267, 300, 12, 77};
@@ -252,6 +292,8 @@ static void a_thousand_sessions_on_a_gpu_leave_nothing(void **state)
 static const struct suite_test tests[] = {
     {.name = "programs_say_what_computes", .body = programs_say_what_computes},
     {.name = "suites_run_on_the_chosen_device", .body = suites_run_on_the_chosen_device},
+    {.name = "operations_of_a_device_are_checked_and_timed",
+     .body = operations_of_a_device_are_checked_and_timed},
     {.name = "devices_lists_the_gpu_with_its_name",
      .body = devices_lists_the_gpu_with_its_name,
      .tier = SUITE_INTEGRATION},
@@ -271,4 +313,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_device = {"device", tests, "device_silent device_is_any"};
+const struct suite suite_device = {"device", tests, "device_silent device_is_any ops_unchecked"};

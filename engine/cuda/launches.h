@@ -1,0 +1,75 @@
+/* The launches of products and norms from their arguments: one place for the forward pass, for
+ * times of single operations and for tests. Of the host alone. */
+#ifndef BNT_CUDA_LAUNCHES_H
+#define BNT_CUDA_LAUNCHES_H
+
+#include <stdbool.h>
+
+#include "engine/cuda/cuda_table.h"
+#include "engine/cuda/launch_shape.h"
+
+static inline uint32_t launch_pieces(uint64_t n, uint64_t of)
+{
+    return (uint32_t)((n + of - 1) / of);
+}
+
+/* n_tok rows. */
+static inline struct cuda_launch launch_of_norm(const struct cuda_norm_args *a, uint32_t n_tok)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_NORM,
+                                .grid_x = n_tok,
+                                .grid_y = 1,
+                                .block = CUDA_NORM_THREADS,
+                                .shared = CUDA_ROW_BYTES(a->n),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+static inline struct cuda_launch launch_of_step(const struct cuda_step_args *a)
+{
+    uint32_t rows = a->m[0].rows;
+    for (uint32_t i = 1; i < a->n_matrices && !a->gated; i++) {
+        rows += a->m[i].rows;
+    }
+    return (struct cuda_launch){.kernel = CUDA_K_STEP,
+                                .grid_x = launch_pieces(rows, CUDA_STEP_THREADS / CUDA_STEP_GROUP),
+                                .grid_y = 1,
+                                .block = CUDA_STEP_THREADS,
+                                .shared = CUDA_STEP_BYTES(a->cols, a->row_bytes),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+/* mma: by tensor cores, where the device has them for bytes. */
+static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_args *a, bool mma)
+{
+    struct cuda_launch l = {.kernel = CUDA_K_TERNARY,
+                            .grid_x = launch_pieces(a->m.rows, 256 / CUDA_STEP_GROUP),
+                            .grid_y = launch_pieces(a->n, CUDA_TOKENS),
+                            .block = 256,
+                            .shared = 256 * CUDA_TOKENS * 4,
+                            .args = a,
+                            .args_bytes = sizeof *a};
+    if (mma) {
+        l.kernel = CUDA_K_TERNARY_MMA;
+        l.grid_x = launch_pieces(a->m.rows, CUDA_MMA_ROWS);
+        l.grid_y = launch_pieces(a->n, CUDA_MMA_TOKENS);
+        l.block = CUDA_MMA_THREADS;
+        l.shared = CUDA_MMA_BYTES;
+    }
+    return l;
+}
+
+/* n_tok rows of x. */
+static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a, uint32_t n_tok)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_FLOAT,
+                                .grid_x = launch_pieces(a->rows, CUDA_FLOAT_ROWS),
+                                .grid_y = n_tok,
+                                .block = 2 * CUDA_FLOAT_ROWS,
+                                .shared = CUDA_FLOAT_BYTES(a->cols),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+#endif
