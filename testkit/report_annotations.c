@@ -3,6 +3,7 @@
  * the rest. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "testkit/report_writer.h"
@@ -54,6 +55,16 @@ static void write_data(struct report_writer *w, const char *text, size_t max_byt
     }
 }
 
+/* The part of a path below the current folder, which is that of the checkout: GitHub knows files by
+ * it. */
+static const char *below_here(const char *file)
+{
+    char here[BNT_PATH_MAX];
+    size_t len = getcwd(here, sizeof here) ? strlen(here) : 0;
+    bool below = len > 1 && strncmp(file, here, len) == 0 && file[len] == '/';
+    return below ? file + len + 1 : file;
+}
+
 struct annotations {
     struct report_writer w;
     const char *kind;
@@ -89,7 +100,7 @@ static void annotate_test(struct annotations *a, const struct bnt_test_run *run,
     unsigned line = 0;
     bool placed = report_location(t->output, file, sizeof file, &line);
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
-    if (!begin(a, placed ? file : NULL, line)) {
+    if (!begin(a, placed ? below_here(file) : NULL, line)) {
         return;
     }
     if (a->w.status == BNT_OK) {

@@ -510,8 +510,8 @@ enum bnt_status user_test_run(const struct user_test *t, struct bnt_subject *sub
     if (st == BNT_OK && a.n_wrong > 0) {
         (void)bnt_buf_printf(report, NULL, "the answer: \"%.*s\"%s\n", SHOWN_BYTES, text_of(&a),
                              a.answer.made.text.len > SHOWN_BYTES ? "..." : "");
-        st = bnt_err_set(err, BNT_E_FAILED, "%zu expectation%s of line %u %s not hold", a.n_wrong,
-                         a.n_wrong == 1 ? "" : "s", t->line, a.n_wrong == 1 ? "does" : "do");
+        st = bnt_err_set(err, BNT_E_FAILED, "%zu expectation%s not hold", a.n_wrong,
+                         a.n_wrong == 1 ? " does" : "s do");
     }
     bnt_subject_answer_release(&a.answer);
     return st;
