@@ -42,7 +42,8 @@ static enum bnt_status next_event(struct reading *r)
         bnt_err_set(r->err, BNT_E_FILE, "%s:%zu:%zu: %s%s%s", r->shown, at->line + 1,
                     at->column + 1, r->parser.problem ? r->parser.problem : "not YAML",
                     r->parser.context ? ", " : "", r->parser.context ? r->parser.context : "");
-    bnt_err_hint(r->err, "indent with blanks, and quote texts that hold ': ' or ' #'");
+    bnt_err_hint(r->err,
+                 "indent with blanks, and quote texts that hold ': ' or ' #' or end with ':'");
     return st;
 }
 

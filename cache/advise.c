@@ -78,9 +78,9 @@ void advise_judge(struct advise_row *row, const struct advise_prices *prices, in
     const int64_t counted_s = now_s - row->entry.counts.since_s;
     const bool open = row->verdict < ADVISE_PINNED;
     row->best = row->now;
-    row->uses = counted_s > 0
-                    ? (double)row->entry.counts.use_hours * ADVISE_MONTH_S / (double)counted_s
-                    : 0;
+    /* What was counted for less than a day says nothing of a month: one use is not thousands. */
+    row->uses = (double)row->entry.counts.use_hours * ADVISE_MONTH_S /
+                (double)(counted_s > ADVISE_DAY_S ? counted_s : ADVISE_DAY_S);
     for (int t = 0; t < ADVISE_TIERS; t++) {
         row->cost[t] = UNKNOWN;
     }

@@ -21,8 +21,9 @@
 
 #include "cache/bnt_cache.h"
 
-#define ADVISE_MONTH_S (30 * 24 * 3600)
-#define ADVISE_MIN_S (7 * 24 * 3600) /* counted for less: not enough use to decide */
+#define ADVISE_DAY_S (24 * 3600)
+#define ADVISE_MONTH_S (30 * ADVISE_DAY_S)
+#define ADVISE_MIN_S (7 * ADVISE_DAY_S) /* counted for less: not enough use to decide */
 #define ADVISE_EXPAND_CPU_S_PER_GB 1.4
 #define ADVISE_PRICE_MAX 1e9
 #define ADVISE_CURRENCY_MAX 16 /* bytes with the terminator */

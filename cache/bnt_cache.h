@@ -385,7 +385,7 @@ enum bnt_status bnt_cache_gc(struct bnt_cache *c, const struct bnt_cache_gc_opts
 void bnt_cache_gc_report_release(struct bnt_cache_gc_report *r);
 /* What the engine keeps of one model (digest), or of all (NULL): bytes of packed weights. */
 uint64_t bnt_cache_packed_bytes(const struct bnt_cache *c, const char *digest);
-/* Bytes that this user can still write on the disk of the cache. */
+/* Bytes that this user can still write on the disk of the cache, which may not be there yet. */
 enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
                                      struct bnt_err *err);
 

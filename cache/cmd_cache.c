@@ -49,15 +49,32 @@ static json_t *time_or_null(int64_t unix_s)
     return unix_s ? json_integer(unix_s) : json_null();
 }
 
-static json_t *entry_json(const struct bnt_cache *cache, const struct bnt_cache_entry *e)
+/* "hot", "warm", "cold", or "gone"; *stored is what it takes on this disk, in bytes. */
+static const char *tier_of(struct bnt_cache *cache, const struct bnt_cache_entry *e,
+                           uint64_t *stored)
+{
+    struct bnt_cache_cold far;
+    bool warm = false, cold = false;
+    *stored = 0;
+    if (bnt_cache_tier(cache, e->digest, &warm, stored, NULL) == BNT_OK && *stored > 0) {
+        return warm ? "warm" : "hot";
+    }
+    (void)bnt_cache_cold(cache, e->digest, &far, &cold, NULL);
+    return cold ? "cold" : "gone";
+}
+
+static json_t *entry_json(struct bnt_cache *cache, const struct bnt_cache_entry *e)
 {
     char path[BNT_PATH_MAX];
+    uint64_t stored;
+    const char *tier = tier_of(cache, e, &stored);
     if (bnt_cache_blob_path(cache, e->digest, path, NULL) != BNT_OK) {
         path[0] = '\0';
     }
-    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:I}", "name",
+    return json_pack("{s:o, s:s, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:I}", "name",
                      cmd_cache_text_or_null(e->name), "digest", e->digest, "size",
-                     (json_int_t)e->size, "source", cmd_cache_text_or_null(e->source), "file_name",
+                     (json_int_t)e->size, "tier", tier, "stored_bytes", (json_int_t)stored,
+                     "source", cmd_cache_text_or_null(e->source), "file_name",
                      cmd_cache_text_or_null(e->file_name), "fetched_s", time_or_null(e->fetched_s),
                      "verified_s", time_or_null(e->verified_s), "used_s", time_or_null(e->used_s),
                      "pinned", (int)e->pinned, "path", path, "packed_bytes",
@@ -69,9 +86,19 @@ const char *cmd_cache_shown_name(const struct bnt_cache_entry *e)
     return e->name[0] ? e->name : "-";
 }
 
+const char *cmd_cache_day(int64_t unix_s, char out[CMD_CACHE_DAY_MAX])
+{
+    struct tm tm;
+    time_t t = (time_t)unix_s;
+    if (!unix_s || !gmtime_r(&t, &tm) || !strftime(out, CMD_CACHE_DAY_MAX, "%Y-%m-%d", &tm)) {
+        snprintf(out, CMD_CACHE_DAY_MAX, "-");
+    }
+    return out;
+}
+
 /* ---- ls ---- */
 
-static void print_table(const struct bnt_cache_list *list)
+static void print_table(struct bnt_cache *cache, const struct bnt_cache_list *list)
 {
     int width = (int)strlen("NAME");
     uint64_t total = 0;
@@ -81,22 +108,20 @@ static void print_table(const struct bnt_cache_list *list)
         bool repeated = i > 0 && strcmp(list->at[i].digest, list->at[i - 1].digest) == 0;
         total += repeated ? 0 : list->at[i].size;
     }
-    printf("%-*s  %-12s  %12s  %-10s  %s\n", width, "NAME", "SHA256", "SIZE", "FETCHED", "SOURCE");
+    printf("%-*s  %-12s  %12s  %-4s  %-10s  %s\n", width, "NAME", "SHA256", "SIZE", "TIER",
+           "FETCHED", "SOURCE");
     for (size_t i = 0; i < list->n; i++) {
         const struct bnt_cache_entry *e = &list->at[i];
-        char day[16] = "-";
-        struct tm tm;
-        time_t t = (time_t)e->fetched_s;
-        if (e->fetched_s && gmtime_r(&t, &tm)) {
-            strftime(day, sizeof day, "%Y-%m-%d", &tm);
-        }
-        printf("%-*s  %.12s  %9.1f MB  %-10s  %s\n", width, cmd_cache_shown_name(e), e->digest,
-               (double)e->size / 1e6, day, e->source[0] ? e->source : "-");
+        char day[CMD_CACHE_DAY_MAX];
+        uint64_t stored;
+        printf("%-*s  %.12s  %9.1f MB  %-4s  %-10s  %s\n", width, cmd_cache_shown_name(e),
+               e->digest, (double)e->size / 1e6, tier_of(cache, e, &stored),
+               cmd_cache_day(e->fetched_s, day), e->source[0] ? e->source : "-");
     }
     bnt_msg_verbose("%zu rows, %.1f MB", list->n, (double)total / 1e6);
 }
 
-static enum bnt_status print_list(const struct bnt_cache *cache, const struct bnt_cache_list *list,
+static enum bnt_status print_list(struct bnt_cache *cache, const struct bnt_cache_list *list,
                                   bool json)
 {
     if (!json) {
@@ -104,7 +129,7 @@ static enum bnt_status print_list(const struct bnt_cache *cache, const struct bn
             bnt_msg_note("the cache %s is empty; bnt fetch bundled: puts a first model in",
                          bnt_cache_folder(cache));
         } else {
-            print_table(list);
+            print_table(cache, list);
         }
         uint64_t packed = bnt_cache_packed_bytes(cache, NULL);
         if (packed > 0) {

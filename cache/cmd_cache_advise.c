@@ -7,8 +7,6 @@
 #include "cache/advise.h"
 #include "cache/cmd_cache_impl.h"
 
-#define DAY_S (24 * 3600)
-
 static json_t *cost_or_null(double cost)
 {
     return cost < 0 ? json_null() : json_real(cost);
@@ -58,7 +56,7 @@ static void print_row(const struct advise_row *row, int width, int64_t now_s)
     char command[ADVISE_COMMAND_MAX];
     printf("%-*s  %.12s  %10.1f  %6.1f  %8.1f  %5llu  %-6s", width,
            cmd_cache_shown_name(&row->entry), row->entry.digest, (double)row->entry.size / 1e6,
-           (double)(now_s - n->since_s) / DAY_S, row->uses,
+           (double)(now_s - n->since_s) / ADVISE_DAY_S, row->uses,
            (unsigned long long)(n->from_source + n->from_cold), advise_tier_words(row->now));
     for (int t = 0; t < ADVISE_TIERS; t++) {
         if (row->cost[t] < 0) {

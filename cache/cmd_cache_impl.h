@@ -37,5 +37,8 @@ enum bnt_status cmd_cache_cold_place(const struct bnt_app *app, const char *opti
                                      struct bnt_cache_push_opts *out);
 /* The name, or "-". */
 const char *cmd_cache_shown_name(const struct bnt_cache_entry *e);
+/* "2026-11-23", UTC, into `out`, which is given back; "-" for 0. */
+enum { CMD_CACHE_DAY_MAX = 16 };
+const char *cmd_cache_day(int64_t unix_s, char out[CMD_CACHE_DAY_MAX]);
 
 #endif

@@ -3,7 +3,6 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/msg.h"
 #include "base/opt.h"
@@ -74,7 +73,7 @@ static enum bnt_status gather_stats(struct bnt_cache *cache, struct stats *s, st
         s->oldest_use_s = r.at[0].entry.used_s;
     }
     bnt_cache_gc_report_release(&r);
-    if (st == BNT_OK && access(bnt_cache_folder(cache), F_OK) == 0) {
+    if (st == BNT_OK) {
         st = bnt_cache_free_bytes(cache, &s->free_bytes, err);
     }
     return st;
@@ -111,29 +110,32 @@ static enum bnt_status run_stats(struct bnt_app *app, const void *opts, int argc
     const struct {
         const char *key, *words;
         uint64_t value;
-        bool bytes;
+        enum { COUNT, BYTES, DAY } unit;
     } rows[] = {
-        {"models", "models", s.models, false},
-        {"names", "names", s.names, false},
-        {"missing", "files that are gone", s.missing, false},
-        {"bytes", "on disk", s.bytes, true},
-        {"unnamed_bytes", "  without a name", s.unnamed_bytes, true},
-        {"pinned_bytes", "  pinned", s.pinned_bytes, true},
-        {"leased_bytes", "  in use", s.leased_bytes, true},
-        {"warm_bytes", "  compressed", s.warm_bytes, true},
-        {"cold_bytes", "far away", s.cold_bytes, true},
-        {"packed_files", "files of packed weights", s.packed_files, false},
-        {"packed_bytes", "  on disk", s.packed_bytes, true},
-        {"download_bytes", "unfinished downloads", s.downloads.bytes, true},
-        {"free_bytes", "free on the disk", s.free_bytes, true},
-        {"oldest_use_s", "oldest use, Unix time", (uint64_t)s.oldest_use_s, false},
+        {"models", "models", s.models, COUNT},
+        {"names", "names", s.names, COUNT},
+        {"missing", "files that are gone", s.missing, COUNT},
+        {"bytes", "on disk", s.bytes, BYTES},
+        {"unnamed_bytes", "  without a name", s.unnamed_bytes, BYTES},
+        {"pinned_bytes", "  pinned", s.pinned_bytes, BYTES},
+        {"leased_bytes", "  in use", s.leased_bytes, BYTES},
+        {"warm_bytes", "  compressed", s.warm_bytes, BYTES},
+        {"cold_bytes", "far away", s.cold_bytes, BYTES},
+        {"packed_files", "files of packed weights", s.packed_files, COUNT},
+        {"packed_bytes", "  on disk", s.packed_bytes, BYTES},
+        {"download_bytes", "unfinished downloads", s.downloads.bytes, BYTES},
+        {"free_bytes", "free on the disk", s.free_bytes, BYTES},
+        {"oldest_use_s", "oldest use", (uint64_t)s.oldest_use_s, DAY},
     };
     json_t *object = o->advice.json ? json_object() : NULL;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (o->advice.json) {
             (void)json_object_set_new(object, rows[i].key, json_integer((json_int_t)rows[i].value));
-        } else if (rows[i].bytes) {
+        } else if (rows[i].unit == BYTES) {
             printf("%-22s  %12.1f MB\n", rows[i].words, (double)rows[i].value / 1e6);
+        } else if (rows[i].unit == DAY) {
+            char day[CMD_CACHE_DAY_MAX];
+            printf("%-22s  %12s\n", rows[i].words, cmd_cache_day((int64_t)rows[i].value, day));
         } else {
             printf("%-22s  %12" PRIu64 "\n", rows[i].words, rows[i].value);
         }

@@ -21,6 +21,7 @@
  */
 #include "cache/gc.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -131,11 +132,34 @@ void gc_plan(struct bnt_cache_gc_report *r, const struct bnt_cache_gc_opts *o, i
 
 /* ---- the cache ---- */
 
+/* Cut a path to the folder it is in; false at the end of the way. */
+static bool to_parent(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash) {
+        bool more = strcmp(path, ".") != 0;
+        memcpy(path, ".", sizeof ".");
+        return more;
+    }
+    bool more = slash[1] != '\0' || slash != path;
+    slash[slash == path] = '\0';
+    return more;
+}
+
 enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
                                      struct bnt_err *err)
 {
     struct statvfs vfs;
-    if (statvfs(c->dir, &vfs) != 0) {
+    char at[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(at, err, "%s", c->dir);
+    if (st != BNT_OK) {
+        return st;
+    }
+    int rc = statvfs(at, &vfs);
+    while (rc != 0 && errno == ENOENT && to_parent(at)) {
+        rc = statvfs(at, &vfs);
+    }
+    if (rc != 0) {
         return bnt_err_errno(err, "cache: cannot tell the free space of %s", c->dir);
     }
     return bnt_mul_u64(vfs.f_bavail, vfs.f_frsize, bytes)
