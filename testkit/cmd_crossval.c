@@ -17,9 +17,9 @@
 
 struct crossval_opts {
     struct bnt_model_arg model;
-    const char *reference, *command, *file, *record, *tolerances, *text, *kernel, *kv_type;
+    const char *reference, *command, *file, *record, *logits, *tolerances, *text, *kernel, *kv_type;
     struct bnt_strs prompts;
-    int64_t n_tokens, n_text, n_best, threads;
+    int64_t n_tokens, n_text, n_best, window, threads;
     bool serve, json;
     struct bnt_device_arg device;
 };
@@ -58,6 +58,12 @@ static const struct bnt_opt options[] = {
     ROW(STR, 0, "record", "FILE",
         "write the answers of the reference, or of the model where none is given, into FILE",
         record, .def = NULL),
+    ROW(STR, 0, "record-logits", "FILE",
+        "write what it holds likely in every place of the text into FILE, for bnt perplexity "
+        "--against FILE --max-tokens N (its gate decides from 2048 tokens on)",
+        logits, .def = NULL),
+    ROW(INT, 0, "window", "N", "positions of a window of --record-logits", window, .def = "128",
+        .min = 2, .max = 65536),
     ROW(FLAG, 0, "serve", NULL,
         "be a reference: answer the lines of standard input on standard output", serve,
         .def = NULL),
@@ -292,12 +298,13 @@ static enum bnt_status check(const struct crossval_opts *o, int argc, char **arg
         return bnt_msg_fail(BNT_E_USAGE, "the model is an option: -m FILE",
                             "unexpected operand: %s", argv[0]);
     }
-    if (n > 1 || (o->serve && (n > 0 || o->record || o->json))) {
+    if (n > 1 || (o->serve && (n > 0 || o->record || o->logits || o->json)) ||
+        (o->record && o->logits)) {
         return bnt_msg_fail(BNT_E_USAGE, "choose one",
                             "--reference, --reference-cmd, --reference-file and --serve exclude "
-                            "each other");
+                            "each other, and so do --record and --record-logits");
     }
-    if (n == 0 && !o->serve && !o->record) {
+    if (n == 0 && !o->serve && !o->record && !o->logits) {
         return bnt_msg_fail(BNT_E_USAGE, "name one with --reference http://HOST:PORT",
                             "there is no reference");
     }
@@ -325,6 +332,23 @@ static enum bnt_status record(struct crossval_run_of *r)
     return BNT_OK;
 }
 
+static enum bnt_status record_logits(struct crossval_run_of *r)
+{
+    struct bnt_err err = {0};
+    uint64_t n = 0;
+    const struct crossval_logits_plan plan = {.text = r->plan.text,
+                                              .n_text = r->plan.n_text,
+                                              .window = (uint32_t)r->o->window,
+                                              .interrupted = r->app->interrupted};
+    enum bnt_status st = crossval_record_logits(r->reference ? r->reference : r->ours, &plan,
+                                                r->o->logits, &n, &err);
+    if (st != BNT_OK) {
+        return bnt_msg_error(&err);
+    }
+    bnt_msg_note("recorded %llu places in %s", (unsigned long long)n, r->o->logits);
+    return BNT_OK;
+}
+
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
     struct crossval_run_of r = {.app = app, .o = opts, .text = BNT_BUF(TEXT_MAX_BYTES)};
@@ -333,8 +357,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st != BNT_OK) {
         return st;
     }
-    st = r.o->record && (r.o->reference || r.o->command || r.o->file) ? BNT_OK
-                                                                      : open_model(&r, &err);
+    const bool other = r.o->reference || r.o->command || r.o->file;
+    st = other && (r.o->record || r.o->logits) ? BNT_OK : open_model(&r, &err);
     if (st == BNT_OK) {
         st = open_reference(&r, &err);
     }
@@ -345,6 +369,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         st = bnt_msg_error(&err);
     } else if (r.o->record) {
         st = record(&r);
+    } else if (r.o->logits) {
+        st = record_logits(&r);
     } else {
         st = r.o->serve ? serve(&r) : compare(&r);
     }
@@ -371,7 +397,10 @@ const struct bnt_cmd bnt_cmd_crossval = {
         "  bnt crossval --reference http://127.0.0.1:8080       # against a llama-server\n"
         "  bnt crossval -m FILE --reference-cmd './other/bnt crossval --serve -m FILE'\n"
         "  bnt crossval --reference http://127.0.0.1:8080 --record answers.json\n"
-        "  bnt crossval --reference-file answers.json --json    # later, without the server\n",
+        "  bnt crossval --reference-file answers.json --json    # later, without the server\n"
+        "  bnt crossval --reference http://127.0.0.1:8080 --text t.txt --text-tokens 4096 \\\n"
+        "               --record-logits t.rec\n"
+        "  bnt perplexity -f t.txt --max-tokens 4096 --against t.rec   # within 0.1 %?\n",
     .opts = options,
     .opts_size = sizeof(struct crossval_opts),
     .run = run,

@@ -111,6 +111,19 @@ struct crossval_recorded {
 enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossval_plan *plan,
                                 const char *path, struct crossval_recorded *out,
                                 struct bnt_err *err);
+/* Write down what a subject holds likely in every place of a text, for `bnt perplexity --against`
+ * (engine/logits_record.h); *n_rows are the places. Errors: UNSUPPORTED it does not tell, or not of
+ * each token; USAGE a window out of range, a text too short; INTERRUPTED; those of the subject and
+ * of durable files. */
+struct crossval_logits_plan {
+    const char *text;
+    uint32_t n_text; /* tokens of it, at most */
+    uint32_t window; /* positions, the start token included */
+    const volatile sig_atomic_t *interrupted;
+};
+enum bnt_status crossval_record_logits(struct bnt_subject *subject,
+                                       const struct crossval_logits_plan *plan, const char *path,
+                                       uint64_t *n_rows, struct bnt_err *err);
 /* The subject that gives these answers again. It also reads files of recorded greedy answers
  * ("greedy" with "prompt_ids", "greedy_ids" and "steps"; or a map of prompts). Errors: those of
  * bnt_file_read; FILE with the place. */

@@ -11,8 +11,12 @@
 #include <jansson.h>
 
 #include "base/fault.h"
+#include "engine/logits_record.h"
 #include "testkit/crossval.h"
+#include "testkit/scoring.h"
 #include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/engine_support.h"
+#include "testkit/suites/fake_server.h"
 #include "testkit/suites/mock_support.h"
 #include "testkit/suites/server_fixture.h"
 #include "testkit/suites/support.h"
@@ -239,6 +243,85 @@ static void what_a_record_lacks_is_counted_and_not_compared(void **state)
     bnt_subject_close(a);
 }
 
+/* ---- records of logits ---- */
+
+static struct bnt_record_row row_of(struct bnt_record *r)
+{
+    struct bnt_record_row row;
+    assert_int_equal(bnt_record_next(r, &row, NULL), BNT_OK);
+    return row;
+}
+
+/* A text as one prompt: BOS, "once", and what comes. The sum over one window is that of a score. */
+static void logits_of_a_subject_are_a_record_of_perplexity(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct bnt_subject *a = open_subject("tiny:1");
+    struct bnt_record *record;
+    struct bnt_ids ids = {0};
+    const struct crossval_logits_plan plan = {.text = one_prompt[0], .n_text = 9, .window = 4};
+    uint64_t n = 0;
+    double sum = 0, first = 0;
+    fixture_path(path, "logits.rec");
+    assert_int_equal(crossval_record_logits(a, &plan, path, &n, NULL), BNT_OK);
+    assert_int_equal(bnt_subject_tokenize(a, one_prompt[0], strlen(one_prompt[0]),
+                                          BNT_ENCODE_ADD_SPECIAL, &ids, NULL),
+                     BNT_OK);
+    assert_true(ids.n > 6);
+    assert_int_equal(n, ids.n - 1 < 9 ? ids.n - 1 : 9);
+    assert_int_equal(bnt_record_open(path, &record, NULL), BNT_OK);
+    assert_int_equal(bnt_record_info(record)->window, 4);
+    assert_int_equal(bnt_record_info(record)->n_rows, n);
+    for (size_t i = 0; i < 3; i++) {
+        const struct bnt_record_row row = row_of(record);
+        assert_int_equal(row.id, ids.at[i + 1]);
+        first += row.nll;
+    }
+    assert_int_equal(bnt_subject_score(a, ids.at, 4, &sum, NULL), BNT_OK);
+    assert_true(fabs(first + sum) < 1e-9);
+    const int32_t window[] = {ids.at[0], ids.at[4], ids.at[5]};
+    assert_int_equal(bnt_subject_score(a, window, 3, &sum, NULL), BNT_OK);
+    first = row_of(record).nll;
+    first += row_of(record).nll;
+    assert_true(fabs(first + sum) < 1e-9);
+    bnt_record_close(record);
+    bnt_ids_release(&ids);
+    bnt_subject_close(a);
+}
+
+/* Of a server, by one row per place; all of its texts are the ids 1 and 2, so there is no BOS. */
+static void logits_of_a_server_come_by_rows(void **state)
+{
+    (void)state;
+#define TOP(id)                                                                                    \
+    JSON("{\"content\": \"x\", \"tokens\": [4], \"stop_type\": \"limit\", "                        \
+         "\"completion_probabilities\": [{\"id\": 4, \"logprob\": -0.25, \"top_logprobs\": "       \
+         "[{\"id\": 4, \"logprob\": -0.25}, {\"id\": " id ", \"logprob\": -1.5}]}]}")
+    static const struct bnt_mock_step steps[] = {{TOP("5")}, {TOP("2")}, {TOP("5")}, {0}};
+    static const struct bnt_mock_route routes[] = {
+        PROPS, MODELS, TOKENIZE, {.path = "/completion", .steps = steps}, {0}};
+    const struct crossval_logits_plan plan = {.text = "a b", .n_text = 9, .window = 8};
+    char path[BNT_PATH_MAX];
+    struct fake_server s = fake_server_begin(routes);
+    struct bnt_record *record;
+    struct bnt_err err = {0};
+    uint64_t n = 0;
+    fixture_path(path, "logits.rec");
+    assert_int_equal(crossval_record_logits(s.subject, &plan, path, &n, &err), BNT_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(bnt_record_open(path, &record, NULL), BNT_OK);
+    const struct bnt_record_row row = row_of(record);
+    assert_int_equal(row.id, 2);
+    assert_true(row.nll == 1.5 && row.n == 2 && row.best[0].id == 4 && isnan(row.logsum));
+    bnt_record_close(record);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(crossval_record_logits(s.subject, &plan, path, &n, &err), BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "how likely id 2 is"));
+    assert_int_not_equal(remove(path), 0);
+    fake_server_end(&s);
+}
+
 /* ---- bounds ---- */
 
 static void bounds_come_from_a_file(void **state)
@@ -441,15 +524,13 @@ static void planted_faults_are_found_at_their_rungs(void **state)
 
 /* ---- somebody else's engine ---- */
 
-static void bitnet_cpp_agrees_on_the_bundled_model(void **state)
+/* bitnet.cpp's server with the bundled model; its address. */
+static void start_bitnet(struct server *server, char address[64])
 {
-    (void)state;
-    char port[16], address[64];
+    char port[16];
     const int number = server_free_ports(1);
-    struct server server;
-    struct suite_output out;
     snprintf(port, sizeof port, "%d", number);
-    snprintf(address, sizeof address, "http://127.0.0.1:%d", number);
+    snprintf(address, 64, "http://127.0.0.1:%d", number);
     const char *const words[] = {getenv("BNT_BITNET_SERVER"),
                                  "-m",
                                  suite_bundled_model(),
@@ -462,7 +543,16 @@ static void bitnet_cpp_agrees_on_the_bundled_model(void **state)
                                  "-c",
                                  "512",
                                  NULL};
-    server_start(&server, words, number);
+    server_start(server, words, number);
+}
+
+static void bitnet_cpp_agrees_on_the_bundled_model(void **state)
+{
+    (void)state;
+    char address[64];
+    struct server server;
+    struct suite_output out;
+    start_bitnet(&server, address);
     const char *const argv[] = {suite_bnt(),           "crossval",    "-t",    "1", "-m",
                                 suite_bundled_model(), "--reference", address, NULL};
     suite_run(argv, NULL, 120000, &out);
@@ -472,6 +562,38 @@ static void bitnet_cpp_agrees_on_the_bundled_model(void **state)
         fail_msg("exit %d: %s%s", out.exit, out.out, out.err);
     }
     suite_output_release(&out);
+}
+
+/* The quality gate of the same weights in another engine: at most 0.1 % of perplexity, decided on
+ * 2304 tokens. Weights with one code in a hundred wrong break it. */
+static void bitnet_cpp_has_the_same_perplexity(void **state)
+{
+    (void)state;
+    char address[64], record[BNT_PATH_MAX];
+    const char *const text = suite_shared("text/tinystories.val.txt");
+    struct server server;
+    struct suite_output out;
+    fixture_path(record, "bitnet.rec");
+    start_bitnet(&server, address);
+    const char *const keep[] = {
+        suite_bnt(), "crossval", "--reference", address,           "--text", text, "--text-tokens",
+        "2304",      "--window", "64",          "--record-logits", record,   NULL};
+    suite_run(keep, NULL, 240000, &out);
+    server_stop(&server);
+    assert_int_equal(out.exit, BNT_OK);
+    suite_output_release(&out);
+    const char *const models[] = {suite_bundled_model(), es_noisy_model(0.01)};
+    static const enum bnt_status want[] = {BNT_OK, BNT_E_QUALITY};
+    for (size_t i = 0; i < 2; i++) {
+        const char *const hold[] = {suite_bnt(), "perplexity",   "-m",   models[i],   "-f",
+                                    text,        "--max-tokens", "2304", "--against", record,
+                                    NULL};
+        suite_run(hold, NULL, 60000, &out);
+        if (out.exit != (int)want[i]) {
+            fail_msg("%s: exit %d: %s%s", models[i], out.exit, out.out, out.err);
+        }
+        suite_output_release(&out);
+    }
 }
 
 #define TEST(name_, body_, ...)                                                                    \
@@ -487,6 +609,9 @@ static const struct suite_test tests[] = {
     TEST("files_that_are_no_records_are_refused", files_that_are_no_records_are_refused, 0),
     TEST("recorded_golden_answers_are_the_engine_s", recorded_golden_answers_are_the_engine_s,
          .needs = "shared", .tier = SUITE_INTEGRATION),
+    TEST("logits_of_a_subject_are_a_record_of_perplexity",
+         logits_of_a_subject_are_a_record_of_perplexity, 0),
+    TEST("logits_of_a_server_come_by_rows", logits_of_a_server_come_by_rows, 0),
     TEST("bounds_come_from_a_file", bounds_come_from_a_file, 0),
     TEST("commands_are_not_believed", commands_are_not_believed, .timeout_ms = 30000),
     TEST("logits_of_a_command_are_of_their_places", logits_of_a_command_are_of_their_places, 0),
@@ -496,6 +621,8 @@ static const struct suite_test tests[] = {
          .needs = "fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
     TEST("bitnet_cpp_agrees_on_the_bundled_model", bitnet_cpp_agrees_on_the_bundled_model,
          .needs = "bitnet-server", .tier = SUITE_FULL, .timeout_ms = 300000),
+    TEST("bitnet_cpp_has_the_same_perplexity", bitnet_cpp_has_the_same_perplexity,
+         .needs = "bitnet-server,shared", .tier = SUITE_FULL, .timeout_ms = 300000),
     {0},
 };
 const struct suite suite_crossval = {"crossval", tests, "crossval_blind"};
