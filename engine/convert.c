@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fault.h"
 #include "engine/hf_source.h"
@@ -81,9 +82,14 @@ static const struct st_tensor *take(struct converting *v, const char *name)
 static enum bnt_status wrong(const struct converting *v, const struct st_tensor *t,
                              const char *what, struct bnt_err *err)
 {
-    return bnt_err_set(err, BNT_E_FILE, "%s: tensor %s (%s, %llu x %llu): %s",
-                       v->files.shards[t->file].path, t->name, t->dtype_name,
-                       (unsigned long long)t->shape[0], (unsigned long long)t->shape[1], what);
+    char shape[100];
+    int n = snprintf(shape, sizeof shape, t->n_dims ? "" : "one number");
+    for (int i = 0; i < t->n_dims; i++) {
+        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%llu", i ? " x " : "",
+                      (unsigned long long)t->shape[i]);
+    }
+    return bnt_err_set(err, BNT_E_FILE, "%s: tensor %s (%s, %s): %s", v->files.shards[t->file].path,
+                       t->name, t->dtype_name, shape, what);
 }
 
 /* The scale beside a packed matrix: one number, which multiplies or divides. */
@@ -123,8 +129,12 @@ static enum bnt_status check_tensor(struct converting *v, const struct st_tensor
                              (!h->packed || h->rows % 4 == 0);
     if (!fits) {
         char what[120];
-        snprintf(what, sizeof what, "config.json derives %llu x %llu", (unsigned long long)h->rows,
-                 (unsigned long long)h->cols);
+        if (vector) {
+            snprintf(what, sizeof what, "config.json derives %llu", (unsigned long long)h->cols);
+        } else {
+            snprintf(what, sizeof what, "config.json derives %llu x %llu",
+                     (unsigned long long)h->rows, (unsigned long long)h->cols);
+        }
         return wrong(v, t, what, err);
     }
     if (t->dtype > ST_BF16 && !h->packed) {
@@ -269,6 +279,22 @@ static enum bnt_status add_tensors(struct converting *v, struct bnt_err *err)
 
 /* ---- the whole ---- */
 
+/* The file to be written is none of those that are read. */
+static enum bnt_status check_target(const struct converting *v, const char *to, struct bnt_err *err)
+{
+    struct stat a, b;
+    bool same = false;
+    for (size_t i = 0; stat(to, &a) == 0 && i < v->files.n_shards; i++) {
+        same = same || (fstat(v->files.shards[i].fd, &b) == 0 && a.st_dev == b.st_dev &&
+                        a.st_ino == b.st_ino);
+    }
+    if (same) {
+        bnt_err_hint(err, "name another file to write");
+        return bnt_err_set(err, BNT_E_USAGE, "%s is a file that is read", to);
+    }
+    return BNT_OK;
+}
+
 /* The last part of a folder's path, without a slash at its end. */
 static void folder_name(const char *dir, char out[NAME_BYTES])
 {
@@ -318,6 +344,9 @@ static enum bnt_status run(struct converting *v, const char *to, struct bnt_conv
     enum bnt_status st = choose_types(v, err);
     if (st == BNT_OK) {
         st = safetensors_open(v->dir, &v->files, err);
+    }
+    if (st == BNT_OK) {
+        st = check_target(v, to, err);
     }
     if (st != BNT_OK) {
         return st;

@@ -30,8 +30,10 @@ enum bnt_status hf_json_load(const char *dir, const char *name, bool optional, j
     if (st == BNT_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        return bnt_err_set(err, BNT_E_FILE, "%s: no JSON object: %s (line %d, column %d)", path,
-                           at.text, at.line, at.column);
+        return at.line < 0
+                   ? bnt_err_set(err, BNT_E_FILE, "%s: no JSON object, but another value", path)
+                   : bnt_err_set(err, BNT_E_FILE, "%s: no JSON object: %s (line %d, column %d)",
+                                 path, at.text, at.line, at.column);
     }
     return st;
 }
@@ -46,8 +48,7 @@ struct reader {
 static enum bnt_status absurd(const struct reader *r, const char *key)
 {
     return bnt_err_set(r->err, BNT_E_FILE, "%s/config.json: %s is %s", r->dir, key,
-                       json_object_get(r->root, key) ? "no number that a model can have"
-                                                     : "missing");
+                       json_object_get(r->root, key) ? "nothing that a model can have" : "missing");
 }
 
 static enum bnt_status unsupported(const struct reader *r, const char *key, const char *value)
@@ -119,6 +120,7 @@ static enum bnt_status read_family(const struct reader *r, struct hf_config *c)
     }
     c->arch = arch_find(row, strlen(row));
     c->bitnet = bitnet;
+    c->rope_theta = b158 ? 500000 : 10000;
     return BNT_OK;
 }
 
@@ -128,7 +130,7 @@ static enum bnt_status read_quantization(const struct reader *r, struct hf_confi
 {
     const json_t *q = json_object_get(r->root, "quantization_config");
     if (!json_is_object(q)) {
-        return BNT_OK;
+        return !q || json_is_null(q) ? BNT_OK : absurd(r, "quantization_config");
     }
     const char *method = text(q, "quant_method", "");
     if (strcmp(method, "bitnet") != 0) {
@@ -155,8 +157,16 @@ static enum bnt_status read_rope(const struct reader *r, struct hf_config *c)
 {
     const json_t *s = json_object_get(r->root, "rope_scaling");
     const json_t *newer = json_object_get(r->root, "rope_parameters");
+    const json_t *theta = json_object_get(json_is_object(newer) ? newer : r->root, "rope_theta");
+    if (s && !json_is_object(s) && !json_is_null(s)) {
+        return absurd(r, "rope_scaling");
+    }
     s = json_is_object(s) ? s : newer;
-    c->rope_theta = number(r->root, "rope_theta", number(newer, "rope_theta", 10000));
+    theta = theta ? theta : json_object_get(r->root, "rope_theta");
+    c->rope_theta = json_is_number(theta) ? json_number_value(theta) : c->rope_theta;
+    if (!(c->rope_theta > 1) || (theta && !json_is_number(theta) && !json_is_null(theta))) {
+        return absurd(r, "rope_theta");
+    }
     const char *type = text(s, "rope_type", text(s, "type", "default"));
     if (strcmp(type, "default") == 0 || strcmp(type, "none") == 0) {
         return BNT_OK;
@@ -204,7 +214,9 @@ static enum bnt_status read_sizes(const struct reader *r, struct hf_config *c)
                    &c->head_dim);
     }
     if (st == BNT_OK && (c->n_head % c->n_head_kv != 0 || c->head_dim % 2 != 0)) {
-        st = absurd(r, c->head_dim % 2 ? "head_dim" : "num_key_value_heads");
+        st = absurd(r, c->head_dim % 2 == 0                   ? "num_key_value_heads"
+                       : json_object_get(r->root, "head_dim") ? "head_dim"
+                                                              : "num_attention_heads");
     }
     return st;
 }
@@ -246,6 +258,9 @@ static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
     c->tied = json_is_true(json_object_get(r->root, "tie_word_embeddings"));
     c->bos = token_id(r->root, "bos_token_id");
     c->eos = token_id(r->root, "eos_token_id");
+    if (st == BNT_OK && (c->bos >= c->n_vocab || c->eos >= c->n_vocab)) {
+        st = absurd(r, c->bos >= c->n_vocab ? "bos_token_id" : "eos_token_id");
+    }
     c->pad = token_id(r->root, "pad_token_id");
     return st == BNT_OK ? check_graph(r) : st;
 }

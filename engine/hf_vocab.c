@@ -121,11 +121,17 @@ static enum bnt_status read_added(const char *dir, struct hf_vocab *v, struct bn
 /* ---- special tokens ---- */
 
 /* "<s>", or {"content": "<s>"}. */
-static int64_t named_id(const struct hf_vocab *v, const json_t *config, const char *key)
+static const json_t *name_of(const json_t *config, const char *key)
 {
     const json_t *name = json_object_get(config, key);
     name = json_is_object(name) ? json_object_get(name, "content") : name;
-    return json_is_string(name) ? hf_vocab_find(v, json_string_value(name)) : -1;
+    return json_is_string(name) ? name : NULL;
+}
+
+static int64_t named_id(const struct hf_vocab *v, const json_t *config, const char *key)
+{
+    const json_t *name = name_of(config, key);
+    return name ? hf_vocab_find(v, json_string_value(name)) : -1;
 }
 
 static int flag_of(const json_t *config, const char *key, int otherwise)
@@ -247,6 +253,8 @@ static enum bnt_status put_chat(const char *dir, const json_t *config, struct gg
     const json_t *t = json_object_get(file ? file : config, "chat_template");
     if (st == BNT_OK && json_is_array(t)) {
         st = put_named(t, p, err);
+    } else if (st == BNT_OK && t && !json_is_string(t) && !json_is_null(t)) {
+        st = bnt_err_set(err, BNT_E_FILE, "%s: chat_template is neither a text nor a list", dir);
     } else if (st == BNT_OK && json_is_string(t)) {
         st = gplan_put_str(p, "tokenizer.chat_template", json_string_value(t), err);
     }
@@ -382,13 +390,30 @@ static enum bnt_status read_vocab(const char *dir, const json_t *config, const c
 static void tell_rewritten(const char *dir, const struct hf_vocab *v,
                            const struct hf_vocab_options *o)
 {
-    struct bnt_buf what = BNT_BUF(BNT_PATH_MAX + 256);
-    bnt_buf_printf(&what, NULL, "%s: its tokenizer rewrites text before it cuts it (%s)", dir,
-                   v->rewritten);
-    o->warn(o->warn_ctx, bnt_buf_view(&what),
-            "a GGUF file cannot say this: text that would be rewritten gets other tokens than "
-            "the model was trained with");
-    bnt_buf_release(&what);
+    char what[BNT_PATH_MAX + 200];
+    if (v->rewritten[0]) {
+        snprintf(what, sizeof what, "%s: its tokenizer rewrites text before it cuts it (%s)", dir,
+                 v->rewritten);
+        o->warn(o->warn_ctx, what,
+                "a GGUF file cannot say this: text that would be rewritten gets other tokens than "
+                "the model was trained with");
+    }
+}
+
+/* A start or an end by a name that no token has. */
+static void tell_nameless(const char *dir, const struct hf_vocab *v, const json_t *config,
+                          const struct hf_vocab_options *o)
+{
+    static const char *const keys[] = {"bos_token", "eos_token"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const json_t *name = name_of(config, keys[i]);
+        char what[BNT_PATH_MAX + 160];
+        if (name && hf_vocab_find(v, json_string_value(name)) < 0) {
+            snprintf(what, sizeof what, "%s/tokenizer_config.json: no token is the %s %.60s", dir,
+                     keys[i], json_string_value(name));
+            o->warn(o->warn_ctx, what, "that of the other files is taken");
+        }
+    }
 }
 
 enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
@@ -423,8 +448,9 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
     if (st == BNT_OK) {
         st = put_chat(dir, config, p, err);
     }
-    if (st == BNT_OK && v.rewritten[0] && o->warn) {
+    if (st == BNT_OK && o->warn) {
         tell_rewritten(dir, &v, o);
+        tell_nameless(dir, &v, config, o);
     }
     json_decref(config);
     release(&v);

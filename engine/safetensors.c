@@ -242,6 +242,7 @@ static enum bnt_status read_header(struct safetensors *s, struct bnt_err *err)
         n = n << 8 | head[i];
     }
     if (st == BNT_OK && (n < 2 || n > SAFETENSORS_MAX_HEADER_BYTES || n > size - 8)) {
+        bnt_err_hint(err, "the download may be incomplete: fetch the checkpoint again");
         return bnt_err_set(err, BNT_E_FILE,
                            "%s: a header of %llu bytes in a file of %llu (at most %u are read)",
                            shard->path, (unsigned long long)n, (unsigned long long)size,

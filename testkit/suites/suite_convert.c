@@ -470,9 +470,27 @@ static void broken_checkpoints_become_no_file(void **state)
         {"config.json", "BitNetForCausalLM", "Gemma3ForCausalLM", BNT_E_UNSUPPORTED, "Gemma3"},
         {"config.json", "relu2", "gelu", BNT_E_UNSUPPORTED, "gelu"},
         {"config.json", "{", "[", BNT_E_FILE, "no JSON object"},
-        {"config.json", "\"vocab_size\": 2048", "\"vocab_size\": 2000", BNT_E_FILE, "has the id"},
+        {"config.json", "\"vocab_size\": 2048", "\"vocab_size\": 2000", BNT_E_FILE, "bos_token_id"},
         {"config.json", "\"quant_method\": \"bitnet\"", "\"quant_method\": \"gptq\"",
          BNT_E_UNSUPPORTED, "gptq"},
+        {"config.json", "\"rope_theta\": 10000.0", "\"rope_theta\": -1", BNT_E_FILE,
+         "rope_theta is"},
+        {"config.json", "\"rope_theta\"", "\"rope_scaling\": 7, \"rope_theta\"", BNT_E_FILE,
+         "rope_scaling is"},
+        {"config.json", "\"rope_theta\"",
+         "\"rope_scaling\": {\"type\": \"longrope\"}, \"rope_theta\"", BNT_E_UNSUPPORTED,
+         "longrope"},
+        {"config.json", "\"rope_theta\"",
+         "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1}, \"rope_theta\"",
+         BNT_E_UNSUPPORTED, "mscale"},
+        {"config.json", "\"bos_token_id\": 2045", "\"bos_token_id\": 2048", BNT_E_FILE,
+         "bos_token_id is"},
+        {"config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", BNT_E_FILE,
+         "num_attention_heads is"},
+        {"config.json", "\"relu2\"", "\"relu2\", \"layer_types\": [\"sliding_attention\"]",
+         BNT_E_UNSUPPORTED, "sliding_attention"},
+        {"tokenizer_config.json", "\"add_bos_token\"", "\"chat_template\": 7, \"add_bos_token\"",
+         BNT_E_FILE, "chat_template is"},
         {"tokenizer.json", "\\\\p{N}{1,3}", "\\\\p{N}{1,7}", BNT_E_UNSUPPORTED, "cutting text"},
         {"tokenizer.json", "\"BPE\"", "\"WordPiece\"", BNT_E_UNSUPPORTED, "WordPiece"},
         {"tokenizer.json", "\"Ġ t\"", "\"Ġt\"", BNT_E_FILE, "no pair of texts"},
@@ -491,6 +509,12 @@ static void broken_checkpoints_become_no_file(void **state)
         }
         assert_int_not_equal(access("out.gguf", F_OK), 0);
     }
+    const struct bnt_convert_options o = {0};
+    struct bnt_convert_report report;
+    struct bnt_err err = {0};
+    begin(NULL, NULL);
+    assert_int_equal(bnt_convert("ck", "ck/model.safetensors", &o, &report, &err), BNT_E_USAGE);
+    assert_non_null(strstr(err.msg, "is a file that is read"));
 }
 
 static void shards_that_are_not_there_are_named(void **state)
