@@ -19,12 +19,13 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 
 /* ---- errors ---- */
 
-enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, struct bnt_err *err)
+enum bnt_status cuda_error_in(const struct backend_cuda *b, const struct cuda_context *context,
+                              enum cuda_code code, struct bnt_err *err)
 {
     if (code == CUDA_OK) {
         return BNT_OK;
     }
-    const char *what = b->table->problem(b->context);
+    const char *what = b->table->problem(context);
     bool memory = code == CUDA_NO_MEMORY;
     bnt_err_set(err, memory ? BNT_E_MEMORY : BNT_E_DEVICE, "cuda:%d: %s%s", b->options.index,
                 code == CUDA_LOST ? "the device is lost: " : "", what);
@@ -34,6 +35,11 @@ enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, st
     }
     bnt_err_hint(err, "--device cpu does without it; bnt devices tells what is there");
     return memory ? BNT_E_MEMORY : BNT_E_DEVICE;
+}
+
+enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, struct bnt_err *err)
+{
+    return cuda_error_in(b, b->context, code, err);
 }
 
 enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_launch *l,
@@ -81,6 +87,7 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     s->act = cuda_take(&c, n * 4 * ternary_row_bytes(b->width));
     s->act_scale = take_floats(&c, n, 1);
     s->act_sum = cuda_take(&c, n * sizeof(int32_t));
+    s->cs = take_floats(&c, b->base.config.n_ctx, b->base.model->rope.n_rot);
     s->logits = take_floats(&c, BACKEND_HEAD_BATCH, in->n_vocab);
     s->picks[0] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[0]);
     s->picks[1] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[1]);
@@ -105,14 +112,15 @@ static void set_dimensions(struct backend_cuda *b, const struct bnt_model *m,
 struct cuda_memory cuda_memory_need(const struct bnt_model *m, const struct backend_config *config)
 {
     struct backend_cuda b = {0};
+    struct cuda_weights w = {.model = m};
     set_dimensions(&b, m, config);
-    return (struct cuda_memory){.weights = cuda_weights_layout(&b, NULL),
+    return (struct cuda_memory){.weights = cuda_weights_layout(&w, NULL),
                                 .kv = kv_bytes(m, config),
                                 .scratch = cuda_scratch_layout(&b, NULL)};
 }
 
-static enum bnt_status check_memory(const struct backend_cuda *b, const struct cuda_memory *need,
-                                    struct bnt_err *err)
+enum bnt_status cuda_check_memory(const struct backend_cuda *b, const struct cuda_memory *need,
+                                  struct bnt_err *err)
 {
     uint64_t all = need->weights + need->kv + need->scratch;
     uint64_t have =
@@ -133,14 +141,12 @@ static enum bnt_status check_memory(const struct backend_cuda *b, const struct c
 static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
 {
     struct cuda_memory need = cuda_memory_need(b->base.model, &b->base.config);
-    enum bnt_status st = check_memory(b, &need, err);
+    enum bnt_status st = BNT_OK;
     const struct {
         void **at;
         uint64_t bytes;
-    } pieces[] = {{&b->weights_memory, need.weights},
-                  {&b->kv_memory, need.kv},
-                  {&b->scratch_memory, need.scratch}};
-    for (int i = 0; st == BNT_OK && i < 3; i++) {
+    } pieces[] = {{&b->kv_memory, need.kv}, {&b->scratch_memory, need.scratch}};
+    for (int i = 0; st == BNT_OK && i < 2; i++) {
         st = cuda_error(b, b->table->alloc(b->context, pieces[i].bytes, pieces[i].at), err);
     }
     void *host = NULL;
@@ -259,7 +265,7 @@ static void free_cuda(struct backend *base)
             b->table->close(b->context);
         }
     }
-    free(b->layers);
+    cuda_weights_release(b->w);
     free(b->tap_row);
     free(b);
 }
@@ -300,7 +306,7 @@ static bool step_fits(const struct backend_cuda *b)
     }
     for (uint32_t il = 0; fits && il < b->base.model->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
-            fits = fits && b->layers[il].w[i].ternary;
+            fits = fits && b->w->layers[il].w[i].ternary;
         }
     }
     return fits;
@@ -333,23 +339,20 @@ static enum bnt_status open_device(struct backend_cuda *b, struct bnt_err *err)
 
 static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
 {
-    uint32_t n_layer = b->base.model->info.n_layer;
     enum bnt_status st = check_model(b, err);
     if (st == BNT_OK) {
         st = open_device(b, err);
     }
-    b->layers = st == BNT_OK ? calloc(n_layer, sizeof *b->layers) : NULL;
-    if (st == BNT_OK && !b->layers) {
-        st = bnt_err_nomem(err, "layers", n_layer * sizeof *b->layers);
+    if (st == BNT_OK) {
+        st = cuda_weights_take(b, err);
     }
     if (st == BNT_OK) {
         st = take_memory(b, err);
     }
     if (st == BNT_OK) {
-        cuda_weights_layout(b, b->weights_memory);
         cuda_scratch_layout(b, b->scratch_memory);
         b->step_fits = step_fits(b);
-        st = cuda_weights_upload(b, err);
+        st = cuda_rotations_upload(b, err);
     }
     return st;
 }

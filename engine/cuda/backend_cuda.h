@@ -6,7 +6,9 @@
  *   step    one token and ternary weights: five launches per layer, captured once as a graph that
  *           reads the token and its position from the device
  *
- * Three allocations: weights, KV cache, scratch; freed with their context. */
+ * Three allocations: weights, KV cache, scratch; freed with their context. Weights have a context
+ * of their own and are shared by the sessions of one model on one device: the first one puts them
+ * up, the last one takes them down. */
 #ifndef BNT_BACKEND_CUDA_H
 #define BNT_BACKEND_CUDA_H
 
@@ -51,8 +53,23 @@ struct cuda_scratch {
     float *act_scale;
     int32_t *act_sum;
     float *scores; /* NULL: they fit into shared memory */
+    float *cs;     /* [n_ctx][n_rot]: cos, sin by turns */
     float *logits; /* [BACKEND_HEAD_BATCH][n_vocab] */
     struct cuda_candidate *picks[2];
+};
+
+/* The weights of a model on a device. Its sessions read it; the list of all and the counts are
+ * behind the lock of weights_cuda.c. */
+struct cuda_weights {
+    struct cuda_weights *next;
+    const struct bnt_model *model;
+    const struct cuda_table *table;
+    int index; /* of the device */
+    uint32_t n_sessions;
+    struct cuda_context *context; /* holds the memory, and nothing is launched in it */
+    struct cuda_weight embd, head;
+    float *output_norm;
+    struct cuda_layer *layers;
 };
 
 /* Written by the host before each batch, copied by a captured graph. */
@@ -73,10 +90,8 @@ struct backend_cuda {
     struct cuda_context *context;
     struct cuda_info info;
     struct cuda_options options;
-    void *weights_memory, *kv_memory, *scratch_memory;
-    struct cuda_weight embd, head;
-    struct cuda_layer *layers;
-    float *output_norm, *cs;
+    void *kv_memory, *scratch_memory;
+    struct cuda_weights *w;
     struct cuda_scratch s;
     struct cuda_staging *staging;
     struct cuda_graph *step_graph;
@@ -102,10 +117,18 @@ enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend
 
 /* ---- shared by its files ---- */
 
-/* Lay weights out from `base` on, which may be NULL to count; returns the bytes. (weights_cuda.c)
- */
-uint64_t cuda_weights_layout(struct backend_cuda *b, uint8_t *base);
-enum bnt_status cuda_weights_upload(struct backend_cuda *b, struct bnt_err *err);
+/* Lay weights out from `base` on, which may be NULL to count; returns the bytes. layers may be
+ * NULL. (weights_cuda.c) */
+uint64_t cuda_weights_layout(struct cuda_weights *w, uint8_t *base);
+/* The weights of b's model on its device, for which b has a context: those of another session, or
+ * put up now, after cuda_check_memory of all that b needs. */
+enum bnt_status cuda_weights_take(struct backend_cuda *b, struct bnt_err *err);
+void cuda_weights_release(struct cuda_weights *w); /* NULL is fine */
+/* cos and sin of every position to b->s.cs. */
+enum bnt_status cuda_rotations_upload(struct backend_cuda *b, struct bnt_err *err);
+/* Errors: MEMORY what is needed is more than what is free or allowed. (backend_cuda.c) */
+enum bnt_status cuda_check_memory(const struct backend_cuda *b, const struct cuda_memory *need,
+                                  struct bnt_err *err);
 /* The same for the scratch. (backend_cuda.c) */
 uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base);
 
@@ -118,6 +141,9 @@ void *cuda_take(struct cuda_cursor *c, uint64_t bytes);
 
 /* A code of the table as an error; the words are the device's. */
 enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, struct bnt_err *err);
+/* The same of another context, NULL: one that could not be opened. */
+enum bnt_status cuda_error_in(const struct backend_cuda *b, const struct cuda_context *context,
+                              enum cuda_code code, struct bnt_err *err);
 enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_launch *l,
                             struct bnt_err *err);
 

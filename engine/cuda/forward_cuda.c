@@ -36,9 +36,9 @@ static enum bnt_status tap(struct backend_cuda *b, enum bnt_tap_op op, uint32_t 
 static enum bnt_status embed(const struct backend_cuda *b, uint32_t n, struct bnt_err *err)
 {
     struct cuda_embed_args a = {.ids = b->s.ids,
-                                .table = b->embd.data,
-                                .row_bytes = b->embd.row_bytes,
-                                .type = b->embd.type,
+                                .table = b->w->embd.data,
+                                .row_bytes = b->w->embd.row_bytes,
+                                .type = b->w->embd.type,
                                 .n_embd = b->base.model->info.n_embd,
                                 .x = b->s.x};
     return LAUNCH(b, CUDA_K_EMBED, &a, n, 1, 256, 0, err);
@@ -178,7 +178,7 @@ static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
                                .neox = m->arch->rope == ROPE_NEOX,
                                .n_ctx = b->base.config.n_ctx,
                                .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
-                               .cs = b->cs,
+                               .cs = b->s.cs,
                                .k_cache = kv + il * layer,
                                .v_cache = kv + ((uint64_t)m->info.n_layer + il) * layer};
 }
@@ -217,7 +217,7 @@ static enum bnt_status rotate_and_store(const struct backend_cuda *b, uint32_t i
 
 static enum bnt_status qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->layers[il];
+    const struct cuda_layer *l = &b->w->layers[il];
     const struct {
         int w;
         enum bnt_tap_op op;
@@ -238,7 +238,7 @@ static enum bnt_status qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *
 
 static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->layers[il];
+    const struct cuda_layer *l = &b->w->layers[il];
     uint32_t n_embd = b->base.model->info.n_embd;
     struct norm in = {BNT_TAP_ATTN_NORM, il, b->s.x, l->attn_norm, n_embd, &l->w[W_Q], &l->w[W_V]};
     struct norm sub = {
@@ -270,7 +270,7 @@ static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, stru
 
 static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->layers[il];
+    const struct cuda_layer *l = &b->w->layers[il];
     uint32_t n_ff = b->base.model->info.n_ff;
     struct cuda_act_args a = {.gate = b->s.gate,
                               .up = b->s.up,
@@ -294,7 +294,7 @@ static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct b
 
 static enum bnt_status feed_forward_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->layers[il];
+    const struct cuda_layer *l = &b->w->layers[il];
     const struct bnt_model_info *info = &b->base.model->info;
     struct norm in = {BNT_TAP_FFN_NORM, il,         b->s.x, l->ffn_norm, info->n_embd,
                       &l->w[W_GATE],    &l->w[W_UP]};
@@ -346,7 +346,7 @@ static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args 
 
 static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->layers[il];
+    const struct cuda_layer *l = &b->w->layers[il];
     const struct bnt_model_info *in = &b->base.model->info;
     struct cuda_step_args qkv_args = {.x = b->s.x,
                                       .norm = l->attn_norm,
@@ -414,15 +414,15 @@ enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, st
 {
     const struct bnt_model_info *in = &b->base.model->info;
     struct cuda_norm_args norm = {.x = b->s.x + (uint64_t)first * in->n_embd,
-                                  .norm = b->output_norm,
+                                  .norm = b->w->output_norm,
                                   .x_stride = in->n_embd,
                                   .n = in->n_embd,
                                   .eps = (float)in->rms_eps,
                                   .h = b->s.h,
                                   .h_stride = b->width};
-    struct cuda_float_args a = {.w = b->head.data,
-                                .row_bytes = b->head.row_bytes,
-                                .type = b->head.type,
+    struct cuda_float_args a = {.w = b->w->head.data,
+                                .row_bytes = b->w->head.row_bytes,
+                                .type = b->w->head.type,
                                 .rows = in->n_vocab,
                                 .cols = in->n_embd,
                                 .x = b->s.h,

@@ -1,9 +1,11 @@
 /* Weights on the device. Ternary ones go up as the kernels of the CPU read them, I2_S 128/32, so
  * nothing is packed again; F32, F16 and BF16 go up as they are; all other float types are
  * dequantised to F32, which is how the CPU multiplies them too. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/cuda/backend_cuda.h"
 
 enum { UPLOAD_ROWS = 256 }; /* of a dequantised or streamed matrix at a time */
@@ -35,28 +37,28 @@ static float *place_vector(struct cuda_cursor *c, const float *v, uint64_t n)
     return v ? cuda_take(c, n * sizeof *v) : NULL;
 }
 
-uint64_t cuda_weights_layout(struct backend_cuda *b, uint8_t *base)
+uint64_t cuda_weights_layout(struct cuda_weights *to, uint8_t *base)
 {
-    const struct bnt_model *m = b->base.model;
+    const struct bnt_model *m = to->model;
+    uint32_t q_dim = m->info.n_head * m->info.head_dim;
     struct cuda_cursor c = {.base = base};
-    place(&c, &m->embd, &b->embd);
+    place(&c, &m->embd, &to->embd);
     if (m->info.tied_head) {
-        b->head = b->embd;
+        to->head = to->embd;
     } else {
-        place(&c, &m->head, &b->head);
+        place(&c, &m->head, &to->head);
     }
-    b->output_norm = place_vector(&c, m->output_norm, m->info.n_embd);
-    b->cs = cuda_take(&c, (uint64_t)b->base.config.n_ctx * m->rope.n_rot * sizeof(float));
+    to->output_norm = place_vector(&c, m->output_norm, m->info.n_embd);
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
-        const struct layer *l = &m->layers[il];
+        const struct layer *from = &m->layers[il];
         struct cuda_layer discarded = {0};
-        struct cuda_layer *to = b->layers ? &b->layers[il] : &discarded;
-        to->attn_norm = place_vector(&c, l->attn_norm, m->info.n_embd);
-        to->attn_sub_norm = place_vector(&c, l->attn_sub_norm, b->q_dim);
-        to->ffn_norm = place_vector(&c, l->ffn_norm, m->info.n_embd);
-        to->ffn_sub_norm = place_vector(&c, l->ffn_sub_norm, m->info.n_ff);
+        struct cuda_layer *l = to->layers ? &to->layers[il] : &discarded;
+        l->attn_norm = place_vector(&c, from->attn_norm, m->info.n_embd);
+        l->attn_sub_norm = place_vector(&c, from->attn_sub_norm, q_dim);
+        l->ffn_norm = place_vector(&c, from->ffn_norm, m->info.n_embd);
+        l->ffn_sub_norm = place_vector(&c, from->ffn_sub_norm, m->info.n_ff);
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
-            place(&c, &l->w[i], &to->w[i]);
+            place(&c, &from->w[i], &l->w[i]);
         }
     }
     return c.used;
@@ -124,11 +126,11 @@ static enum bnt_status put_weight(const struct backend_cuda *b, const struct wei
     return st;
 }
 
-static enum bnt_status put_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+static enum bnt_status put_layer(const struct backend_cuda *b, struct cuda_layer *to, uint32_t il,
+                                 struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
     const struct layer *l = &m->layers[il];
-    struct cuda_layer *to = &b->layers[il];
     const struct {
         float *dst;
         const float *src;
@@ -147,8 +149,8 @@ static enum bnt_status put_layer(const struct backend_cuda *b, uint32_t il, stru
     return st;
 }
 
-/* cos and sin of every position: made by the host, whose bits are the same everywhere. */
-static enum bnt_status put_rotations(const struct backend_cuda *b, struct bnt_err *err)
+/* Made by the host, whose bits are the same everywhere. */
+enum bnt_status cuda_rotations_upload(struct backend_cuda *b, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
     uint64_t n = (uint64_t)b->base.config.n_ctx * m->rope.n_rot;
@@ -159,26 +161,126 @@ static enum bnt_status put_rotations(const struct backend_cuda *b, struct bnt_er
     for (uint32_t pos = 0; pos < b->base.config.n_ctx; pos++) {
         rope_at(&m->rope, pos, cs + (size_t)pos * m->rope.n_rot);
     }
-    enum bnt_status st = put(b, b->cs, cs, n * sizeof *cs, err);
+    enum bnt_status st = put(b, b->s.cs, cs, n * sizeof *cs, err);
     free(cs);
     return st;
 }
 
-enum bnt_status cuda_weights_upload(struct backend_cuda *b, struct bnt_err *err)
+static enum bnt_status put_all(const struct backend_cuda *b, struct cuda_weights *to,
+                               struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
-    enum bnt_status st = put_weight(b, &m->embd, &b->embd, err);
+    enum bnt_status st = put_weight(b, &m->embd, &to->embd, err);
     if (st == BNT_OK && !m->info.tied_head) {
-        st = put_weight(b, &m->head, &b->head, err);
+        st = put_weight(b, &m->head, &to->head, err);
+    } else if (st == BNT_OK) {
+        to->head = to->embd;
     }
     if (st == BNT_OK) {
-        st = put(b, b->output_norm, m->output_norm, m->info.n_embd * sizeof(float), err);
-    }
-    if (st == BNT_OK) {
-        st = put_rotations(b, err);
+        st = put(b, to->output_norm, m->output_norm, m->info.n_embd * sizeof(float), err);
     }
     for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
-        st = put_layer(b, il, err);
+        st = put_layer(b, &to->layers[il], il, err);
     }
     return st;
+}
+
+/* ---- sharing ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct cuda_weights *all;
+
+static void take_down(struct cuda_weights *w)
+{
+    if (w->context) {
+        w->table->close(w->context);
+    }
+    free(w->layers);
+    free(w);
+}
+
+/* Under the lock. */
+static struct cuda_weights *find(const struct backend_cuda *b)
+{
+    struct cuda_weights *w = all;
+    while (w && (w->model != b->base.model || w->table != b->table ||
+                 w->index != b->options.index || BNT_FAULT(cuda_weights_twice))) {
+        w = w->next;
+    }
+    return w;
+}
+
+/* A context of their own and memory in it; copies go by the session's. */
+static enum bnt_status put_up(const struct backend_cuda *b, struct cuda_weights *w,
+                              struct bnt_err *err)
+{
+    uint64_t n_layer = b->base.model->info.n_layer;
+    void *memory = NULL;
+    w->layers = calloc((size_t)n_layer, sizeof *w->layers);
+    if (!w->layers) {
+        return bnt_err_nomem(err, "layers", n_layer * sizeof *w->layers);
+    }
+    enum cuda_code code = w->table->open(w->index, 0, &w->context);
+    if (code == CUDA_OK) {
+        code = w->table->alloc(w->context, cuda_weights_layout(w, NULL), &memory);
+    }
+    if (code != CUDA_OK) {
+        return cuda_error_in(b, w->context, code, err);
+    }
+    cuda_weights_layout(w, memory);
+    return put_all(b, w, err);
+}
+
+static enum bnt_status make(const struct backend_cuda *b, struct cuda_weights **out,
+                            struct bnt_err *err)
+{
+    struct cuda_weights *w = calloc(1, sizeof *w);
+    if (!w) {
+        return bnt_err_nomem(err, "weights of a model", sizeof *w);
+    }
+    w->model = b->base.model;
+    w->table = b->table;
+    w->index = b->options.index;
+    enum bnt_status st = put_up(b, w, err);
+    if (st != BNT_OK) {
+        take_down(w);
+        return st;
+    }
+    w->next = all;
+    all = w;
+    *out = w;
+    return BNT_OK;
+}
+
+/* Who comes while they are put up waits for them. */
+enum bnt_status cuda_weights_take(struct backend_cuda *b, struct bnt_err *err)
+{
+    struct cuda_memory need = cuda_memory_need(b->base.model, &b->base.config);
+    pthread_mutex_lock(&lock);
+    struct cuda_weights *w = find(b);
+    need.weights = w ? 0 : need.weights;
+    enum bnt_status st = cuda_check_memory(b, &need, err);
+    if (st == BNT_OK && !w) {
+        st = make(b, &w, err);
+    }
+    if (st == BNT_OK) {
+        w->n_sessions++;
+        b->w = w;
+    }
+    pthread_mutex_unlock(&lock);
+    return st;
+}
+
+void cuda_weights_release(struct cuda_weights *w)
+{
+    pthread_mutex_lock(&lock);
+    if (w && --w->n_sessions == 0) {
+        struct cuda_weights **at = &all;
+        while (*at != w) {
+            at = &(*at)->next;
+        }
+        *at = w->next;
+        take_down(w);
+    }
+    pthread_mutex_unlock(&lock);
 }

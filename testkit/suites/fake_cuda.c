@@ -50,6 +50,7 @@ void fake_cuda_reset(const struct fake_cuda_plan *p)
     plan = *p;
     n_allocs = 0;
     counts.launches = 0;
+    counts.uploaded_bytes = 0;
     counts.most_bytes = counts.bytes;
 }
 
@@ -284,6 +285,12 @@ static enum cuda_code copy(struct cuda_context *c, void *dst, const void *src, u
     return CUDA_OK;
 }
 
+static enum cuda_code upload(struct cuda_context *c, void *dst, const void *src, uint64_t bytes)
+{
+    counts.uploaded_bytes += bytes;
+    return copy(c, dst, src, bytes);
+}
+
 static enum cuda_code sync_context(struct cuda_context *c)
 {
     return c->lost ? fail(c, CUDA_LOST, "lost") : CUDA_OK;
@@ -337,7 +344,7 @@ const struct cuda_table *fake_cuda_table(void)
         .problem = problem,
         .alloc = alloc,
         .alloc_host = alloc_host,
-        .upload = copy,
+        .upload = upload,
         .download = copy,
         .launch = launch,
         .sync = sync_context,

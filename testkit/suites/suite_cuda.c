@@ -659,6 +659,35 @@ static void a_thousand_sessions_leave_nothing(void **state)
     bnt_model_close(e.model);
 }
 
+/* Two sessions of one model: what the second one puts up and takes is its own cache and scratch,
+ * both answer as they would alone, and the weights stay until the last one goes. */
+static void sessions_of_a_model_share_its_weights(void **state)
+{
+    (void)state;
+    struct bnt_session_options so = on_fake(NULL);
+    struct es_engine e;
+    struct bnt_session *second = NULL;
+    struct bnt_err err = {0};
+    so.n_ctx = 64;
+    es_ok(open_on(&e, &so, &err), &err);
+    struct fake_cuda_counts one = fake_cuda_count();
+    es_ok(bnt_session_new(e.model, &so, &second, &err), &err);
+    struct fake_cuda_counts two = fake_cuda_count();
+    assert_true(two.uploaded_bytes - one.uploaded_bytes < one.uploaded_bytes / 20);
+    assert_true(two.bytes - one.bytes < one.bytes - 1000000);
+    assert_int_equal(two.contexts, one.contexts + 1);
+    float *wanted = some_logits(e.session);
+    bnt_session_free(e.session);
+    e.session = second;
+    float *got = some_logits(second);
+    assert_memory_equal(got, wanted,
+                        (STORY + SINGLES) * (size_t)bnt_session_n_vocab(second) * sizeof *got);
+    free(got);
+    free(wanted);
+    es_close(&e);
+    assert_nothing_held();
+}
+
 static const struct suite_test tests[] = {
     {.name = "the_logits_are_the_cpus_bit_for_bit", .body = the_logits_are_the_cpus_bit_for_bit},
     {.name = "greedy_gives_the_cpus_256_tokens",
@@ -693,9 +722,11 @@ static const struct suite_test tests[] = {
     {.name = "the_2b_shape_at_4096_positions_takes_less_than_4_gb",
      .body = the_2b_shape_at_4096_positions_takes_less_than_4_gb},
     {.name = "what_does_not_fit_takes_nothing", .body = what_does_not_fit_takes_nothing},
+    {.name = "sessions_of_a_model_share_its_weights",
+     .body = sessions_of_a_model_share_its_weights},
     {.name = "a_thousand_sessions_leave_nothing", .body = a_thousand_sessions_leave_nothing},
     {0},
 };
 
-const struct suite suite_cuda = {"cuda", tests,
-                                 "cuda_residual cuda_position cuda_preflight cuda_leak"};
+const struct suite suite_cuda = {
+    "cuda", tests, "cuda_residual cuda_position cuda_preflight cuda_leak cuda_weights_twice"};
