@@ -119,7 +119,11 @@ static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
         bnt_engine_packed(o->packed, t->ref.digest, packed_dir, &mo);
         st = bnt_model_open(t->ref.path, &mo, &t->model, err);
     }
-    return st == BNT_OK ? bnt_session_new(t->model, &so, &t->session, err) : st;
+    st = st == BNT_OK ? bnt_session_new(t->model, &so, &t->session, err) : st;
+    if (st == BNT_OK && bnt_session_kernel_note(t->session)[0] != '\0') {
+        bnt_msg_warn(NULL, "%s", bnt_session_kernel_note(t->session));
+    }
+    return st;
 }
 
 static enum bnt_status make_prompt(struct tracing *t, struct bnt_err *err)

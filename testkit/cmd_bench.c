@@ -170,6 +170,9 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
     plan->digest = ref->digest;
     enum bnt_status st = bench_run(plan, r, err);
     bnt_progress_end(plan->ctx);
+    if (st == BNT_OK && r->kernel_note[0] != '\0') {
+        bnt_msg_warn(NULL, "%s", r->kernel_note);
+    }
     if (st == BNT_OK && ref->digest[0] == '\0') {
         bool hashed;
         st = bnt_digest_of_file(ref->path, stop_hashing, app, ref->digest, &hashed, err);

@@ -151,9 +151,10 @@ static json_t *json_model(const struct bench_report *report)
 static json_t *json_settings(const struct bench_report *report)
 {
     const struct bench_result *r = report->r;
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:I, s:I}", "device", r->device, "kernel",
-                     r->kernel, "head", r->screened ? "screened" : "full", "threads", r->n_threads,
-                     "batch", (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx, "kv_type",
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:I, s:I}", "device", r->device,
+                     "kernel", r->kernel, "kernel_note", r->kernel_note, "head",
+                     r->screened ? "screened" : "full", "threads", r->n_threads, "batch",
+                     (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx, "kv_type",
                      report->o->kv_type, "warmup", (json_int_t)report->o->warmup, "repetitions",
                      (json_int_t)report->o->repetitions);
 }

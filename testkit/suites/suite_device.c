@@ -206,6 +206,37 @@ static void operations_of_a_device_are_checked_and_timed(void **state)
     }
 }
 
+/* ---- what is kept for a GPU ---- */
+
+/* The script that shows on a GPU what only a GPU can show goes through all its commands here, with
+ * small models: nothing fails, and what needs a GPU is counted as skipped. */
+static void the_check_of_a_gpu_is_rehearsed(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "ok       every operation has the rows of the CPU",
+        "ok       their 64 best logits are equal, bit for bit",
+        "ok       4096 positions take less than 4 GB",
+        "SKIPPED    decode of the 2B shape",
+        "SKIPPED    decode of the 3B shape",
+        "SKIPPED  compute-sanitizer racecheck",
+        "gpu-check: 0 failed",
+    };
+    char build[BNT_PATH_MAX];
+    const char *bnt = suite_bnt();
+    snprintf(build, sizeof build, "%.*s", (int)(strrchr(bnt, '/') - bnt), bnt);
+    use_fake_module("");
+    struct suite_output o;
+    const char *argv[] = {"ci/gpu_check.sh", "--rehearse", build, NULL};
+    suite_run(argv, suite_source(""), 120000, &o);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (o.exit != 3 || !strstr(o.out, rows[i])) {
+            fail_msg("exit %d, should say %s: %s%s", o.exit, rows[i], o.out, o.err);
+        }
+    }
+    suite_output_release(&o);
+}
+
 /* ---- the library, on a GPU ---- */
 
 static const int32_t story[] = {2045, 394, 401, 258, 372, 44, 382, 280, 267, 300, 12, 77};
@@ -297,6 +328,11 @@ static const struct suite_test tests[] = {
     {.name = "devices_lists_the_gpu_with_its_name",
      .body = devices_lists_the_gpu_with_its_name,
      .tier = SUITE_INTEGRATION},
+    {.name = "the_check_of_a_gpu_is_rehearsed",
+     .body = the_check_of_a_gpu_is_rehearsed,
+     .needs = "source",
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 120000},
     {.name = "the_logits_of_a_batch_are_the_cpus",
      .body = the_logits_of_a_batch_are_the_cpus,
      .needs = "cuda",
