@@ -10,6 +10,7 @@
 #include "engine/validate.h"
 #include "engine/gguf_plan.h"
 #include "testkit/suite.h"
+#include "testkit/suites/checkpoint.h"
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/mock_support.h"
 
@@ -418,6 +419,161 @@ static void a_cut_file_names_every_tensor_that_is_lost(void **state)
     validate_release(&r);
 }
 
+/* ---- defects that need an eye ---- */
+
+/* Bytes of a file and what they mean. */
+struct edited {
+    struct bnt_buf file;
+    struct gguf *g; /* of the sound one */
+};
+
+static uint8_t *bytes_of(struct edited *e, const char *tensor, uint64_t *n)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(e->g, tensor);
+    assert_non_null(t);
+    *n = t->ne[0] * t->ne[1] / 4; /* of codes */
+    return (uint8_t *)e->file.data + t->offset;
+}
+
+/* The bytes behind a key: its type, then the value. */
+static uint8_t *behind(struct edited *e, const char *key)
+{
+    uint8_t *at = memmem(e->file.data, e->file.len, key, strlen(key));
+    assert_non_null(at);
+    return at + strlen(key);
+}
+
+static void zero_codes(struct edited *e)
+{
+    uint64_t n;
+    uint8_t *codes = bytes_of(e, "blk.1.ffn_up.weight", &n);
+    memset(codes, 0x55, n);
+}
+
+static void few_codes(struct edited *e)
+{
+    uint64_t n;
+    uint8_t *codes = bytes_of(e, "blk.1.ffn_up.weight", &n);
+    memset(codes + n / 100, 0x55, n - n / 100);
+}
+
+static void codes_of_one_sign(struct edited *e)
+{
+    uint64_t n;
+    uint8_t *codes = bytes_of(e, "blk.1.ffn_up.weight", &n);
+    memset(codes, 0xa6, n); /* 1, 1, 0, 1 */
+}
+
+static void scale_of_another_layer(struct edited *e)
+{
+    uint64_t n;
+    float scale;
+    uint8_t *at = bytes_of(e, "blk.1.ffn_up.weight", &n);
+    memcpy(&scale, at + n, sizeof scale);
+    scale *= 1000;
+    memcpy(at + n, &scale, sizeof scale);
+}
+
+static void one_large_weight(struct edited *e)
+{
+    uint64_t n;
+    const uint16_t large = 0x7b00; /* 57344 */
+    memcpy(bytes_of(e, "token_embd.weight", &n) + 1000, &large, sizeof large);
+}
+
+static void another_file_type(struct edited *e)
+{
+    behind(e, "general.file_type")[4] = 7; /* Q8_0 */
+}
+
+static void bytes_behind_the_end(struct edited *e)
+{
+    struct bnt_err err = {0};
+    char more[100] = {0};
+    es_ok(bnt_buf_append(&e->file, more, sizeof more, &err), &err);
+}
+
+static void no_scores(struct edited *e)
+{
+    behind(e, "tokenizer.ggml.score")[0] = 'x';
+}
+
+/* Type, elements' type and their number come first; 3 is a control token, which text never shows.
+ */
+static void bytes_are_control_tokens(struct edited *e)
+{
+    uint8_t *types = behind(e, "tokenizer.ggml.token_type") + 4 + 4 + 8;
+    for (int i = 0; i < 256; i++) {
+        types[4 * i] = 3;
+    }
+}
+
+static const struct eye {
+    int kind;
+    enum validate_level level;
+    const char *word;
+    void (*edit)(struct edited *e);
+    struct bnt_mock_recipe mock; /* n_layer 0: the bundled model */
+} eyes[] = {
+    {VALIDATE_STATISTICS, VALIDATE_COMPREHENSIVE, "zero throughout", zero_codes, {0}},
+    {VALIDATE_STATISTICS, VALIDATE_COMPREHENSIVE, "of the weights are zero", few_codes, {0}},
+    {VALIDATE_STATISTICS, VALIDATE_COMPREHENSIVE, "have one sign", codes_of_one_sign, {0}},
+    {VALIDATE_STATISTICS,
+     VALIDATE_COMPREHENSIVE,
+     "the median of all layers",
+     scale_of_another_layer,
+     {0}},
+    {VALIDATE_STATISTICS,
+     VALIDATE_COMPREHENSIVE,
+     "the largest weight is",
+     one_large_weight,
+     {.n_layer = 1, .n_vocab = 8192, .embd_type = "f16"}},
+    {VALIDATE_ROUND_TRIP, VALIDATE_COMPREHENSIVE, "becomes", bytes_are_control_tokens, {0}},
+    {VALIDATE_FILE_TYPE, VALIDATE_STANDARD, "no tensor is Q8_0", another_file_type, {0}},
+    {VALIDATE_VOCABULARY,
+     VALIDATE_STANDARD,
+     "scores",
+     no_scores,
+     {.n_layer = 1, .n_vocab = 360, .tokenizer = "spm"}},
+    {VALIDATE_PADDING, VALIDATE_BASIC, "after the last tensor", bytes_behind_the_end, {0}},
+};
+
+static void check_eye(const struct eye *eye)
+{
+    struct edited e = {.file = BNT_BUF(16 << 20)};
+    struct bnt_err err = {0};
+    const char *sound =
+        eye->mock.n_layer ? ms_make("sound.gguf", &eye->mock, NULL) : suite_bundled_model();
+    es_ok(bnt_file_read(sound, &e.file, &err), &err);
+    es_ok(gguf_open(sound, GGUF_MODE_AUTO, &e.g, &err), &err);
+    eye->edit(&e);
+    gguf_close(e.g);
+    const char *path = ms_path("edited.gguf");
+    cp_file(path, e.file.data, e.file.len);
+    bnt_buf_release(&e.file);
+    struct validate_report r = validate(path, eye->level, VALIDATE_STRICT);
+    const struct validate_finding *f = finding_of(&r, eye->kind);
+    if (!f || !strstr(f->message, eye->word) || f->severity < VALIDATE_WARNING) {
+        show(&r);
+        fail_msg("no finding that says \"%s\"", eye->word);
+    }
+    validate_release(&r);
+    if (eye->level > VALIDATE_BASIC) {
+        r = validate(path, eye->level - 1, VALIDATE_STRICT);
+        show(&r);
+        assert_int_equal(r.n, 0);
+        validate_release(&r);
+    }
+}
+
+static void what_no_training_leaves_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof eyes / sizeof eyes[0]; i++) {
+        check_eye(&eyes[i]);
+    }
+}
+
 /* ---- any bytes ---- */
 
 enum { N_MUTANTS = 200 };
@@ -608,6 +764,7 @@ static const struct suite_test tests[] = {
      .needs = "source",
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 30000},
+    {.name = "validate_tells_what_no_training_leaves", .body = what_no_training_leaves_is_told},
     {.name = "validate_tells_all_defects_in_one_run", .body = all_defects_are_told_in_one_run},
     {.name = "validate_names_every_tensor_of_a_cut_file",
      .body = a_cut_file_names_every_tensor_that_is_lost},
