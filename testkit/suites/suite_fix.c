@@ -324,6 +324,15 @@ static void big_endian_becomes_little(void **state)
     const char *big = ms_path("big.gguf"), *out = ms_path("little.gguf");
     write_big_endian(suite_bundled_model(), big);
     expect_sound(big);
+    const struct validate_options o = {.level = VALIDATE_BASIC};
+    struct validate_report found;
+    struct bnt_err err = {0};
+    es_ok(validate_file(big, &o, &found, &err), &err);
+    for (int i = 0; i < VALIDATE_N_PLATFORMS; i++) { /* read tensor by tensor, on all of them */
+        const struct validate_platform *p = &found.platforms[i];
+        assert_true(p->fits && !p->byte_order && !p->mapped && strstr(p->note, "big-endian"));
+    }
+    validate_release(&found);
     struct fix_report r = fix(big, NULL, out);
     assert_int_equal(r.n, 1);
     assert_true(changed(&r, "byte-order"));

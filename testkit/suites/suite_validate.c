@@ -574,6 +574,23 @@ static void what_no_training_leaves_is_told(void **state)
     }
 }
 
+/* A hole behind the end makes a file too large for a module of 32 bits, and for nothing else. */
+static void a_large_file_does_not_fit_wasm32(void **state)
+{
+    (void)state;
+    const char *path =
+        ms_make("large.gguf", &(struct bnt_mock_recipe){.n_layer = 1, .n_vocab = 360}, NULL);
+    assert_int_equal(truncate(path, (off_t)5 << 30), 0);
+    struct validate_report r = validate(path, VALIDATE_BASIC, VALIDATE_RUNTIME);
+    for (int i = 0; i < VALIDATE_N_PLATFORMS; i++) {
+        const struct validate_platform *p = &r.platforms[i];
+        bool wasm = strcmp(p->name, "wasm32") == 0;
+        assert_true(p->byte_order && p->alignment);
+        assert_true(p->fits == !wasm && p->size == !wasm && p->mapped == !wasm);
+    }
+    validate_release(&r);
+}
+
 /* ---- any bytes ---- */
 
 enum { N_MUTANTS = 200 };
@@ -765,6 +782,7 @@ static const struct suite_test tests[] = {
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 30000},
     {.name = "validate_tells_what_no_training_leaves", .body = what_no_training_leaves_is_told},
+    {.name = "validate_tells_what_does_not_fit_wasm32", .body = a_large_file_does_not_fit_wasm32},
     {.name = "validate_tells_all_defects_in_one_run", .body = all_defects_are_told_in_one_run},
     {.name = "validate_names_every_tensor_of_a_cut_file",
      .body = a_cut_file_names_every_tensor_that_is_lost},
