@@ -516,3 +516,16 @@ enum bnt_status user_test_run(const struct user_test *t, struct bnt_subject *sub
     bnt_subject_answer_release(&a.answer);
     return st;
 }
+
+bool user_test_takes(const struct user_test *t, const char *kind)
+{
+    size_t n = strlen(kind);
+    for (const char *at = t->subjects; *at;) {
+        size_t len = strcspn(at, ",");
+        if (len == n && memcmp(at, kind, n) == 0) {
+            return true;
+        }
+        at += len + (at[len] == ',');
+    }
+    return t->subjects[0] == '\0';
+}

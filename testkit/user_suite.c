@@ -73,7 +73,11 @@ static enum bnt_status unknown_key(const struct reader *r, const struct yaml_nod
     if (near) {
         bnt_err_hint(r->err, "did you mean '%s'?", near);
     } else {
-        bnt_err_hint(r->err, "docs/user-suites.md describes every key");
+        char all[512] = "";
+        for (size_t i = 0, len = 0; names[i] && len < sizeof all; i++) {
+            len += (size_t)snprintf(all + len, sizeof all - len, "%s%s", i ? ", " : "", names[i]);
+        }
+        bnt_err_hint(r->err, "the keys here: %s (docs/user-suites.md)", all);
     }
     return st;
 }
@@ -784,17 +788,4 @@ void user_suite_release(struct user_suite *s)
     bnt_arena_release(&s->arena);
     yaml_tree_release(&s->tree);
     *s = (struct user_suite){0};
-}
-
-bool user_test_takes(const struct user_test *t, const char *kind)
-{
-    size_t n = strlen(kind);
-    for (const char *at = t->subjects; *at;) {
-        size_t len = strcspn(at, ",");
-        if (len == n && memcmp(at, kind, n) == 0) {
-            return true;
-        }
-        at += len + (at[len] == ',');
-    }
-    return t->subjects[0] == '\0';
 }

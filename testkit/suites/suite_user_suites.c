@@ -2,6 +2,7 @@
  * without a place, an expectation that holds whatever comes, a skip that hides a failure. */
 #include "testkit/suite.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,88 @@ static void mistakes_are_errors_with_their_place(void **state)
     }
 }
 
+/* ---- the schema for editors ---- */
+
+static const json_t *at_path(const json_t *o, const char *path)
+{
+    char name[64];
+    while (o && *path) {
+        size_t len = strcspn(path, ".");
+        snprintf(name, sizeof name, "%.*s", (int)len, path);
+        o = json_object_get(o, name);
+        path += len + (path[len] == '.');
+    }
+    return o;
+}
+
+/* The keys that the reader names where it meets one that it does not know. */
+static void known_keys(const char *text, char *out, size_t size)
+{
+    static const char begin[] = "the keys here: ";
+    struct user_suite s;
+    struct bnt_err err = {0};
+    assert_int_equal(read_suite(&s, text, &err), BNT_E_FILE);
+    const char *list = strstr(err.hint, begin);
+    const char *end = strstr(err.hint, " (docs/user-suites.md)");
+    if (!list || !end) {
+        fail_msg("%s: %s; %s", text, err.msg, err.hint);
+    }
+    list += sizeof begin - 1;
+    snprintf(out, size, ", %.*s,", (int)(end - list), list);
+}
+
+static size_t all_are_known(const json_t *properties, const char *keys)
+{
+    const char *key;
+    const json_t *ignored;
+    char word[64];
+    json_object_foreach((json_t *)(uintptr_t)properties, key, ignored)
+    {
+        snprintf(word, sizeof word, ", %s,", key);
+        if (!strstr(keys, word)) {
+            fail_msg("the schema has '%s', which is not read: %s", key, keys);
+        }
+    }
+    return json_object_size(properties);
+}
+
+static void schema_has_the_keys_that_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *paths[2];
+    } places[] = {
+        {"zzzzzzzz: 1\n", {"properties", ""}},
+        {"tests: [{name: a, zzzzzzzz: 1}]\n", {"$defs.keys.properties", "$defs.test.properties"}},
+        {"tests: [{name: a, prompt: x, expect: {zzzzzzzz: 1}}]\n", {"$defs.expect.properties", ""}},
+        {"tests: [{name: a, prompt: x, expect: {logprob: {zzzzzzzz: 1}}}]\n",
+         {"$defs.logprob.properties", ""}},
+        {"tests: [{name: a, prompt: x, expect: {perplexity: {zzzzzzzz: 1}}}]\n",
+         {"$defs.expect.properties.perplexity.properties", ""}},
+        {"tests: [{name: a, prompt: x, expect: {tokens: {zzzzzzzz: 1}}}]\n",
+         {"$defs.range.properties", ""}},
+    };
+    json_t *schema = json_load_file(suite_source("docs/user-suites.schema.json"), 0, NULL);
+    assert_non_null(schema);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        char keys[1024];
+        size_t n = 0, n_read = 0;
+        known_keys(places[i].text, keys, sizeof keys);
+        for (const char *c = keys + 1; *c; c++) {
+            n_read += *c == ',';
+        }
+        for (size_t k = 0; k < 2 && places[i].paths[k][0]; k++) {
+            const json_t *properties = at_path(schema, places[i].paths[k]);
+            assert_non_null(properties);
+            n += all_are_known(properties, keys);
+        }
+        if (n != n_read) {
+            fail_msg("%zu keys are read, %zu are in the schema: %s", n_read, n, keys);
+        }
+    }
+    json_decref(schema);
+}
+
 /* ---- checking ---- */
 
 static const char script[] =
@@ -238,6 +321,9 @@ static const struct suite_test tests[] = {
      .body = parameters_and_models_make_a_test_each},
     {.name = "user_suite_mistakes_are_errors_with_their_place",
      .body = mistakes_are_errors_with_their_place},
+    {.name = "user_suite_schema_has_the_keys_that_are_read",
+     .body = schema_has_the_keys_that_are_read,
+     .needs = "source"},
     {.name = "user_suite_every_expectation_holds_and_fails",
      .body = every_expectation_holds_and_fails},
     {.name = "user_suite_all_that_is_wrong_is_told_at_once",
