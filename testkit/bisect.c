@@ -50,9 +50,14 @@ static const char *value_of(const char *setting, const char *key)
     return strncmp(setting, key, n) == 0 && setting[n] == '=' ? setting + n + 1 : NULL;
 }
 
-static const char *const engine_keys[][2] = {
-    {"kernel", "--kernel"},   {"threads", "--threads"},       {"batch", "--batch"},
-    {"kv-type", "--kv-type"}, {"i2s-layout", "--i2s-layout"}, {"pre", "--pre"}};
+static const char *const engine_keys[][2] = {{"kernel", "--kernel"},
+                                             {"threads", "--threads"},
+                                             {"batch", "--batch"},
+                                             {"kv-type", "--kv-type"},
+                                             {"i2s-layout", "--i2s-layout"},
+                                             {"pre", "--pre"},
+                                             {"tl", "--tl"},
+                                             {"tiles", "--tiles"}};
 enum { N_ENGINE_KEYS = sizeof engine_keys / sizeof engine_keys[0] };
 
 /* The last setting of a key, or NULL. */
@@ -78,7 +83,7 @@ static enum bnt_status check_settings(const struct bisect_side *side, struct bnt
             bnt_err_set(err, BNT_E_USAGE, "--%c %s: no setting of a side", side->name + 'a' - 'A',
                         s);
             bnt_err_hint(err, "KEY=VALUE with bnt, model, kernel, threads, batch, kv-type, "
-                              "i2s-layout, pre, or env=NAME=VALUE");
+                              "i2s-layout, pre, tl, tiles, or env=NAME=VALUE");
             return BNT_E_USAGE;
         }
     }

@@ -18,7 +18,9 @@
 struct crossval_opts {
     struct bnt_model_arg model;
     const char *reference, *command, *file, *record, *logits, *tolerances, *text, *kernel, *kv_type;
-    struct bnt_strs prompts;
+    const char *i2s_layout, *tl, *pre;
+    struct bnt_strs prompts, tiles;
+    uint64_t memory_limit;
     int64_t n_tokens, n_text, n_best, window, threads;
     bool serve, json;
     struct bnt_device_arg device;
@@ -72,6 +74,11 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_KERNEL_ROW(struct crossval_opts),
     BNT_ENGINE_DEVICE_ROWS(struct crossval_opts),
     BNT_ENGINE_KV_TYPE_ROW(struct crossval_opts),
+    BNT_ENGINE_MEMORY_ROW(struct crossval_opts),
+    BNT_ENGINE_LAYOUT_ROW(struct crossval_opts),
+    BNT_ENGINE_TL_ROW(struct crossval_opts),
+    BNT_ENGINE_TILES_ROW(struct crossval_opts),
+    BNT_ENGINE_PRE_ROW(struct crossval_opts),
     ROW(FLAG, 0, "json", NULL, "one JSON object instead of a table", json, .def = NULL),
     BNT_OPT_END,
 };
@@ -96,6 +103,12 @@ static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err
         .session = {.n_threads = (int)o->threads,
                     .kernel = o->kernel,
                     .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16},
+        .i2s_layout = o->i2s_layout,
+        .pre = o->pre,
+        .tl_look_up = strcmp(o->tl, "tables") == 0,
+        .tl_tiles = o->tiles.at,
+        .n_tl_tiles = o->tiles.n,
+        .memory_limit = o->memory_limit,
         .warn = bnt_msg_warn_fn};
     bnt_device_arg_apply(&o->device, &opts.session);
     struct bnt_model_ref ref;

@@ -140,6 +140,9 @@ struct bnt_subject {
 struct bnt_subject_options {
     struct bnt_session_options session;
     const char *i2s_layout, *pre;
+    bool tl_look_up; /* these three as in struct bnt_model_options */
+    const char *const *tl_tiles;
+    size_t n_tl_tiles;
     uint64_t memory_limit;
     bnt_warn_fn *warn;
     void *warn_ctx;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "engine/bnt_infer.h"
@@ -75,6 +76,45 @@ static void engine_defects_are_located(void **state)
     }
 }
 
+/* A kernel that goes wrong beside the reference one, which does not; and the piece of work that a
+ * second thread leaves undone. */
+static void kernels_and_thread_counts_are_told_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a[2], *b[2], *op;
+    } cases[] = {
+        {{"env=BNT_FAULT=", "kernel=ref"}, {"env=BNT_FAULT=head_group", "kernel=auto"}, "attn"},
+        {{"env=BNT_FAULT=pool_piece", "threads=1"}, {"env=BNT_FAULT=pool_piece", "threads=3"}, "v"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o = BISECT(support_fault_bnt(), "--json", "--a", cases[i].a[0], "--a",
+                                       cases[i].a[1], "--b", cases[i].b[0], "--b", cases[i].b[1]);
+        json_t *root;
+        at_place(first_of(&o, &root), cases[i].op, 0, 0);
+        json_decref(root);
+        suite_output_release(&o);
+    }
+}
+
+/* This build against another one, which has a defect. */
+static void a_defect_of_another_build_is_located(void **state)
+{
+    (void)state;
+    char here[BNT_PATH_MAX + 8], other[BNT_PATH_MAX + 8];
+    snprintf(here, sizeof here, "bnt=%s", suite_bnt());
+    snprintf(other, sizeof other, "bnt=%s", support_fault_bnt());
+    struct suite_output o =
+        BISECT(suite_bnt(), "--json", "--a", here, "--b", other, "--b", "env=BNT_FAULT=residual");
+    json_t *root;
+    at_place(first_of(&o, &root), "attn_residual", 0, 0);
+    json_decref(root);
+    suite_output_release(&o);
+    o = BISECT(suite_bnt(), "--a", here, "--b", other, "--b", "env=BNT_FAULT=");
+    assert_string_equal(o.out, "no difference\n");
+    suite_output_release(&o);
+}
+
 /* ---- two files ---- */
 
 /* A copy of the bundled model in which one number of a float32 vector is another. */
@@ -133,6 +173,28 @@ static void equal_sides_have_no_difference(void **state)
     suite_output_release(&o);
 }
 
+/* A build that keeps keys and values in another type, in the form of a script. */
+static void two_programs_are_told_apart(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], program[BNT_PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/other-bnt", suite_scratch());
+    snprintf(program, sizeof program, "bnt=%s", path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "#!/bin/sh\nexec '%s' \"$@\" $MORE\n", suite_bnt());
+    fclose(f);
+    assert_int_equal(chmod(path, 0700), 0);
+    struct suite_output o = BISECT(suite_bnt(), "--b", program);
+    assert_string_equal(o.out, "no difference\n");
+    suite_output_release(&o);
+    o = BISECT(suite_bnt(), "--json", "--b", program, "--b", "env=MORE=--kv-type f32");
+    json_t *root;
+    at_place(first_of(&o, &root), "attn", 0, 0);
+    json_decref(root);
+    suite_output_release(&o);
+}
+
 static void a_side_that_fails_says_so(void **state)
 {
     (void)state;
@@ -151,6 +213,15 @@ static const struct suite_test tests[] = {
      .body = engine_defects_are_located,
      .timeout_ms = 60000,
      .needs = "fault-build"},
+    {.name = "bisect_kernels_and_thread_counts_are_told_apart",
+     .body = kernels_and_thread_counts_are_told_apart,
+     .timeout_ms = 60000,
+     .needs = "fault-build"},
+    {.name = "bisect_a_defect_of_another_build_is_located",
+     .body = a_defect_of_another_build_is_located,
+     .timeout_ms = 60000,
+     .needs = "fault-build"},
+    {.name = "bisect_two_programs_are_told_apart", .body = two_programs_are_told_apart},
     {.name = "bisect_a_changed_weight_is_located", .body = a_changed_weight_is_located},
     {.name = "bisect_equal_sides_have_no_difference", .body = equal_sides_have_no_difference},
     {.name = "bisect_a_side_that_fails_says_so", .body = a_side_that_fails_says_so},

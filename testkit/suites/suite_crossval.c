@@ -464,6 +464,34 @@ static void a_build_of_bnt_serves_another(void **state)
     json_decref(r);
 }
 
+/* The same weights, decoded and looked up in tables; and a splitting of text that is another. */
+static void options_of_the_engine_hold_on_both_sides(void **state)
+{
+#define TILE(shape) "--tiles", shape "=64,64,32"
+#define TILES TILE("256x256"), TILE("128x256"), TILE("768x256"), TILE("256x768")
+    (void)state;
+    char file[BNT_PATH_MAX], command[3 * BNT_PATH_MAX];
+    const char *const quantize[] = {
+        suite_bnt(), "quantize", suite_bundled_model(), fixture_path(file, "tl1.gguf"), "TL1",
+        TILES,       NULL};
+    const char *words[] = {"-m", file, "--tl", "tables", "-n", "2", "-p", "It's", NULL, NULL, NULL};
+    struct suite_output out;
+    int code = 0;
+    suite_run(quantize, NULL, 60000, &out);
+    assert_int_equal(out.exit, BNT_OK);
+    suite_output_release(&out);
+    snprintf(command, sizeof command, "'%s' crossval --serve -t 1 -m '%s'", suite_bnt(), file);
+    json_t *r = crossval_against(suite_bnt(), command, words, &code);
+    assert_int_equal(code, BNT_OK);
+    json_decref(r);
+    words[8] = "--pre";
+    words[9] = "chameleon";
+    r = crossval_against(suite_bnt(), command, words, &code);
+    assert_int_equal(code, BNT_E_DIFFERS);
+    assert_string_equal(json_string_value(json_object_get(r, "differs_at")), "token_ids");
+    json_decref(r);
+}
+
 /* One defect per row, on the side of the reference. The prompts and the bounds are those with which
  * the rung that is meant for such a defect sees it, and none before it does. */
 struct planted {
@@ -617,6 +645,8 @@ static const struct suite_test tests[] = {
     TEST("logits_of_a_command_are_of_their_places", logits_of_a_command_are_of_their_places, 0),
     TEST("a_build_of_bnt_serves_another", a_build_of_bnt_serves_another, .tier = SUITE_INTEGRATION,
          .timeout_ms = 60000),
+    TEST("options_of_the_engine_hold_on_both_sides", options_of_the_engine_hold_on_both_sides,
+         .tier = SUITE_INTEGRATION, .timeout_ms = 60000),
     TEST("planted_faults_are_found_at_their_rungs", planted_faults_are_found_at_their_rungs,
          .needs = "fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
     TEST("bitnet_cpp_agrees_on_the_bundled_model", bitnet_cpp_agrees_on_the_bundled_model,
