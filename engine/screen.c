@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/sysinfo.h"
-#include "engine/cpu/kernels.h"
 #include "engine/cpu/pool.h"
 #include "engine/model.h"
 

@@ -12,11 +12,10 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/cpu/kernels.h"
 
 struct bnt_model;
 struct weight;
-
-enum { SCREEN_ZERO = 32 }; /* the code of a weight of 0 */
 
 /* w[c] = step * (code[c] - SCREEN_ZERO) + e[c]. */
 struct screen_row {

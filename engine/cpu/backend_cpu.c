@@ -116,7 +116,10 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
     s->v_cache = take(&cur, kv_bytes(m, c));
     take_batch(&cur, m, c, s);
     if (m->screened) {
-        s->dots = take(&cur, m->info.n_vocab * sizeof(int32_t));
+        s->screen_act.stride = act_stride(m->info.n_embd);
+        s->screen_act.q = take(&cur, 2 * s->screen_act.stride);
+        s->screen_act.scale = take_floats(&cur, 2, 1);
+        s->screen_act.sum = take(&cur, 2 * sizeof(int32_t));
         s->near = take_floats(&cur, m->info.n_vocab, 1);
         s->above = take_floats(&cur, m->info.n_vocab, 1);
         s->list = take(&cur, m->info.n_vocab * sizeof(uint32_t));

@@ -26,9 +26,9 @@ struct cpu_scratch {
     struct act_rows act;        /* [n_batch] of the widest ternary input */
     float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
     float *row;                 /* [n_threads][widest cols] */
-    /* Of a screened head, [n_vocab]: dots with codes, scores, scores with their bound; then the
-     * rows that are computed in full, and their logits. */
-    int32_t *dots;
+    /* Of a screened head: its input (kernels.h), then [n_vocab]: scores, scores with their bound,
+     * the rows that are computed in full, and their logits. */
+    struct act_rows screen_act;
     float *near, *above;
     uint32_t *list;
     float *exact;

@@ -78,7 +78,11 @@ struct row_walk {
  * struct act_rows has its activations, 64 in each of four groups g. Byte p < 64 holds the low four
  * bits of weight p of groups 0 (below) and 1, byte 64 + p those of groups 2 and 3; byte 128 + p the
  * high two bits of all, group g at bit 2*g. */
-enum { SCREEN_BLOCK_BYTES = 192 };
+enum {
+    SCREEN_BLOCK_BYTES = 192,
+    SCREEN_ZERO = 32, /* the code of a weight of 0 */
+    SCREEN_FINER = 256
+};
 struct screen_codes {
     const uint8_t *codes;
     uint64_t row_bytes; /* whole blocks; a row of at most 65536 weights */
@@ -86,6 +90,14 @@ struct screen_codes {
 static inline uint64_t screen_row_bytes(uint64_t cols)
 {
     return (cols + 255) / 256 * SCREEN_BLOCK_BYTES;
+}
+
+/* An input of a screened head: two rows, x ~ scale[0] * (q[0] + q[1] / SCREEN_FINER). This is the
+ * product with a row of codes, by its sums of code * q, in units of scale[0] / SCREEN_FINER. */
+static inline float screen_score(int32_t sum, int32_t fine, const struct act_rows *a)
+{
+    return (float)(sum - SCREEN_ZERO * a->sum[0]) * (float)SCREEN_FINER +
+           (float)(fine - SCREEN_ZERO * a->sum[1]);
 }
 
 enum act_fn { ACT_SILU, ACT_RELU2 };
@@ -150,9 +162,9 @@ struct cpu_kernels {
     void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y);
 
-    /* out[row] = sum of code * q for the rows of a walk; q is a row of struct act_rows. */
-    void (*dot_screen)(const struct screen_codes *w, const struct row_walk *walk, const int8_t *q,
-                       int32_t *out);
+    /* out[row] = screen_score of the sums of code * q of both rows of a, for the rows of a walk. */
+    void (*dot_screen)(const struct screen_codes *w, const struct row_walk *walk,
+                       const struct act_rows *a, float *out);
 
     /* y[i] = (x[i] * (1/sqrt(mean(x^2) + eps))) * w[i]; y may be x. */
     void (*rmsnorm)(const float *x, const float *w, float eps, size_t n, float *y);

@@ -437,32 +437,39 @@ static V_INLINE __m256i screen_load(const uint8_t *p)
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
-/* 32 codes times activations, in pairs: at most 2 * 63 * 128 each, so that two may be added. */
-static V_INLINE __m256i screen_pairs(__m256i low, __m256i high, const int8_t *q)
+/* Low bits from half a byte, high bits moved to bits 4 and 5. */
+static V_INLINE __m256i screen_code(__m256i low, __m256i high)
 {
     const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(0x30);
-    __m256i code = _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(high, top));
-    return _mm256_maddubs_epi16(code, _mm256_load_si256((const __m256i *)(const void *)q));
+    return _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(high, top));
 }
 
-/* Half a block: weights half*32 to half*32 + 31 of every group. */
-static V_INLINE __m256i screen_step(__m256i acc, const uint8_t *block, const int8_t *q)
+/* Pairs of products are at most 2 * 63 * 128 each, so that two may be added. */
+static V_INLINE __m256i screen_dot(__m256i acc, const __m256i code[4], const int8_t *q)
 {
+    __m256i pairs[4];
+    for (int g = 0; g < 4; g++) {
+        pairs[g] = _mm256_maddubs_epi16(
+            code[g], _mm256_load_si256((const __m256i *)(const void *)(q + 64 * g)));
+    }
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i a = screen_load(block), b = screen_load(block + 64), high = screen_load(block + 128);
-    __m256i ab =
-        _mm256_add_epi16(screen_pairs(a, _mm256_slli_epi16(high, 4), q),
-                         screen_pairs(_mm256_srli_epi16(a, 4), _mm256_slli_epi16(high, 2), q + 64));
-    __m256i cd = _mm256_add_epi16(
-        screen_pairs(b, high, q + 128),
-        screen_pairs(_mm256_srli_epi16(b, 4), _mm256_srli_epi16(high, 2), q + 192));
-    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(ab, ones));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(cd, ones));
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_add_epi16(pairs[0], pairs[1]), ones));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_add_epi16(pairs[2], pairs[3]), ones));
 }
 
-static V_INLINE __m256i screen_block(__m256i acc, const uint8_t *block, const int8_t *q)
+static V_INLINE void screen_block(__m256i acc[2], const uint8_t *block, const int8_t *q,
+                                  uint64_t stride)
 {
-    return screen_step(screen_step(acc, block, q), block + 32, q + 32);
+    for (int half = 0; half < 64; half += 32) {
+        __m256i a = screen_load(block + half), b = screen_load(block + 64 + half);
+        __m256i high = screen_load(block + 128 + half);
+        __m256i code[4] = {screen_code(a, _mm256_slli_epi16(high, 4)),
+                           screen_code(_mm256_srli_epi16(a, 4), _mm256_slli_epi16(high, 2)),
+                           screen_code(b, high),
+                           screen_code(_mm256_srli_epi16(b, 4), _mm256_srli_epi16(high, 2))};
+        acc[0] = screen_dot(acc[0], code, q + half);
+        acc[1] = screen_dot(acc[1], code, q + stride + half);
+    }
 }
 
 typedef __m256i screen_acc;

@@ -472,7 +472,7 @@ static V_INLINE vi screen_code(vi low, vi high)
     return _mm512_ternarylogic_epi32(high, top, vi_and(low, nibble), 0xea); /* high & top | low */
 }
 
-static V_INLINE vi screen_block(vi acc, const uint8_t *block, const int8_t *q)
+static V_INLINE void screen_block(vi acc[2], const uint8_t *block, const int8_t *q, uint64_t stride)
 {
     vi a = _mm512_loadu_si512(block), b = _mm512_loadu_si512(block + 64);
     vi high = _mm512_loadu_si512(block + 128);
@@ -481,9 +481,9 @@ static V_INLINE vi screen_block(vi acc, const uint8_t *block, const int8_t *q)
                   screen_code(b, high),
                   screen_code(_mm512_srli_epi16(b, 4), _mm512_srli_epi16(high, 2))};
     for (int g = 0; g < 4; g++) {
-        acc = _mm512_dpbusd_epi32(acc, code[g], _mm512_load_si512(q + 64 * g));
+        acc[0] = _mm512_dpbusd_epi32(acc[0], code[g], _mm512_load_si512(q + 64 * g));
+        acc[1] = _mm512_dpbusd_epi32(acc[1], code[g], _mm512_load_si512(q + stride + 64 * g));
     }
-    return acc;
 }
 
 typedef vi screen_acc;

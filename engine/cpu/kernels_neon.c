@@ -300,29 +300,26 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
-static V_INLINE int32x4_t screen_dot(int32x4_t acc, uint8x16_t low, uint8x16_t high,
-                                     const int8_t *q)
+static V_INLINE int8x16_t screen_code(uint8x16_t low, uint8x16_t high)
 {
-    uint8x16_t code = vorrq_u8(vandq_u8(low, vdupq_n_u8(15)), vandq_u8(high, vdupq_n_u8(0x30)));
-    return vdotq_s32(acc, vreinterpretq_s8_u8(code), vld1q_s8(q));
+    return vreinterpretq_s8_u8(
+        vorrq_u8(vandq_u8(low, vdupq_n_u8(15)), vandq_u8(high, vdupq_n_u8(0x30))));
 }
 
-/* A quarter of a block: 16 weights of every group. */
-static V_INLINE int32x4_t screen_step(int32x4_t acc, const uint8_t *block, const int8_t *q)
-{
-    uint8x16_t a = vld1q_u8(block), b = vld1q_u8(block + 64), high = vld1q_u8(block + 128);
-    acc = screen_dot(acc, a, vshlq_n_u8(high, 4), q);
-    acc = screen_dot(acc, vshrq_n_u8(a, 4), vshlq_n_u8(high, 2), q + 64);
-    acc = screen_dot(acc, b, high, q + 128);
-    return screen_dot(acc, vshrq_n_u8(b, 4), vshrq_n_u8(high, 2), q + 192);
-}
-
-static V_INLINE int32x4_t screen_block(int32x4_t acc, const uint8_t *block, const int8_t *q)
+static V_INLINE void screen_block(int32x4_t acc[2], const uint8_t *block, const int8_t *q,
+                                  uint64_t stride)
 {
     for (int p = 0; p < 64; p += 16) {
-        acc = screen_step(acc, block + p, q + p);
+        uint8x16_t a = vld1q_u8(block + p), b = vld1q_u8(block + 64 + p);
+        uint8x16_t high = vld1q_u8(block + 128 + p);
+        int8x16_t code[4] = {
+            screen_code(a, vshlq_n_u8(high, 4)), screen_code(vshrq_n_u8(a, 4), vshlq_n_u8(high, 2)),
+            screen_code(b, high), screen_code(vshrq_n_u8(b, 4), vshrq_n_u8(high, 2))};
+        for (int g = 0; g < 4; g++) {
+            acc[0] = vdotq_s32(acc[0], code[g], vld1q_s8(q + 64 * g + p));
+            acc[1] = vdotq_s32(acc[1], code[g], vld1q_s8(q + stride + 64 * g + p));
+        }
     }
-    return acc;
 }
 
 typedef int32x4_t screen_acc;

@@ -192,12 +192,14 @@ static int32_t dot_screen_row(const uint8_t *codes, uint64_t row_bytes, const in
     return total;
 }
 
-static void dot_screen(const struct screen_codes *w, const struct row_walk *walk, const int8_t *q,
-                       int32_t *out)
+static void dot_screen(const struct screen_codes *w, const struct row_walk *walk,
+                       const struct act_rows *a, float *out)
 {
     for (uint64_t i = 0; i < WALK_STREAMS; i++) {
         for (uint64_t r = i * walk->spread + walk->begin; r < i * walk->spread + walk->end; r++) {
-            out[r] = dot_screen_row(w->codes + r * w->row_bytes, w->row_bytes, q);
+            const uint8_t *codes = w->codes + r * w->row_bytes;
+            out[r] = screen_score(dot_screen_row(codes, w->row_bytes, a->q),
+                                  dot_screen_row(codes, w->row_bytes, a->q + a->stride), a);
         }
     }
 }

@@ -346,28 +346,35 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
-static V_INLINE v128_t screen_dot(v128_t acc, v128_t low, v128_t high, const int8_t *q)
+static V_INLINE v128_t screen_code(v128_t low, v128_t high)
 {
-    v128_t code = wasm_v128_or(wasm_v128_and(low, wasm_i8x16_splat(15)),
-                               wasm_v128_and(high, wasm_i8x16_splat(0x30)));
-    v128_t act = wasm_v128_load(q);
+    return wasm_v128_or(wasm_v128_and(low, wasm_i8x16_splat(15)),
+                        wasm_v128_and(high, wasm_i8x16_splat(0x30)));
+}
+
+static V_INLINE v128_t screen_dot(v128_t acc, v128_t code, v128_t act)
+{
     acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16(code),
                                                    wasm_i16x8_extend_low_i8x16(act)));
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16(code),
                                                     wasm_i16x8_extend_high_i8x16(act)));
 }
 
-static V_INLINE v128_t screen_block(v128_t acc, const uint8_t *block, const int8_t *q)
+static V_INLINE void screen_block(v128_t acc[2], const uint8_t *block, const int8_t *q,
+                                  uint64_t stride)
 {
     for (int p = 0; p < 64; p += 16) {
         v128_t a = wasm_v128_load(block + p), b = wasm_v128_load(block + 64 + p);
         v128_t high = wasm_v128_load(block + 128 + p);
-        acc = screen_dot(acc, a, wasm_i16x8_shl(high, 4), q + p);
-        acc = screen_dot(acc, wasm_u16x8_shr(a, 4), wasm_i16x8_shl(high, 2), q + 64 + p);
-        acc = screen_dot(acc, b, high, q + 128 + p);
-        acc = screen_dot(acc, wasm_u16x8_shr(b, 4), wasm_u16x8_shr(high, 2), q + 192 + p);
+        v128_t code[4] = {screen_code(a, wasm_i16x8_shl(high, 4)),
+                          screen_code(wasm_u16x8_shr(a, 4), wasm_i16x8_shl(high, 2)),
+                          screen_code(b, high),
+                          screen_code(wasm_u16x8_shr(b, 4), wasm_u16x8_shr(high, 2))};
+        for (int g = 0; g < 4; g++) {
+            acc[0] = screen_dot(acc[0], code[g], wasm_v128_load(q + 64 * g + p));
+            acc[1] = screen_dot(acc[1], code[g], wasm_v128_load(q + (size_t)stride + 64 * g + p));
+        }
     }
-    return acc;
 }
 
 typedef v128_t screen_acc;

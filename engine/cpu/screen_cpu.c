@@ -2,12 +2,13 @@
  * (engine/screen.h), the best by score are computed in full, and after them every row whose score
  * plus bound reaches the last of those: any other is surely below it.
  *
- * The bound. With x = s*q + d, w = step*(code - 32) + e, the true product is w*x = score + rest
- * where score = step*s*(sum code*q - 32*sum q) and, by Cauchy and Schwarz, |rest| <= |e|*|x| +
- * |step*(code - 32)|*|d|. The logit is computed in float, in 16 lanes one after the other: it
- * differs from w*x by at most (cols/16 + 6) roundings of sum |w||x| <= (|e| + norm)*|x|. The score
- * and the sum of both are computed in float too. ROUNDINGS more than cover the latter, and both
- * lengths of the input are lengthened by all of them. */
+ * The bound. With x = s*q + d (q in steps of 1/SCREEN_FINER, so that d is next to nothing) and w =
+ * step*(code - 32) + e, the true product is w*x = score + rest where score = step*s*(sum code*q -
+ * 32*sum q) and, by Cauchy and Schwarz, |rest| <= |e|*|x| + |step*(code - 32)|*|d|. The logit is
+ * computed in float, in 16 lanes one after the other: it differs from w*x by at most (cols/16 + 6)
+ * roundings of sum |w||x| <= (|e| + norm)*|x|. The score and the sum of both are computed in float
+ * too. ROUNDINGS more than cover the latter, and both lengths of the input are lengthened by all of
+ * them. */
 #include <math.h>
 #include <string.h>
 
@@ -23,30 +24,39 @@ enum { REST_TOKENS = 32 }; /* tokens in full after one that the screen did not h
 struct screen_task {
     struct backend_cpu *b;
     const struct screen *screen;
-    float scale, x_length, d_length; /* of the input; lengths with their share of roundings */
+    float scale, x_length,
+        d_length; /* of fine steps; of the input: lengths with their share of roundings */
     uint32_t n_list;
     uint32_t k, n; /* how many are wanted, are in `best` */
     struct bnt_candidate *best;
 };
 
+/* What q leaves of x, in steps of a SCREEN_FINER of its scale, into the second row; what both leave
+ * into the lengths. */
 static bool measure_input(struct screen_task *t)
 {
-    const struct backend_cpu *b = t->b;
-    const float *x = b->s.h;
+    struct act_rows *a = &t->b->s.screen_act;
+    const float *x = t->b->s.h;
     uint64_t cols = t->screen->cols;
-    b->kernels->quantize_act(x, cols, b->s.act.q, b->s.act.scale, b->s.act.sum);
-    t->scale = b->s.act.scale[0];
-    if (!isfinite(t->scale)) {
+    t->b->kernels->quantize_act(x, cols, a->q, a->scale, a->sum);
+    if (!isfinite(a->scale[0])) {
         return false;
     }
-    double xx = 0, dd = 0;
+    double xx = 0, dd = 0, scale = (double)a->scale[0], fine_scale = scale / SCREEN_FINER;
+    memset(a->q + a->stride, 0, a->stride);
+    a->sum[1] = 0;
     for (uint64_t i = 0; i < cols; i++) {
         uint64_t at = i / 256 * 256 + i % 128 / 32 * 64 + i % 256 / 128 * 32 + i % 32;
-        double v = (double)x[i], d = v - (double)t->scale * (double)b->s.act.q[at];
-        xx += v * v;
+        double d = (double)x[i] - scale * (double)a->q[at];
+        double fine = fmin(fmax(rint(d / fine_scale), -127), 127);
+        a->q[a->stride + at] = (int8_t)fine;
+        a->sum[1] += (int32_t)fine;
+        d -= fine_scale * fine;
+        xx += (double)x[i] * (double)x[i];
         dd += d * d;
     }
     double unit = ((double)cols / 16 + ROUNDINGS) * 0x1p-23, length = sqrt(xx), rest = sqrt(dd);
+    t->scale = a->scale[0] / SCREEN_FINER;
     t->x_length = (float)(length * (1 + unit));
     t->d_length = (float)(rest + unit * (length + rest));
     return isfinite(t->x_length) && isfinite(t->d_length);
@@ -56,14 +66,11 @@ static void score_rows(const struct screen_task *t, uint64_t begin, uint64_t end
 {
     const struct cpu_scratch *s = &t->b->s;
     const struct screen_row *rows = t->screen->rows;
-    int32_t zero = SCREEN_ZERO * s->act.sum[0];
     for (uint64_t r = begin; r < end; r++) {
-        float score = (float)(s->dots[r] - zero) * (rows[r].step * t->scale);
+        float score = s->near[r] * (rows[r].step * t->scale);
+        float bound = rows[r].error * t->x_length + rows[r].norm * t->d_length + SUBNORMAL_LOSS;
         s->near[r] = score;
-        s->above[r] = BNT_FAULT(screen_bound_lost)
-                          ? score
-                          : score + (rows[r].error * t->x_length + rows[r].norm * t->d_length +
-                                     SUBNORMAL_LOSS);
+        s->above[r] = BNT_FAULT(screen_bound_lost) ? score : score + bound;
     }
 }
 
@@ -75,13 +82,13 @@ static void screen_slots(void *ctx, size_t begin, size_t end, int thread)
     uint64_t spread = t->screen->n_rows / WALK_STREAMS;
     struct screen_codes codes = {t->screen->codes, t->screen->row_bytes};
     struct row_walk walk = {begin, end < spread ? end : spread, spread};
-    b->kernels->dot_screen(&codes, &walk, b->s.act.q, b->s.dots);
+    b->kernels->dot_screen(&codes, &walk, &b->s.screen_act, b->s.near);
     if (end > spread) {
         /* Up to three rows are left over: stretches of no length that are read one by one. */
         for (uint64_t r = WALK_STREAMS * spread; r < t->screen->n_rows; r++) {
             struct screen_codes one = {codes.codes + r * codes.row_bytes, codes.row_bytes};
             struct row_walk same = {0, 1, 0};
-            b->kernels->dot_screen(&one, &same, b->s.act.q, b->s.dots + r);
+            b->kernels->dot_screen(&one, &same, &b->s.screen_act, b->s.near + r);
         }
     }
     struct cpu_rows ranges[SLOT_RANGES];

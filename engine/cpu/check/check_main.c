@@ -170,19 +170,18 @@ static void run_matmul_float(const struct cpu_kernels *k)
 
 static void run_dot_screen(const struct cpu_kernels *k)
 {
-    int32_t dots[ROWS];
+    int32_t sum[2] = {513, -9};
     for (uint64_t cols = 256; cols <= 1024; cols += 256) {
         struct screen_codes codes = {bytes, screen_row_bytes(cols)};
         for (size_t i = 0; i < ROWS * codes.row_bytes; i++) {
             bytes[i] = (uint8_t)(next_u64() >> 40);
         }
-        for (size_t i = 0; i < cols; i++) {
+        struct act_rows a = {.q = q, .sum = sum, .stride = act_stride(cols)};
+        for (size_t i = 0; i < 2 * cols; i++) {
             q[i] = (int8_t)(next_u64() >> 40);
         }
-        k->dot_screen(&codes, &whole_walk, q, dots);
-        for (size_t i = 0; i < WALK_STREAMS * whole_walk.spread; i++) {
-            mix((uint32_t)dots[i]);
-        }
+        k->dot_screen(&codes, &whole_walk, &a, y);
+        mix_floats(y, WALK_STREAMS * whole_walk.spread);
     }
 }
 
