@@ -24,6 +24,16 @@ int64_t bnt_clock_unix_s(void)
     return is_fake ? (int64_t)(fake_ns / 1000000000u) : (int64_t)time(NULL);
 }
 
+int64_t bnt_clock_unix_ns(void)
+{
+    if (is_fake) {
+        return (int64_t)fake_ns;
+    }
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 void bnt_clock_sleep_ns(uint64_t ns)
 {
     if (is_fake) {

@@ -6,8 +6,9 @@
 
 /* Nanoseconds of the monotonic clock; never goes back. */
 uint64_t bnt_clock_now_ns(void);
-/* Seconds since 1970-01-01 UTC. */
+/* Time since 1970-01-01 UTC. */
 int64_t bnt_clock_unix_s(void);
+int64_t bnt_clock_unix_ns(void);
 /* Sleep; with a fake clock, advance it at once. */
 void bnt_clock_sleep_ns(uint64_t ns);
 /* From now on the clock stands still at `now_ns` and only sleeps move it (tests). */

@@ -16,8 +16,10 @@
 #include "base/file.h"
 
 /* Times of a file system may be as coarse as this: a file younger than it could change without a
- * trace. */
-enum { SETTLE_S = 2, LINE_MAX_BYTES = 256 };
+ * trace. Times with parts of a second are ticks of a kernel, at most 10 ms. */
+#define SETTLE_NS INT64_C(2000000000)
+#define SETTLE_FINE_NS INT64_C(50000000)
+enum { LINE_MAX_BYTES = 256 };
 
 bool bnt_file_identify(const char *path, struct bnt_file_id *id)
 {
@@ -44,7 +46,8 @@ bool bnt_file_same(const struct bnt_file_id *a, const struct bnt_file_id *b)
 static bool settled(const struct bnt_file_id *id)
 {
     int64_t newest_ns = id->mtime_ns > id->ctime_ns ? id->mtime_ns : id->ctime_ns;
-    return newest_ns / 1000000000 + SETTLE_S < bnt_clock_unix_s();
+    bool fine = id->mtime_ns % 1000000000 != 0 && id->ctime_ns % 1000000000 != 0;
+    return newest_ns + (fine ? SETTLE_FINE_NS : SETTLE_NS) < bnt_clock_unix_ns();
 }
 
 static enum bnt_status folder(char out[BNT_PATH_MAX])

@@ -3,8 +3,8 @@
  *
  * A fact is keyed by what the kernel tells of the file: device, inode, size, and the times of the
  * last change of content and of inode, to the nanosecond. Any difference makes it worthless, and it
- * is never written for a file that changed in the last two seconds: a further change could leave
- * those times as they are. */
+ * is never written for a file that changed a moment ago (50 ms; two seconds where times are whole
+ * seconds): a further change could leave those times as they are. */
 #ifndef BNT_FILE_FACTS_H
 #define BNT_FILE_FACTS_H
 

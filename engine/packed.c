@@ -70,12 +70,14 @@ bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
 
 void packed_store_release(struct packed_store *s)
 {
-    struct bnt_file_id now;
-    if (s->written_path && bnt_file_identify(s->written_path, &now) &&
-        bnt_file_same(&now, &s->written_id)) {
-        bnt_fact_put(&now, PROVEN_KEY, s->written_form);
+    for (size_t i = 0; i < s->n_written; i++) {
+        struct packed_written *w = &s->written[i];
+        struct bnt_file_id now;
+        if (bnt_file_identify(w->path, &now) && bnt_file_same(&now, &w->id)) {
+            bnt_fact_put(&now, PROVEN_KEY, w->form);
+        }
+        free(w->path);
     }
-    free(s->written_path);
     free(s->dir);
     free(s->model_path);
     *s = (struct packed_store){0};
@@ -259,18 +261,16 @@ static enum bnt_status make(const struct packed_want *want, struct packed *out, 
 }
 
 /* What was just written is too young to be remembered as proven: that is done when the model is
- * closed. Best effort, for the largest form. */
+ * closed. Best effort. */
 static void remember_written(struct packed_store *s, const struct place *p, const char *form)
 {
-    char *path = p->want->size > s->written_bytes ? strdup(p->path) : NULL;
-    if (path && bnt_file_identify(path, &s->written_id)) {
-        free(s->written_path);
-        s->written_path = path;
-        s->written_bytes = p->want->size;
-        memcpy(s->written_form, form, sizeof s->written_form);
-    } else {
-        free(path);
+    struct packed_written *w = &s->written[s->n_written];
+    if (s->n_written == PACKED_WRITTEN_MAX || !bnt_file_identify(p->path, &w->id)) {
+        return;
     }
+    w->path = strdup(p->path);
+    memcpy(w->form, form, sizeof w->form);
+    s->n_written += w->path != NULL;
 }
 
 static enum bnt_status write_file(struct packed_store *s, const struct place *p,

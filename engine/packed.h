@@ -36,6 +36,8 @@
 #define PACKED_MIN_BYTES ((uint64_t)8 << 20) /* smaller forms are not worth a file */
 #define PACKED_LAYOUT_MAX 32                 /* bytes of a layout's name with its terminator */
 
+#define PACKED_WRITTEN_MAX 4 /* files of one model that a process remembers */
+
 /* Where the forms of one model are kept. */
 struct packed_store {
     char *dir, *model_path; /* dir NULL: nothing is kept */
@@ -47,10 +49,11 @@ struct packed_store {
     void *warn_ctx;                    /* of both */
     uint64_t mapped_bytes, made_bytes; /* forms that were found, that were made */
     uint64_t hash_ns;                  /* time to find the digest */
-    /* The largest file that this process wrote, and what stands in its header. */
-    char *written_path, written_form[BNT_SHA256_HEX];
-    struct bnt_file_id written_id;
-    uint64_t written_bytes;
+    struct packed_written { /* a file that this process wrote, and what stands in its header */
+        char *path, form[BNT_SHA256_HEX];
+        struct bnt_file_id id;
+    } written[PACKED_WRITTEN_MAX];
+    size_t n_written;
 };
 
 /* For the model file at `path`, which is opened next. Release is needed also after an error. */
