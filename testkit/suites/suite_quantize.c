@@ -273,10 +273,12 @@ static enum bnt_status quantize(const char *from, const char *to, const char *ty
 {
     struct mwrite_report report;
     const struct tensor_type_info *info = tensor_type_find(type);
+    /* For what is written alone: those of what is read stand in the file. */
+    const bool has_tiles = info->type == TENSOR_TL1 || info->type == TENSOR_TL2;
     struct bnt_quantize_options o = {.type = info->type,
                                      .force = force,
                                      .i2s_layout = "128/32",
-                                     .n_tiles = 4,
+                                     .n_tiles = has_tiles ? 4 : 0,
                                      .tiles = info->type == TENSOR_TL1 ? tl_tiles : tl2_tiles};
     return bnt_quantize(from, to, &o, &report, err);
 }
