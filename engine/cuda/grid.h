@@ -77,6 +77,29 @@ THREAD_FN void store_words(void *p, struct words4 v)
     *(uint4 *)p = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]);
 }
 
+/* 16 bytes of global memory, or zeros, on their way to shared memory; they are there, for the
+ * thread that sent them, once COPIES_LEFT says that no more than n of its groups are not. */
+THREAD_FN void send_words(void *shared, const void *from, int wanted)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(shared)),
+                 "l"(from), "r"(wanted ? 16 : 0)
+                 : "memory");
+#else
+    struct words4 none = {{0, 0, 0, 0}};
+    store_words(shared, wanted ? load_words(from) : none);
+#endif
+}
+
+#if __CUDA_ARCH__ >= 800
+#define END_COPIES() asm volatile("cp.async.commit_group;" ::: "memory")
+#define COPIES_LEFT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
+#else
+#define END_COPIES() ((void)0)
+#define COPIES_LEFT(n) ((void)0)
+#endif
+
 /* c + the sum of four products of bytes: a without sign, b with. */
 THREAD_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c)
 {
@@ -203,6 +226,16 @@ THREAD_FN void store_words(void *p, struct words4 v)
 {
     memcpy(__builtin_assume_aligned(p, 16), &v, sizeof v);
 }
+
+/* As soon as it is sent: what still reads the place would see it. */
+THREAD_FN void send_words(void *shared, const void *from, int wanted)
+{
+    struct words4 none = {{0, 0, 0, 0}};
+    store_words(shared, wanted ? load_words(from) : none);
+}
+
+#define END_COPIES() ((void)0)
+#define COPIES_LEFT(n) ((void)0)
 
 THREAD_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c)
 {

@@ -266,31 +266,30 @@ BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
 }
 
 /* By int8 tensor cores. A block is 128 threads: warp w computes rows 32w.. of the block's 128 for
- * 64 tokens. Shared: 32 bytes of each row of weights and of each plane of each token, every row 48
- * bytes apart so that the threads of a warp meet different banks. */
+ * 64 tokens. Shared: two stages of 32 bytes of each row of weights and of each plane of each token,
+ * every row 48 bytes apart so that the threads of a warp meet different banks. */
 #define MMA_TILES (CUDA_MMA_TOKENS / 8)
 
-BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at)
+/* Send the 32 bytes from `at` on to a stage; past the last row and token zeros. */
+BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at, unsigned char *w)
 {
-    unsigned char *w = BLOCK_SHARED, *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
+    unsigned char *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
     FOR_THREADS(t)
     {
         for (uint32_t i = t; i < CUDA_MMA_ROWS * 2; i += N_THREADS) {
             uint32_t r = BLOCK_X * CUDA_MMA_ROWS + i / 2;
-            struct words4 *to = (struct words4 *)(void *)(w + i / 2 * CUDA_MMA_APART + i % 2 * 16);
-            *to = r < a->m.rows
-                      ? load_constant(a->m.codes + (uint64_t)r * a->row_bytes + at + i % 2 * 16)
-                      : no_words();
+            const uint8_t *row = a->m.codes + (uint64_t)min_u32(r, a->m.rows - 1) * a->row_bytes;
+            send_words(w + i / 2 * CUDA_MMA_APART + i % 2 * 16, row + at + i % 2 * 16,
+                       r < a->m.rows);
         }
         for (uint32_t i = t; i < CUDA_MMA_TOKENS * PLANES * 2; i += N_THREADS) {
             uint32_t row = i / 2, tok = BLOCK_Y * CUDA_MMA_TOKENS + row / PLANES;
-            struct words4 *to = (struct words4 *)(void *)(q + row * CUDA_MMA_APART + i % 2 * 16);
-            *to = tok < a->n
-                      ? load_words(a->q + ((uint64_t)tok * PLANES + row % PLANES) * a->row_bytes +
-                                   at + i % 2 * 16)
-                      : no_words();
+            uint64_t plane = (uint64_t)min_u32(tok, a->n - 1) * PLANES + row % PLANES;
+            send_words(q + row * CUDA_MMA_APART + i % 2 * 16,
+                       a->q + plane * a->row_bytes + at + i % 2 * 16, tok < a->n);
         }
     }
+    END_COPIES();
 }
 
 /* The four words of weights of a thread for 16 rows from row0 of the block on. */
@@ -307,7 +306,6 @@ BLOCK_FN void k_ternary_mma(BLOCK, const struct cuda_ternary_args *a)
 {
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
-    const unsigned char *w = BLOCK_SHARED, *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
     KEEP(int32_t, sum, 2 * MMA_TILES * 4);
     KEEP(uint32_t, raw0, 4);
     KEEP(uint32_t, raw1, 4);
@@ -321,8 +319,16 @@ BLOCK_FN void k_ternary_mma(BLOCK, const struct cuda_ternary_args *a)
             MINE(sum, t)[i] = 0;
         }
     }
+    mma_stage(SAME_BLOCK, a, 0, BLOCK_SHARED);
     for (uint32_t at = 0; at < a->row_bytes; at += 32) {
-        mma_stage(SAME_BLOCK, a, at);
+        const unsigned char *w = BLOCK_SHARED + at / 32 % 2 * CUDA_MMA_STAGE;
+        const unsigned char *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
+        if (at + 32 < a->row_bytes) {
+            mma_stage(SAME_BLOCK, a, at + 32, BLOCK_SHARED + (at / 32 + 1) % 2 * CUDA_MMA_STAGE);
+            COPIES_LEFT(1);
+        } else {
+            COPIES_LEFT(0);
+        }
         BARRIER();
         FOR_THREADS(t)
         {

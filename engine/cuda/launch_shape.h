@@ -17,7 +17,8 @@
 #define CUDA_FLOAT_BYTES(n) (CUDA_FLOAT_TILE(n) * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_THREADS 128u
 #define CUDA_MMA_APART 48u /* bytes from one staged row to the next: no two banks meet */
-#define CUDA_MMA_BYTES ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
+#define CUDA_MMA_STAGE ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
+#define CUDA_MMA_BYTES (2u * CUDA_MMA_STAGE) /* one is read while the other is filled */
 #define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)
 /* The scores' place also holds a key on its way to the cache. */
 #define CUDA_ATTEND_BYTES(head_dim, n_scores)                                                      \
