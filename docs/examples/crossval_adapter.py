@@ -50,6 +50,7 @@ class Adapter:
                 break
             made.append(best)
             ids.append(best)
+        first = first or time.monotonic()
         yield {"ids": made, "text": self.tokenizer.decode(made), "finish": finish,
                "prefill_seconds": first - began, "decode_seconds": time.monotonic() - first}
 

@@ -464,6 +464,41 @@ static void a_build_of_bnt_serves_another(void **state)
     json_decref(r);
 }
 
+/* docs/examples/crossval_adapter.py, on stand-ins for torch and transformers whose model is this
+ * program (testkit/data/adapter/): right, with another layer, with another logit. */
+static void the_adapter_for_transformers_speaks_the_protocol(void **state)
+{
+    (void)state;
+    static const char *const differs_at[] = {NULL, "layer_taps", "first_logits"};
+    const char *const words[] = {"-n", "3", "-p", "Once upon", "--text-tokens", "8", NULL};
+    char command[4 * BNT_PATH_MAX];
+    for (int wrong = 0; wrong < 3; wrong++) {
+        int code = 0;
+        snprintf(command, sizeof command,
+                 "BNT_ADAPTER_WRONG=%d BNT_ADAPTER_BNT='%s' PYTHONDONTWRITEBYTECODE=1 "
+                 "PYTHONPATH='%s' python3 ",
+                 wrong, suite_bnt(), suite_source("testkit/data/adapter"));
+        const size_t n = strlen(command);
+        snprintf(command + n, sizeof command - n, "'%s' ",
+                 suite_source("docs/examples/crossval_adapter.py"));
+        const size_t m = strlen(command);
+        snprintf(command + m, sizeof command - m, "'%s'", suite_bundled_model());
+        json_t *r = crossval_against(suite_bnt(), command, words, &code);
+        const char *at = json_string_value(json_object_get(r, "differs_at"));
+        const json_t *rungs = json_object_get(r, "rungs");
+        if ((at == NULL) != (differs_at[wrong] == NULL) ||
+            (at && strcmp(at, differs_at[wrong]) != 0)) {
+            char *text = json_dumps(rungs, 0);
+            fail_msg("%d: differs at %s: %s", wrong, at ? at : "no rung", text);
+        }
+        for (size_t i = 0; wrong == 0 && i < json_array_size(rungs); i++) {
+            assert_string_equal(
+                json_string_value(json_object_get(json_array_get(rungs, i), "verdict")), "same");
+        }
+        json_decref(r);
+    }
+}
+
 /* The same weights, decoded and looked up in tables; and a splitting of text that is another. */
 static void options_of_the_engine_hold_on_both_sides(void **state)
 {
@@ -645,6 +680,9 @@ static const struct suite_test tests[] = {
     TEST("logits_of_a_command_are_of_their_places", logits_of_a_command_are_of_their_places, 0),
     TEST("a_build_of_bnt_serves_another", a_build_of_bnt_serves_another, .tier = SUITE_INTEGRATION,
          .timeout_ms = 60000),
+    TEST("the_adapter_for_transformers_speaks_the_protocol",
+         the_adapter_for_transformers_speaks_the_protocol, .tier = SUITE_INTEGRATION,
+         .needs = "python3", .timeout_ms = 60000),
     TEST("options_of_the_engine_hold_on_both_sides", options_of_the_engine_hold_on_both_sides,
          .tier = SUITE_INTEGRATION, .timeout_ms = 60000),
     TEST("planted_faults_are_found_at_their_rungs", planted_faults_are_found_at_their_rungs,
