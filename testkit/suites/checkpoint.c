@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "testkit/suite.h"
 
 void cp_add(struct cp_made *m, const char *name, const char *dtype, const uint64_t shape[2],
@@ -40,6 +39,17 @@ void cp_file(const char *path, const void *bytes, size_t n)
 void cp_text(const char *path, const char *text)
 {
     cp_file(path, text, strlen(text));
+}
+
+/* Printable bytes of Latin-1 stand for themselves, the others for 256 and up, in order. */
+void cp_byte_tokens(struct bnt_buf *json)
+{
+    unsigned next = 256;
+    for (unsigned i = 0; i < 256; i++) {
+        bool own = (i > 32 && i < 127) || (i > 160 && i != 173);
+        bnt_buf_printf(json, NULL, "%s\"\\u%04x\":%u", i ? "," : "", own ? i : next, i);
+        next += !own;
+    }
 }
 
 void cp_write_shard(const struct cp_made *m, size_t from, size_t to, const char *name)

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+
 enum { CP_MAX_TENSORS = 80 };
 
 struct cp_tensor {
@@ -29,6 +31,8 @@ void cp_release(struct cp_made *m);
 void cp_write_shard(const struct cp_made *m, size_t from, size_t to, const char *name);
 /* All of them as one.safetensors and two.safetensors, and their index. */
 void cp_write_shards(const struct cp_made *m);
+/* Members of the vocabulary of byte-level BPE: the token of byte i has the id i. */
+void cp_byte_tokens(struct bnt_buf *json);
 /* Any file, by its whole path. */
 void cp_file(const char *path, const void *bytes, size_t n);
 void cp_text(const char *path, const char *text);

@@ -337,7 +337,6 @@ enum { HE = 256, THE, BLANK_THE, BEGIN, END, EOT, N_BPE };
 static void write_llama3(const char *merges, const char *normalizer, const char *pre)
 {
     struct bnt_buf b = BNT_BUF(1u << 16);
-    unsigned next = 256;
     bnt_buf_printf(
         &b, NULL,
         "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":%d,\"content\":\"<|begin_of_text|>\","
@@ -349,12 +348,8 @@ static void write_llama3(const char *merges, const char *normalizer, const char 
         "\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"byte_fallback\":false,\"ignore_merges\":true,"
         "\"merges\":%s,\"vocab\":{",
         BEGIN, END, EOT, normalizer, pre, merges);
-    for (unsigned i = 0; i < 256; i++) {
-        bool own = (i > 32 && i < 127) || (i > 160 && i != 173);
-        bnt_buf_printf(&b, NULL, "\"\\u%04x\":%u,", own ? i : next, i);
-        next += !own;
-    }
-    bnt_buf_printf(&b, NULL, "\"he\":%d,\"the\":%d,\"\\u0120the\":%d}}}", HE, THE, BLANK_THE);
+    cp_byte_tokens(&b);
+    bnt_buf_printf(&b, NULL, ",\"he\":%d,\"the\":%d,\"\\u0120the\":%d}}}", HE, THE, BLANK_THE);
     cp_file("ck/tokenizer.json", b.data, b.len);
     bnt_buf_release(&b);
 }
