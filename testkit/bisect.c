@@ -50,14 +50,10 @@ static const char *value_of(const char *setting, const char *key)
     return strncmp(setting, key, n) == 0 && setting[n] == '=' ? setting + n + 1 : NULL;
 }
 
-static const char *const engine_keys[][2] = {{"kernel", "--kernel"},
-                                             {"threads", "--threads"},
-                                             {"batch", "--batch"},
-                                             {"kv-type", "--kv-type"},
-                                             {"i2s-layout", "--i2s-layout"},
-                                             {"pre", "--pre"},
-                                             {"tl", "--tl"},
-                                             {"tiles", "--tiles"}};
+static const char *const engine_keys[][2] = {
+    {"kernel", "--kernel"}, {"device", "--device"},   {"threads", "--threads"},
+    {"batch", "--batch"},   {"kv-type", "--kv-type"}, {"i2s-layout", "--i2s-layout"},
+    {"pre", "--pre"},       {"tl", "--tl"},           {"tiles", "--tiles"}};
 enum { N_ENGINE_KEYS = sizeof engine_keys / sizeof engine_keys[0] };
 
 /* The last setting of a key, or NULL. */
@@ -82,7 +78,7 @@ static enum bnt_status check_settings(const struct bisect_side *side, struct bnt
         if (!known) {
             bnt_err_set(err, BNT_E_USAGE, "--%c %s: no setting of a side", side->name + 'a' - 'A',
                         s);
-            bnt_err_hint(err, "KEY=VALUE with bnt, model, kernel, threads, batch, kv-type, "
+            bnt_err_hint(err, "KEY=VALUE with bnt, model, kernel, device, threads, batch, kv-type, "
                               "i2s-layout, pre, tl, tiles, or env=NAME=VALUE");
             return BNT_E_USAGE;
         }
@@ -135,6 +131,8 @@ static void command_of(struct command *c, const struct pass *p, const struct bis
     for (size_t k = 0; k < N_ENGINE_KEYS; k++) {
         add_pair(c, engine_keys[k][1], setting_of(side, engine_keys[k][0]));
     }
+    /* A CPU that took over would hide where the GPU parts. */
+    add_pair(c, "--fallback", setting_of(side, "device") ? "never" : NULL);
     add_choice(c, p);
     add_pair(c, "--output", file);
 }

@@ -24,7 +24,7 @@ struct bisect_run {
 };
 
 /* What is particular to a side: "KEY=VALUE" with the keys bnt (a program), model, kernel, threads,
- * batch, kv-type, i2s-layout, pre, and env (NAME=VALUE in its environment). */
+ * batch, device, kv-type, i2s-layout, pre, and env (NAME=VALUE in its environment). */
 struct bisect_side {
     const struct bnt_strs *settings;
     char name; /* 'A' or 'B' */

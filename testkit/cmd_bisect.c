@@ -32,7 +32,8 @@ static const struct bnt_opt options[] = {
         .def = "4", .min = 0, .max = 1048576),
     BNT_OPT_HEAD("What differs"),
     ROW(LIST, 0, "a", "KEY=VALUE",
-        "a setting of side A: bnt (a program), model, kernel, threads, batch, kv-type, i2s-layout, "
+        "a setting of side A: bnt (a program), model, kernel, device, threads, batch, kv-type, "
+        "i2s-layout, "
         "pre, tl, tiles, env (NAME=VALUE); repeatable",
         a, .def = NULL),
     ROW(LIST, 0, "b", "KEY=VALUE", "the same of side B", b, .def = NULL),

@@ -166,6 +166,28 @@ static void suites_run_on_the_chosen_device(void **state)
     assert_string_not_equal(fingerprint[0], fingerprint[1]);
 }
 
+/* Where a GPU parts from the CPU is found like any other difference. */
+static void bisect_finds_where_a_device_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *plan;
+        int exit;
+        const char *says; /* on stdout */
+    } cases[] = {{"", 0, "no difference"}, {"wrong", 6, "layer 0, op q"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        const char *argv[] = {suite_bnt(), "bisect",     "-p",  "Once upon",   "-n", "1",
+                              "--a",       "device=cpu", "--b", "device=cuda", NULL};
+        use_fake_module(cases[i].plan);
+        suite_run(argv, NULL, 0, &o);
+        if (o.exit != cases[i].exit || !strstr(o.out, cases[i].says)) {
+            fail_msg("%s: exit %d: %s%s", cases[i].plan, o.exit, o.out, o.err);
+        }
+        suite_output_release(&o);
+    }
+}
+
 /* ---- single operations ---- */
 
 struct ops_case {
@@ -323,6 +345,7 @@ static void a_thousand_sessions_on_a_gpu_leave_nothing(void **state)
 static const struct suite_test tests[] = {
     {.name = "programs_say_what_computes", .body = programs_say_what_computes},
     {.name = "suites_run_on_the_chosen_device", .body = suites_run_on_the_chosen_device},
+    {.name = "bisect_finds_where_a_device_parts", .body = bisect_finds_where_a_device_parts},
     {.name = "operations_of_a_device_are_checked_and_timed",
      .body = operations_of_a_device_are_checked_and_timed},
     {.name = "devices_lists_the_gpu_with_its_name",
