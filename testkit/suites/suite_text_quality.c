@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/rng.h"
 #include "engine/text_quality.h"
 #include "testkit/suites/infer_support.h"
@@ -174,6 +175,67 @@ static void the_bundled_model_tells_sound_stories(void **state)
     assert_in_range(strangers, 0, 2);
 }
 
+/* ---- corpora ---- */
+
+enum { CORPUS_TEXTS = 150, CORPUS_WORDS = 100 };
+
+/* So many words from the first beginning of a sentence behind `from`. */
+static void cut_words(const struct bnt_buf *file, size_t from, char out[TEXT_MAX])
+{
+    size_t n = 0, words = 0, at = from;
+    while (at + 2 < file->len && !(file->data[at] == '.' && strchr(" \n", file->data[at + 1]))) {
+        at++;
+    }
+    for (at += 2; at < file->len && words < CORPUS_WORDS && n < TEXT_MAX - 1; at++) {
+        const bool blank = strchr(" \n", file->data[at]) != NULL;
+        words += blank && n > 0 && out[n - 1] != ' ';
+        if (!blank || (n > 0 && out[n - 1] != ' ')) {
+            out[n++] = blank ? ' ' : file->data[at];
+        }
+    }
+    out[n] = '\0';
+}
+
+struct corpus_counts {
+    unsigned coherent, shuffled_coherent, repeats, relevant;
+};
+
+static struct corpus_counts count_corpus(const char *name, const char *prompt)
+{
+    struct bnt_buf file = BNT_BUF(64u << 20);
+    struct corpus_counts c = {0};
+    struct bnt_rng rng;
+    char text[TEXT_MAX], mixed[TEXT_MAX];
+    bnt_rng_seed(&rng, 5);
+    assert_int_equal(bnt_file_read(suite_shared(name), &file, NULL), BNT_OK);
+    for (size_t i = 0; i < CORPUS_TEXTS; i++) {
+        cut_words(&file, i * (file.len - TEXT_MAX) / CORPUS_TEXTS, text);
+        const struct bnt_text_quality q = figures(text, prompt);
+        c.coherent += q.coherence > BNT_COHERENCE_MIN;
+        c.repeats += q.repetition >= BNT_REPETITION_MAX;
+        c.relevant += q.relevance > BNT_RELEVANCE_MIN;
+        shuffle(text, &rng, mixed);
+        c.shuffled_coherent += figures(mixed, "").coherence > BNT_COHERENCE_MIN;
+    }
+    bnt_buf_release(&file);
+    return c;
+}
+
+/* Stories and an encyclopaedia, the same in disorder, and as an answer to a prompt about something
+ * else: docs/quality.md tells the figures. */
+static void good_and_bad_corpora_separate(void **state)
+{
+    (void)state;
+    const struct corpus_counts stories = count_corpus("text/tinystories.val.txt", "");
+    const struct corpus_counts facts = count_corpus("text/wiki.test.raw", prompts[0]);
+    assert_in_range(stories.coherent, CORPUS_TEXTS - 1, CORPUS_TEXTS);
+    assert_in_range(facts.coherent, CORPUS_TEXTS - 3, CORPUS_TEXTS);
+    assert_int_equal(stories.repeats + facts.repeats, 0);
+    assert_int_equal(stories.shuffled_coherent, 0);
+    assert_in_range(facts.shuffled_coherent, 0, CORPUS_TEXTS / 15);
+    assert_int_equal(facts.relevant, 0);
+}
+
 /* What a model of two billion parameters knows. */
 static void a_model_that_can_answer_answers(void **state)
 {
@@ -207,6 +269,11 @@ static const struct suite_test tests[] = {
      .body = relevance_is_what_the_answer_takes_up},
     {.name = "text_quality_bundled_model_tells_sound_stories",
      .body = the_bundled_model_tells_sound_stories,
+     .tier = SUITE_INTEGRATION,
+     .timeout_ms = 60000},
+    {.name = "text_quality_good_and_bad_corpora_separate",
+     .body = good_and_bad_corpora_separate,
+     .needs = "shared",
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 60000},
     {.name = "text_quality_model_that_can_answer_answers",
