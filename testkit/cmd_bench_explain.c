@@ -124,6 +124,7 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bnt_err 
     struct bench_plan plan = e->plan;
     struct figure *f = &e->figures[e->n_figures - plan.n_lengths - (plan.n_decode > 0)];
     plan.path = e->ref->path;
+    plan.head = BNT_HEAD_FULL; /* which is what is predicted */
     plan.session.n_threads = n_threads;
     plan.no_bandwidth = true;
     plan.ctx = &progress;

@@ -42,6 +42,7 @@ static const struct dot_loop *const loops[] = {
     &dot_loop_avx2,
 #endif
 #if defined(__aarch64__)
+    &dot_loop_i8mm,
     &dot_loop_neon,
 #endif
 };

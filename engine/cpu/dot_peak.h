@@ -1,6 +1,7 @@
 /* How many int8 multiply-adds per second this processor does at most: the yardstick for products
  * that memory does not bind. Each loop keeps its operands in registers and does nothing but dot
- * products, with the instruction that the ternary kernel of the same name is built on. */
+ * products, with the instruction that the ternary kernel of the same name is built on (of batches,
+ * where that differs from the one for a single token). */
 #ifndef BNT_DOT_PEAK_H
 #define BNT_DOT_PEAK_H
 
@@ -21,6 +22,7 @@ extern const struct dot_loop dot_loop_avx2;
 extern const struct dot_loop dot_loop_avx512;
 #endif
 #if defined(__aarch64__)
+extern const struct dot_loop dot_loop_i8mm;
 extern const struct dot_loop dot_loop_neon;
 #endif
 

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "engine/speed_probe.h"
@@ -207,6 +208,18 @@ static void predictions_stand_beside_the_clock(void **state)
     suite_output_release(&o);
 }
 
+/* What is predicted is the full head: nobody is to take it for the other. */
+static void a_screened_head_is_refused(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--explain", "--head", "screened", NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    assert_non_null(strstr(o.err, "--head screened"));
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "a_token_costs_what_the_sum_says", .body = a_token_costs_what_the_sum_says},
     {.name = "a_prompt_is_cut_into_batches", .body = a_prompt_is_cut_into_batches},
@@ -214,6 +227,7 @@ static const struct suite_test tests[] = {
      .body = shapes_that_are_named_have_the_bytes_of_their_files},
     {.name = "a_machine_is_what_was_said_and_as_here_otherwise",
      .body = a_machine_is_what_was_said_and_as_here_otherwise},
+    {.name = "a_screened_head_is_refused", .body = a_screened_head_is_refused},
     {.name = "predictions_stand_beside_the_clock",
      .tier = SUITE_INTEGRATION,
      .body = predictions_stand_beside_the_clock},
