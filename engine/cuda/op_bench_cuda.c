@@ -248,10 +248,11 @@ static enum bnt_status check(struct op *op, const struct cuda_launch *l, referen
 {
     uint64_t rows = op->shape->rows, n = op->n_tok * rows;
     uint64_t head = rows < CHECKED_ROWS ? rows : CHECKED_ROWS;
-    float *got = calloc(2 * (size_t)n, sizeof *got), *wanted = got + n;
+    float *got = calloc(2 * (size_t)n, sizeof *got);
     if (!got) {
         return bnt_err_nomem(err, "results of a product", 2 * n * sizeof *got);
     }
+    float *wanted = got + n;
     enum bnt_status st = cuda_launch(&op->b, l, err);
     if (st == BNT_OK) {
         st = cuda_error(
