@@ -92,8 +92,9 @@ enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at
 
 /* ---- running ---- */
 
-static enum bnt_status time_product(struct op_timer *t, struct op_product *p, struct bnt_err *err)
+static enum bnt_status time_product(void *ctx, struct op_product *p, struct bnt_err *err)
 {
+    struct op_timer *t = ctx;
     const struct op_spec specs[2] = {
         {.what = OP_TERNARY, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = p->n_tok},
         {.what = OP_FLOAT,
@@ -176,39 +177,40 @@ static enum bnt_status probe(struct op_timer *t, struct op_bench_result *result,
     return st == BNT_OK ? bandwidth_measure(threads, &result->bandwidth, err) : st;
 }
 
-static enum bnt_status time_all(const struct op_bench_plan *plan, struct op_timer *t,
-                                struct op_bench_result *result, struct bnt_err *err)
+enum bnt_status op_bench_products(const struct op_bench_plan *plan, op_product_fn *time, void *ctx,
+                                  struct op_bench_result *result, struct bnt_err *err)
 {
-    const uint64_t total = plan->n_batches * plan->n_shapes;
-    enum bnt_status st = probe(t, result, err);
-    for (uint64_t i = 0; i < total && st == BNT_OK; i++) {
+    const size_t total = plan->n_batches * plan->n_shapes;
+    enum bnt_status st = BNT_OK;
+    result->products = calloc(total ? total : 1, sizeof *result->products);
+    if (!result->products) {
+        return bnt_err_nomem(err, "times of products", total * sizeof *result->products);
+    }
+    for (size_t i = 0; i < total && st == BNT_OK; i++) {
         struct op_product *p = &result->products[result->n_products++];
         p->shape = &plan->shapes[i % plan->n_shapes];
         p->n_tok = plan->batches[i / plan->n_shapes];
         st = plan->interrupted && *plan->interrupted
                  ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                 : time_product(t, p, err);
+                 : time(ctx, p, err);
         if (plan->progress) {
             plan->progress(plan->ctx, i + 1, total);
         }
     }
-    return st == BNT_OK ? time_encoders(plan, t, result, err) : st;
+    return st;
 }
 
 enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_result *result,
                              struct bnt_err *err)
 {
     struct op_timer *t = NULL;
-    const size_t n = plan->n_batches * plan->n_shapes;
-    if (n == 0) {
+    if (plan->n_batches * plan->n_shapes == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "no shapes, or no batches, to time");
     }
-    result->products = calloc(n, sizeof *result->products);
-    if (!result->products) {
-        return bnt_err_nomem(err, "times of products", n * sizeof *result->products);
-    }
     enum bnt_status st = op_timer_new(&plan->timer, &t, err);
-    st = st == BNT_OK ? time_all(plan, t, result, err) : st;
+    st = st == BNT_OK ? probe(t, result, err) : st;
+    st = st == BNT_OK ? op_bench_products(plan, time_product, t, result, err) : st;
+    st = st == BNT_OK ? time_encoders(plan, t, result, err) : st;
     op_timer_free(t);
     return st;
 }

@@ -81,6 +81,11 @@ enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_r
  * (engine/cuda/op_bench_cuda.c) */
 enum bnt_status op_bench_run_cuda(const struct op_bench_plan *plan, int index,
                                   struct op_bench_result *result, struct bnt_err *err);
+/* The walk of both: result->products, each timed by `time`. Errors: those of `time`; MEMORY;
+ * INTERRUPTED. */
+typedef enum bnt_status op_product_fn(void *ctx, struct op_product *p, struct bnt_err *err);
+enum bnt_status op_bench_products(const struct op_bench_plan *plan, op_product_fn *time, void *ctx,
+                                  struct op_bench_result *result, struct bnt_err *err);
 void op_bench_release(struct op_bench_result *result);
 
 /* ---- judging ---- */

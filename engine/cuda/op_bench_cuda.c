@@ -344,11 +344,16 @@ static void count(const struct op *op, struct op_product *p)
     p->fused = is_fused(op->shape->cols, op->n_tok);
 }
 
-static enum bnt_status time_product(const struct op_bench_plan *plan, int index,
-                                    struct op_product *p, struct bnt_err *err)
+struct on_gpu {
+    int index;
+    uint32_t repetitions;
+};
+
+static enum bnt_status time_product(void *ctx, struct op_product *p, struct bnt_err *err)
 {
-    struct op op = {.repetitions = plan->timer.repetitions, .shape = p->shape, .n_tok = p->n_tok};
-    enum bnt_status st = open_gpu(&op, index, err);
+    const struct on_gpu *gpu = ctx;
+    struct op op = {.repetitions = gpu->repetitions, .shape = p->shape, .n_tok = p->n_tok};
+    enum bnt_status st = open_gpu(&op, gpu->index, err);
     st = st == BNT_OK ? make_operands(&op, err) : st;
     st = st == BNT_OK ? put_operands(&op, err) : st;
     st = st == BNT_OK ? time_ternary(&op, &p->ternary.ns, err) : st;
@@ -395,22 +400,7 @@ static enum bnt_status probe(int index, struct op_bench_result *result, struct b
 enum bnt_status op_bench_run_cuda(const struct op_bench_plan *plan, int index,
                                   struct op_bench_result *result, struct bnt_err *err)
 {
-    uint64_t total = plan->n_batches * plan->n_shapes;
-    result->products = calloc(total ? total : 1, sizeof *result->products);
-    if (!result->products) {
-        return bnt_err_nomem(err, "times of products", total * sizeof *result->products);
-    }
+    struct on_gpu gpu = {.index = index, .repetitions = plan->timer.repetitions};
     enum bnt_status st = probe(index, result, err);
-    for (uint64_t i = 0; i < total && st == BNT_OK; i++) {
-        struct op_product *p = &result->products[result->n_products++];
-        p->shape = &plan->shapes[i % plan->n_shapes];
-        p->n_tok = plan->batches[i / plan->n_shapes];
-        st = plan->interrupted && *plan->interrupted
-                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                 : time_product(plan, index, p, err);
-        if (plan->progress) {
-            plan->progress(plan->ctx, i + 1, total);
-        }
-    }
-    return st;
+    return st == BNT_OK ? op_bench_products(plan, time_product, &gpu, result, err) : st;
 }
