@@ -659,6 +659,43 @@ static void bitnet_cpp_has_the_same_perplexity(void **state)
     }
 }
 
+/* The ladder against bitnet.cpp, climbed by builds of bnt that each have one defect. */
+static void faults_are_found_against_bitnet_cpp(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fault, *rung;
+    } planted[] = {
+        {"merge_order", "token_ids"},        {"bos", "token_ids"},
+        {"kv_off_by_one", "first_logits"},   {"head_group", "first_logits"},
+        {"norm_epsilon", "first_logits"},    {"residual", "first_logits"},
+        {"sub_norm", "first_logits"},        {"rope_style", "first_logits"},
+        {"relu2", "first_logits"},           {"causal_mask", "first_logits"},
+        {"rope_base", "teacher_forced"},     {"last_row", "greedy_text"},
+        {"perplexity_target", "perplexity"},
+    };
+    char address[64];
+    struct server server;
+    start_bitnet(&server, address);
+    for (size_t i = 0; i < sizeof planted / sizeof planted[0]; i++) {
+        const char *const argv[] = {
+            support_fault_bnt(),   "crossval",    "-t",    "1", "--json", "-m",
+            suite_bundled_model(), "--reference", address, NULL};
+        struct suite_output out;
+        assert_int_equal(setenv("BNT_FAULT", planted[i].fault, 1), 0);
+        suite_run(argv, NULL, 60000, &out);
+        json_t *r = json_loads(out.out, 0, NULL);
+        const char *at = json_string_value(json_object_get(r, "differs_at"));
+        if (out.exit != BNT_E_DIFFERS || !at || strcmp(at, planted[i].rung) != 0) {
+            fail_msg("%s: exit %d, differs at %s, should at %s", planted[i].fault, out.exit,
+                     at ? at : "no rung", planted[i].rung);
+        }
+        json_decref(r);
+        suite_output_release(&out);
+    }
+    server_stop(&server);
+}
+
 #define TEST(name_, body_, ...)                                                                    \
     {                                                                                              \
         .name = "crossval_" name_, .body = body_, __VA_ARGS__                                      \
@@ -689,6 +726,8 @@ static const struct suite_test tests[] = {
          .needs = "fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
     TEST("bitnet_cpp_agrees_on_the_bundled_model", bitnet_cpp_agrees_on_the_bundled_model,
          .needs = "bitnet-server", .tier = SUITE_FULL, .timeout_ms = 300000),
+    TEST("faults_are_found_against_bitnet_cpp", faults_are_found_against_bitnet_cpp,
+         .needs = "bitnet-server,fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
     TEST("bitnet_cpp_has_the_same_perplexity", bitnet_cpp_has_the_same_perplexity,
          .needs = "bitnet-server,shared", .tier = SUITE_FULL, .timeout_ms = 300000),
     {0},
