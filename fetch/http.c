@@ -30,6 +30,9 @@
 #define BUFFER_BYTES (512L * 1024)
 #define LIMITED_BUFFER_BYTES (16L * 1024) /* libcurl reads up to a hundred before it returns */
 #define VALIDATOR_AGE_S 60 /* a Last-Modified younger than this may stand for two contents */
+/* So may an ETag of a file that changed in the second of its answer: nginx and others make it of
+ * size and time in seconds. */
+#define ETAG_AGE_S 2
 
 static long response_code(const struct http_exchange *x)
 {
@@ -52,16 +55,19 @@ static void finish_head(struct http_exchange *x)
 {
     struct http_head *h = &x->head;
     int64_t modified_s;
+    bool dated = x->date_s && backoff_http_date(x->last_modified, &modified_s);
     h->code = response_code(x);
     if (h->code == 200) {
         curl_off_t length = -1;
         (void)x->lib->easy_getinfo(x->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         h->total = length > 0 ? (uint64_t)length : 0;
     }
+    if (dated && x->date_s - modified_s < ETAG_AGE_S && !BNT_FAULT(etag_young)) {
+        h->etag[0] = '\0';
+    }
     if (h->etag[0]) {
         memcpy(h->validator, h->etag, sizeof h->validator);
-    } else if (x->date_s && backoff_http_date(x->last_modified, &modified_s) &&
-               x->date_s - modified_s >= VALIDATOR_AGE_S) {
+    } else if (dated && x->date_s - modified_s >= VALIDATOR_AGE_S) {
         snprintf(h->validator, sizeof h->validator, "%s", x->last_modified);
     }
 }

@@ -11,7 +11,8 @@
 /* What the head of an answer says. */
 struct http_head {
     long code;
-    char etag[BNT_CACHE_TAG_MAX];      /* the strong ETag, or "" */
+    char etag[BNT_CACHE_TAG_MAX];      /* the strong ETag, or "", as for a file that changed in the
+                                          second of its answer, for which it may stay as it is */
     char validator[BNT_CACHE_TAG_MAX]; /* for If-Range: the strong ETag, else a Last-Modified that
                                           is old enough to be trusted, or "" */
     uint64_t total;                    /* bytes of the whole file; 0 while unknown */

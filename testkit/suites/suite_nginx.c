@@ -6,13 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#include <utime.h>
 
 #include "testkit/suites/cache_fixture.h"
 #include "testkit/suites/server_fixture.h"
 #include "testkit/suites/transfer_fixture.h"
 
-enum { MODEL_BYTES = 20 << 20, N_PORTS = 6 };
+enum { MODEL_BYTES = 20 << 20, N_PORTS = 6, HOUR_S = 3600 };
 /* What the ports are: plain, slow, the same in a folder of its own, with TLS, empty, one that takes
  * files. */
 enum { PLAIN, SLOW, MIRROR, TLS, EMPTY, DAV };
@@ -35,14 +37,20 @@ static void run(const char *const *argv)
 }
 #define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
 
-/* Bytes in `name` below the scratch folder, in place of what it held. */
-static void put(const char *name, const char *bytes, size_t n)
+static time_t started_s;
+
+/* Bytes in `name` below the scratch folder, in place of what it held, as if it had changed age_s
+ * seconds before the start. */
+static void put(const char *name, const char *bytes, size_t n, int age_s)
 {
     char path[BNT_PATH_MAX];
     FILE *f = fopen(fixture_path(path, name), "w");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
+    const time_t then = started_s - age_s;
+    const struct utimbuf times = {.actime = then, .modtime = then};
+    assert_int_equal(utime(path, &times), 0);
 }
 
 /* An authority, and a certificate that it gave to 127.0.0.1. */
@@ -101,8 +109,9 @@ static void start(struct nginx *n, bool tls)
     n->bytes = transfer_bytes(MODEL_BYTES, 11);
     transfer_digest(n->bytes, MODEL_BYTES, n->digest);
     RUN("mkdir", "www", "mirror", "empty", "far", "www/packed");
-    put("www/m.gguf", n->bytes, MODEL_BYTES);
-    put("mirror/m.gguf", n->bytes, MODEL_BYTES);
+    started_s = time(NULL);
+    put("www/m.gguf", n->bytes, MODEL_BYTES, HOUR_S);
+    put("mirror/m.gguf", n->bytes, MODEL_BYTES, HOUR_S);
     write_config(n, tls);
     const char *program = access("/usr/sbin/nginx", X_OK) == 0 ? "/usr/sbin/nginx" : "nginx";
     fixture_path(path, "nginx.conf");
@@ -200,11 +209,12 @@ static void transfer_goes_on_after_a_kill(void **state)
 
 static const char *other_bytes; /* what the file becomes */
 static size_t other_size;
+static int other_age_s;
 
 static void replace(const struct nginx *n)
 {
     (void)n;
-    put("www/m.gguf", other_bytes, other_size);
+    put("www/m.gguf", other_bytes, other_size, other_age_s);
 }
 
 /* No byte of the old file is in the new one: If-Range, and 416 where there is no validator. */
@@ -216,6 +226,23 @@ static void file_that_changes_in_place_is_fetched_anew(void **state)
     start(&n, true);
     other_bytes = transfer_bytes(MODEL_BYTES, 12);
     other_size = MODEL_BYTES;
+    const struct bnt_fetch_opts unknown = {.connections = 4};
+    assert_int_equal(kill_and_go_on(&n, &unknown, replace, &r, NULL), BNT_OK);
+    transfer_assert_blob(&r, other_bytes, MODEL_BYTES);
+    server_stop(&n.server);
+}
+
+/* The ETag of nginx is size and second: it stays as it was, and is not believed. */
+static void file_that_changes_within_a_second_is_fetched_anew(void **state)
+{
+    (void)state;
+    struct nginx n;
+    struct bnt_fetch_result r;
+    start(&n, true);
+    other_bytes = transfer_bytes(MODEL_BYTES, 12);
+    other_size = MODEL_BYTES;
+    other_age_s = -30; /* whenever it is asked for, it has just changed */
+    put("www/m.gguf", n.bytes, MODEL_BYTES, other_age_s);
     const struct bnt_fetch_opts unknown = {.connections = 4};
     assert_int_equal(kill_and_go_on(&n, &unknown, replace, &r, NULL), BNT_OK);
     transfer_assert_blob(&r, other_bytes, MODEL_BYTES);
@@ -265,13 +292,13 @@ static void body_in_an_encoding_is_refused(void **state)
     char text[256];
     memset(text, 'a', sizeof text);
     start(&n, true);
-    put("www/packed/m.gguf", text, sizeof text);
+    put("www/packed/m.gguf", text, sizeof text, HOUR_S);
     RUN("gzip", "-k", "www/packed/m.gguf");
     const struct bnt_fetch_opts o = {.name = "x"};
     assert_int_equal(server_fetch(url(&n, TLS, "/packed/m.gguf"), &o, &r, NULL, &err),
                      BNT_E_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "gzip"));
-    put("www/text.gguf", text, sizeof text); /* nginx would pack it for who asks for it */
+    put("www/text.gguf", text, sizeof text, HOUR_S); /* nginx would pack it for who asks for it */
     assert_int_equal(server_fetch(url(&n, TLS, "/text.gguf"), &o, &r, NULL, &err), BNT_OK);
     transfer_assert_blob(&r, text, sizeof text);
     server_stop(&n.server);
@@ -325,6 +352,8 @@ static const struct suite_test tests[] = {
     NGINX_TEST("nginx_transfer_goes_on_after_a_kill", transfer_goes_on_after_a_kill),
     NGINX_TEST("nginx_file_that_changes_in_place_is_fetched_anew",
                file_that_changes_in_place_is_fetched_anew),
+    NGINX_TEST("nginx_file_that_changes_within_a_second_is_fetched_anew",
+               file_that_changes_within_a_second_is_fetched_anew),
     NGINX_TEST("nginx_file_that_became_shorter_has_another_digest",
                file_that_became_shorter_has_another_digest),
     NGINX_TEST("nginx_mirrors_share_the_file_and_stand_in_for_each_other",

@@ -311,6 +311,19 @@ static void changed_or_wrong_answers_restart(void **state)
          HALF + FILE_BYTES,
          true,
          "If-Range: \"v1\""},
+        {"the file changed within a second, and its ETag did not",
+         {{.status = 200,
+           .fault = REST,
+           .headers = "Date: Thu, 01 Jan 2026 00:00:01 GMT\r\n"
+                      "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n"},
+          {.status = 200, .body = new_bytes, .body_bytes = FILE_BYTES}},
+         BNT_OK,
+         2,
+         0,
+         0.5,
+         HALF + FILE_BYTES,
+         true,
+         NULL},
         {"200 for a range",
          {{.status = 200, .fault = REST}, {.status = 200, .ignore_range = true}},
          BNT_OK,
@@ -534,4 +547,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 const struct suite suite_transfer = {"transfer", tests,
-                                     "if_range content_range resume retry_after"};
+                                     "if_range content_range resume retry_after etag_young"};
