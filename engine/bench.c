@@ -140,6 +140,8 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
     struct bnt_model_options options = {.session = session,
                                         .i2s_layout = plan->i2s_layout,
                                         .tl_look_up = plan->tl_look_up,
+                                        .tl_tiles = plan->tl_tiles,
+                                        .n_tl_tiles = plan->n_tl_tiles,
                                         .head = plan->head,
                                         .memory_limit = plan->memory_limit,
                                         .warn = plan->warn,

@@ -37,7 +37,9 @@ struct bench_plan {
     uint32_t n_reps;    /* at least 1 */
     /* n_ctx 0: just enough. */
     struct bnt_session_options session;
-    bool tl_look_up; /* as in struct bnt_model_options */
+    bool tl_look_up; /* as in struct bnt_model_options, with the next two */
+    const char *const *tl_tiles;
+    size_t n_tl_tiles;
     const char *i2s_layout;
     enum bnt_head_form head;     /* of greedy decoding */
     const char *packed, *digest; /* as for bnt_engine_packed */

@@ -86,6 +86,7 @@ static const struct bnt_opt options[] = {
     BNT_ENGINE_LAYOUT_ROW(struct bench_opts),
     BNT_ENGINE_PACKED_ROW(struct bench_opts),
     BNT_ENGINE_TL_ROW(struct bench_opts),
+    BNT_ENGINE_TILES_ROW(struct bench_opts),
     BNT_ENGINE_HEAD_ROW(struct bench_opts),
     BNT_ENGINE_MEMORY_ROW(struct bench_opts),
     BNT_OPT_HEAD("Output"),
@@ -132,6 +133,8 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->i2s_layout = o->i2s_layout;
     plan->packed = o->packed;
     plan->tl_look_up = strcmp(o->tl, "tables") == 0;
+    plan->tl_tiles = o->tiles.at;
+    plan->n_tl_tiles = o->tiles.n;
     plan->head = bnt_engine_head(o->head);
     plan->memory_limit = o->memory_limit;
     /* The probe reads a large buffer: not below a limit that somebody set. */

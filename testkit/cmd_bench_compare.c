@@ -91,6 +91,9 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (strcmp(o->tl, "codes") != 0) {
         add_text(c, "--tl", o->tl);
     }
+    for (size_t i = 0; i < o->tiles.n; i++) {
+        add_text(c, "--tiles", o->tiles.at[i]);
+    }
     if (strcmp(o->i2s_layout, "auto") != 0) {
         add_text(c, "--i2s-layout", o->i2s_layout);
     }

@@ -21,6 +21,7 @@ struct bench_opts {
     double margin; /* percent */
     uint64_t memory_limit;
     bool no_bandwidth, json, ops, gate, explain;
+    struct bnt_strs tiles;
     struct bnt_device_arg device;
 };
 

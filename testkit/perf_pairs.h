@@ -10,10 +10,11 @@
 #include <stdbool.h>
 
 #include "base/digest.h"
+#include "base/opt.h"
 #include "engine/bench.h"
 #include "testkit/perf_verdict.h"
 
-enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 32 };
+enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 32 + 2 * BNT_STRS_MAX };
 
 enum perf_clock {
     PERF_CPU,          /* processor time, which others on the machine do not lengthen */
