@@ -22,6 +22,7 @@
 #include "testkit/quarantine.h"
 #include "testkit/result_cache.h"
 #include "testkit/shard.h"
+#include "testkit/subject.h"
 
 struct session {
     const struct bnt_app *app;
@@ -140,9 +141,34 @@ static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_ru
     return setenv("BNT_TEST_SEED", text, 1) == 0 ? BNT_OK : bnt_err_errno(err, "BNT_TEST_SEED");
 }
 
+/* A server that cannot be reached is trouble of the network, told once, and no test is red for it.
+ */
+static enum bnt_status reach_server(const struct session *s, struct bnt_err *err)
+{
+    struct bnt_err why = {0};
+    struct bnt_subject *server = NULL;
+    const struct bnt_subject_options once = {.http_max_attempts = 1};
+    if (strcmp(s->run->model.kind, "http") != 0) {
+        return BNT_OK;
+    }
+    enum bnt_status status = bnt_subject_open(s->app, s->run->model.path, &once, &server, &why);
+    bnt_subject_close(server);
+    if (status != BNT_OK) {
+        bnt_err_set(err, status, "%s", why.msg);
+        bnt_err_hint(err, "%s",
+                     status == BNT_E_NETWORK
+                         ? "no test was run: start the server, and wait until it answers"
+                         : why.hint);
+    }
+    return status;
+}
+
 static enum bnt_status identify(struct session *s, struct bnt_err *err)
 {
     enum bnt_status status = choose_model(s->app, s->o, s->run, &s->mock, err);
+    if (status == BNT_OK) {
+        status = reach_server(s, err);
+    }
     if (status == BNT_OK) {
         status = choose_device(s->o, s->run, err);
     }
