@@ -170,13 +170,13 @@ static void run_matmul_float(const struct cpu_kernels *k)
 
 static void run_dot_screen(const struct cpu_kernels *k)
 {
-    int32_t sum[2] = {513, -9};
+    int32_t row_sums[2] = {513, -9};
     for (uint64_t cols = 256; cols <= 1024; cols += 256) {
         struct screen_codes codes = {bytes, screen_row_bytes(cols)};
         for (size_t i = 0; i < ROWS * codes.row_bytes; i++) {
             bytes[i] = (uint8_t)(next_u64() >> 40);
         }
-        struct act_rows a = {.q = q, .sum = sum, .stride = act_stride(cols)};
+        struct act_rows a = {.q = q, .sum = row_sums, .stride = act_stride(cols)};
         for (size_t i = 0; i < 2 * cols; i++) {
             q[i] = (int8_t)(next_u64() >> 40);
         }
