@@ -53,6 +53,13 @@ int bnt_file_unlink(const char *path)
     return faulty(BNT_FILE_UNLINK, NULL) ? -1 : unlink(path);
 }
 
+bool bnt_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
 enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, const char *fmt, ...)
 {
     va_list ap;

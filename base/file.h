@@ -14,6 +14,11 @@
 enum bnt_status bnt_path_format(char out[BNT_PATH_MAX], struct bnt_err *err, const char *fmt, ...)
     BNT_PRINTF(3, 4);
 
+/* The folder part of a path; "." when there is none, "/" for what lies in it and for itself. */
+enum bnt_status bnt_folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err);
+/* Whether two paths lead to one file; false when one leads nowhere. */
+bool bnt_same_file(const char *a, const char *b);
+
 /* mkdir -p with mode 0777 & ~umask. */
 enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 

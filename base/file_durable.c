@@ -54,8 +54,7 @@ bool bnt_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_off
     return true;
 }
 
-/* The folder part of a path; "." when there is none. */
-static enum bnt_status folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err)
+enum bnt_status bnt_folder_of(const char *path, char out[BNT_PATH_MAX], struct bnt_err *err)
 {
     const char *slash = strrchr(path, '/');
     if (!slash) {
@@ -107,7 +106,7 @@ enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err)
 enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err)
 {
     char folder[BNT_PATH_MAX];
-    enum bnt_status st = folder_of(d->target, folder, err);
+    enum bnt_status st = bnt_folder_of(d->target, folder, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -163,5 +162,5 @@ enum bnt_status bnt_exe_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
         return bnt_err_errno(err, "cannot tell where this program lies");
     }
     exe[n] = '\0';
-    return folder_of(exe, out, err);
+    return bnt_folder_of(exe, out, err);
 }

@@ -132,35 +132,24 @@ void gc_plan(struct bnt_cache_gc_report *r, const struct bnt_cache_gc_opts *o, i
 
 /* ---- the cache ---- */
 
-/* Cut a path to the folder it is in; false at the end of the way. */
-static bool to_parent(char *path)
-{
-    char *slash = strrchr(path, '/');
-    if (!slash) {
-        bool more = strcmp(path, ".") != 0;
-        memcpy(path, ".", sizeof ".");
-        return more;
-    }
-    bool more = slash[1] != '\0' || slash != path;
-    slash[slash == path] = '\0';
-    return more;
-}
-
 enum bnt_status bnt_cache_free_bytes(const struct bnt_cache *c, uint64_t *bytes,
                                      struct bnt_err *err)
 {
     struct statvfs vfs;
-    char at[BNT_PATH_MAX];
+    char at[BNT_PATH_MAX], up[BNT_PATH_MAX];
     enum bnt_status st = bnt_path_format(at, err, "%s", c->dir);
+    /* A cache that is not there yet will lie where its folders are. */
+    while (st == BNT_OK && statvfs(at, &vfs) != 0) {
+        int code = errno;
+        st = bnt_folder_of(at, up, err);
+        if (code != ENOENT || strcmp(at, up) == 0) {
+            errno = code;
+            return bnt_err_errno(err, "cache: cannot tell the free space of %s", c->dir);
+        }
+        memcpy(at, up, sizeof at);
+    }
     if (st != BNT_OK) {
         return st;
-    }
-    int rc = statvfs(at, &vfs);
-    while (rc != 0 && errno == ENOENT && to_parent(at)) {
-        rc = statvfs(at, &vfs);
-    }
-    if (rc != 0) {
-        return bnt_err_errno(err, "cache: cannot tell the free space of %s", c->dir);
     }
     return bnt_mul_u64(vfs.f_bavail, vfs.f_frsize, bytes)
                ? BNT_OK

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "engine/hf_source.h"
 #include "engine/hf_vocab.h"
 #include "engine/quantize_file.h"
@@ -282,15 +282,11 @@ static enum bnt_status add_tensors(struct converting *v, struct bnt_err *err)
 /* The file to be written is none of those that are read. */
 static enum bnt_status check_target(const struct converting *v, const char *to, struct bnt_err *err)
 {
-    struct stat a, b;
-    bool same = false;
-    for (size_t i = 0; stat(to, &a) == 0 && i < v->files.n_shards; i++) {
-        same = same || (fstat(v->files.shards[i].fd, &b) == 0 && a.st_dev == b.st_dev &&
-                        a.st_ino == b.st_ino);
-    }
-    if (same) {
-        bnt_err_hint(err, "name another file to write");
-        return bnt_err_set(err, BNT_E_USAGE, "%s is a file that is read", to);
+    for (size_t i = 0; i < v->files.n_shards; i++) {
+        if (bnt_same_file(v->files.shards[i].path, to)) {
+            bnt_err_hint(err, "name another file to write");
+            return bnt_err_set(err, BNT_E_USAGE, "%s is a file that is read", to);
+        }
     }
     return BNT_OK;
 }

@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "engine/chat.h"
 #include "engine/gguf_write.h"
 #include "engine/model.h"
@@ -366,7 +367,7 @@ static enum bnt_status pass(struct fix *f, const char *in, const char *out, int 
 static enum bnt_status check_target(const char *in, const char *out, const struct fix_options *o,
                                     struct bnt_err *err)
 {
-    struct stat a, b;
+    struct stat b;
     if (o->pre && !pretok_find(o->pre, strlen(o->pre))) {
         bnt_err_hint(err, "bnt tokenize --help names them");
         return bnt_err_set(err, BNT_E_USAGE, "pre-tokenizer %s is not known here", o->pre);
@@ -374,7 +375,7 @@ static enum bnt_status check_target(const char *in, const char *out, const struc
     if (stat(out, &b) != 0) {
         return BNT_OK;
     }
-    if (stat(in, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino) {
+    if (bnt_same_file(in, out)) {
         bnt_err_hint(err, "name another file: the original is never written to");
         return bnt_err_set(err, BNT_E_USAGE, "%s and %s are one file", in, out);
     }

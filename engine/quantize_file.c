@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "engine/arch.h"
 #include "engine/bnt_infer.h"
 #include "engine/model.h"
@@ -208,8 +208,7 @@ enum bnt_status quantize_check_trained(const struct mwrite *m, const char *what,
 
 static enum bnt_status check_paths(const char *from, const char *to, struct bnt_err *err)
 {
-    struct stat a, b;
-    if (stat(from, &a) == 0 && stat(to, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino) {
+    if (bnt_same_file(from, to)) {
         bnt_err_hint(err, "name another file to write");
         return bnt_err_set(err, BNT_E_USAGE, "%s is the file that is read", to);
     }
