@@ -23,8 +23,8 @@ struct bisect_run {
     const volatile int *interrupted;
 };
 
-/* What is particular to a side: "KEY=VALUE" with the keys bnt (a program), model, kernel, threads,
- * batch, device, kv-type, i2s-layout, pre, and env (NAME=VALUE in its environment). */
+/* What is particular to a side: "KEY=VALUE" with the keys bnt (a program), model, kernel, device,
+ * threads, batch, kv-type, i2s-layout, pre, tl, tiles, and env (NAME=VALUE in its environment). */
 struct bisect_side {
     const struct bnt_strs *settings;
     char name; /* 'A' or 'B' */

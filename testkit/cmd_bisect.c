@@ -33,8 +33,7 @@ static const struct bnt_opt options[] = {
     BNT_OPT_HEAD("What differs"),
     ROW(LIST, 0, "a", "KEY=VALUE",
         "a setting of side A: bnt (a program), model, kernel, device, threads, batch, kv-type, "
-        "i2s-layout, "
-        "pre, tl, tiles, env (NAME=VALUE); repeatable",
+        "i2s-layout, pre, tl, tiles, env (NAME=VALUE); repeatable",
         a, .def = NULL),
     ROW(LIST, 0, "b", "KEY=VALUE", "the same of side B", b, .def = NULL),
     ROW(FLOAT, 0, "atol", "X", "values that are at most X apart are equal", atol, .def = "0",

@@ -410,23 +410,14 @@ static enum bnt_status find_known(const struct bnt_test_run *run, const char **n
 enum bnt_status test_under_gdb(const struct bnt_app *app, const struct test_opts *o,
                                struct bnt_test_run *run)
 {
+    struct session s = {.app = app, .o = o, .run = run};
     struct bnt_err err = {0};
-    bool mock = false;
     const char *test = o->gdb;
     enum bnt_status status = find_known(run, &test);
     if (status != BNT_OK) {
         return status;
     }
-    status = choose_model(app, o, run, &mock, &err);
-    if (status == BNT_OK) {
-        status = choose_device(o, run, &err);
-    }
-    if (status == BNT_OK) {
-        status = identity_fill(run, &err);
-    }
-    if (status == BNT_OK) {
-        status = choose_seed(o, run, &err);
-    }
+    status = identify(&s, &err);
     if (status != BNT_OK) {
         return bnt_msg_error(&err);
     }
