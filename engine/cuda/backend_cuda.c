@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
-#include "engine/cuda/launch_shape.h"
+#include "engine/cuda/launches.h"
 
 enum { ATTEND_SLICE = 8 }; /* tokens at once when scores lie in memory of their own */
 
@@ -302,7 +302,7 @@ static bool step_fits(const struct backend_cuda *b)
     const uint32_t cols[] = {in->n_embd, b->q_dim, in->n_ff};
     bool fits = true;
     for (int i = 0; i < 3; i++) {
-        fits = fits && CUDA_STEP_BYTES(cols[i], ternary_row_bytes(cols[i])) <= CUDA_SHARED_MAX;
+        fits = fits && launch_step_takes(cols[i]);
     }
     for (uint32_t il = 0; fits && il < b->base.model->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {

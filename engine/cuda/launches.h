@@ -7,10 +7,18 @@
 
 #include "engine/cuda/cuda_table.h"
 #include "engine/cuda/launch_shape.h"
+#include "engine/tensor_type.h"
 
 static inline uint32_t launch_pieces(uint64_t n, uint64_t of)
 {
     return (uint32_t)((n + of - 1) / of);
+}
+
+/* Whether a step takes rows of so many ternary weights: they fit into the memory that a block
+ * shares. */
+static inline bool launch_step_takes(uint32_t cols)
+{
+    return CUDA_STEP_BYTES(cols, ternary_row_bytes(cols)) <= CUDA_SHARED_MAX;
 }
 
 /* n_tok rows. */

@@ -44,7 +44,7 @@ struct op {
 /* Whether one launch does the quantising too: a step's, of one token whose row fits. */
 static bool is_fused(uint32_t cols, uint32_t n_tok)
 {
-    return n_tok == 1 && CUDA_STEP_BYTES(cols, ternary_row_bytes(cols)) <= CUDA_SHARED_MAX;
+    return n_tok == 1 && launch_step_takes(cols);
 }
 
 /* ---- the device ---- */
