@@ -217,36 +217,36 @@ static void replace(const struct nginx *n)
     put("www/m.gguf", other_bytes, other_size, other_age_s);
 }
 
-/* No byte of the old file is in the new one: If-Range, and 416 where there is no validator. */
-static void file_that_changes_in_place_is_fetched_anew(void **state)
+/* No byte of the old file, which changed old_age_s before the start, is in the new one, which
+ * changed new_age_s before it. */
+static void fetch_anew(int old_age_s, int new_age_s)
 {
-    (void)state;
     struct nginx n;
     struct bnt_fetch_result r;
     start(&n, true);
+    put("www/m.gguf", n.bytes, MODEL_BYTES, old_age_s);
     other_bytes = transfer_bytes(MODEL_BYTES, 12);
     other_size = MODEL_BYTES;
+    other_age_s = new_age_s;
     const struct bnt_fetch_opts unknown = {.connections = 4};
     assert_int_equal(kill_and_go_on(&n, &unknown, replace, &r, NULL), BNT_OK);
     transfer_assert_blob(&r, other_bytes, MODEL_BYTES);
     server_stop(&n.server);
 }
 
-/* The ETag of nginx is size and second: it stays as it was, and is not believed. */
+/* By If-Range, and 416 where there is no validator. */
+static void file_that_changes_in_place_is_fetched_anew(void **state)
+{
+    (void)state;
+    fetch_anew(HOUR_S, 0);
+}
+
+/* The ETag of nginx is size and second: it stays as it was, and is not believed. Whenever this file
+ * is asked for, it has just changed. */
 static void file_that_changes_within_a_second_is_fetched_anew(void **state)
 {
     (void)state;
-    struct nginx n;
-    struct bnt_fetch_result r;
-    start(&n, true);
-    other_bytes = transfer_bytes(MODEL_BYTES, 12);
-    other_size = MODEL_BYTES;
-    other_age_s = -30; /* whenever it is asked for, it has just changed */
-    put("www/m.gguf", n.bytes, MODEL_BYTES, other_age_s);
-    const struct bnt_fetch_opts unknown = {.connections = 4};
-    assert_int_equal(kill_and_go_on(&n, &unknown, replace, &r, NULL), BNT_OK);
-    transfer_assert_blob(&r, other_bytes, MODEL_BYTES);
-    server_stop(&n.server);
+    fetch_anew(-30, -30);
 }
 
 static void file_that_became_shorter_has_another_digest(void **state)

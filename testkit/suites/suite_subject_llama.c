@@ -30,6 +30,13 @@ static const struct bnt_mock_step old_tokenize[] = {
     {.status = 200, .body = vocabulary, .body_bytes = sizeof vocabulary - 1},
     {0}};
 
+/* What a server of the older form answers, but for completions. */
+#define OLD_SERVER                                                                                 \
+    PROPS, MODELS,                                                                                 \
+    {                                                                                              \
+        .path = "/tokenize", .steps = old_tokenize                                                 \
+    }
+
 static void assert_ids(const struct bnt_ids *ids, const int32_t *want, size_t n)
 {
     assert_int_equal(ids->n, n);
@@ -42,9 +49,7 @@ static void texts_of_bitnet_cpp_become_ids(void **state)
 {
     (void)state;
     const struct bnt_mock_route routes[] = {
-        PROPS,
-        MODELS,
-        {.path = "/tokenize", .steps = old_tokenize},
+        OLD_SERVER,
         {.path = "/completion",
          JSON(OLD("\"stopped_eos\"", PLACE(" a") "," PLACE(" b") "," PLACE("<end>")))},
         {0}};
@@ -86,11 +91,8 @@ static void ids_of_an_answer_that_was_cut_are_whole(void **state)
         {JSON(OLD("\"stopped_limit\"", PLACE(" a") "," PLACE(" b") "," PLACE("c")))},
         {JSON(OLD("\"stopped_limit\"", PLACE("x")))},
         {0}};
-    const struct bnt_mock_route routes[] = {PROPS,
-                                            MODELS,
-                                            {.path = "/tokenize", .steps = old_tokenize},
-                                            {.path = "/completion", .steps = answers},
-                                            {0}};
+    const struct bnt_mock_route routes[] = {
+        OLD_SERVER, {.path = "/completion", .steps = answers}, {0}};
     struct fake_server s = fake_server_begin(routes);
     struct bnt_subject_answer a;
     struct bnt_err err = {0};
@@ -112,11 +114,7 @@ static void a_row_is_what_comes_before_sampling(void **state)
 {
     (void)state;
     const struct bnt_mock_route routes[] = {
-        PROPS,
-        MODELS,
-        {.path = "/tokenize", .steps = old_tokenize},
-        {.path = "/completion", JSON(OLD("\"stopped_limit\"", PLACE(" a")))},
-        {0}};
+        OLD_SERVER, {.path = "/completion", JSON(OLD("\"stopped_limit\"", PLACE(" a")))}, {0}};
     struct fake_server s = fake_server_begin(routes);
     struct bnt_row row;
     const struct bnt_subject_request r = {
