@@ -227,10 +227,11 @@ coverage: ## line coverage of the suites, per folder
 
 # Walls are only worth something on a machine that does nothing else. BENCH: options, see ci/bench.sh and ci/bench_fetch.sh.
 .PHONY: bench bench-fetch
-bench: ## measure what the documents state about speed (MODEL=FILE, NEIGHBOUR=llama-bench or URL, BENCH=--quick)
+bench: ## measure what the documents state about speed (MODEL=FILE, NEIGHBOUR='PROGRAM=FILE' or URL, LOSSY, SMALL, BENCH=--quick)
 	@ci/deps.sh build speed
 	@$(SUBMAKE) all
-	@ci/bench.sh $(if $(MODEL),--model '$(MODEL)') $(if $(NEIGHBOUR),--neighbour '$(NEIGHBOUR)') $(BENCH) $(B)
+	@ci/bench.sh $(if $(MODEL),--model '$(MODEL)') $(if $(NEIGHBOUR),--neighbour '$(NEIGHBOUR)') \
+		$(if $(LOSSY),--lossy '$(LOSSY)') $(if $(SMALL),--small '$(SMALL)') $(BENCH) $(B)
 
 bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl and aria2c (BENCH=--strict fails on a miss)
 	@ci/deps.sh build bench
