@@ -34,9 +34,9 @@ struct bnt_session_options;
  * (bnt_session_eval_best); they are the same, bit for bit. */
 enum bnt_head_form {
     BNT_HEAD_FULL,
-    /* A copy in 6 bits per weight tells which rows can be among them, and only those are read: 3/8
-     * of the bytes of an F16 head. For heads in F32, F16 and BF16; the copy wants memory, and a
-     * moment to be made. A warning tells when the head stays full. */
+    /* A copy in 5 bits per weight tells which rows can be among them, and only those are read: a
+     * third of the bytes of an F16 head. For heads in F32, F16 and BF16; the copy wants memory, and
+     * a moment to be made. A warning tells when the head stays full. */
     BNT_HEAD_SCREENED,
     /* Screened where the copy is kept for the next open (packed_dir, packed_min_bytes), has room
      * in memory and a CPU computes; else full. */
@@ -82,7 +82,7 @@ struct bnt_model_info {
     uint64_t n_params, file_bytes;
     double rope_theta, rms_eps;
     bool tied_head;
-    bool screened;          /* the head has a copy in 6 bits per weight */
+    bool screened;          /* the head has a copy in few bits per weight */
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
     bool i2s_undecided;     /* a fixed text made no sense under any packing */

@@ -414,7 +414,8 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .self_test_ns = s->backend->self_test_ns,
         .thread_start_ns = s->backend->start_ns,
         .weight_bytes_per_token =
-            (m->screened ? screen_bytes(&m->head) : weight_bytes(&m->head)) + m->embd.row_bytes,
+            (m->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head)) +
+            m->embd.row_bytes,
     };
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {

@@ -74,15 +74,13 @@ struct row_walk {
     uint64_t begin, end, spread;
 };
 
-/* A head in 6 bits per weight (engine/screen.h), in blocks of 256 weights in the order in which
- * struct act_rows has its activations, 64 in each of four groups g. Byte p < 64 holds the low four
- * bits of weight p of groups 0 (below) and 1, byte 64 + p those of groups 2 and 3; byte 128 + p the
- * high two bits of all, group g at bit 2*g. */
-enum {
-    SCREEN_BLOCK_BYTES = 192,
-    SCREEN_ZERO = 32, /* the code of a weight of 0 */
-    SCREEN_FINER = 256
-};
+/* A head in 5 bits per weight (engine/screen.h): four bits say which of the levels its magnitude
+ * is, the fifth says that it is negative. In blocks of 256 weights in the order in which struct
+ * act_rows has its activations, 64 in each of four groups g: byte p < 64 holds the level of weight
+ * p of groups 0 (below) and 1, byte 64 + p those of groups 2 and 3; byte 128 + p (p < 32) the signs
+ * of weights p, group g at bit g, and of weights 32 + p, group g at bit 4 + g. */
+enum { SCREEN_BLOCK_BYTES = 160, SCREEN_LEVELS = 16, SCREEN_FINER = 256 };
+extern const uint8_t screen_levels[SCREEN_LEVELS];
 struct screen_codes {
     const uint8_t *codes;
     uint64_t row_bytes; /* whole blocks; a row of at most 65536 weights */
@@ -92,12 +90,12 @@ static inline uint64_t screen_row_bytes(uint64_t cols)
     return (cols + 255) / 256 * SCREEN_BLOCK_BYTES;
 }
 
-/* An input of a screened head: two rows, x ~ scale[0] * (q[0] + q[1] / SCREEN_FINER). This is the
- * product with a row of codes, by its sums of code * q, in units of scale[0] / SCREEN_FINER. */
-static inline float screen_score(int32_t sum, int32_t fine, const struct act_rows *a)
+/* An input of a screened head: two rows, x ~ scale[0] * (q[0] + q[1] / SCREEN_FINER), and no q is
+ * -128. This is the product with a row of codes, by its sums of level * q, in units of scale[0] /
+ * SCREEN_FINER. */
+static inline float screen_score(int32_t sum, int32_t fine)
 {
-    return (float)(sum - SCREEN_ZERO * a->sum[0]) * (float)SCREEN_FINER +
-           (float)(fine - SCREEN_ZERO * a->sum[1]);
+    return (float)sum * (float)SCREEN_FINER + (float)fine;
 }
 
 enum act_fn { ACT_SILU, ACT_RELU2 };
@@ -162,7 +160,8 @@ struct cpu_kernels {
     void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y);
 
-    /* out[row] = screen_score of the sums of code * q of both rows of a, for the rows of a walk. */
+    /* out[row] = screen_score of the sums of level * q of both rows of a, for the rows of a walk.
+     */
     void (*dot_screen)(const struct screen_codes *w, const struct row_walk *walk,
                        const struct act_rows *a, float *out);
 

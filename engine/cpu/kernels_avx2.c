@@ -437,38 +437,45 @@ static V_INLINE __m256i screen_load(const uint8_t *p)
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
-/* Low bits from half a byte, high bits moved to bits 4 and 5. */
-static V_INLINE __m256i screen_code(__m256i low, __m256i high)
+typedef __m256i screen_table;
+
+static V_INLINE screen_table screen_table_load(void)
 {
-    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(0x30);
-    return _mm256_or_si256(_mm256_and_si256(low, nibble), _mm256_and_si256(high, top));
+    return _mm256_broadcastsi128_si256(
+        _mm_loadu_si128((const __m128i *)(const void *)screen_levels));
 }
 
-/* Pairs of products are at most 2 * 63 * 128 each, so that two may be added. */
-static V_INLINE __m256i screen_dot(__m256i acc, const __m256i code[4], const int8_t *q)
+/* Magnitudes, and below or above zero for the sign of each. */
+struct screen_codes_32 {
+    __m256i level[4], sign[4];
+};
+
+static V_INLINE __m256i screen_dot(__m256i acc, const struct screen_codes_32 *c, const int8_t *q)
 {
-    __m256i pairs[4];
-    for (int g = 0; g < 4; g++) {
-        pairs[g] = _mm256_maddubs_epi16(
-            code[g], _mm256_load_si256((const __m256i *)(const void *)(q + 64 * g)));
-    }
     const __m256i ones = _mm256_set1_epi16(1);
-    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_add_epi16(pairs[0], pairs[1]), ones));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_add_epi16(pairs[2], pairs[3]), ones));
+    for (int g = 0; g < 4; g++) {
+        __m256i act = _mm256_load_si256((const __m256i *)(const void *)(q + 64 * g));
+        __m256i pairs = _mm256_maddubs_epi16(c->level[g], _mm256_sign_epi8(act, c->sign[g]));
+        acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, ones));
+    }
+    return acc;
 }
 
-static V_INLINE void screen_block(__m256i acc[2], const uint8_t *block, const int8_t *q,
-                                  uint64_t stride)
+static V_INLINE void screen_block(__m256i acc[2], screen_table table, const uint8_t *block,
+                                  const int8_t *q, uint64_t stride)
 {
+    const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi8(1);
+    __m256i signs = screen_load(block + 128);
     for (int half = 0; half < 64; half += 32) {
-        __m256i a = screen_load(block + half), b = screen_load(block + 64 + half);
-        __m256i high = screen_load(block + 128 + half);
-        __m256i code[4] = {screen_code(a, _mm256_slli_epi16(high, 4)),
-                           screen_code(_mm256_srli_epi16(a, 4), _mm256_slli_epi16(high, 2)),
-                           screen_code(b, high),
-                           screen_code(_mm256_srli_epi16(b, 4), _mm256_srli_epi16(high, 2))};
-        acc[0] = screen_dot(acc[0], code, q + half);
-        acc[1] = screen_dot(acc[1], code, q + stride + half);
+        struct screen_codes_32 c;
+        for (int g = 0; g < 4; g++) {
+            __m256i level = screen_load(block + 64 * (g / 2) + half);
+            level = g % 2 ? _mm256_srli_epi16(level, 4) : level;
+            c.level[g] = _mm256_shuffle_epi8(table, _mm256_and_si256(level, nibble));
+            c.sign[g] = _mm256_or_si256(_mm256_slli_epi16(signs, 7 - g - half / 8), one);
+        }
+        acc[0] = screen_dot(acc[0], &c, q + half);
+        acc[1] = screen_dot(acc[1], &c, q + stride + half);
     }
 }
 
@@ -479,8 +486,9 @@ static V_INLINE screen_acc screen_zero(void)
     return _mm256_setzero_si256();
 }
 
-static V_INLINE int32_t screen_hsum(screen_acc acc)
+static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 {
+    (void)sum;
     return hsum_epi32(acc);
 }
 

@@ -465,21 +465,36 @@ static void dot_ternary(const struct ternary_weights *w, const struct row_walk *
     }
 }
 
-/* Low bits from half a byte, high bits moved to bits 4 and 5. */
-static V_INLINE vi screen_code(vi low, vi high)
+/* Levels are looked up with 128 added, as codes without a sign. */
+enum { SCREEN_OFFSET = 128 };
+typedef vi screen_table;
+
+static V_INLINE screen_table screen_table_load(void)
 {
-    const vi nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(0x30);
-    return _mm512_ternarylogic_epi32(high, top, vi_and(low, nibble), 0xea); /* high & top | low */
+    __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)screen_levels);
+    return _mm512_add_epi8(_mm512_broadcast_i32x4(levels), _mm512_set1_epi8((char)SCREEN_OFFSET));
 }
 
-static V_INLINE void screen_block(vi acc[2], const uint8_t *block, const int8_t *q, uint64_t stride)
+/* half: four bits of each code, and what may stand above them. sign: the bit in `signs` that the
+ * lower 32 codes have theirs in; that of the others is four bits up. */
+static V_INLINE vi screen_code(screen_table table, vi half, vi signs, int sign)
+{
+    const vi nibble = _mm512_set1_epi8(15);
+    vi bit =
+        _mm512_inserti64x4(_mm512_set1_epi8((char)sign), _mm256_set1_epi8((char)(sign << 4)), 1);
+    vi code = _mm512_shuffle_epi8(table, vi_and(half, nibble));
+    return _mm512_mask_sub_epi8(code, _mm512_test_epi8_mask(signs, bit), vi_zero(), code);
+}
+
+static V_INLINE void screen_block(vi acc[2], screen_table table, const uint8_t *block,
+                                  const int8_t *q, uint64_t stride)
 {
     vi a = _mm512_loadu_si512(block), b = _mm512_loadu_si512(block + 64);
-    vi high = _mm512_loadu_si512(block + 128);
-    vi code[4] = {screen_code(a, _mm512_slli_epi16(high, 4)),
-                  screen_code(_mm512_srli_epi16(a, 4), _mm512_slli_epi16(high, 2)),
-                  screen_code(b, high),
-                  screen_code(_mm512_srli_epi16(b, 4), _mm512_srli_epi16(high, 2))};
+    vi signs =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)(block + 128)));
+    vi code[4] = {
+        screen_code(table, a, signs, 1), screen_code(table, _mm512_srli_epi16(a, 4), signs, 2),
+        screen_code(table, b, signs, 4), screen_code(table, _mm512_srli_epi16(b, 4), signs, 8)};
     for (int g = 0; g < 4; g++) {
         acc[0] = _mm512_dpbusd_epi32(acc[0], code[g], _mm512_load_si512(q + 64 * g));
         acc[1] = _mm512_dpbusd_epi32(acc[1], code[g], _mm512_load_si512(q + stride + 64 * g));
@@ -493,9 +508,9 @@ static V_INLINE screen_acc screen_zero(void)
     return vi_zero();
 }
 
-static V_INLINE int32_t screen_hsum(screen_acc acc)
+static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 {
-    return vi_hsum(acc);
+    return vi_hsum(acc) - SCREEN_OFFSET * sum;
 }
 
 #include "engine/cpu/screen_walk.inc"

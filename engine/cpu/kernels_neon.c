@@ -300,21 +300,38 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
-static V_INLINE int8x16_t screen_code(uint8x16_t low, uint8x16_t high)
+typedef int8x16x2_t screen_table; /* levels above zero, below it */
+
+static V_INLINE screen_table screen_table_load(void)
 {
-    return vreinterpretq_s8_u8(
-        vorrq_u8(vandq_u8(low, vdupq_n_u8(15)), vandq_u8(high, vdupq_n_u8(0x30))));
+    int8x16_t levels = vreinterpretq_s8_u8(vld1q_u8(screen_levels));
+    return (screen_table){{levels, vnegq_s8(levels)}};
 }
 
-static V_INLINE void screen_block(int32x4_t acc[2], const uint8_t *block, const int8_t *q,
-                                  uint64_t stride)
+/* half: four bits of each code, without more above them; signs: the fifth in bit 4. */
+static V_INLINE int8x16_t screen_code(screen_table table, uint8x16_t half, uint8x16_t signs)
+{
+    return vqtbl2q_s8(table, vorrq_u8(half, vandq_u8(signs, vdupq_n_u8(16))));
+}
+
+static V_INLINE void screen_codes_16(int8x16_t code[4], screen_table table, const uint8_t *levels,
+                                     uint8x16_t signs)
+{
+    uint8x16_t a = vld1q_u8(levels), b = vld1q_u8(levels + 64);
+    const uint8x16_t nibble = vdupq_n_u8(15);
+    code[0] = screen_code(table, vandq_u8(a, nibble), vshlq_n_u8(signs, 4));
+    code[1] = screen_code(table, vshrq_n_u8(a, 4), vshlq_n_u8(signs, 3));
+    code[2] = screen_code(table, vandq_u8(b, nibble), vshlq_n_u8(signs, 2));
+    code[3] = screen_code(table, vshrq_n_u8(b, 4), vshlq_n_u8(signs, 1));
+}
+
+static V_INLINE void screen_block(int32x4_t acc[2], screen_table table, const uint8_t *block,
+                                  const int8_t *q, uint64_t stride)
 {
     for (int p = 0; p < 64; p += 16) {
-        uint8x16_t a = vld1q_u8(block + p), b = vld1q_u8(block + 64 + p);
-        uint8x16_t high = vld1q_u8(block + 128 + p);
-        int8x16_t code[4] = {
-            screen_code(a, vshlq_n_u8(high, 4)), screen_code(vshrq_n_u8(a, 4), vshlq_n_u8(high, 2)),
-            screen_code(b, high), screen_code(vshrq_n_u8(b, 4), vshrq_n_u8(high, 2))};
+        uint8x16_t signs = vld1q_u8(block + 128 + p % 32);
+        int8x16_t code[4];
+        screen_codes_16(code, table, block + p, p < 32 ? signs : vshrq_n_u8(signs, 4));
         for (int g = 0; g < 4; g++) {
             acc[0] = vdotq_s32(acc[0], code[g], vld1q_s8(q + 64 * g + p));
             acc[1] = vdotq_s32(acc[1], code[g], vld1q_s8(q + stride + 64 * g + p));
@@ -329,8 +346,9 @@ static V_INLINE screen_acc screen_zero(void)
     return vdupq_n_s32(0);
 }
 
-static V_INLINE int32_t screen_hsum(screen_acc acc)
+static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 {
+    (void)sum;
     return vaddvq_s32(acc);
 }
 

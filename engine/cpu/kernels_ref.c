@@ -178,15 +178,18 @@ static void dot_float(const struct float_weights *w, const struct row_walk *walk
     }
 }
 
+const uint8_t screen_levels[SCREEN_LEVELS] = {2,  6,  10, 14, 18, 22, 26, 31,
+                                              36, 41, 47, 53, 60, 69, 80, 96};
+
 static int32_t dot_screen_row(const uint8_t *codes, uint64_t row_bytes, const int8_t *q)
 {
     int32_t total = 0;
     for (uint64_t b = 0; b < row_bytes; b += SCREEN_BLOCK_BYTES, q += 256) {
         for (int i = 0; i < 256; i++) {
             int g = i / 64, p = i % 64;
-            int low = codes[b + 64 * (uint64_t)(g / 2) + (uint64_t)p] >> 4 * (g % 2) & 15;
-            int high = codes[b + 128 + (uint64_t)p] >> 2 * g & 3;
-            total += (high << 4 | low) * q[i];
+            int level = codes[b + 64 * (uint64_t)(g / 2) + (uint64_t)p] >> 4 * (g % 2) & 15;
+            int sign = codes[b + 128 + (uint64_t)(p % 32)] >> (g + 4 * (p / 32)) & 1;
+            total += (sign ? -screen_levels[level] : screen_levels[level]) * q[i];
         }
     }
     return total;
@@ -199,7 +202,7 @@ static void dot_screen(const struct screen_codes *w, const struct row_walk *walk
         for (uint64_t r = i * walk->spread + walk->begin; r < i * walk->spread + walk->end; r++) {
             const uint8_t *codes = w->codes + r * w->row_bytes;
             out[r] = screen_score(dot_screen_row(codes, w->row_bytes, a->q),
-                                  dot_screen_row(codes, w->row_bytes, a->q + a->stride), a);
+                                  dot_screen_row(codes, w->row_bytes, a->q + a->stride));
         }
     }
 }

@@ -346,30 +346,42 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
-static V_INLINE v128_t screen_code(v128_t low, v128_t high)
+typedef v128_t screen_table;
+
+static V_INLINE screen_table screen_table_load(void)
 {
-    return wasm_v128_or(wasm_v128_and(low, wasm_i8x16_splat(15)),
-                        wasm_v128_and(high, wasm_i8x16_splat(0x30)));
+    return wasm_v128_load(screen_levels);
+}
+
+/* half: four bits of each code, and what may stand above them. The sign of each is this bit of
+ * `signs`. */
+static V_INLINE v128_t screen_code(screen_table table, v128_t half, v128_t signs, int bit)
+{
+    v128_t wanted = wasm_i8x16_splat((int8_t)(1 << bit));
+    v128_t level = wasm_i8x16_swizzle(table, wasm_v128_and(half, wasm_i8x16_splat(15)));
+    v128_t below = wasm_i8x16_eq(wasm_v128_and(signs, wanted), wanted);
+    return wasm_i8x16_sub(wasm_v128_xor(level, below), below);
 }
 
 static V_INLINE v128_t screen_dot(v128_t acc, v128_t code, v128_t act)
 {
-    acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16(code),
+    acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(code),
                                                    wasm_i16x8_extend_low_i8x16(act)));
-    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16(code),
+    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(code),
                                                     wasm_i16x8_extend_high_i8x16(act)));
 }
 
-static V_INLINE void screen_block(v128_t acc[2], const uint8_t *block, const int8_t *q,
-                                  uint64_t stride)
+static V_INLINE void screen_block(v128_t acc[2], screen_table table, const uint8_t *block,
+                                  const int8_t *q, uint64_t stride)
 {
     for (int p = 0; p < 64; p += 16) {
         v128_t a = wasm_v128_load(block + p), b = wasm_v128_load(block + 64 + p);
-        v128_t high = wasm_v128_load(block + 128 + p);
-        v128_t code[4] = {screen_code(a, wasm_i16x8_shl(high, 4)),
-                          screen_code(wasm_u16x8_shr(a, 4), wasm_i16x8_shl(high, 2)),
-                          screen_code(b, high),
-                          screen_code(wasm_u16x8_shr(b, 4), wasm_u16x8_shr(high, 2))};
+        v128_t signs = wasm_v128_load(block + 128 + p % 32);
+        int bit = p < 32 ? 0 : 4;
+        v128_t code[4] = {screen_code(table, a, signs, bit),
+                          screen_code(table, wasm_u16x8_shr(a, 4), signs, bit + 1),
+                          screen_code(table, b, signs, bit + 2),
+                          screen_code(table, wasm_u16x8_shr(b, 4), signs, bit + 3)};
         for (int g = 0; g < 4; g++) {
             acc[0] = screen_dot(acc[0], code[g], wasm_v128_load(q + 64 * g + p));
             acc[1] = screen_dot(acc[1], code[g], wasm_v128_load(q + (size_t)stride + 64 * g + p));
@@ -384,8 +396,9 @@ static V_INLINE screen_acc screen_zero(void)
     return vt_zero();
 }
 
-static V_INLINE int32_t screen_hsum(screen_acc acc)
+static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 {
+    (void)sum;
     return vt_hsum(acc);
 }
 

@@ -1,14 +1,19 @@
 /* The head for a caller who needs its best logits only. All rows are scored against the small copy
- * (engine/screen.h), the best by score are computed in full, and after them every row whose score
- * plus bound reaches the last of those: any other is surely below it.
+ * (engine/screen.h), the best by score are computed in full. Of the other rows whose score plus
+ * bound reaches the last of those, the copy's second part tells better, and what still reaches it
+ * is computed in full as well: any other row is surely below.
  *
  * The bound. With x = s*q + d (q in steps of 1/SCREEN_FINER, so that d is next to nothing) and w =
- * step*(code - 32) + e, the true product is w*x = score + rest where score = step*s*(sum code*q -
- * 32*sum q) and, by Cauchy and Schwarz, |rest| <= |e|*|x| + |step*(code - 32)|*|d|. The logit is
- * computed in float, in 16 lanes one after the other: it differs from w*x by at most (cols/16 + 6)
- * roundings of sum |w||x| <= (|e| + norm)*|x|. The score and the sum of both are computed in float
- * too. ROUNDINGS more than cover the latter, and both lengths of the input are lengthened by all of
- * them. */
+ * step*level + e, the true product is w*x = score + rest where score = step*s*sum level*q and, by
+ * Cauchy and Schwarz, |rest| <= |e|*|x| + |step*level|*|d|. The logit is computed in float, in 16
+ * lanes one after the other: it differs from w*x by at most (cols/16 + 6) roundings of sum |w||x|
+ * <=
+ * (|e| + norm)*|x|. The score and the sum of both are computed in float too. ROUNDINGS more than
+ * cover the latter, and both lengths of the input are lengthened by all of them.
+ *
+ * The second part splits e = g + f, where g has 2 bits. It meets the first row of q alone, x =
+ * s*q[0] + c, and adds s*sum g*q[0] to the score: |rest| <= |f|*|x| + |step*level|*|d| + |g|*|c|,
+ * and |g| <= |e| + |f|. */
 #include <math.h>
 #include <string.h>
 
@@ -19,13 +24,17 @@
 #define ROUNDINGS 64
 /* Subnormal products lose more than a share of themselves: this is far above them. */
 #define SUBNORMAL_LOSS 1e-30f
-enum { REST_TOKENS = 32 }; /* tokens in full after one that the screen did not help */
+enum {
+    REST_TOKENS = 32, /* tokens in full after one that the screen did not help */
+    REST_AHEAD = 2    /* rows */
+};
 
 struct screen_task {
     struct backend_cpu *b;
     const struct screen *screen;
-    float scale, x_length,
-        d_length; /* of fine steps; of the input: lengths with their share of roundings */
+    float scale;                        /* of fine steps */
+    float x_length, d_length, c_length; /* of the input, with their share of roundings */
+    float least;                        /* a row below it does not matter */
     uint32_t n_list;
     uint32_t k, n; /* how many are wanted, are in `best` */
     struct bnt_candidate *best;
@@ -42,12 +51,13 @@ static bool measure_input(struct screen_task *t)
     if (!isfinite(a->scale[0])) {
         return false;
     }
-    double xx = 0, dd = 0, scale = (double)a->scale[0], fine_scale = scale / SCREEN_FINER;
+    double xx = 0, cc = 0, dd = 0, scale = (double)a->scale[0], fine_scale = scale / SCREEN_FINER;
     memset(a->q + a->stride, 0, a->stride);
     a->sum[1] = 0;
     for (uint64_t i = 0; i < cols; i++) {
-        uint64_t at = i / 256 * 256 + i % 128 / 32 * 64 + i % 256 / 128 * 32 + i % 32;
+        uint64_t at = act_position(i);
         double d = (double)x[i] - scale * (double)a->q[at];
+        cc += d * d;
         double fine = fmin(fmax(rint(d / fine_scale), -127), 127);
         a->q[a->stride + at] = (int8_t)fine;
         a->sum[1] += (int32_t)fine;
@@ -56,10 +66,12 @@ static bool measure_input(struct screen_task *t)
         dd += d * d;
     }
     double unit = ((double)cols / 16 + ROUNDINGS) * 0x1p-23, length = sqrt(xx), rest = sqrt(dd);
+    double coarse = sqrt(cc);
     t->scale = a->scale[0] / SCREEN_FINER;
     t->x_length = (float)(length * (1 + unit));
     t->d_length = (float)(rest + unit * (length + rest));
-    return isfinite(t->x_length) && isfinite(t->d_length);
+    t->c_length = (float)(coarse + unit * (length + coarse));
+    return isfinite(t->x_length) && isfinite(t->d_length) && isfinite(t->c_length);
 }
 
 static void score_rows(const struct screen_task *t, uint64_t begin, uint64_t end)
@@ -98,6 +110,41 @@ static void screen_slots(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
+/* Rows of the list lie apart: they are asked for before their turn comes. */
+static void ask_for(const uint8_t *row, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += 64) {
+        __builtin_prefetch(row + at, 0, 2);
+    }
+}
+
+/* Scores and bounds of the list's rows by both parts of the copy. */
+static void second_look(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct screen_task *t = ctx;
+    const struct cpu_scratch *s = &t->b->s;
+    const struct screen *screen = t->screen;
+    struct ternary_weights row = {.rows = 1,
+                                  .cols = screen->rest_cols,
+                                  .row_bytes = screen->rest_bytes,
+                                  .scale = SCREEN_REST};
+    float half = 0.5f * SCREEN_REST * s->screen_act.scale[0] * (float)s->screen_act.sum[0];
+    for (size_t i = begin; i < end; i++) {
+        uint32_t r = s->list[i];
+        const struct screen_row *at = &screen->rows[r];
+        float sum;
+        if (i + REST_AHEAD < end) {
+            ask_for(screen->rest + s->list[i + REST_AHEAD] * row.row_bytes, row.row_bytes);
+        }
+        row.codes = screen->rest + r * row.row_bytes;
+        t->b->kernels->matmul_ternary(&row, 0, 1, &s->screen_act, 1, &sum, 1);
+        float bound = at->left * t->x_length + at->norm * t->d_length +
+                      (at->error + at->left) * t->c_length + SUBNORMAL_LOSS;
+        s->above[r] = s->near[r] + (sum - half) * at->step + bound;
+    }
+}
+
 static void full_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct screen_task *t = ctx;
@@ -106,6 +153,9 @@ static void full_rows(void *ctx, size_t begin, size_t end, int thread)
     const uint8_t *data = row.data;
     row.rows = 1;
     for (size_t i = begin; i < end; i++) {
+        if (i + 1 < end) {
+            ask_for(data + b->s.list[i + 1] * row.row_bytes, row.row_bytes);
+        }
         row.data = data + b->s.list[i] * row.row_bytes;
         b->kernels->matmul_float(&row, 0, 1, b->s.h, b->width, 1, &b->s.exact[i], 0,
                                  b->s.row + (size_t)thread * b->width);
@@ -135,18 +185,34 @@ static void list_best(struct screen_task *t)
     }
 }
 
-/* Every row that may reach `least` and is not known yet. False: too many to be worth it. */
-static bool list_others(struct screen_task *t, float least)
+/* Every row that may reach t->least and is not known yet. False: too many to be worth it. */
+static bool list_others(struct screen_task *t)
 {
-    uint32_t *list = t->b->s.list, n = 0, most = (uint32_t)(t->screen->n_rows / 8);
+    uint32_t *list = t->b->s.list, n = 0, most = (uint32_t)(t->screen->n_rows / 2);
     const float *above = t->b->s.above;
     for (uint32_t r = 0; r < t->screen->n_rows && n < most; r++) {
-        if (!(above[r] < least)) {
+        if (!(above[r] < t->least)) {
             list[n++] = r;
         }
     }
     t->n_list = n;
     return n < most;
+}
+
+/* Look again at the list, and leave those in it that may still reach t->least. False: as above. */
+static bool thin_list(struct screen_task *t)
+{
+    const struct cpu_scratch *s = &t->b->s;
+    uint32_t n = 0;
+    uint64_t macs = (uint64_t)t->n_list * t->screen->cols;
+    cpu_pool_run(t->b->pool, t->n_list, macs < CPU_SERIAL_MACS ? t->n_list : 64, second_look, t);
+    for (uint32_t i = 0; i < t->n_list; i++) {
+        if (!(s->above[s->list[i]] < t->least)) {
+            s->list[n++] = s->list[i];
+        }
+    }
+    t->n_list = n;
+    return n < t->screen->n_rows / 8;
 }
 
 static void score_all(struct screen_task *t)
@@ -174,7 +240,8 @@ bool cpu_screened_best(struct backend_cpu *b, uint32_t k, struct bnt_candidate *
     if (t.n < k) { /* some are no finite numbers */
         return false;
     }
-    if (!list_others(&t, out[k - 1].value)) {
+    t.least = out[k - 1].value;
+    if (!list_others(&t) || !thin_list(&t)) {
         b->screen_rest = REST_TOKENS;
         return false;
     }

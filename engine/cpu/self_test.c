@@ -365,6 +365,17 @@ static bool check_dot_float(struct check *c)
     return true;
 }
 
+/* Of activations without -128, which is put right. */
+static int32_t whole_sum(int8_t *q, uint64_t n)
+{
+    int32_t sum = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        q[i] = q[i] < -127 ? -127 : q[i];
+        sum += q[i];
+    }
+    return sum;
+}
+
 static bool check_dot_screen(struct check *c)
 {
     for (uint64_t i = 0; i < 12; i++) {
@@ -375,15 +386,15 @@ static bool check_dot_screen(struct check *c)
         fill_bytes(c, (uint8_t *)a.q, 2 * a.stride);
         if (i >= 6) { /* the largest sums */
             memset(c->bytes, 0xff, rows * w.row_bytes);
-            memset(a.q, i >= 9 ? 127 : -128, 2 * a.stride);
+            memset(a.q, i >= 9 ? 127 : -127, 2 * a.stride);
         }
-        a.sum[0] = 77;
-        a.sum[1] = -5;
+        a.sum[0] = whole_sum(a.q, a.stride);
+        a.sum[1] = whole_sum(a.q + a.stride, a.stride);
         memset(c->y, 0, sizeof c->y);
         struct row_walk walk = walk_of(rows);
         cpu_kernels_ref.dot_screen(&w, &walk, &a, c->y[0]);
         c->k->dot_screen(&w, &walk, &a, c->y[1]);
-        if (!same_floats(c, "dot_screen", "6-bit codes", c->y[1], c->y[0], MAX_ROWS + 1)) {
+        if (!same_floats(c, "dot_screen", "5-bit codes", c->y[1], c->y[0], MAX_ROWS + 1)) {
             return false;
         }
     }

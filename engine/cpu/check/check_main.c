@@ -170,15 +170,17 @@ static void run_matmul_float(const struct cpu_kernels *k)
 
 static void run_dot_screen(const struct cpu_kernels *k)
 {
-    int32_t row_sums[2] = {513, -9};
+    int32_t row_sums[2];
     for (uint64_t cols = 256; cols <= 1024; cols += 256) {
         struct screen_codes codes = {bytes, screen_row_bytes(cols)};
         for (size_t i = 0; i < ROWS * codes.row_bytes; i++) {
             bytes[i] = (uint8_t)(next_u64() >> 40);
         }
         struct act_rows a = {.q = q, .sum = row_sums, .stride = act_stride(cols)};
+        row_sums[0] = row_sums[1] = 0;
         for (size_t i = 0; i < 2 * cols; i++) {
-            q[i] = (int8_t)(next_u64() >> 40);
+            q[i] = (int8_t)(next_u64() % 255) - 127;
+            row_sums[i / cols] += q[i];
         }
         k->dot_screen(&codes, &whole_walk, &a, y);
         mix_floats(y, WALK_STREAMS * whole_walk.spread);
