@@ -5,7 +5,7 @@
  * The seam is the forward pass of a batch, not the single op: a back end is free to fuse, to
  * capture a graph or to keep weights in a packed form of its own, as long as
  *   - the ternary x int8 products are exact integers, and
- *   - logits do not depend on how ids are cut into forward calls.
+ *   - logits do not depend on how ids are cut into forward calls, nor on what other sequences do.
  * A back end is used by one thread at a time. */
 #ifndef BNT_BACKEND_H
 #define BNT_BACKEND_H
@@ -19,22 +19,52 @@
 
 /* Session options with every default filled in. */
 struct backend_config {
-    uint32_t n_ctx, n_batch;
+    uint32_t n_ctx, n_batch; /* n_batch: tokens of one forward call, at least n_seq */
+    uint32_t n_seq;          /* sequences, each with a KV cache of n_ctx positions */
     int n_threads;
     enum bnt_kv_type kv_type;
     const char *kernel;                       /* NULL: choose */
     const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 
+/* A token of a batch, and where it stands. */
+struct backend_row {
+    int32_t id;
+    uint32_t seq, pos; /* seq < n_seq, pos < n_ctx */
+};
+/* ids[n] of a sequence from position pos on, as rows. */
+static inline void backend_rows(struct backend_row *rows, const int32_t *ids, uint32_t n,
+                                struct backend_row first)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        rows[i] = (struct backend_row){ids[i], first.seq, first.pos + i};
+    }
+}
+
+/* A head of keys and values of a layer, in the cache of a sequence. */
+struct backend_head {
+    uint32_t seq, layer, head;
+};
+
+/* The best k logits of n tokens of the last batch, the first n: those of token i to out[i * k],
+ * found[i] of them. */
+struct backend_best {
+    uint32_t n, k;
+    struct bnt_candidate *out;
+    uint32_t *found;
+};
+
 struct backend;
 
 struct backend_ops {
     const char *name; /* "cpu", "cuda" */
-    /* The hidden states of ids[n] at positions pos..pos+n-1, n <= n_batch, pos + n <= n_ctx; their
-     * keys and values enter the cache. Errors: INTERRUPTED (the cache holds nothing of this batch),
-     * INFERENCE, FILE (streamed weights), DEVICE and MEMORY (a device failed: the back end is of no
-     * more use; that may also be told by a later call). */
-    enum bnt_status (*forward)(struct backend *b, const int32_t *ids, uint32_t n, uint32_t pos,
+    /* The hidden states of n tokens, n <= n_batch; their keys and values enter the caches of their
+     * sequences. The weights are read once for all of them. Tokens of one sequence stand by
+     * ascending position, without a gap to what its cache holds; a token sees those of its own
+     * sequence alone. Errors: INTERRUPTED (the caches hold nothing of this batch), INFERENCE, FILE
+     * (streamed weights), DEVICE and MEMORY (a device failed: the back end is of no more use; that
+     * may also be told by a later call). */
+    enum bnt_status (*forward)(struct backend *b, const struct backend_row *rows, uint32_t n,
                                struct bnt_err *err);
     /* Logits of tokens [first, first+n) of the last batch: out[n][n_vocab]; n <=
      * BACKEND_HEAD_BATCH. */
@@ -42,13 +72,16 @@ struct backend_ops {
                               struct bnt_err *err);
     /* The cache of one head, from position 0 on: its keys, or its values; *position_bytes apart.
      * NULL: it lies where the host cannot follow. */
-    void *(*kv_head)(struct backend *b, uint32_t layer, uint32_t head, bool values,
+    void *(*kv_head)(struct backend *b, struct backend_head head, bool values,
                      size_t *position_bytes);
     /* The best k logits of token `row` of the last batch, best first: finite ones, ties to the
      * lower id; *n of them, less than k when fewer are finite. k <= BNT_BEST_MAX. NULL: this back
      * end gives whole rows alone, as do all where a tap listens. */
     enum bnt_status (*best)(struct backend *b, uint32_t row, uint32_t k, struct bnt_candidate *out,
                             uint32_t *n, struct bnt_err *err);
+    /* The same of several tokens at once. NULL: whole rows are as good. */
+    enum bnt_status (*best_rows)(struct backend *b, const struct backend_best *ask,
+                                 struct bnt_err *err);
     void (*free)(struct backend *b);
 };
 

@@ -1,7 +1,7 @@
 /* The inference engine's public face.
  *
  *     struct bnt_model *model;      one file, read-only, shared by any number of sessions
- *     struct bnt_session *session;  everything mutable: KV cache, scratch, threads; for one user
+ *     struct bnt_session *session;  everything mutable: KV caches, scratch, threads; for one user
  *
  *     bnt_model_open(path, NULL, &model, &err);
  *     bnt_session_new(model, NULL, &session, &err);
@@ -11,8 +11,9 @@
  *     bnt_sampler_next(sampler, bnt_session_logits(session), &id, &err);
  *     bnt_session_eval(session, &id, 1, &err);   ...and so on
  *
- * Results do not depend on the number of threads, on the kernel, or on how the ids are cut into
- * eval calls: logits are equal bit for bit. No function prints; nothing is allocated per token. */
+ * Results do not depend on the number of threads, on the kernel, on how the ids are cut into eval
+ * calls, or on the other sequences of a session: logits are equal bit for bit. No function prints;
+ * nothing is allocated per token. */
 #ifndef BNT_INFER_H
 #define BNT_INFER_H
 
@@ -103,12 +104,16 @@ const struct gguf *bnt_model_gguf(const struct bnt_model *m);
 const struct bnt_tokenizer *bnt_model_tokenizer(const struct bnt_model *m);
 
 enum bnt_kv_type { BNT_KV_F16, BNT_KV_F32 };
-enum { BNT_MAX_THREADS = 256 }; /* of a session; more are not started */
+enum { BNT_MAX_THREADS = 256 };    /* of a session; more are not started */
+enum { BNT_MAX_SEQUENCES = 1024 }; /* of a session */
 
 struct bnt_session_options {
     uint32_t n_ctx;   /* positions; 0: the trained context, at most 4096 */
     uint32_t n_batch; /* ids per prefill step; 0: 128. Does not change results */
-    int n_threads;    /* 0: what this process may use */
+    /* Sequences that are decoded together (bnt_session_step), each with a KV cache of n_ctx; 0: 1.
+     */
+    uint32_t n_sequences;
+    int n_threads; /* 0: what this process may use */
     enum bnt_kv_type kv_type;
     const char *kernel; /* "auto" (NULL), "ref", "avx2", "avx512", "neon", "i8mm", "wasm" */
     /* Checked between layers; non-zero stops eval with BNT_E_INTERRUPTED and the position of the
@@ -127,9 +132,9 @@ struct bnt_session_options {
     void *warn_ctx;
 };
 
-/* Errors: USAGE (unknown kernel or device, n_ctx of 0 or past the ceiling), SELF_TEST (forced
- * kernel disagrees with the reference), MEMORY. A kernel chosen by auto that fails its self-test is
- * demoted; bnt_session_kernel_note says so. */
+/* Errors: USAGE (unknown kernel or device, n_ctx or n_sequences past its ceiling), SELF_TEST
+ * (forced kernel disagrees with the reference), MEMORY. A kernel chosen by auto that fails its
+ * self-test is demoted; bnt_session_kernel_note says so. */
 enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
                                 struct bnt_session **out, struct bnt_err *err);
 void bnt_session_free(struct bnt_session *s);
@@ -165,6 +170,35 @@ enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids,
                                       struct bnt_err *err);
 /* True when that spares something and nobody taps whole rows. */
 bool bnt_session_has_best(const struct bnt_session *s);
+
+/* ---- several sequences ----
+ *
+ * A session of n sequences reads the weights once for a token of each. What is above and below is
+ * about one of them, the selected one, at first 0: a prompt is evaluated with bnt_session_eval
+ * after selecting its sequence, and one that has ended is rewound to 0, when its place may be taken
+ * by another. Logits are those of a session of its own, bit for bit. */
+
+/* Errors: USAGE (there are fewer). bnt_session_logits is NULL afterwards. */
+enum bnt_status bnt_session_select(struct bnt_session *s, uint32_t sequence, struct bnt_err *err);
+uint32_t bnt_session_n_sequences(const struct bnt_session *s);
+
+struct bnt_step {
+    uint32_t sequence;
+    int32_t id;
+};
+/* One id each of n different sequences, in any order, each after what its sequence holds; the
+ * others stay as they are. fn, which may be NULL, is called with the logits of each in the order of
+ * steps. The selected sequence stays selected. Errors: as bnt_session_eval; also USAGE for a
+ * sequence that is not there or stands twice. After any but one of fn, and DEVICE or MEMORY,
+ * nothing has changed.
+ */
+enum bnt_status bnt_session_step(struct bnt_session *s, const struct bnt_step *steps, uint32_t n,
+                                 bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
+/* The same; of step i only the best k logits come, as of bnt_session_eval_best: found[i] of them at
+ * out[i * k]. */
+enum bnt_status bnt_session_step_best(struct bnt_session *s, const struct bnt_step *steps,
+                                      uint32_t n, uint32_t k, struct bnt_candidate *out,
+                                      uint32_t *found, struct bnt_err *err);
 
 /* n_vocab floats of the last evaluated id; the caller may write to them (the sampler does). NULL
  * before any eval. */

@@ -62,9 +62,9 @@ static enum bnt_status decode_some(struct backend *b, float *logits, double *sec
     enum bnt_status st = BNT_OK;
     uint64_t t0 = 0;
     for (uint32_t i = 0; st == BNT_OK && i <= MEASURE_TOKENS; i++) {
-        int32_t id = (int32_t)(i % b->model->info.n_vocab);
+        struct backend_row row = {.id = (int32_t)(i % b->model->info.n_vocab), .pos = i};
         t0 = i == 1 ? bnt_clock_now_ns() : t0; /* the first one warms up */
-        st = b->ops->forward(b, &id, 1, i, err);
+        st = b->ops->forward(b, &row, 1, err);
         if (st == BNT_OK) {
             st = b->ops->logits(b, 0, 1, logits, err);
         }
@@ -84,6 +84,7 @@ enum bnt_status device_measure(const struct bnt_model *m, const struct backend_c
     struct backend *b = NULL;
     short_config.n_ctx = MEASURE_TOKENS + 1;
     short_config.n_batch = 1;
+    short_config.n_seq = 1;
     enum bnt_status st = logits ? BNT_OK : bnt_err_nomem(err, "a measurement", 2 * bytes);
     for (int i = 0; st == BNT_OK && i < 2; i++) {
         st = i == 0 ? backend_cpu_new(m, &short_config, &b, err)
@@ -218,6 +219,7 @@ enum bnt_status device_backend_new(const struct bnt_model *m, struct backend_con
     }
     if (!n_batch_given) {
         config.n_batch = config.n_ctx < GPU_BATCH ? config.n_ctx : GPU_BATCH;
+        config.n_batch = config.n_batch < config.n_seq ? config.n_seq : config.n_batch;
     }
     return cuda_or_cpu(m, &config, choice, out, err);
 }

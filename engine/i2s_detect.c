@@ -117,6 +117,7 @@ static enum bnt_status score(const struct bnt_model *m, const struct probe *p, b
     struct backend_config config;
     struct backend *backend = NULL;
     float logits[MAX_PROBE * MAX_PROBE];
+    struct backend_row rows[MAX_PROBE];
     view.info.streamed = streamed;
     view.info.n_vocab = p->n_unique;
     view.head = (struct weight){.tensor = m->head.tensor,
@@ -130,7 +131,8 @@ static enum bnt_status score(const struct bnt_model *m, const struct probe *p, b
     config = backend_config_of(&view, &opts);
     enum bnt_status st = backend_cpu_new(&view, &config, &backend, err);
     if (st == BNT_OK) {
-        st = backend->ops->forward(backend, p->ids, p->n, 0, err);
+        backend_rows(rows, p->ids, p->n, (struct backend_row){0});
+        st = backend->ops->forward(backend, rows, p->n, err);
     }
     for (uint32_t t = 0; st == BNT_OK && t < p->n; t += BACKEND_HEAD_BATCH) {
         uint32_t n = p->n - t < BACKEND_HEAD_BATCH ? p->n - t : BACKEND_HEAD_BATCH;

@@ -1,7 +1,7 @@
-/* A session: positions and batches over a back end. Invariant: the back end's cache holds exactly
- * n_past positions, all of them from whole batches; a batch that fails or is interrupted leaves
- * n_past where it was. The ids of those positions are held, so that the CPU can take the place of a
- * GPU that failed. */
+/* A session: positions and batches over a back end. Invariant: the back end's cache of a sequence
+ * holds exactly its n_past positions, all of them from whole batches; a batch that fails or is
+ * interrupted leaves n_past where it was. The ids of those positions are held, so that the CPU can
+ * take the place of a GPU that failed. */
 #include "engine/session.h"
 
 #include <math.h>
@@ -32,22 +32,51 @@ static enum bnt_status check_memory(const struct bnt_model *m,
     return BNT_E_MEMORY;
 }
 
+static enum bnt_status check_sizes(const struct bnt_session_options *opts, struct bnt_err *err)
+{
+    if (opts->n_ctx > MAX_CTX) {
+        return bnt_err_set(err, BNT_E_USAGE, "a context of %u positions; the most is %u",
+                           opts->n_ctx, MAX_CTX);
+    }
+    if (opts->n_sequences > BNT_MAX_SEQUENCES) {
+        return bnt_err_set(err, BNT_E_USAGE, "%u sequences in one session; the most is %d",
+                           opts->n_sequences, BNT_MAX_SEQUENCES);
+    }
+    return BNT_OK;
+}
+
+/* What is held of each sequence, and the rows of a batch, for a back end that is there. */
+static enum bnt_status take_sequences(struct bnt_session *s, struct bnt_err *err)
+{
+    const struct backend_config *c = &s->backend->config;
+    size_t ids = (size_t)c->n_seq * c->n_ctx;
+    s->held = malloc(ids * sizeof *s->held);
+    s->sequences = calloc(c->n_seq, sizeof *s->sequences);
+    s->rows = malloc(c->n_batch * sizeof *s->rows);
+    if (!s->held || !s->sequences || !s->rows) {
+        return bnt_err_nomem(err, "a session", ids * sizeof *s->held);
+    }
+    for (uint32_t i = 0; i < c->n_seq; i++) {
+        s->sequences[i].held = s->held + (size_t)i * c->n_ctx;
+    }
+    s->now = s->sequences;
+    return BNT_OK;
+}
+
 enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
                                 struct bnt_session **out, struct bnt_err *err)
 {
     static const struct bnt_session_options defaults;
     opts = opts ? opts : &defaults;
     *out = NULL;
-    if (opts->n_ctx > MAX_CTX) {
-        return bnt_err_set(err, BNT_E_USAGE, "a context of %u positions; the most is %u",
-                           opts->n_ctx, MAX_CTX);
-    }
-    enum bnt_status st = check_memory(m, opts, err);
-    if (st != BNT_OK) {
-        return st;
-    }
     struct device_choice choice;
-    st = device_choice_of(opts, &choice, err);
+    enum bnt_status st = check_sizes(opts, err);
+    if (st == BNT_OK) {
+        st = check_memory(m, opts, err);
+    }
+    if (st == BNT_OK) {
+        st = device_choice_of(opts, &choice, err);
+    }
     if (st != BNT_OK) {
         return st;
     }
@@ -61,11 +90,12 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
         return bnt_err_nomem(err, "a session", logits_bytes);
     }
     s->model = m;
-    struct backend_config config = backend_config_of(m, opts);
-    s->held = malloc((size_t)config.n_ctx * sizeof *s->held);
     s->choice = choice;
-    st = s->held ? device_backend_new(m, config, opts->n_batch != 0, &choice, &s->backend, err)
-                 : bnt_err_nomem(err, "a session", config.n_ctx * sizeof *s->held);
+    st = device_backend_new(m, backend_config_of(m, opts), opts->n_batch != 0, &choice, &s->backend,
+                            err);
+    if (st == BNT_OK) {
+        st = take_sequences(s, err);
+    }
     if (st != BNT_OK) {
         bnt_session_free(s);
         return st;
@@ -82,6 +112,8 @@ void bnt_session_free(struct bnt_session *s)
         }
         free(s->logits);
         free(s->held);
+        free(s->sequences);
+        free(s->rows);
         free(s);
     }
 }
@@ -99,10 +131,10 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
                                ids[i], s->model->info.n_vocab);
         }
     }
-    if (n > n_ctx - s->n_past) {
+    if (n > n_ctx - s->now->n_past) {
         bnt_err_set(err, BNT_E_INFERENCE,
-                    "context full: %u positions are taken, %zu more do not fit into %u", s->n_past,
-                    n, n_ctx);
+                    "context full: %u positions are taken, %zu more do not fit into %u",
+                    s->now->n_past, n, n_ctx);
         bnt_err_hint(err, "raise --ctx (the model was trained with %u), or shorten the text",
                      s->model->info.n_ctx_train);
         return BNT_E_INFERENCE;
@@ -112,18 +144,44 @@ static enum bnt_status check_ids(const struct bnt_session *s, const int32_t *ids
 
 /* ---- from a GPU to the CPU ---- */
 
-/* Evaluate what the session holds again: the last batch as one, since its rows may be asked for. */
-static enum bnt_status replay(struct bnt_session *s, struct backend *b, struct bnt_err *err)
+/* Evaluate what a sequence holds again, but for what the last batch added. rows: n_batch. */
+static enum bnt_status replay_sequence(const struct bnt_session *s, uint32_t seq, struct backend *b,
+                                       struct backend_row *rows, struct bnt_err *err)
 {
-    uint32_t before = s->n_past - s->n_last;
+    const struct session_sequence *q = &s->sequences[seq];
     enum bnt_status st = BNT_OK;
-    for (uint32_t at = 0; st == BNT_OK && at < s->n_past;) {
-        uint32_t left = at < before ? before - at : s->n_past - at;
-        uint32_t n = left < b->config.n_batch ? left : b->config.n_batch;
-        st = b->ops->forward(b, s->held + at, n, at, err);
-        at += n;
+    uint32_t before = q->n_past;
+    for (uint32_t i = 0; i < s->n_last; i++) {
+        before -= s->rows[i].seq == seq;
+    }
+    for (uint32_t at = 0, n; st == BNT_OK && at < before; at += n) {
+        n = before - at < b->config.n_batch ? before - at : b->config.n_batch;
+        backend_rows(rows, q->held + at, n, (struct backend_row){.seq = seq, .pos = at});
+        st = b->ops->forward(b, rows, n, err);
     }
     return st;
+}
+
+/* Evaluate what the session holds again: the last batch as one, since its rows may be asked for. */
+static enum bnt_status replay(const struct bnt_session *s, struct backend *b, struct bnt_err *err)
+{
+    size_t bytes = b->config.n_batch * sizeof(struct backend_row);
+    struct backend_row *rows = malloc(bytes);
+    enum bnt_status st = rows ? BNT_OK : bnt_err_nomem(err, "what a session holds", bytes);
+    for (uint32_t i = 0; st == BNT_OK && i < b->config.n_seq; i++) {
+        st = replay_sequence(s, i, b, rows, err);
+    }
+    free(rows);
+    return st == BNT_OK && s->n_last > 0 ? b->ops->forward(b, s->rows, s->n_last, err) : st;
+}
+
+static uint64_t positions_held(const struct bnt_session *s)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < s->backend->config.n_seq; i++) {
+        n += s->sequences[i].n_past;
+    }
+    return n;
 }
 
 /* The CPU takes over: same ids, same positions. why: what is told about the GPU. */
@@ -142,8 +200,8 @@ static enum bnt_status fall_back(struct bnt_session *s, const char *why, struct 
     if (s->choice.warn && !BNT_FAULT(device_silent)) {
         char text[1024];
         snprintf(text, sizeof text,
-                 "%s: the CPU goes on after %u positions, which it has evaluated again", why,
-                 s->n_past);
+                 "%s: the CPU goes on after %llu positions, which it has evaluated again", why,
+                 (unsigned long long)positions_held(s));
         s->choice.warn(s->choice.warn_ctx, text, "--fallback never makes an error of this");
     }
     cpu->tap = old->tap;
@@ -152,10 +210,8 @@ static enum bnt_status fall_back(struct bnt_session *s, const char *why, struct 
     return BNT_OK;
 }
 
-/* After a step of the back end: true when it is to be done again, by the CPU that has taken over.
- * Otherwise *st is what it was, or the error of the fall-back, in err. */
-static bool again(struct bnt_session *s, enum bnt_status *st, const struct bnt_err *failed,
-                  struct bnt_err *err)
+bool session_again(struct bnt_session *s, enum bnt_status *st, const struct bnt_err *failed,
+                   struct bnt_err *err)
 {
     if (!device_failed(s->backend, *st) || s->choice.fallback == DEVICE_FALLBACK_NEVER) {
         bnt_err_copy(err, failed);
@@ -165,32 +221,31 @@ static bool again(struct bnt_session *s, enum bnt_status *st, const struct bnt_e
     return *st == BNT_OK;
 }
 
-static enum bnt_status forward(struct bnt_session *s, const int32_t *ids, uint32_t n,
-                               struct bnt_err *err)
+enum bnt_status session_forward(struct bnt_session *s, uint32_t n, struct bnt_err *err)
 {
     struct bnt_err failed = {0};
-    enum bnt_status st = s->backend->ops->forward(s->backend, ids, n, s->n_past, &failed);
-    if (st != BNT_OK && again(s, &st, &failed, err)) {
-        st = s->backend->ops->forward(s->backend, ids, n, s->n_past, err);
+    s->n_last = 0; /* its rows are no more */
+    enum bnt_status st = s->backend->ops->forward(s->backend, s->rows, n, &failed);
+    if (st != BNT_OK && session_again(s, &st, &failed, err)) {
+        st = s->backend->ops->forward(s->backend, s->rows, n, err);
     }
     if (st == BNT_OK && BNT_FAULT(slow_step)) {
-        st = s->backend->ops->forward(s->backend, ids, n, s->n_past, err);
+        st = s->backend->ops->forward(s->backend, s->rows, n, err);
     }
-    if (st == BNT_OK) {
-        memcpy(s->held + s->n_past, ids, n * sizeof *ids);
-        s->n_past += n;
-        s->n_last = n;
+    for (uint32_t i = 0; st == BNT_OK && i < n; i++) {
+        struct session_sequence *q = &s->sequences[s->rows[i].seq];
+        q->held[q->n_past++] = s->rows[i].id;
     }
+    s->n_last = st == BNT_OK ? n : 0;
     return st;
 }
 
-/* Rows first.. of the last batch, into s->logits. */
-static enum bnt_status logits(struct bnt_session *s, uint32_t first, uint32_t n,
-                              struct bnt_err *err)
+enum bnt_status session_logits(struct bnt_session *s, uint32_t first, uint32_t n,
+                               struct bnt_err *err)
 {
     struct bnt_err failed = {0};
     enum bnt_status st = s->backend->ops->logits(s->backend, first, n, s->logits, &failed);
-    if (st != BNT_OK && again(s, &st, &failed, err)) {
+    if (st != BNT_OK && session_again(s, &st, &failed, err)) {
         st = s->backend->ops->logits(s->backend, first, n, s->logits, err);
     }
     return st;
@@ -220,13 +275,12 @@ static enum bnt_status watch_rate(struct bnt_session *s, size_t n, uint64_t ns, 
 
 /* ---- evaluating ---- */
 
-/* Logits of a whole batch, handed out row by row; the last of them stays. */
-static enum bnt_status each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
-                                   bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
+enum bnt_status session_each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
+                                    bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
 {
     for (uint32_t first = 0; first < n; first += BACKEND_HEAD_BATCH) {
         uint32_t rows = n - first < BACKEND_HEAD_BATCH ? n - first : BACKEND_HEAD_BATCH;
-        enum bnt_status st = logits(s, first, rows, err);
+        enum bnt_status st = session_logits(s, first, rows, err);
         for (uint32_t t = 0; st == BNT_OK && t < rows; t++) {
             s->last = s->logits + (size_t)t * s->model->info.n_vocab;
             st = fn(ctx, first_index + first + t, s->last, err);
@@ -249,9 +303,12 @@ static enum bnt_status eval_ids(struct bnt_session *s, const int32_t *ids, size_
         size_t left = n - done;
         batch = left < s->backend->config.n_batch ? (uint32_t)left : s->backend->config.n_batch;
         s->last = NULL;
-        st = forward(s, ids + done, batch, err);
+        struct backend_row first = {.seq = (uint32_t)(s->now - s->sequences),
+                                    .pos = s->now->n_past};
+        backend_rows(s->rows, ids + done, batch, first);
+        st = session_forward(s, batch, err);
         if (st == BNT_OK && fn) {
-            st = each_logits(s, done, batch, fn, ctx, err);
+            st = session_each_logits(s, done, batch, fn, ctx, err);
         }
     }
     return st;
@@ -268,7 +325,7 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = eval_ids(s, ids, n, fn, ctx, err);
     if (st == BNT_OK && !fn) {
-        st = logits(s, last_row(s), 1, err);
+        st = session_logits(s, last_row(s), 1, err);
         s->last = st == BNT_OK ? s->logits : NULL;
     }
     return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
@@ -287,11 +344,11 @@ static enum bnt_status best_of_last(struct bnt_session *s, uint32_t k, struct bn
     enum bnt_status st = BNT_OK;
     if (bnt_session_has_best(s)) {
         st = s->backend->ops->best(s->backend, last_row(s), k, out, n_out, &failed);
-        if (st == BNT_OK || !again(s, &st, &failed, err)) {
+        if (st == BNT_OK || !session_again(s, &st, &failed, err)) {
             return st;
         }
     }
-    st = logits(s, last_row(s), 1, err);
+    st = session_logits(s, last_row(s), 1, err);
     *n_out = st == BNT_OK ? (uint32_t)best_of_row(s->logits, s->model->info.n_vocab, k, out) : 0;
     return st;
 }
@@ -335,7 +392,7 @@ const struct bnt_tokenizer *bnt_session_tokenizer(const struct bnt_session *s)
 
 uint32_t bnt_session_n_past(const struct bnt_session *s)
 {
-    return s->n_past;
+    return s->now->n_past;
 }
 
 uint32_t bnt_session_n_ctx(const struct bnt_session *s)
@@ -350,11 +407,12 @@ uint32_t bnt_session_n_batch(const struct bnt_session *s)
 
 enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struct bnt_err *err)
 {
-    if (n_past > s->n_past) {
+    struct session_sequence *q = s->now;
+    if (n_past > q->n_past) {
         return bnt_err_set(err, BNT_E_USAGE, "cannot rewind to position %u: only %u are held",
-                           n_past, s->n_past);
+                           n_past, q->n_past);
     }
-    s->n_past = n_past + (BNT_FAULT(rewind) && n_past < s->n_past);
+    q->n_past = n_past + (BNT_FAULT(rewind) && n_past < q->n_past);
     s->n_last = 0;
     s->last = NULL;
     return BNT_OK;
@@ -362,7 +420,7 @@ enum bnt_status bnt_session_rewind(struct bnt_session *s, uint32_t n_past, struc
 
 const int32_t *bnt_session_ids(const struct bnt_session *s)
 {
-    return s->held;
+    return s->now->held;
 }
 
 enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, size_t n,
@@ -372,10 +430,11 @@ enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, siz
     if (n == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "nothing to evaluate");
     }
-    while (common < s->n_past && common + 1 < n && s->held[common] == ids[common]) {
+    const struct session_sequence *q = s->now;
+    while (common < q->n_past && common + 1 < n && q->held[common] == ids[common]) {
         common++;
     }
-    common += BNT_FAULT(reuse_blind) && common < s->n_past && common + 1 < n;
+    common += BNT_FAULT(reuse_blind) && common < q->n_past && common + 1 < n;
     *reused = common;
     return bnt_session_rewind(s, common, err);
 }

@@ -44,7 +44,7 @@ static void header_init(struct header *h, const struct bnt_session *s, const cha
 {
     const struct bnt_model_info *in = bnt_model_info(s->model);
     size_t position_bytes;
-    (void)s->backend->ops->kv_head(s->backend, 0, 0, false, &position_bytes);
+    (void)s->backend->ops->kv_head(s->backend, (struct backend_head){0}, false, &position_bytes);
     *h = (struct header){.magic = MAGIC,
                          .format = FORMAT_VERSION,
                          .byte_order = BYTE_ORDER_MARK,
@@ -52,7 +52,7 @@ static void header_init(struct header *h, const struct bnt_session *s, const cha
                          .n_layer = in->n_layer,
                          .n_head_kv = in->n_head_kv,
                          .head_dim = in->head_dim,
-                         .n_past = s->n_past,
+                         .n_past = s->now->n_past,
                          .position_bytes = (uint32_t)position_bytes};
     snprintf(h->model, sizeof h->model, "%s", model_digest);
 }
@@ -62,12 +62,14 @@ typedef enum bnt_status piece_fn(void *ctx, void *bytes, size_t n, struct bnt_er
 static enum bnt_status each_piece(struct bnt_session *s, uint32_t n_past, piece_fn *fn, void *ctx,
                                   struct bnt_err *err)
 {
-    enum bnt_status st = fn(ctx, s->held, n_past * sizeof *s->held, err);
+    enum bnt_status st = fn(ctx, s->now->held, n_past * sizeof *s->now->held, err);
     const struct bnt_model_info *in = bnt_model_info(s->model);
     for (uint32_t il = 0; il < in->n_layer; il++) {
         for (uint32_t k = 0; st == BNT_OK && k < in->n_head_kv * 2; k++) {
             size_t bytes;
-            void *at = s->backend->ops->kv_head(s->backend, il, k / 2, k % 2 != 0, &bytes);
+            struct backend_head head = {
+                .seq = (uint32_t)(s->now - s->sequences), .layer = il, .head = k / 2};
+            void *at = s->backend->ops->kv_head(s->backend, head, k % 2 != 0, &bytes);
             st = fn(ctx, at, n_past * bytes, err);
         }
     }
@@ -105,7 +107,7 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
 {
     struct writer w = {.digest = NULL};
     struct header h;
-    if (s->n_past == 0) {
+    if (s->now->n_past == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "%s: an empty session is not worth a file", path);
     }
     enum bnt_status st = check_reach(s, path, err);
@@ -122,7 +124,7 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
         st = bnt_durable_write(&w.file, &h, sizeof h, err);
     }
     if (st == BNT_OK) {
-        st = each_piece(s, s->n_past, write_piece, &w, err);
+        st = each_piece(s, s->now->n_past, write_piece, &w, err);
     }
     if (st == BNT_OK) {
         st = seal(&w, &h, err);
@@ -262,7 +264,7 @@ enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
     if (st == BNT_OK) {
         const uint8_t *at = map.data + sizeof h;
         st = each_piece(s, h.n_past, read_piece, &at, err);
-        s->n_past = h.n_past;
+        s->now->n_past = h.n_past;
         s->n_last = 0;
         s->last = NULL;
     }

@@ -26,6 +26,7 @@ struct backend_config backend_config_of(const struct bnt_model *m,
     struct backend_config c = {
         .n_ctx = u32_or(opts->n_ctx, trained),
         .n_batch = u32_or(opts->n_batch, DEFAULT_BATCH),
+        .n_seq = u32_or(opts->n_sequences, 1),
         .n_threads = opts->n_threads > 0 ? opts->n_threads : bnt_cpu_count(),
         .kv_type = opts->kv_type,
         .kernel = opts->kernel,
@@ -33,6 +34,7 @@ struct backend_config backend_config_of(const struct bnt_model *m,
     };
     c.n_batch = c.n_batch > MAX_BATCH ? MAX_BATCH : c.n_batch;
     c.n_batch = c.n_batch > c.n_ctx ? c.n_ctx : c.n_batch;
+    c.n_batch = c.n_batch < c.n_seq ? c.n_seq : c.n_batch;
     c.n_threads = c.n_threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : c.n_threads;
     return c;
 }
@@ -62,7 +64,8 @@ static float *take_floats(struct cursor *c, uint64_t rows, uint64_t cols)
 static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config *c)
 {
     uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
-    return (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx * element;
+    return (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx * c->n_seq *
+           element;
 }
 
 /* Of one token, the most that a matrix of the model wants; 0 where none is looked up. */
@@ -88,6 +91,7 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     uint64_t q_dim = (uint64_t)in->n_head * in->head_dim,
              kv_dim = (uint64_t)in->n_head_kv * in->head_dim;
     uint64_t width = max_u64(max_u64(in->n_embd, in->n_ff), q_dim);
+    s->rows = take(cur, c->n_batch * sizeof *s->rows);
     s->x = take_floats(cur, c->n_batch, in->n_embd);
     s->h = take_floats(cur, c->n_batch, width);
     s->q = take_floats(cur, c->n_batch, q_dim);
@@ -170,16 +174,17 @@ static enum bnt_status enter_layer(struct backend_cpu *b, uint32_t il, struct bn
 
 /* ---- embedding, layers ---- */
 
-static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct bnt_err *err)
+static enum bnt_status embed(struct backend_cpu *b, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
     for (uint32_t t = 0; t < b->n; t++) {
-        enum bnt_status st = embedding_row(m, (uint64_t)ids[t], b->s.x + (size_t)t * m->info.n_embd,
-                                           b->s.head_rows, err);
+        const struct backend_row *row = &b->s.rows[t];
+        enum bnt_status st = embedding_row(
+            m, (uint64_t)row->id, b->s.x + (size_t)t * m->info.n_embd, b->s.head_rows, err);
         if (st != BNT_OK) {
             return st;
         }
-        rope_at(&m->rope, (uint64_t)b->pos + t, b->s.cs + (size_t)t * m->rope.n_rot);
+        rope_at(&m->rope, row->pos, b->s.cs + (size_t)t * m->rope.n_rot);
     }
     if (b->base.tap.row) {
         struct cpu_tap_at at = {
@@ -189,16 +194,20 @@ static enum bnt_status embed(struct backend_cpu *b, const int32_t *ids, struct b
     return BNT_OK;
 }
 
-static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos,
+static enum bnt_status forward(struct backend *base, const struct backend_row *rows, uint32_t n,
                                struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
+    memcpy(b->s.rows, rows, n * sizeof *rows);
     b->n = n;
-    b->pos = pos;
-    enum bnt_status st = embed(b, ids, err);
+    b->n_seen = 0;
+    for (uint32_t t = 0; t < n; t++) {
+        b->n_seen = rows[t].pos + 1 > b->n_seen ? rows[t].pos + 1 : b->n_seen;
+    }
+    enum bnt_status st = embed(b, err);
     for (uint32_t il = 0; st == BNT_OK && il < base->model->info.n_layer; il++) {
         if (base->config.interrupted && *base->config.interrupted) {
-            return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", pos);
+            return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", rows[0].pos);
         }
         st = enter_layer(b, il, err);
         if (st == BNT_OK) {
@@ -328,7 +337,7 @@ static void free_cpu(struct backend *base)
     free(b);
 }
 
-static void *kv_head(struct backend *backend, uint32_t layer, uint32_t head, bool values,
+static void *kv_head(struct backend *backend, struct backend_head head, bool values,
                      size_t *position_bytes)
 {
     struct backend_cpu *b = (struct backend_cpu *)backend;
@@ -337,7 +346,8 @@ static void *kv_head(struct backend *backend, uint32_t layer, uint32_t head, boo
     uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
     *position_bytes = (size_t)(in->head_dim * element);
     return (values ? b->s.v_cache : b->s.k_cache) +
-           ((uint64_t)layer * in->n_head_kv + head) * c->n_ctx * *position_bytes;
+           (((uint64_t)head.seq * in->n_layer + head.layer) * in->n_head_kv + head.head) *
+               c->n_ctx * *position_bytes;
 }
 
 static const struct backend_ops cpu_ops = {

@@ -10,12 +10,13 @@
 
 /* One arena, laid out once (cpu_scratch_layout) and never touched by an allocator again:
  *
- *     [ KV cache ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ]
+ *     [ KV caches ][ rows ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ]
  *     [ scores ][ dequantised rows ][ screened head ][ streaming buffers ]
  *
  * Rows of batch buffers are tokens; widths are in elements. */
 struct cpu_scratch {
-    uint8_t *k_cache, *v_cache; /* [n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
+    uint8_t *k_cache, *v_cache; /* [n_seq][n_layer][n_head_kv][n_ctx][head_dim], F16 or F32 */
+    struct backend_row *rows;   /* [n_batch]: the batch in work */
     float *x;                   /* [n_batch][n_embd]: the residual stream */
     float *h;                   /* [n_batch][max width]: normed input of a product */
     float *q;                   /* [n_batch][q_dim], then the attention's output */
@@ -55,8 +56,8 @@ struct backend_cpu {
     struct bnt_arena arena;
     struct cpu_scratch s;
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
-    uint32_t n, pos;               /* the batch in work */
-    uint32_t screen_rest;          /* tokens whose head is computed in full without a try */
+    uint32_t n, n_seen;   /* of the batch in work: tokens; positions that the furthest one sees */
+    uint32_t screen_rest; /* tokens whose head is computed in full without a try */
     struct layer *now; /* the layer in work: the model's, or a copy that points at streamed bytes */
     struct layer streamed;
 };

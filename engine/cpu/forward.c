@@ -279,11 +279,12 @@ static void prepare(struct norm_task *t)
     }
 }
 
-/* Where the keys (or values) of a layer and head begin in a cache. */
-static size_t cache_at(const struct backend_cpu *b, uint32_t il, uint32_t head)
+/* Where the keys (or values) of a layer and head begin in the cache of a token's sequence. */
+static size_t cache_at(const struct backend_cpu *b, size_t tok, uint32_t il, uint32_t head)
 {
     const struct bnt_model_info *in = &b->base.model->info;
-    return ((size_t)il * in->n_head_kv + head) * b->base.config.n_ctx * in->head_dim;
+    size_t seq = BNT_FAULT(sequence_mixed) ? 0 : b->s.rows[tok].seq;
+    return ((seq * in->n_layer + il) * in->n_head_kv + head) * b->base.config.n_ctx * in->head_dim;
 }
 
 static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x,
@@ -317,7 +318,7 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
         b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope,
                          cs - (BNT_FAULT(rope_key_late) && tok > 0 ? m->rope.n_rot : 0));
         for (uint32_t head = 0; head < m->info.n_head_kv; head++) {
-            size_t at = cache_at(b, t->il, head) + (b->pos + tok) * hd;
+            size_t at = cache_at(b, tok, t->il, head) + (size_t)b->s.rows[tok].pos * hd;
             store_head(b, b->s.k_cache, at, k + (size_t)head * hd, hd);
             store_head(b, b->s.v_cache, at, b->s.v + tok * b->kv_dim + (size_t)head * hd, hd);
         }
@@ -330,42 +331,68 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
 static uint32_t visible(const struct backend_cpu *b, uint32_t tok)
 {
     if (BNT_FAULT(causal_mask)) {
-        return b->pos + b->n;
+        return b->n_seen;
     }
-    return b->pos + tok + 1 - (BNT_FAULT(kv_off_by_one) && b->pos + tok > 0);
+    uint32_t pos = b->s.rows[tok].pos;
+    return pos + 1 - (BNT_FAULT(kv_off_by_one) && pos > 0);
 }
 
-/* Piece i is block i / n_head_kv of tokens and head group i % n_head_kv; the result takes the place
- * of the query. */
+/* How many tokens from tok on, at most `most`, follow one another in one sequence. */
+static uint32_t run_length(const struct backend_cpu *b, uint32_t tok, uint32_t most)
+{
+    const struct backend_row *row = b->s.rows + tok;
+    uint32_t n = 1;
+    while (n < most && row[n].seq == row[0].seq && row[n].pos == row[0].pos + n) {
+        n++;
+    }
+    return n;
+}
+
+/* n tokens of one sequence from tok on, by a head group; the result takes the place of the query.
+ */
+static void attend_run(const struct layer_task *t, uint32_t tok, uint32_t n, uint32_t head,
+                       int thread)
+{
+    const struct backend_cpu *b = t->b;
+    const struct bnt_model_info *in = &b->base.model->info;
+    uint32_t group = in->n_head / in->n_head_kv, block = cpu_attend_tokens(in);
+    size_t element = b->base.config.kv_type == BNT_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
+    uint32_t kv_head = BNT_FAULT(head_group) ? in->n_head_kv - 1 - head : head;
+    size_t at = cache_at(b, tok, t->il, kv_head) * element;
+    struct attend_args args = {
+        .q = q,
+        .out = q,
+        .n_tok = n,
+        .tok_stride = b->q_dim,
+        .n_head_group = group,
+        .head_dim = in->head_dim,
+        .k = b->s.k_cache + at,
+        .v = b->s.v_cache + at,
+        .kv_stride = in->head_dim,
+        .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
+        .n_kv = visible(b, tok),
+        .n_kv_step = !BNT_FAULT(causal_mask),
+        .scale = b->base.model->attn_scale * (1 + BNT_FAULT(attention_scale)),
+        .scores = b->s.scores + (size_t)thread * block * group * b->base.config.n_ctx,
+    };
+    b->kernels->attend(&args);
+}
+
+/* Piece i is block i / n_head_kv of tokens and head group i % n_head_kv. */
 static void attend_pieces(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct layer_task *t = ctx;
     const struct backend_cpu *b = t->b;
     const struct bnt_model_info *in = &b->base.model->info;
-    uint32_t group = in->n_head / in->n_head_kv, block = cpu_attend_tokens(in);
-    size_t element = b->base.config.kv_type == BNT_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    uint32_t block = cpu_attend_tokens(in);
     for (size_t i = begin; i < end; i++) {
         uint32_t tok = (uint32_t)(i / in->n_head_kv) * block, head = (uint32_t)(i % in->n_head_kv);
-        float *q = b->s.q + (size_t)tok * b->q_dim + (size_t)head * group * in->head_dim;
-        uint32_t kv_head = BNT_FAULT(head_group) ? in->n_head_kv - 1 - head : head;
-        size_t at = cache_at(b, t->il, kv_head) * element;
-        struct attend_args args = {
-            .q = q,
-            .out = q,
-            .n_tok = b->n - tok < block ? b->n - tok : block,
-            .tok_stride = b->q_dim,
-            .n_head_group = group,
-            .head_dim = in->head_dim,
-            .k = b->s.k_cache + at,
-            .v = b->s.v_cache + at,
-            .kv_stride = in->head_dim,
-            .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
-            .n_kv = visible(b, tok),
-            .n_kv_step = !BNT_FAULT(causal_mask),
-            .scale = b->base.model->attn_scale * (1 + BNT_FAULT(attention_scale)),
-            .scores = b->s.scores + (size_t)thread * block * group * b->base.config.n_ctx,
-        };
-        b->kernels->attend(&args);
+        uint32_t last = b->n - tok < block ? b->n : tok + block, n;
+        for (; tok < last; tok += n) {
+            n = run_length(b, tok, last - tok);
+            attend_run(t, tok, n, head, thread);
+        }
     }
 }
 
@@ -374,7 +401,7 @@ static void attend(struct backend_cpu *b, struct layer_task *t)
     const struct bnt_model_info *in = &b->base.model->info;
     uint32_t block = cpu_attend_tokens(in);
     size_t pieces = (size_t)((b->n + block - 1) / block) * in->n_head_kv;
-    uint64_t macs = (uint64_t)b->n * (b->pos + b->n) * b->q_dim * 2;
+    uint64_t macs = (uint64_t)b->n * b->n_seen * b->q_dim * 2;
     cpu_pool_run(b->pool, pieces, macs < CPU_SERIAL_MACS ? pieces : 1, attend_pieces, t);
 }
 

@@ -8,7 +8,7 @@ static void emit(const struct backend_cpu *b, const struct cpu_tap_at *at, uint3
 {
     struct bnt_tap_row row = {.op = at->op,
                               .layer = at->layer,
-                              .position = b->pos + tok,
+                              .position = b->s.rows[tok].pos,
                               .n = (uint32_t)at->n,
                               .values = values};
     b->base.tap.row(b->base.tap.ctx, &row);

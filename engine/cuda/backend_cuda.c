@@ -54,7 +54,7 @@ static uint64_t kv_bytes(const struct bnt_model *m, const struct backend_config 
 {
     uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
     return 2 * (uint64_t)m->info.n_layer * m->info.n_head_kv * m->info.head_dim * c->n_ctx *
-           element;
+           c->n_seq * element;
 }
 
 static float *take_floats(struct cuda_cursor *c, uint64_t rows, uint64_t cols)
@@ -74,8 +74,7 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     struct cuda_cursor c = {.base = base};
     struct cuda_scratch *s = &b->s;
     uint64_t n = b->base.config.n_batch;
-    s->batch = cuda_take(&c, sizeof(struct cuda_staging) + n * sizeof(int32_t));
-    s->ids = s->batch ? (int32_t *)(void *)(s->batch + 1) : NULL;
+    s->rows = cuda_take(&c, n * sizeof *s->rows);
     s->x = take_floats(&c, n, in->n_embd);
     s->h = take_floats(&c, max_u64(n, BACKEND_HEAD_BATCH), b->width);
     s->q = take_floats(&c, n, b->q_dim);
@@ -151,11 +150,8 @@ static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
     }
     void *host = NULL;
     if (st == BNT_OK) {
-        st = cuda_error(
-            b,
-            b->table->alloc_host(
-                b->context, sizeof *b->staging + b->base.config.n_batch * sizeof(int32_t), &host),
-            err);
+        uint64_t bytes = b->base.config.n_batch * sizeof *b->staging;
+        st = cuda_error(b, b->table->alloc_host(b->context, bytes, &host), err);
         b->staging = host;
     }
     if (st == BNT_OK) {
@@ -180,30 +176,27 @@ static enum bnt_status settle(struct backend_cuda *b, struct bnt_err *err)
     return cuda_error(b, b->table->sync(b->context), err);
 }
 
-static enum bnt_status forward(struct backend *base, const int32_t *ids, uint32_t n, uint32_t pos,
+static enum bnt_status forward(struct backend *base, const struct backend_row *rows, uint32_t n,
                                struct bnt_err *err)
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
     if (base->config.interrupted && *base->config.interrupted) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", pos);
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted at position %u", rows[0].pos);
     }
     enum bnt_status st = settle(b, err);
     if (st != BNT_OK) {
         return st;
     }
     b->n = n;
-    b->pos = pos;
-    b->staging->batch = (struct cuda_batch){.n = n, .pos = pos - (BNT_FAULT(cuda_position) && pos)};
-    memcpy(b->staging->ids, ids, n * sizeof *ids);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t pos = rows[i].pos - (BNT_FAULT(cuda_position) && rows[i].pos);
+        b->staging[i] = (struct cuda_row){rows[i].id, rows[i].seq, pos};
+    }
     b->pending = true;
     if (n == 1 && b->step_fits && base->tap.row == NULL) {
         return cuda_forward_step(b, err);
     }
-    st = cuda_error(
-        b,
-        b->table->upload(b->context, b->s.batch, b->staging, sizeof *b->staging + n * sizeof *ids),
-        err);
-    return st == BNT_OK ? cuda_forward_batch(b, err) : st;
+    return cuda_forward_batch(b, err);
 }
 
 static enum bnt_status tap_head(struct backend_cuda *b, uint32_t first, uint32_t n,

@@ -46,8 +46,7 @@ struct cuda_layer {
 
 /* In the scratch, rows are tokens. */
 struct cuda_scratch {
-    struct cuda_batch *batch; /* directly before ids, uploaded together */
-    int32_t *ids;
+    struct cuda_row *rows;
     float *x, *h, *q, *k, *v, *gate, *up, *y;
     int8_t *act;
     float *act_scale;
@@ -72,12 +71,6 @@ struct cuda_weights {
     struct cuda_layer *layers;
 };
 
-/* Written by the host before each batch, copied by a captured graph. */
-struct cuda_staging {
-    struct cuda_batch batch;
-    int32_t ids[]; /* n_batch */
-};
-
 struct cuda_options {
     int index;      /* of the device */
     uint64_t limit; /* bytes that may be taken on it; 0: what is free */
@@ -93,11 +86,11 @@ struct backend_cuda {
     void *kv_memory, *scratch_memory;
     struct cuda_weights *w;
     struct cuda_scratch s;
-    struct cuda_staging *staging;
+    struct cuda_row *staging; /* host, n_batch: written before each batch, copied by a graph */
     struct cuda_graph *step_graph;
     struct cuda_candidate *picked; /* host: CUDA_PICK_MAX */
     void *tap_row;                 /* host: one batch of the widest rows; made by the first tap */
-    uint32_t q_dim, kv_dim, width, n, pos;
+    uint32_t q_dim, kv_dim, width, n;
     uint32_t attend_slice; /* tokens per launch of attention */
     bool step_fits, mma;
     bool pending; /* launches that nobody waited for */

@@ -33,9 +33,15 @@ static enum bnt_status tap(struct backend_cuda *b, enum bnt_tap_op op, uint32_t 
     return taps(b) ? cuda_tap_rows(b, &at, err) : BNT_OK;
 }
 
+static enum bnt_status upload_rows(const struct backend_cuda *b, uint32_t n, struct bnt_err *err)
+{
+    uint64_t bytes = n * sizeof *b->staging;
+    return cuda_error(b, b->table->upload(b->context, b->s.rows, b->staging, bytes), err);
+}
+
 static enum bnt_status embed(const struct backend_cuda *b, uint32_t n, struct bnt_err *err)
 {
-    struct cuda_embed_args a = {.ids = b->s.ids,
+    struct cuda_embed_args a = {.rows = b->s.rows,
                                 .table = b->w->embd.data,
                                 .row_bytes = b->w->embd.row_bytes,
                                 .type = b->w->embd.type,
@@ -168,8 +174,8 @@ static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
 {
     const struct bnt_model *m = b->base.model;
     uint64_t element = b->base.config.kv_type == BNT_KV_F16 ? 2 : 4;
-    uint64_t layer =
-        (uint64_t)m->info.n_head_kv * b->base.config.n_ctx * m->info.head_dim * element;
+    uint64_t layer = (uint64_t)m->info.n_head_kv * b->base.config.n_ctx * m->info.head_dim;
+    uint64_t caches = (uint64_t)b->base.config.n_seq * m->info.n_layer * layer;
     uint8_t *kv = b->kv_memory;
     return (struct cuda_heads){.n_head = m->info.n_head,
                                .n_head_kv = m->info.n_head_kv,
@@ -178,16 +184,18 @@ static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
                                .neox = m->arch->rope == ROPE_NEOX,
                                .n_ctx = b->base.config.n_ctx,
                                .kv_f16 = b->base.config.kv_type == BNT_KV_F16,
+                               .seq_stride =
+                                   BNT_FAULT(cuda_sequence_mixed) ? 0 : m->info.n_layer * layer,
                                .cs = b->s.cs,
-                               .k_cache = kv + il * layer,
-                               .v_cache = kv + ((uint64_t)m->info.n_layer + il) * layer};
+                               .k_cache = kv + il * layer * element,
+                               .v_cache = kv + (caches + il * layer) * element};
 }
 
 static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, bool rotate,
                               struct bnt_err *err)
 {
     struct cuda_attend_args a = {.heads = heads(b, il),
-                                 .batch = b->s.batch,
+                                 .rows = b->s.rows,
                                  .q = b->s.q,
                                  .k = b->s.k,
                                  .v = b->s.v,
@@ -209,7 +217,7 @@ static enum bnt_status rotate_and_store(const struct backend_cuda *b, uint32_t i
                                         struct bnt_err *err)
 {
     struct cuda_rope_args a = {
-        .heads = heads(b, il), .batch = b->s.batch, .q = b->s.q, .k = b->s.k, .v = b->s.v};
+        .heads = heads(b, il), .rows = b->s.rows, .q = b->s.q, .k = b->s.k, .v = b->s.v};
     return LAUNCH(b, CUDA_K_ROPE, &a, b->n, 1, 256, 0, err);
 }
 
@@ -312,7 +320,8 @@ static enum bnt_status feed_forward_block(struct backend_cuda *b, uint32_t il, s
 
 enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
 {
-    enum bnt_status st = embed(b, b->n, err);
+    enum bnt_status st = upload_rows(b, b->n, err);
+    st = st == BNT_OK ? embed(b, b->n, err) : st;
     if (st == BNT_OK && taps(b)) {
         uint32_t n_embd = b->base.model->info.n_embd;
         struct cuda_tap_at at = {.op = BNT_TAP_EMBD,
@@ -389,10 +398,7 @@ static enum bnt_status capture_step(struct backend_cuda *b, struct bnt_err *err)
     if (st != BNT_OK) {
         return st;
     }
-    st = cuda_error(
-        b,
-        b->table->upload(b->context, b->s.batch, b->staging, sizeof *b->staging + sizeof(int32_t)),
-        err);
+    st = upload_rows(b, 1, err);
     st = st == BNT_OK ? embed(b, 1, err) : st;
     for (uint32_t il = 0; st == BNT_OK && il < b->base.model->info.n_layer; il++) {
         st = step_layer(b, il, err);

@@ -45,15 +45,16 @@ enum cuda_kernel {
 enum cuda_float_type { CUDA_F32, CUDA_F16, CUDA_BF16 };
 enum cuda_act { CUDA_ACT_SILU, CUDA_ACT_RELU2 }; /* as enum act_fn */
 
-/* What the host says before each batch; kernels read it on the device, so that a captured graph
- * serves every step. */
-struct cuda_batch {
-    uint32_t n, pos;
+/* A token of a batch, as the host says before each one: kernels read it on the device, so that a
+ * captured graph serves every step. */
+struct cuda_row {
+    int32_t id;
+    uint32_t seq, pos; /* of the sequence in whose cache it stands */
 };
 
-/* Block t: x[t] = row ids[t] of the table. */
+/* Block t: x[t] = row rows[t].id of the table. */
 struct cuda_embed_args {
-    const int32_t *ids;
+    const struct cuda_row *rows;
     const void *table;
     uint64_t row_bytes;
     uint32_t type; /* enum cuda_float_type */
@@ -131,9 +132,11 @@ struct cuda_float_args {
     uint64_t stride;
 };
 
-/* The geometry of attention. Caches are [n_head_kv][n_ctx][head_dim] of this layer. */
+/* The geometry of attention. Caches are [n_head_kv][n_ctx][head_dim] of this layer and of the first
+ * sequence; that of the next is seq_stride elements further on. */
 struct cuda_heads {
     uint32_t n_head, n_head_kv, head_dim, n_rot, neox, n_ctx, kv_f16;
+    uint64_t seq_stride;
     const float *cs; /* [n_ctx][n_rot]: cos, sin by turns */
     void *k_cache, *v_cache;
 };
@@ -141,7 +144,7 @@ struct cuda_heads {
 /* Block t: rotate q and k of token t, store k and v. */
 struct cuda_rope_args {
     struct cuda_heads heads;
-    const struct cuda_batch *batch;
+    const struct cuda_row *rows;
     float *q, *k;
     const float *v; /* rows of n_head, n_head_kv, n_head_kv heads */
 };
@@ -152,7 +155,7 @@ struct cuda_rope_args {
  * threads floats, and the scores. */
 struct cuda_attend_args {
     struct cuda_heads heads;
-    const struct cuda_batch *batch;
+    const struct cuda_row *rows;
     float *q;
     const float *k, *v;
     float scale;

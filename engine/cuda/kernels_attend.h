@@ -26,9 +26,9 @@ BLOCK_FN struct attend_space attend_space_at(unsigned char *shared, uint32_t hea
 
 /* One token: rotate the query into shared memory, the key on its way into the cache. k and v of the
  * head's group; every block of the group writes the same bytes. */
-BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, uint32_t pos, float *q,
-                               float *key)
+BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, float *q, float *key)
 {
+    uint32_t seq = a->rows->seq, pos = a->rows->pos;
     const struct cuda_heads *h = &a->heads;
     uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
     const float *k = a->k + (uint64_t)kv_head * h->head_dim;
@@ -50,7 +50,7 @@ BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, uint32_t
     BARRIER();
     FOR_THREADS(t)
     {
-        uint64_t at = cache_at(h, kv_head, pos);
+        uint64_t at = cache_at(h, seq, kv_head, pos);
         for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
             cache_put(h, h->k_cache, at + i, key[i]);
             cache_put(h, h->v_cache, at + i, v[i]);
@@ -141,13 +141,14 @@ THREAD_FN float float_of_order(uint32_t order)
     return float_of(order & 0x80000000u ? order & 0x7fffffffu : ~order);
 }
 
-/* Scores of positions 0..n_kv-1, then exp(score - largest); returns the sum of those. */
+/* Scores of positions 0..n_kv-1, then exp(score - largest); returns the sum of those. at: of the
+ * first key, in elements. */
 BLOCK_FN float softmax(BLOCK, const struct cuda_attend_args *a, const struct attend_space *s,
-                       uint32_t n_kv)
+                       uint32_t n_kv, uint64_t at)
 {
     const struct cuda_heads *h = &a->heads;
-    uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv), element = h->kv_f16 ? 2 : 4;
-    const char *keys = (const char *)h->k_cache + cache_at(h, kv_head, 0) * element;
+    uint32_t element = h->kv_f16 ? 2 : 4;
+    const char *keys = (const char *)h->k_cache + at * element;
     FOR_THREADS(t)
     {
         uint32_t most = 0;
@@ -188,7 +189,7 @@ BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
     WAIT_PREVIOUS();
     const struct cuda_heads *h = &a->heads;
     struct attend_space s = attend_space_at(BLOCK_SHARED, h->head_dim);
-    uint32_t tok = a->first + BLOCK_Y, pos = a->batch->pos + tok, n_kv = pos + 1;
+    uint32_t tok = a->first + BLOCK_Y, n_kv = a->rows[tok].pos + 1;
     uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
     float *q = a->q + ((uint64_t)tok * h->n_head + BLOCK_X) * h->head_dim;
     if (a->scores) {
@@ -205,19 +206,19 @@ BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
     }
     if (a->rotate) {
         BARRIER();
-        rotate_and_store(SAME_BLOCK, a, pos, s.q, s.scores);
+        rotate_and_store(SAME_BLOCK, a, s.q, s.scores);
     }
     BARRIER();
-    float sum = softmax(SAME_BLOCK, a, &s, n_kv);
-    uint64_t values = cache_at(h, kv_head, 0);
+    uint64_t head = cache_at(h, a->rows[tok].seq, kv_head, 0);
+    float sum = softmax(SAME_BLOCK, a, &s, n_kv, head);
     FOR_THREADS(t)
     {
         for (uint32_t c = t; c < h->head_dim; c += N_THREADS) {
             /* The type is a constant in each of the calls, so that its loads can be gathered. */
-            float acc = h->kv_f16 ? weighted_values(CUDA_F16, s.scores, n_kv, h->v_cache,
-                                                    values + c, h->head_dim)
-                                  : weighted_values(CUDA_F32, s.scores, n_kv, h->v_cache,
-                                                    values + c, h->head_dim);
+            float acc =
+                h->kv_f16
+                    ? weighted_values(CUDA_F16, s.scores, n_kv, h->v_cache, head + c, h->head_dim)
+                    : weighted_values(CUDA_F32, s.scores, n_kv, h->v_cache, head + c, h->head_dim);
             q[c] = acc / sum;
         }
     }

@@ -10,7 +10,7 @@ BLOCK_FN void k_embed(BLOCK, const struct cuda_embed_args *a)
 {
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
-    const char *row = (const char *)a->table + (uint64_t)a->ids[BLOCK_X] * a->row_bytes;
+    const char *row = (const char *)a->table + (uint64_t)a->rows[BLOCK_X].id * a->row_bytes;
     float *x = a->x + (uint64_t)BLOCK_X * a->n_embd;
     FOR_THREADS(t)
     {
@@ -86,10 +86,10 @@ THREAD_FN void cache_put(const struct cuda_heads *h, void *cache, uint64_t at, f
     }
 }
 
-/* Where head `head` keeps position pos, in elements. */
-THREAD_FN uint64_t cache_at(const struct cuda_heads *h, uint32_t head, uint32_t pos)
+/* Where head `head` of a sequence keeps position pos, in elements. */
+THREAD_FN uint64_t cache_at(const struct cuda_heads *h, uint32_t seq, uint32_t head, uint32_t pos)
 {
-    return ((uint64_t)head * h->n_ctx + pos) * h->head_dim;
+    return seq * h->seq_stride + ((uint64_t)head * h->n_ctx + pos) * h->head_dim;
 }
 
 BLOCK_FN void k_rope(BLOCK, const struct cuda_rope_args *a)
@@ -97,7 +97,7 @@ BLOCK_FN void k_rope(BLOCK, const struct cuda_rope_args *a)
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
     const struct cuda_heads *h = &a->heads;
-    uint32_t pos = a->batch->pos + BLOCK_X, pairs = h->n_rot / 2;
+    uint32_t seq = a->rows[BLOCK_X].seq, pos = a->rows[BLOCK_X].pos, pairs = h->n_rot / 2;
     uint32_t kv_dim = h->n_head_kv * h->head_dim;
     const float *cs = h->cs + (uint64_t)pos * h->n_rot;
     float *q = a->q + (uint64_t)BLOCK_X * h->n_head * h->head_dim;
@@ -116,7 +116,7 @@ BLOCK_FN void k_rope(BLOCK, const struct cuda_rope_args *a)
     FOR_THREADS(t)
     {
         for (uint32_t i = t; i < kv_dim; i += N_THREADS) {
-            uint64_t at = cache_at(h, i / h->head_dim, pos) + i % h->head_dim;
+            uint64_t at = cache_at(h, seq, i / h->head_dim, pos) + i % h->head_dim;
             cache_put(h, h->k_cache, at, k[i]);
             cache_put(h, h->v_cache, at, v[i]);
         }

@@ -615,7 +615,7 @@ static void the_2b_shape_at_4096_positions_takes_less_than_4_gb(void **state)
     (void)state;
     static struct bnt_model m;
     describe(&m, (const uint32_t[8]){30, 2560, 6912, 20, 5, 128, 128256, 4096});
-    struct backend_config c = {.n_ctx = 4096, .n_batch = 512, .kv_type = BNT_KV_F16};
+    struct backend_config c = {.n_ctx = 4096, .n_batch = 512, .n_seq = 1, .kv_type = BNT_KV_F16};
     struct cuda_memory need = cuda_memory_need(&m, &c);
     uint64_t all = need.weights + need.kv + need.scratch;
     suite_metric("device_mb", (double)all / 1e6, "MB");
