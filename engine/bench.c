@@ -29,6 +29,9 @@ struct bench {
     struct bnt_sampler *sampler;
     struct bnt_ids prompt; /* as long as the longest */
     struct energy energy;
+    struct bnt_step steps[BNT_MAX_SEQUENCES]; /* the next one of each sequence, and what it gave */
+    struct bnt_candidate best[BNT_MAX_SEQUENCES];
+    uint32_t found[BNT_MAX_SEQUENCES];
 };
 
 static double ms_since(uint64_t start_ns)
@@ -72,6 +75,10 @@ static enum bnt_status check_plan(const struct bench_plan *plan, struct bnt_err 
                            "1 to %d repetitions, at most as many warm-ups, at most %d tokens",
                            BENCH_REPS_MAX, BENCH_DECODE_MAX);
     }
+    if (plan->n_sequences > BNT_MAX_SEQUENCES) {
+        return bnt_err_set(err, BNT_E_USAGE, "%u sequences; at most %d can be decoded together",
+                           plan->n_sequences, BNT_MAX_SEQUENCES);
+    }
     return BNT_OK;
 }
 
@@ -114,6 +121,7 @@ static enum bnt_status make_series(struct bench *b, struct bnt_err *err)
     b->r->n_prompts = plan->n_lengths;
     d->n_before = plan->lengths[0];
     d->n_ids = plan->n_decode;
+    d->n_sequences = plan->n_sequences > 0 ? plan->n_sequences : 1;
     if (st == BNT_OK && plan->n_decode > 0) {
         st = series_new(&d->run_ms, plan->n_reps, err);
         st = st == BNT_OK ? series_new(&d->cpu_ms, plan->n_reps, err) : st;
@@ -130,6 +138,7 @@ static struct bnt_session_options session_options(const struct bench_plan *plan)
     if (o.n_ctx == 0) {
         o.n_ctx = with_decode > most ? with_decode : most;
     }
+    o.n_sequences = plan->n_sequences;
     return o;
 }
 
@@ -185,9 +194,10 @@ static void note_facts(struct bench *b)
     r->self_test_ms = (double)stats.self_test_ns / 1e6;
     r->session_bytes = stats.memory_bytes;
     r->kv_bytes = stats.kv_bytes;
-    r->weight_bytes_per_token = stats.weight_bytes_per_token;
+    const uint64_t n = r->decode.n_sequences;
+    r->weight_bytes_per_token = stats.weight_bytes_per_token / n;
     r->kv_bytes_per_token =
-        stats.kv_bytes / r->n_ctx * (r->decode.n_before + (uint64_t)r->decode.n_ids / 2);
+        stats.kv_bytes / n / r->n_ctx * (r->decode.n_before + (uint64_t)r->decode.n_ids / 2);
 }
 
 static enum bnt_status open_all(struct bench *b, struct bnt_err *err)
@@ -254,16 +264,49 @@ static enum bnt_status measure_prompt(struct bench *b, struct bench_prompt *p, b
     return st;
 }
 
+/* Every sequence behind its prompt, most of which it holds from the repetition before. */
+static enum bnt_status begin_sequences(struct bench *b, struct bnt_err *err)
+{
+    const struct bench_decode *d = &b->r->decode;
+    enum bnt_status st = BNT_OK;
+    for (uint32_t i = d->n_sequences; i-- > 0 && st == BNT_OK;) {
+        uint32_t held = 0;
+        b->steps[i].sequence = i;
+        st = bnt_session_select(b->session, i, err);
+        if (st == BNT_OK) {
+            st = bnt_session_reuse(b->session, b->prompt.at, d->n_before, &held, err);
+        }
+        if (st == BNT_OK) {
+            st = eval_next(b, b->prompt.at + held, d->n_before - held, &b->steps[i].id, err);
+        }
+    }
+    return st;
+}
+
+/* One token of every sequence. */
+static enum bnt_status step(struct bench *b, struct bnt_err *err)
+{
+    const uint32_t n = b->r->decode.n_sequences;
+    if (n == 1) {
+        return eval_next(b, &b->steps[0].id, 1, &b->steps[0].id, err);
+    }
+    enum bnt_status st = bnt_session_step_best(b->session, b->steps, n, 1, b->best, b->found, err);
+    for (uint32_t i = 0; i < n && st == BNT_OK; i++) {
+        st = bnt_sampler_next_best(b->sampler, &b->best[i], b->found[i], &b->steps[i].id, err);
+    }
+    return st;
+}
+
 static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_err *err)
 {
     struct bench_decode *d = &b->r->decode;
-    int32_t id;
-    enum bnt_status st = first_token(b, d->n_before, &id, err);
+    enum bnt_status st = d->n_sequences == 1 ? first_token(b, d->n_before, &b->steps[0].id, err)
+                                             : begin_sequences(b, err);
     take_energy(b, NULL);
     double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns(), before = start;
     for (uint32_t i = 0; i < d->n_ids && st == BNT_OK; i++) {
-        st = eval_next(b, &id, 1, &id, err);
+        st = step(b, err);
         uint64_t now = bnt_clock_now_ns();
         if (st == BNT_OK && counts) {
             d->token_ms.at[d->token_ms.n++] = (double)(now - before) / 1e6;

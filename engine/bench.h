@@ -10,8 +10,10 @@
  *
  * What is measured: a repetition evaluates a prompt of every length, then one of the first length
  * and n_decode single tokens after it, each the likeliest one (argmax included, end tokens
- * ignored). Repetitions are the outer loop, so that a machine that changes its speed changes all
- * figures alike. The text is fixed, so the work is the same in every run of every build. */
+ * ignored). Of several sequences each has that prompt and its own tokens, evaluated one step of all
+ * at a time; what their prompts take is not measured. Repetitions are the outer loop, so that a
+ * machine that changes its speed changes all figures alike. The text is fixed, so the work is the
+ * same in every run of every build. */
 #ifndef BNT_BENCH_H
 #define BNT_BENCH_H
 
@@ -31,10 +33,11 @@ enum {
 struct bench_plan {
     const char *path; /* of the GGUF */
     uint32_t lengths[BENCH_LENGTHS_MAX];
-    size_t n_lengths;   /* at least 1 */
-    uint32_t n_decode;  /* 0: prompts alone */
-    uint32_t n_warmups; /* repetitions before those that count */
-    uint32_t n_reps;    /* at least 1 */
+    size_t n_lengths;     /* at least 1 */
+    uint32_t n_decode;    /* 0: prompts alone */
+    uint32_t n_sequences; /* that are decoded together; 0: 1 */
+    uint32_t n_warmups;   /* repetitions before those that count */
+    uint32_t n_reps;      /* at least 1 */
     /* n_ctx 0: just enough. */
     struct bnt_session_options session;
     bool tl_look_up; /* as in struct bnt_model_options, with the next two */
@@ -66,10 +69,11 @@ struct bench_prompt {
 };
 
 struct bench_decode {
-    uint32_t n_before, n_ids;     /* positions before the first token; tokens of a repetition */
+    /* Positions before the first token; tokens of a sequence in a repetition; sequences. */
+    uint32_t n_before, n_ids, n_sequences;
     struct bench_series run_ms;   /* n_reps: all tokens of one repetition */
     struct bench_series cpu_ms;   /* n_reps: processor time of all threads meanwhile */
-    struct bench_series token_ms; /* n_reps * n_ids */
+    struct bench_series token_ms; /* n_reps * n_ids: one token of every sequence */
     double joules;                /* of all repetitions; NaN: no figure */
 };
 
@@ -80,7 +84,8 @@ struct bench_result {
     struct bench_decode decode;
     uint64_t peak_bytes; /* of the process, before the probe of bandwidth */
     uint64_t session_bytes, kv_bytes;
-    /* That one token reads: weights, and keys and values at the middle of the decoded ones. */
+    /* That one token reads: its part of the weights, which a step of all sequences reads once, and
+     * keys and values at the middle of the decoded ones. */
     uint64_t weight_bytes_per_token, kv_bytes_per_token;
     bool has_bandwidth;
     struct bandwidth bandwidth; /* probed in this process, after the rest */

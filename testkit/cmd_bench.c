@@ -26,6 +26,10 @@ static const struct bnt_opt options[] = {
         prompt_lengths, .def = NULL),
     ROW(INT, 'n', "decode", "N", "single tokens of one repetition; 0: prompts alone", decode,
         .def = "128", .min = 0, .max = BENCH_DECODE_MAX),
+    ROW(INT, 0, "sequences", "N",
+        "decode so many sequences together, each with a KV cache of its own: the weights are read "
+        "once for a token of each; tokens/s are those of all of them",
+        sequences, .def = "1", .min = 1, .max = BNT_MAX_SEQUENCES),
     ROW(INT, 'r', "repetitions", "N", "how often all of it is measured", repetitions, .def = "5",
         .min = 1, .max = BENCH_REPS_MAX),
     ROW(INT, 'w', "warmup", "N", "repetitions before those that count", warmup, .def = "1",
@@ -128,6 +132,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
                                struct bench_plan *plan, struct bnt_err *err)
 {
     plan->n_decode = (uint32_t)o->decode;
+    plan->n_sequences = (uint32_t)o->sequences;
     plan->n_warmups = (uint32_t)o->warmup;
     plan->n_reps = (uint32_t)o->repetitions;
     plan->i2s_layout = o->i2s_layout;
@@ -135,7 +140,8 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->tl_look_up = strcmp(o->tl, "tables") == 0;
     plan->tl_tiles = o->tiles.at;
     plan->n_tl_tiles = o->tiles.n;
-    plan->head = bnt_engine_head(o->head);
+    /* A step of several sequences reads the head in full, for sixteen of them at a time. */
+    plan->head = o->sequences > 1 ? BNT_HEAD_FULL : bnt_engine_head(o->head);
     plan->memory_limit = o->memory_limit;
     /* The probe reads a large buffer: not below a limit that somebody set. */
     plan->no_bandwidth = o->no_bandwidth || o->memory_limit > 0;
@@ -188,6 +194,11 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
 {
     if (o->ops + o->explain + (o->compare != NULL) > 1) {
         return bnt_err_set(err, BNT_E_USAGE, "--ops, --explain and --compare: take one of them");
+    }
+    if (o->sequences > 1 &&
+        (o->ops || o->explain || o->compare || strcmp(o->head, "screened") == 0)) {
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "--sequences excludes --ops, --explain, --compare and --head screened");
     }
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
@@ -274,6 +285,8 @@ const struct bnt_cmd bnt_cmd_bench = {
         "  bnt bench                                    # the bundled model\n"
         "  bnt bench -m bitnet-2b -t 1 -r 10            # a cached model, one thread\n"
         "  bnt bench --prompt-lengths 512 -n 0 --json   # one prompt, for a script\n"
+        "  bnt bench --sequences 64 --device cuda       # what a server for many users would "
+        "reach\n"
         "  bnt bench --compare old/bnt                  # is this bnt slower than that one?\n"
         "  bnt bench --ops --gate --kernel avx2         # is a kernel as fast as it must be?\n"
         "  bnt bench --explain --machine cores=16,bandwidth=100 --shape 3b\n",

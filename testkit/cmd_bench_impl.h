@@ -17,7 +17,7 @@ struct bench_opts {
     const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *head, *compare,
         *clock;
     const char *shapes, *batches, *shape, *machine;
-    int64_t decode, threads, batch, warmup, repetitions, pairs;
+    int64_t decode, sequences, threads, batch, warmup, repetitions, pairs;
     double margin; /* percent */
     uint64_t memory_limit;
     bool no_bandwidth, json, ops, gate, explain;

@@ -35,9 +35,9 @@ static enum bnt_status quantiles_of(const struct bench_series *s, struct quantil
     return BNT_OK;
 }
 
-/* A prompt length, or the single tokens. */
+/* A prompt length, or the single tokens (of all sequences). */
 struct line {
-    uint32_t n_ids;
+    uint32_t n_ids; /* in the time that tokens_per_s is taken from */
     double tokens_per_s, joules_per_token;
     struct quantiles ms;
 };
@@ -75,7 +75,8 @@ static enum bnt_status lines_of(const struct bench_result *r, struct lines *out,
     }
     const struct bench_decode *d = &r->decode;
     if (st == BNT_OK) {
-        st = line_of(d->n_ids, &d->run_ms, &d->token_ms, d->joules, &out->decode, err);
+        st = line_of(d->n_ids * d->n_sequences, &d->run_ms, &d->token_ms, d->joules, &out->decode,
+                     err);
     }
     struct traffic *t = &out->traffic;
     t->bytes_per_token = r->weight_bytes_per_token + r->kv_bytes_per_token;
@@ -128,12 +129,12 @@ static json_t *json_decode(const struct bench_result *r, const struct line *l)
     if (l->n_ids == 0) {
         return json_null();
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)l->n_ids, "after",
-                     (json_int_t)r->decode.n_before, "tokens_per_s",
-                     bench_json_number(l->tokens_per_s), "token_ms", json_quantiles(&l->ms),
-                     "samples_ms", json_samples(&r->decode.run_ms), "cpu_ms",
-                     json_samples(&r->decode.cpu_ms), "joules_per_token",
-                     bench_json_number(l->joules_per_token));
+    return json_pack(
+        "{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)r->decode.n_ids,
+        "sequences", (json_int_t)r->decode.n_sequences, "after", (json_int_t)r->decode.n_before,
+        "tokens_per_s", bench_json_number(l->tokens_per_s), "token_ms", json_quantiles(&l->ms),
+        "samples_ms", json_samples(&r->decode.run_ms), "cpu_ms", json_samples(&r->decode.cpu_ms),
+        "joules_per_token", bench_json_number(l->joules_per_token));
 }
 
 static json_t *json_model(const struct bench_report *report)
@@ -243,10 +244,18 @@ static void print_speed(const struct bench_result *r, const struct lines *lines)
         print_line(what, &lines->prompts[i], energy);
     }
     if (r->decode.n_ids > 0) {
-        snprintf(what, sizeof what, "token (of %u)", r->decode.n_ids);
+        if (r->decode.n_sequences > 1) {
+            snprintf(what, sizeof what, "%u x %u", r->decode.n_sequences, r->decode.n_ids);
+        } else {
+            snprintf(what, sizeof what, "token (of %u)", r->decode.n_ids);
+        }
         print_line(what, &lines->decode, energy);
     }
     printf("a prompt's times are those to the first new token\n");
+    if (r->decode.n_sequences > 1) {
+        printf("%u sequences are decoded together: tokens/s of all, times of a token of each\n",
+               r->decode.n_sequences);
+    }
 }
 
 static void print_memory(const struct bench_result *r, const struct traffic *t)

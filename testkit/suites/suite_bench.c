@@ -71,6 +71,32 @@ static void bench_measures_what_the_plan_says(void **state)
     bench_release(&r);
 }
 
+/* Two of three tokens each: a step is a time, and its weights are read for both. */
+static void bench_decodes_several_sequences_together(void **state)
+{
+    (void)state;
+    struct bench_plan plan = {.path = suite_bundled_model(),
+                              .lengths = {9, 2},
+                              .n_lengths = 2,
+                              .n_decode = 3,
+                              .n_reps = 2,
+                              .no_bandwidth = true,
+                              .energy_root = suite_scratch()};
+    struct bench_result one = {0}, two = {0};
+    assert_int_equal(bench_run(&plan, &one, NULL), BNT_OK);
+    plan.n_sequences = 2;
+    assert_int_equal(bench_run(&plan, &two, NULL), BNT_OK);
+    assert_int_equal(two.decode.n_sequences, 2);
+    all_positive(&two.decode.run_ms, 2);
+    all_positive(&two.decode.token_ms, 6);
+    assert_int_equal(two.n_ctx, 12);
+    assert_int_equal(two.kv_bytes, 2 * one.kv_bytes);
+    assert_int_equal(two.kv_bytes_per_token, one.kv_bytes_per_token);
+    assert_int_equal(two.weight_bytes_per_token, one.weight_bytes_per_token / 2);
+    bench_release(&one);
+    bench_release(&two);
+}
+
 static void bench_refuses_a_plan_out_of_bounds(void **state)
 {
     (void)state;
@@ -81,6 +107,7 @@ static void bench_refuses_a_plan_out_of_bounds(void **state)
         {.lengths = {4}, .n_lengths = 1, .n_reps = BENCH_REPS_MAX + 1},
         {.lengths = {BENCH_LENGTH_MAX + 1}, .n_lengths = 1, .n_reps = 1},
         {.lengths = {4}, .n_lengths = 1, .n_reps = 1, .n_decode = BENCH_DECODE_MAX + 1},
+        {.lengths = {4}, .n_lengths = 1, .n_reps = 1, .n_sequences = BNT_MAX_SEQUENCES + 1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct bench_result r = {0};
@@ -176,6 +203,31 @@ static void bench_tells_its_figures_as_json_and_as_a_table(void **state)
     suite_output_release(&o);
 }
 
+static void bench_tells_tokens_of_all_sequences(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    suite_run((const char *const[]){suite_bnt(), "bench", "--prompt-lengths", "4", "-n", "5", "-r",
+                                    "1", "-w", "0", "--no-bandwidth", "--sequences", "3", "--json",
+                                    NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, 0);
+    json_t *doc = json_loads(o.out, 0, NULL);
+    assert_non_null(doc);
+    const json_t *decode = js_get(doc, "decode");
+    double ms = json_number_value(json_array_get(js_get(decode, "samples_ms"), 0));
+    double per_s = json_number_value(js_get(decode, "tokens_per_s"));
+    assert_int_equal(json_integer_value(js_get(decode, "tokens")), 5);
+    assert_int_equal(json_integer_value(js_get(decode, "sequences")), 3);
+    assert_true(fabs(per_s * ms / 1e3 - 15) < 1e-6);
+    json_decref(doc);
+    suite_output_release(&o);
+    suite_run((const char *const[]){suite_bnt(), "bench", "--sequences", "2", "--ops", NULL}, NULL,
+              0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    suite_output_release(&o);
+}
+
 static void bench_refuses_lengths_that_are_none(void **state)
 {
     (void)state;
@@ -205,6 +257,9 @@ static const struct suite_test tests[] = {
      .body = energy_adds_packages_and_sees_a_counter_begin_anew},
     {.name = "bench_tells_its_figures_as_json_and_as_a_table",
      .body = bench_tells_its_figures_as_json_and_as_a_table},
+    {.name = "bench_decodes_several_sequences_together",
+     .body = bench_decodes_several_sequences_together},
+    {.name = "bench_tells_tokens_of_all_sequences", .body = bench_tells_tokens_of_all_sequences},
     {.name = "bench_refuses_lengths_that_are_none", .body = bench_refuses_lengths_that_are_none},
     {0},
 };

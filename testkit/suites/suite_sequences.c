@@ -13,7 +13,7 @@
 #include "testkit/suites/fake_cuda.h"
 #include "testkit/suites/mock_support.h"
 
-enum { SEQUENCES = 11, STEPS = 6, CTX = 48 };
+enum { SEQUENCES = 11, STEPS = 7, CTX = 48 };
 
 /* Prompt of sequence i: 1 + 3i % 14 ids, none like another's. */
 static size_t prompt_of(uint32_t i, int32_t n_vocab, int32_t ids[CTX])
@@ -236,6 +236,14 @@ static void sequences_on_a_gpu_say_what_each_says_alone(void **state)
     assert_nothing_held();
 }
 
+/* Where there is one. */
+static void sequences_on_a_gpu_are_the_cpus(void **state)
+{
+    (void)state;
+    const struct bnt_session_options so = {.device = "cuda", .fallback = "never"};
+    assert_same_together(suite_bundled_model(), so, SEQUENCES);
+}
+
 static void a_gpu_that_fails_leaves_every_sequence_as_it_was(void **state)
 {
     (void)state;
@@ -410,6 +418,10 @@ static const struct suite_test tests[] = {
      .body = sequences_together_say_what_each_says_alone},
     {.name = "sequences_on_a_gpu_say_what_each_says_alone",
      .body = sequences_on_a_gpu_say_what_each_says_alone},
+    {.name = "sequences_on_a_gpu_are_the_cpus",
+     .body = sequences_on_a_gpu_are_the_cpus,
+     .needs = "cuda",
+     .timeout_ms = 60000},
     {.name = "a_gpu_that_fails_leaves_every_sequence_as_it_was",
      .body = a_gpu_that_fails_leaves_every_sequence_as_it_was},
     {.name = "room_on_a_gpu_is_asked_for_all_caches",
