@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/sysinfo.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/pool.h"
@@ -25,6 +24,20 @@ struct reading {
     _Atomic uint64_t sum; /* keeps the reads from being left out */
 };
 
+uint64_t bandwidth_sum(const uint64_t *words, size_t n)
+{
+    uint64_t lane[16] = {0}, sum = 0;
+    for (size_t i = 0; i + 16 <= n; i += 16) {
+        for (int j = 0; j < 16; j++) {
+            lane[j] += words[i + j];
+        }
+    }
+    for (int j = 0; j < 16; j++) {
+        sum += lane[j];
+    }
+    return sum;
+}
+
 static void write_piece(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
@@ -36,19 +49,8 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
     struct reading *r = ctx;
-    const uint64_t *p = r->words + begin * (PIECE_BYTES / sizeof(uint64_t));
-    const uint64_t *stop = r->words + end * (PIECE_BYTES / sizeof(uint64_t));
-    uint64_t lane[16] = {0};
-    for (; p < stop; p += 16) {
-        for (int j = 0; j < 16; j++) {
-            lane[j] += p[j];
-        }
-    }
-    uint64_t sum = 0;
-    for (int j = 0; j < 16; j++) {
-        sum += lane[j];
-    }
-    atomic_fetch_add(&r->sum, sum);
+    const size_t words = PIECE_BYTES / sizeof(uint64_t);
+    atomic_fetch_add(&r->sum, bandwidth_sum(r->words + begin * words, (end - begin) * words));
 }
 
 /* Several times the last cache (at three times, hits still show), but no more than an eighth of the
@@ -87,8 +89,8 @@ static double best_pass(struct cpu_pool *pool, struct reading *r, uint64_t bytes
     return (double)bytes / (double)(best > 0 ? best : 1);
 }
 
-/* Both rates of memory that is there. fresh: its pages are to be written first. */
-static enum bnt_status measure(uint64_t *words, uint64_t bytes, int n_threads, bool fresh,
+/* Both rates of memory that was never written. */
+static enum bnt_status measure(uint64_t *words, uint64_t bytes, int n_threads,
                                struct bandwidth *out, struct bnt_err *err)
 {
     uint64_t start = bnt_clock_now_ns();
@@ -99,9 +101,7 @@ static enum bnt_status measure(uint64_t *words, uint64_t bytes, int n_threads, b
         return st;
     }
     struct reading r = {.words = words};
-    if (fresh) {
-        cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
-    }
+    cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
     out->one_gb_per_s = best_pass(pool, &r, bytes, true, start + BUDGET_NS / 2);
     out->all_gb_per_s =
         threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
@@ -122,25 +122,7 @@ enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct b
     }
     (void)madvise(buffer, (size_t)bytes,
                   MADV_HUGEPAGE); /* saves page faults; without it the result is the same */
-    enum bnt_status st = measure(buffer, bytes, n_threads, true, out, err);
+    enum bnt_status st = measure(buffer, bytes, n_threads, out, err);
     munmap(buffer, (size_t)bytes);
-    return st;
-}
-
-/* The pages come with the first pass, which is not the best. */
-enum bnt_status bandwidth_of_file(const char *path, int n_threads, struct bandwidth *out,
-                                  struct bnt_err *err)
-{
-    struct bnt_mapping map;
-    enum bnt_status st = bnt_map_file(path, &map, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    uint64_t bytes = map.size < BANDWIDTH_FILE_MAX ? map.size : BANDWIDTH_FILE_MAX;
-    uint64_t *words = (uint64_t *)(uintptr_t)map.data; /* read only */
-    bytes = bytes / PIECE_BYTES * PIECE_BYTES;
-    st = bytes > 0 ? measure(words, bytes, n_threads, false, out, err)
-                   : bnt_err_set(err, BNT_E_FILE, "%s is smaller than a megabyte", path);
-    bnt_unmap(&map);
     return st;
 }

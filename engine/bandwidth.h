@@ -2,6 +2,7 @@
 #ifndef BNT_BANDWIDTH_H
 #define BNT_BANDWIDTH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -15,18 +16,15 @@ struct bandwidth {
     uint64_t elapsed_ns; /* what the measurement took, buffer included */
 };
 
+/* The sum of n words, as fast as one thread reads them; what is left over after a multiple of 16 is
+ * left out. */
+uint64_t bandwidth_sum(const uint64_t *words, size_t n);
+
 /* Bytes that no cache holds and that this process may well take. */
 uint64_t bandwidth_buffer_bytes(void);
 
 /* The best of a few passes, in under 300 ms: other work on the machine lowers the result. n_threads
  * 0: as many as this process may use. Errors: MEMORY; FAILED when threads cannot be started. */
 enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err);
-
-/* The same of a file's own pages in memory, at most the first BANDWIDTH_FILE_MAX: some machines
- * read one half of their memory twice as fast as the other, and a model lies where it lies. Errors:
- * those of opening and mapping it; FILE for one smaller than a megabyte. */
-#define BANDWIDTH_FILE_MAX (2ull << 30)
-enum bnt_status bandwidth_of_file(const char *path, int n_threads, struct bandwidth *out,
-                                  struct bnt_err *err);
 
 #endif

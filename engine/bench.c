@@ -297,11 +297,20 @@ static enum bnt_status step(struct bench *b, struct bnt_err *err)
     return st;
 }
 
+static enum bnt_status look_beside(struct bench *b, bool counts, struct bnt_err *err)
+{
+    const struct bench_plan *plan = b->plan;
+    return counts && plan->beside_decode != NULL
+               ? plan->beside_decode(plan->beside_ctx, b->session, err)
+               : BNT_OK;
+}
+
 static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_err *err)
 {
     struct bench_decode *d = &b->r->decode;
     enum bnt_status st = d->n_sequences == 1 ? first_token(b, d->n_before, &b->steps[0].id, err)
                                              : begin_sequences(b, err);
+    st = st == BNT_OK ? look_beside(b, counts, err) : st;
     take_energy(b, NULL);
     double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns(), before = start;
@@ -317,6 +326,7 @@ static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_e
         d->run_ms.at[d->run_ms.n++] = (double)(before - start) / 1e6;
         d->cpu_ms.at[d->cpu_ms.n++] = cpu_ms() - cpu;
         take_energy(b, &d->joules);
+        st = look_beside(b, counts, err);
     }
     return st;
 }

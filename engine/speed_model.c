@@ -162,9 +162,10 @@ static double product_ns(const struct sum *s, struct product p)
         compute *= ceil(pieces / m->n_threads) / pieces / p.scaling;
     }
     const double read = s->from_memory ? p.bytes / (m->gb_per_s * p.share) : 0;
+    const bool known = s->from_memory && m->whole_share && p.n_tok == 1;
     s->t->jobs += alone || BNT_FAULT(free_jobs) ? 0 : m->job_ns;
     s->t->bytes += s->from_memory ? p.bytes : 0;
-    return fmax(compute, read);
+    return known ? read : fmax(compute, read);
 }
 
 /* Matrices [first, last] are one job; gate and up are cut by the same rows. */
@@ -240,6 +241,22 @@ static void add_batch(struct sum *s, uint32_t pos)
     all->bytes += layer.bytes * s->s->n_layer;
 }
 
+static double head_ns(const struct sum *s)
+{
+    const struct speed_matrix *head = &s->s->head;
+    if (s->m->head_ns > 0) {
+        s->t->bytes += s->from_memory ? (double)head->bytes : 0;
+        return s->m->head_ns;
+    }
+    return product_ns(s, (struct product){.ns = s->r->head_ns,
+                                          .n_tok = 1,
+                                          .bytes = (double)head->bytes,
+                                          .share = s->m->head_share,
+                                          .scaling = 1,
+                                          .rows = head->rows,
+                                          .macs = head->rows * head->cols});
+}
+
 void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
                    const struct speed_machine *m, struct speed_work work, struct speed_time *out)
 {
@@ -252,14 +269,8 @@ void speed_predict(const struct speed_shape *s, const struct speed_rates *r,
         add_batch(&sum, work.pos + done);
         done += n;
     }
-    out->head = product_ns(&sum, (struct product){.ns = r->head_ns,
-                                                  .n_tok = 1,
-                                                  .bytes = (double)s->head.bytes,
-                                                  .share = m->head_share,
-                                                  .scaling = 1,
-                                                  .rows = s->head.rows,
-                                                  .macs = s->head.rows * s->head.cols});
-    out->steps += (r->argmax_ns + r->final_norm_ns) / m->step_speed;
+    out->head = head_ns(&sum);
+    out->steps += (m->head_chooses ? 0 : r->argmax_ns + r->final_norm_ns) / m->step_speed;
     out->total =
         out->products + out->head + out->attention + out->steps + out->exchange + out->jobs;
 }

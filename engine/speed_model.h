@@ -67,6 +67,10 @@ struct speed_machine {
     int n_threads;
     double gb_per_s;                  /* read by all threads together, as probed */
     double ternary_share, head_share; /* of it, that the products reach */
+    bool whole_share;                 /* that is with all that products of one token compute */
+    /* Of the head as a session computes it, where one was there to be asked; 0: by its bytes. */
+    double head_ns;
+    bool head_chooses; /* that is with the choice of the token */
     /* What threads that share a product reach of what each does alone, by batch of the rates. */
     double scaling[SPEED_BATCHES_MAX];
     double exchange_ns;           /* a byte that one thread wrote and another reads */

@@ -2,10 +2,15 @@
 #include "engine/speed_probe.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "base/clock.h"
+#include "base/stats.h"
 #include "engine/bandwidth.h"
 #include "engine/cpu/dot_peak.h"
+#include "engine/session.h"
 
 /* What one thread is asked for; the first error stays. */
 struct prober {
@@ -141,10 +146,6 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
                                                         .cols = 1,
                                                         .n_tok = 1})
                             : 0;
-    if (p->st == BNT_OK && p->plan->path && speed_weight_bytes(s) > m->cache_bytes) {
-        p->st = bandwidth_of_file(p->plan->path, threads, &bandwidth, p->err);
-        m->gb_per_s = bandwidth.all_gb_per_s;
-    }
     m->exchange_ns = threads > 1 ? exchange_ns(p, m) : 0;
 }
 
@@ -210,4 +211,131 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
         out->n_machines++;
     }
     return p.st;
+}
+
+/* ---- streams of a session ---- */
+
+/* One matrix with the input of one token. */
+struct stream_task {
+    struct backend_cpu *b;
+    const struct weight *w;
+    float *y;
+    const uint64_t *words; /* of a plain sum */
+    _Atomic uint64_t sum;  /* keeps the reads from being left out */
+};
+
+static void stream_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct stream_task *t = ctx;
+    cpu_dot_slots(t->b, t->w, (struct cpu_rows){begin, end}, t->y, thread);
+}
+
+static void stream_product(struct stream_task *t)
+{
+    const uint64_t slots = cpu_slots(t->w->rows);
+    const size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * t->w->row_bytes,
+                                        t->w->rows * t->w->cols);
+    cpu_pool_run(t->b->pool, (size_t)slots, chunk, stream_slots, t);
+}
+
+/* Where the engine has its results, which the next evaluation makes anew. */
+static void stream_layers(struct backend_cpu *b)
+{
+    const struct bnt_model *m = b->base.model;
+    float *const y[N_LAYER_WEIGHTS] = {b->s.q,    b->s.k,  b->s.v, b->s.y,
+                                       b->s.gate, b->s.up, b->s.y};
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            stream_product(&(struct stream_task){.b = b, .w = &m->layers[il].w[i], .y = y[i]});
+        }
+    }
+}
+
+static void sum_words(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    struct stream_task *t = ctx;
+    t->sum += bandwidth_sum(t->words + begin, end - begin);
+}
+
+static double plain_gb_per_s(struct backend_cpu *b)
+{
+    enum { PIECE_WORDS = 1 << 17 };
+    const struct weight *head = &b->base.model->head;
+    const uint64_t bytes = head->rows * head->row_bytes;
+    struct stream_task t = {.words = (const uint64_t *)(const void *)head->data};
+    const uint64_t start = bnt_clock_now_ns();
+    cpu_pool_run(b->pool, (size_t)(bytes / sizeof *t.words), PIECE_WORDS, sum_words, &t);
+    return (double)bytes / (double)(bnt_clock_now_ns() - start);
+}
+
+static enum bnt_status check_streams(const struct bnt_session *s, struct bnt_err *err)
+{
+    const struct bnt_model *m = s->model;
+    bool good = strcmp(s->backend->ops->name, "cpu") == 0 && !m->info.streamed && m->head.data;
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        good = good && !m->layers[0].w[i].look_up;
+    }
+    return good ? BNT_OK
+                : bnt_err_set(err, BNT_E_UNSUPPORTED,
+                              "the model of time knows weights in the memory of a CPU, and none "
+                              "that are looked up in tables");
+}
+
+static enum bnt_status run_head(struct bnt_session *s, struct bnt_err *err)
+{
+    struct backend *b = s->backend;
+    struct bnt_candidate best;
+    uint32_t n;
+    return b->ops->best ? b->ops->best(b, s->n_last - 1, 1, &best, &n, err)
+                        : b->ops->logits(b, s->n_last - 1, 1, s->logits, err);
+}
+
+enum bnt_status speed_streams_probe(struct bnt_session *s, struct speed_streams *out,
+                                    struct bnt_err *err)
+{
+    enum bnt_status st = check_streams(s, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    struct backend_cpu *b = (struct backend_cpu *)s->backend;
+    s->last = NULL;
+    out->plain_gb_per_s = plain_gb_per_s(b);
+    const uint64_t start = bnt_clock_now_ns();
+    st = run_head(s, err);
+    const uint64_t between = bnt_clock_now_ns();
+    stream_layers(b);
+    out->head_ns = (double)(between - start);
+    out->ternary_ns = (double)(bnt_clock_now_ns() - between);
+    return st;
+}
+
+/* The median of one of their members, `at` bytes into each. */
+static double median_of(const struct speed_streams *streams, size_t n, size_t at)
+{
+    double values[SPEED_STREAMS_MAX];
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&values[i], (const char *)&streams[i] + at, sizeof *values);
+    }
+    bnt_stats_sort(values, n);
+    return bnt_stats_median(values, n);
+}
+
+void speed_streams_apply(const struct speed_streams *streams, size_t n, const struct speed_shape *s,
+                         struct speed_machine *m)
+{
+    const double plain = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s)),
+                 head = median_of(streams, n, offsetof(struct speed_streams, head_ns)),
+                 layers = median_of(streams, n, offsetof(struct speed_streams, ternary_ns)),
+                 jobs = (double)s->n_layer * N_LAYER_WEIGHTS * m->job_ns;
+    const double layer_bytes = (double)(speed_weight_bytes(s) - s->head.bytes);
+    if (speed_weight_bytes(s) > m->cache_bytes) {
+        m->gb_per_s = plain;
+        m->ternary_share = layer_bytes / fmax(layers - jobs, layers / 2) / plain;
+        m->whole_share = true;
+        m->head_share = (double)s->head.bytes / head / plain;
+        m->head_ns = head;
+    } else if (m->head_chooses) {
+        m->head_ns = head;
+    }
 }

@@ -2,6 +2,7 @@
 #ifndef BNT_SPEED_PROBE_H
 #define BNT_SPEED_PROBE_H
 
+#include "engine/bnt_infer.h"
 #include "engine/op_time.h"
 #include "engine/speed_model.h"
 
@@ -9,7 +10,6 @@ enum { SPEED_MACHINES_MAX = 16 };
 
 struct speed_probe_plan {
     const struct speed_shape *shape;
-    const char *path;   /* of the model, whose own pages are read; NULL: it is not there */
     const char *kernel; /* as of a session */
     uint32_t batches[SPEED_BATCHES_MAX];
     size_t n_batches;
@@ -30,5 +30,23 @@ struct speed_probe {
  * ternary, F32, F16 and BF16. */
 enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
                                 struct bnt_err *err);
+
+/* What a token streams, in this moment: memory has modes on some machines that last for seconds, so
+ * this is asked right before and after the tokens that are held against it. Each kind of stream by
+ * the kernel, the threads and the pages of the session itself. */
+struct speed_streams {
+    double plain_gb_per_s; /* a sum over the head's weights */
+    double ternary_ns;     /* every matrix of every layer with the input of one token, each a job */
+    double head_ns;        /* as the session computes it: all rows, or screened with the choice */
+};
+/* After an evaluation, whose logits it forgets; what the session holds stays. Errors: UNSUPPORTED
+ * weights that are streamed or looked up in tables, a device that is no CPU; those of the head. */
+enum bnt_status speed_streams_probe(struct bnt_session *s, struct speed_streams *out,
+                                    struct bnt_err *err);
+/* Their median, for the machine: what a shape that its caches hold takes is left as it was, but for
+ * a screened head. At most SPEED_STREAMS_MAX of them. */
+enum { SPEED_STREAMS_MAX = 64 };
+void speed_streams_apply(const struct speed_streams *streams, size_t n, const struct speed_shape *s,
+                         struct speed_machine *m);
 
 #endif

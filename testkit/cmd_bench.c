@@ -203,9 +203,10 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
     }
-    if (o->explain && strcmp(o->head, "screened") == 0) {
+    if (o->machine && strcmp(o->head, "screened") == 0) {
         return bnt_err_set(err, BNT_E_USAGE,
-                           "--explain predicts a full head: it excludes --head screened");
+                           "--machine predicts a full head: how fast another machine screens one "
+                           "cannot be told here");
     }
     if (o->gate && !o->ops && (!o->explain || o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE,

@@ -36,6 +36,8 @@ struct explain {
     struct speed_probe probe;
     struct figure figures[FIGURES_MAX];
     size_t n_figures;
+    struct speed_streams streams[SPEED_STREAMS_MAX]; /* of the measurement in work */
+    size_t n_streams;
     uint32_t n_ctx, n_batch;
 };
 
@@ -116,26 +118,62 @@ static double median_of(struct bench_series *s)
     return bnt_stats_median(s->at, s->n);
 }
 
-/* The last figures, which were predicted for so many threads. */
-static enum bnt_status measure(struct explain *e, int n_threads, struct bnt_err *err)
+static enum bnt_status probe_streams(void *ctx, struct bnt_session *s, struct bnt_err *err)
 {
-    struct bench_result r = {0};
+    struct explain *e = ctx;
+    return e->n_streams < SPEED_STREAMS_MAX
+               ? speed_streams_probe(s, &e->streams[e->n_streams++], err)
+               : BNT_OK;
+}
+
+static enum bnt_status measure(struct explain *e, int n_threads, struct bench_result *r,
+                               struct bnt_err *err)
+{
     struct bnt_progress progress;
     struct bench_plan plan = e->plan;
-    struct figure *f = &e->figures[e->n_figures - plan.n_lengths - (plan.n_decode > 0)];
     plan.path = e->ref->path;
-    plan.head = BNT_HEAD_FULL; /* which is what is predicted */
+    plan.digest = e->ref->digest;
     plan.session.n_threads = n_threads;
     plan.no_bandwidth = true;
     plan.ctx = &progress;
+    plan.beside_decode = probe_streams;
+    plan.beside_ctx = e;
+    e->n_streams = 0;
     bnt_progress_begin(&progress, "repetitions", (uint64_t)plan.n_warmups + plan.n_reps, false);
-    enum bnt_status st = bench_run(&plan, &r, err);
+    enum bnt_status st = bench_run(&plan, r, err);
     bnt_progress_end(&progress);
-    for (size_t i = 0; i < r.n_prompts && st == BNT_OK; i++) {
-        f[i].measured_ms = median_of(&r.prompts[i].first_ms);
+    return st;
+}
+
+/* A screened head is another stream: its copy, and the rows that are read besides. */
+static void take_head(struct explain *e, const struct bench_result *r, struct speed_machine *m)
+{
+    const struct speed_shape *s = &e->shape;
+    if (r->screened) {
+        m->head_chooses = true;
+        e->shape.head.bytes = r->weight_bytes_per_token - (speed_weight_bytes(s) - s->head.bytes);
     }
-    if (st == BNT_OK && plan.n_decode > 0) {
-        f[plan.n_lengths].measured_ms = median_of(&r.decode.run_ms) / plan.n_decode;
+}
+
+/* The figures for the threads of a machine: what its memory gave is known once it is measured. */
+static enum bnt_status explain_threads(struct explain *e, struct speed_machine *m,
+                                       struct bnt_err *err)
+{
+    struct bench_result r = {0};
+    enum bnt_status st = measure(e, m->n_threads, &r, err);
+    if (st == BNT_OK) {
+        struct figure *f = &e->figures[e->n_figures];
+        take_head(e, &r, m);
+        if (e->n_streams > 0) {
+            speed_streams_apply(e->streams, e->n_streams, &e->shape, m);
+        }
+        predict(e, m);
+        for (size_t i = 0; i < r.n_prompts; i++) {
+            f[i].measured_ms = median_of(&r.prompts[i].first_ms);
+        }
+        if (e->plan.n_decode > 0) {
+            f[r.n_prompts].measured_ms = median_of(&r.decode.run_ms) / e->plan.n_decode;
+        }
     }
     bench_release(&r);
     return st;
@@ -145,8 +183,7 @@ static enum bnt_status explain_here(struct explain *e, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; i < e->probe.n_machines && st == BNT_OK; i++) {
-        predict(e, &e->probe.machines[i]);
-        st = measure(e, e->probe.machines[i].n_threads, err);
+        st = explain_threads(e, &e->probe.machines[i], err);
     }
     return st;
 }

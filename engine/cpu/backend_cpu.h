@@ -68,6 +68,9 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
 
 /* One layer of the forward pass, see forward.c. */
 void cpu_layer(struct backend_cpu *b, uint32_t il);
+/* Its products alone, for n tokens and whatever inputs the scratch holds, to be timed: the stream x
+ * and the cache stay as they are. n is no more than the batch that the scratch is for. */
+void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n);
 
 /* The best k logits of the token whose normed state is the first row of s.h, as struct backend_ops
  * has them. False: this has to be done in full. */

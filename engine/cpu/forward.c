@@ -407,16 +407,34 @@ static void attend(struct backend_cpu *b, struct layer_task *t)
 
 /* ---- a layer ---- */
 
+static void run_qkv(struct backend_cpu *b)
+{
+    const struct weight *const w = b->now->w, *qkv[] = {&w[W_Q], &w[W_K], &w[W_V]};
+    const struct cpu_output out[] = {{b->s.q, b->q_dim}, {b->s.k, b->kv_dim}, {b->s.v, b->kv_dim}};
+    run_linear(&(struct linear_task){.b = b, .w = qkv, .out = out, .n_w = 3});
+}
+
+/* Back to the width of the residual stream, and, if it is to, into it. */
+static void run_out(struct backend_cpu *b, int which, bool add)
+{
+    const struct weight *w[] = {&b->now->w[which]};
+    const struct cpu_output out[] = {{b->s.y, b->base.model->info.n_embd}};
+    run_linear(&(struct linear_task){.b = b, .w = w, .out = out, .n_w = 1, .add = add});
+}
+
+static void run_gate_up(struct backend_cpu *b, bool gated)
+{
+    const size_t n_ff = b->base.model->info.n_ff;
+    const struct weight *w[] = {&b->now->w[W_GATE], &b->now->w[W_UP]};
+    const struct cpu_output out[] = {{b->s.gate, n_ff}, {b->s.up, n_ff}};
+    run_linear(&(struct linear_task){.b = b, .w = w, .out = out, .n_w = 2, .gated = gated});
+}
+
 static void attention_block(struct backend_cpu *b, uint32_t il)
 {
     const struct layer *l = b->now;
     const struct bnt_model_info *in = &b->base.model->info;
     struct layer_task here = {b, il};
-    const struct weight *qkv[] = {&l->w[W_Q], &l->w[W_K], &l->w[W_V]};
-    const struct cpu_output qkv_out[] = {
-        {b->s.q, b->q_dim}, {b->s.k, b->kv_dim}, {b->s.v, b->kv_dim}};
-    const struct weight *wo[] = {&l->w[W_O]};
-    const struct cpu_output wo_out[] = {{b->s.y, in->n_embd}};
 
     prepare(&(struct norm_task){.b = b,
                                 .op = BNT_TAP_ATTN_NORM,
@@ -426,7 +444,7 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
                                 .n = in->n_embd,
                                 .w = &l->w[W_Q],
                                 .n_w = 3});
-    run_linear(&(struct linear_task){.b = b, .w = qkv, .out = qkv_out, .n_w = 3});
+    run_qkv(b);
     tap(b, BNT_TAP_Q, il, b->s.q, b->q_dim);
     tap(b, BNT_TAP_K, il, b->s.k, b->kv_dim);
     tap(b, BNT_TAP_V, il, b->s.v, b->kv_dim);
@@ -443,7 +461,7 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
                                 .n = b->q_dim,
                                 .w = &l->w[W_O],
                                 .n_w = 1});
-    run_linear(&(struct linear_task){.b = b, .w = wo, .out = wo_out, .n_w = 1, .add = true});
+    run_out(b, W_O, true);
     tap(b, BNT_TAP_ATTN_OUT, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_ATTN_RESIDUAL, il, b->s.x, in->n_embd);
 }
@@ -462,10 +480,6 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
 {
     const struct layer *l = b->now;
     const struct bnt_model_info *in = &b->base.model->info;
-    const struct weight *in_w[] = {&l->w[W_GATE], &l->w[W_UP]};
-    const struct cpu_output in_out[] = {{b->s.gate, in->n_ff}, {b->s.up, in->n_ff}};
-    const struct weight *down[] = {&l->w[W_DOWN]};
-    const struct cpu_output down_out[] = {{b->s.y, in->n_embd}};
 
     prepare(&(struct norm_task){.b = b,
                                 .op = BNT_TAP_FFN_NORM,
@@ -476,7 +490,7 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
                                 .w = &l->w[W_GATE],
                                 .n_w = 2});
     bool gated = b->base.tap.row == NULL;
-    run_linear(&(struct linear_task){.b = b, .w = in_w, .out = in_out, .n_w = 2, .gated = gated});
+    run_gate_up(b, gated);
     if (!gated) {
         apart_gate(b, il);
     }
@@ -488,7 +502,7 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
                                 .n = in->n_ff,
                                 .w = &l->w[W_DOWN],
                                 .n_w = 1});
-    run_linear(&(struct linear_task){.b = b, .w = down, .out = down_out, .n_w = 1, .add = true});
+    run_out(b, W_DOWN, true);
     tap(b, BNT_TAP_DOWN, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_FFN_RESIDUAL, il, b->s.x, in->n_embd);
 }
@@ -497,4 +511,14 @@ void cpu_layer(struct backend_cpu *b, uint32_t il)
 {
     attention_block(b, il);
     feed_forward_block(b, il);
+}
+
+void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n)
+{
+    b->now = &b->base.model->layers[il];
+    b->n = n;
+    run_qkv(b);
+    run_out(b, W_O, false);
+    run_gate_up(b, true);
+    run_out(b, W_DOWN, false);
 }

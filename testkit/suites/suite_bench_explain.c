@@ -208,12 +208,13 @@ static void predictions_stand_beside_the_clock(void **state)
     suite_output_release(&o);
 }
 
-/* What is predicted is the full head: nobody is to take it for the other. */
-static void a_screened_head_is_refused(void **state)
+/* What is predicted there is the full head: nobody is to take it for the other. */
+static void a_screened_head_of_another_machine_is_refused(void **state)
 {
     (void)state;
     struct suite_output o;
-    suite_run((const char *const[]){suite_bnt(), "bench", "--explain", "--head", "screened", NULL},
+    suite_run((const char *const[]){suite_bnt(), "bench", "--explain", "--machine",
+                                    "cores=4,bandwidth=50", "--head", "screened", NULL},
               NULL, 0, &o);
     assert_int_equal(o.exit, BNT_E_USAGE);
     assert_non_null(strstr(o.err, "--head screened"));
@@ -227,7 +228,8 @@ static const struct suite_test tests[] = {
      .body = shapes_that_are_named_have_the_bytes_of_their_files},
     {.name = "a_machine_is_what_was_said_and_as_here_otherwise",
      .body = a_machine_is_what_was_said_and_as_here_otherwise},
-    {.name = "a_screened_head_is_refused", .body = a_screened_head_is_refused},
+    {.name = "a_screened_head_of_another_machine_is_refused",
+     .body = a_screened_head_of_another_machine_is_refused},
     {.name = "predictions_stand_beside_the_clock",
      .tier = SUITE_INTEGRATION,
      .body = predictions_stand_beside_the_clock},
