@@ -32,8 +32,6 @@
     OP(OP_ADD, "add", "n_tok rows of cols")                                                        \
     OP(OP_ATTEND, "attend", "rows heads of cols elements over n_tok positions of one F16 KV head") \
     OP(OP_ARGMAX, "argmax", "the likeliest of rows logits")                                        \
-    OP(OP_EXCHANGE, "exchange",                                                                    \
-       "n_tok rows of cols written as one job, read backwards as another")                         \
     OP(OP_JOB, "job", "a job of rows empty pieces, handed to all threads")                         \
     OP(OP_ABSMEAN, "absmean", "rows x cols float32 to ternary codes, both passes")                 \
     OP(OP_PACK, "pack", "rows x cols ternary codes to what the kernels read")                      \
@@ -56,7 +54,8 @@ struct op_spec {
     /* Weights come from so many bytes in turn, as those of a model of that size would; 0: from more
      * than any cache holds. */
     uint64_t cycle_bytes;
-    bool alone; /* by the caller's thread, whatever the pool has */
+    uint32_t block; /* of OP_ATTEND: so many tokens together, which all see n_tok positions; 0: 1 */
+    bool alone;     /* by the caller's thread, whatever the pool has */
 };
 
 struct op_time {

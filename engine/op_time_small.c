@@ -65,11 +65,17 @@ static void run_add(struct op_run *r)
     r->t->kernels->add(r->y, r->x, r->spec.n_tok * r->spec.cols);
 }
 
+static uint32_t block_of(const struct op_spec *s)
+{
+    return s->block > 0 ? s->block : 1;
+}
+
 static void run_attend(struct op_run *r)
 {
     uint64_t n = r->spec.n_tok * r->spec.cols;
     const struct attend_args args = {.q = r->x,
-                                     .n_tok = 1,
+                                     .n_tok = block_of(&r->spec),
+                                     .tok_stride = r->spec.rows * r->spec.cols,
                                      .n_head_group = (uint32_t)r->spec.rows,
                                      .head_dim = (uint32_t)r->spec.cols,
                                      .k = r->bytes,
@@ -87,32 +93,6 @@ static void run_argmax(struct op_run *r)
 {
     int32_t id;
     (void)bnt_sampler_next(r->sampler, r->x, &id, NULL); /* its logits are finite */
-}
-
-static void write_rows(void *ctx, size_t begin, size_t end, int thread)
-{
-    (void)thread;
-    const struct op_run *r = ctx;
-    for (size_t t = begin; t < end; t++) {
-        memcpy(r->y + t * r->spec.cols, r->x + t * r->spec.cols, r->spec.cols * sizeof *r->y);
-    }
-}
-
-/* Into the rows that were copied from, so that both directions are paid. */
-static void read_rows(void *ctx, size_t begin, size_t end, int thread)
-{
-    (void)thread;
-    const struct op_run *r = ctx;
-    for (size_t t = begin; t < end; t++) {
-        const size_t back = (r->spec.n_tok - 1 - t) * r->spec.cols;
-        memcpy(r->x + back, r->y + back, r->spec.cols * sizeof *r->y);
-    }
-}
-
-static void run_exchange(struct op_run *r)
-{
-    op_spread(r, r->spec.n_tok, write_rows);
-    op_spread(r, r->spec.n_tok, read_rows);
 }
 
 static void nothing(void *ctx, size_t begin, size_t end, int thread)
@@ -229,8 +209,11 @@ static void describe(const struct op_run *r, struct op_needs *n, struct op_time 
         cost->bytes = row * (sizeof(float) + sizeof(uint16_t));
         break;
     case OP_ATTEND:
-        *n = (struct op_needs){.x = matrix, .y = matrix, .z = s->rows * s->n_tok, .bytes = 4 * row};
-        *cost = (struct op_time){.count = 2 * s->rows * row, .bytes = 4 * row};
+        *n = (struct op_needs){.x = matrix * block_of(s),
+                               .y = matrix * block_of(s),
+                               .z = block_of(s) * s->rows * s->n_tok,
+                               .bytes = 4 * row};
+        *cost = (struct op_time){.count = 2 * block_of(s) * s->rows * row, .bytes = 4 * row};
         break;
     case OP_ARGMAX:
         *n = (struct op_needs){.x = s->rows};
@@ -253,11 +236,10 @@ static void describe(const struct op_run *r, struct op_needs *n, struct op_time 
 enum bnt_status op_small_prepare(struct op_run *r, struct bnt_err *err)
 {
     static void (*const runs[OP_WHATS])(struct op_run *) = {
-        [OP_QUANTIZE] = run_quantize, [OP_NORM] = run_norm,     [OP_ROPE] = run_rope,
-        [OP_ANGLES] = run_angles,     [OP_STORE] = run_store,   [OP_ACT_MUL] = run_act_mul,
-        [OP_ADD] = run_add,           [OP_ATTEND] = run_attend, [OP_ARGMAX] = run_argmax,
-        [OP_EXCHANGE] = run_exchange, [OP_JOB] = run_job,       [OP_ABSMEAN] = run_absmean,
-        [OP_PACK] = run_pack};
+        [OP_QUANTIZE] = run_quantize, [OP_NORM] = run_norm,       [OP_ROPE] = run_rope,
+        [OP_ANGLES] = run_angles,     [OP_STORE] = run_store,     [OP_ACT_MUL] = run_act_mul,
+        [OP_ADD] = run_add,           [OP_ATTEND] = run_attend,   [OP_ARGMAX] = run_argmax,
+        [OP_JOB] = run_job,           [OP_ABSMEAN] = run_absmean, [OP_PACK] = run_pack};
     if (r->spec.what == OP_ENCODE) {
         return prepare_encode(r, err);
     }

@@ -162,10 +162,21 @@ static double product_ns(const struct sum *s, struct product p)
         compute *= ceil(pieces / m->n_threads) / pieces / p.scaling;
     }
     const double read = s->from_memory ? p.bytes / (m->gb_per_s * p.share) : 0;
-    const bool known = s->from_memory && m->whole_share && p.n_tok == 1;
     s->t->jobs += alone || BNT_FAULT(free_jobs) ? 0 : m->job_ns;
     s->t->bytes += s->from_memory ? p.bytes : 0;
-    return known ? read : fmax(compute, read);
+    return fmax(compute, read);
+}
+
+/* As a session took for them: nothing is to be shared out, and nothing to be waited for. */
+static bool add_known_products(struct sum *s)
+{
+    const double ns = s->m->product_ns[s->b - s->r->batches];
+    if (ns > 0) {
+        const uint64_t bytes = speed_weight_bytes(s->s) - s->s->head.bytes;
+        s->t->products += ns;
+        s->t->bytes += s->from_memory ? (double)bytes / s->s->n_layer : 0;
+    }
+    return ns > 0;
 }
 
 /* Matrices [first, last] are one job; gate and up are cut by the same rows. */
@@ -189,7 +200,7 @@ static void add_steps(struct sum *s)
     const double threads = shared ? s->m->n_threads : 1;
     s->t->steps += (s->b->norm_ns + s->b->rotate_ns) / threads / s->m->step_speed;
     s->t->jobs += shared ? 5 * s->m->job_ns : 0; /* before q k v, wo, gate and down; rotation */
-    s->t->steps += (s->b->act_ns + s->b->add_ns) / s->m->n_threads / s->m->step_speed;
+    s->t->steps += s->b->add_ns / s->m->n_threads / s->m->step_speed;
 }
 
 /* Rows that a layer hands from step to step: x and h for two blocks, queries, keys and values
@@ -212,7 +223,7 @@ static void add_attention(struct sum *s, uint32_t pos)
     const struct speed_shape *p = s->s;
     const double n = s->b->n_tok, seen = n * pos + n * (n + 1) / 2;
     const uint64_t macs = (uint64_t)n * ((uint64_t)pos + s->b->n_tok) * p->n_head * p->head_dim * 2;
-    const double ns = (s->r->attend_ns * n + s->r->attend_position_ns * seen) * p->n_head_kv;
+    const double ns = (s->b->attend_ns * n + s->b->attend_position_ns * seen) * p->n_head_kv;
     const bool alone = s->m->n_threads == 1 || macs < CPU_SERIAL_MACS;
     const double pieces = n * p->n_head_kv;
     const double threads = alone ? 1 : fmin(s->m->n_threads, pieces);
@@ -225,10 +236,13 @@ static void add_batch(struct sum *s, uint32_t pos)
     struct speed_time layer = {0};
     struct speed_time *all = s->t;
     s->t = &layer;
-    add_products(s, W_Q, W_V);
-    add_products(s, W_O, W_O);
-    add_products(s, W_GATE, W_UP);
-    add_products(s, W_DOWN, W_DOWN);
+    if (!add_known_products(s)) {
+        add_products(s, W_Q, W_V);
+        add_products(s, W_O, W_O);
+        add_products(s, W_GATE, W_UP);
+        add_products(s, W_DOWN, W_DOWN);
+        s->t->steps += s->b->act_ns / s->m->n_threads / s->m->step_speed;
+    }
     add_steps(s);
     add_exchange(s);
     add_attention(s, pos);

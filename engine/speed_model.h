@@ -52,6 +52,7 @@ struct speed_batch {
     double rotate_ns;      /* rotation, and keys and values into the cache */
     double act_ns, add_ns; /* relu² times the other factor; the products that join the stream */
     double embed_ns;       /* once per batch: angles and embeddings */
+    double attend_ns, attend_position_ns; /* a KV head of a token: and each position it sees */
 };
 
 /* Of one thread on the machine where they were measured. */
@@ -59,7 +60,6 @@ struct speed_rates {
     struct speed_batch batches[SPEED_BATCHES_MAX];
     size_t n_batches;
     double head_ns, argmax_ns, final_norm_ns; /* once per evaluation */
-    double attend_ns, attend_position_ns;     /* a KV head of a token: and each position it sees */
     double gmacs;                             /* peak of dot products */
 };
 
@@ -67,9 +67,10 @@ struct speed_machine {
     int n_threads;
     double gb_per_s;                  /* read by all threads together, as probed */
     double ternary_share, head_share; /* of it, that the products reach */
-    bool whole_share;                 /* that is with all that products of one token compute */
-    /* Of the head as a session computes it, where one was there to be asked; 0: by its bytes. */
-    double head_ns;
+    /* Where a session with so many threads was there to be asked, what it takes, jobs and all: the
+     * products of a layer with what joins gate and up, by batch of the rates, and the head. 0: by
+     * bytes, operations and what follows. */
+    double product_ns[SPEED_BATCHES_MAX], head_ns;
     bool head_chooses; /* that is with the choice of the token */
     /* What threads that share a product reach of what each does alone, by batch of the rates. */
     double scaling[SPEED_BATCHES_MAX];

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -72,17 +73,23 @@ static void probe_batch(struct prober *p, struct speed_batch *b)
                   ns_of(p, (struct op_spec){.what = OP_STORE, .cols = s->n_embd, .n_tok = n});
 }
 
-/* Attention from two lengths: what each position costs, and what a head does besides. */
-static void probe_attention(struct prober *p, struct speed_rates *r)
+/* Attention from two lengths: what each position costs, and what a head does besides. Tokens of a
+ * batch go in blocks. */
+static void probe_attention(struct prober *p, struct speed_batch *b)
 {
     enum { FEW = 32, MANY = 512 };
     const struct speed_shape *s = p->plan->shape;
-    struct op_spec spec = {
-        .what = OP_ATTEND, .rows = s->n_head / s->n_head_kv, .cols = s->head_dim, .n_tok = FEW};
-    const double few = ns_of(p, spec);
+    const struct bnt_model_info heads = {.n_head = s->n_head, .n_head_kv = s->n_head_kv};
+    const uint32_t most = cpu_attend_tokens(&heads), block = b->n_tok < most ? b->n_tok : most;
+    struct op_spec spec = {.what = OP_ATTEND,
+                           .rows = s->n_head / s->n_head_kv,
+                           .cols = s->head_dim,
+                           .n_tok = FEW,
+                           .block = block};
+    const double few = ns_of(p, spec) / block;
     spec.n_tok = MANY;
-    r->attend_position_ns = (ns_of(p, spec) - few) / (MANY - FEW);
-    r->attend_ns = fmax(0, few - FEW * r->attend_position_ns);
+    b->attend_position_ns = (ns_of(p, spec) / block - few) / (MANY - FEW);
+    b->attend_ns = fmax(0, few - FEW * b->attend_position_ns);
 }
 
 static void probe_one_thread(struct prober *p, struct speed_rates *r)
@@ -91,13 +98,13 @@ static void probe_one_thread(struct prober *p, struct speed_rates *r)
     for (size_t i = 0; i < p->plan->n_batches; i++) {
         r->batches[i].n_tok = p->plan->batches[i];
         probe_batch(p, &r->batches[i]);
+        probe_attention(p, &r->batches[i]);
     }
     r->n_batches = p->plan->n_batches;
     r->head_ns = ns_of(p, product_of(p, &s->head, 1));
     r->argmax_ns =
         ns_of(p, (struct op_spec){.what = OP_ARGMAX, .rows = s->n_vocab, .cols = 1, .n_tok = 1});
     r->final_norm_ns = ns_of(p, (struct op_spec){.what = OP_NORM, .cols = s->n_embd, .n_tok = 1});
-    probe_attention(p, r);
     r->gmacs = dot_peak_gmacs(op_timer_pool(p->t), op_timer_kernels(p->t)->name);
 }
 
@@ -112,16 +119,66 @@ static double share_of(struct prober *p, const struct speed_matrix *m, double gb
     return (double)(row * spec.rows) / ns / gb_per_s;
 }
 
-/* Rows of a batch go from thread to thread: what it takes beyond the share of one that keeps them.
- * Written and read backwards, (n - 1) / n of the bytes change hands twice. */
-static double exchange_ns(struct prober *p, const struct speed_machine *m)
+enum { EXCHANGE_ROWS = 64 }; /* of a batch that threads share */
+
+/* Rows that one job copies and the next one copies back, from their other end. */
+struct exchange {
+    float *a, *b;
+    size_t n_rows, cols;
+};
+
+static void write_rows(void *ctx, size_t begin, size_t end, int thread)
 {
-    struct op_spec spec = {.what = OP_EXCHANGE, .cols = p->plan->shape->n_embd, .n_tok = 64};
-    const double n = m->n_threads, bytes = (double)spec.cols * spec.n_tok * sizeof(float);
-    const double all = ns_of(p, spec);
-    spec.alone = true;
-    const double alone = ns_of(p, spec);
-    return fmax(0, all - alone / n - 2 * m->job_ns) * n / (2 * bytes * (n - 1) / n);
+    (void)thread;
+    const struct exchange *x = ctx;
+    memcpy(x->b + begin * x->cols, x->a + begin * x->cols, (end - begin) * x->cols * sizeof *x->a);
+}
+
+static void read_rows(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct exchange *x = ctx;
+    const struct exchange back = {x->b, x->a, x->n_rows, x->cols};
+    write_rows((void *)(uintptr_t)&back, x->n_rows - end, x->n_rows - begin, thread);
+}
+
+/* Of both, by the pool's threads or by the caller alone. */
+static double copies_ns(struct cpu_pool *pool, struct exchange *x, size_t chunk)
+{
+    enum { TIMES = 32 };
+    const uint64_t start = bnt_clock_now_ns();
+    for (int i = 0; i < TIMES; i++) {
+        cpu_pool_run(pool, x->n_rows, chunk, write_rows, x);
+        cpu_pool_run(pool, x->n_rows, chunk, read_rows, x);
+    }
+    return (double)(bnt_clock_now_ns() - start) / TIMES;
+}
+
+/* What a byte costs beyond the share of a thread that keeps its rows: (threads - 1) / threads of
+ * them change hands, twice. */
+static double exchange_byte_ns(struct cpu_pool *pool, struct exchange *x)
+{
+    const size_t threads = (size_t)cpu_pool_n_threads(pool);
+    if (threads == 1 || x->n_rows < SPEED_STEPS_SHARED) {
+        return 0;
+    }
+    const double n = (double)threads, bytes = (double)(x->n_rows * x->cols * sizeof *x->a);
+    const double alone = copies_ns(pool, x, x->n_rows);
+    const double all = copies_ns(pool, x, (x->n_rows + 2 * threads - 1) / (2 * threads));
+    return fmax(0, all - alone / n) * n / (2 * bytes * (n - 1) / n);
+}
+
+static double probe_exchange(struct prober *p)
+{
+    const size_t cols = p->plan->shape->n_embd;
+    float *rows = calloc(2 * EXCHANGE_ROWS * cols, sizeof *rows);
+    if (!rows) {
+        p->st = p->st == BNT_OK ? bnt_err_nomem(p->err, "rows to hand over", cols) : p->st;
+        return 0;
+    }
+    struct exchange x = {rows, rows + EXCHANGE_ROWS * cols, EXCHANGE_ROWS, cols};
+    const double ns = exchange_byte_ns(op_timer_pool(p->t), &x);
+    free(rows);
+    return ns;
 }
 
 static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
@@ -146,7 +203,7 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
                                                         .cols = 1,
                                                         .n_tok = 1})
                             : 0;
-    m->exchange_ns = threads > 1 ? exchange_ns(p, m) : 0;
+    m->exchange_ns = threads > 1 ? probe_exchange(p) : 0;
 }
 
 static bool known(const struct speed_matrix *m)
@@ -215,46 +272,16 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
 
 /* ---- streams of a session ---- */
 
-/* One matrix with the input of one token. */
-struct stream_task {
-    struct backend_cpu *b;
-    const struct weight *w;
-    float *y;
-    const uint64_t *words; /* of a plain sum */
-    _Atomic uint64_t sum;  /* keeps the reads from being left out */
+/* A plain sum. */
+struct stream_sum {
+    const uint64_t *words;
+    _Atomic uint64_t sum; /* keeps the reads from being left out */
 };
-
-static void stream_slots(void *ctx, size_t begin, size_t end, int thread)
-{
-    const struct stream_task *t = ctx;
-    cpu_dot_slots(t->b, t->w, (struct cpu_rows){begin, end}, t->y, thread);
-}
-
-static void stream_product(struct stream_task *t)
-{
-    const uint64_t slots = cpu_slots(t->w->rows);
-    const size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * t->w->row_bytes,
-                                        t->w->rows * t->w->cols);
-    cpu_pool_run(t->b->pool, (size_t)slots, chunk, stream_slots, t);
-}
-
-/* Where the engine has its results, which the next evaluation makes anew. */
-static void stream_layers(struct backend_cpu *b)
-{
-    const struct bnt_model *m = b->base.model;
-    float *const y[N_LAYER_WEIGHTS] = {b->s.q,    b->s.k,  b->s.v, b->s.y,
-                                       b->s.gate, b->s.up, b->s.y};
-    for (uint32_t il = 0; il < m->info.n_layer; il++) {
-        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
-            stream_product(&(struct stream_task){.b = b, .w = &m->layers[il].w[i], .y = y[i]});
-        }
-    }
-}
 
 static void sum_words(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
-    struct stream_task *t = ctx;
+    struct stream_sum *t = ctx;
     t->sum += bandwidth_sum(t->words + begin, end - begin);
 }
 
@@ -263,10 +290,26 @@ static double plain_gb_per_s(struct backend_cpu *b)
     enum { PIECE_WORDS = 1 << 17 };
     const struct weight *head = &b->base.model->head;
     const uint64_t bytes = head->rows * head->row_bytes;
-    struct stream_task t = {.words = (const uint64_t *)(const void *)head->data};
+    struct stream_sum t = {.words = (const uint64_t *)(const void *)head->data};
     const uint64_t start = bnt_clock_now_ns();
     cpu_pool_run(b->pool, (size_t)(bytes / sizeof *t.words), PIECE_WORDS, sum_words, &t);
     return (double)bytes / (double)(bnt_clock_now_ns() - start);
+}
+
+/* Of a layer, with n tokens: one after the other, as in an evaluation, so that weights come from
+ * where they come from there. */
+static double layer_ns(struct backend_cpu *b, uint32_t n)
+{
+    enum { LEAST_NS = 2000000, MOST_NS = 30000000 };
+    const uint32_t n_layer = b->base.model->info.n_layer;
+    const uint64_t start = bnt_clock_now_ns();
+    uint64_t ns = 0;
+    uint32_t done = 0;
+    while (ns < LEAST_NS || (done < n_layer && ns < MOST_NS)) {
+        cpu_layer_products(b, done++ % n_layer, n);
+        ns = bnt_clock_now_ns() - start;
+    }
+    return (double)ns / done;
 }
 
 static enum bnt_status check_streams(const struct bnt_session *s, struct bnt_err *err)
@@ -291,8 +334,8 @@ static enum bnt_status run_head(struct bnt_session *s, struct bnt_err *err)
                         : b->ops->logits(b, s->n_last - 1, 1, s->logits, err);
 }
 
-enum bnt_status speed_streams_probe(struct bnt_session *s, struct speed_streams *out,
-                                    struct bnt_err *err)
+enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_rates *batches,
+                                    struct speed_streams *out, struct bnt_err *err)
 {
     enum bnt_status st = check_streams(s, err);
     if (st != BNT_OK) {
@@ -303,10 +346,16 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, struct speed_streams 
     out->plain_gb_per_s = plain_gb_per_s(b);
     const uint64_t start = bnt_clock_now_ns();
     st = run_head(s, err);
-    const uint64_t between = bnt_clock_now_ns();
-    stream_layers(b);
-    out->head_ns = (double)(between - start);
-    out->ternary_ns = (double)(bnt_clock_now_ns() - between);
+    out->head_ns = (double)(bnt_clock_now_ns() - start);
+    const struct bnt_model_info *in = &s->model->info;
+    struct exchange x = {b->s.gate, b->s.up, s->backend->config.n_batch, in->n_embd};
+    x.cols = x.cols < in->n_ff ? x.cols : in->n_ff; /* of those buffers */
+    x.n_rows = x.n_rows < EXCHANGE_ROWS ? x.n_rows : EXCHANGE_ROWS;
+    out->exchange_ns = exchange_byte_ns(b->pool, &x);
+    for (size_t i = 0; i < batches->n_batches; i++) {
+        const uint32_t n = batches->batches[i].n_tok;
+        out->product_ns[i] = n <= s->backend->config.n_batch ? layer_ns(b, n) : 0;
+    }
     return st;
 }
 
@@ -324,18 +373,18 @@ static double median_of(const struct speed_streams *streams, size_t n, size_t at
 void speed_streams_apply(const struct speed_streams *streams, size_t n, const struct speed_shape *s,
                          struct speed_machine *m)
 {
-    const double plain = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s)),
-                 head = median_of(streams, n, offsetof(struct speed_streams, head_ns)),
-                 layers = median_of(streams, n, offsetof(struct speed_streams, ternary_ns)),
-                 jobs = (double)s->n_layer * N_LAYER_WEIGHTS * m->job_ns;
-    const double layer_bytes = (double)(speed_weight_bytes(s) - s->head.bytes);
-    if (speed_weight_bytes(s) > m->cache_bytes) {
-        m->gb_per_s = plain;
-        m->ternary_share = layer_bytes / fmax(layers - jobs, layers / 2) / plain;
-        m->whole_share = true;
-        m->head_share = (double)s->head.bytes / head / plain;
-        m->head_ns = head;
-    } else if (m->head_chooses) {
-        m->head_ns = head;
+    const bool from_memory = speed_weight_bytes(s) > m->cache_bytes;
+    const double head = median_of(streams, n, offsetof(struct speed_streams, head_ns));
+    for (size_t i = 0; i < SPEED_BATCHES_MAX; i++) {
+        m->product_ns[i] =
+            median_of(streams, n, offsetof(struct speed_streams, product_ns) + i * sizeof(double));
+    }
+    m->exchange_ns = median_of(streams, n, offsetof(struct speed_streams, exchange_ns));
+    m->head_ns = from_memory || m->head_chooses ? head : 0;
+    if (from_memory) {
+        const double layer = (double)(speed_weight_bytes(s) - s->head.bytes) / s->n_layer;
+        m->gb_per_s = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s));
+        m->ternary_share = layer / m->product_ns[0] / m->gb_per_s;
+        m->head_share = (double)s->head.bytes / head / m->gb_per_s;
     }
 }

@@ -31,20 +31,20 @@ struct speed_probe {
 enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
                                 struct bnt_err *err);
 
-/* What a token streams, in this moment: memory has modes on some machines that last for seconds, so
- * this is asked right before and after the tokens that are held against it. Each kind of stream by
- * the kernel, the threads and the pages of the session itself. */
+/* What products take in this moment, each by the kernel, the threads and the pages of a session
+ * itself. Memory has modes on some machines that last for seconds, so this is asked right before
+ * and after what is held against it. */
 struct speed_streams {
     double plain_gb_per_s; /* a sum over the head's weights */
-    double ternary_ns;     /* every matrix of every layer with the input of one token, each a job */
     double head_ns;        /* as the session computes it: all rows, or screened with the choice */
+    double exchange_ns;    /* a byte that one thread wrote and another reads */
+    double product_ns[SPEED_BATCHES_MAX]; /* of a layer, by batch; 0: larger than the session's */
 };
 /* After an evaluation, whose logits it forgets; what the session holds stays. Errors: UNSUPPORTED
  * weights that are streamed or looked up in tables, a device that is no CPU; those of the head. */
-enum bnt_status speed_streams_probe(struct bnt_session *s, struct speed_streams *out,
-                                    struct bnt_err *err);
-/* Their median, for the machine: what a shape that its caches hold takes is left as it was, but for
- * a screened head. At most SPEED_STREAMS_MAX of them. */
+enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_rates *batches,
+                                    struct speed_streams *out, struct bnt_err *err);
+/* Their medians, for the machine with so many threads. At most SPEED_STREAMS_MAX of them. */
 enum { SPEED_STREAMS_MAX = 64 };
 void speed_streams_apply(const struct speed_streams *streams, size_t n, const struct speed_shape *s,
                          struct speed_machine *m);

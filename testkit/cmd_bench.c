@@ -205,8 +205,7 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     }
     if (o->machine && strcmp(o->head, "screened") == 0) {
         return bnt_err_set(err, BNT_E_USAGE,
-                           "--machine predicts a full head: how fast another machine screens one "
-                           "cannot be told here");
+                           "--machine predicts a full head: it excludes --head screened");
     }
     if (o->gate && !o->ops && (!o->explain || o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE,

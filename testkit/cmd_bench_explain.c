@@ -122,7 +122,7 @@ static enum bnt_status probe_streams(void *ctx, struct bnt_session *s, struct bn
 {
     struct explain *e = ctx;
     return e->n_streams < SPEED_STREAMS_MAX
-               ? speed_streams_probe(s, &e->streams[e->n_streams++], err)
+               ? speed_streams_probe(s, &e->probe.rates, &e->streams[e->n_streams++], err)
                : BNT_OK;
 }
 

@@ -39,13 +39,8 @@ static struct speed_shape made_up_shape(void)
 /* One thread: 10 us for a matrix and a token. */
 static struct speed_rates made_up_rates(void)
 {
-    struct speed_rates r = {.n_batches = 2,
-                            .head_ns = 200e3,
-                            .argmax_ns = 3e3,
-                            .final_norm_ns = 1e3,
-                            .attend_ns = 50,
-                            .attend_position_ns = 10,
-                            .gmacs = 100};
+    struct speed_rates r = {
+        .n_batches = 2, .head_ns = 200e3, .argmax_ns = 3e3, .final_norm_ns = 1e3, .gmacs = 100};
     const uint32_t sizes[] = {1, 16};
     for (size_t b = 0; b < 2; b++) {
         struct speed_batch *at = &r.batches[b];
@@ -54,7 +49,9 @@ static struct speed_rates made_up_rates(void)
                                    .rotate_ns = 200.0 * sizes[b],
                                    .act_ns = 100.0 * sizes[b],
                                    .add_ns = 60.0 * sizes[b],
-                                   .embed_ns = 500.0 * sizes[b]};
+                                   .embed_ns = 500.0 * sizes[b],
+                                   .attend_ns = 50,
+                                   .attend_position_ns = 10};
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             at->product_ns[i] = 10e3 * sizes[b];
         }
@@ -108,6 +105,33 @@ static void a_token_costs_what_the_sum_says(void **state)
     speed_predict(&s, &r, &m, token, &t);
     assert_true(near(t.products, 2 * 7 * 10e3 / 8));
     assert_true(near(t.attention, 2 * 4 * (50 + 100 * 10)));
+}
+
+/* What a session was asked for is taken as it was told, and nothing of it counts twice. */
+static void what_a_session_took_stands_for_its_products_and_head(void **state)
+{
+    (void)state;
+    const struct speed_shape s = made_up_shape();
+    const struct speed_rates r = made_up_rates();
+    struct speed_machine m = made_up_machine(4);
+    struct speed_time t;
+    m.product_ns[0] = 150e3;
+    m.head_ns = 90e3;
+    m.head_chooses = true;
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 99, .n_tok = 1, .n_batch = 16}, &t);
+    assert_true(near(t.products, 2 * 150e3) && near(t.head, 90e3) && t.jobs == 0);
+    assert_true(near(t.steps, 2 * (1000 + 200 + 60 / 4.0) + 500));
+    assert_true(near(t.bytes, 2 * 7 * 262144 + 8388608));
+    /* Batches of 16 were not asked for. */
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
+    assert_true(near(t.products, 2 * 7 * 160e3 / 4 / 0.8) && near(t.head, 90e3));
+    /* The median, with its shares of what memory gave. */
+    struct speed_streams streams[3] = {{20, 400e3, 0.1, {150e3}}, {10, 100e3, 0.3, {50e3}},
+                                       {40, 800e3, 0.2, {90e3}}};
+    speed_streams_apply(streams, 3, &s, &m);
+    assert_true(near(m.product_ns[0], 90e3) && near(m.head_ns, 400e3) && m.gb_per_s == 20);
+    assert_true(near(m.head_share, 8388608 / 400e3 / 20) && near(m.exchange_ns, 0.2));
+    assert_true(near(m.ternary_share, 7 * 262144 / 90e3 / 20));
 }
 
 static void a_prompt_is_cut_into_batches(void **state)
@@ -223,6 +247,8 @@ static void a_screened_head_of_another_machine_is_refused(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "a_token_costs_what_the_sum_says", .body = a_token_costs_what_the_sum_says},
+    {.name = "what_a_session_took_stands_for_its_products_and_head",
+     .body = what_a_session_took_stands_for_its_products_and_head},
     {.name = "a_prompt_is_cut_into_batches", .body = a_prompt_is_cut_into_batches},
     {.name = "shapes_that_are_named_have_the_bytes_of_their_files",
      .body = shapes_that_are_named_have_the_bytes_of_their_files},
