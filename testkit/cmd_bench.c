@@ -140,7 +140,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->tl_look_up = strcmp(o->tl, "tables") == 0;
     plan->tl_tiles = o->tiles.at;
     plan->n_tl_tiles = o->tiles.n;
-    /* A step of several sequences reads the head in full, for sixteen of them at a time. */
+    /* A step of several sequences reads the head in full. */
     plan->head = o->sequences > 1 ? BNT_HEAD_FULL : bnt_engine_head(o->head);
     plan->memory_limit = o->memory_limit;
     /* The probe reads a large buffer: not below a limit that somebody set. */

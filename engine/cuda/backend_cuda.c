@@ -10,7 +10,8 @@
 #include "base/fault.h"
 #include "engine/cuda/launches.h"
 
-enum { ATTEND_SLICE = 8 }; /* tokens at once when scores lie in memory of their own */
+enum { ATTEND_SLICE = 8 };    /* tokens at once when scores lie in memory of their own */
+enum { WIDE_HEAD_ROWS = 64 }; /* sequences whose logits are computed at once */
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
@@ -87,9 +88,14 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     s->act_scale = take_floats(&c, n, 1);
     s->act_sum = cuda_take(&c, n * sizeof(int32_t));
     s->cs = take_floats(&c, b->base.config.n_ctx, b->base.model->rope.n_rot);
-    s->logits = take_floats(&c, BACKEND_HEAD_BATCH, in->n_vocab);
-    s->picks[0] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[0]);
-    s->picks[1] = cuda_take(&c, n_picks(b->base.model) * sizeof *s->picks[1]);
+    uint32_t n_seq = b->base.config.n_seq;
+    b->head_rows = n_seq < WIDE_HEAD_ROWS ? n_seq : WIDE_HEAD_ROWS;
+    uint64_t picks = b->head_rows * n_picks(b->base.model) * sizeof *s->chosen;
+    b->head_rows = b->head_rows < BACKEND_HEAD_BATCH ? BACKEND_HEAD_BATCH : b->head_rows;
+    s->logits = take_floats(&c, b->head_rows, in->n_vocab);
+    s->picks[0] = cuda_take(&c, picks);
+    s->picks[1] = cuda_take(&c, picks);
+    s->chosen = cuda_take(&c, (uint64_t)n_seq * CUDA_PICK_MAX * sizeof *s->chosen);
     bool shared = CUDA_ATTEND_BYTES(in->head_dim, b->base.config.n_ctx) <= CUDA_SHARED_MAX;
     b->attend_slice = shared ? b->base.config.n_batch : ATTEND_SLICE;
     s->scores = shared ? NULL
@@ -156,7 +162,11 @@ static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
     }
     if (st == BNT_OK) {
         st = cuda_error(
-            b, b->table->alloc_host(b->context, CUDA_PICK_MAX * sizeof *b->picked, &host), err);
+            b,
+            b->table->alloc_host(b->context,
+                                 (uint64_t)b->base.config.n_seq * CUDA_PICK_MAX * sizeof *b->picked,
+                                 &host),
+            err);
         b->picked = host;
     }
     b->base.memory_bytes = need.kv + need.scratch;
@@ -196,6 +206,9 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
     if (n == 1 && b->step_fits && base->tap.row == NULL) {
         return cuda_forward_step(b, err);
     }
+    if (n > 1 && n <= base->config.n_seq && base->tap.row == NULL) {
+        return cuda_forward_wide(b, err);
+    }
     return cuda_forward_batch(b, err);
 }
 
@@ -232,19 +245,52 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return st == BNT_OK && base->tap.row ? tap_head(b, first, n, err) : st;
 }
 
+/* Those of the first n tokens that were chosen on the device, k of each. */
+static enum bnt_status take_chosen(struct backend_cuda *b, const struct backend_best *ask,
+                                   struct bnt_err *err)
+{
+    uint64_t bytes = (uint64_t)ask->n * ask->k * sizeof *b->picked;
+    enum bnt_status st =
+        cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err);
+    b->pending = b->pending && st != BNT_OK; /* a download has waited */
+    for (uint32_t i = 0; i < ask->n; i++) {
+        const struct cuda_candidate *from = b->picked + (size_t)i * ask->k;
+        struct bnt_candidate *out = ask->out + (size_t)i * ask->k;
+        uint32_t n = 0;
+        for (; st == BNT_OK && n < ask->k && from[n].id >= 0; n++) {
+            out[n] = (struct bnt_candidate){.id = from[n].id, .value = from[n].logit};
+        }
+        ask->found[i] = n;
+    }
+    return st;
+}
+
 static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
                             struct bnt_candidate *out, uint32_t *n, struct bnt_err *err)
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
+    struct backend_best ask = {.n = 1, .k = k, .out = out, .found = n};
     enum bnt_status st = cuda_head(b, row, 1, err);
     if (st == BNT_OK) {
-        st = cuda_pick(b, k, err);
+        st = cuda_pick(b, 1, k, b->s.chosen, err);
     }
-    b->pending = b->pending && st != BNT_OK;
-    for (*n = 0; st == BNT_OK && *n < k && b->picked[*n].id >= 0; (*n)++) {
-        out[*n] = (struct bnt_candidate){.id = b->picked[*n].id, .value = b->picked[*n].logit};
+    *n = 0;
+    return st == BNT_OK ? take_chosen(b, &ask, err) : st;
+}
+
+static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
+                                 struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    enum bnt_status st = BNT_OK;
+    for (uint32_t at = 0, n; st == BNT_OK && at < ask->n; at += n) {
+        n = ask->n - at < b->head_rows ? ask->n - at : b->head_rows;
+        st = cuda_head(b, at, n, err);
+        if (st == BNT_OK) {
+            st = cuda_pick(b, n, ask->k, b->s.chosen + (uint64_t)at * ask->k, err);
+        }
     }
-    return st;
+    return st == BNT_OK ? take_chosen(b, ask, err) : st;
 }
 
 /* ---- life ---- */
@@ -254,6 +300,7 @@ static void free_cuda(struct backend *base)
     struct backend_cuda *b = (struct backend_cuda *)base;
     if (b->context) {
         b->table->graph_free(b->context, b->step_graph);
+        b->table->graph_free(b->context, b->wide_graph);
         if (!BNT_FAULT(cuda_leak)) {
             b->table->close(b->context);
         }
@@ -263,8 +310,12 @@ static void free_cuda(struct backend *base)
     free(b);
 }
 
-static const struct backend_ops cuda_ops = {
-    .name = "cuda", .forward = forward, .logits = logits, .best = best, .free = free_cuda};
+static const struct backend_ops cuda_ops = {.name = "cuda",
+                                            .forward = forward,
+                                            .logits = logits,
+                                            .best = best,
+                                            .best_rows = best_rows,
+                                            .free = free_cuda};
 
 /* What the kernels cannot do. */
 static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err *err)

@@ -5,6 +5,7 @@
  *   batch   any number of tokens, any weights: a launch per operation (also while a tap listens)
  *   step    one token and ternary weights: five launches per layer, captured once as a graph that
  *           reads the token and its position from the device
+ * A step of several sequences is a batch; one that is as wide as the last is captured too.
  *
  * Three allocations: weights, KV cache, scratch; freed with their context. Weights have a context
  * of their own and are shared by the sessions of one model on one device: the first one puts them
@@ -51,10 +52,10 @@ struct cuda_scratch {
     int8_t *act;
     float *act_scale;
     int32_t *act_sum;
-    float *scores; /* NULL: they fit into shared memory */
-    float *cs;     /* [n_ctx][n_rot]: cos, sin by turns */
-    float *logits; /* [BACKEND_HEAD_BATCH][n_vocab] */
-    struct cuda_candidate *picks[2];
+    float *scores;                            /* NULL: they fit into shared memory */
+    float *cs;                                /* [n_ctx][n_rot]: cos, sin by turns */
+    float *logits;                            /* [head_rows][n_vocab] */
+    struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX] */
 };
 
 /* The weights of a model on a device. Its sessions read it; the list of all and the counts are
@@ -88,7 +89,10 @@ struct backend_cuda {
     struct cuda_scratch s;
     struct cuda_row *staging; /* host, n_batch: written before each batch, copied by a graph */
     struct cuda_graph *step_graph;
-    struct cuda_candidate *picked; /* host: CUDA_PICK_MAX */
+    struct cuda_graph *wide_graph; /* of a step of wide_n sequences; NULL: that is not captured */
+    uint32_t wide_n;
+    uint32_t head_rows;            /* logits that the head computes at once */
+    struct cuda_candidate *picked; /* host: as chosen */
     void *tap_row;                 /* host: one batch of the widest rows; made by the first tap */
     uint32_t q_dim, kv_dim, width, n;
     uint32_t attend_slice; /* tokens per launch of attention */
@@ -144,10 +148,13 @@ enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_laun
  * (forward_cuda.c) */
 enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err);
 enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err);
+/* As cuda_forward_batch, for a step of several sequences. */
+enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err);
 /* Logits of tokens first.. into s.logits. */
 enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, struct bnt_err *err);
-/* The best k of row 0 of s.logits into b->picked. */
-enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *err);
+/* The best k of each of the first n rows of s.logits to out, on the device. */
+enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
+                          struct cuda_candidate *out, struct bnt_err *err);
 
 /* Rows of n floats, stride apart, at x on the device, for whoever listens. (tap_cuda.c) */
 struct cuda_tap_at {

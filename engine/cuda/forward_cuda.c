@@ -95,6 +95,7 @@ static enum bnt_status product(const struct backend_cuda *b, const struct produc
                                 .type = p->w->type,
                                 .rows = (uint32_t)p->w->rows,
                                 .cols = (uint32_t)p->w->cols,
+                                .n = b->n,
                                 .x = b->s.h,
                                 .x_stride = b->width,
                                 .add = p->add,
@@ -102,7 +103,7 @@ static enum bnt_status product(const struct backend_cuda *b, const struct produc
                                 .bias = p->w->bias,
                                 .y = p->y,
                                 .stride = p->stride};
-    struct cuda_launch l = launch_of_float(&a, b->n);
+    struct cuda_launch l = launch_of_float(&a);
     return cuda_launch(b, &l, err);
 }
 
@@ -391,27 +392,55 @@ static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, str
     return st == BNT_OK ? step(b, &down, err) : st;
 }
 
-/* The graph of a token: its id and position come up first. */
-static enum bnt_status capture_step(struct backend_cuda *b, struct bnt_err *err)
+/* One token: its id and position come up first. */
+static enum bnt_status launch_step(struct backend_cuda *b, struct bnt_err *err)
 {
-    enum bnt_status st = cuda_error(b, b->table->graph_begin(b->context), err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    st = upload_rows(b, 1, err);
+    enum bnt_status st = upload_rows(b, 1, err);
     st = st == BNT_OK ? embed(b, 1, err) : st;
     for (uint32_t il = 0; st == BNT_OK && il < b->base.model->info.n_layer; il++) {
         st = step_layer(b, il, err);
     }
-    /* Ended in any case: the context must not go on recording. */
-    enum bnt_status ended = cuda_error(b, b->table->graph_end(b->context, &b->step_graph), err);
-    return st == BNT_OK ? ended : st;
+    return st;
+}
+
+/* ---- graphs ---- */
+
+/* Run *graph, captured first from what `launches` launches where there is none. */
+static enum bnt_status run_captured(struct backend_cuda *b, struct cuda_graph **graph,
+                                    enum bnt_status (*launches)(struct backend_cuda *b,
+                                                                struct bnt_err *err),
+                                    struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    if (!*graph) {
+        st = cuda_error(b, b->table->graph_begin(b->context), err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        st = launches(b, err);
+        /* Ended in any case: the context must not go on recording. */
+        enum bnt_status ended = cuda_error(b, b->table->graph_end(b->context, graph), err);
+        st = st == BNT_OK ? ended : st;
+    }
+    return st == BNT_OK ? cuda_error(b, b->table->graph_run(b->context, *graph), err) : st;
 }
 
 enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err)
 {
-    enum bnt_status st = b->step_graph ? BNT_OK : capture_step(b, err);
-    return st == BNT_OK ? cuda_error(b, b->table->graph_run(b->context, b->step_graph), err) : st;
+    return run_captured(b, &b->step_graph, launch_step, err);
+}
+
+/* Sequences begin and end, and a capture costs more than a step: only the second of equal steps is
+ * captured. */
+enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err)
+{
+    if (b->wide_n == b->n) {
+        return run_captured(b, &b->wide_graph, cuda_forward_batch, err);
+    }
+    b->table->graph_free(b->context, b->wide_graph);
+    b->wide_graph = NULL;
+    b->wide_n = b->n;
+    return cuda_forward_batch(b, err);
 }
 
 /* ---- head ---- */
@@ -431,32 +460,29 @@ enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, st
                                 .type = b->w->head.type,
                                 .rows = in->n_vocab,
                                 .cols = in->n_embd,
+                                .n = n,
                                 .x = b->s.h,
                                 .x_stride = b->width,
                                 .out_scale = 1.0f,
                                 .y = b->s.logits,
                                 .stride = in->n_vocab};
-    struct cuda_launch normed = launch_of_norm(&norm, n), product = launch_of_float(&a, n);
+    struct cuda_launch normed = launch_of_norm(&norm, n), product = launch_of_float(&a);
     enum bnt_status st = cuda_launch(b, &normed, err);
     return st == BNT_OK ? cuda_launch(b, &product, err) : st;
 }
 
-enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t k, struct bnt_err *err)
+enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
+                          struct cuda_candidate *out, struct bnt_err *err)
 {
-    struct cuda_pick_args a = {
-        .logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k, .out = b->s.picks[0]};
+    struct cuda_pick_args a = {.logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k};
     for (;;) {
         uint32_t blocks = launch_pieces(a.n, CUDA_PICK_SPAN);
-        enum bnt_status st = LAUNCH(b, CUDA_K_PICK, &a, blocks, 1, 256, CUDA_PICK_BYTES, err);
-        if (st != BNT_OK) {
+        a.out = blocks == 1 ? out : a.list == b->s.picks[0] ? b->s.picks[1] : b->s.picks[0];
+        enum bnt_status st = LAUNCH(b, CUDA_K_PICK, &a, blocks, n, 256, CUDA_PICK_BYTES, err);
+        if (st != BNT_OK || blocks == 1) {
             return st;
         }
-        if (blocks == 1) {
-            return cuda_error(
-                b, b->table->download(b->context, b->picked, a.out, k * sizeof *b->picked), err);
-        }
         a.list = a.out;
-        a.out = a.out == b->s.picks[0] ? b->s.picks[1] : b->s.picks[0];
         a.n = blocks * k;
     }
 }

@@ -27,6 +27,7 @@
     X(CUDA_K_TERNARY, k_ternary, cuda_ternary_args)                                                \
     X(CUDA_K_TERNARY_MMA, k_ternary_mma, cuda_ternary_args)                                        \
     X(CUDA_K_FLOAT, k_float, cuda_float_args)                                                      \
+    X(CUDA_K_FLOAT_MANY, k_float_many, cuda_float_args)                                            \
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
@@ -117,8 +118,14 @@ struct cuda_ternary_args {
 };
 
 /* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16
- * lanes. Shared: as much of x as CUDA_TILE, 16 floats per row. */
+ * lanes. Shared: as much of x as CUDA_TILE, 16 floats per row.
+ * The form for many: block (j, b), rows b*R.. by tokens j*CUDA_FLOAT_TOKENS.., so that blocks that
+ * run together read the same rows. Shared: CUDA_FLOAT_PART columns of each of those tokens, 16
+ * floats per row. */
+#define CUDA_FLOAT_TOKENS 8u
+#define CUDA_FLOAT_PART 1024u
 struct cuda_float_args {
+    uint32_t n; /* tokens */
     const uint8_t *w;
     uint64_t row_bytes;
     uint32_t type; /* enum cuda_float_type */
@@ -171,9 +178,9 @@ struct cuda_act_args {
     uint32_t act;
 };
 
-/* The k best of the finite ones among n, best first, ties to the lower id. Block b looks at
- * CUDA_PICK_SPAN entries and writes out[b*k ..]; id -1 where there is none. Entries are logits[i]
- * with id i, or, where `list` is given, those. */
+/* The k best of the finite ones among n, best first, ties to the lower id. Block (b, t) looks at
+ * CUDA_PICK_SPAN entries of row t, of B such blocks, and writes out[(t*B + b)*k ..]; id -1 where
+ * there is none. Entries are logits[t*n + i] with id i, or, where `list` is given, those. */
 struct cuda_candidate {
     float logit;
     int32_t id;

@@ -430,6 +430,16 @@ THREAD_FN void float_part(const struct cuda_float_args *a, const float *tile, ui
     }
 }
 
+/* What becomes of the sum of row r and token tok. */
+THREAD_FN void float_finish(const struct cuda_float_args *a, uint32_t r, uint32_t tok, float y)
+{
+    if (a->out_scale != 1.0f || a->bias) {
+        y = y * a->out_scale + (a->bias ? a->bias[r] : 0.0f);
+    }
+    float *to = a->y + tok * a->stride + r;
+    *to = a->add ? *to + y : y;
+}
+
 BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
 {
     LET_NEXT_BEGIN();
@@ -469,12 +479,118 @@ BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
     {
         uint32_t r = BLOCK_X * per_block + t;
         if (t < per_block && r < a->rows) {
-            float y = sum_lanes(lanes + t * CUDA_LANES);
-            if (a->out_scale != 1.0f || a->bias) {
-                y = y * a->out_scale + (a->bias ? a->bias[r] : 0.0f);
+            float_finish(a, r, BLOCK_Y, sum_lanes(lanes + t * CUDA_LANES));
+        }
+    }
+}
+
+/* Columns at .. at+len-1 of the tokens of a block. */
+struct token_tiles {
+    float *x; /* [CUDA_FLOAT_TOKENS][CUDA_FLOAT_PART] */
+    uint32_t at, len;
+};
+
+/* The lanes 8*half.. of row r over the tiles; aligned as in load_eight. */
+THREAD_FN void many_part(const struct cuda_float_args *a, const struct token_tiles *tiles,
+                         uint32_t r, uint32_t half, float *acc)
+{
+    const char *row = (const char *)a->w + r * a->row_bytes;
+    int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
+    for (uint32_t c = half * 8; c < tiles->len; c += CUDA_LANES) {
+        uint32_t count = aligned ? 8 : min_u32(tiles->len - c, 8);
+        float w[8];
+        load_eight(a->type, row, tiles->at + c, a->cols, aligned, w);
+        UNROLL
+        for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS; k++) {
+            add_products(acc + 8 * k, w, tiles->x + k * CUDA_FLOAT_PART + c, count);
+        }
+    }
+}
+
+/* The same of 16-bit floats in aligned rows; two loads of a thread are on their way at once. */
+THREAD_FN void many_halves(const struct cuda_float_args *a, const struct token_tiles *tiles,
+                           uint32_t r, uint32_t half, float *acc)
+{
+    const char *row = (const char *)a->w + r * a->row_bytes + (uint64_t)tiles->at * 2;
+    for (uint32_t c = half * 8; c < tiles->len; c += 2 * CUDA_LANES) {
+        struct words4 raw[2];
+        raw[0] = load_constant(row + (uint64_t)c * 2);
+        raw[1] = c + CUDA_LANES < tiles->len ? load_constant(row + (uint64_t)(c + CUDA_LANES) * 2)
+                                             : no_words();
+        UNROLL
+        for (uint32_t j = 0; j < 2; j++) {
+            float w[8];
+            unpack_eight(CUDA_F16, &raw[j], w);
+            UNROLL
+            for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS && c + j * CUDA_LANES < tiles->len; k++) {
+                add_products(acc + 8 * k, w, tiles->x + k * CUDA_FLOAT_PART + c + j * CUDA_LANES,
+                             8);
             }
-            float *to = a->y + BLOCK_Y * a->stride + r;
-            *to = a->add ? *to + y : y;
+        }
+    }
+}
+
+/* The tiles of a block; the last token stands for those past it. */
+BLOCK_FN void fetch_tokens(BLOCK, const struct cuda_float_args *a, const struct token_tiles *tiles)
+{
+    for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS; k++) {
+        uint32_t tok = min_u32(BLOCK_X * CUDA_FLOAT_TOKENS + k, a->n - 1);
+        fetch_row(SAME_BLOCK, a->x + tok * a->x_stride + tiles->at, tiles->len,
+                  tiles->x + k * CUDA_FLOAT_PART);
+    }
+}
+
+/* The sums of one token after the other, by way of the same shared lanes. */
+#define MANY_SUMS (8u * CUDA_FLOAT_TOKENS)
+BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    struct token_tiles tiles;
+    tiles.x = (float *)(void *)BLOCK_SHARED;
+    float *lanes = tiles.x + CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART;
+    uint32_t first_row = BLOCK_Y * (N_THREADS / 2);
+    int halves = a->type == CUDA_F16 && a->cols % 16 == 0 && a->row_bytes % 16 == 0;
+    KEEP(float, acc, MANY_SUMS);
+    FOR_THREADS(t)
+    {
+        UNROLL
+        for (uint32_t j = 0; j < MANY_SUMS; j++) {
+            MINE(acc, t)[j] = 0.0f;
+        }
+    }
+    for (tiles.at = 0; tiles.at < a->cols; tiles.at += CUDA_FLOAT_PART) {
+        tiles.len = min_u32(a->cols - tiles.at, CUDA_FLOAT_PART);
+        BARRIER();
+        fetch_tokens(SAME_BLOCK, a, &tiles);
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            uint32_t r = first_row + t / 2;
+            if (r < a->rows && halves) {
+                many_halves(a, &tiles, r, t % 2, MINE(acc, t));
+            } else if (r < a->rows) {
+                many_part(a, &tiles, r, t % 2, MINE(acc, t));
+            }
+        }
+    }
+    UNROLL
+    for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS; k++) {
+        uint32_t tok = BLOCK_X * CUDA_FLOAT_TOKENS + k;
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            UNROLL
+            for (uint32_t j = 0; j < 8; j++) {
+                lanes[t * 8 + j] = MINE(acc, t)[8 * k + j];
+            }
+        }
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            if (t < N_THREADS / 2 && first_row + t < a->rows && tok < a->n) {
+                float_finish(a, first_row + t, tok, sum_lanes(lanes + t * CUDA_LANES));
+            }
         }
     }
 }

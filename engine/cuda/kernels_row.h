@@ -156,16 +156,20 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
     uint64_t *key = (uint64_t *)(void *)BLOCK_SHARED, *best = key + CUDA_PICK_SPAN;
+    uint32_t n_blocks = (a->n + CUDA_PICK_SPAN - 1) / CUDA_PICK_SPAN;
     uint32_t from = BLOCK_X * CUDA_PICK_SPAN;
     uint32_t len = min_u32(a->n - from, CUDA_PICK_SPAN);
+    const float *logits = a->logits + (uint64_t)BLOCK_Y * a->n;
+    const struct cuda_candidate *list = a->list ? a->list + (uint64_t)BLOCK_Y * a->n : a->list;
+    struct cuda_candidate *chosen = a->out + ((uint64_t)BLOCK_Y * n_blocks + BLOCK_X) * a->k;
     FOR_THREADS(t)
     {
         if (t < 2) {
             best[t] = 0;
         }
         for (uint32_t i = t; i < len; i += N_THREADS) {
-            key[i] = a->list ? candidate_key(a->list[from + i].logit, a->list[from + i].id)
-                             : candidate_key(a->logits[from + i], (int32_t)(from + i));
+            key[i] = list ? candidate_key(list[from + i].logit, list[from + i].id)
+                          : candidate_key(logits[from + i], (int32_t)(from + i));
         }
     }
     for (uint32_t round = 0; round < a->k; round++) {
@@ -182,7 +186,7 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
         FOR_THREADS(t)
         {
             uint64_t won = best[round % 2];
-            struct cuda_candidate *out = a->out + (uint64_t)BLOCK_X * a->k + round;
+            struct cuda_candidate *out = chosen + round;
             if (t == 0) {
                 best[(round + 1) % 2] = 0;
                 if (won == 0) {
@@ -192,8 +196,8 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
             }
             for (uint32_t i = t; i < len; i += N_THREADS) {
                 if (won != 0 && key[i] == won) {
-                    out->id = a->list ? a->list[from + i].id : (int32_t)(from + i);
-                    out->logit = a->list ? a->list[from + i].logit : a->logits[from + i];
+                    out->id = list ? list[from + i].id : (int32_t)(from + i);
+                    out->logit = list ? list[from + i].logit : logits[from + i];
                     key[i] = 0;
                 }
             }

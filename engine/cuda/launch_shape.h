@@ -15,6 +15,8 @@
 #define CUDA_FLOAT_ROWS 64u /* two threads each */
 #define CUDA_FLOAT_TILE(n) ((n) < CUDA_TILE ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
 #define CUDA_FLOAT_BYTES(n) (CUDA_FLOAT_TILE(n) * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
+#define CUDA_FLOAT_MANY_BYTES                                                                      \
+    (CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_THREADS 128u
 #define CUDA_MMA_APART 48u /* bytes from one staged row to the next: no two banks meet */
 #define CUDA_MMA_STAGE ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)

@@ -9,6 +9,8 @@
 #include "engine/cuda/launch_shape.h"
 #include "engine/tensor_type.h"
 
+#define CUDA_GRID_Y_MAX 65535u
+
 static inline uint32_t launch_pieces(uint64_t n, uint64_t of)
 {
     return (uint32_t)((n + of - 1) / of);
@@ -68,16 +70,24 @@ static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_arg
     return l;
 }
 
-/* n_tok rows of x. */
-static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a, uint32_t n_tok)
+/* A few tokens, one by one, read a matrix that is in the cache of the device; more read it once for
+ * eight of them. */
+static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a)
 {
-    return (struct cuda_launch){.kernel = CUDA_K_FLOAT,
-                                .grid_x = launch_pieces(a->rows, CUDA_FLOAT_ROWS),
-                                .grid_y = n_tok,
-                                .block = 2 * CUDA_FLOAT_ROWS,
-                                .shared = CUDA_FLOAT_BYTES(a->cols),
-                                .args = a,
-                                .args_bytes = sizeof *a};
+    struct cuda_launch l = {.kernel = CUDA_K_FLOAT,
+                            .grid_x = launch_pieces(a->rows, CUDA_FLOAT_ROWS),
+                            .grid_y = a->n,
+                            .block = 2 * CUDA_FLOAT_ROWS,
+                            .shared = CUDA_FLOAT_BYTES(a->cols),
+                            .args = a,
+                            .args_bytes = sizeof *a};
+    if (a->n > 2 && l.grid_x < CUDA_GRID_Y_MAX) {
+        l.kernel = CUDA_K_FLOAT_MANY;
+        l.grid_y = l.grid_x;
+        l.grid_x = launch_pieces(a->n, CUDA_FLOAT_TOKENS);
+        l.shared = CUDA_FLOAT_MANY_BYTES;
+    }
+    return l;
 }
 
 #endif

@@ -315,7 +315,8 @@ static enum bnt_status time_float(struct op *op, double *ns, struct bnt_err *err
 {
     uint64_t row_bytes = op->shape->cols * sizeof(float);
     enum bnt_status st = put_copies(op, op->weights, op->shape->rows * row_bytes, err);
-    struct cuda_float_args a = {.w = op->on_device,
+    struct cuda_float_args a = {.n = op->n_tok,
+                                .w = op->on_device,
                                 .row_bytes = row_bytes,
                                 .type = CUDA_F32,
                                 .rows = op->shape->rows,
@@ -325,7 +326,7 @@ static enum bnt_status time_float(struct op *op, double *ns, struct bnt_err *err
                                 .out_scale = 1,
                                 .y = op->y_device,
                                 .stride = op->shape->rows};
-    struct cuda_launch l = launch_of_float(&a, op->n_tok);
+    struct cuda_launch l = launch_of_float(&a);
     st = st == BNT_OK ? check(op, &l, reference_float, err) : st;
     return st == BNT_OK ? time_launch(op, &l, &a.w, ns, err) : st;
 }
