@@ -82,6 +82,10 @@ struct backend_ops {
     /* The same of several tokens at once. NULL: whole rows are as good. */
     enum bnt_status (*best_rows)(struct backend *b, const struct backend_best *ask,
                                  struct bnt_err *err);
+    /* The same with logits that come in any case (bnt_infer.h); its ids are sound. A back end has
+     * one of the two, or none. */
+    enum bnt_status (*near)(struct backend *b, uint32_t row, struct bnt_near *near,
+                            struct bnt_err *err);
     void (*free)(struct backend *b);
 };
 

@@ -13,5 +13,7 @@
 size_t best_insert(struct bnt_candidate *list, size_t len, size_t most, struct bnt_candidate entry);
 /* Those of row[n]; their number. */
 size_t best_of_row(const float *row, size_t n, size_t most, struct bnt_candidate *list);
+/* What is asked for of row[n], which is overwritten. */
+void near_of_row(float *row, size_t n, struct bnt_near *near);
 
 #endif

@@ -171,6 +171,21 @@ enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids,
 /* True when that spares something and nobody taps whole rows. */
 bool bnt_session_has_best(const struct bnt_session *s);
 
+/* What a sampler that changes some logits looks at: those, and the best of all others. */
+struct bnt_near {
+    uint32_t k;          /* how many of the others; 1 to BNT_BEST_MAX */
+    const int32_t *also; /* ids whose logits come whatever they are, each once */
+    size_t n_also;
+    float *also_logits;                      /* filled: n_also */
+    struct bnt_candidate best[BNT_BEST_MAX]; /* filled: as bnt_session_eval_best has them */
+    uint32_t n_best;
+};
+/* As bnt_session_eval_best. Errors: also USAGE for an id outside the vocabulary. */
+enum bnt_status bnt_session_eval_near(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      struct bnt_near *near, struct bnt_err *err);
+/* True when that spares something with ids that come in any case, too. */
+bool bnt_session_has_near(const struct bnt_session *s);
+
 /* ---- several sequences ----
  *
  * A session of n sequences reads the weights once for a token of each. What is above and below is

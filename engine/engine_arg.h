@@ -72,8 +72,8 @@
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "head", .arg = "HOW",                   \
         .help = "output matrix of F16, BF16 or F32: read it in full, or screened: a copy in 5 "    \
                 "bits per weight tells which rows can be the likeliest, and only those are read; " \
-                "the same tokens. For greedy and --top-k up to 64, without what looks at other "   \
-                "logits (--top-p alone, penalties, --logprobs...). auto: screened where that "     \
+                "the same tokens. For greedy and --top-k up to 64, without what looks at all "     \
+                "logits (--top-p alone, --logprobs...). auto: screened where that "                \
                 "applies, the copy (7/16 of F16) fits into memory and --packed keeps it",          \
         .offset = offsetof(type, head), .def = "auto", .choices = "auto|full|screened"             \
     }

@@ -24,10 +24,9 @@ struct run {
     int32_t n_vocab;
     struct bnt_detok detok;
     struct bnt_buf piece, out; /* text of one id; what of it is final */
-    float *raw; /* logits before the sampler changed them; NULL without log-probabilities */
-    uint32_t k; /* the best k logits decide, and are all that is asked for; 0: whole rows */
-    struct bnt_candidate near[BNT_BEST_MAX];
-    uint32_t n_near;
+    float *raw;   /* logits before the sampler changed them; NULL without log-probabilities */
+    bool by_near; /* a few logits decide, and are all that is asked for; else whole rows */
+    struct bnt_near near; /* of the last row */
     uint64_t start_ns, last_ns;
     size_t most;   /* ids that this call can generate */
     uint32_t past; /* positions before the id that is picked next */
@@ -123,19 +122,20 @@ static enum bnt_status pick_of_all(struct run *r, int32_t *id, struct bnt_err *e
 
 /* Where the back end can choose the best logits itself, and those are all that the sampler and the
  * caller look at. Drafts are verified by rows. */
-static uint32_t n_near(const struct run *r)
+static bool near_decides(struct run *r)
 {
-    size_t k = bnt_sampler_n_best(r->sampler);
     bool whole = r->p->n_logprobs > 0 || r->p->check_logits || r->p->speculate > 0 ||
-                 k > BNT_BEST_MAX || (uint32_t)r->n_vocab != bnt_session_n_vocab(r->s) ||
-                 !bnt_session_has_best(r->s);
-    return whole ? 0 : (uint32_t)k;
+                 (uint32_t)r->n_vocab != bnt_session_n_vocab(r->s) || !bnt_session_has_best(r->s);
+    if (whole || !bnt_sampler_near(r->sampler, &r->near)) {
+        return false;
+    }
+    return !bnt_sampler_changes(r->sampler) || bnt_session_has_near(r->s);
 }
 
 static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
 {
-    enum bnt_status st = r->k > 0 ? bnt_sampler_next_best(r->sampler, r->near, r->n_near, id, err)
-                                  : pick_of_all(r, id, err);
+    enum bnt_status st =
+        r->by_near ? bnt_sampler_next_near(r->sampler, &r->near, id, err) : pick_of_all(r, id, err);
     return st == BNT_OK ? BNT_OK
                         : bnt_err_context(err, "token %zu (position %u)", r->g->ids.n, r->past);
 }
@@ -207,9 +207,9 @@ static enum bnt_status eval(struct run *r, const int32_t *ids, size_t n, uint64_
 {
     uint64_t t0 = bnt_clock_now_ns();
     struct bnt_err inner = {0};
-    enum bnt_status st =
-        r->k > 0 ? bnt_session_eval_best(r->s, ids, n, r->k, r->near, &r->n_near, &inner)
-                 : bnt_session_eval(r->s, ids, n, &inner);
+    enum bnt_status st = r->by_near && bnt_sampler_near(r->sampler, &r->near)
+                             ? bnt_session_eval_near(r->s, ids, n, &r->near, &inner)
+                             : bnt_session_eval(r->s, ids, n, &inner);
     *ns += bnt_clock_now_ns() - t0;
     *stopped = st == BNT_E_INTERRUPTED && interrupted(r);
     if (*stopped) {
@@ -439,11 +439,14 @@ enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *
     bnt_buf_init(&r.out, BNT_GENERATE_MAX_TEXT);
     r.most = most_ids(&r, n - held);
     bool stopped = false;
-    r.k = n_near(&r);
+    r.by_near = near_decides(&r);
     st = reserve(&r, r.most, err);
     r.start_ns = bnt_clock_now_ns();
     if (st == BNT_OK) {
         begin_text(&r, prompt, n);
+        for (size_t i = 0; i < n; i++) { /* what the sampler asks for depends on it */
+            bnt_sampler_accept(sampler, prompt[i]);
+        }
         st = eval(&r, prompt + held, n - held, &g->times.prefill_ns, &stopped, err);
     }
     r.past = bnt_session_n_past(s);
@@ -452,9 +455,6 @@ enum bnt_status bnt_generate(struct bnt_session *s, const struct bnt_tokenizer *
     }
     r.last_ns = bnt_clock_now_ns();
     if (st == BNT_OK) {
-        for (size_t i = 0; i < n; i++) {
-            bnt_sampler_accept(sampler, prompt[i]);
-        }
         g->finish = BNT_FINISH_INTERRUPTED;
         st = stopped ? BNT_OK : loop(&r, err);
     }

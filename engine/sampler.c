@@ -38,6 +38,12 @@ struct bnt_sampler {
     int32_t *distinct, *place;
     int32_t *ring; /* penalty_last_n; NULL when the window is everything */
     size_t n_distinct, ring_n, ring_at;
+    /* The next three are NULL when no logit is ever changed. Ids whose logits are; their logits;
+     * a row of which only those entries are used. */
+    int32_t *changed;
+    float *changed_logits, *row;
+    int32_t *biased; /* ids with a bias, each once, ascending */
+    size_t n_biased;
 };
 
 /* A logit that can be chosen at all. */
@@ -98,6 +104,14 @@ static void apply_bias(const struct bnt_sampler *s, float *logits)
 {
     for (size_t i = 0; i < s->p.n_bias; i++) {
         logits[s->p.bias[i].id] += s->p.bias[i].bias;
+    }
+}
+
+static void change_logits(const struct bnt_sampler *s, float *logits)
+{
+    apply_bias(s, logits);
+    if (s->count != NULL) {
+        apply_penalties(s, logits);
     }
 }
 
@@ -388,6 +402,37 @@ static bool wants_penalties(const struct bnt_sampler_params *p)
            (p->repeat_penalty != 1 || p->frequency_penalty != 0 || p->presence_penalty != 0);
 }
 
+static int by_id(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool note_changes(struct bnt_sampler *s)
+{
+    size_t n = (size_t)s->n_vocab;
+    if (s->p.n_bias == 0 && !wants_penalties(&s->p)) {
+        return true;
+    }
+    s->changed = malloc(n * sizeof(*s->changed));
+    s->changed_logits = malloc(n * sizeof(*s->changed_logits));
+    s->row = malloc(n * sizeof(*s->row));
+    s->biased = malloc((s->p.n_bias + 1) * sizeof(*s->biased));
+    if (s->changed == NULL || s->changed_logits == NULL || s->row == NULL || s->biased == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < s->p.n_bias; i++) {
+        s->biased[i] = s->p.bias[i].id;
+    }
+    qsort(s->biased, s->p.n_bias, sizeof(*s->biased), by_id);
+    for (size_t i = 0; i < s->p.n_bias; i++) {
+        if (i == 0 || s->biased[i] != s->biased[s->n_biased - 1]) {
+            s->biased[s->n_biased++] = s->biased[i];
+        }
+    }
+    return true;
+}
+
 static bool allocate(struct bnt_sampler *s)
 {
     size_t n = (size_t)s->n_vocab;
@@ -434,7 +479,7 @@ enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vo
     s->p.top_k = p->top_k > n_vocab ? n_vocab : p->top_k;
     s->n_vocab = n_vocab;
     bnt_rng_seed(&s->rng, BNT_FAULT(seed) ? 0 : p->seed);
-    if (!allocate(s)) {
+    if (!allocate(s) || !note_changes(s)) {
         bnt_sampler_free(s);
         return bnt_err_nomem(err, "sampler",
                              (unsigned long long)n_vocab * sizeof(struct candidate));
@@ -453,6 +498,10 @@ void bnt_sampler_free(struct bnt_sampler *s)
     free(s->distinct);
     free(s->place);
     free(s->ring);
+    free(s->changed);
+    free(s->changed_logits);
+    free(s->row);
+    free(s->biased);
     free(s);
 }
 
@@ -479,24 +528,13 @@ static enum bnt_status take_id(struct bnt_sampler *s, int32_t next, int32_t *id,
 enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
                                  struct bnt_err *err)
 {
-    apply_bias(s, logits);
-    if (s->count != NULL) {
-        apply_penalties(s, logits);
-    }
+    change_logits(s, logits);
     int32_t next = s->p.temperature > 0 ? sample(s, logits) : argmax(logits, s->n_vocab);
     return take_id(s, next, id, err);
 }
 
-size_t bnt_sampler_n_best(const struct bnt_sampler *s)
-{
-    return bnt_sampler_params_n_best(&s->p);
-}
-
 size_t bnt_sampler_params_n_best(const struct bnt_sampler_params *p)
 {
-    if (p->n_bias > 0 || wants_penalties(p)) {
-        return 0;
-    }
     return p->temperature > 0 ? (size_t)p->top_k : 1;
 }
 
@@ -511,6 +549,52 @@ enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_ca
         next = sample_candidates(s, n);
     }
     return take_id(s, next, id, err);
+}
+
+bool bnt_sampler_changes(const struct bnt_sampler *s)
+{
+    return s->changed != NULL;
+}
+
+bool bnt_sampler_near(struct bnt_sampler *s, struct bnt_near *near)
+{
+    size_t k = bnt_sampler_params_n_best(&s->p), n = 0;
+    if (k == 0 || k > BNT_BEST_MAX) {
+        return false;
+    }
+    if (s->count != NULL) {
+        memcpy(s->changed, s->distinct, s->n_distinct * sizeof(*s->changed));
+        n = s->n_distinct;
+    }
+    for (size_t i = 0; i < s->n_biased; i++) {
+        if (s->count == NULL || s->count[s->biased[i]] == 0) {
+            s->changed[n++] = s->biased[i];
+        }
+    }
+    near->k = (uint32_t)k;
+    near->also = s->changed;
+    near->n_also = BNT_FAULT(bias_unseen) ? n / 2 : n;
+    near->also_logits = s->changed_logits;
+    return true;
+}
+
+enum bnt_status bnt_sampler_next_near(struct bnt_sampler *s, const struct bnt_near *near,
+                                      int32_t *id, struct bnt_err *err)
+{
+    struct bnt_candidate best[BNT_BEST_MAX];
+    size_t n = near->n_best;
+    memcpy(best, near->best, n * sizeof(*best));
+    if (near->n_also > 0) {
+        for (size_t i = 0; i < near->n_also; i++) {
+            s->row[near->also[i]] = near->also_logits[i];
+        }
+        change_logits(s, s->row);
+    }
+    for (size_t i = 0; i < near->n_also; i++) {
+        struct bnt_candidate one = {near->also[i], s->row[near->also[i]]};
+        n = best_insert(best, n, near->k, one);
+    }
+    return bnt_sampler_next_best(s, best, n, id, err);
 }
 
 size_t bnt_logprobs_top(const float *logits, int32_t n_vocab, size_t n, struct bnt_candidate *out)

@@ -5,6 +5,7 @@
 #ifndef BNT_SAMPLER_H
 #define BNT_SAMPLER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,10 +49,17 @@ int32_t bnt_sampler_n_vocab(const struct bnt_sampler *s);
 enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *id,
                                  struct bnt_err *err);
 
-/* How many of the best logits decide: bnt_sampler_next_best gives with those what bnt_sampler_next
- * gives with the whole row. 0: the whole row does. */
-size_t bnt_sampler_n_best(const struct bnt_sampler *s);
+/* How many of the best logits decide, beside those that biases and penalties change: 0: the whole
+ * row does. */
 size_t bnt_sampler_params_n_best(const struct bnt_sampler_params *p);
+bool bnt_sampler_changes(const struct bnt_sampler *s); /* whether there are any such */
+/* What to ask of the next row; arrays are the sampler's. False: all of it. */
+bool bnt_sampler_near(struct bnt_sampler *s, struct bnt_near *near);
+/* With that what bnt_sampler_next gives with the whole row: a logit that is changed comes with its
+ * id, and of those that are not only the best can be among the best. */
+enum bnt_status bnt_sampler_next_near(struct bnt_sampler *s, const struct bnt_near *near,
+                                      int32_t *id, struct bnt_err *err);
+/* The same where nothing is changed. */
 /* best[n]: the best logits, best first, ties to the lower id, all finite. */
 enum bnt_status bnt_sampler_next_best(struct bnt_sampler *s, const struct bnt_candidate *best,
                                       size_t n, int32_t *id, struct bnt_err *err);

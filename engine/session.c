@@ -337,42 +337,81 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
     return bnt_session_eval_each(s, ids, n, NULL, NULL, err);
 }
 
-static enum bnt_status best_of_last(struct bnt_session *s, uint32_t k, struct bnt_candidate *out,
-                                    uint32_t *n_out, struct bnt_err *err)
+/* By the back end, or from the whole row. */
+static enum bnt_status near_of_last(struct bnt_session *s, struct bnt_near *near,
+                                    struct bnt_err *err)
 {
     struct bnt_err failed = {0};
-    enum bnt_status st = BNT_OK;
-    if (bnt_session_has_best(s)) {
-        st = s->backend->ops->best(s->backend, last_row(s), k, out, n_out, &failed);
+    const struct backend_ops *ops = s->backend->ops;
+    if (near->n_also > 0 ? bnt_session_has_near(s) : bnt_session_has_best(s)) {
+        enum bnt_status st = ops->near ? ops->near(s->backend, last_row(s), near, &failed)
+                                       : ops->best(s->backend, last_row(s), near->k, near->best,
+                                                   &near->n_best, &failed);
         if (st == BNT_OK || !session_again(s, &st, &failed, err)) {
             return st;
         }
     }
-    st = session_logits(s, last_row(s), 1, err);
-    *n_out = st == BNT_OK ? (uint32_t)best_of_row(s->logits, s->model->info.n_vocab, k, out) : 0;
+    enum bnt_status st = session_logits(s, last_row(s), 1, err);
+    if (st == BNT_OK) {
+        near_of_row(s->logits, s->model->info.n_vocab, near);
+    }
     return st;
+}
+
+static enum bnt_status check_near(const struct bnt_session *s, const struct bnt_near *near,
+                                  struct bnt_err *err)
+{
+    if (near->k == 0 || near->k > BNT_BEST_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "the best %u logits: 1 to %u can be asked for",
+                           near->k, BNT_BEST_MAX);
+    }
+    for (size_t i = 0; i < near->n_also; i++) {
+        if (near->also[i] < 0 || (uint32_t)near->also[i] >= s->model->info.n_vocab) {
+            return bnt_err_set(err, BNT_E_USAGE, "the logit of id %d: the vocabulary has %u ids",
+                               near->also[i], s->model->info.n_vocab);
+        }
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_session_eval_near(struct bnt_session *s, const int32_t *ids, size_t n,
+                                      struct bnt_near *near, struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st = check_near(s, near, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = eval_ids(s, ids, n, NULL, NULL, err);
+    s->last = NULL;
+    if (st == BNT_OK) {
+        st = near_of_last(s, near, err);
+    }
+    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
 }
 
 enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,
                                       uint32_t k, struct bnt_candidate *out, uint32_t *n_out,
                                       struct bnt_err *err)
 {
-    uint64_t t0 = bnt_clock_now_ns();
-    if (k == 0 || k > BNT_BEST_MAX) {
-        return bnt_err_set(err, BNT_E_USAGE, "the best %u logits: 1 to %u can be asked for", k,
-                           BNT_BEST_MAX);
-    }
-    enum bnt_status st = eval_ids(s, ids, n, NULL, NULL, err);
-    s->last = NULL;
+    struct bnt_near near = {.k = k};
+    enum bnt_status st = bnt_session_eval_near(s, ids, n, &near, err);
     if (st == BNT_OK) {
-        st = best_of_last(s, k, out, n_out, err);
+        memcpy(out, near.best, near.n_best * sizeof *out);
+        *n_out = near.n_best;
     }
-    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
+    return st;
+}
+
+bool bnt_session_has_near(const struct bnt_session *s)
+{
+    return s->backend->ops->near != NULL && s->backend->tap.row == NULL;
 }
 
 bool bnt_session_has_best(const struct bnt_session *s)
 {
-    return s->backend->ops->best != NULL && s->backend->tap.row == NULL;
+    return bnt_session_has_near(s) ||
+           (s->backend->ops->best != NULL && s->backend->tap.row == NULL);
 }
 
 float *bnt_session_logits(struct bnt_session *s)

@@ -328,9 +328,8 @@ static enum bnt_status check_streams(const struct bnt_session *s, struct bnt_err
 static enum bnt_status run_head(struct bnt_session *s, struct bnt_err *err)
 {
     struct backend *b = s->backend;
-    struct bnt_candidate best;
-    uint32_t n;
-    return b->ops->best ? b->ops->best(b, s->n_last - 1, 1, &best, &n, err)
+    struct bnt_near near = {.k = 1};
+    return b->ops->near ? b->ops->near(b, s->n_last - 1, &near, err)
                         : b->ops->logits(b, s->n_last - 1, 1, s->logits, err);
 }
 

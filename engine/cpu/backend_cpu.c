@@ -314,16 +314,18 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return BNT_OK;
 }
 
-static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
-                            struct bnt_candidate *out, uint32_t *n, struct bnt_err *err)
+static enum bnt_status near(struct backend *base, uint32_t row, struct bnt_near *out,
+                            struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
     output_norm(b, row, 1);
-    if (cpu_screened_best(b, k, out, n)) {
+    if (cpu_screened_near(b, out)) {
         return BNT_OK;
     }
     enum bnt_status st = logits(base, row, 1, b->s.near, err);
-    *n = st == BNT_OK ? (uint32_t)best_of_row(b->s.near, base->model->info.n_vocab, k, out) : 0;
+    if (st == BNT_OK) {
+        near_of_row(b->s.near, base->model->info.n_vocab, out);
+    }
     return st;
 }
 
@@ -356,7 +358,7 @@ static const struct backend_ops screened_ops = {.name = "cpu",
                                                 .forward = forward,
                                                 .logits = logits,
                                                 .kv_head = kv_head,
-                                                .best = best,
+                                                .near = near,
                                                 .free = free_cpu};
 
 static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)

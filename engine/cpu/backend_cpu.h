@@ -72,9 +72,9 @@ void cpu_layer(struct backend_cpu *b, uint32_t il);
  * and the cache stay as they are. n is no more than the batch that the scratch is for. */
 void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n);
 
-/* The best k logits of the token whose normed state is the first row of s.h, as struct backend_ops
- * has them. False: this has to be done in full. */
-bool cpu_screened_best(struct backend_cpu *b, uint32_t k, struct bnt_candidate *out, uint32_t *n);
+/* What is asked for of the token whose normed state is the first row of s.h, as struct backend_ops
+ * has it. False: this has to be done in full. */
+bool cpu_screened_near(struct backend_cpu *b, struct bnt_near *near);
 
 /* The rows that a tap gets for one op: tokens first_tok .. first_tok + n_tok - 1 of the batch. */
 struct cpu_tap_at {

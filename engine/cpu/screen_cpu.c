@@ -26,7 +26,8 @@
 #define SUBNORMAL_LOSS 1e-30f
 enum {
     REST_TOKENS = 32, /* tokens in full after one that the screen did not help */
-    REST_AHEAD = 2    /* rows */
+    REST_AHEAD = 2,   /* rows */
+    STRETCH = 16      /* rows of which most are passed over together */
 };
 
 struct screen_task {
@@ -36,8 +37,7 @@ struct screen_task {
     float x_length, d_length, c_length; /* of the input, with their share of roundings */
     float least;                        /* a row below it does not matter */
     uint32_t n_list;
-    uint32_t k, n; /* how many are wanted, are in `best` */
-    struct bnt_candidate *best;
+    struct bnt_near *near; /* what is asked for */
 };
 
 /* What q leaves of x, in steps of a SCREEN_FINER of its scale, into the second row; what both leave
@@ -162,16 +162,40 @@ static void full_rows(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
-/* The rows of the list in full, into `best`. */
+/* The rows of the list in full, which are not listed again. */
 static void run_list(struct screen_task *t)
 {
     const struct cpu_scratch *s = &t->b->s;
     uint64_t macs = (uint64_t)t->n_list * t->screen->cols;
     cpu_pool_run(t->b->pool, t->n_list, macs < CPU_SERIAL_MACS ? t->n_list : 4, full_rows, t);
     for (uint32_t i = 0; i < t->n_list; i++) {
-        struct bnt_candidate one = {(int32_t)s->list[i], s->exact[i]};
-        t->n = (uint32_t)best_insert(t->best, t->n, t->k, one);
-        s->above[s->list[i]] = -INFINITY; /* known: not to be listed again */
+        s->above[s->list[i]] = -INFINITY;
+    }
+}
+
+static void run_also(struct screen_task *t)
+{
+    const struct cpu_scratch *s = &t->b->s;
+    if (t->near->n_also == 0) {
+        return;
+    }
+    t->n_list = (uint32_t)t->near->n_also;
+    for (uint32_t i = 0; i < t->n_list; i++) {
+        s->list[i] = (uint32_t)t->near->also[i];
+        s->near[s->list[i]] = -INFINITY;
+    }
+    run_list(t);
+    memcpy(t->near->also_logits, s->exact, t->n_list * sizeof(float));
+}
+
+/* The rows of the list in full, and the best of them. */
+static void run_best(struct screen_task *t)
+{
+    struct bnt_near *near = t->near;
+    run_list(t);
+    for (uint32_t i = 0; i < t->n_list; i++) {
+        struct bnt_candidate one = {(int32_t)t->b->s.list[i], t->b->s.exact[i]};
+        near->n_best = (uint32_t)best_insert(near->best, near->n_best, near->k, one);
     }
 }
 
@@ -179,24 +203,37 @@ static void run_list(struct screen_task *t)
 static void list_best(struct screen_task *t)
 {
     struct bnt_candidate by_score[BNT_BEST_MAX];
-    t->n_list = (uint32_t)best_of_row(t->b->s.near, t->screen->n_rows, t->k, by_score);
+    t->n_list = (uint32_t)best_of_row(t->b->s.near, t->screen->n_rows, t->near->k, by_score);
     for (uint32_t i = 0; i < t->n_list; i++) {
         t->b->s.list[i] = (uint32_t)by_score[i].id;
     }
 }
 
+static bool any_reaches(const float above[STRETCH], float least)
+{
+    int reach = 0;
+    for (int i = 0; i < STRETCH; i++) {
+        reach += !(above[i] < least);
+    }
+    return reach > 0;
+}
+
 /* Every row that may reach t->least and is not known yet. False: too many to be worth it. */
 static bool list_others(struct screen_task *t)
 {
-    uint32_t *list = t->b->s.list, n = 0, most = (uint32_t)(t->screen->n_rows / 2);
-    const float *above = t->b->s.above;
-    for (uint32_t r = 0; r < t->screen->n_rows && n < most; r++) {
-        if (!(above[r] < t->least)) {
-            list[n++] = r;
+    uint32_t *list = t->b->s.list, n = 0, rows = (uint32_t)t->screen->n_rows;
+    for (uint32_t r = 0; r < rows && n < rows / 2;) {
+        uint32_t end = rows - r < STRETCH ? rows : r + STRETCH;
+        if (end == r + STRETCH && !any_reaches(t->b->s.above + r, t->least)) {
+            r = end;
+        }
+        for (; r < end; r++) {
+            list[n] = r;
+            n += !(t->b->s.above[r] < t->least);
         }
     }
     t->n_list = n;
-    return n < most;
+    return n < rows / 2;
 }
 
 /* Look again at the list, and leave those in it that may still reach t->least. False: as above. */
@@ -224,28 +261,33 @@ static void score_all(struct screen_task *t)
     cpu_pool_run(t->b->pool, slots, chunk, screen_slots, t);
 }
 
-bool cpu_screened_best(struct backend_cpu *b, uint32_t k, struct bnt_candidate *out, uint32_t *n)
+/* Rows whose logits are wanted in any case are left out of what follows. */
+static bool screen_row(struct screen_task *t)
 {
-    struct screen_task t = {.b = b, .screen = &b->base.model->screen, .best = out, .k = k};
+    score_all(t);
+    run_also(t);
+    list_best(t);
+    run_best(t);
+    if (t->near->n_best < t->near->k) { /* some are no finite numbers */
+        return false;
+    }
+    t->least = t->near->best[t->near->k - 1].value;
+    if (!list_others(t) || !thin_list(t)) {
+        t->b->screen_rest = REST_TOKENS;
+        return false;
+    }
+    run_best(t);
+    return true;
+}
+
+bool cpu_screened_near(struct backend_cpu *b, struct bnt_near *near)
+{
+    struct screen_task t = {.b = b, .screen = &b->base.model->screen, .near = near};
+    uint64_t most = t.screen->n_rows / 16;
     if (b->screen_rest > 0) {
         b->screen_rest--;
         return false;
     }
-    if (k > t.screen->n_rows / 16 || !measure_input(&t)) {
-        return false;
-    }
-    score_all(&t);
-    list_best(&t);
-    run_list(&t);
-    if (t.n < k) { /* some are no finite numbers */
-        return false;
-    }
-    t.least = out[k - 1].value;
-    if (!list_others(&t) || !thin_list(&t)) {
-        b->screen_rest = REST_TOKENS;
-        return false;
-    }
-    run_list(&t);
-    *n = t.n;
-    return true;
+    near->n_best = 0;
+    return near->k <= most && near->n_also <= most && measure_input(&t) && screen_row(&t);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
+#include "engine/best.h"
 #include "engine/bnt_infer.h"
 #include "engine/generate.h"
 #include "engine/model.h"
@@ -107,26 +109,86 @@ static void generate(struct bnt_session *s, const struct bnt_tokenizer *t,
     bnt_sampler_free(sampler);
 }
 
+enum { SETTINGS = 14, BIASES = 6 };
+
+/* Settings that look at few logits, the first two plain: penalties that lower and that raise,
+ * windows of all lengths, biases of which some meet and some ban. */
+static struct bnt_sampler_params draw_settings(struct bnt_rng *rng, int i,
+                                               struct bnt_logit_bias bias[BIASES])
+{
+    static const int32_t windows[] = {-1, 0, 3, 64};
+    struct bnt_sampler_params p = bnt_sampler_defaults();
+    if (i % 2 == 1) {
+        p.temperature = 0.5 + bnt_rng_unit(rng);
+        p.top_k = 1 + (int32_t)bnt_rng_below(rng, BNT_BEST_MAX);
+        p.top_p = 0.5 + bnt_rng_unit(rng) / 2;
+        p.seed = (uint64_t)i;
+    }
+    if (i > 1) {
+        p.repeat_penalty = 0.7 + 2 * bnt_rng_unit(rng);
+        p.frequency_penalty = 6 * bnt_rng_unit(rng) - 2;
+        p.presence_penalty = 6 * bnt_rng_unit(rng) - 2;
+        p.penalty_last_n = windows[i / 2 % 4];
+    }
+    for (int b = 0; b < BIASES; b++) {
+        bias[b] = (struct bnt_logit_bias){.id = (int32_t)bnt_rng_below(rng, 40),
+                                          .bias = b == 0 ? -INFINITY
+                                                         : (float)(24 * bnt_rng_unit(rng) - 8)};
+    }
+    if (i > 5) {
+        p.bias = bias;
+        p.n_bias = BIASES;
+    }
+    return p;
+}
+
 static void generations_have_the_same_tokens(void **state)
 {
     (void)state;
-    struct bnt_sampler_params params[4] = {bnt_sampler_defaults(), bnt_sampler_defaults(),
-                                           bnt_sampler_defaults(), bnt_sampler_defaults()};
-    params[1].repeat_penalty = 1.3; /* whole rows */
-    params[2].temperature = params[3].temperature = 0.9;
-    params[2].top_k = 10;
-    params[2].top_p = 0.95;
-    params[2].seed = params[3].seed = 4;
-    params[3].top_k = BNT_BEST_MAX;
+    struct bnt_rng rng;
     struct pair p;
+    bnt_rng_seed(&rng, 20);
     open_pair(&p, "auto");
-    for (size_t k = 0; k < 4; k++) {
+    for (int k = 0; k < SETTINGS; k++) {
         int32_t ids[2][TOKENS];
+        struct bnt_logit_bias bias[BIASES];
+        struct bnt_sampler_params params = draw_settings(&rng, k, bias);
         for (int i = 0; i < 2; i++) {
-            generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params[k], ids[i]);
+            generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params, ids[i]);
         }
         assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
     }
+    close_pair(&p);
+}
+
+/* Those that are asked for in any case are left out of the best, and a wrong id is refused. */
+static void logits_come_beside_the_best(void **state)
+{
+    (void)state;
+    struct pair p;
+    struct bnt_err err = {0};
+    open_pair(&p, "auto");
+    for (uint32_t i = 0; i < 8; i++) {
+        int32_t id = (int32_t)(11 + i * 13), also[3] = {2, (int32_t)(40 + i), 0};
+        float beside[3];
+        struct bnt_near near = {.k = 5, .also = also, .n_also = 3, .also_logits = beside};
+        es_ok(bnt_session_eval(p.session[0], &id, 1, &err), &err);
+        float *row = bnt_session_logits(p.session[0]);
+        struct bnt_candidate first;
+        best_of_row(row, p.n_vocab, 1, &first);
+        also[2] = first.id;
+        es_ok(bnt_session_eval_near(p.session[1], &id, 1, &near, &err), &err);
+        assert_int_equal(near.n_best, 5);
+        for (int a = 0; a < 3; a++) {
+            assert_memory_equal(&beside[a], &row[also[a]], sizeof(float));
+            row[also[a]] = -INFINITY;
+        }
+        check_best(row, p.n_vocab, near.best, near.n_best);
+    }
+    int32_t id = 5, outside = (int32_t)p.n_vocab;
+    float logit;
+    struct bnt_near near = {.k = 1, .also = &outside, .n_also = 1, .also_logits = &logit};
+    assert_int_equal(bnt_session_eval_near(p.session[1], &id, 1, &near, &err), BNT_E_USAGE);
     close_pair(&p);
 }
 
@@ -276,6 +338,7 @@ static const struct suite_test tests[] = {
     {.name = "screen_best_logits_are_those_of_the_whole_row",
      .body = best_logits_are_those_of_the_whole_row},
     {.name = "screen_generations_have_the_same_tokens", .body = generations_have_the_same_tokens},
+    {.name = "screen_logits_come_beside_the_best", .body = logits_come_beside_the_best},
     {.name = "screen_auto_makes_a_copy_where_it_is_kept",
      .body = auto_makes_a_copy_where_it_is_kept},
     {.name = "screen_a_copy_without_room_is_left_out", .body = a_copy_without_room_is_left_out},
@@ -283,4 +346,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_screen = {"screen", tests, "screen_bound_lost"};
+const struct suite suite_screen = {"screen", tests, "screen_bound_lost bias_unseen"};
