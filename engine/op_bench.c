@@ -95,20 +95,22 @@ enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at
 static enum bnt_status time_product(void *ctx, struct op_product *p, struct bnt_err *err)
 {
     struct op_timer *t = ctx;
-    const struct op_spec specs[2] = {
+    const struct op_spec specs[3] = {
         {.what = OP_TERNARY, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = p->n_tok},
         {.what = OP_FLOAT,
          .type = TENSOR_F32,
          .rows = p->shape->rows,
          .cols = p->shape->cols,
-         .n_tok = p->n_tok}};
+         .n_tok = p->n_tok},
+        {.what = OP_READ, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = 1}};
     const struct op_spec quantize = {
         .what = OP_QUANTIZE, .rows = 1, .cols = p->shape->cols, .n_tok = p->n_tok};
-    struct op_time times[2];
-    enum bnt_status st = op_timer_pair(t, specs, times, err);
+    struct op_time times[3];
+    enum bnt_status st = op_timer_turns(t, specs, 3, times, err);
     if (st == BNT_OK) {
         p->ternary = times[0];
         p->f32 = times[1];
+        p->read = times[2];
         st = op_timer_run(t, &quantize, &p->quantize, err);
     }
     return st;
@@ -229,14 +231,20 @@ const char *op_bound_name(enum op_bound b)
     return names[b];
 }
 
+static double read_ns(const struct op_bench_result *result, const struct op_product *p)
+{
+    return p->read.ns > 0 ? p->read.ns
+                          : (double)p->ternary.weight_bytes / result->bandwidth.all_gb_per_s;
+}
+
 enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p)
 {
-    double read_ns = (double)p->ternary.weight_bytes / result->bandwidth.all_gb_per_s;
+    double reading_ns = read_ns(result, p);
     double dot_ns = result->peak_gmacs > 0 ? (double)p->ternary.count / result->peak_gmacs : 0;
-    if (fmax(read_ns, dot_ns) < fmax(OP_SHORT_NS, OP_SHORT_JOBS * result->job_ns)) {
+    if (fmax(reading_ns, dot_ns) < fmax(OP_SHORT_NS, OP_SHORT_JOBS * result->job_ns)) {
         return OP_BOUND_SHORT;
     }
-    return read_ns > dot_ns ? OP_BOUND_MEMORY : OP_BOUND_DOT;
+    return reading_ns > dot_ns ? OP_BOUND_MEMORY : OP_BOUND_DOT;
 }
 
 double op_gmacs(const struct op_time *t)
@@ -251,7 +259,7 @@ double op_gb_per_s(const struct op_time *t)
 
 double op_product_share(const struct op_bench_result *result, const struct op_product *p)
 {
-    return (double)p->ternary.weight_bytes / p->ternary.ns / result->bandwidth.all_gb_per_s;
+    return read_ns(result, p) / p->ternary.ns;
 }
 
 double op_product_ratio(const struct op_product *p)

@@ -45,6 +45,9 @@ struct op_product {
     const struct op_shape *shape; /* of the plan */
     uint32_t n_tok;
     struct op_time ternary, f32, quantize;
+    /* A plain sum over as many bytes as the ternary weights have, in turn with both products: what
+     * memory gave meanwhile. ns is 0 where that was not timed. */
+    struct op_time read;
     bool fused; /* the ternary product quantises for itself: its time has both */
 };
 
@@ -96,8 +99,8 @@ void op_bench_release(struct op_bench_result *result);
 #define OP_CUDA_RATIO_MIN 0.9
 #define OP_SHARE_MIN 0.6
 
-/* What binds a product: the longer of what its weights take at the probed bandwidth and its
- * multiply-adds at the probed peak. Where both are shorter than OP_SHORT_NS or OP_SHORT_JOBS jobs,
+/* What binds a product: the longer of what its weights take to be read and its multiply-adds at
+ * the probed peak. Where both are shorter than OP_SHORT_NS or OP_SHORT_JOBS jobs,
  * neither does: reading has not come to speed, threads have hardly begun. */
 enum op_bound { OP_BOUND_MEMORY, OP_BOUND_DOT, OP_BOUND_SHORT };
 #define OP_SHORT_NS 10000.0
@@ -108,7 +111,8 @@ enum op_bound op_bench_bound(const struct op_bench_result *result, const struct 
 double op_product_ratio(const struct op_product *p); /* with the quantiser; more is faster */
 double op_gmacs(const struct op_time *t); /* for ops that are no product: 10^9 elements */
 double op_gb_per_s(const struct op_time *t);
-/* Weights per time as a share of the probed bandwidth of all threads. */
+/* The time of a plain read of the weights, or what they take at the probed bandwidth of all threads
+ * where there is none, by that of the product. */
 double op_product_share(const struct op_bench_result *result, const struct op_product *p);
 
 struct op_verdict {

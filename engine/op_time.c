@@ -7,6 +7,7 @@
 #include "engine/op_time.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +24,7 @@
 
 #define DEFAULT_PASS_US 2000u
 #define DRAWN_BYTES (1u << 18)
-enum { MAX_TOKENS = 4096 };
+enum { MAX_TOKENS = 4096, READ_BYTES = 1024 /* at least, by one thread */ };
 
 const char *op_name(enum op_what what)
 {
@@ -214,6 +215,14 @@ static void product_slots(void *ctx, size_t begin, size_t end, int thread)
     cpu_dot_slots(&b, &w, (struct cpu_rows){begin, end}, r->y, thread);
 }
 
+/* The next run's, which no cache holds. */
+static void next_weights(struct op_run *r)
+{
+    const uint64_t all = r->t->weight_bytes, wanted = r->spec.cycle_bytes;
+    const uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
+    r->at = next + size > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
+}
+
 static void run_product(struct op_run *r)
 {
     const struct backend_cpu b = engine_of(r);
@@ -224,9 +233,24 @@ static void run_product(struct op_run *r)
         one ? cpu_slot_chunk(&b, n, WALK_STREAMS * r->row_bytes, macs) : cpu_chunk(&b, n, macs);
     cpu_pool_run(r->t->pool, (size_t)(BNT_FAULT(op_half) ? (n + 1) / 2 : n), chunk,
                  one ? product_slots : product_rows, r);
-    const uint64_t all = r->t->weight_bytes, wanted = r->spec.cycle_bytes;
-    const uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
-    r->at = next + size > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
+    next_weights(r);
+}
+
+/* A plain sum of as many bytes, in pieces of as many as a product's. */
+static void read_piece(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    struct op_run *r = ctx;
+    const uint8_t *from = r->t->weights + r->at + begin * READ_BYTES;
+    atomic_fetch_add(&r->t->sum, bandwidth_sum((const uint64_t *)(const void *)from,
+                                               (end - begin) * READ_BYTES / sizeof(uint64_t)));
+}
+
+static void run_read(struct op_run *r)
+{
+    const uint64_t n = r->rows * r->row_bytes / READ_BYTES;
+    cpu_pool_run(r->t->pool, (size_t)(n > 0 ? n : 1), CPU_PIECE_BYTES / READ_BYTES, read_piece, r);
+    next_weights(r);
 }
 
 /* Every row is there, and the last one is what the reference says. */
@@ -262,14 +286,23 @@ static enum bnt_status bind_weights(struct op_run *r, struct bnt_err *err)
 {
     const struct op_spec *s = &r->spec;
     uint64_t cols = s->cols;
-    r->row_bytes =
-        s->what == OP_TERNARY ? ternary_row_bytes(cols) : tensor_row_bytes(s->type, cols);
+    r->row_bytes = s->what == OP_FLOAT ? tensor_row_bytes(s->type, cols) : ternary_row_bytes(cols);
     if (r->row_bytes == 0 || (s->what == OP_FLOAT && !tensor_is_plain(s->type))) {
         return bnt_err_set(err, BNT_E_USAGE, "products are timed for F32, F16 and BF16 weights");
     }
     uint64_t most = r->t->weight_bytes / r->row_bytes;
     r->rows = s->rows < most ? s->rows : most;
     return BNT_OK;
+}
+
+static enum bnt_status prepare_read(struct op_run *r, struct bnt_err *err)
+{
+    enum bnt_status st = bind_weights(r, err);
+    r->run = run_read;
+    r->cost = (struct op_time){.count = r->spec.rows * r->spec.cols,
+                               .weight_bytes = r->spec.rows * r->row_bytes,
+                               .bytes = r->spec.rows * r->row_bytes};
+    return st;
 }
 
 static enum bnt_status prepare_product(struct op_run *r, struct bnt_err *err)
@@ -322,6 +355,9 @@ static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, s
                            "a shape of %llu x %llu by %u tokens: each is 1 to %u, tokens to %d",
                            (unsigned long long)spec->rows, (unsigned long long)spec->cols,
                            spec->n_tok, TERNARY_MAX_COLS, MAX_TOKENS);
+    }
+    if (spec->what == OP_READ) {
+        return prepare_read(r, err);
     }
     return spec->what == OP_TERNARY || spec->what == OP_FLOAT ? prepare_product(r, err)
                                                               : op_small_prepare(r, err);
@@ -382,14 +418,20 @@ enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, str
     return st;
 }
 
-enum bnt_status op_timer_pair(struct op_timer *t, const struct op_spec spec[2],
-                              struct op_time out[2], struct bnt_err *err)
+enum bnt_status op_timer_turns(struct op_timer *t, const struct op_spec *specs, size_t n,
+                               struct op_time *out, struct bnt_err *err)
 {
-    struct op_run r[2] = {0};
-    enum bnt_status st = prepare(t, &spec[0], &r[0], err);
-    st = st == BNT_OK ? prepare(t, &spec[1], &r[1], err) : st;
-    st = st == BNT_OK ? time_runs(r, 2, out, err) : st;
-    release_run(&r[0]);
-    release_run(&r[1]);
+    struct op_run r[OP_TURNS_MAX] = {0};
+    enum bnt_status st = n >= 1 && n <= OP_TURNS_MAX
+                             ? BNT_OK
+                             : bnt_err_set(err, BNT_E_USAGE, "%zu ops cannot take turns", n);
+    const size_t wanted = st == BNT_OK ? n : 0;
+    for (size_t i = 0; i < wanted && st == BNT_OK; i++) {
+        st = prepare(t, &specs[i], &r[i], err);
+    }
+    st = st == BNT_OK ? time_runs(r, wanted, out, err) : st;
+    for (size_t i = 0; i < wanted; i++) {
+        release_run(&r[i]);
+    }
     return st;
 }

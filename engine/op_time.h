@@ -23,6 +23,8 @@
 #define OP_TABLE(OP)                                                                               \
     OP(OP_TERNARY, "ternary", "rows x cols ternary weights by n_tok rows of int8 activations")     \
     OP(OP_FLOAT, "float", "rows x cols weights of `type` by n_tok rows of float32")                \
+    OP(OP_READ, "read",                                                                            \
+       "the bytes of a ternary matrix of rows x cols, from where those come from")                 \
     OP(OP_QUANTIZE, "quantize_act", "n_tok rows of cols float32 to int8 activations")              \
     OP(OP_NORM, "rmsnorm", "n_tok rows of cols")                                                   \
     OP(OP_ROPE, "rope", "rows heads of cols elements, n_tok tokens")                               \
@@ -87,8 +89,9 @@ struct cpu_pool *op_timer_pool(struct op_timer *t);
  * product that is not the reference's; MEMORY. */
 enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
                              struct bnt_err *err);
-/* Two ops whose passes take turns, so that what the machine does meanwhile meets both. */
-enum bnt_status op_timer_pair(struct op_timer *t, const struct op_spec spec[2],
-                              struct op_time out[2], struct bnt_err *err);
+/* Ops whose passes take turns, so that what the machine does meanwhile meets all of them. */
+enum { OP_TURNS_MAX = 3 };
+enum bnt_status op_timer_turns(struct op_timer *t, const struct op_spec *specs, size_t n,
+                               struct op_time *out, struct bnt_err *err);
 
 #endif

@@ -235,7 +235,7 @@ static void probe_scaling(struct prober *p, struct speed_machine *m)
         struct op_time time[2] = {0};
         if (p->st == BNT_OK && m->n_threads > 1) {
             const struct op_spec both[2] = {alone, spec};
-            p->st = op_timer_pair(p->t, both, time, p->err);
+            p->st = op_timer_turns(p->t, both, 2, time, p->err);
         }
         m->scaling[i] = m->n_threads > 1 ? time[0].ns / time[1].ns / m->n_threads : 1;
     }

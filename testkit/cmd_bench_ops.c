@@ -88,6 +88,8 @@ static json_t *json_product(const struct ops *ops, const struct op_product *p)
     json_t *ternary = json_time(&p->ternary), *f32 = json_time(&p->f32);
     json_object_set_new(ternary, "gmac_per_s", json_real(op_gmacs(&p->ternary)));
     json_object_set_new(ternary, "bandwidth_share", json_real(op_product_share(&ops->result, p)));
+    json_object_set_new(ternary, "plain_read_us",
+                        p->read.ns > 0 ? json_real(p->read.ns / 1e3) : json_null());
     json_object_set_new(f32, "gmac_per_s", json_real(op_gmacs(&p->f32)));
     return json_pack("{s:s, s:I, s:I, s:I, s:s, s:f, s:o, s:o, s:o}", "shape", p->shape->name,
                      "rows", (json_int_t)p->shape->rows, "cols", (json_int_t)p->shape->cols,

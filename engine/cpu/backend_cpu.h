@@ -121,6 +121,8 @@ int cpu_slot_rows(uint64_t rows, uint64_t begin, uint64_t end, struct cpu_rows o
  */
 void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct cpu_rows slots,
                    float *y, int thread);
+/* Weights of a piece: a microsecond or two of reading, so that threads end together. */
+#define CPU_PIECE_BYTES (64u * 1024)
 /* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
 size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
                       uint64_t macs);

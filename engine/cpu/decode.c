@@ -2,8 +2,6 @@
  */
 #include "engine/cpu/backend_cpu.h"
 
-/* Weights of a piece: a microsecond or two of reading, so that threads end together. */
-#define PIECE_BYTES (64u * 1024)
 /* Slots of a piece are a multiple of this: neighbours' results lie in different cache lines. */
 enum { SLOT_GRAIN = 16 };
 
@@ -13,7 +11,7 @@ size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot
     if (b->base.config.n_threads == 1 || macs < CPU_SERIAL_MACS) {
         return (size_t)slots;
     }
-    uint64_t grains = PIECE_BYTES / (slot_bytes * SLOT_GRAIN);
+    uint64_t grains = CPU_PIECE_BYTES / (slot_bytes * SLOT_GRAIN);
     return (size_t)(grains > 0 ? grains * SLOT_GRAIN : SLOT_GRAIN);
 }
 
