@@ -195,7 +195,6 @@ static void note_facts(struct bench *b)
     r->session_bytes = stats.memory_bytes;
     r->kv_bytes = stats.kv_bytes;
     const uint64_t n = r->decode.n_sequences;
-    r->weight_bytes_per_token = stats.weight_bytes_per_token / n;
     r->kv_bytes_per_token =
         stats.kv_bytes / n / r->n_ctx * (r->decode.n_before + (uint64_t)r->decode.n_ids / 2);
 }
@@ -351,6 +350,14 @@ static enum bnt_status measure_all(struct bench *b, struct bnt_err *err)
     return st;
 }
 
+/* What tokens read is counted while they are evaluated. */
+static void note_bytes(struct bench *b)
+{
+    struct bnt_session_stats stats;
+    bnt_session_stats(b->session, &stats);
+    b->r->weight_bytes_per_token = stats.weight_bytes_per_token / b->r->decode.n_sequences;
+}
+
 /* A counter that went away in the middle leaves no figure at all. */
 static void finish_energy(struct bench *b)
 {
@@ -373,6 +380,7 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     st = st == BNT_OK ? measure_all(&b, err) : st;
     if (st == BNT_OK) {
         finish_energy(&b);
+        note_bytes(&b);
         r->peak_bytes = bnt_peak_rss();
         /* The memory of this machine bounds what its processor decodes. */
         if (!plan->no_bandwidth && strcmp(r->device, "cpu") == 0) {

@@ -343,6 +343,8 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_ra
     struct backend_cpu *b = (struct backend_cpu *)s->backend;
     s->last = NULL;
     out->plain_gb_per_s = plain_gb_per_s(b);
+    out->head_bytes =
+        s->model->screened ? screen_token_bytes(&s->model->head) : weight_bytes(&s->model->head);
     const uint64_t start = bnt_clock_now_ns();
     st = run_head(s, err);
     out->head_ns = (double)(bnt_clock_now_ns() - start);

@@ -37,6 +37,7 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
 struct speed_streams {
     double plain_gb_per_s; /* a sum over the head's weights */
     double head_ns;        /* as the session computes it: all rows, or screened with the choice */
+    uint64_t head_bytes;   /* of every token: of a screened one, its copy */
     double exchange_ns;    /* a byte that one thread wrote and another reads */
     double product_ns[SPEED_BATCHES_MAX]; /* of a layer, by batch; 0: larger than the session's */
 };

@@ -145,16 +145,6 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bench_re
     return st;
 }
 
-/* A screened head is another stream: its copy, and the rows that are read besides. */
-static void take_head(struct explain *e, const struct bench_result *r, struct speed_machine *m)
-{
-    const struct speed_shape *s = &e->shape;
-    if (r->screened) {
-        m->head_chooses = true;
-        e->shape.head.bytes = r->weight_bytes_per_token - (speed_weight_bytes(s) - s->head.bytes);
-    }
-}
-
 /* The figures for the threads of a machine: what its memory gave is known once it is measured. */
 static enum bnt_status explain_threads(struct explain *e, struct speed_machine *m,
                                        struct bnt_err *err)
@@ -163,8 +153,9 @@ static enum bnt_status explain_threads(struct explain *e, struct speed_machine *
     enum bnt_status st = measure(e, m->n_threads, &r, err);
     if (st == BNT_OK) {
         struct figure *f = &e->figures[e->n_figures];
-        take_head(e, &r, m);
+        m->head_chooses = r.screened;
         if (e->n_streams > 0) {
+            e->shape.head.bytes = e->streams[0].head_bytes;
             speed_streams_apply(e->streams, e->n_streams, &e->shape, m);
         }
         predict(e, m);

@@ -126,8 +126,8 @@ static void what_a_session_took_stands_for_its_products_and_head(void **state)
     speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
     assert_true(near(t.products, 2 * 7 * 160e3 / 4 / 0.8) && near(t.head, 90e3));
     /* The median, with its shares of what memory gave. */
-    struct speed_streams streams[3] = {{20, 400e3, 0.1, {150e3}}, {10, 100e3, 0.3, {50e3}},
-                                       {40, 800e3, 0.2, {90e3}}};
+    struct speed_streams streams[3] = {
+        {20, 400e3, 0, 0.1, {150e3}}, {10, 100e3, 0, 0.3, {50e3}}, {40, 800e3, 0, 0.2, {90e3}}};
     speed_streams_apply(streams, 3, &s, &m);
     assert_true(near(m.product_ns[0], 90e3) && near(m.head_ns, 400e3) && m.gb_per_s == 20);
     assert_true(near(m.head_share, 8388608 / 400e3 / 20) && near(m.exchange_ns, 0.2));
