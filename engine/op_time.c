@@ -7,7 +7,6 @@
 #include "engine/op_time.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -242,8 +241,9 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
     (void)thread;
     struct op_run *r = ctx;
     const uint8_t *from = r->t->weights + r->at + begin * READ_BYTES;
-    atomic_fetch_add(&r->t->sum, bandwidth_sum((const uint64_t *)(const void *)from,
-                                               (end - begin) * READ_BYTES / sizeof(uint64_t)));
+    const uint64_t sum = bandwidth_sum((const uint64_t *)(const void *)from,
+                                       (end - begin) * READ_BYTES / sizeof(uint64_t));
+    __atomic_fetch_add(&r->t->sum, sum, __ATOMIC_RELAXED);
 }
 
 static void run_read(struct op_run *r)

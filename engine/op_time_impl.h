@@ -14,7 +14,7 @@ struct op_timer {
     struct cpu_pool *pool;
     uint8_t *weights; /* bytes that make sense as ternary codes, as F32 and as F16, see fill() */
     uint64_t weight_bytes;
-    _Atomic uint64_t sum; /* of OP_READ: keeps the reads from being left out */
+    uint64_t sum; /* of OP_READ: keeps the reads from being left out */
     uint32_t repetitions;
     uint64_t pass_ns;
     bool typical;

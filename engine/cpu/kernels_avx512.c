@@ -408,8 +408,8 @@ static V_INLINE void walk_step(struct walk_sums *s, int i, vi packed, const int8
     s->one[i] = _mm512_dpbusd_epi32(s->one[i], vi_and(packed, low), _mm512_load_si512(q + 192));
 }
 
-/* The sums of all lanes of four vectors. */
-static V_INLINE __m128i walk_totals(const struct walk_sums *s)
+/* In every quarter the sums of what a quarter of each of four vectors holds. */
+static V_INLINE vi walk_lanes(const struct walk_sums *s)
 {
     vi row[WALK_STREAMS];
     for (int i = 0; i < WALK_STREAMS; i++) {
@@ -417,7 +417,13 @@ static V_INLINE __m128i walk_totals(const struct walk_sums *s)
     }
     vi ab = vi_add(_mm512_unpacklo_epi32(row[0], row[1]), _mm512_unpackhi_epi32(row[0], row[1]));
     vi cd = vi_add(_mm512_unpacklo_epi32(row[2], row[3]), _mm512_unpackhi_epi32(row[2], row[3]));
-    vi all = vi_add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    return vi_add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/* The sums of all lanes of four vectors. */
+static V_INLINE __m128i walk_totals(const struct walk_sums *s)
+{
+    const vi all = walk_lanes(s);
     __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
     return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
@@ -449,19 +455,66 @@ static V_INLINE __m128i walk_ternary(const uint8_t *codes, uint64_t apart, uint6
     return walk_totals(&s);
 }
 
+/* Rows of one block, half a vector: two of every stretch at a time, so that what finishes a row is
+ * paid once for two. q: the block's activations, once for each half. sums: of the first row of
+ * every stretch, and of the second. */
+static V_INLINE void walk_pair(const uint8_t *codes, uint64_t apart, const int8_t *q,
+                               __m128i sums[2])
+{
+    struct walk_sums s;
+    for (int i = 0; i < WALK_STREAMS; i++) {
+        const uint8_t *at = codes + (uint64_t)i * apart;
+        s.quad[i] = s.one[i] = vi_zero();
+        __builtin_prefetch(at + WALK_AHEAD_BYTES, 0, 2);
+        walk_step(&s, i, _mm512_loadu_si512(at), q);
+    }
+    const vi all = walk_lanes(&s);
+    const __m256i first = _mm512_castsi512_si256(all), second = _mm512_extracti64x4_epi64(all, 1);
+    sums[0] = _mm_add_epi32(_mm256_castsi256_si128(first), _mm256_extracti128_si256(first, 1));
+    sums[1] = _mm_add_epi32(_mm256_castsi256_si128(second), _mm256_extracti128_si256(second, 1));
+}
+
+static V_INLINE void store_row(float *y, uint64_t spread, __m128i sums, __m128i minus, __m128 scale)
+{
+    float out[WALK_STREAMS];
+    _mm_storeu_ps(out, _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(sums, minus)), scale));
+    for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+        y[i * spread] = out[i];
+    }
+}
+
+/* All rows of the walk but an odd last one; returns that, or the end. */
+static uint64_t dot_pairs(const struct ternary_weights *w, const struct row_walk *walk,
+                          const struct act_rows *a, float *y)
+{
+    const __m128 scale = _mm_set1_ps(w->scale * a->scale[0]);
+    const __m128i minus = _mm_set1_epi32(a->sum[0]);
+    _Alignas(64) int8_t twice[256];
+    for (int g = 0; g < 4; g++) {
+        const void *half = a->q + 64 * g;
+        _mm512_store_si512(twice + 64 * g,
+                           _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)half)));
+    }
+    uint64_t r = walk->begin;
+    for (; r + 2 <= walk->end; r += 2) {
+        __m128i sums[2];
+        walk_pair(w->codes + r * w->row_bytes, walk->spread * w->row_bytes, twice, sums);
+        store_row(y + r, walk->spread, sums[0], minus, scale);
+        store_row(y + r + 1, walk->spread, sums[1], minus, scale);
+    }
+    return r;
+}
+
 static void dot_ternary(const struct ternary_weights *w, const struct row_walk *walk,
                         const struct act_rows *a, float *y)
 {
     const __m128 scale = _mm_set1_ps(w->scale * a->scale[0]);
     const __m128i minus = _mm_set1_epi32(a->sum[0]);
-    for (uint64_t r = walk->begin; r < walk->end; r++) {
+    uint64_t r = w->row_bytes == 32 ? dot_pairs(w, walk, a, y) : walk->begin;
+    for (; r < walk->end; r++) {
         __m128i sums = walk_ternary(w->codes + r * w->row_bytes, walk->spread * w->row_bytes,
                                     w->row_bytes, a->q);
-        float out[WALK_STREAMS];
-        _mm_storeu_ps(out, _mm_mul_ps(_mm_cvtepi32_ps(_mm_sub_epi32(sums, minus)), scale));
-        for (uint64_t i = 0; i < WALK_STREAMS; i++) {
-            y[i * walk->spread + r] = out[i];
-        }
+        store_row(y + r, walk->spread, sums, minus, scale);
     }
 }
 
