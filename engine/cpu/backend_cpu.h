@@ -37,12 +37,12 @@ struct cpu_scratch {
     uint8_t *head_rows; /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
 };
 
-/* Tokens of a batch whose queries meet keys and values together: about 16 query heads in all. */
+/* Tokens of a batch whose queries meet keys and values together: about 32 query heads in all. */
 static inline uint32_t cpu_attend_tokens(const struct bnt_model_info *in)
 {
     uint32_t group = in->n_head / in->n_head_kv;
     /* The defect is of each token, and tokens of a block see one position more each. */
-    return group < 16 && !BNT_FAULT(kv_off_by_one) ? 16 / group : 1;
+    return group < 32 && !BNT_FAULT(kv_off_by_one) ? 32 / group : 1;
 }
 
 #define STREAM_HEAD_BYTES (16u << 20)

@@ -1,6 +1,7 @@
 /* Kernels for AVX-512 with VNNI. The ternary product multiplies unsigned 2-bit codes by signed
  * activations (vpdpbusd, exact in int32) and takes the sum of the activations away: sum (code-1)*q
  * = sum code*q - sum q. */
+#include "engine/cpu/attend.h"
 #include "engine/cpu/panel.h"
 #include "engine/cpu/tables.h"
 #include "engine/cpu/tl.h"
@@ -23,6 +24,8 @@ typedef __m512i vi;
 #define F_ROWS 4
 #define F_TOKS 4
 #define KV_BLOCKS 4
+#define ATTEND_SCORES attend_scores_avx512
+#define ATTEND_VALUES attend_values_avx512
 #define PREFETCH_BYTES 8192
 #define WALK_AHEAD_BYTES 2048
 

@@ -12,6 +12,8 @@
 
 #define V_INLINE inline __attribute__((always_inline))
 
+#include "engine/cpu/transpose_avx512.inc"
+
 typedef __m512i vi;
 
 enum {
@@ -34,39 +36,6 @@ struct panel {
     size_t y_stride;
 };
 
-static V_INLINE vi pair32(vi a, vi b, int high)
-{
-    return high ? _mm512_unpackhi_epi32(a, b) : _mm512_unpacklo_epi32(a, b);
-}
-
-static V_INLINE vi pair64(vi a, vi b, int high)
-{
-    return high ? _mm512_unpackhi_epi64(a, b) : _mm512_unpacklo_epi64(a, b);
-}
-
-/* out[j] lane i = in[i] lane j. */
-static V_INLINE void transpose(const vi in[LANES], vi out[LANES])
-{
-    vi quad[4][4]; /* [rows 4i..4i+3][j]: their lanes j, 4+j, 8+j, 12+j, a quarter each */
-    for (int i = 0; i < 4; i++) {
-        const vi *row = in + 4 * i;
-        for (int j = 0; j < 4; j++) {
-            quad[i][j] =
-                pair64(pair32(row[0], row[1], j / 2), pair32(row[2], row[3], j / 2), j % 2);
-        }
-    }
-    for (int j = 0; j < 4; j++) {
-        vi low01 = _mm512_shuffle_i32x4(quad[0][j], quad[1][j], 0x88);
-        vi low23 = _mm512_shuffle_i32x4(quad[2][j], quad[3][j], 0x88);
-        vi high01 = _mm512_shuffle_i32x4(quad[0][j], quad[1][j], 0xdd);
-        vi high23 = _mm512_shuffle_i32x4(quad[2][j], quad[3][j], 0xdd);
-        out[j] = _mm512_shuffle_i32x4(low01, low23, 0x88);
-        out[8 + j] = _mm512_shuffle_i32x4(low01, low23, 0xdd);
-        out[4 + j] = _mm512_shuffle_i32x4(high01, high23, 0x88);
-        out[12 + j] = _mm512_shuffle_i32x4(high01, high23, 0xdd);
-    }
-}
-
 /* 64 bytes of codes of 16 rows into 64 code vectors, n_vec vectors apart. */
 static V_INLINE void unpack_step(const uint8_t *codes, uint64_t row_bytes, __mmask16 present,
                                  int n_vec, uint8_t *out)
@@ -76,7 +45,7 @@ static V_INLINE void unpack_step(const uint8_t *codes, uint64_t row_bytes, __mma
         const uint8_t *at = codes + (uint64_t)r * row_bytes;
         row[r] = _mm512_maskz_loadu_epi32(present, at);
     }
-    transpose(row, column);
+    transpose_avx512(row, column);
     const vi low = _mm512_set1_epi8(3);
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
@@ -168,10 +137,11 @@ static V_INLINE void panel_tile(const struct panel *p, int n_vec, int n_tok, siz
         panel_tile(p, n_vec, n_tok, t);                                                            \
     }
 TILE(1, 1)
-TILE(1, 2) TILE(1, 4) TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4) TILE(2, 8) TILE(3, 1) TILE(3, 2)
-    TILE(3, 4) TILE(3, 8)
+TILE(1, 2)
+TILE(1, 4)
+TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4) TILE(2, 8) TILE(3, 1) TILE(3, 2) TILE(3, 4) TILE(3, 8)
 
-        typedef void tile_fn(const struct panel *p, size_t t);
+    typedef void tile_fn(const struct panel *p, size_t t);
 static tile_fn *const tiles[PANEL_VECS][4] = {{tile_1_1, tile_1_2, tile_1_4, tile_1_8},
                                               {tile_2_1, tile_2_2, tile_2_4, tile_2_8},
                                               {tile_3_1, tile_3_2, tile_3_4, tile_3_8}};
