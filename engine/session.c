@@ -251,17 +251,18 @@ enum bnt_status session_logits(struct bnt_session *s, uint32_t first, uint32_t n
     return st;
 }
 
-/* A GPU that decodes too slowly is left, where that was asked for. */
-static enum bnt_status watch_rate(struct bnt_session *s, size_t n, uint64_t ns, struct bnt_err *err)
+enum bnt_status session_watch_rate(struct bnt_session *s, uint32_t decoded, uint64_t ns,
+                                   struct bnt_err *err)
 {
-    if (s->choice.fallback != DEVICE_FALLBACK_BELOW || n != 1 || device_is_cpu(s->backend)) {
+    if (s->choice.fallback != DEVICE_FALLBACK_BELOW || decoded == 0 || device_is_cpu(s->backend)) {
         return BNT_OK;
     }
     s->timed_ns += ns;
-    if (++s->n_timed < RATE_IDS) {
+    s->n_timed += decoded;
+    if (s->n_timed < RATE_IDS) {
         return BNT_OK;
     }
-    double rate = s->timed_ns ? RATE_IDS * 1e9 / (double)s->timed_ns : INFINITY;
+    double rate = s->timed_ns ? s->n_timed * 1e9 / (double)s->timed_ns : INFINITY;
     s->n_timed = 0;
     s->timed_ns = 0;
     if (rate >= s->choice.below) {
@@ -328,7 +329,7 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
         st = session_logits(s, last_row(s), 1, err);
         s->last = st == BNT_OK ? s->logits : NULL;
     }
-    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
+    return st == BNT_OK ? session_watch_rate(s, n == 1, bnt_clock_now_ns() - t0, err) : st;
 }
 
 enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size_t n,
@@ -387,7 +388,7 @@ enum bnt_status bnt_session_eval_near(struct bnt_session *s, const int32_t *ids,
     if (st == BNT_OK) {
         st = near_of_last(s, near, err);
     }
-    return st == BNT_OK ? watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
+    return st == BNT_OK ? session_watch_rate(s, n == 1, bnt_clock_now_ns() - t0, err) : st;
 }
 
 enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,

@@ -36,6 +36,9 @@ enum bnt_status session_logits(struct bnt_session *s, uint32_t first, uint32_t n
 /* Logits of a whole batch of n, handed out row by row; the last of them stays. */
 enum bnt_status session_each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
                                     bnt_logits_fn *fn, void *ctx, struct bnt_err *err);
+/* A GPU that decodes too slowly is left, where that was asked for: so many ids took so long. */
+enum bnt_status session_watch_rate(struct bnt_session *s, uint32_t decoded, uint64_t ns,
+                                   struct bnt_err *err);
 /* After a step of the back end: true when it is to be done again, by the CPU that has taken over.
  * Otherwise *st is what it was, or the error of the fall-back, in err. */
 bool session_again(struct bnt_session *s, enum bnt_status *st, const struct bnt_err *failed,

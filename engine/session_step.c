@@ -2,6 +2,7 @@
  * checked as a whole before anything is evaluated. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "engine/best.h"
 #include "engine/model.h"
@@ -80,19 +81,32 @@ static enum bnt_status lay_out(struct bnt_session *s, const struct bnt_step *ste
     return st;
 }
 
-enum bnt_status bnt_session_step(struct bnt_session *s, const struct bnt_step *steps, uint32_t n,
-                                 bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
+static enum bnt_status forward(struct bnt_session *s, const struct bnt_step *steps, uint32_t n,
+                               struct bnt_err *err)
 {
     enum bnt_status st = lay_out(s, steps, n, err);
     s->last = NULL;
-    if (st == BNT_OK) {
-        st = session_forward(s, n, err);
-    }
-    if (st == BNT_OK && fn) {
-        st = session_each_logits(s, 0, n, fn, ctx, err);
-    }
+    return st == BNT_OK ? session_forward(s, n, err) : st;
+}
+
+/* Every row of the step, and none of them stays. */
+static enum bnt_status each_row(struct bnt_session *s, uint32_t n, bnt_logits_fn *fn, void *ctx,
+                                struct bnt_err *err)
+{
+    enum bnt_status st = session_each_logits(s, 0, n, fn, ctx, err);
     s->last = NULL;
     return st;
+}
+
+enum bnt_status bnt_session_step(struct bnt_session *s, const struct bnt_step *steps, uint32_t n,
+                                 bnt_logits_fn *fn, void *ctx, struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
+    enum bnt_status st = forward(s, steps, n, err);
+    if (st == BNT_OK && fn) {
+        st = each_row(s, n, fn, ctx, err);
+    }
+    return st == BNT_OK ? session_watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
 }
 
 /* ---- the best of each ---- */
@@ -111,25 +125,35 @@ static enum bnt_status take_best(void *ctx, size_t index, const float *logits, s
     return BNT_OK;
 }
 
-enum bnt_status bnt_session_step_best(struct bnt_session *s, const struct bnt_step *steps,
-                                      uint32_t n, uint32_t k, struct bnt_candidate *out,
-                                      uint32_t *found, struct bnt_err *err)
+/* Of the first n rows of the last batch. */
+static enum bnt_status best_of_rows(struct bnt_session *s, uint32_t n, struct best_rows *rows,
+                                    struct bnt_err *err)
 {
     struct bnt_err failed = {0};
-    if (k == 0 || k > BNT_BEST_MAX) {
-        return bnt_err_set(err, BNT_E_USAGE, "the best %u logits: 1 to %u can be asked for", k,
-                           BNT_BEST_MAX);
-    }
-    enum bnt_status st = bnt_session_step(s, steps, n, NULL, NULL, err);
-    if (st == BNT_OK && s->backend->ops->best_rows && !s->backend->tap.row) {
-        struct backend_best ask = {.n = n, .k = k, .out = out, .found = found};
+    enum bnt_status st = BNT_OK;
+    if (s->backend->ops->best_rows && !s->backend->tap.row) {
+        struct backend_best ask = {.n = n, .k = rows->k, .out = rows->out, .found = rows->found};
         st = s->backend->ops->best_rows(s->backend, &ask, &failed);
         if (st == BNT_OK || !session_again(s, &st, &failed, err)) {
             return st;
         }
     }
+    return each_row(s, n, take_best, rows, err);
+}
+
+enum bnt_status bnt_session_step_best(struct bnt_session *s, const struct bnt_step *steps,
+                                      uint32_t n, uint32_t k, struct bnt_candidate *out,
+                                      uint32_t *found, struct bnt_err *err)
+{
+    uint64_t t0 = bnt_clock_now_ns();
     struct best_rows rows = {s->model->info.n_vocab, k, out, found};
-    st = st == BNT_OK ? session_each_logits(s, 0, n, take_best, &rows, err) : st;
-    s->last = NULL;
-    return st;
+    if (k == 0 || k > BNT_BEST_MAX) {
+        return bnt_err_set(err, BNT_E_USAGE, "the best %u logits: 1 to %u can be asked for", k,
+                           BNT_BEST_MAX);
+    }
+    enum bnt_status st = forward(s, steps, n, err);
+    if (st == BNT_OK) {
+        st = best_of_rows(s, n, &rows, err);
+    }
+    return st == BNT_OK ? session_watch_rate(s, n, bnt_clock_now_ns() - t0, err) : st;
 }
