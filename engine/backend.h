@@ -100,6 +100,8 @@ struct backend {
     const char *kernel;    /* name of the kernels in use */
     char kernel_note[256]; /* why faster ones are not */
     uint64_t memory_bytes, kv_bytes;
+    /* Passes of one token, and the bytes of weights that they left out because they meet zeros. */
+    uint64_t n_single, left_out_bytes;
     uint64_t self_test_ns, start_ns; /* time to check the kernels, to start threads */
 };
 

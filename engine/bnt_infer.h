@@ -83,6 +83,7 @@ struct bnt_model_info {
     uint64_t n_params, file_bytes;
     double rope_theta, rms_eps;
     bool tied_head;
+    bool by_columns;        /* the `down` matrices have a copy by columns (engine/columns.h) */
     bool screened;          /* the head has a copy in few bits per weight */
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
@@ -257,7 +258,9 @@ int bnt_session_n_threads(const struct bnt_session *s);
 struct bnt_session_stats {
     uint64_t memory_bytes; /* arena: KV cache and scratch */
     uint64_t kv_bytes;
-    uint64_t weight_bytes_per_token; /* bytes of weights that one decoded token reads */
+    /* Bytes of weights that one decoded token reads; of those that are left out because they meet
+     * zeros, the mean of the tokens so far. */
+    uint64_t weight_bytes_per_token;
     uint64_t self_test_ns, thread_start_ns;
 };
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/sysinfo.h"
 #include "engine/backend.h"
+#include "engine/columns.h"
 
 enum { KEY_BYTES = 160 };
 
@@ -300,6 +301,7 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
 static uint64_t resident_bytes(const struct bnt_model *m)
 {
     uint64_t sum = m->screened ? screen_bytes(&m->head) : 0;
+    sum += m->by_columns ? columns_bytes(m) : 0;
     sum += weight_bytes(&m->embd) + (m->info.tied_head ? 0 : weight_bytes(&m->head));
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
@@ -343,14 +345,24 @@ static enum bnt_status too_little(const struct bnt_model *m, uint64_t need, stru
     return BNT_E_MEMORY;
 }
 
+static bool computes_on_cpu(const struct bnt_model_options *opts)
+{
+    const char *device = opts->session ? opts->session->device : NULL;
+    return !device || strcmp(device, "cpu") == 0;
+}
+
 /* Whether a small copy of the head is wanted and possible, memory left out of account. */
 static bool wants_screen(const struct bnt_model *m, const struct bnt_model_options *opts)
 {
-    const char *device = opts->session ? opts->session->device : NULL;
-    bool pays = packed_store_keeps(&m->packs, screen_bytes(&m->head)) &&
-                (!device || strcmp(device, "cpu") == 0);
+    bool pays = packed_store_keeps(&m->packs, screen_bytes(&m->head)) && computes_on_cpu(opts);
     return screen_fits(&m->head) &&
            (opts->head == BNT_HEAD_SCREENED || (opts->head == BNT_HEAD_AUTO && pays));
+}
+
+static bool wants_columns(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    return columns_fit(m) && computes_on_cpu(opts) &&
+           packed_store_keeps(&m->packs, columns_bytes(m));
 }
 
 static bool fits_in_memory(const struct bnt_model *m, const struct bnt_model_options *opts)
@@ -387,7 +399,9 @@ static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_o
     m->screened = wants_screen(m, opts);
     m->screened = m->screened && fits_in_memory(m, opts);
     tell_full_head(m, opts);
-    if (m->screened || fits_in_memory(m, opts)) {
+    m->by_columns = wants_columns(m, opts);
+    m->by_columns = m->by_columns && fits_in_memory(m, opts);
+    if (m->by_columns || m->screened || fits_in_memory(m, opts)) {
         return BNT_OK;
     }
     m->info.streamed = true;
@@ -454,7 +468,10 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
         model_set_i2s_layout(m, layout);
         st = make_resident(m, err);
     }
-    return st == BNT_OK && m->screened ? screen_open(m, err) : st;
+    if (st == BNT_OK && m->screened) {
+        st = screen_open(m, err);
+    }
+    return st == BNT_OK && m->by_columns ? columns_open(m, err) : st;
 }
 
 /* ---- open, close ---- */
@@ -522,6 +539,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         st = settle_weights(m, opts, err);
         m->info.pack_ns = bnt_clock_now_ns() - t0;
         m->info.screened = m->screened;
+        m->info.by_columns = m->by_columns;
         m->info.packed_bytes = m->packs.mapped_bytes;
         m->info.packed_made_bytes = m->packs.made_bytes;
         m->info.hash_ns = m->packs.hash_ns;
@@ -561,6 +579,7 @@ void bnt_model_close(struct bnt_model *m)
     rope_release(&m->rope);
     packed_release(&m->one_scale);
     packed_release(&m->screen_form);
+    packed_release(&m->columns_form);
     packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);

@@ -72,6 +72,8 @@ struct bnt_model {
     struct packed one_scale, ternary; /* see packed_weights.c */
     bool screened;                    /* there is, or will be, a small copy of the head */
     struct packed screen_form;
+    bool by_columns; /* there is, or will be, a copy of the `down` matrices (columns.h) */
+    struct packed columns_form;
     struct screen screen;          /* in screen_form; without rows until it is made */
     char *name;                    /* general.name */
     float *norms;                  /* owner of all norms and biases */
@@ -120,6 +122,8 @@ enum bnt_status one_scale_open(struct bnt_model *m, struct bnt_err *err);
  * plain numbers. */
 enum bnt_status one_scale_ask(const struct bnt_model *m, const struct gguf_tensor *t, bool *yes,
                               struct bnt_err *err);
+/* The name of a form of ternary codes: with the packing of I2_S where that has a say. */
+void model_form_name(const struct bnt_model *m, const char *form, char out[PACKED_LAYOUT_MAX]);
 /* Make every ternary matrix resident that the kernels cannot read as it lies in the file. */
 enum bnt_status packed_ternary_open(struct bnt_model *m, struct bnt_err *err);
 

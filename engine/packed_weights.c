@@ -179,9 +179,7 @@ static void take(struct bnt_model *m)
     }
 }
 
-/* "ternary", "ternary-but-tl" when those that are looked up are not among them, or
- * "ternary-i2s-64-16" when that packing has a say. */
-static void form_name(const struct bnt_model *m, char out[PACKED_LAYOUT_MAX])
+void model_form_name(const struct bnt_model *m, const char *form, char out[PACKED_LAYOUT_MAX])
 {
     bool i2s = false;
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
@@ -190,7 +188,7 @@ static void form_name(const struct bnt_model *m, char out[PACKED_LAYOUT_MAX])
             i2s |= is_packed(w) && w->tensor->type == TENSOR_I2_S;
         }
     }
-    snprintf(out, PACKED_LAYOUT_MAX, "ternary%s%s%s", m->tl_look_up ? "-but-tl" : "",
+    snprintf(out, PACKED_LAYOUT_MAX, "%s%s%s%s", form, m->tl_look_up ? "-but-tl" : "",
              i2s ? "-i2s-" : "", i2s ? i2s_layout_name(m->i2s_layout) : "");
     for (char *slash = strchr(out, '/'); slash; slash = strchr(slash, '/')) {
         *slash = '-';
@@ -205,7 +203,7 @@ enum bnt_status packed_ternary_open(struct bnt_model *m, struct bnt_err *err)
                                .size = form_bytes(m),
                                .fill = fill_ternary,
                                .ctx = m};
-    form_name(m, name);
+    model_form_name(m, "ternary", name); /* "ternary-but-tl": those that are looked up stay */
     if (want.size == 0) {
         return BNT_OK;
     }

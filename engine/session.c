@@ -521,4 +521,7 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
             out->weight_bytes_per_token += weight_bytes(&m->layers[il].w[i]);
         }
     }
+    if (s->backend->n_single > 0) {
+        out->weight_bytes_per_token -= s->backend->left_out_bytes / s->backend->n_single;
+    }
 }

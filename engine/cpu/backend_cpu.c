@@ -110,6 +110,11 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     uint64_t query_rows = (uint64_t)cpu_attend_tokens(in) * (in->n_head / in->n_head_kv);
     s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
     s->row = take_floats(cur, c->n_threads, width);
+    if (m->by_columns) {
+        uint64_t sums = cpu_column_sums(&m->layers[0].w[W_DOWN]);
+        s->column_sums = take(cur, (uint64_t)c->n_threads * sums * sizeof(int32_t));
+        s->column_used = take(cur, (uint64_t)c->n_threads * sizeof(bool));
+    }
 }
 
 uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
@@ -200,6 +205,7 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
     struct backend_cpu *b = (struct backend_cpu *)base;
     memcpy(b->s.rows, rows, n * sizeof *rows);
     b->n = n;
+    base->n_single += n == 1;
     b->n_seen = 0;
     for (uint32_t t = 0; t < n; t++) {
         b->n_seen = rows[t].pos + 1 > b->n_seen ? rows[t].pos + 1 : b->n_seen;

@@ -11,7 +11,7 @@
 /* One arena, laid out once (cpu_scratch_layout) and never touched by an allocator again:
  *
  *     [ KV caches ][ rows ][ x ][ h ][ q ][ k ][ v ][ gate ][ up ][ y ][ cs ][ act ]
- *     [ scores ][ dequantised rows ][ screened head ][ streaming buffers ]
+ *     [ scores ][ dequantised rows ][ sums by columns ][ screened head ][ streaming buffers ]
  *
  * Rows of batch buffers are tokens; widths are in elements. */
 struct cpu_scratch {
@@ -27,6 +27,8 @@ struct cpu_scratch {
     struct act_rows act;        /* [n_batch] of the widest ternary input */
     float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
     float *row;                 /* [n_threads][widest cols] */
+    int32_t *column_sums;       /* [n_threads][cpu_column_sums]: of a product by columns */
+    bool *column_used;          /* [n_threads]: whose sums hold anything */
     /* Of a screened head: its input (kernels.h), then [n_vocab]: scores, scores with their bound,
      * the rows that are computed in full, and their logits. */
     struct act_rows screen_act;
@@ -123,6 +125,10 @@ void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct c
                    float *y, int thread);
 /* Weights of a piece: a microsecond or two of reading, so that threads end together. */
 #define CPU_PIECE_BYTES (64u * 1024)
+/* y = w * input of the one token in work (s.act), by the copy of layer il's `down` matrix by
+ * columns. False: there is none, or too few zeros. */
+bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y);
+uint64_t cpu_column_sums(const struct weight *w); /* of one thread */
 /* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
 size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
                       uint64_t macs);

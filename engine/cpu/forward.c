@@ -415,11 +415,19 @@ static void run_qkv(struct backend_cpu *b)
 }
 
 /* Back to the width of the residual stream, and, if it is to, into it. */
-static void run_out(struct backend_cpu *b, int which, bool add)
+static void run_out(struct backend_cpu *b, uint32_t il, int which, bool add)
 {
     const struct weight *w[] = {&b->now->w[which]};
     const struct cpu_output out[] = {{b->s.y, b->base.model->info.n_embd}};
-    run_linear(&(struct linear_task){.b = b, .w = w, .out = out, .n_w = 1, .add = add});
+    struct linear_task t = {.b = b, .w = w, .out = out, .n_w = 1, .add = add};
+    if (b->n > 1 || which != W_DOWN || !cpu_dot_columns(b, il, w[0], b->s.y)) {
+        run_linear(&t);
+        return;
+    }
+    finish_rows(&t, 0, 0, w[0]->rows);
+    if (add && !BNT_FAULT(residual)) {
+        b->kernels->add(b->s.x, b->s.y, w[0]->rows);
+    }
 }
 
 static void run_gate_up(struct backend_cpu *b, bool gated)
@@ -461,7 +469,7 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
                                 .n = b->q_dim,
                                 .w = &l->w[W_O],
                                 .n_w = 1});
-    run_out(b, W_O, true);
+    run_out(b, il, W_O, true);
     tap(b, BNT_TAP_ATTN_OUT, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_ATTN_RESIDUAL, il, b->s.x, in->n_embd);
 }
@@ -502,7 +510,7 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
                                 .n = in->n_ff,
                                 .w = &l->w[W_DOWN],
                                 .n_w = 1});
-    run_out(b, W_DOWN, true);
+    run_out(b, il, W_DOWN, true);
     tap(b, BNT_TAP_DOWN, il, b->s.y, in->n_embd);
     tap(b, BNT_TAP_FFN_RESIDUAL, il, b->s.x, in->n_embd);
 }
@@ -518,7 +526,7 @@ void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n)
     b->now = &b->base.model->layers[il];
     b->n = n;
     run_qkv(b);
-    run_out(b, W_O, false);
+    run_out(b, il, W_O, false);
     run_gate_up(b, true);
-    run_out(b, W_DOWN, false);
+    run_out(b, il, W_DOWN, false);
 }

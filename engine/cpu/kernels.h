@@ -98,6 +98,20 @@ static inline float screen_score(int32_t sum, int32_t fine)
     return (float)sum * (float)SCREEN_FINER + (float)fine;
 }
 
+/* Ternary codes column by column (engine/columns.h), for inputs with many zeros: column p holds
+ * what meets position p of an act row, so that both are walked alike. COLUMN_ROWS rows are 64
+ * bytes; row 16*(4*g + k) + 4*i + j of them, i, j, k, g < 4, is at bit 2*g of byte 16*i + 4*k + j.
+ * Four columns whose bytes are interleaved (bytes, then pairs) thus give sums of 16 rows in their
+ * order. Rows after the last one hold any codes. */
+enum { COLUMN_ROWS = 256, COLUMN_LINE = COLUMN_ROWS / 4 };
+struct column_codes {
+    const uint8_t *codes;  /* 64-byte aligned */
+    uint64_t column_bytes; /* whole lines */
+    uint64_t columns;      /* act_stride of the matrix's columns, at most COLUMN_MAX */
+};
+/* With more columns than this, 64 * 127 * 3 times their number leaves int32. */
+#define COLUMN_MAX 65536u
+
 enum act_fn { ACT_SILU, ACT_RELU2 };
 enum rope_style { ROPE_NORM /* pairs 2i, 2i+1 */, ROPE_NEOX /* pairs i, i + n_rot/2 */ };
 
@@ -155,6 +169,11 @@ struct cpu_kernels {
     /* matmul_ternary of one token for the rows of a walk: y[row]. */
     void (*dot_ternary)(const struct ternary_weights *w, const struct row_walk *walk,
                         const struct act_rows *a, float *y);
+
+    /* acc[r] += sum of code(r, p) * q[p] over p in [begin, end), multiples of 64: only columns
+     * whose q is not 0 are read. acc has w->rows sums, rounded up to whole COLUMN_ROWS. */
+    void (*add_columns)(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
+                        int32_t *acc);
 
     /* matmul_float of one token for the rows of a walk: y[row]; F32, F16 and BF16. */
     void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,

@@ -431,6 +431,7 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
 }
 
 #include "engine/cpu/ternary_walk.inc"
+#include "engine/cpu/ternary_columns.inc"
 
 static V_INLINE __m256i screen_load(const uint8_t *p)
 {
@@ -502,6 +503,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .matmul_tl = tl_matmul_avx2,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,

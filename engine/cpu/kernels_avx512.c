@@ -521,6 +521,105 @@ static void dot_ternary(const struct ternary_weights *w, const struct row_walk *
     }
 }
 
+/* ---- one token whose input has many zeros ---- */
+
+/* Sums of 256 rows: sums[4*g + k] holds 4^g times those of rows 16*(4*g + k) on. */
+static V_INLINE void column_quad(const vi column[4], vi q, vi sums[16])
+{
+    vi ab[2] = {_mm512_unpacklo_epi8(column[0], column[1]),
+                _mm512_unpackhi_epi8(column[0], column[1])};
+    vi cd[2] = {_mm512_unpacklo_epi8(column[2], column[3]),
+                _mm512_unpackhi_epi8(column[2], column[3])};
+    for (int k = 0; k < 4; k++) {
+        vi rows = k % 2 == 0 ? _mm512_unpacklo_epi16(ab[k / 2], cd[k / 2])
+                             : _mm512_unpackhi_epi16(ab[k / 2], cd[k / 2]);
+        for (int g = 0; g < 4; g++) {
+            vi code = vi_and(rows, _mm512_set1_epi8((char)(3 << 2 * g)));
+            sums[4 * g + k] = _mm512_dpbusd_epi32(sums[4 * g + k], code, q);
+        }
+    }
+}
+
+/* Positions whose columns are taken together, line by line: about as many bytes as the first-level
+ * cache holds. As many again are asked for meanwhile. */
+#define STEP_COLUMNS 256u
+
+struct column_list {
+    uint32_t n;                           /* of the step's columns, a multiple of four */
+    int8_t q[STEP_COLUMNS];               /* 0 for those that fill the last four */
+    const uint8_t *at[2 * STEP_COLUMNS]; /* then n of the next step's */
+};
+
+/* Columns of [begin, end) whose value is not 0, from the n-th entry on; how many there are then. */
+static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t *q, uint64_t begin,
+                                      uint64_t end, uint32_t n, struct column_list *list)
+{
+    for (uint64_t p = begin; p < end; p += 64) {
+        vi values = _mm512_load_si512(q + p);
+        for (uint64_t left = _mm512_test_epi8_mask(values, values); left; left &= left - 1) {
+            list->at[n++] = w->codes + (p + (uint64_t)__builtin_ctzll(left)) * w->column_bytes;
+        }
+    }
+    return n;
+}
+
+static V_INLINE void list_step(const struct column_codes *w, const int8_t *q, uint64_t begin,
+                               uint64_t end, struct column_list *list)
+{
+    uint32_t n = list_columns(w, q, begin, end, 0, list), values = 0;
+    for (uint64_t p = begin; p < end; p++) {
+        list->q[values] = q[p];
+        values += q[p] != 0;
+    }
+    for (; n % 4 != 0; n++) {
+        list->at[n] = list->at[n - 1];
+        list->q[n] = 0;
+    }
+    uint64_t later = w->columns - end < STEP_COLUMNS ? w->columns : end + STEP_COLUMNS;
+    uint32_t all = list_columns(w, q, end, later, n, list);
+    for (; n > 0 && all < 2 * n; all++) {
+        list->at[all] = list->at[all - 1];
+    }
+    list->n = n;
+}
+
+/* The listed columns into one line of rows, while the same line of the next ones is asked for. */
+static V_INLINE void column_line(const struct column_list *list, uint64_t line, int32_t *acc)
+{
+    vi sums[16];
+    for (int i = 0; i < 16; i++) {
+        sums[i] = vi_zero();
+    }
+    for (uint32_t c = 0; c < list->n; c += 4) {
+        vi column[4];
+        int32_t q;
+        memcpy(&q, list->q + c, sizeof q);
+        for (uint32_t j = 0; j < 4; j++) {
+            column[j] = _mm512_load_si512(list->at[c + j] + line);
+            __builtin_prefetch(list->at[list->n + c + j] + line, 0, 2);
+        }
+        column_quad(column, vi_set1(q), sums);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        int32_t *at = acc + 16 * i;
+        vi sum = _mm512_srai_epi32(sums[i], (unsigned)(i / 4 * 2));
+        _mm512_storeu_si512(at, vi_add(_mm512_loadu_si512(at), sum));
+    }
+}
+
+static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
+                        int32_t *acc)
+{
+    for (; begin < end; begin += STEP_COLUMNS) {
+        struct column_list list;
+        list_step(w, q, begin, end - begin < STEP_COLUMNS ? end : begin + STEP_COLUMNS, &list);
+        for (uint64_t line = 0; list.n > 0 && line < w->column_bytes; line += COLUMN_LINE) {
+            column_line(&list, line, acc + 4 * line);
+        }
+    }
+}
+
 /* Levels are looked up with 128 added, as codes without a sign. */
 enum { SCREEN_OFFSET = 128 };
 typedef vi screen_table;
@@ -579,6 +678,7 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .matmul_tl = tl_matmul_avx512,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,

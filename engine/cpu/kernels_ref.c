@@ -169,6 +169,8 @@ static void dot_ternary(const struct ternary_weights *w, const struct row_walk *
     }
 }
 
+#include "engine/cpu/ternary_columns.inc"
+
 static void dot_float(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y)
 {
@@ -321,6 +323,7 @@ const struct cpu_kernels cpu_kernels_ref = {
     .matmul_tl = tl_matmul_ref,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,

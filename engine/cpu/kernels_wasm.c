@@ -413,6 +413,7 @@ const struct cpu_kernels cpu_kernels_wasm = {
     .matmul_tl = tl_matmul_ref,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,

@@ -577,13 +577,47 @@ static bool check_store_f16(struct check *c)
     return true;
 }
 
+/* Sums that grow from one stretch of columns to the next, with no value, few and all of them; codes
+ * of 3 and values of -128 at the end. */
+static bool check_add_columns(struct check *c)
+{
+    static const uint64_t ends[] = {64, 128, 320, 384};
+    enum { COLUMNS = 384, SUMS = 2 * COLUMN_ROWS };
+    int32_t acc[2][SUMS];
+    for (size_t i = 0; i < 6; i++) {
+        uint64_t column_bytes = COLUMN_LINE * (1 + i % 2);
+        struct column_codes w = {c->bytes, column_bytes, i < 5 ? COLUMNS : COLUMNS / 4};
+        fill_bytes(c, c->bytes, w.columns * column_bytes);
+        for (size_t p = 0; p < COLUMNS; p++) {
+            int8_t value = (int8_t)(next_u64(c) >> 40);
+            c->q[0][p] = i == 0 || (p * i) % 7 > i ? 0 : value;
+        }
+        if (i == 4) {
+            memset(c->bytes, 0xff, COLUMNS * column_bytes);
+            memset(c->q[0], -128, COLUMNS);
+        }
+        memset(acc, 0, sizeof acc);
+        uint64_t begin = 0;
+        for (size_t j = 0; j < COUNT(ends) && ends[j] <= w.columns; begin = ends[j++]) {
+            cpu_kernels_ref.add_columns(&w, c->q[0], begin, ends[j], acc[0]);
+            c->k->add_columns(&w, c->q[0], begin, ends[j], acc[1]);
+        }
+        for (size_t r = 0; r < SUMS; r++) {
+            if (acc[0][r] != acc[1][r]) {
+                return differs(c, "add_columns", "sums", r, acc[1][r], acc[0][r]);
+            }
+        }
+    }
+    return true;
+}
+
 enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_err *err)
 {
     static bool (*const checks[])(struct check *) = {
         check_quantize_act, check_matmul_ternary, check_dot_ternary, check_matmul_tl,
         check_matmul_float, check_dot_float,      check_dot_screen,  check_rmsnorm,
         check_rope,         check_attend,         check_act_mul,     check_add,
-        check_store_f16,
+        check_store_f16,      check_add_columns,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */
