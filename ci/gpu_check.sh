@@ -213,6 +213,8 @@ for tool in memcheck racecheck initcheck; do
     elif [ -n "$sanitizer" ]; then
         check "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 "$bnt" infer \
             -p 'Once upon a time, there was a little girl named Lily' -n 8 --device cuda --fallback never
+        check "compute-sanitizer $tool, 9 sequences" "$sanitizer" --tool "$tool" --error-exitcode 9 "$bnt" bench \
+            --sequences 9 --prompt-lengths 5 --decode 3 --repetitions 1 --warmup 0 --device cuda --fallback never
     else
         row SKIPPED "compute-sanitizer $tool" 'not installed'
     fi
