@@ -3,11 +3,11 @@
 # all of it as JSON.
 #
 #     ci/bench.sh [--model FILE] [--neighbour 'PROGRAM [OPTION...][=FILE]'|URL]... [--lossy 'PROGRAM [OPTION...]=FILE']...
-#                 [--small 'PROGRAM [OPTION...][=FILE]']... [--i2s-layout L] [--quick] [--out FOLDER] BUILD
+#                 [--small 'PROGRAM [OPTION...][=FILE]']... [--i2s-layout L] [--rounds N] [--quick] [--out FOLDER] BUILD
 #
 # Without --model the bundled model is measured alone. A neighbour is a program with the options and the JSON of llama-bench
 # (-m -p -n -t -r -o json), with the model in its own form where it does not read ours; --neighbour has a head of the same
-# bytes, --lossy a smaller one, --small the bundled model. All sides run in turn, ROUNDS times, and a row shows medians and
+# bytes, --lossy a smaller one, --small the bundled model. All sides run in turn, five times (--rounds), and a row shows medians and
 # the ratio to the best neighbour of that row, round by round. The address of a server as a neighbour is `bnt bench
 # --compare`, one thread. --quick measures everything, but once: to see that it works, not to be believed. FOLDER
 # (BUILD/bench) gets bench.json, and table.txt with what is printed.
@@ -28,6 +28,7 @@ while [ $# -gt 0 ]; do
     --small) small+=("$2") && shift ;;
     --i2s-layout) layout=$2 && shift ;;
     --out) out=$2 && shift ;;
+    --rounds) rounds=$2 && shift ;;
     --quick) rounds=1 reps=1 ;;
     -*) echo "bench: unknown option $1; see the head of $0" >&2 && exit 2 ;;
     *) build=$1 ;;
