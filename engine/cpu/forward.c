@@ -212,17 +212,18 @@ struct norm_task {
     const struct weight *w; /* n_w matrices that take the result */
     int n_w;
     bool quantize;
+    bool kept;               /* the floats are read later: by a product of floats or by a tap */
     struct tl_planes planes; /* of one that is looked up; type F32: none is */
 };
 
 static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
 {
-    (void)thread;
     const struct norm_task *t = ctx;
     const struct backend_cpu *b = t->b;
     for (size_t tok = begin; tok < end; tok++) {
         const float *x = t->x + tok * t->n;
-        float *h = b->s.h + tok * b->width;
+        /* Else in one row that stays in the nearest cache. */
+        float *h = t->kept ? b->s.h + tok * b->width : b->s.row + (size_t)thread * b->width;
         if (t->norm) {
             float eps = (float)b->base.model->info.rms_eps * (BNT_FAULT(norm_epsilon) ? 1e4f : 1);
             b->kernels->rmsnorm(x, t->norm, eps, t->n, h);
@@ -267,8 +268,10 @@ static void tap_input(const struct norm_task *t)
 static void prepare(struct norm_task *t)
 {
     struct backend_cpu *b = t->b;
+    t->kept = b->base.tap.row != NULL;
     for (int i = 0; i < t->n_w; i++) {
         t->quantize = t->quantize || t->w[i].ternary;
+        t->kept = t->kept || !t->w[i].ternary;
         if (t->w[i].look_up) {
             t->planes = weight_planes(&t->w[i]);
         }
