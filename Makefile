@@ -122,8 +122,8 @@ $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so: $(B)/%.so: testkit/preload
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
 
 # The fake device as a module, for tests of the programs (testkit/suites/fake_cuda.h).
-$(B)/fake_cuda.so: testkit/suites/fake_cuda.c $(wildcard engine/cuda/*.h) $(B)/flags
-	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
+$(B)/fake_cuda.so: testkit/suites/fake_cuda.c $(wildcard engine/cuda/*.h) engine/screen.h engine/cpu/kernels.h $(B)/flags
+	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O2 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
 	    -shared -fPIC -o $@ $< -lm
 
 # The module for CUDA: code for every GPU that nvcc knows among these, and PTX of the newest for later ones. Without
@@ -137,7 +137,7 @@ endif
 ifneq ($(NVCC_PATH),)
 all: $(B)/bnt_cuda.so
 endif
-$(B)/bnt_cuda.so: engine/cuda/module.cu $(wildcard engine/cuda/*.h) engine/cpu/fmath.h engine/cuda/build_module.sh
+$(B)/bnt_cuda.so: engine/cuda/module.cu $(wildcard engine/cuda/*.h) engine/cpu/fmath.h engine/screen.h engine/cpu/kernels.h engine/cuda/build_module.sh
 	$(call show,NVCC)engine/cuda/build_module.sh '$(NVCC)' $@ $(GPU_ARCHS)
 
 # A file for an instruction set gets its own flags; the rest stays at the baseline of the architecture.

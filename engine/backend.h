@@ -99,6 +99,7 @@ struct backend {
     char device[16];       /* "cpu", "cuda:0" */
     const char *kernel;    /* name of the kernels in use */
     char kernel_note[256]; /* why faster ones are not */
+    bool screened;         /* the best logits come from a small copy of the head and a few rows */
     uint64_t memory_bytes, kv_bytes;
     /* Passes of one token, and the bytes of weights that they left out because they meet zeros. */
     uint64_t n_single, left_out_bytes;

@@ -261,6 +261,7 @@ struct bnt_session_stats {
     /* Bytes of weights that one decoded token reads; of those that are left out because they meet
      * zeros, the mean of the tokens so far. */
     uint64_t weight_bytes_per_token;
+    bool screened; /* the best logits come from a screened head */
     uint64_t self_test_ns, thread_start_ns;
 };
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out);

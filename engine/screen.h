@@ -17,6 +17,16 @@
 #include "base/status.h"
 #include "engine/cpu/kernels.h"
 
+/* Of the bound, see cpu/screen_cpu.c. Subnormal products lose more than a share of themselves: this
+ * is far above them. */
+#define SCREEN_LOSS 1e-30f
+/* What roundings of a logit and of its score may make of a length of the input. */
+#define SCREEN_ROUNDINGS 64
+static inline double screen_rounding_unit(uint64_t cols)
+{
+    return ((double)cols / 16 + SCREEN_ROUNDINGS) * 0x1p-23;
+}
+
 struct bnt_model;
 struct weight;
 

@@ -511,9 +511,10 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .memory_bytes = s->backend->memory_bytes,
         .kv_bytes = s->backend->kv_bytes,
         .self_test_ns = s->backend->self_test_ns,
+        .screened = s->backend->screened,
         .thread_start_ns = s->backend->start_ns,
         .weight_bytes_per_token =
-            (m->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head)) +
+            (s->backend->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head)) +
             m->embd.row_bytes,
     };
     for (uint32_t il = 0; il < m->info.n_layer; il++) {

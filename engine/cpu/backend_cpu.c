@@ -401,6 +401,7 @@ enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_
     }
     const struct bnt_model_info *in = &m->info;
     b->base = (struct backend){.ops = m->screen.rows ? &screened_ops : &cpu_ops,
+                               .screened = m->screen.rows != NULL,
                                .model = m,
                                .config = *config,
                                .device = "cpu"};

@@ -8,8 +8,9 @@
  * Cauchy and Schwarz, |rest| <= |e|*|x| + |step*level|*|d|. The logit is computed in float, in 16
  * lanes one after the other: it differs from w*x by at most (cols/16 + 6) roundings of sum |w||x|
  * <=
- * (|e| + norm)*|x|. The score and the sum of both are computed in float too. ROUNDINGS more than
- * cover the latter, and both lengths of the input are lengthened by all of them.
+ * (|e| + norm)*|x|. The score and the sum of both are computed in float too.
+ * SCREEN_ROUNDINGS more than cover the latter, and the lengths of the input are lengthened by all
+ * of them.
  *
  * The second part splits e = g + f, where g has 2 bits. It meets the first row of q alone, x =
  * s*q[0] + c, and adds s*sum g*q[0] to the score: |rest| <= |f|*|x| + |step*level|*|d| + |g|*|c|,
@@ -21,9 +22,6 @@
 #include "engine/best.h"
 #include "engine/cpu/backend_cpu.h"
 
-#define ROUNDINGS 64
-/* Subnormal products lose more than a share of themselves: this is far above them. */
-#define SUBNORMAL_LOSS 1e-30f
 enum {
     REST_TOKENS = 32, /* tokens in full after one that the screen did not help */
     REST_AHEAD = 2,   /* rows */
@@ -65,7 +63,7 @@ static bool measure_input(struct screen_task *t)
         xx += (double)x[i] * (double)x[i];
         dd += d * d;
     }
-    double unit = ((double)cols / 16 + ROUNDINGS) * 0x1p-23, length = sqrt(xx), rest = sqrt(dd);
+    double unit = screen_rounding_unit(cols), length = sqrt(xx), rest = sqrt(dd);
     double coarse = sqrt(cc);
     t->scale = a->scale[0] / SCREEN_FINER;
     t->x_length = (float)(length * (1 + unit));
@@ -80,7 +78,7 @@ static void score_rows(const struct screen_task *t, uint64_t begin, uint64_t end
     const struct screen_row *rows = t->screen->rows;
     for (uint64_t r = begin; r < end; r++) {
         float score = s->near[r] * (rows[r].step * t->scale);
-        float bound = rows[r].error * t->x_length + rows[r].norm * t->d_length + SUBNORMAL_LOSS;
+        float bound = rows[r].error * t->x_length + rows[r].norm * t->d_length + SCREEN_LOSS;
         s->near[r] = score;
         s->above[r] = BNT_FAULT(screen_bound_lost) ? score : score + bound;
     }
@@ -140,7 +138,7 @@ static void second_look(void *ctx, size_t begin, size_t end, int thread)
         row.codes = screen->rest + r * row.row_bytes;
         t->b->kernels->matmul_ternary(&row, 0, 1, &s->screen_act, 1, &sum, 1);
         float bound = at->left * t->x_length + at->norm * t->d_length +
-                      (at->error + at->left) * t->c_length + SUBNORMAL_LOSS;
+                      (at->error + at->left) * t->c_length + SCREEN_LOSS;
         s->above[r] = s->near[r] + (sum - half) * at->step + bound;
     }
 }

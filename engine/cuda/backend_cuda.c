@@ -63,10 +63,28 @@ static float *take_floats(struct cuda_cursor *c, uint64_t rows, uint64_t cols)
     return cuda_take(c, rows * cols * sizeof(float));
 }
 
+/* What a screened head needs besides. */
+static void screen_layout(struct cuda_scratch *s, const struct bnt_model *m, struct cuda_cursor *c)
+{
+    uint64_t n_vocab = m->info.n_vocab, tops = launch_pieces(n_vocab, CUDA_SCREEN_ROWS);
+    s->screen_input = cuda_take(c, sizeof *s->screen_input);
+    s->screen_q = cuda_take(c, 2 * act_stride(m->info.n_embd));
+    s->near = take_floats(c, 1, n_vocab);
+    s->above = take_floats(c, 1, n_vocab);
+    s->tops = cuda_take(c, tops * sizeof *s->tops);
+    s->seeds = cuda_take(c, CUDA_PICK_MAX * sizeof *s->seeds);
+}
+
 static uint64_t n_picks(const struct bnt_model *m)
 {
     uint64_t blocks = (m->info.n_vocab + CUDA_PICK_SPAN - 1) / CUDA_PICK_SPAN;
     return blocks * CUDA_PICK_MAX;
+}
+
+/* The best of every sequence, and a count behind those of a screened head. */
+static uint64_t n_chosen(const struct backend_config *c)
+{
+    return (uint64_t)c->n_seq * CUDA_PICK_MAX + 1;
 }
 
 uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
@@ -95,7 +113,10 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     s->logits = take_floats(&c, b->head_rows, in->n_vocab);
     s->picks[0] = cuda_take(&c, picks);
     s->picks[1] = cuda_take(&c, picks);
-    s->chosen = cuda_take(&c, (uint64_t)n_seq * CUDA_PICK_MAX * sizeof *s->chosen);
+    s->chosen = cuda_take(&c, n_chosen(&b->base.config) * sizeof *s->chosen);
+    if (cuda_can_screen(b->base.model)) {
+        screen_layout(s, b->base.model, &c);
+    }
     bool shared = CUDA_ATTEND_BYTES(in->head_dim, b->base.config.n_ctx) <= CUDA_SHARED_MAX;
     b->attend_slice = shared ? b->base.config.n_batch : ATTEND_SLICE;
     s->scores = shared ? NULL
@@ -119,7 +140,11 @@ struct cuda_memory cuda_memory_need(const struct bnt_model *m, const struct back
     struct backend_cuda b = {0};
     struct cuda_weights w = {.model = m};
     set_dimensions(&b, m, config);
-    return (struct cuda_memory){.weights = cuda_weights_layout(&w, NULL),
+    uint64_t without = cuda_weights_layout(&w, NULL);
+    w.screened = cuda_can_screen(m);
+    uint64_t weights = cuda_weights_layout(&w, NULL);
+    return (struct cuda_memory){.weights = weights,
+                                .screen = weights - without,
                                 .kv = kv_bytes(m, config),
                                 .scratch = cuda_scratch_layout(&b, NULL)};
 }
@@ -163,9 +188,7 @@ static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
     if (st == BNT_OK) {
         st = cuda_error(
             b,
-            b->table->alloc_host(b->context,
-                                 (uint64_t)b->base.config.n_seq * CUDA_PICK_MAX * sizeof *b->picked,
-                                 &host),
+            b->table->alloc_host(b->context, n_chosen(&b->base.config) * sizeof *b->picked, &host),
             err);
         b->picked = host;
     }
@@ -245,24 +268,19 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return st == BNT_OK && base->tap.row ? tap_head(b, first, n, err) : st;
 }
 
-/* Those of the first n tokens that were chosen on the device, k of each. */
-static enum bnt_status take_chosen(struct backend_cuda *b, const struct backend_best *ask,
-                                   struct bnt_err *err)
+/* Hand out what came back, k of each of n tokens, if it did. */
+static void take_chosen(struct backend_cuda *b, const struct backend_best *ask, bool back)
 {
-    uint64_t bytes = (uint64_t)ask->n * ask->k * sizeof *b->picked;
-    enum bnt_status st =
-        cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err);
-    b->pending = b->pending && st != BNT_OK; /* a download has waited */
+    b->pending = b->pending && !back; /* a download has waited */
     for (uint32_t i = 0; i < ask->n; i++) {
         const struct cuda_candidate *from = b->picked + (size_t)i * ask->k;
         struct bnt_candidate *out = ask->out + (size_t)i * ask->k;
         uint32_t n = 0;
-        for (; st == BNT_OK && n < ask->k && from[n].id >= 0; n++) {
+        for (; back && n < ask->k && from[n].id >= 0; n++) {
             out[n] = (struct bnt_candidate){.id = from[n].id, .value = from[n].logit};
         }
         ask->found[i] = n;
     }
-    return st;
 }
 
 static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
@@ -270,12 +288,9 @@ static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
     struct backend_best ask = {.n = 1, .k = k, .out = out, .found = n};
-    enum bnt_status st = cuda_head(b, row, 1, err);
-    if (st == BNT_OK) {
-        st = cuda_pick(b, 1, k, b->s.chosen, err);
-    }
-    *n = 0;
-    return st == BNT_OK ? take_chosen(b, &ask, err) : st;
+    enum bnt_status st = cuda_best(b, row, k, err);
+    take_chosen(b, &ask, st == BNT_OK);
+    return st;
 }
 
 static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
@@ -290,7 +305,12 @@ static enum bnt_status best_rows(struct backend *base, const struct backend_best
             st = cuda_pick(b, n, ask->k, b->s.chosen + (uint64_t)at * ask->k, err);
         }
     }
-    return st == BNT_OK ? take_chosen(b, ask, err) : st;
+    if (st == BNT_OK) {
+        uint64_t bytes = (uint64_t)ask->n * ask->k * sizeof *b->picked;
+        st = cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err);
+    }
+    take_chosen(b, ask, st == BNT_OK);
+    return st;
 }
 
 /* ---- life ---- */
@@ -301,6 +321,8 @@ static void free_cuda(struct backend *base)
     if (b->context) {
         b->table->graph_free(b->context, b->step_graph);
         b->table->graph_free(b->context, b->wide_graph);
+        b->table->graph_free(b->context, b->head_graphs[0].graph);
+        b->table->graph_free(b->context, b->head_graphs[1].graph);
         if (!BNT_FAULT(cuda_leak)) {
             b->table->close(b->context);
         }
@@ -381,6 +403,20 @@ static enum bnt_status open_device(struct backend_cuda *b, struct bnt_err *err)
     return BNT_OK;
 }
 
+/* Who asked for a screened head is told why there is none. */
+static void note_full_head(struct backend_cuda *b)
+{
+    const struct bnt_model *m = b->base.model;
+    size_t used = strlen(b->base.kernel_note);
+    if (!m->screened || b->w->screened) {
+        return;
+    }
+    snprintf(b->base.kernel_note + used, sizeof b->base.kernel_note - used,
+             "%scuda: the output matrix is read in full: its copy %s", used ? "; " : "",
+             cuda_can_screen(m) ? "does not fit into the memory that may be taken"
+                                : "has longer rows than the kernels take");
+}
+
 static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
 {
     enum bnt_status st = check_model(b, err);
@@ -396,6 +432,7 @@ static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
     if (st == BNT_OK) {
         cuda_scratch_layout(b, b->scratch_memory);
         b->step_fits = step_fits(b);
+        note_full_head(b);
         st = cuda_rotations_upload(b, err);
     }
     return st;

@@ -55,7 +55,12 @@ struct cuda_scratch {
     float *scores;                            /* NULL: they fit into shared memory */
     float *cs;                                /* [n_ctx][n_rot]: cos, sin by turns */
     float *logits;                            /* [head_rows][n_vocab] */
-    struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX] */
+    struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX], and one */
+    /* Of a screened head. */
+    struct cuda_screen_input *screen_input;
+    int8_t *screen_q;    /* two rows of act_stride */
+    float *near, *above; /* [n_vocab] */
+    struct cuda_candidate *tops, *seeds;
 };
 
 /* The weights of a model on a device. Its sessions read it; the list of all and the counts are
@@ -68,8 +73,16 @@ struct cuda_weights {
     uint32_t n_sessions;
     struct cuda_context *context; /* holds the memory, and nothing is launched in it */
     struct cuda_weight embd, head;
+    bool screened;        /* a small copy of the head is there, too: */
+    uint8_t *screen_form; /* as the model has it, engine/screen.h */
     float *output_norm;
     struct cuda_layer *layers;
+};
+
+/* The launches of the best logits of a lone token, kept for the same question. */
+struct cuda_head_graph {
+    struct cuda_graph *graph;
+    uint32_t k;
 };
 
 struct cuda_options {
@@ -91,18 +104,23 @@ struct backend_cuda {
     struct cuda_graph *step_graph;
     struct cuda_graph *wide_graph; /* of a step of wide_n sequences; NULL: that is not captured */
     uint32_t wide_n;
-    uint32_t head_rows;            /* logits that the head computes at once */
-    struct cuda_candidate *picked; /* host: as chosen */
-    void *tap_row;                 /* host: one batch of the widest rows; made by the first tap */
+    uint32_t head_rows;                    /* logits that the head computes at once */
+    struct cuda_head_graph head_graphs[2]; /* full, screened */
+    uint32_t best_k;                       /* logits that launches of a head choose */
+    uint32_t screen_rest;                  /* tokens whose head is computed in full without a try */
+    struct cuda_candidate *picked;         /* host: as chosen */
+    void *tap_row; /* host: one batch of the widest rows; made by the first tap */
     uint32_t q_dim, kv_dim, width, n;
     uint32_t attend_slice; /* tokens per launch of attention */
     bool step_fits, mma;
     bool pending; /* launches that nobody waited for */
 };
 
-/* Bytes on the device for a model and a config: each of the three allocations. */
+/* Bytes on the device for a model and a config: each of the three allocations, and the part of the
+ * weights that can be left out. */
 struct cuda_memory {
     uint64_t weights, kv, scratch;
+    uint64_t screen;
 };
 struct cuda_memory cuda_memory_need(const struct bnt_model *m, const struct backend_config *c);
 
@@ -148,13 +166,23 @@ enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_laun
  * (forward_cuda.c) */
 enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err);
 enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err);
+/* Run *graph, captured first from what `launches` launches where there is none. */
+enum bnt_status cuda_run_captured(struct backend_cuda *b, struct cuda_graph **graph,
+                                  enum bnt_status (*launches)(struct backend_cuda *b,
+                                                              struct bnt_err *err),
+                                  struct bnt_err *err);
 /* As cuda_forward_batch, for a step of several sequences. */
 enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err);
 /* Logits of tokens first.. into s.logits. */
 enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, struct bnt_err *err);
-/* The best k of each of the first n rows of s.logits to out, on the device. */
+/* The best k of each of the first n rows of s.logits to out, on the device. (best_cuda.c) */
 enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
                           struct cuda_candidate *out, struct bnt_err *err);
+/* The best k logits of token `row` of the last batch into b->picked; with a screened head, where it
+ * helps. Waited for. (best_cuda.c) */
+enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err);
+/* Whether the kernels can screen the head of a model that asks for it. */
+bool cuda_can_screen(const struct bnt_model *m);
 
 /* Rows of n floats, stride apart, at x on the device, for whoever listens. (tap_cuda.c) */
 struct cuda_tap_at {

@@ -26,6 +26,11 @@ THREAD_FN uint32_t float_order(uint32_t bits)
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+THREAD_FN float float_of_order(uint32_t order)
+{
+    return float_of(order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+
 /* fm_expf of engine/cpu/fmath.c, operation by operation. */
 THREAD_FN float exp_f32(float x)
 {

@@ -405,11 +405,10 @@ static enum bnt_status launch_step(struct backend_cuda *b, struct bnt_err *err)
 
 /* ---- graphs ---- */
 
-/* Run *graph, captured first from what `launches` launches where there is none. */
-static enum bnt_status run_captured(struct backend_cuda *b, struct cuda_graph **graph,
-                                    enum bnt_status (*launches)(struct backend_cuda *b,
-                                                                struct bnt_err *err),
-                                    struct bnt_err *err)
+enum bnt_status cuda_run_captured(struct backend_cuda *b, struct cuda_graph **graph,
+                                  enum bnt_status (*launches)(struct backend_cuda *b,
+                                                              struct bnt_err *err),
+                                  struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
     if (!*graph) {
@@ -427,7 +426,7 @@ static enum bnt_status run_captured(struct backend_cuda *b, struct cuda_graph **
 
 enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err)
 {
-    return run_captured(b, &b->step_graph, launch_step, err);
+    return cuda_run_captured(b, &b->step_graph, launch_step, err);
 }
 
 /* Sequences begin and end, and a capture costs more than a step: only the second of equal steps is
@@ -435,7 +434,7 @@ enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err)
 enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err)
 {
     if (b->wide_n == b->n) {
-        return run_captured(b, &b->wide_graph, cuda_forward_batch, err);
+        return cuda_run_captured(b, &b->wide_graph, cuda_forward_batch, err);
     }
     b->table->graph_free(b->context, b->wide_graph);
     b->wide_graph = NULL;
@@ -469,20 +468,4 @@ enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, st
     struct cuda_launch normed = launch_of_norm(&norm, n), product = launch_of_float(&a);
     enum bnt_status st = cuda_launch(b, &normed, err);
     return st == BNT_OK ? cuda_launch(b, &product, err) : st;
-}
-
-enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
-                          struct cuda_candidate *out, struct bnt_err *err)
-{
-    struct cuda_pick_args a = {.logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k};
-    for (;;) {
-        uint32_t blocks = launch_pieces(a.n, CUDA_PICK_SPAN);
-        a.out = blocks == 1 ? out : a.list == b->s.picks[0] ? b->s.picks[1] : b->s.picks[0];
-        enum bnt_status st = LAUNCH(b, CUDA_K_PICK, &a, blocks, n, 256, CUDA_PICK_BYTES, err);
-        if (st != BNT_OK || blocks == 1) {
-            return st;
-        }
-        a.list = a.out;
-        a.n = blocks * k;
-    }
 }

@@ -108,6 +108,23 @@ THREAD_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c)
     return d;
 }
 
+/* Both with sign. */
+THREAD_FN int32_t dot4_signed(uint32_t a, uint32_t b, int32_t c)
+{
+    int32_t d;
+    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+/* Four of the eight bytes of a (0..3) and b (4..7), by the low four nibbles of `which`; a nibble
+ * of 8 or more takes the highest bit of byte nibble - 8, eight times. */
+THREAD_FN uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t which)
+{
+    uint32_t d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(which));
+    return d;
+}
+
 THREAD_FN float float_of(uint32_t bits)
 {
     return __uint_as_float(bits);
@@ -172,6 +189,12 @@ THREAD_FN void shared_add(int32_t *p, int32_t v)
 #else
     atomicAdd(p, v);
 #endif
+}
+
+/* What *p was before one was added. */
+THREAD_FN uint32_t shared_next(uint32_t *p)
+{
+    return atomicAdd(p, 1u);
 }
 
 #define SQRT(x) __fsqrt_rn(x)
@@ -245,6 +268,25 @@ THREAD_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c)
     return c;
 }
 
+THREAD_FN int32_t dot4_signed(uint32_t a, uint32_t b, int32_t c)
+{
+    for (int i = 0; i < 32; i += 8) {
+        c += (int8_t)(a >> i & 0xff) * (int8_t)(b >> i & 0xff);
+    }
+    return c;
+}
+
+THREAD_FN uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t which)
+{
+    uint64_t bytes = (uint64_t)b << 32 | a;
+    uint32_t d = 0;
+    for (int i = 0; i < 4; i++) {
+        uint32_t nibble = which >> 4 * i & 15, byte = bytes >> 8 * (nibble & 7) & 0xff;
+        d |= (nibble < 8 ? byte : byte & 0x80 ? 0xffu : 0) << 8 * i;
+    }
+    return d;
+}
+
 THREAD_FN float float_of(uint32_t bits)
 {
     float x;
@@ -297,6 +339,11 @@ THREAD_FN void shared_max64(uint64_t *p, uint64_t v)
 THREAD_FN void shared_add(int32_t *p, int32_t v)
 {
     *p += v;
+}
+
+THREAD_FN uint32_t shared_next(uint32_t *p)
+{
+    return (*p)++;
 }
 
 #define SQRT(x) sqrtf(x)

@@ -31,7 +31,11 @@
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
-    X(CUDA_K_PICK, k_pick, cuda_pick_args)
+    X(CUDA_K_PICK, k_pick, cuda_pick_args)                                                         \
+    X(CUDA_K_SCREEN_INPUT, k_screen_input, cuda_screen_input_args)                                 \
+    X(CUDA_K_SCREEN_SCORE, k_screen_score, cuda_screen_score_args)                                 \
+    X(CUDA_K_SCREEN_SEEDS, k_screen_seeds, cuda_screen_full_args)                                  \
+    X(CUDA_K_SCREEN_ROWS, k_screen_rows, cuda_screen_full_args)
 
 /* Floats of a row of n that a block holds at once. */
 #define CUDA_ROW_FLOATS(n) ((n) <= CUDA_ROW_MAX ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
@@ -180,7 +184,8 @@ struct cuda_act_args {
 
 /* The k best of the finite ones among n, best first, ties to the lower id. Block (b, t) looks at
  * CUDA_PICK_SPAN entries of row t, of B such blocks, and writes out[(t*B + b)*k ..]; id -1 where
- * there is none. Entries are logits[t*n + i] with id i, or, where `list` is given, those. */
+ * there is none. Entries are logits[t*n + i] with id i, or, where `list` is given, those. count:
+ * NULL, or a word that block (0, 0) copies into the id behind its last candidate. */
 struct cuda_candidate {
     float logit;
     int32_t id;
@@ -190,6 +195,74 @@ struct cuda_pick_args {
     const struct cuda_candidate *list;
     uint32_t n, k;
     struct cuda_candidate *out;
+    const uint32_t *count;
+};
+
+/* ---- the head, screened ----
+ *
+ * As engine/cpu/screen_cpu.c: all rows are scored against the small copy of the head
+ * (engine/screen.h), a few of high score are computed in full, and then every row whose score plus
+ * bound reaches the least of those, by both parts of the copy. The others cannot be among the best,
+ * and get a logit that is not chosen. Where nothing can be left out, all rows are computed in full:
+ * a row that is no finite number, or whose bound is none, is never below. */
+
+/* The input of a head: x ~ scale * (q[0] + q[1] / SCREEN_FINER). */
+struct cuda_screen_input {
+    float scale; /* of fine steps */
+    /* Of x, of what q leaves of it, of what q[0] alone does, with their share of roundings. */
+    float x_length, d_length, c_length;
+    int32_t sum[2];  /* of q[0], q[1] */
+    uint32_t n_full; /* rows that k_screen_rows has computed */
+};
+
+/* One block: x normed to h, and its two rows of 8 bits, in the order of struct act_rows of
+ * engine/cpu/kernels.h, `stride` apart. n <= CUDA_ROW_MAX. Shared: CUDA_SCREEN_INPUT_BYTES. */
+struct cuda_screen_input_args {
+    const float *x, *norm;
+    uint32_t n;
+    float eps;
+    float *h;
+    int8_t *q;
+    uint32_t stride;
+    double unit; /* what roundings of a logit and of its score may make of a length */
+    struct cuda_screen_input *out;
+};
+
+/* Block b: rows b*CUDA_SCREEN_ROWS.. of the copy. near[r] = the score, above[r] = it plus bound;
+ * the row of highest
+ * score goes to tops[b]. Shared: CUDA_SCREEN_SCORE_BYTES. */
+#define CUDA_SCREEN_GROUP 8u /* threads that share two rows */
+#define CUDA_SCREEN_ROWS 64u
+struct screen_row;
+struct cuda_screen_score_args {
+    const struct screen_row *rows;
+    const uint8_t *codes;
+    uint32_t n_rows, stride; /* of q, in bytes */
+    uint64_t row_bytes;
+    const int8_t *q;
+    const struct cuda_screen_input *in;
+    uint32_t levels[4]; /* the bytes of screen_levels */
+    float *near, *above;
+    struct cuda_candidate *tops;
+};
+
+/* k_screen_seeds, blocks of CUDA_FULL_ROWS of the k seeds: their logits take the place of their
+ * scores. k_screen_rows, any number of blocks: logits[r] of every row that may reach the least of
+ * the seeds, -infinity of all others. Canonical sums of 16 lanes. Shared: CUDA_SCREEN_FULL_BYTES.
+ */
+struct cuda_screen_full_args {
+    const uint8_t *w;
+    uint64_t row_bytes;
+    uint32_t type; /* enum cuda_float_type */
+    uint32_t rows, cols, k, n_blocks;
+    const float *x, *near, *above;
+    const struct screen_row *screen_rows;
+    const uint8_t *rest; /* the second part of the copy, rest_bytes a row */
+    uint64_t rest_bytes;
+    const int8_t *q;
+    struct cuda_candidate *seeds;
+    float *logits;
+    struct cuda_screen_input *in;
 };
 
 #endif

@@ -136,11 +136,6 @@ THREAD_FN float weighted_values(uint32_t type, const float *scores, uint32_t n_k
     return acc;
 }
 
-THREAD_FN float float_of_order(uint32_t order)
-{
-    return float_of(order & 0x80000000u ? order & 0x7fffffffu : ~order);
-}
-
 /* Scores of positions 0..n_kv-1, then exp(score - largest); returns the sum of those. at: of the
  * first key, in elements. */
 BLOCK_FN float softmax(BLOCK, const struct cuda_attend_args *a, const struct attend_space *s,

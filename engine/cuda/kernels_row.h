@@ -150,6 +150,18 @@ THREAD_FN uint64_t candidate_key(float logit, int32_t id)
     return (uint64_t)float_order(bits) << 32 | (0xffffffffu - (uint32_t)id);
 }
 
+/* No candidates from `from` on. */
+BLOCK_FN void pick_none(BLOCK, struct cuda_candidate *out, uint32_t from, uint32_t k)
+{
+    FOR_THREADS(t)
+    {
+        for (uint32_t i = from + t; i < k; i += N_THREADS) {
+            out[i].id = -1;
+            out[i].logit = 0.0f;
+        }
+    }
+}
+
 /* Shared: CUDA_PICK_SPAN keys, then the best of the even and of the odd rounds. */
 BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
 {
@@ -167,6 +179,9 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
         if (t < 2) {
             best[t] = 0;
         }
+        if (t == 0 && BLOCK_X == 0 && BLOCK_Y == 0 && a->count) {
+            a->out[a->k].id = (int32_t)*a->count;
+        }
         for (uint32_t i = t; i < len; i += N_THREADS) {
             key[i] = list ? candidate_key(list[from + i].logit, list[from + i].id)
                           : candidate_key(logits[from + i], (int32_t)(from + i));
@@ -183,21 +198,20 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
             shared_max64(&best[round % 2], mine);
         }
         BARRIER();
+        uint64_t won = best[round % 2];
+        if (won == 0) { /* nothing is left */
+            pick_none(SAME_BLOCK, chosen, round, a->k);
+            return;
+        }
         FOR_THREADS(t)
         {
-            uint64_t won = best[round % 2];
-            struct cuda_candidate *out = chosen + round;
             if (t == 0) {
                 best[(round + 1) % 2] = 0;
-                if (won == 0) {
-                    out->id = -1;
-                    out->logit = 0.0f;
-                }
             }
             for (uint32_t i = t; i < len; i += N_THREADS) {
-                if (won != 0 && key[i] == won) {
-                    out->id = list ? list[from + i].id : (int32_t)(from + i);
-                    out->logit = list ? list[from + i].logit : logits[from + i];
+                if (key[i] == won) {
+                    chosen[round].id = list ? list[from + i].id : (int32_t)(from + i);
+                    chosen[round].logit = list ? list[from + i].logit : logits[from + i];
                     key[i] = 0;
                 }
             }

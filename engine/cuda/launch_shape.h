@@ -22,6 +22,18 @@
 #define CUDA_MMA_STAGE ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
 #define CUDA_MMA_BYTES (2u * CUDA_MMA_STAGE) /* one is read while the other is filled */
 #define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)
+/* A row, its lengths summed by halves, two 8-bit rows are elsewhere. */
+#define CUDA_SCREEN_INPUT_BYTES(n) (CUDA_ROW_BYTES(n) + CUDA_NORM_THREADS * 24u)
+#define CUDA_SCREEN_THREADS (CUDA_SCREEN_ROWS / 2 * CUDA_SCREEN_GROUP)
+/* Blocks of 256 activations lie 320 bytes apart, so that the threads of a row meet different banks.
+ */
+#define CUDA_SCREEN_APART 320u
+#define CUDA_SCREEN_SCORE_BYTES(stride)                                                            \
+    (2u * ((stride) / 256u * CUDA_SCREEN_APART) + 4u * CUDA_SCREEN_THREADS * 4u + 16u)
+#define CUDA_FULL_THREADS 256u
+#define CUDA_FULL_ROWS (CUDA_FULL_THREADS / CUDA_LANES)
+#define CUDA_SCREEN_FULL_BYTES(n)                                                                  \
+    (CUDA_ROW_FLOATS(n) * 4u + CUDA_FULL_THREADS * 4u + CUDA_FULL_THREADS * 8u + 16u)
 /* The scores' place also holds a key on its way to the cache. */
 #define CUDA_ATTEND_BYTES(head_dim, n_scores)                                                      \
     (((head_dim) + CUDA_LANES + 4u + ((n_scores) < (head_dim) ? (head_dim) : (n_scores))) * 4u)

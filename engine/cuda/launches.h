@@ -90,4 +90,60 @@ static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a
     return l;
 }
 
+/* n rows of a->n entries. */
+static inline struct cuda_launch launch_of_pick(const struct cuda_pick_args *a, uint32_t n)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_PICK,
+                                .grid_x = launch_pieces(a->n, CUDA_PICK_SPAN),
+                                .grid_y = n,
+                                .block = 256,
+                                .shared = CUDA_PICK_BYTES,
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+/* ---- a screened head ---- */
+
+/* Whether a head of so many columns can be screened: its input fits into the memory that a block
+ * shares. */
+static inline bool launch_screen_takes(uint64_t cols)
+{
+    return cols <= CUDA_ROW_MAX;
+}
+
+static inline struct cuda_launch launch_of_screen_input(const struct cuda_screen_input_args *a)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_SCREEN_INPUT,
+                                .grid_x = 1,
+                                .grid_y = 1,
+                                .block = CUDA_NORM_THREADS,
+                                .shared = CUDA_SCREEN_INPUT_BYTES(a->n),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+static inline struct cuda_launch launch_of_screen_score(const struct cuda_screen_score_args *a)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_SCREEN_SCORE,
+                                .grid_x = launch_pieces(a->n_rows, CUDA_SCREEN_ROWS),
+                                .grid_y = 1,
+                                .block = CUDA_SCREEN_THREADS,
+                                .shared = CUDA_SCREEN_SCORE_BYTES(a->stride),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+/* seeds: the k of them; otherwise the rows that they leave, by a->n_blocks blocks. */
+static inline struct cuda_launch launch_of_screen_full(const struct cuda_screen_full_args *a,
+                                                       bool seeds)
+{
+    return (struct cuda_launch){.kernel = seeds ? CUDA_K_SCREEN_SEEDS : CUDA_K_SCREEN_ROWS,
+                                .grid_x = seeds ? launch_pieces(a->k, CUDA_FULL_ROWS) : a->n_blocks,
+                                .grid_y = 1,
+                                .block = CUDA_FULL_THREADS,
+                                .shared = CUDA_SCREEN_FULL_BYTES(a->cols),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
 #endif

@@ -10,6 +10,7 @@
 #include "engine/cuda/kernels_attend.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
+#include "engine/cuda/kernels_screen.h"
 
 // ---- kernels ----
 

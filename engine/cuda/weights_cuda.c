@@ -48,6 +48,9 @@ uint64_t cuda_weights_layout(struct cuda_weights *to, uint8_t *base)
     } else {
         place(&c, &m->head, &to->head);
     }
+    if (to->screened) {
+        to->screen_form = cuda_take(&c, screen_bytes(&m->head));
+    }
     to->output_norm = place_vector(&c, m->output_norm, m->info.n_embd);
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         const struct layer *from = &m->layers[il];
@@ -166,6 +169,14 @@ enum bnt_status cuda_rotations_upload(struct backend_cuda *b, struct bnt_err *er
     return st;
 }
 
+/* The small copy of the head goes up as it is. */
+static enum bnt_status put_screen(const struct backend_cuda *b, const struct cuda_weights *to,
+                                  struct bnt_err *err)
+{
+    const struct bnt_model *m = b->base.model;
+    return put(b, to->screen_form, m->screen_form.data, screen_bytes(&m->head), err);
+}
+
 static enum bnt_status put_all(const struct backend_cuda *b, struct cuda_weights *to,
                                struct bnt_err *err)
 {
@@ -175,6 +186,9 @@ static enum bnt_status put_all(const struct backend_cuda *b, struct cuda_weights
         st = put_weight(b, &m->head, &to->head, err);
     } else if (st == BNT_OK) {
         to->head = to->embd;
+    }
+    if (st == BNT_OK && to->screened) {
+        st = put_screen(b, to, err);
     }
     if (st == BNT_OK) {
         st = put(b, to->output_norm, m->output_norm, m->info.n_embd * sizeof(float), err);
@@ -231,7 +245,7 @@ static enum bnt_status put_up(const struct backend_cuda *b, struct cuda_weights 
     return put_all(b, w, err);
 }
 
-static enum bnt_status make(const struct backend_cuda *b, struct cuda_weights **out,
+static enum bnt_status make(const struct backend_cuda *b, bool screened, struct cuda_weights **out,
                             struct bnt_err *err)
 {
     struct cuda_weights *w = calloc(1, sizeof *w);
@@ -241,6 +255,7 @@ static enum bnt_status make(const struct backend_cuda *b, struct cuda_weights **
     w->model = b->base.model;
     w->table = b->table;
     w->index = b->options.index;
+    w->screened = screened;
     enum bnt_status st = put_up(b, w, err);
     if (st != BNT_OK) {
         take_down(w);
@@ -259,13 +274,18 @@ enum bnt_status cuda_weights_take(struct backend_cuda *b, struct bnt_err *err)
     pthread_mutex_lock(&lock);
     struct cuda_weights *w = find(b);
     need.weights = w ? 0 : need.weights;
+    bool screened = need.screen > 0 && cuda_check_memory(b, &need, NULL) == BNT_OK;
+    if (!w && !screened) { /* the copy of the head is left out first */
+        need.weights -= need.screen;
+    }
     enum bnt_status st = cuda_check_memory(b, &need, err);
     if (st == BNT_OK && !w) {
-        st = make(b, &w, err);
+        st = make(b, screened, &w, err);
     }
     if (st == BNT_OK) {
         w->n_sessions++;
         b->w = w;
+        b->base.screened = w->screened;
     }
     pthread_mutex_unlock(&lock);
     return st;

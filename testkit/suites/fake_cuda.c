@@ -9,6 +9,7 @@
 #include "engine/cuda/kernels_attend.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
+#include "engine/cuda/kernels_screen.h"
 
 enum { SHARED_MAX = 48 * 1024, GUARD = 64, GUARD_BYTE = 0x5a, MAX_ARGS = 512 };
 #define DEFAULT_MEMORY (8ull << 30)

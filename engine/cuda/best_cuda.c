@@ -1,0 +1,190 @@
+/* The best logits of a token, chosen on the device: from the whole head, or from a screened one
+ * (kernel_args.h). Both give the same bits. The launches of a lone token are kept as a graph for as
+ * long as the caller asks for the same number of logits. */
+#include <string.h>
+
+#include "base/fault.h"
+#include "engine/cuda/backend_cuda.h"
+#include "engine/cuda/launches.h"
+
+enum {
+    REST_TOKENS = 32,        /* tokens in full after one that the screen did not help */
+    BLOCKS_PER_PROCESSOR = 4 /* of the rows that are computed in full */
+};
+
+bool cuda_can_screen(const struct bnt_model *m)
+{
+    return m->screened && launch_screen_takes(m->info.n_embd);
+}
+
+/* ---- the choice ---- */
+
+/* The best a.k of each of n rows to `to`; the last launch takes the count along. */
+static enum bnt_status pick(const struct backend_cuda *b, struct cuda_pick_args a, uint32_t n,
+                            struct cuda_candidate *to, struct bnt_err *err)
+{
+    const uint32_t *count = a.count;
+    for (int round = 0;; round++) {
+        uint32_t blocks = launch_pieces(a.n, CUDA_PICK_SPAN);
+        a.count = blocks == 1 ? count : NULL;
+        a.out = blocks == 1 ? to : b->s.picks[round % 2];
+        struct cuda_launch l = launch_of_pick(&a, n);
+        enum bnt_status st = cuda_launch(b, &l, err);
+        if (st != BNT_OK || blocks == 1) {
+            return st;
+        }
+        a.list = a.out;
+        a.n = blocks * a.k;
+    }
+}
+
+enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
+                          struct cuda_candidate *out, struct bnt_err *err)
+{
+    struct cuda_pick_args a = {.logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k};
+    return pick(b, a, n, out, err);
+}
+
+/* ---- the screened head ---- */
+
+static enum bnt_status score(const struct backend_cuda *b, uint32_t row, struct bnt_err *err)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    uint32_t stride = (uint32_t)act_stride(in->n_embd);
+    struct screen screen;
+    screen_view(&b->base.model->head, b->w->screen_form, &screen);
+    struct cuda_screen_input_args input = {.x = b->s.x + (uint64_t)row * in->n_embd,
+                                           .norm = b->w->output_norm,
+                                           .n = in->n_embd,
+                                           .eps = (float)in->rms_eps,
+                                           .h = b->s.h,
+                                           .q = b->s.screen_q,
+                                           .stride = stride,
+                                           .unit = screen_rounding_unit(in->n_embd),
+                                           .out = b->s.screen_input};
+    struct cuda_screen_score_args scores = {.rows = screen.rows + BNT_FAULT(cuda_screen_steps),
+                                            .codes = screen.codes,
+                                            .n_rows = in->n_vocab,
+                                            .stride = stride,
+                                            .row_bytes = screen.row_bytes,
+                                            .q = b->s.screen_q,
+                                            .in = b->s.screen_input,
+                                            .near = b->s.near,
+                                            .above = b->s.above,
+                                            .tops = b->s.tops};
+    memcpy(scores.levels, screen_levels, sizeof scores.levels);
+    struct cuda_launch l = launch_of_screen_input(&input);
+    enum bnt_status st = cuda_launch(b, &l, err);
+    l = launch_of_screen_score(&scores);
+    return st == BNT_OK ? cuda_launch(b, &l, err) : st;
+}
+
+static uint32_t n_tops(const struct backend_cuda *b)
+{
+    return launch_pieces(b->base.model->info.n_vocab, CUDA_SCREEN_ROWS);
+}
+
+/* Seeds are the k best by score, one of a block at most; then the rows that may reach them. */
+static enum bnt_status complete(const struct backend_cuda *b, uint32_t k, struct bnt_err *err)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    struct cuda_pick_args tops = {.list = b->s.tops, .n = n_tops(b), .k = k};
+    struct screen screen;
+    screen_view(&b->base.model->head, b->w->screen_form, &screen);
+    uint32_t pieces = launch_pieces(in->n_vocab, CUDA_FULL_THREADS);
+    uint32_t most = b->info.n_processors * BLOCKS_PER_PROCESSOR;
+    struct cuda_screen_full_args full = {.w = b->w->head.data,
+                                         .row_bytes = b->w->head.row_bytes,
+                                         .type = b->w->head.type,
+                                         .rows = in->n_vocab,
+                                         .cols = in->n_embd,
+                                         .k = k,
+                                         .n_blocks = pieces < most ? pieces : most,
+                                         .x = b->s.h,
+                                         .near = b->s.near,
+                                         .above = b->s.above,
+                                         .screen_rows = screen.rows,
+                                         .rest = screen.rest,
+                                         .rest_bytes = screen.rest_bytes,
+                                         .q = b->s.screen_q,
+                                         .seeds = b->s.seeds,
+                                         .logits = b->s.logits,
+                                         .in = b->s.screen_input};
+    enum bnt_status st = pick(b, tops, 1, b->s.seeds, err);
+    struct cuda_launch seeds = launch_of_screen_full(&full, true);
+    struct cuda_launch rows = launch_of_screen_full(&full, false);
+    st = st == BNT_OK ? cuda_launch(b, &seeds, err) : st;
+    return st == BNT_OK ? cuda_launch(b, &rows, err) : st;
+}
+
+/* ---- both ---- */
+
+/* The b->best_k best of token `row`, on their way back. */
+static enum bnt_status launch_best(struct backend_cuda *b, uint32_t row, bool screened,
+                                   struct bnt_err *err)
+{
+    struct cuda_pick_args a = {.logits = b->s.logits,
+                               .n = b->base.model->info.n_vocab,
+                               .k = b->best_k,
+                               .count = screened ? &b->s.screen_input->n_full : NULL};
+    enum bnt_status st = screened ? score(b, row, err) : cuda_head(b, row, 1, err);
+    if (st == BNT_OK && screened) {
+        st = complete(b, a.k, err);
+    }
+    if (st == BNT_OK) {
+        st = pick(b, a, 1, b->s.chosen, err);
+    }
+    uint64_t bytes = (a.k + (screened ? 1 : 0)) * sizeof *b->picked;
+    return st == BNT_OK
+               ? cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err)
+               : st;
+}
+
+static enum bnt_status launch_full(struct backend_cuda *b, struct bnt_err *err)
+{
+    return launch_best(b, 0, false, err);
+}
+
+static enum bnt_status launch_screened(struct backend_cuda *b, struct bnt_err *err)
+{
+    return launch_best(b, 0, true, err);
+}
+
+static enum bnt_status best_of_lone_token(struct backend_cuda *b, bool screened,
+                                          struct bnt_err *err)
+{
+    struct cuda_head_graph *g = &b->head_graphs[screened];
+    if (g->k != b->best_k && !(g->graph && BNT_FAULT(cuda_head_kept))) {
+        b->table->graph_free(b->context, g->graph);
+        *g = (struct cuda_head_graph){.k = b->best_k};
+    }
+    enum bnt_status st =
+        cuda_run_captured(b, &g->graph, screened ? launch_screened : launch_full, err);
+    return st == BNT_OK ? cuda_error(b, b->table->sync(b->context), err) : st;
+}
+
+/* Whether the next head is to be screened: seeds come from blocks of their own, and a screen that
+ * did not help is left alone for a while. */
+static bool wants_screen(struct backend_cuda *b, uint32_t k)
+{
+    if (!b->w->screened || k > n_tops(b)) {
+        return false;
+    }
+    if (b->screen_rest > 0) {
+        b->screen_rest--;
+        return false;
+    }
+    return true;
+}
+
+enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err)
+{
+    bool screened = wants_screen(b, k);
+    b->best_k = k;
+    enum bnt_status st =
+        b->n == 1 ? best_of_lone_token(b, screened, err) : launch_best(b, row, screened, err);
+    if (st == BNT_OK && screened && (uint32_t)b->picked[k].id > b->base.model->info.n_vocab / 8) {
+        b->screen_rest = REST_TOKENS;
+    }
+    return st;
+}
