@@ -387,11 +387,24 @@ static inline void mma_gather(struct mma_tile *m, uint32_t (*a)[4], uint32_t (*b
     }
 }
 
+/* Whether a warp has anything to multiply with: tokens past the last one are zeros. */
+static inline int mma_any(uint32_t (*b)[2])
+{
+    uint32_t any = 0;
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        any |= b[lane][0] | b[lane][1];
+    }
+    return any != 0;
+}
+
 static inline void mma_warps(int32_t *c, uint32_t stride, uint32_t (*a)[4], uint32_t (*b)[2],
                              uint32_t n_threads)
 {
     struct mma_tile m;
     for (uint32_t warp = 0; warp < n_threads; warp += 32) {
+        if (!mma_any(b + warp)) {
+            continue;
+        }
         mma_gather(&m, a + warp, b + warp);
         for (uint32_t r = 0; r < 16; r++) {
             for (uint32_t n = 0; n < 8; n++) {
