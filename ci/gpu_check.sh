@@ -193,6 +193,18 @@ for overlap in 0 1; do
         reached '  64 sequences of the 2B shape' "$rate" least 20000 tokens/s
     fi
 done
+export BNT_CUDA_OVERLAP=0
+full=
+for head in full screened; do
+    # shellcheck disable=SC2086 # $mock is a word or none
+    check "text of the 2B shape, $head head" "$bnt" infer -m "$model" $mock -p 'Once upon a time' -n "$decode" --head "$head" \
+        --packed off --device cuda --fallback never && cp "$scratch/out" "$scratch/$head.text"
+    if bench_model "$model" "$mock --packed off --head $head" "${lengths%,*}" 1 && [ "$head" = full ]; then
+        full=$rate
+    fi
+done
+check 'a screened head gives the same tokens' cmp "$scratch/full.text" "$scratch/screened.text"
+reached '  decode with a screened head, against the full one' "$rate" least "${full:-0}" tokens/s
 [ -n "$mock" ] && rm -f "$model"
 make_model "$scratch/3b.gguf" 26 3200 32 32 8640 32002 2048
 for overlap in 0 1; do
