@@ -391,7 +391,9 @@ static void infer_goes_on_from_a_saved_session(void **state)
 static const struct suite_test tests[] = {
     {.name = "reuse_drafts_come_from_behind_the_longest_match",
      .body = drafts_come_from_behind_the_longest_match},
-    {.name = "reuse_drafts_change_no_text", .body = drafts_change_no_text},
+    {.name = "reuse_drafts_change_no_text",
+     .body = drafts_change_no_text,
+     .timeout_ms = 30000}, /* on the fake device ten seconds */
     {.name = "reuse_a_held_beginning_changes_no_answer",
      .body = a_held_beginning_changes_no_answer},
     {.name = "reuse_subjects_keep_what_prompts_share", .body = subjects_keep_what_prompts_share},
