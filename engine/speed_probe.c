@@ -341,6 +341,7 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_ra
         return st;
     }
     struct backend_cpu *b = (struct backend_cpu *)s->backend;
+    const uint64_t left_out_bytes = b->base.left_out_bytes; /* by tokens: these are none */
     s->last = NULL;
     out->plain_gb_per_s = plain_gb_per_s(b);
     out->head_bytes =
@@ -357,6 +358,7 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_ra
         const uint32_t n = batches->batches[i].n_tok;
         out->product_ns[i] = n <= s->backend->config.n_batch ? layer_ns(b, n) : 0;
     }
+    b->base.left_out_bytes = left_out_bytes;
     return st;
 }
 
