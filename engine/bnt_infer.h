@@ -184,6 +184,13 @@ struct bnt_near {
 /* As bnt_session_eval_best. Errors: also USAGE for an id outside the vocabulary. */
 enum bnt_status bnt_session_eval_near(struct bnt_session *s, const int32_t *ids, size_t n,
                                       struct bnt_near *near, struct bnt_err *err);
+/* For several positions: evaluate n ids, at most bnt_session_n_batch, and then ask what is wanted
+ * of the index-th of them, as often as wanted, best in ascending order. Errors: USAGE (too many; an
+ * index that was not evaluated last). */
+enum bnt_status bnt_session_push(struct bnt_session *s, const int32_t *ids, size_t n,
+                                 struct bnt_err *err);
+enum bnt_status bnt_session_near_at(struct bnt_session *s, uint32_t index, struct bnt_near *near,
+                                    struct bnt_err *err);
 /* True when that spares something with ids that come in any case, too. */
 bool bnt_session_has_near(const struct bnt_session *s);
 

@@ -143,11 +143,11 @@ static enum bnt_head_form head_of(const struct infer_opts *o)
 {
     struct bnt_sampler_params p = sampling_of(o);
     size_t k = bnt_sampler_params_n_best(&p);
-    bool near = k > 0 && k <= BNT_BEST_MAX && o->logprobs == 0 && o->speculate == 0 && !o->validate;
+    bool near = k > 0 && k <= BNT_BEST_MAX && o->logprobs == 0 && !o->validate;
     enum bnt_head_form form = bnt_engine_head(o->head);
     if (!near && form == BNT_HEAD_SCREENED) {
         bnt_msg_warn("--head screened is for greedy decoding and --top-k up to 64, without "
-                     "--logprobs, --speculate and --validate",
+                     "--logprobs and --validate",
                      "the output matrix is read in full: these options look at other logits, too");
     }
     return near ? form : BNT_HEAD_FULL;

@@ -121,15 +121,16 @@ static enum bnt_status pick_of_all(struct run *r, int32_t *id, struct bnt_err *e
 }
 
 /* Where the back end can choose the best logits itself, and those are all that the sampler and the
- * caller look at. Drafts are verified by rows. */
+ * caller look at. */
 static bool near_decides(struct run *r)
 {
-    bool whole = r->p->n_logprobs > 0 || r->p->check_logits || r->p->speculate > 0 ||
+    bool whole = r->p->n_logprobs > 0 || r->p->check_logits ||
                  (uint32_t)r->n_vocab != bnt_session_n_vocab(r->s) || !bnt_session_has_best(r->s);
     if (whole || !bnt_sampler_near(r->sampler, &r->near)) {
         return false;
     }
-    return !bnt_sampler_changes(r->sampler) || bnt_session_has_near(r->s);
+    bool more = bnt_sampler_changes(r->sampler) || r->p->speculate > 0;
+    return !more || bnt_session_has_near(r->s);
 }
 
 static enum bnt_status pick(struct run *r, int32_t *id, struct bnt_err *err)
@@ -272,6 +273,7 @@ static void make_draft(struct run *r)
     r->n_draft = 0;
     if (r->text != NULL) {
         most = most < left ? most : left;
+        most = most < bnt_session_n_batch(r->s) ? most : bnt_session_n_batch(r->s) - 1;
         r->n_draft = (uint32_t)draft_look_up(r->text, r->n_text, most, r->batch + 1);
     }
 }
@@ -296,6 +298,20 @@ static enum bnt_status on_row(void *ctx, size_t index, const float *logits, stru
         return BNT_E_INTERRUPTED; /* ends the rows: no failure */
     }
     return BNT_OK;
+}
+
+/* The same by the logits that decide: what these are depends on the ids before. */
+static enum bnt_status near_rows(struct run *r, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_session_push(r->s, r->batch, 1 + (size_t)r->n_draft, err);
+    for (uint32_t i = 0; st == BNT_OK && i <= r->n_draft; i++) {
+        bnt_sampler_near(r->sampler, &r->near);
+        st = bnt_session_near_at(r->s, i, &r->near, err);
+        if (st == BNT_OK) {
+            st = on_row(r, i, NULL, err);
+        }
+    }
+    return st;
 }
 
 static uint32_t at_most(const struct run *r, uint32_t width)
@@ -325,8 +341,9 @@ static enum bnt_status verify(struct run *r, bool *stopped, struct bnt_err *err)
     uint64_t t0 = bnt_clock_now_ns();
     r->batch[0] = g->ids.at[g->ids.n - 1];
     r->parted = false;
-    enum bnt_status st =
-        bnt_session_eval_each(r->s, r->batch, 1 + (size_t)r->n_draft, on_row, r, &inner);
+    enum bnt_status st = r->by_near ? near_rows(r, &inner)
+                                    : bnt_session_eval_each(r->s, r->batch, 1 + (size_t)r->n_draft,
+                                                            on_row, r, &inner);
     uint64_t ns = bnt_clock_now_ns() - t0 - (t->sample_ns + t->output_ns - other_ns);
     t->decode_ns += ns;
     sp->drafts_ns += ns;

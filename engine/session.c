@@ -339,20 +339,20 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
 }
 
 /* By the back end, or from the whole row. */
-static enum bnt_status near_of_last(struct bnt_session *s, struct bnt_near *near,
-                                    struct bnt_err *err)
+static enum bnt_status near_of(struct bnt_session *s, uint32_t row, struct bnt_near *near,
+                               struct bnt_err *err)
 {
     struct bnt_err failed = {0};
     const struct backend_ops *ops = s->backend->ops;
     if (near->n_also > 0 ? bnt_session_has_near(s) : bnt_session_has_best(s)) {
-        enum bnt_status st = ops->near ? ops->near(s->backend, last_row(s), near, &failed)
-                                       : ops->best(s->backend, last_row(s), near->k, near->best,
-                                                   &near->n_best, &failed);
+        enum bnt_status st =
+            ops->near ? ops->near(s->backend, row, near, &failed)
+                      : ops->best(s->backend, row, near->k, near->best, &near->n_best, &failed);
         if (st == BNT_OK || !session_again(s, &st, &failed, err)) {
             return st;
         }
     }
-    enum bnt_status st = session_logits(s, last_row(s), 1, err);
+    enum bnt_status st = session_logits(s, row, 1, err);
     if (st == BNT_OK) {
         near_of_row(s->logits, s->model->info.n_vocab, near);
     }
@@ -386,9 +386,32 @@ enum bnt_status bnt_session_eval_near(struct bnt_session *s, const int32_t *ids,
     st = eval_ids(s, ids, n, NULL, NULL, err);
     s->last = NULL;
     if (st == BNT_OK) {
-        st = near_of_last(s, near, err);
+        st = near_of(s, last_row(s), near, err);
     }
     return st == BNT_OK ? session_watch_rate(s, n == 1, bnt_clock_now_ns() - t0, err) : st;
+}
+
+enum bnt_status bnt_session_push(struct bnt_session *s, const int32_t *ids, size_t n,
+                                 struct bnt_err *err)
+{
+    if (n > bnt_session_n_batch(s)) {
+        return bnt_err_set(err, BNT_E_USAGE, "%zu ids in one step: %u at most", n,
+                           bnt_session_n_batch(s));
+    }
+    enum bnt_status st = eval_ids(s, ids, n, NULL, NULL, err);
+    s->last = NULL;
+    return st;
+}
+
+enum bnt_status bnt_session_near_at(struct bnt_session *s, uint32_t index, struct bnt_near *near,
+                                    struct bnt_err *err)
+{
+    if (index >= s->n_last) {
+        return bnt_err_set(err, BNT_E_USAGE, "logits of id %u: %u were evaluated last", index,
+                           s->n_last);
+    }
+    enum bnt_status st = check_near(s, near, err);
+    return st == BNT_OK ? near_of(s, index, near, err) : st;
 }
 
 enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids, size_t n,

@@ -126,11 +126,11 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
     take_batch(&cur, m, c, s);
     if (m->screened) {
         s->screen_act.stride = act_stride(m->info.n_embd);
-        s->screen_act.q = take(&cur, 2 * s->screen_act.stride);
-        s->screen_act.scale = take_floats(&cur, 2, 1);
-        s->screen_act.sum = take(&cur, 2 * sizeof(int32_t));
-        s->near = take_floats(&cur, m->info.n_vocab, 1);
-        s->above = take_floats(&cur, m->info.n_vocab, 1);
+        s->screen_act.q = take(&cur, 2 * CPU_NEAR_TOKENS * s->screen_act.stride);
+        s->screen_act.scale = take_floats(&cur, 2 * CPU_NEAR_TOKENS, 1);
+        s->screen_act.sum = take(&cur, 2 * CPU_NEAR_TOKENS * sizeof(int32_t));
+        s->near = take_floats(&cur, m->info.n_vocab, CPU_NEAR_TOKENS);
+        s->above = take_floats(&cur, m->info.n_vocab, CPU_NEAR_TOKENS);
         s->list = take(&cur, m->info.n_vocab * sizeof(uint32_t));
         s->exact = take_floats(&cur, m->info.n_vocab, 1);
     }
@@ -206,6 +206,7 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
     memcpy(b->s.rows, rows, n * sizeof *rows);
     b->n = n;
     base->n_single += n == 1;
+    b->near_n = 0;
     b->n_seen = 0;
     for (uint32_t t = 0; t < n; t++) {
         b->n_seen = rows[t].pos + 1 > b->n_seen ? rows[t].pos + 1 : b->n_seen;
@@ -305,6 +306,7 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     struct backend_cpu *b = (struct backend_cpu *)base;
     const struct bnt_model *m = base->model;
     output_norm(b, first, n);
+    b->near_n = 0;
     struct head_task task = {.b = b, .n = n, .out = out, .w = m->head};
     if (m->head.data) {
         run_head(&task);
@@ -320,17 +322,53 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return BNT_OK;
 }
 
+/* A row and those after it are the ones in s.near from here on. */
+static void begin_near(struct backend_cpu *b, uint32_t row, bool full)
+{
+    uint32_t left = row < b->n ? b->n - row : 1;
+    b->near_first = b->near_next = row;
+    b->near_n = left < CPU_NEAR_TOKENS ? left : CPU_NEAR_TOKENS;
+    b->near_full = full;
+}
+
+static enum bnt_status near_in_full(struct backend_cpu *b, uint32_t row, struct bnt_err *err)
+{
+    begin_near(b, row, true);
+    uint32_t n = b->near_n;
+    enum bnt_status st = logits(&b->base, row, n, b->s.near, err);
+    b->near_n = st == BNT_OK ? n : 0;
+    return st;
+}
+
+/* Scores or logits of the row are in s.near, if that does not fail. */
+static enum bnt_status reach_row(struct backend_cpu *b, uint32_t row, struct bnt_err *err)
+{
+    if (row >= b->near_next && row < b->near_first + b->near_n) {
+        return BNT_OK;
+    }
+    begin_near(b, row, false);
+    output_norm(b, row, b->near_n);
+    return cpu_screen_score(b) ? BNT_OK : near_in_full(b, row, err);
+}
+
+/* Rows are mostly asked for one after the other, or the last alone: what is done for one is done
+ * for those after it, too. A row that was asked for is used up. */
 static enum bnt_status near(struct backend *base, uint32_t row, struct bnt_near *out,
                             struct bnt_err *err)
 {
     struct backend_cpu *b = (struct backend_cpu *)base;
-    output_norm(b, row, 1);
-    if (cpu_screened_near(b, out)) {
-        return BNT_OK;
+    uint32_t n_vocab = base->model->info.n_vocab;
+    enum bnt_status st = reach_row(b, row, err);
+    if (st == BNT_OK && !b->near_full) {
+        b->near_next = row + 1;
+        if (cpu_screened_near(b, row - b->near_first, out)) {
+            return BNT_OK;
+        }
+        st = near_in_full(b, row, err);
     }
-    enum bnt_status st = logits(base, row, 1, b->s.near, err);
     if (st == BNT_OK) {
-        near_of_row(b->s.near, base->model->info.n_vocab, out);
+        b->near_next = row + 1;
+        near_of_row(b->s.near + (size_t)(row - b->near_first) * n_vocab, n_vocab, out);
     }
     return st;
 }

@@ -29,14 +29,22 @@ struct cpu_scratch {
     float *row;                 /* [n_threads][widest cols] */
     int32_t *column_sums;       /* [n_threads][cpu_column_sums]: of a product by columns */
     bool *column_used;          /* [n_threads]: whose sums hold anything */
-    /* Of a screened head: its input (kernels.h), then [n_vocab]: scores, scores with their bound,
-     * the rows that are computed in full, and their logits. */
+    /* Of a screened head, for up to CPU_NEAR_TOKENS tokens: their inputs (kernels.h), then
+     * [CPU_NEAR_TOKENS][n_vocab]: scores, scores with their bound. Then [n_vocab]: the rows that
+     * are computed in full, and their logits. */
     struct act_rows screen_act;
     float *near, *above;
     uint32_t *list;
     float *exact;
     uint8_t *layer, *layer_scratch; /* streamed: one layer's weights; loading scratch */
     uint8_t *head_rows; /* streamed: STREAM_HEAD_BYTES of the head, also one embedding row */
+};
+
+/* Tokens that a screened head scores in one pass. */
+enum { CPU_NEAR_TOKENS = 8 };
+/* What their inputs are, see screen_cpu.c. */
+struct cpu_near_input {
+    float scale, x_length, d_length, c_length;
 };
 
 /* Tokens of a batch whose queries meet keys and values together: about 32 query heads in all. */
@@ -60,6 +68,11 @@ struct backend_cpu {
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
     uint32_t n, n_seen;   /* of the batch in work: tokens; positions that the furthest one sees */
     uint32_t screen_rest; /* tokens whose head is computed in full without a try */
+    /* Rows of the batch whose scores, or with near_full whose logits, lie in s.near; their normed
+     * states are the first rows of s.h. Those before near_next are used up. */
+    uint32_t near_first, near_n, near_next;
+    bool near_full;
+    struct cpu_near_input near_input[CPU_NEAR_TOKENS];
     struct layer *now; /* the layer in work: the model's, or a copy that points at streamed bytes */
     struct layer streamed;
 };
@@ -74,9 +87,10 @@ void cpu_layer(struct backend_cpu *b, uint32_t il);
  * and the cache stay as they are. n is no more than the batch that the scratch is for. */
 void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n);
 
-/* What is asked for of the token whose normed state is the first row of s.h, as struct backend_ops
- * has it. False: this has to be done in full. */
-bool cpu_screened_near(struct backend_cpu *b, struct bnt_near *near);
+/* Score the first near_n rows of s.h. False: their logits have to be computed in full. */
+bool cpu_screen_score(struct backend_cpu *b);
+/* What is asked for of one of those, as struct backend_ops has it. False: as above. */
+bool cpu_screened_near(struct backend_cpu *b, uint32_t token, struct bnt_near *near);
 
 /* The rows that a tap gets for one op: tokens first_tok .. first_tok + n_tok - 1 of the batch. */
 struct cpu_tap_at {

@@ -28,22 +28,41 @@ enum {
     STRETCH = 16      /* rows of which most are passed over together */
 };
 
+/* One token, in its place of s.screen_act, s.near and s.above. */
 struct screen_task {
     struct backend_cpu *b;
     const struct screen *screen;
-    float scale;                        /* of fine steps */
-    float x_length, d_length, c_length; /* of the input, with their share of roundings */
-    float least;                        /* a row below it does not matter */
-    uint32_t n_list;
+    const float *x;
+    struct act_rows act;
+    /* Of the input: its scale in fine steps; lengths with their share of roundings. */
+    struct cpu_near_input in;
+    float *score, *above;  /* of all rows */
     struct bnt_near *near; /* what is asked for */
+    float least;           /* a row below it does not matter */
+    uint32_t n_list;
 };
+
+static struct screen_task task_of(struct backend_cpu *b, uint32_t token)
+{
+    const struct screen *screen = &b->base.model->screen;
+    const struct act_rows *a = &b->s.screen_act;
+    struct screen_task t = {.b = b, .screen = screen, .in = b->near_input[token]};
+    t.x = b->s.h + (size_t)token * b->width;
+    t.act = (struct act_rows){.q = a->q + 2 * token * a->stride,
+                              .scale = a->scale + 2 * (size_t)token,
+                              .sum = a->sum + 2 * (size_t)token,
+                              .stride = a->stride};
+    t.score = b->s.near + token * screen->n_rows;
+    t.above = b->s.above + token * screen->n_rows;
+    return t;
+}
 
 /* What q leaves of x, in steps of a SCREEN_FINER of its scale, into the second row; what both leave
  * into the lengths. */
 static bool measure_input(struct screen_task *t)
 {
-    struct act_rows *a = &t->b->s.screen_act;
-    const float *x = t->b->s.h;
+    const struct act_rows *a = &t->act;
+    const float *x = t->x;
     uint64_t cols = t->screen->cols;
     t->b->kernels->quantize_act(x, cols, a->q, a->scale, a->sum);
     if (!isfinite(a->scale[0])) {
@@ -65,46 +84,55 @@ static bool measure_input(struct screen_task *t)
     }
     double unit = screen_rounding_unit(cols), length = sqrt(xx), rest = sqrt(dd);
     double coarse = sqrt(cc);
-    t->scale = a->scale[0] / SCREEN_FINER;
-    t->x_length = (float)(length * (1 + unit));
-    t->d_length = (float)(rest + unit * (length + rest));
-    t->c_length = (float)(coarse + unit * (length + coarse));
-    return isfinite(t->x_length) && isfinite(t->d_length) && isfinite(t->c_length);
+    t->in.scale = a->scale[0] / SCREEN_FINER;
+    t->in.x_length = (float)(length * (1 + unit));
+    t->in.d_length = (float)(rest + unit * (length + rest));
+    t->in.c_length = (float)(coarse + unit * (length + coarse));
+    return isfinite(t->in.x_length) && isfinite(t->in.d_length) && isfinite(t->in.c_length);
 }
 
 static void score_rows(const struct screen_task *t, uint64_t begin, uint64_t end)
 {
-    const struct cpu_scratch *s = &t->b->s;
     const struct screen_row *rows = t->screen->rows;
     for (uint64_t r = begin; r < end; r++) {
-        float score = s->near[r] * (rows[r].step * t->scale);
-        float bound = rows[r].error * t->x_length + rows[r].norm * t->d_length + SCREEN_LOSS;
-        s->near[r] = score;
-        s->above[r] = BNT_FAULT(screen_bound_lost) ? score : score + bound;
+        float score = t->score[r] * (rows[r].step * t->in.scale);
+        float bound = rows[r].error * t->in.x_length + rows[r].norm * t->in.d_length + SCREEN_LOSS;
+        t->score[r] = score;
+        t->above[r] = BNT_FAULT(screen_bound_lost) ? score : score + bound;
     }
 }
 
-static void screen_slots(void *ctx, size_t begin, size_t end, int thread)
+/* The rows of slots [begin, end) for one token. */
+static void screen_token(const struct screen_task *t, uint64_t begin, uint64_t end)
 {
-    (void)thread;
-    const struct screen_task *t = ctx;
-    const struct backend_cpu *b = t->b;
+    const struct cpu_kernels *kernels = t->b->kernels;
     uint64_t spread = t->screen->n_rows / WALK_STREAMS;
     struct screen_codes codes = {t->screen->codes, t->screen->row_bytes};
     struct row_walk walk = {begin, end < spread ? end : spread, spread};
-    b->kernels->dot_screen(&codes, &walk, &b->s.screen_act, b->s.near);
+    kernels->dot_screen(&codes, &walk, &t->act, t->score);
     if (end > spread) {
         /* Up to three rows are left over: stretches of no length that are read one by one. */
         for (uint64_t r = WALK_STREAMS * spread; r < t->screen->n_rows; r++) {
             struct screen_codes one = {codes.codes + r * codes.row_bytes, codes.row_bytes};
             struct row_walk same = {0, 1, 0};
-            b->kernels->dot_screen(&one, &same, &b->s.screen_act, b->s.near + r);
+            kernels->dot_screen(&one, &same, &t->act, t->score + r);
         }
     }
     struct cpu_rows ranges[SLOT_RANGES];
     int n = cpu_slot_rows(t->screen->n_rows, begin, end, ranges);
     for (int i = 0; i < n; i++) {
         score_rows(t, ranges[i].begin, ranges[i].end);
+    }
+}
+
+/* A piece is small enough for the second-level cache, where later tokens find it. */
+static void screen_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    struct backend_cpu *b = ctx;
+    for (uint32_t token = 0; token < b->near_n; token++) {
+        struct screen_task t = task_of(b, token);
+        screen_token(&t, begin, end);
     }
 }
 
@@ -127,7 +155,7 @@ static void second_look(void *ctx, size_t begin, size_t end, int thread)
                                   .cols = screen->rest_cols,
                                   .row_bytes = screen->rest_bytes,
                                   .scale = SCREEN_REST};
-    float half = 0.5f * SCREEN_REST * s->screen_act.scale[0] * (float)s->screen_act.sum[0];
+    float half = 0.5f * SCREEN_REST * t->act.scale[0] * (float)t->act.sum[0];
     for (size_t i = begin; i < end; i++) {
         uint32_t r = s->list[i];
         const struct screen_row *at = &screen->rows[r];
@@ -136,10 +164,10 @@ static void second_look(void *ctx, size_t begin, size_t end, int thread)
             ask_for(screen->rest + s->list[i + REST_AHEAD] * row.row_bytes, row.row_bytes);
         }
         row.codes = screen->rest + r * row.row_bytes;
-        t->b->kernels->matmul_ternary(&row, 0, 1, &s->screen_act, 1, &sum, 1);
-        float bound = at->left * t->x_length + at->norm * t->d_length +
-                      (at->error + at->left) * t->c_length + SCREEN_LOSS;
-        s->above[r] = s->near[r] + (sum - half) * at->step + bound;
+        t->b->kernels->matmul_ternary(&row, 0, 1, &t->act, 1, &sum, 1);
+        float bound = at->left * t->in.x_length + at->norm * t->in.d_length +
+                      (at->error + at->left) * t->in.c_length + SCREEN_LOSS;
+        t->above[r] = t->score[r] + (sum - half) * at->step + bound;
     }
 }
 
@@ -155,7 +183,7 @@ static void full_rows(void *ctx, size_t begin, size_t end, int thread)
             ask_for(data + b->s.list[i + 1] * row.row_bytes, row.row_bytes);
         }
         row.data = data + b->s.list[i] * row.row_bytes;
-        b->kernels->matmul_float(&row, 0, 1, b->s.h, b->width, 1, &b->s.exact[i], 0,
+        b->kernels->matmul_float(&row, 0, 1, t->x, b->width, 1, &b->s.exact[i], 0,
                                  b->s.row + (size_t)thread * b->width);
     }
 }
@@ -167,7 +195,7 @@ static void run_list(struct screen_task *t)
     uint64_t macs = (uint64_t)t->n_list * t->screen->cols;
     cpu_pool_run(t->b->pool, t->n_list, macs < CPU_SERIAL_MACS ? t->n_list : 4, full_rows, t);
     for (uint32_t i = 0; i < t->n_list; i++) {
-        s->above[s->list[i]] = -INFINITY;
+        t->above[s->list[i]] = -INFINITY;
     }
 }
 
@@ -180,7 +208,7 @@ static void run_also(struct screen_task *t)
     t->n_list = (uint32_t)t->near->n_also;
     for (uint32_t i = 0; i < t->n_list; i++) {
         s->list[i] = (uint32_t)t->near->also[i];
-        s->near[s->list[i]] = -INFINITY;
+        t->score[s->list[i]] = -INFINITY;
     }
     run_list(t);
     memcpy(t->near->also_logits, s->exact, t->n_list * sizeof(float));
@@ -201,7 +229,7 @@ static void run_best(struct screen_task *t)
 static void list_best(struct screen_task *t)
 {
     struct bnt_candidate by_score[BNT_BEST_MAX];
-    t->n_list = (uint32_t)best_of_row(t->b->s.near, t->screen->n_rows, t->near->k, by_score);
+    t->n_list = (uint32_t)best_of_row(t->score, t->screen->n_rows, t->near->k, by_score);
     for (uint32_t i = 0; i < t->n_list; i++) {
         t->b->s.list[i] = (uint32_t)by_score[i].id;
     }
@@ -222,12 +250,12 @@ static bool list_others(struct screen_task *t)
     uint32_t *list = t->b->s.list, n = 0, rows = (uint32_t)t->screen->n_rows;
     for (uint32_t r = 0; r < rows && n < rows / 2;) {
         uint32_t end = rows - r < STRETCH ? rows : r + STRETCH;
-        if (end == r + STRETCH && !any_reaches(t->b->s.above + r, t->least)) {
+        if (end == r + STRETCH && !any_reaches(t->above + r, t->least)) {
             r = end;
         }
         for (; r < end; r++) {
             list[n] = r;
-            n += !(t->b->s.above[r] < t->least);
+            n += !(t->above[r] < t->least);
         }
     }
     t->n_list = n;
@@ -242,7 +270,7 @@ static bool thin_list(struct screen_task *t)
     uint64_t macs = (uint64_t)t->n_list * t->screen->cols;
     cpu_pool_run(t->b->pool, t->n_list, macs < CPU_SERIAL_MACS ? t->n_list : 64, second_look, t);
     for (uint32_t i = 0; i < t->n_list; i++) {
-        if (!(s->above[s->list[i]] < t->least)) {
+        if (!(t->above[s->list[i]] < t->least)) {
             s->list[n++] = s->list[i];
         }
     }
@@ -250,42 +278,47 @@ static bool thin_list(struct screen_task *t)
     return n < t->screen->n_rows / 8;
 }
 
-static void score_all(struct screen_task *t)
+bool cpu_screen_score(struct backend_cpu *b)
 {
-    const struct screen *screen = t->screen;
+    const struct screen *screen = &b->base.model->screen;
+    bool rests = b->screen_rest > 0;
+    b->screen_rest -= rests;
+    for (uint32_t token = 0; !rests && token < b->near_n; token++) {
+        struct screen_task t = task_of(b, token);
+        rests = !measure_input(&t);
+        b->near_input[token] = t.in;
+    }
+    if (rests) {
+        return false;
+    }
     uint64_t slots = cpu_slots(screen->n_rows);
-    size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * screen->row_bytes,
-                                  screen->n_rows * screen->cols);
-    cpu_pool_run(t->b->pool, slots, chunk, screen_slots, t);
-}
-
-/* Rows whose logits are wanted in any case are left out of what follows. */
-static bool screen_row(struct screen_task *t)
-{
-    score_all(t);
-    run_also(t);
-    list_best(t);
-    run_best(t);
-    if (t->near->n_best < t->near->k) { /* some are no finite numbers */
-        return false;
-    }
-    t->least = t->near->best[t->near->k - 1].value;
-    if (!list_others(t) || !thin_list(t)) {
-        t->b->screen_rest = REST_TOKENS;
-        return false;
-    }
-    run_best(t);
+    size_t chunk = cpu_slot_chunk(b, slots, WALK_STREAMS * screen->row_bytes,
+                                  screen->n_rows * screen->cols * b->near_n);
+    cpu_pool_run(b->pool, slots, chunk, screen_slots, b);
     return true;
 }
 
-bool cpu_screened_near(struct backend_cpu *b, struct bnt_near *near)
+/* Rows whose logits are wanted in any case are left out of what follows. */
+bool cpu_screened_near(struct backend_cpu *b, uint32_t token, struct bnt_near *near)
 {
-    struct screen_task t = {.b = b, .screen = &b->base.model->screen, .near = near};
+    struct screen_task t = task_of(b, token);
     uint64_t most = t.screen->n_rows / 16;
-    if (b->screen_rest > 0) {
-        b->screen_rest--;
+    t.near = near;
+    near->n_best = 0;
+    if (near->k > most || near->n_also > most) {
         return false;
     }
-    near->n_best = 0;
-    return near->k <= most && near->n_also <= most && measure_input(&t) && screen_row(&t);
+    run_also(&t);
+    list_best(&t);
+    run_best(&t);
+    if (near->n_best < near->k) { /* some are no finite numbers */
+        return false;
+    }
+    t.least = near->best[near->k - 1].value;
+    if (!list_others(&t) || !thin_list(&t)) {
+        b->screen_rest = REST_TOKENS;
+        return false;
+    }
+    run_best(&t);
+    return true;
 }

@@ -91,13 +91,16 @@ static void best_logits_are_those_of_the_whole_row(void **state)
     }
 }
 
-static void generate(struct bnt_session *s, const struct bnt_tokenizer *t,
-                     const struct bnt_sampler_params *params, int32_t ids[TOKENS])
+/* Ids into ids; returns how many were drafted. */
+static uint64_t generate(struct bnt_session *s, const struct bnt_tokenizer *t,
+                         const struct bnt_sampler_params *params, uint32_t speculate,
+                         int32_t ids[TOKENS])
 {
     static const int32_t prompt[] = {11, 7, 120, 33};
     struct bnt_err err = {0};
     struct bnt_sampler *sampler = NULL;
-    struct bnt_generate_params gp = {.max_tokens = TOKENS, .ignore_eos = true};
+    struct bnt_generate_params gp = {
+        .max_tokens = TOKENS, .ignore_eos = true, .speculate = speculate};
     struct bnt_generation g;
     bnt_generation_init(&g);
     es_ok(bnt_session_rewind(s, 0, &err), &err);
@@ -105,8 +108,10 @@ static void generate(struct bnt_session *s, const struct bnt_tokenizer *t,
     es_ok(bnt_generate(s, t, sampler, prompt, 4, &gp, &g, &err), &err);
     assert_int_equal(g.ids.n, TOKENS);
     memcpy(ids, g.ids.at, TOKENS * sizeof *ids);
+    uint64_t drafted = g.speculation.drafted;
     bnt_generation_release(&g);
     bnt_sampler_free(sampler);
+    return drafted;
 }
 
 enum { SETTINGS = 14, BIASES = 6 };
@@ -149,16 +154,55 @@ static void generations_have_the_same_tokens(void **state)
     struct pair p;
     bnt_rng_seed(&rng, 20);
     open_pair(&p, "auto");
+    uint64_t drafted = 0;
     for (int k = 0; k < SETTINGS; k++) {
         int32_t ids[2][TOKENS];
         struct bnt_logit_bias bias[BIASES];
         struct bnt_sampler_params params = draw_settings(&rng, k, bias);
         for (int i = 0; i < 2; i++) {
-            generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params, ids[i]);
+            uint32_t speculate = i == 1 && k % 4 > 1 ? 12 : 0;
+            drafted +=
+                generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params, speculate, ids[i]);
         }
         assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
     }
+    assert_true(drafted > 20);
     close_pair(&p);
+}
+
+struct rows_seen {
+    uint32_t n_vocab;
+    struct bnt_near near[20];
+};
+
+static enum bnt_status check_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
+{
+    const struct rows_seen *seen = ctx;
+    (void)err;
+    check_best(logits, seen->n_vocab, seen->near[index].best, seen->near[index].n_best);
+    return BNT_OK;
+}
+
+/* More rows than are scored together, asked for in an order of which a part goes back. */
+static void check_rows_of_a_step(struct pair *p)
+{
+    enum { N = 20 };
+    int32_t ids[N];
+    struct bnt_err err = {0};
+    struct rows_seen seen = {.n_vocab = p->n_vocab};
+    for (uint32_t i = 0; i < N; i++) {
+        ids[i] = (int32_t)(9 + 31 * i);
+    }
+    es_ok(bnt_session_push(p->session[1], ids, N, &err), &err);
+    for (uint32_t i = 0; i < N + 4; i++) {
+        uint32_t index = i < 12 ? i : i == 12 ? 3 : i < 16 ? i - 12 : i - 4;
+        seen.near[index].k = 1 + index;
+        es_ok(bnt_session_near_at(p->session[1], index, &seen.near[index], &err), &err);
+    }
+    struct bnt_near none = {.k = 1};
+    assert_int_equal(bnt_session_near_at(p->session[1], N, &none, &err), BNT_E_USAGE);
+    err = (struct bnt_err){0};
+    es_ok(bnt_session_eval_each(p->session[0], ids, N, check_row, &seen, &err), &err);
 }
 
 /* Those that are asked for in any case are left out of the best, and a wrong id is refused. */
@@ -186,6 +230,7 @@ static void logits_come_beside_the_best(void **state)
         check_best(row, p.n_vocab, near.best, near.n_best);
     }
     int32_t id = 5, outside = (int32_t)p.n_vocab;
+    check_rows_of_a_step(&p);
     float logit;
     struct bnt_near near = {.k = 1, .also = &outside, .n_also = 1, .also_logits = &logit};
     assert_int_equal(bnt_session_eval_near(p.session[1], &id, 1, &near, &err), BNT_E_USAGE);
