@@ -67,6 +67,7 @@ struct backend_cpu {
     struct cpu_scratch s;
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
     uint32_t n, n_seen;   /* of the batch in work: tokens; positions that the furthest one sees */
+    bool large_pages;     /* asked for, for the caches */
     uint32_t screen_rest; /* tokens whose head is computed in full without a try */
     /* Rows of the batch whose scores, or with near_full whose logits, lie in s.near; their normed
      * states are the first rows of s.h. Those before near_next are used up. */
