@@ -309,6 +309,9 @@ bool cpu_screened_near(struct backend_cpu *b, uint32_t token, struct bnt_near *n
         return false;
     }
     run_also(&t);
+    if (near->k == 0) {
+        return true;
+    }
     list_best(&t);
     run_best(&t);
     if (near->n_best < near->k) { /* some are no finite numbers */
