@@ -27,6 +27,9 @@ static inline double screen_rounding_unit(uint64_t cols)
     return ((double)cols / 16 + SCREEN_ROUNDINGS) * 0x1p-23;
 }
 
+/* Tokens whose head is computed in full after one that the screen did not help. */
+enum { SCREEN_REST_TOKENS = 32 };
+
 struct bnt_model;
 struct weight;
 

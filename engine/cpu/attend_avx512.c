@@ -35,12 +35,6 @@ static V_INLINE vf load_kv(const struct attend_args *a, const void *kv, uint32_t
     return _mm512_loadu_ps((const float *)kv + at);
 }
 
-/* Positions that the last row sees. */
-static V_INLINE uint32_t most_seen(const struct attend_args *a)
-{
-    return a->n_kv + (a->n_tok - 1) * a->n_kv_step;
-}
-
 /* ---- scores ---- */
 
 /* turned[c][i] = component c of position p + i, or of the last one, n_kv - 1. */
@@ -122,7 +116,7 @@ static V_INLINE void score_rows(const struct attend_args *a, const float *turned
 void attend_scores_avx512(const struct attend_args *a)
 {
     _Alignas(64) float turned[ATTEND_MAX_DIM * POSITIONS];
-    uint32_t n_row = a->n_tok * a->n_head_group, n_kv = most_seen(a);
+    uint32_t n_row = a->n_tok * a->n_head_group, n_kv = attend_most_seen(a);
     for (uint32_t p = 0; p < n_kv; p += POSITIONS) {
         turn_keys(a, p, n_kv, turned);
         uint32_t first = 0;
@@ -149,7 +143,7 @@ struct value_run {
 static V_INLINE void weigh_run(const struct attend_args *a, const struct value_run *run, int n_row,
                                int n_vec, uint32_t first, const float *sums)
 {
-    uint32_t n_kv = most_seen(a), seen[ROWS];
+    uint32_t n_kv = attend_most_seen(a), seen[ROWS];
     const float *scores = a->scores + (size_t)first * n_kv;
     float *out[ROWS];
     vf acc[ROWS][VALUE_VECS];
@@ -192,7 +186,7 @@ static V_INLINE void weigh_values(const struct attend_args *a, int n_vec, uint32
                                   const float *sums)
 {
     _Alignas(64) float wide[VALUE_RUN * VALUE_VECS * LANES];
-    uint32_t n_row = a->n_tok * a->n_head_group, n_kv = most_seen(a);
+    uint32_t n_row = a->n_tok * a->n_head_group, n_kv = attend_most_seen(a);
     for (uint32_t p = 0; p < n_kv; p += VALUE_RUN) {
         struct value_run run = {wide, p, n_kv - p < VALUE_RUN ? n_kv : p + VALUE_RUN, c};
         for (uint32_t i = 0; i < run.end - p; i++) {

@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/sysinfo.h"
 #include "engine/best.h"
+#include "engine/columns.h"
 #include "engine/cpu/tl.h"
 
 #ifndef MADV_COLLAPSE
@@ -116,8 +117,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
     s->row = take_floats(cur, c->n_threads, width);
     if (m->by_columns) {
-        uint64_t sums = cpu_column_sums(&m->layers[0].w[W_DOWN]);
-        s->column_sums = take(cur, (uint64_t)c->n_threads * sums * sizeof(int32_t));
+        struct column_codes codes = columns_of(m, 0);
+        s->column_sums = take(cur, (uint64_t)c->n_threads * column_sums(&codes) * sizeof(int32_t));
         s->column_used = take(cur, (uint64_t)c->n_threads * sizeof(bool));
     }
 }
@@ -415,13 +416,9 @@ static void *kv_head(struct backend *backend, struct backend_head head, bool val
                      size_t *position_bytes)
 {
     struct backend_cpu *b = (struct backend_cpu *)backend;
-    const struct bnt_model_info *in = &backend->model->info;
-    const struct backend_config *c = &backend->config;
-    uint64_t element = c->kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
-    *position_bytes = (size_t)(in->head_dim * element);
-    return (values ? b->s.v_cache : b->s.k_cache) +
-           (((uint64_t)head.seq * in->n_layer + head.layer) * in->n_head_kv + head.head) *
-               c->n_ctx * *position_bytes;
+    size_t element = backend->config.kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    *position_bytes = backend->model->info.head_dim * element;
+    return (values ? b->s.v_cache : b->s.k_cache) + cpu_cache_at(b, head) * element;
 }
 
 static const struct backend_ops cpu_ops = {

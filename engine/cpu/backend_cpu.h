@@ -27,7 +27,7 @@ struct cpu_scratch {
     struct act_rows act;        /* [n_batch] of the widest ternary input */
     float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
     float *row;                 /* [n_threads][widest cols] */
-    int32_t *column_sums;       /* [n_threads][cpu_column_sums]: of a product by columns */
+    int32_t *column_sums;       /* [n_threads][column_sums]: of a product by columns */
     bool *column_used;          /* [n_threads]: whose sums hold anything */
     /* Of a screened head, for up to CPU_NEAR_TOKENS tokens: their inputs (kernels.h), then
      * [CPU_NEAR_TOKENS][n_vocab]: scores, scores with their bound. Then [n_vocab]: the rows that
@@ -77,6 +77,14 @@ struct backend_cpu {
     struct layer *now; /* the layer in work: the model's, or a copy that points at streamed bytes */
     struct layer streamed;
 };
+
+/* Where a head's keys (or values) begin in the caches, in elements. */
+static inline size_t cpu_cache_at(const struct backend_cpu *b, struct backend_head head)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    return (((size_t)head.seq * in->n_layer + head.layer) * in->n_head_kv + head.head) *
+           b->base.config.n_ctx * in->head_dim;
+}
 
 /* Lay the scratch out for a config: fills s when base is not NULL; returns the bytes it takes. */
 uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
@@ -143,7 +151,6 @@ void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct c
 /* y = w * input of the one token in work (s.act), by the copy of layer il's `down` matrix by
  * columns. False: there is none, or too few zeros. */
 bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y);
-uint64_t cpu_column_sums(const struct weight *w); /* of one thread */
 /* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
 size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
                       uint64_t macs);

@@ -7,15 +7,10 @@
 
 enum { COLUMN_GRAIN = 64 /* positions */ };
 
-uint64_t cpu_column_sums(const struct weight *w)
-{
-    return (w->rows + COLUMN_ROWS - 1) / COLUMN_ROWS * COLUMN_ROWS;
-}
-
 struct column_task {
     const struct backend_cpu *b;
     struct column_codes codes;
-    uint64_t n_sums;
+    uint64_t n_sums; /* of a thread */
 };
 
 static void column_pieces(void *ctx, size_t begin, size_t end, int thread)
@@ -51,7 +46,8 @@ static void finish_columns(const struct column_task *t, const struct weight *w, 
 
 bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y)
 {
-    struct column_task t = {b, columns_of(b->base.model, il), cpu_column_sums(w)};
+    struct column_codes codes = columns_of(b->base.model, il);
+    struct column_task t = {b, codes, column_sums(&codes)};
     if (!t.codes.codes) {
         return false;
     }

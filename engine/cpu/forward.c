@@ -285,9 +285,8 @@ static void prepare(struct norm_task *t)
 /* Where the keys (or values) of a layer and head begin in the cache of a token's sequence. */
 static size_t cache_at(const struct backend_cpu *b, size_t tok, uint32_t il, uint32_t head)
 {
-    const struct bnt_model_info *in = &b->base.model->info;
-    size_t seq = BNT_FAULT(sequence_mixed) ? 0 : b->s.rows[tok].seq;
-    return ((seq * in->n_layer + il) * in->n_head_kv + head) * b->base.config.n_ctx * in->head_dim;
+    uint32_t seq = BNT_FAULT(sequence_mixed) ? 0 : b->s.rows[tok].seq;
+    return cpu_cache_at(b, (struct backend_head){seq, il, head});
 }
 
 static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x,

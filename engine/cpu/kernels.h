@@ -109,6 +109,11 @@ struct column_codes {
     uint64_t column_bytes; /* whole lines */
     uint64_t columns;      /* act_stride of the matrix's columns, at most COLUMN_MAX */
 };
+/* The sums that a product with them has: rows rounded up to whole COLUMN_ROWS. */
+static inline uint64_t column_sums(const struct column_codes *w)
+{
+    return w->column_bytes / COLUMN_LINE * COLUMN_ROWS;
+}
 /* With more columns than this, 64 * 127 * 3 times their number leaves int32. */
 #define COLUMN_MAX 65536u
 
@@ -137,6 +142,11 @@ struct attend_args {
     float *scores;      /* scratch: n_tok * n_head_group * (n_kv of the last token) floats */
     float *out;         /* as q; may be q */
 };
+/* Positions that the last token sees. */
+static inline uint32_t attend_most_seen(const struct attend_args *a)
+{
+    return a->n_kv + (a->n_tok - 1) * a->n_kv_step;
+}
 
 struct cpu_kernels {
     const char *name; /* "ref", "avx2", "avx512", "neon", "i8mm", "wasm" */
@@ -171,7 +181,7 @@ struct cpu_kernels {
                         const struct act_rows *a, float *y);
 
     /* acc[r] += sum of code(r, p) * q[p] over p in [begin, end), multiples of 64: only columns
-     * whose q is not 0 are read. acc has w->rows sums, rounded up to whole COLUMN_ROWS. */
+     * whose q is not 0 are read. acc has column_sums(w). */
     void (*add_columns)(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
                         int32_t *acc);
 

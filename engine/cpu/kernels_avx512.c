@@ -545,8 +545,8 @@ static V_INLINE void column_quad(const vi column[4], vi q, vi sums[16])
 #define STEP_COLUMNS 256u
 
 struct column_list {
-    uint32_t n;                           /* of the step's columns, a multiple of four */
-    int8_t q[STEP_COLUMNS];               /* 0 for those that fill the last four */
+    uint32_t n;                          /* of the step's columns, a multiple of four */
+    int8_t q[2 * STEP_COLUMNS];          /* 0 for those that fill the last four */
     const uint8_t *at[2 * STEP_COLUMNS]; /* then n of the next step's */
 };
 
@@ -557,7 +557,9 @@ static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t
     for (uint64_t p = begin; p < end; p += 64) {
         vi values = _mm512_load_si512(q + p);
         for (uint64_t left = _mm512_test_epi8_mask(values, values); left; left &= left - 1) {
-            list->at[n++] = w->codes + (p + (uint64_t)__builtin_ctzll(left)) * w->column_bytes;
+            uint64_t here = p + (uint64_t)__builtin_ctzll(left);
+            list->at[n] = w->codes + here * w->column_bytes;
+            list->q[n++] = q[here];
         }
     }
     return n;
@@ -566,11 +568,7 @@ static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t
 static V_INLINE void list_step(const struct column_codes *w, const int8_t *q, uint64_t begin,
                                uint64_t end, struct column_list *list)
 {
-    uint32_t n = list_columns(w, q, begin, end, 0, list), values = 0;
-    for (uint64_t p = begin; p < end; p++) {
-        list->q[values] = q[p];
-        values += q[p] != 0;
-    }
+    uint32_t n = list_columns(w, q, begin, end, 0, list);
     for (; n % 4 != 0; n++) {
         list->at[n] = list->at[n - 1];
         list->q[n] = 0;

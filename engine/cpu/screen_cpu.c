@@ -23,9 +23,8 @@
 #include "engine/cpu/backend_cpu.h"
 
 enum {
-    REST_TOKENS = 32, /* tokens in full after one that the screen did not help */
-    REST_AHEAD = 2,   /* rows */
-    STRETCH = 16      /* rows of which most are passed over together */
+    REST_AHEAD = 2, /* rows */
+    STRETCH = 16    /* rows of which most are passed over together */
 };
 
 /* One token, in its place of s.screen_act, s.near and s.above. */
@@ -319,7 +318,7 @@ bool cpu_screened_near(struct backend_cpu *b, uint32_t token, struct bnt_near *n
     }
     t.least = near->best[near->k - 1].value;
     if (!list_others(&t) || !thin_list(&t)) {
-        b->screen_rest = REST_TOKENS;
+        b->screen_rest = SCREEN_REST_TOKENS;
         return false;
     }
     run_best(&t);

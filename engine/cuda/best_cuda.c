@@ -6,11 +6,9 @@
 #include "base/fault.h"
 #include "engine/cuda/backend_cuda.h"
 #include "engine/cuda/launches.h"
+#include "engine/screen.h"
 
-enum {
-    REST_TOKENS = 32,        /* tokens in full after one that the screen did not help */
-    BLOCKS_PER_PROCESSOR = 4 /* of the rows that are computed in full */
-};
+enum { BLOCKS_PER_PROCESSOR = 4 /* of the rows that are computed in full */ };
 
 bool cuda_can_screen(const struct bnt_model *m)
 {
@@ -184,7 +182,7 @@ enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, stru
     enum bnt_status st =
         b->n == 1 ? best_of_lone_token(b, screened, err) : launch_best(b, row, screened, err);
     if (st == BNT_OK && screened && (uint32_t)b->picked[k].id > b->base.model->info.n_vocab / 8) {
-        b->screen_rest = REST_TOKENS;
+        b->screen_rest = SCREEN_REST_TOKENS;
     }
     return st;
 }
