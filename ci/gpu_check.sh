@@ -94,7 +94,7 @@ row ok 'a device that the module can use' "$name"
 for overlap in 0 1; do
     export BNT_CUDA_OVERLAP=$overlap
     for test in the_logits_of_a_batch_are_the_cpus the_gpus_256_tokens_are_the_cpus \
-        sequences_on_a_gpu_are_the_cpus; do
+        ids_drawn_on_a_gpu_are_the_cpus sequences_on_a_gpu_are_the_cpus; do
         check "$test, overlap $overlap" "$build/bnt-suites" --run "$test"
     done
 done

@@ -86,6 +86,11 @@ struct backend_ops {
      * one of the two, or none. */
     enum bnt_status (*near)(struct backend *b, uint32_t row, struct bnt_near *near,
                             struct bnt_err *err);
+    /* The id that the sampler draws among the best k, by the same operations in the same order: the
+     * same id for every random number. *id is -1 where that is left to the host, which then asks
+     * for the best. NULL: always. */
+    enum bnt_status (*draw)(struct backend *b, uint32_t row, uint32_t k,
+                            const struct bnt_draw *draw, int32_t *id, struct bnt_err *err);
     void (*free)(struct backend *b);
 };
 
@@ -103,6 +108,7 @@ struct backend {
     uint64_t memory_bytes, kv_bytes;
     /* Passes of one token, and the bytes of weights that they left out because they meet zeros. */
     uint64_t n_single, left_out_bytes;
+    uint64_t n_drawn, n_not_drawn;   /* ids that `draw` gave; times that it gave none */
     uint64_t self_test_ns, start_ns; /* time to check the kernels, to start threads */
 };
 

@@ -172,12 +172,24 @@ enum bnt_status bnt_session_eval_best(struct bnt_session *s, const int32_t *ids,
 /* True when that spares something and nobody taps whole rows. */
 bool bnt_session_has_best(const struct bnt_session *s);
 
+/* How a sampler chooses among the best logits (engine/sampler.h), for a device that chooses where
+ * they are. */
+struct bnt_draw {
+    double temperature; /* > 0 */
+    double top_p;       /* 1: off */
+    double min_p_log;   /* natural logarithm of min_p; -INFINITY: off */
+    double unit;        /* the random number, in [0, 1) */
+};
+
 /* What a sampler that changes some logits looks at: those, and the best of all others. */
 struct bnt_near {
     uint32_t k;          /* how many of the others; 1 to BNT_BEST_MAX */
     const int32_t *also; /* ids whose logits come whatever they are, each once */
     size_t n_also;
-    float *also_logits;                      /* filled: n_also */
+    float *also_logits; /* filled: n_also */
+    /* NULL, or what to do with the k best where that can be done without them. */
+    const struct bnt_draw *draw;
+    int32_t drawn; /* filled: the id that was chosen so, when there is no other answer; or -1 */
     struct bnt_candidate best[BNT_BEST_MAX]; /* filled: as bnt_session_eval_best has them */
     uint32_t n_best;
 };
@@ -269,6 +281,9 @@ struct bnt_session_stats {
      * zeros, the mean of the tokens so far. */
     uint64_t weight_bytes_per_token;
     bool screened; /* the best logits come from a screened head */
+    /* Ids that a device has chosen by bnt_near.draw; how often it could not, and gave the best
+     * logits. */
+    uint64_t n_drawn, n_not_drawn;
     uint64_t self_test_ns, thread_start_ns;
 };
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out);

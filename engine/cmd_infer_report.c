@@ -97,6 +97,7 @@ enum bnt_status infer_compute(const struct infer *in, const struct bnt_generatio
                                 .peak_memory_bytes = bnt_peak_rss(),
                                 .session_memory_bytes = stats.memory_bytes,
                                 .weight_bytes_per_token = stats.weight_bytes_per_token,
+                                .drawn_on_device = stats.n_drawn,
                                 .bandwidth_fraction = NAN,
                                 .bandwidth_gb_per_s = NAN};
     speculation_figures(&g->speculation, f);

@@ -44,6 +44,7 @@ struct bnt_sampler {
     float *changed_logits, *row;
     int32_t *biased; /* ids with a bias, each once, ascending */
     size_t n_biased;
+    struct bnt_draw draw; /* of the next id, for a device */
 };
 
 /* A logit that can be chosen at all. */
@@ -556,6 +557,22 @@ bool bnt_sampler_changes(const struct bnt_sampler *s)
     return s->changed != NULL;
 }
 
+/* What a device needs for drawing the next id, or NULL where something else than the best logits
+ * has a say. The generator itself stays where it is. */
+static const struct bnt_draw *next_draw(struct bnt_sampler *s)
+{
+    const struct bnt_sampler_params *p = &s->p;
+    if (p->temperature <= 0 || p->typical_p < 1 || s->changed != NULL) {
+        return NULL;
+    }
+    struct bnt_rng ahead = s->rng;
+    s->draw = (struct bnt_draw){.temperature = p->temperature,
+                                .top_p = p->top_p,
+                                .min_p_log = p->min_p > 0 ? fm_log(p->min_p) : -INFINITY,
+                                .unit = bnt_rng_unit(&ahead)};
+    return &s->draw;
+}
+
 bool bnt_sampler_near(struct bnt_sampler *s, struct bnt_near *near)
 {
     size_t k = bnt_sampler_params_n_best(&s->p), n = 0;
@@ -575,6 +592,8 @@ bool bnt_sampler_near(struct bnt_sampler *s, struct bnt_near *near)
     near->also = s->changed;
     near->n_also = BNT_FAULT(bias_unseen) ? n / 2 : n;
     near->also_logits = s->changed_logits;
+    near->draw = next_draw(s);
+    near->drawn = -1;
     return true;
 }
 
@@ -583,6 +602,10 @@ enum bnt_status bnt_sampler_next_near(struct bnt_sampler *s, const struct bnt_ne
 {
     struct bnt_candidate best[BNT_BEST_MAX];
     size_t n = near->n_best;
+    if (near->drawn >= 0) {
+        (void)bnt_rng_unit(&s->rng); /* the number that it was drawn by */
+        return take_id(s, near->drawn, id, err);
+    }
     memcpy(best, near->best, n * sizeof(*best));
     if (near->n_also > 0) {
         for (size_t i = 0; i < near->n_also; i++) {

@@ -53,7 +53,9 @@ enum bnt_status bnt_sampler_next(struct bnt_sampler *s, float *logits, int32_t *
  * row does. */
 size_t bnt_sampler_params_n_best(const struct bnt_sampler_params *p);
 bool bnt_sampler_changes(const struct bnt_sampler *s); /* whether there are any such */
-/* What to ask of the next row; arrays are the sampler's. False: all of it. */
+/* What to ask of the next row; arrays are the sampler's. False: all of it. An id that was drawn
+ * for it (bnt_near.drawn) is the one that bnt_sampler_next_near would give, and is handed there
+ * like any answer: only then its random number is used up. */
 bool bnt_sampler_near(struct bnt_sampler *s, struct bnt_near *near);
 /* With that what bnt_sampler_next gives with the whole row: a logit that is changed comes with its
  * id, and of those that are not only the best can be among the best. */

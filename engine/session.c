@@ -338,21 +338,38 @@ enum bnt_status bnt_session_eval(struct bnt_session *s, const int32_t *ids, size
     return bnt_session_eval_each(s, ids, n, NULL, NULL, err);
 }
 
+/* An id that is chosen where the logits are spares their way back. */
+static enum bnt_status ask_near(struct backend *b, uint32_t row, struct bnt_near *near,
+                                struct bnt_err *err)
+{
+    const struct backend_ops *ops = b->ops;
+    if (near->draw && near->n_also == 0 && ops->draw) {
+        enum bnt_status st = ops->draw(b, row, near->k, near->draw, &near->drawn, err);
+        near->n_best = 0;
+        if (st != BNT_OK || near->drawn >= 0) {
+            b->n_drawn += st == BNT_OK;
+            return st;
+        }
+        b->n_not_drawn++;
+    }
+    return ops->near ? ops->near(b, row, near, err)
+                     : ops->best(b, row, near->k, near->best, &near->n_best, err);
+}
+
 /* By the back end, or from the whole row. */
 static enum bnt_status near_of(struct bnt_session *s, uint32_t row, struct bnt_near *near,
                                struct bnt_err *err)
 {
     struct bnt_err failed = {0};
-    const struct backend_ops *ops = s->backend->ops;
+    near->drawn = -1;
     if (near->n_also > 0 ? bnt_session_has_near(s) : bnt_session_has_best(s)) {
-        enum bnt_status st =
-            ops->near ? ops->near(s->backend, row, near, &failed)
-                      : ops->best(s->backend, row, near->k, near->best, &near->n_best, &failed);
+        enum bnt_status st = ask_near(s->backend, row, near, &failed);
         if (st == BNT_OK || !session_again(s, &st, &failed, err)) {
             return st;
         }
     }
     enum bnt_status st = session_logits(s, row, 1, err);
+    near->drawn = -1;
     if (st == BNT_OK) {
         near_of_row(s->logits, s->model->info.n_vocab, near);
     }
@@ -535,6 +552,8 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .kv_bytes = s->backend->kv_bytes,
         .self_test_ns = s->backend->self_test_ns,
         .screened = s->backend->screened,
+        .n_drawn = s->backend->n_drawn,
+        .n_not_drawn = s->backend->n_not_drawn,
         .thread_start_ns = s->backend->start_ns,
         .weight_bytes_per_token =
             (s->backend->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head)) +

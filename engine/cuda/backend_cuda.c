@@ -114,6 +114,8 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     s->picks[0] = cuda_take(&c, picks);
     s->picks[1] = cuda_take(&c, picks);
     s->chosen = cuda_take(&c, n_chosen(&b->base.config) * sizeof *s->chosen);
+    s->draw = cuda_take(&c, sizeof *s->draw);
+    s->drawn = cuda_take(&c, 2 * sizeof *s->drawn);
     if (cuda_can_screen(b->base.model)) {
         screen_layout(s, b->base.model, &c);
     }
@@ -168,6 +170,12 @@ enum bnt_status cuda_check_memory(const struct backend_cuda *b, const struct cud
     return BNT_E_MEMORY;
 }
 
+static enum bnt_status take_host(const struct backend_cuda *b, uint64_t bytes, void **out,
+                                 struct bnt_err *err)
+{
+    return cuda_error(b, b->table->alloc_host(b->context, bytes, out), err);
+}
+
 static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
 {
     struct cuda_memory need = cuda_memory_need(b->base.model, &b->base.config);
@@ -179,19 +187,14 @@ static enum bnt_status take_memory(struct backend_cuda *b, struct bnt_err *err)
     for (int i = 0; st == BNT_OK && i < 2; i++) {
         st = cuda_error(b, b->table->alloc(b->context, pieces[i].bytes, pieces[i].at), err);
     }
+    const struct backend_config *config = &b->base.config;
     void *host = NULL;
-    if (st == BNT_OK) {
-        uint64_t bytes = b->base.config.n_batch * sizeof *b->staging;
-        st = cuda_error(b, b->table->alloc_host(b->context, bytes, &host), err);
-        b->staging = host;
-    }
-    if (st == BNT_OK) {
-        st = cuda_error(
-            b,
-            b->table->alloc_host(b->context, n_chosen(&b->base.config) * sizeof *b->picked, &host),
-            err);
-        b->picked = host;
-    }
+    st = st == BNT_OK ? take_host(b, config->n_batch * sizeof *b->staging, &host, err) : st;
+    b->staging = host;
+    st = st == BNT_OK ? take_host(b, n_chosen(config) * sizeof *b->picked, &host, err) : st;
+    b->picked = host;
+    st = st == BNT_OK ? take_host(b, sizeof *b->best_draw, &host, err) : st;
+    b->best_draw = host;
     b->base.memory_bytes = need.kv + need.scratch;
     b->base.kv_bytes = need.kv;
     return st;
@@ -293,6 +296,15 @@ static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
     return st;
 }
 
+static enum bnt_status draw(struct backend *base, uint32_t row, uint32_t k,
+                            const struct bnt_draw *how, int32_t *id, struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    enum bnt_status st = cuda_draw(b, row, k, how, id, err);
+    b->pending = b->pending && st != BNT_OK; /* a download has waited */
+    return st;
+}
+
 static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
                                  struct bnt_err *err)
 {
@@ -337,6 +349,7 @@ static const struct backend_ops cuda_ops = {.name = "cuda",
                                             .logits = logits,
                                             .best = best,
                                             .best_rows = best_rows,
+                                            .draw = draw,
                                             .free = free_cuda};
 
 /* What the kernels cannot do. */

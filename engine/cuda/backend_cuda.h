@@ -56,6 +56,8 @@ struct cuda_scratch {
     float *cs;                                /* [n_ctx][n_rot]: cos, sin by turns */
     float *logits;                            /* [head_rows][n_vocab] */
     struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX], and one */
+    struct cuda_draw *draw;
+    struct cuda_candidate *drawn; /* an id, and a count behind it */
     /* Of a screened head. */
     struct cuda_screen_input *screen_input;
     int8_t *screen_q;    /* two rows of act_stride */
@@ -79,10 +81,12 @@ struct cuda_weights {
     struct cuda_layer *layers;
 };
 
-/* The launches of the best logits of a lone token, kept for the same question. */
+/* The launches of the best logits of a lone token, and of a draw among them, kept for the same
+ * question. */
 struct cuda_head_graph {
     struct cuda_graph *graph;
     uint32_t k;
+    bool draws;
 };
 
 struct cuda_options {
@@ -107,6 +111,8 @@ struct backend_cuda {
     uint32_t head_rows;                    /* logits that the head computes at once */
     struct cuda_head_graph head_graphs[2]; /* full, screened */
     uint32_t best_k;                       /* logits that launches of a head choose */
+    struct cuda_draw *best_draw;           /* host: how one of them is drawn */
+    bool draws;                            /* whether it is */
     uint32_t screen_rest;                  /* tokens whose head is computed in full without a try */
     struct cuda_candidate *picked;         /* host: as chosen */
     void *tap_row; /* host: one batch of the widest rows; made by the first tap */
@@ -181,6 +187,9 @@ enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
 /* The best k logits of token `row` of the last batch into b->picked; with a screened head, where it
  * helps. Waited for. (best_cuda.c) */
 enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err);
+/* An id drawn among those, or -1: there is none. (best_cuda.c) */
+enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
+                          const struct bnt_draw *draw, int32_t *id, struct bnt_err *err);
 /* Whether the kernels can screen the head of a model that asks for it. */
 bool cuda_can_screen(const struct bnt_model *m);
 

@@ -117,7 +117,21 @@ static enum bnt_status complete(const struct backend_cuda *b, uint32_t k, struct
 
 /* ---- both ---- */
 
-/* The b->best_k best of token `row`, on their way back. */
+/* An id drawn among the chosen, with the count of a screened head. */
+static enum bnt_status launch_draw(struct backend_cuda *b, bool screened, struct bnt_err *err)
+{
+    struct cuda_draw_args a = {.list = b->s.chosen,
+                               .k = b->best_k,
+                               .how = b->s.draw,
+                               .count = screened ? &b->s.screen_input->n_full : NULL,
+                               .out = b->s.drawn};
+    struct cuda_launch l = launch_of_draw(&a);
+    enum bnt_status st = cuda_error(
+        b, b->table->upload(b->context, b->s.draw, b->best_draw, sizeof *b->best_draw), err);
+    return st == BNT_OK ? cuda_launch(b, &l, err) : st;
+}
+
+/* The b->best_k best of token `row`, or the id that is drawn among them, on their way back. */
 static enum bnt_status launch_best(struct backend_cuda *b, uint32_t row, bool screened,
                                    struct bnt_err *err)
 {
@@ -132,10 +146,13 @@ static enum bnt_status launch_best(struct backend_cuda *b, uint32_t row, bool sc
     if (st == BNT_OK) {
         st = pick(b, a, 1, b->s.chosen, err);
     }
-    uint64_t bytes = (a.k + (screened ? 1 : 0)) * sizeof *b->picked;
-    return st == BNT_OK
-               ? cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err)
-               : st;
+    if (st == BNT_OK && b->draws) {
+        st = launch_draw(b, screened, err);
+    }
+    const struct cuda_candidate *from = b->draws ? b->s.drawn : b->s.chosen;
+    uint64_t bytes = ((b->draws ? 1 : a.k) + (screened ? 1 : 0)) * sizeof *b->picked;
+    return st == BNT_OK ? cuda_error(b, b->table->download(b->context, b->picked, from, bytes), err)
+                        : st;
 }
 
 static enum bnt_status launch_full(struct backend_cuda *b, struct bnt_err *err)
@@ -152,9 +169,10 @@ static enum bnt_status best_of_lone_token(struct backend_cuda *b, bool screened,
                                           struct bnt_err *err)
 {
     struct cuda_head_graph *g = &b->head_graphs[screened];
-    if (g->k != b->best_k && !(g->graph && BNT_FAULT(cuda_head_kept))) {
+    bool same = g->k == b->best_k && g->draws == b->draws;
+    if (!same && !(g->graph && BNT_FAULT(cuda_head_kept))) {
         b->table->graph_free(b->context, g->graph);
-        *g = (struct cuda_head_graph){.k = b->best_k};
+        *g = (struct cuda_head_graph){.k = b->best_k, .draws = b->draws};
     }
     enum bnt_status st =
         cuda_run_captured(b, &g->graph, screened ? launch_screened : launch_full, err);
@@ -175,14 +193,36 @@ static bool wants_screen(struct backend_cuda *b, uint32_t k)
     return true;
 }
 
-enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err)
+/* What comes back is `back` candidates, and behind them the count of a screened head. */
+static enum bnt_status answer(struct backend_cuda *b, uint32_t row, uint32_t k, uint32_t back,
+                              struct bnt_err *err)
 {
     bool screened = wants_screen(b, k);
     b->best_k = k;
     enum bnt_status st =
         b->n == 1 ? best_of_lone_token(b, screened, err) : launch_best(b, row, screened, err);
-    if (st == BNT_OK && screened && (uint32_t)b->picked[k].id > b->base.model->info.n_vocab / 8) {
+    if (st == BNT_OK && screened &&
+        (uint32_t)b->picked[back].id > b->base.model->info.n_vocab / 8) {
         b->screen_rest = SCREEN_REST_TOKENS;
     }
+    return st;
+}
+
+enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err)
+{
+    b->draws = false;
+    return answer(b, row, k, k, err);
+}
+
+enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
+                          const struct bnt_draw *draw, int32_t *id, struct bnt_err *err)
+{
+    b->draws = true;
+    *b->best_draw = (struct cuda_draw){.temperature = draw->temperature,
+                                       .top_p = draw->top_p,
+                                       .min_p_log = draw->min_p_log,
+                                       .unit = BNT_FAULT(cuda_draw_unit) ? 0.5 : draw->unit};
+    enum bnt_status st = answer(b, row, k, 1, err);
+    *id = st == BNT_OK ? b->picked[0].id : -1;
     return st;
 }

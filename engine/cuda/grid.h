@@ -135,6 +135,11 @@ THREAD_FN uint32_t bits_of(float x)
     return __float_as_uint(x);
 }
 
+THREAD_FN double double_of(uint64_t bits)
+{
+    return __longlong_as_double((long long)bits);
+}
+
 THREAD_FN float half_to_float(uint16_t h)
 {
     return __half2float(__ushort_as_half(h));
@@ -299,6 +304,13 @@ THREAD_FN uint32_t bits_of(float x)
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
+}
+
+THREAD_FN double double_of(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 THREAD_FN float half_to_float(uint16_t h)

@@ -32,6 +32,7 @@
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
     X(CUDA_K_PICK, k_pick, cuda_pick_args)                                                         \
+    X(CUDA_K_DRAW, k_draw, cuda_draw_args)                                                         \
     X(CUDA_K_SCREEN_INPUT, k_screen_input, cuda_screen_input_args)                                 \
     X(CUDA_K_SCREEN_SCORE, k_screen_score, cuda_screen_score_args)                                 \
     X(CUDA_K_SCREEN_SEEDS, k_screen_seeds, cuda_screen_full_args)                                  \
@@ -196,6 +197,23 @@ struct cuda_pick_args {
     uint32_t n, k;
     struct cuda_candidate *out;
     const uint32_t *count;
+};
+
+/* How an id is drawn among the best logits, as struct bnt_draw; the host says it before each draw,
+ * and kernels read it on the device. */
+struct cuda_draw {
+    double temperature, top_p, min_p_log, unit;
+};
+
+/* One block of CUDA_PICK_MAX threads: draws among list[k], which is best first. out[0].id is the
+ * id, or -1 where there is none to draw; the id of out[1] is *count, or 0. Shared: CUDA_DRAW_BYTES.
+ */
+struct cuda_draw_args {
+    const struct cuda_candidate *list;
+    uint32_t k;
+    const struct cuda_draw *how;
+    const uint32_t *count; /* may be NULL */
+    struct cuda_candidate *out;
 };
 
 /* ---- the head, screened ----

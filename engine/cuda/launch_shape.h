@@ -22,6 +22,7 @@
 #define CUDA_MMA_STAGE ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
 #define CUDA_MMA_BYTES (2u * CUDA_MMA_STAGE) /* one is read while the other is filled */
 #define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)
+#define CUDA_DRAW_BYTES (2u * CUDA_PICK_MAX * 8u + 16u)
 /* A row, its lengths summed by halves, two 8-bit rows are elsewhere. */
 #define CUDA_SCREEN_INPUT_BYTES(n) (CUDA_ROW_BYTES(n) + CUDA_NORM_THREADS * 24u)
 #define CUDA_SCREEN_THREADS (CUDA_SCREEN_ROWS / 2 * CUDA_SCREEN_GROUP)

@@ -102,6 +102,17 @@ static inline struct cuda_launch launch_of_pick(const struct cuda_pick_args *a, 
                                 .args_bytes = sizeof *a};
 }
 
+static inline struct cuda_launch launch_of_draw(const struct cuda_draw_args *a)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_DRAW,
+                                .grid_x = 1,
+                                .grid_y = 1,
+                                .block = CUDA_PICK_MAX,
+                                .shared = CUDA_DRAW_BYTES,
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
 /* ---- a screened head ---- */
 
 /* Whether a head of so many columns can be screened: its input fits into the memory that a block

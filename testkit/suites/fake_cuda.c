@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/cuda/kernels_attend.h"
+#include "engine/cuda/kernels_draw.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"
@@ -27,6 +28,7 @@ struct action {
     void *dst; /* a copy, when not NULL */
     const void *src;
     uint64_t bytes;
+    bool back; /* to the host */
 };
 
 struct cuda_graph {
@@ -51,7 +53,7 @@ void fake_cuda_reset(const struct fake_cuda_plan *p)
     plan = *p;
     n_allocs = 0;
     counts.launches = 0;
-    counts.uploaded_bytes = 0;
+    counts.uploaded_bytes = counts.downloaded_bytes = 0;
     counts.most_bytes = counts.bytes;
 }
 
@@ -292,6 +294,17 @@ static enum cuda_code upload(struct cuda_context *c, void *dst, const void *src,
     return copy(c, dst, src, bytes);
 }
 
+static enum cuda_code download(struct cuda_context *c, void *dst, const void *src, uint64_t bytes)
+{
+    enum cuda_code code = copy(c, dst, src, bytes);
+    if (code == CUDA_OK && c->recording) {
+        c->recording->at[c->recording->n - 1].back = true;
+    } else {
+        counts.downloaded_bytes += bytes;
+    }
+    return code;
+}
+
 static enum cuda_code sync_context(struct cuda_context *c)
 {
     return c->lost ? fail(c, CUDA_LOST, "lost") : CUDA_OK;
@@ -329,6 +342,7 @@ static enum cuda_code graph_run(struct cuda_context *c, struct cuda_graph *g)
     for (size_t i = 0; code == CUDA_OK && i < g->n; i++) {
         struct action *a = &g->at[i];
         a->launch.args = a->args;
+        counts.downloaded_bytes += a->back ? a->bytes : 0;
         code = a->dst ? copy(c, a->dst, a->src, a->bytes) : run_launch(c, &a->launch);
     }
     return code;
@@ -346,7 +360,7 @@ const struct cuda_table *fake_cuda_table(void)
         .alloc = alloc,
         .alloc_host = alloc_host,
         .upload = upload,
-        .download = copy,
+        .download = download,
         .launch = launch,
         .sync = sync_context,
         .graph_begin = graph_begin,

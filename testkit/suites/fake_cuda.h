@@ -29,7 +29,7 @@ void fake_cuda_reset(const struct fake_cuda_plan *plan);
 /* What is held now, and what happened since the reset. */
 struct fake_cuda_counts {
     uint64_t contexts, allocations, bytes, graphs; /* alive */
-    uint64_t launches, most_bytes, uploaded_bytes;
+    uint64_t launches, most_bytes, uploaded_bytes, downloaded_bytes;
 };
 struct fake_cuda_counts fake_cuda_count(void);
 

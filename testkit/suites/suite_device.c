@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "engine/bnt_infer.h"
 #include "engine/cuda/backend_cuda.h"
+#include "engine/generate.h"
 #include "testkit/suite.h"
 #include "testkit/suites/cache_fixture.h"
 #include "testkit/suites/engine_support.h"
@@ -319,6 +320,45 @@ static void the_gpus_256_tokens_are_the_cpus(void **state)
     es_close(&cpu);
 }
 
+/* Ids by a sampler with a temperature, and how many of them the device has drawn. */
+static uint64_t sampled(const char *device, int32_t ids[GREEDY])
+{
+    struct es_engine e;
+    struct bnt_err err = {0};
+    struct bnt_sampler *sampler = NULL;
+    struct bnt_sampler_params p = bnt_sampler_defaults();
+    struct bnt_generate_params gp = {.max_tokens = GREEDY, .ignore_eos = true};
+    struct bnt_generation g;
+    struct bnt_session_stats stats;
+    p.temperature = 0.9;
+    p.top_k = 40;
+    p.top_p = 0.95;
+    p.min_p = 0.01;
+    p.seed = 7;
+    open_on(&e, device);
+    es_ok(bnt_sampler_new(&p, (int32_t)bnt_session_n_vocab(e.session), &sampler, &err), &err);
+    bnt_generation_init(&g);
+    es_ok(
+        bnt_generate(e.session, bnt_model_tokenizer(e.model), sampler, story, STORY, &gp, &g, &err),
+        &err);
+    assert_int_equal(g.ids.n, GREEDY);
+    memcpy(ids, g.ids.at, GREEDY * sizeof *ids);
+    bnt_session_stats(e.session, &stats);
+    bnt_generation_release(&g);
+    bnt_sampler_free(sampler);
+    es_close(&e);
+    return stats.n_drawn;
+}
+
+static void ids_drawn_on_a_gpu_are_the_cpus(void **state)
+{
+    (void)state;
+    int32_t gpu[GREEDY], cpu[GREEDY];
+    assert_int_equal(sampled("cuda", gpu), GREEDY);
+    assert_int_equal(sampled("cpu", cpu), 0);
+    assert_memory_equal(gpu, cpu, sizeof gpu);
+}
+
 static uint64_t free_bytes(void)
 {
     char why[256];
@@ -365,6 +405,10 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {.name = "the_gpus_256_tokens_are_the_cpus",
      .body = the_gpus_256_tokens_are_the_cpus,
+     .needs = "cuda",
+     .timeout_ms = 60000},
+    {.name = "ids_drawn_on_a_gpu_are_the_cpus",
+     .body = ids_drawn_on_a_gpu_are_the_cpus,
      .needs = "cuda",
      .timeout_ms = 60000},
     {.name = "a_thousand_sessions_on_a_gpu_leave_nothing",
