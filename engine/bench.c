@@ -296,20 +296,11 @@ static enum bnt_status step(struct bench *b, struct bnt_err *err)
     return st;
 }
 
-static enum bnt_status look_beside(struct bench *b, bool counts, struct bnt_err *err)
-{
-    const struct bench_plan *plan = b->plan;
-    return counts && plan->beside_decode != NULL
-               ? plan->beside_decode(plan->beside_ctx, b->session, err)
-               : BNT_OK;
-}
-
 static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_err *err)
 {
     struct bench_decode *d = &b->r->decode;
     enum bnt_status st = d->n_sequences == 1 ? first_token(b, d->n_before, &b->steps[0].id, err)
                                              : begin_sequences(b, err);
-    st = st == BNT_OK ? look_beside(b, counts, err) : st;
     take_energy(b, NULL);
     double cpu = cpu_ms();
     uint64_t start = bnt_clock_now_ns(), before = start;
@@ -325,7 +316,26 @@ static enum bnt_status measure_decode(struct bench *b, bool counts, struct bnt_e
         d->run_ms.at[d->run_ms.n++] = (double)(before - start) / 1e6;
         d->cpu_ms.at[d->cpu_ms.n++] = cpu_ms() - cpu;
         take_energy(b, &d->joules);
-        st = look_beside(b, counts, err);
+    }
+    return st;
+}
+
+static enum bnt_status look_beside(struct bench *b, struct bnt_err *err)
+{
+    const struct bench_plan *plan = b->plan;
+    return plan->beside != NULL ? plan->beside(plan->beside_ctx, b->session, err) : BNT_OK;
+}
+
+static enum bnt_status measure_repetition(struct bench *b, bool counts, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < b->plan->n_lengths && st == BNT_OK; i++) {
+        st = measure_prompt(b, &b->r->prompts[i], counts, err);
+    }
+    st = st == BNT_OK && counts ? look_beside(b, err) : st;
+    if (st == BNT_OK && b->plan->n_decode > 0) {
+        st = measure_decode(b, counts, err);
+        st = st == BNT_OK && counts ? look_beside(b, err) : st;
     }
     return st;
 }
@@ -337,12 +347,8 @@ static enum bnt_status measure_all(struct bench *b, struct bnt_err *err)
     enum bnt_status st = BNT_OK;
     for (uint64_t rep = 0; rep < total && st == BNT_OK; rep++) {
         bool counts = rep >= plan->n_warmups - (BNT_FAULT(bench_warmup) && plan->n_warmups > 0);
-        for (size_t i = 0; i < plan->n_lengths && st == BNT_OK; i++) {
-            st = measure_prompt(b, &b->r->prompts[i], counts, err);
-        }
-        if (st == BNT_OK && plan->n_decode > 0) {
-            st = measure_decode(b, counts, err);
-        }
+        st = rep == plan->n_warmups ? look_beside(b, err) : BNT_OK;
+        st = st == BNT_OK ? measure_repetition(b, counts, err) : st;
         if (plan->progress != NULL) {
             plan->progress(plan->ctx, rep + 1, total);
         }

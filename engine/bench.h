@@ -53,9 +53,10 @@ struct bench_plan {
     /* After each step; steps are repetitions, warm-ups included. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx; /* of both */
-    /* Before and after the single tokens of a repetition that counts, to look at what they meet.
-     * May be NULL. */
-    enum bnt_status (*beside_decode)(void *ctx, struct bnt_session *s, struct bnt_err *err);
+    /* To look at what the repetitions that count meet: before the first of them, after the prompts
+     * of each, and, where there are any, after its single tokens. Something has been evaluated. May
+     * be NULL, and wants n_warmups > 0. */
+    enum bnt_status (*beside)(void *ctx, struct bnt_session *s, struct bnt_err *err);
     void *beside_ctx;
 };
 

@@ -56,8 +56,10 @@ struct op_spec {
     /* Weights come from so many bytes in turn, as those of a model of that size would; 0: from more
      * than any cache holds. */
     uint64_t cycle_bytes;
-    uint32_t block; /* of OP_ATTEND: so many tokens together, which all see n_tok positions; 0: 1 */
-    bool alone;     /* by the caller's thread, whatever the pool has */
+    /* Of OP_ATTEND: so many tokens together, of which the first sees n_tok positions and each one
+     * more than the one before; 0: 1. */
+    uint32_t block;
+    bool alone; /* by the caller's thread, whatever the pool has */
 };
 
 struct op_time {

@@ -70,9 +70,15 @@ static uint32_t block_of(const struct op_spec *s)
     return s->block > 0 ? s->block : 1;
 }
 
+/* Positions that the last token of a block sees. */
+static uint64_t seen_of(const struct op_spec *s)
+{
+    return s->n_tok + block_of(s) - 1;
+}
+
 static void run_attend(struct op_run *r)
 {
-    uint64_t n = r->spec.n_tok * r->spec.cols;
+    uint64_t n = seen_of(&r->spec) * r->spec.cols;
     const struct attend_args args = {.q = r->x,
                                      .n_tok = block_of(&r->spec),
                                      .tok_stride = r->spec.rows * r->spec.cols,
@@ -83,6 +89,7 @@ static void run_attend(struct op_run *r)
                                      .kv_stride = r->spec.cols,
                                      .kv_f16 = true,
                                      .n_kv = r->spec.n_tok,
+                                     .n_kv_step = 1,
                                      .scale = 0.1f,
                                      .scores = r->z,
                                      .out = r->y};
@@ -211,9 +218,9 @@ static void describe(const struct op_run *r, struct op_needs *n, struct op_time 
     case OP_ATTEND:
         *n = (struct op_needs){.x = matrix * block_of(s),
                                .y = matrix * block_of(s),
-                               .z = block_of(s) * s->rows * s->n_tok,
-                               .bytes = 4 * row};
-        *cost = (struct op_time){.count = 2 * block_of(s) * s->rows * row, .bytes = 4 * row};
+                               .z = block_of(s) * s->rows * seen_of(s),
+                               .bytes = 4 * seen_of(s) * s->cols};
+        *cost = (struct op_time){.count = 2 * block_of(s) * s->rows * row, .bytes = n->bytes};
         break;
     case OP_ARGMAX:
         *n = (struct op_needs){.x = s->rows};

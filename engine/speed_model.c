@@ -170,10 +170,11 @@ static double product_ns(const struct sum *s, struct product p)
 /* As a session took for them: nothing is to be shared out, and nothing to be waited for. */
 static bool add_known_products(struct sum *s)
 {
-    const double ns = s->m->product_ns[s->b - s->r->batches];
+    const size_t i = (size_t)(s->b - s->r->batches);
+    const double ns = s->m->product_ns[i], most = s->m->unattended_ns[i];
     if (ns > 0) {
         const uint64_t bytes = speed_weight_bytes(s->s) - s->s->head.bytes;
-        s->t->products += ns;
+        s->t->products += most > 0 ? fmin(ns, most) : ns;
         s->t->bytes += s->from_memory ? (double)bytes / s->s->n_layer : 0;
     }
     return ns > 0;
@@ -194,41 +195,109 @@ static void add_products(struct sum *s, int first, int last)
     s->t->products += product_ns(s, p);
 }
 
+/* The part of a step over tokens that the thread with most of them does, by the engine's pieces. */
+static double longest_share(const struct sum *s)
+{
+    const uint32_t n = s->b->n_tok, threads = (uint32_t)s->m->n_threads;
+    if (threads == 1 || n < SPEED_STEPS_SHARED) {
+        return 1;
+    }
+    const uint32_t chunk = (n + 2 * threads - 1) / (2 * threads), pieces = (n + chunk - 1) / chunk,
+                   most = (pieces + threads - 1) / threads * chunk;
+    return most < n ? (double)most / n : 1;
+}
+
+static double steps_ns(const struct sum *s)
+{
+    const double tokens = s->b->norm_ns + s->b->rotate_ns;
+    return (tokens * longest_share(s) + s->b->add_ns / s->m->n_threads) / s->m->step_speed;
+}
+
 static void add_steps(struct sum *s)
 {
     const bool shared = s->m->n_threads > 1 && s->b->n_tok >= SPEED_STEPS_SHARED;
-    const double threads = shared ? s->m->n_threads : 1;
-    s->t->steps += (s->b->norm_ns + s->b->rotate_ns) / threads / s->m->step_speed;
     s->t->jobs += shared ? 5 * s->m->job_ns : 0; /* before q k v, wo, gate and down; rotation */
-    s->t->steps += s->b->add_ns / s->m->n_threads / s->m->step_speed;
+    s->t->steps += steps_ns(s);
 }
 
-/* Rows that a layer hands from step to step: x and h for two blocks, queries, keys and values
- * before and after their rotation, what attention made, gate; and their 8-bit forms. */
+/* What one step leaves by rows of weights and the next one takes by tokens, or the other way: x, by
+ * both blocks; queries and keys, which come back turned; values; gate; what is quantised for each
+ * product; and what the cache holds for the tokens after them. */
 static void add_exchange(struct sum *s)
 {
     const struct speed_shape *p = s->s;
     const double q = (double)p->n_head * p->head_dim, kv = (double)p->n_head_kv * p->head_dim;
-    const double floats = 4.0 * p->n_embd + 2 * (q + 2 * kv) + q + p->n_ff;
-    const double codes = 2.0 * p->n_embd + q + p->n_ff;
+    const double floats = 2.0 * p->n_embd + 2 * (q + kv) + kv + p->n_ff;
+    const double codes = 2.0 * p->n_embd + q + p->n_ff, cached = 2 * sizeof(uint16_t) * kv;
     const double n = s->m->n_threads;
     if (s->b->n_tok >= SPEED_STEPS_SHARED) {
-        s->t->exchange += (floats * sizeof(float) + codes) * s->b->n_tok * s->m->exchange_ns *
-                          (n - 1) / n / n / s->m->step_speed;
+        s->t->exchange += (floats * sizeof(float) + codes + cached) * s->b->n_tok *
+                          s->m->exchange_ns * (n - 1) / n / n / s->m->step_speed;
     }
+}
+
+/* What a session took for a layer without attention, beyond its products: the steps, and what
+ * several threads lose by handing rows over between steps and products. */
+static bool add_known_steps(struct sum *s)
+{
+    const size_t i = (size_t)(s->b - s->r->batches);
+    const double between = fmax(0, s->m->unattended_ns[i] - s->m->product_ns[i]);
+    if (s->m->unattended_ns[i] == 0) {
+        return false;
+    }
+    const double steps = s->m->n_threads > 1 ? fmin(steps_ns(s), between) : between;
+    s->t->steps += steps;
+    s->t->exchange += between - steps;
+    return true;
+}
+
+static double attend_ns(const struct speed_attend *a, double seen)
+{
+    static const double at[SPEED_POINTS] = SPEED_SEEN;
+    int i = 0;
+    while (i + 2 < SPEED_POINTS && seen > at[i + 1]) {
+        i++;
+    }
+    const double ns = a->ns[i] + (a->ns[i + 1] - a->ns[i]) * (seen - at[i]) / (at[i + 1] - at[i]);
+    return fmax(0, ns);
+}
+
+static bool attends_alone(const struct sum *s, uint32_t pos)
+{
+    const uint64_t q_dim = (uint64_t)s->s->n_head * s->s->head_dim;
+    const uint64_t macs = (uint64_t)s->b->n_tok * (pos + s->b->n_tok) * q_dim * 2;
+    return s->m->n_threads == 1 || macs < CPU_SERIAL_MACS;
+}
+
+/* Attention of a batch, by the rates of one thread. Blocks of tokens are pieces of unequal size:
+ * when the last one is taken, its thread works on for half of it, on average, while the others have
+ * none. */
+static double attention_ns(const struct sum *s, uint32_t pos)
+{
+    const struct speed_batch *b = s->b;
+    double all = 0, largest = 0;
+    for (uint32_t tok = 0; tok < b->n_tok;) {
+        const struct speed_attend *a = tok + b->whole.n_tok <= b->n_tok ? &b->whole : &b->rest;
+        const double ns = attend_ns(a, pos + tok + 1);
+        all += ns * s->s->n_head_kv;
+        largest = fmax(largest, ns);
+        tok += a->n_tok;
+    }
+    const double threads = attends_alone(s, pos) ? 1 : s->m->n_threads;
+    const double shared = fmax(largest, all / threads + largest * (1 - 1 / threads) / 2);
+    return fmin(all, shared) / s->m->step_speed;
 }
 
 static void add_attention(struct sum *s, uint32_t pos)
 {
-    const struct speed_shape *p = s->s;
-    const double n = s->b->n_tok, seen = n * pos + n * (n + 1) / 2;
-    const uint64_t macs = (uint64_t)n * ((uint64_t)pos + s->b->n_tok) * p->n_head * p->head_dim * 2;
-    const double ns = (s->b->attend_ns * n + s->b->attend_position_ns * seen) * p->n_head_kv;
-    const bool alone = s->m->n_threads == 1 || macs < CPU_SERIAL_MACS;
-    const double pieces = n * p->n_head_kv;
-    const double threads = alone ? 1 : fmin(s->m->n_threads, pieces);
-    s->t->jobs += alone ? 0 : s->m->job_ns;
-    s->t->attention += ns / threads / s->m->step_speed;
+    const double known = s->m->attended_ns[s->b - s->r->batches];
+    double ns = attention_ns(s, pos);
+    if (known > 0) {
+        const double rotation = s->b->rotate_ns * longest_share(s) / s->m->step_speed;
+        ns *= known / (rotation + attention_ns(s, 0));
+    }
+    s->t->attention += ns;
+    s->t->jobs += attends_alone(s, pos) || known > 0 ? 0 : s->m->job_ns;
 }
 
 static void add_batch(struct sum *s, uint32_t pos)
@@ -243,8 +312,10 @@ static void add_batch(struct sum *s, uint32_t pos)
         add_products(s, W_DOWN, W_DOWN);
         s->t->steps += s->b->act_ns / s->m->n_threads / s->m->step_speed;
     }
-    add_steps(s);
-    add_exchange(s);
+    if (!add_known_steps(s)) {
+        add_steps(s);
+        add_exchange(s);
+    }
     add_attention(s, pos);
     s->t = all;
     all->products += layer.products * s->s->n_layer;

@@ -8,9 +8,14 @@
  *     reach together of their speed alone,
  * and costs a job where threads share it. Weights that a cache holds are not read from memory.
  * Steps over tokens (norms, quantisers, rotation) are divided by the threads from STEPS_SHARED
- * tokens on, and attention where it is large enough; from then on, what a step leaves is in the
- * wrong thread's cache for all threads but one, and has to be fetched by them. Nothing else is in
- * it: what the model leaves out shows as its error. */
+ * tokens on, in the engine's pieces, and attention where it is large enough, by blocks of tokens,
+ * each of which costs more the more positions it sees; from then on, what a step leaves is in the
+ * wrong thread's cache for all threads but one, and has to be fetched by them.
+ *
+ * Of a machine that is there, products, steps and head are not put together from those: a session
+ * was asked what each takes, with its threads, on its pages, and how much longer than its blocks by
+ * themselves attention takes there. Nothing else is in it: what the model leaves out shows as its
+ * error. */
 #ifndef BNT_SPEED_MODEL_H
 #define BNT_SPEED_MODEL_H
 
@@ -44,6 +49,18 @@ uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_ba
 
 enum { SPEED_BATCHES_MAX = 40 };
 
+/* Attention of n_tok tokens together by the queries of one KV head, from where the first of them
+ * sees SPEED_SEEN positions; between and beyond in proportion. */
+enum { SPEED_POINTS = 3 };
+#define SPEED_SEEN                                                                                 \
+    {                                                                                              \
+        1, 33, 513                                                                                 \
+    }
+struct speed_attend {
+    uint32_t n_tok; /* 0: there are none */
+    double ns[SPEED_POINTS];
+};
+
 /* Nanoseconds of one thread for batches of n_tok tokens, of one layer where not said otherwise. */
 struct speed_batch {
     uint32_t n_tok;
@@ -52,7 +69,7 @@ struct speed_batch {
     double rotate_ns;      /* rotation, and keys and values into the cache */
     double act_ns, add_ns; /* relu² times the other factor; the products that join the stream */
     double embed_ns;       /* once per batch: angles and embeddings */
-    double attend_ns, attend_position_ns; /* a KV head of a token: and each position it sees */
+    struct speed_attend whole, rest; /* the blocks that its tokens are cut into, the last one */
 };
 
 /* Of one thread on the machine where they were measured. */
@@ -67,10 +84,12 @@ struct speed_machine {
     int n_threads;
     double gb_per_s;                  /* read by all threads together, as probed */
     double ternary_share, head_share; /* of it, that the products reach */
-    /* Where a session with so many threads was there to be asked, what it takes, jobs and all: the
-     * products of a layer with what joins gate and up, by batch of the rates, and the head. 0: by
-     * bytes, operations and what follows. */
-    double product_ns[SPEED_BATCHES_MAX], head_ns;
+    /* Where a session with so many threads was there to be asked, what it takes, jobs and all; 0:
+     * by bytes, operations and what follows. The head; and of a layer, by batch of the rates: its
+     * products, with what joins gate and up; all of it but attention; rotation and attention of a
+     * batch that nothing precedes, of which others take as many times as long as the rates say. */
+    double head_ns, product_ns[SPEED_BATCHES_MAX], unattended_ns[SPEED_BATCHES_MAX],
+        attended_ns[SPEED_BATCHES_MAX];
     bool head_chooses; /* that is with the choice of the token */
     /* What threads that share a product reach of what each does alone, by batch of the rates. */
     double scaling[SPEED_BATCHES_MAX];

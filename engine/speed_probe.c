@@ -73,32 +73,32 @@ static void probe_batch(struct prober *p, struct speed_batch *b)
                   ns_of(p, (struct op_spec){.what = OP_STORE, .cols = s->n_embd, .n_tok = n});
 }
 
-/* Attention from two lengths: what each position costs, and what a head does besides. Tokens of a
- * batch go in blocks. */
-static void probe_attention(struct prober *p, struct speed_batch *b)
+/* n_tok tokens at a time, from where the first of them sees so many positions. */
+static void probe_attention(struct prober *p, uint32_t n_tok, struct speed_attend *a)
 {
-    enum { FEW = 32, MANY = 512 };
+    static const uint32_t seen[SPEED_POINTS] = SPEED_SEEN;
     const struct speed_shape *s = p->plan->shape;
-    const struct bnt_model_info heads = {.n_head = s->n_head, .n_head_kv = s->n_head_kv};
-    const uint32_t most = cpu_attend_tokens(&heads), block = b->n_tok < most ? b->n_tok : most;
-    struct op_spec spec = {.what = OP_ATTEND,
-                           .rows = s->n_head / s->n_head_kv,
-                           .cols = s->head_dim,
-                           .n_tok = FEW,
-                           .block = block};
-    const double few = ns_of(p, spec) / block;
-    spec.n_tok = MANY;
-    b->attend_position_ns = (ns_of(p, spec) / block - few) / (MANY - FEW);
-    b->attend_ns = fmax(0, few - FEW * b->attend_position_ns);
+    a->n_tok = n_tok;
+    for (int i = 0; i < SPEED_POINTS && n_tok > 0; i++) {
+        a->ns[i] = ns_of(p, (struct op_spec){.what = OP_ATTEND,
+                                             .rows = s->n_head / s->n_head_kv,
+                                             .cols = s->head_dim,
+                                             .n_tok = seen[i],
+                                             .block = n_tok});
+    }
 }
 
 static void probe_one_thread(struct prober *p, struct speed_rates *r)
 {
     const struct speed_shape *s = p->plan->shape;
+    const uint32_t most =
+        cpu_attend_tokens(&(struct bnt_model_info){.n_head = s->n_head, .n_head_kv = s->n_head_kv});
     for (size_t i = 0; i < p->plan->n_batches; i++) {
         r->batches[i].n_tok = p->plan->batches[i];
         probe_batch(p, &r->batches[i]);
-        probe_attention(p, &r->batches[i]);
+        const uint32_t n = p->plan->batches[i], block = n < most ? n : most;
+        probe_attention(p, block, &r->batches[i].whole);
+        probe_attention(p, n % block, &r->batches[i].rest);
     }
     r->n_batches = p->plan->n_batches;
     r->head_ns = ns_of(p, product_of(p, &s->head, 1));
@@ -119,66 +119,82 @@ static double share_of(struct prober *p, const struct speed_matrix *m, double gb
     return (double)(row * spec.rows) / ns / gb_per_s;
 }
 
-enum { EXCHANGE_ROWS = 64 }; /* of a batch that threads share */
+enum { EXCHANGE_ROWS = 64 /* of a batch that threads share */, LINE_FLOATS = 16 };
 
-/* Rows that one job copies and the next one copies back, from their other end. */
+/* Rows that one job writes and the next one reads. */
 struct exchange {
-    float *a, *b;
-    size_t n_rows, cols;
+    float *at; /* [EXCHANGE_ROWS][cols] */
+    size_t cols;
+    _Atomic uint64_t sum; /* keeps the reads from being left out */
 };
+
+static void write_block(const struct exchange *x, size_t row, size_t begin, size_t end)
+{
+    memset(x->at + row * x->cols + begin, 0, (end - begin) * sizeof *x->at);
+}
+
+/* Columns [begin, end) of all rows, as a product writes them. */
+static void write_columns(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    for (size_t row = 0; row < EXCHANGE_ROWS; row++) {
+        write_block(ctx, row, begin, end);
+    }
+}
 
 static void write_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
     const struct exchange *x = ctx;
-    memcpy(x->b + begin * x->cols, x->a + begin * x->cols, (end - begin) * x->cols * sizeof *x->a);
+    for (size_t row = begin; row < end; row++) {
+        write_block(x, row, 0, x->cols);
+    }
 }
 
 static void read_rows(void *ctx, size_t begin, size_t end, int thread)
 {
-    const struct exchange *x = ctx;
-    const struct exchange back = {x->b, x->a, x->n_rows, x->cols};
-    write_rows((void *)(uintptr_t)&back, x->n_rows - end, x->n_rows - begin, thread);
+    (void)thread;
+    struct exchange *x = ctx;
+    const uint64_t *words = (const uint64_t *)(const void *)(x->at + begin * x->cols);
+    x->sum += bandwidth_sum(words, (end - begin) * x->cols * sizeof *x->at / sizeof *words);
 }
 
-/* Of both, by the pool's threads or by the caller alone. */
-static double copies_ns(struct cpu_pool *pool, struct exchange *x, size_t chunk)
+/* Of both: written by columns, or each row by the thread that reads it. */
+static double exchange_pass_ns(struct cpu_pool *pool, struct exchange *x, bool by_columns)
 {
-    enum { TIMES = 32 };
+    enum { TIMES = 64 };
+    const size_t pieces = 2 * (size_t)cpu_pool_n_threads(pool);
+    const size_t rows = (EXCHANGE_ROWS + pieces - 1) / pieces;
+    const size_t lines = (x->cols / LINE_FLOATS + pieces - 1) / pieces;
     const uint64_t start = bnt_clock_now_ns();
     for (int i = 0; i < TIMES; i++) {
-        cpu_pool_run(pool, x->n_rows, chunk, write_rows, x);
-        cpu_pool_run(pool, x->n_rows, chunk, read_rows, x);
+        if (by_columns) {
+            cpu_pool_run(pool, x->cols, lines * LINE_FLOATS, write_columns, x);
+        } else {
+            cpu_pool_run(pool, EXCHANGE_ROWS, rows, write_rows, x);
+        }
+        cpu_pool_run(pool, EXCHANGE_ROWS, rows, read_rows, x);
     }
     return (double)(bnt_clock_now_ns() - start) / TIMES;
 }
 
-/* What a byte costs beyond the share of a thread that keeps its rows: (threads - 1) / threads of
- * them change hands, twice. */
-static double exchange_byte_ns(struct cpu_pool *pool, struct exchange *x)
-{
-    const size_t threads = (size_t)cpu_pool_n_threads(pool);
-    if (threads == 1 || x->n_rows < SPEED_STEPS_SHARED) {
-        return 0;
-    }
-    const double n = (double)threads, bytes = (double)(x->n_rows * x->cols * sizeof *x->a);
-    const double alone = copies_ns(pool, x, x->n_rows);
-    const double all = copies_ns(pool, x, (x->n_rows + 2 * threads - 1) / (2 * threads));
-    return fmax(0, all - alone / n) * n / (2 * bytes * (n - 1) / n);
-}
-
+/* What a byte costs that another thread wrote, beyond one of its own: (threads - 1) / threads of
+ * all are such. */
 static double probe_exchange(struct prober *p)
 {
+    struct cpu_pool *pool = op_timer_pool(p->t);
     const size_t cols = p->plan->shape->n_embd;
-    float *rows = calloc(2 * EXCHANGE_ROWS * cols, sizeof *rows);
-    if (!rows) {
+    struct exchange x = {.at = calloc(EXCHANGE_ROWS * cols, sizeof *x.at), .cols = cols};
+    if (!x.at) {
         p->st = p->st == BNT_OK ? bnt_err_nomem(p->err, "rows to hand over", cols) : p->st;
         return 0;
     }
-    struct exchange x = {rows, rows + EXCHANGE_ROWS * cols, EXCHANGE_ROWS, cols};
-    const double ns = exchange_byte_ns(op_timer_pool(p->t), &x);
-    free(rows);
-    return ns;
+    const double n = cpu_pool_n_threads(pool),
+                 bytes = (double)(EXCHANGE_ROWS * cols * sizeof *x.at);
+    const double own = exchange_pass_ns(pool, &x, false);
+    const double others = exchange_pass_ns(pool, &x, true);
+    free(x.at);
+    return fmax(0, others - own) * n / (bytes * (n - 1) / n);
 }
 
 static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
@@ -296,22 +312,6 @@ static double plain_gb_per_s(struct backend_cpu *b)
     return (double)bytes / (double)(bnt_clock_now_ns() - start);
 }
 
-/* Of a layer, with n tokens: one after the other, as in an evaluation, so that weights come from
- * where they come from there. */
-static double layer_ns(struct backend_cpu *b, uint32_t n)
-{
-    enum { LEAST_NS = 2000000, MOST_NS = 30000000 };
-    const uint32_t n_layer = b->base.model->info.n_layer;
-    const uint64_t start = bnt_clock_now_ns();
-    uint64_t ns = 0;
-    uint32_t done = 0;
-    while (ns < LEAST_NS || (done < n_layer && ns < MOST_NS)) {
-        cpu_layer_products(b, done++ % n_layer, n);
-        ns = bnt_clock_now_ns() - start;
-    }
-    return (double)ns / done;
-}
-
 static enum bnt_status check_streams(const struct bnt_session *s, struct bnt_err *err)
 {
     const struct bnt_model *m = s->model;
@@ -333,32 +333,132 @@ static enum bnt_status run_head(struct bnt_session *s, struct bnt_err *err)
                         : b->ops->logits(b, s->n_last - 1, 1, s->logits, err);
 }
 
+enum { PARTS_MAX = 2 };
+
+/* A session whose layers can be run without harm: a copy of its back end, on the same threads and
+ * the same rows, with caches of one layer and rows of a batch of its own. */
+struct trial {
+    struct bnt_session *session;
+    struct backend_cpu b;
+    float *x; /* the stream as it was, [n_batch][n_embd] */
+    double heads, heads_ns;
+    double layers[PARTS_MAX], layers_ns[PARTS_MAX]; /* by part of a layer that was run */
+    void *held;                                     /* all of its memory */
+};
+
+static uint64_t cache_layer_bytes(const struct backend_cpu *b)
+{
+    return b->base.kv_bytes / 2 / b->base.config.n_seq / b->base.model->info.n_layer;
+}
+
+static enum bnt_status trial_begin(struct bnt_session *s, struct trial *t, struct bnt_err *err)
+{
+    *t = (struct trial){.session = s, .b = *(struct backend_cpu *)s->backend};
+    const size_t n_batch = t->b.base.config.n_batch, n_embd = s->model->info.n_embd;
+    const size_t cache = (size_t)cache_layer_bytes(&t->b), rows = n_batch * sizeof *t->b.s.rows;
+    const size_t x = n_batch * n_embd * sizeof *t->x;
+    uint8_t *at = calloc(1, 2 * cache + x + rows);
+    if (!at) {
+        return bnt_err_nomem(err, "a trial of the layers", 2 * cache + x + rows);
+    }
+    t->held = at;
+    t->b.s.k_cache = at;
+    t->b.s.v_cache = at + cache;
+    t->x = (float *)(void *)(at + 2 * cache);
+    t->b.s.rows = (struct backend_row *)(void *)(at + 2 * cache + x);
+    for (uint32_t i = 0; i < n_batch; i++) {
+        t->b.s.rows[i].pos = i;
+    }
+    memcpy(t->x, t->b.s.x, x);
+    return BNT_OK;
+}
+
+/* Parts of a layer that take turns. */
+struct parts {
+    uint32_t n_tok, n;
+    cpu_layer_fn *run[PARTS_MAX];
+    double *ns[PARTS_MAX]; /* where the time of each goes */
+};
+
+/* The head, and after it the layers, each by the next part: weights come from where they come from
+ * in an evaluation, and what memory does meanwhile meets all parts. */
+static enum bnt_status trial_pass(struct trial *t, const struct parts *parts, uint32_t pass,
+                                  struct bnt_err *err)
+{
+    enum { MOST_NS = 150000000 };
+    const struct bnt_model_info *in = &t->session->model->info;
+    const uint64_t start = bnt_clock_now_ns();
+    enum bnt_status st = run_head(t->session, err);
+    t->heads_ns += (double)(bnt_clock_now_ns() - start);
+    t->heads++;
+    t->b.n = t->b.n_seen = parts->n_tok;
+    memcpy(t->b.s.x, t->x, parts->n_tok * in->n_embd * sizeof *t->x);
+    const uint64_t begin = bnt_clock_now_ns();
+    uint64_t before = begin;
+    for (uint32_t il = 0; il < in->n_layer && before - begin < MOST_NS; il++) {
+        const uint32_t which = (il + pass) % parts->n;
+        parts->run[which](&t->b, il);
+        const uint64_t now = bnt_clock_now_ns();
+        t->layers_ns[which] += (double)(now - before);
+        t->layers[which]++;
+        before = now;
+    }
+    return st;
+}
+
+static enum bnt_status trial_run(struct trial *t, const struct parts *parts, struct bnt_err *err)
+{
+    enum { LEAST_NS = 1500000 };
+    /* A pass of one token is short where its weights come from memory, whose modes are what is
+     * looked for. */
+    const uint32_t passes = parts->n_tok == 1 ? 6 : parts->n;
+    enum bnt_status st = BNT_OK;
+    memset(t->layers, 0, sizeof t->layers);
+    memset(t->layers_ns, 0, sizeof t->layers_ns);
+    for (uint32_t pass = 0; st == BNT_OK && (pass < passes || t->layers_ns[0] < LEAST_NS); pass++) {
+        st = trial_pass(t, parts, pass, err);
+    }
+    for (uint32_t i = 0; i < parts->n; i++) {
+        *parts->ns[i] = t->layers_ns[i] / t->layers[i];
+    }
+    return st;
+}
+
+static enum bnt_status trial_batch(struct trial *t, uint32_t n, size_t i, struct speed_streams *out,
+                                   struct bnt_err *err)
+{
+    const struct parts between = {.n_tok = n,
+                                  .n = 2,
+                                  .run = {cpu_layer_products, cpu_layer_unattended},
+                                  .ns = {&out->product_ns[i], &out->unattended_ns[i]}};
+    const struct parts attention = {
+        .n_tok = n, .n = 1, .run = {cpu_layer_attention}, .ns = {&out->attended_ns[i]}};
+    enum bnt_status st = trial_run(t, &between, err);
+    return st == BNT_OK && n > 1 ? trial_run(t, &attention, err) : st;
+}
+
 enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_rates *batches,
                                     struct speed_streams *out, struct bnt_err *err)
 {
+    struct trial t = {0};
     enum bnt_status st = check_streams(s, err);
+    st = st == BNT_OK ? trial_begin(s, &t, err) : st;
     if (st != BNT_OK) {
         return st;
     }
-    struct backend_cpu *b = (struct backend_cpu *)s->backend;
-    const uint64_t left_out_bytes = b->base.left_out_bytes; /* by tokens: these are none */
+    *out = (struct speed_streams){0};
     s->last = NULL;
-    out->plain_gb_per_s = plain_gb_per_s(b);
+    out->plain_gb_per_s = plain_gb_per_s(&t.b);
     out->head_bytes =
         s->model->screened ? screen_token_bytes(&s->model->head) : weight_bytes(&s->model->head);
-    const uint64_t start = bnt_clock_now_ns();
-    st = run_head(s, err);
-    out->head_ns = (double)(bnt_clock_now_ns() - start);
-    const struct bnt_model_info *in = &s->model->info;
-    struct exchange x = {b->s.gate, b->s.up, s->backend->config.n_batch, in->n_embd};
-    x.cols = x.cols < in->n_ff ? x.cols : in->n_ff; /* of those buffers */
-    x.n_rows = x.n_rows < EXCHANGE_ROWS ? x.n_rows : EXCHANGE_ROWS;
-    out->exchange_ns = exchange_byte_ns(b->pool, &x);
-    for (size_t i = 0; i < batches->n_batches; i++) {
+    for (size_t i = 0; i < batches->n_batches && st == BNT_OK; i++) {
         const uint32_t n = batches->batches[i].n_tok;
-        out->product_ns[i] = n <= s->backend->config.n_batch ? layer_ns(b, n) : 0;
+        if (n <= s->backend->config.n_batch) {
+            st = trial_batch(&t, n, i, out, err);
+        }
     }
-    b->base.left_out_bytes = left_out_bytes;
+    out->head_ns = t.heads_ns / t.heads;
+    free(t.held);
     return st;
 }
 
@@ -379,11 +479,13 @@ void speed_streams_apply(const struct speed_streams *streams, size_t n, const st
     const bool from_memory = speed_weight_bytes(s) > m->cache_bytes;
     const double head = median_of(streams, n, offsetof(struct speed_streams, head_ns));
     for (size_t i = 0; i < SPEED_BATCHES_MAX; i++) {
-        m->product_ns[i] =
-            median_of(streams, n, offsetof(struct speed_streams, product_ns) + i * sizeof(double));
+        const size_t at = i * sizeof(double);
+        m->product_ns[i] = median_of(streams, n, offsetof(struct speed_streams, product_ns) + at);
+        m->unattended_ns[i] =
+            median_of(streams, n, offsetof(struct speed_streams, unattended_ns) + at);
+        m->attended_ns[i] = median_of(streams, n, offsetof(struct speed_streams, attended_ns) + at);
     }
-    m->exchange_ns = median_of(streams, n, offsetof(struct speed_streams, exchange_ns));
-    m->head_ns = from_memory || m->head_chooses ? head : 0;
+    m->head_ns = head;
     if (from_memory) {
         const double layer = (double)(speed_weight_bytes(s) - s->head.bytes) / s->n_layer;
         m->gb_per_s = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s));

@@ -31,15 +31,18 @@ struct speed_probe {
 enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
                                 struct bnt_err *err);
 
-/* What products take in this moment, each by the kernel, the threads and the pages of a session
- * itself. Memory has modes on some machines that last for seconds, so this is asked right before
- * and after what is held against it. */
+/* What products and steps take in this moment, each by the kernel, the threads and the pages of a
+ * session itself. Machines have modes that last for seconds, of memory and of what threads hand one
+ * another, so this is asked right before and after what is held against it. */
 struct speed_streams {
     double plain_gb_per_s; /* a sum over the head's weights */
     double head_ns;        /* as the session computes it: all rows, or screened with the choice */
     uint64_t head_bytes;   /* of every token: of a screened one, its copy */
-    double exchange_ns;    /* a byte that one thread wrote and another reads */
-    double product_ns[SPEED_BATCHES_MAX]; /* of a layer, by batch; 0: larger than the session's */
+    /* Of a layer, by batch: its products alone; all of it but attention; rotation and attention,
+     * where several tokens share the keys. 0: was not asked for, as are batches larger than the
+     * session's. */
+    double product_ns[SPEED_BATCHES_MAX], unattended_ns[SPEED_BATCHES_MAX],
+        attended_ns[SPEED_BATCHES_MAX];
 };
 /* After an evaluation, whose logits it forgets; what the session holds stays. Errors: UNSUPPORTED
  * weights that are streamed or looked up in tables, a device that is no CPU; those of the head. */

@@ -36,7 +36,8 @@ struct explain {
     struct speed_probe probe;
     struct figure figures[FIGURES_MAX];
     size_t n_figures;
-    struct speed_streams streams[SPEED_STREAMS_MAX]; /* of the measurement in work */
+    struct speed_streams
+        streams[SPEED_STREAMS_MAX]; /* of the threads in work, see explain_threads */
     size_t n_streams;
     uint32_t n_ctx, n_batch;
 };
@@ -93,29 +94,28 @@ static enum bnt_status probe(struct explain *e, struct bnt_err *err)
 
 /* ---- predicting and measuring ---- */
 
-static void add_figure(struct explain *e, const struct speed_machine *m, uint32_t pos,
-                       uint32_t n_tok)
+static size_t n_predicted(const struct explain *e)
 {
-    struct figure *f = &e->figures[e->n_figures++];
-    *f = (struct figure){.pos = pos, .n_tok = n_tok, .n_threads = m->n_threads, .measured_ms = NAN};
-    const struct speed_work work = {pos, n_tok, e->n_batch};
-    speed_predict(&e->shape, &e->probe.rates, m, work, &f->predicted);
+    return e->plan.n_lengths + (e->plan.n_decode > 0);
 }
 
-static void predict(struct explain *e, const struct speed_machine *m)
+/* Of the n-th length of prompts, or of a single token. */
+static struct figure predicted(const struct explain *e, const struct speed_machine *m, size_t n)
 {
-    for (size_t i = 0; i < e->plan.n_lengths; i++) {
-        add_figure(e, m, 0, e->plan.lengths[i]);
+    struct figure f = {.n_tok = 1, .n_threads = m->n_threads, .measured_ms = NAN};
+    if (n < e->plan.n_lengths) {
+        f.n_tok = e->plan.lengths[n];
+    } else {
+        f.pos = e->plan.lengths[0] + e->plan.n_decode / 2;
     }
-    if (e->plan.n_decode > 0) {
-        add_figure(e, m, e->plan.lengths[0] + e->plan.n_decode / 2, 1);
-    }
+    const struct speed_work work = {f.pos, f.n_tok, e->n_batch};
+    speed_predict(&e->shape, &e->probe.rates, m, work, &f.predicted);
+    return f;
 }
 
-static double median_of(struct bench_series *s)
+static double error_of(const struct figure *f)
 {
-    bnt_stats_sort(s->at, s->n);
-    return bnt_stats_median(s->at, s->n);
+    return f->predicted.total / 1e6 / f->measured_ms - 1;
 }
 
 static enum bnt_status probe_streams(void *ctx, struct bnt_session *s, struct bnt_err *err)
@@ -136,13 +136,42 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bench_re
     plan.session.n_threads = n_threads;
     plan.no_bandwidth = true;
     plan.ctx = &progress;
-    plan.beside_decode = probe_streams;
+    plan.n_warmups = plan.n_warmups > 0 ? plan.n_warmups : 1;
+    plan.beside = probe_streams;
     plan.beside_ctx = e;
     e->n_streams = 0;
     bnt_progress_begin(&progress, "repetitions", (uint64_t)plan.n_warmups + plan.n_reps, false);
     enum bnt_status st = bench_run(&plan, r, err);
     bnt_progress_end(&progress);
     return st;
+}
+
+static int by_error(const void *a, const void *b)
+{
+    const double x = error_of(a), y = error_of(b);
+    return (x > y) - (x < y);
+}
+
+/* A prompt (the n-th length) or the single tokens: predicted for each repetition by what was asked
+ * right before and after it, held against what it took; the one in the middle is shown. Streams:
+ * before the first repetition, after the prompts of each, after its tokens. */
+static void add_measured(struct explain *e, const struct speed_machine *m, size_t n,
+                         const struct bench_result *r)
+{
+    struct figure each[SPEED_STREAMS_MAX];
+    const bool prompt = n < r->n_prompts;
+    const struct bench_series *ms = prompt ? &r->prompts[n].first_ms : &r->decode.run_ms;
+    const size_t looks = e->plan.n_decode > 0 ? 2 : 1;
+    size_t n_each = 0;
+    for (; n_each < ms->n && (n_each + 1) * looks < e->n_streams; n_each++) {
+        struct speed_machine now = *m;
+        const size_t before = n_each * looks + (prompt ? 0 : 1);
+        speed_streams_apply(&e->streams[before], 2, &e->shape, &now);
+        each[n_each] = predicted(e, &now, n);
+        each[n_each].measured_ms = ms->at[n_each] / (prompt ? 1 : e->plan.n_decode);
+    }
+    qsort(each, n_each, sizeof *each, by_error);
+    e->figures[e->n_figures++] = each[n_each / 2];
 }
 
 /* The figures for the threads of a machine: what its memory gave is known once it is measured. */
@@ -152,19 +181,12 @@ static enum bnt_status explain_threads(struct explain *e, struct speed_machine *
     struct bench_result r = {0};
     enum bnt_status st = measure(e, m->n_threads, &r, err);
     if (st == BNT_OK) {
-        struct figure *f = &e->figures[e->n_figures];
         m->head_chooses = r.screened;
-        if (e->n_streams > 0) {
-            e->shape.head.bytes = e->streams[0].head_bytes;
-            speed_streams_apply(e->streams, e->n_streams, &e->shape, m);
+        e->shape.head.bytes = e->streams[0].head_bytes;
+        for (size_t i = 0; i < n_predicted(e); i++) {
+            add_measured(e, m, i, &r);
         }
-        predict(e, m);
-        for (size_t i = 0; i < r.n_prompts; i++) {
-            f[i].measured_ms = median_of(&r.prompts[i].first_ms);
-        }
-        if (e->plan.n_decode > 0) {
-            f[r.n_prompts].measured_ms = median_of(&r.decode.run_ms) / e->plan.n_decode;
-        }
+        speed_streams_apply(e->streams, e->n_streams, &e->shape, m);
     }
     bench_release(&r);
     return st;
@@ -183,17 +205,14 @@ static enum bnt_status explain_other(struct explain *e, struct bnt_err *err)
 {
     enum bnt_status st = bench_machine_of(&e->said, &e->probe, &e->other, err);
     if (st == BNT_OK) {
-        predict(e, &e->other);
+        for (size_t i = 0; i < n_predicted(e); i++) {
+            e->figures[e->n_figures++] = predicted(e, &e->other, i);
+        }
     }
     return st;
 }
 
 /* ---- telling ---- */
-
-static double error_of(const struct figure *f)
-{
-    return f->predicted.total / 1e6 / f->measured_ms - 1;
-}
 
 static double worst_error(const struct explain *e)
 {

@@ -91,10 +91,12 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
                             struct bnt_arena *arena, struct cpu_scratch *s);
 
 /* One layer of the forward pass, see forward.c. */
-void cpu_layer(struct backend_cpu *b, uint32_t il);
-/* Its products alone, for n tokens and whatever inputs the scratch holds, to be timed: the stream x
- * and the cache stay as they are. n is no more than the batch that the scratch is for. */
-void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n);
+typedef void cpu_layer_fn(struct backend_cpu *b, uint32_t il);
+cpu_layer_fn cpu_layer;
+/* To be timed, with the n tokens and whatever rows the scratch holds: its products alone, which
+ * leave the stream x and the caches as they are; all of it but attention; rotation and attention.
+ * The latter two have their keys and values in layer 0 of the caches. */
+cpu_layer_fn cpu_layer_products, cpu_layer_unattended, cpu_layer_attention;
 
 /* Score the first near_n rows of s.h. False: their logits have to be computed in full. */
 bool cpu_screen_score(struct backend_cpu *b);

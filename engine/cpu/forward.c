@@ -440,11 +440,12 @@ static void run_gate_up(struct backend_cpu *b, bool gated)
     run_linear(&(struct linear_task){.b = b, .w = w, .out = out, .n_w = 2, .gated = gated});
 }
 
-static void attention_block(struct backend_cpu *b, uint32_t il)
+/* cached: whose keys and values they are. */
+static void attention_block(struct backend_cpu *b, uint32_t il, uint32_t cached, bool attends)
 {
     const struct layer *l = b->now;
     const struct bnt_model_info *in = &b->base.model->info;
-    struct layer_task here = {b, il};
+    struct layer_task here = {b, cached};
 
     prepare(&(struct norm_task){.b = b,
                                 .op = BNT_TAP_ATTN_NORM,
@@ -461,7 +462,9 @@ static void attention_block(struct backend_cpu *b, uint32_t il)
     cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
     tap(b, BNT_TAP_Q_ROPE, il, b->s.q, b->q_dim);
     tap(b, BNT_TAP_K_ROPE, il, b->s.k, b->kv_dim);
-    attend(b, &here);
+    if (attends) {
+        attend(b, &here);
+    }
     tap(b, BNT_TAP_ATTN, il, b->s.q, b->q_dim);
     prepare(&(struct norm_task){.b = b,
                                 .op = BNT_TAP_ATTN_SUB_NORM,
@@ -519,16 +522,30 @@ static void feed_forward_block(struct backend_cpu *b, uint32_t il)
 
 void cpu_layer(struct backend_cpu *b, uint32_t il)
 {
-    attention_block(b, il);
+    attention_block(b, il, il, true);
     feed_forward_block(b, il);
 }
 
-void cpu_layer_products(struct backend_cpu *b, uint32_t il, uint32_t n)
+void cpu_layer_products(struct backend_cpu *b, uint32_t il)
 {
     b->now = &b->base.model->layers[il];
-    b->n = n;
     run_qkv(b);
     run_out(b, il, W_O, false);
     run_gate_up(b, true);
     run_out(b, il, W_DOWN, false);
+}
+
+void cpu_layer_unattended(struct backend_cpu *b, uint32_t il)
+{
+    b->now = &b->base.model->layers[il];
+    attention_block(b, il, 0, false);
+    feed_forward_block(b, il);
+}
+
+void cpu_layer_attention(struct backend_cpu *b, uint32_t il)
+{
+    struct layer_task here = {b, 0};
+    (void)il;
+    cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
+    attend(b, &here);
 }

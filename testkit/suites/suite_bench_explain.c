@@ -50,8 +50,7 @@ static struct speed_rates made_up_rates(void)
                                    .act_ns = 100.0 * sizes[b],
                                    .add_ns = 60.0 * sizes[b],
                                    .embed_ns = 500.0 * sizes[b],
-                                   .attend_ns = 50,
-                                   .attend_position_ns = 10};
+                                   .whole = {sizes[b] > 4 ? 4 : 1, {60, 380, 5180}}};
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             at->product_ns[i] = 10e3 * sizes[b];
         }
@@ -126,12 +125,42 @@ static void what_a_session_took_stands_for_its_products_and_head(void **state)
     speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
     assert_true(near(t.products, 2 * 7 * 160e3 / 4 / 0.8) && near(t.head, 90e3));
     /* The median, with its shares of what memory gave. */
-    struct speed_streams streams[3] = {
-        {20, 400e3, 0, 0.1, {150e3}}, {10, 100e3, 0, 0.3, {50e3}}, {40, 800e3, 0, 0.2, {90e3}}};
+    struct speed_streams streams[3] = {{20, 400e3, 0, {150e3}, {0}, {0}},
+                                       {10, 100e3, 0, {50e3}, {0}, {0}},
+                                       {40, 800e3, 0, {90e3}, {0}, {0}}};
     speed_streams_apply(streams, 3, &s, &m);
     assert_true(near(m.product_ns[0], 90e3) && near(m.head_ns, 400e3) && m.gb_per_s == 20);
-    assert_true(near(m.head_share, 8388608 / 400e3 / 20) && near(m.exchange_ns, 0.2));
+    assert_true(near(m.head_share, 8388608 / 400e3 / 20));
     assert_true(near(m.ternary_share, 7 * 262144 / 90e3 / 20));
+}
+
+/* What is known of a layer without its attention takes the place of steps and exchange, and what is
+ * known of attention is how much longer it takes than the rates say. */
+static void what_a_session_took_stands_for_its_steps_and_attention(void **state)
+{
+    (void)state;
+    const struct speed_shape s = made_up_shape();
+    const struct speed_rates r = made_up_rates();
+    struct speed_machine m = made_up_machine(2);
+    struct speed_time t;
+    const struct speed_work batch = {.pos = 0, .n_tok = 16, .n_batch = 16};
+    const double steps = 16 * (1200 / 2 + 60 / 2), attention = 4 * 480 / 2.0 + 180 / 2.0 / 2;
+    m.product_ns[1] = 600e3;
+    m.unattended_ns[1] = 600e3 + steps + 7e3;
+    m.attended_ns[1] = 2 * (16 * 200 / 2 + attention);
+    speed_predict(&s, &r, &m, batch, &t);
+    assert_true(near(t.products, 2 * 600e3) && near(t.exchange, 2 * 7e3));
+    assert_true(near(t.steps, 2 * steps + 16 * 500 + 3000 + 1000));
+    assert_true(near(t.attention, 2 * 2 * attention) && near(t.jobs, 1000));
+    /* Steps were faster than by themselves: nothing is left for the exchange. */
+    m.unattended_ns[1] = 600e3 + 5e3;
+    speed_predict(&s, &r, &m, batch, &t);
+    assert_true(near(t.steps, 2 * 5e3 + 16 * 500 + 3000 + 1000) && t.exchange == 0);
+    /* As many times as long, wherever it stands. */
+    m = made_up_machine(1);
+    m.attended_ns[1] = 3 * (16 * 200 + 4 * 480);
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 100, .n_tok = 16, .n_batch = 16}, &t);
+    assert_true(near(t.attention, 3 * 2 * 4 * (4 * 50 + 4 * 107 * 10)));
 }
 
 static void a_prompt_is_cut_into_batches(void **state)
@@ -145,14 +174,19 @@ static void a_prompt_is_cut_into_batches(void **state)
     /* Two batches of 16, bound by the kernels, and one of 1, bound by memory; one head. */
     assert_true(near(t.products, 2 * 7 * (2 * 160e3 + 262144 / 10.0)));
     assert_true(near(t.head, 8388608 / 20.0));
-    assert_true(near(t.attention, 2 * 4 * (33 * 50 + 33 * 34 / 2.0 * 10)));
+    /* Blocks of four see 1, 5, ... 29 positions first, the last token 33. */
+    assert_true(near(t.attention, 2 * 4 * (8 * 50 + (1 + 29) * 4 * 10 + 380)));
     /* Two threads: all steps are shared, products reach 0.8 of twice the speed. */
     m = made_up_machine(2);
     speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
     assert_true(near(t.products, 2 * 7 * 160e3 / 2 / 0.8));
     assert_true(near(t.jobs, (2 * (4 + 5 + 1) + 1) * 1000));
-    /* 13,312 floats and 4,096 bytes of a token change hands by half, by two threads at once. */
-    const double bytes = (4 * 1024 + 2 * 2048 + 1024 + 1024) * 4 + 4 * 1024;
+    assert_true(near(t.steps, 2 * 16 * (1200 + 100 + 60) / 2 + 16 * 500 + 3000 + 1000));
+    /* Blocks of 60, 100, 140 and 180 ns for each of four heads; half of a last one is alone. */
+    assert_true(near(t.attention, 2 * (4 * 480 / 2.0 + 180 / 2.0 / 2)));
+    /* 6,656 floats, 4,096 bytes and 1,024 halves of a token change hands by half, by two threads at
+     * once. */
+    const double bytes = 6656 * 4 + 4096 + 1024 * 2;
     assert_true(near(t.exchange, 2 * bytes * 16 * 0.5 / 2 / 2));
     uint32_t sizes[SPEED_BATCHES_MAX];
     assert_int_equal(speed_batch_sizes((const uint32_t[]){10, 128, 200, 512}, 4, 128, sizes), 4);
@@ -249,6 +283,8 @@ static const struct suite_test tests[] = {
     {.name = "a_token_costs_what_the_sum_says", .body = a_token_costs_what_the_sum_says},
     {.name = "what_a_session_took_stands_for_its_products_and_head",
      .body = what_a_session_took_stands_for_its_products_and_head},
+    {.name = "what_a_session_took_stands_for_its_steps_and_attention",
+     .body = what_a_session_took_stands_for_its_steps_and_attention},
     {.name = "a_prompt_is_cut_into_batches", .body = a_prompt_is_cut_into_batches},
     {.name = "shapes_that_are_named_have_the_bytes_of_their_files",
      .body = shapes_that_are_named_have_the_bytes_of_their_files},
