@@ -410,7 +410,6 @@ static enum bnt_status open_device(struct backend_cuda *b, struct bnt_err *err)
         return bnt_err_set(err, code == CUDA_NO_MEMORY ? BNT_E_MEMORY : BNT_E_DEVICE, "cuda:%d: %s",
                            b->options.index, b->table->problem(NULL));
     }
-    b->mma = b->info.major >= 8;
     snprintf(b->base.kernel_note, sizeof b->base.kernel_note, "%s%.100s",
              b->info.fake ? "cuda: this is no GPU: " : "", b->info.fake ? b->info.name : "");
     return BNT_OK;

@@ -118,7 +118,7 @@ struct backend_cuda {
     void *tap_row; /* host: one batch of the widest rows; made by the first tap */
     uint32_t q_dim, kv_dim, width, n;
     uint32_t attend_slice; /* tokens per launch of attention */
-    bool step_fits, mma;
+    bool step_fits;
     bool pending; /* launches that nobody waited for */
 };
 

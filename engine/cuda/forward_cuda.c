@@ -70,25 +70,39 @@ static struct cuda_matrix matrix(const struct cuda_weight *w, float *y, uint64_t
                                 .stride = stride};
 }
 
-static enum bnt_status ternary(const struct backend_cuda *b, const struct product *p,
+/* Matrices of one input, as a says, to its tokens. */
+static enum bnt_status ternary(const struct backend_cuda *b, struct cuda_ternary_args *a,
                                struct bnt_err *err)
 {
-    struct cuda_ternary_args a = {.q = b->s.act,
-                                  .scale = b->s.act_scale,
-                                  .sum = b->s.act_sum,
-                                  .n = b->n,
-                                  .row_bytes = (uint32_t)p->w->row_bytes,
-                                  .add = p->add,
-                                  .m = matrix(p->w, p->y, p->stride)};
-    struct cuda_launch l = launch_of_ternary(&a, b->mma && b->n > CUDA_TOKENS);
+    a->q = b->s.act;
+    a->scale = b->s.act_scale;
+    a->sum = b->s.act_sum;
+    a->n = b->n;
+    struct cuda_launch l = launch_of_ternary(a, launch_ternary_kernel(a, &b->info));
     return cuda_launch(b, &l, err);
+}
+
+/* Whether matrices first..last of a layer are multiplied by one launch: tensor cores take several,
+ * and nobody wants to see one of them alone. */
+static bool together(const struct backend_cuda *b, const struct cuda_weight *first,
+                     const struct cuda_weight *last)
+{
+    bool fits = b->info.major >= 8 && b->n > CUDA_TOKENS && !taps(b);
+    for (const struct cuda_weight *w = first; w <= last; w++) {
+        fits = fits && w->ternary;
+    }
+    return fits;
 }
 
 static enum bnt_status product(const struct backend_cuda *b, const struct product *p,
                                struct bnt_err *err)
 {
     if (p->w->ternary) {
-        return ternary(b, p, err);
+        struct cuda_ternary_args t = {.row_bytes = (uint32_t)p->w->row_bytes,
+                                      .n_matrices = 1,
+                                      .add = p->add,
+                                      .m = {matrix(p->w, p->y, p->stride)}};
+        return ternary(b, &t, err);
     }
     struct cuda_float_args a = {.w = p->w->data,
                                 .row_bytes = p->w->row_bytes,
@@ -236,6 +250,14 @@ static enum bnt_status qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *
                 {W_K, BNT_TAP_K, b->s.k, b->kv_dim},
                 {W_V, BNT_TAP_V, b->s.v, b->kv_dim}};
     enum bnt_status st = BNT_OK;
+    if (together(b, &l->w[W_Q], &l->w[W_V])) {
+        struct cuda_ternary_args a = {.row_bytes = (uint32_t)l->w[W_Q].row_bytes,
+                                      .n_matrices = 3,
+                                      .m = {matrix(&l->w[W_Q], b->s.q, b->q_dim),
+                                            matrix(&l->w[W_K], b->s.k, b->kv_dim),
+                                            matrix(&l->w[W_V], b->s.v, b->kv_dim)}};
+        return ternary(b, &a, err);
+    }
     for (int i = 0; st == BNT_OK && i < 3; i++) {
         st = product(b, &(struct product){&l->w[rows[i].w], rows[i].y, rows[i].dim, false}, err);
     }
@@ -285,6 +307,15 @@ static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct b
                               .up = b->s.up,
                               .n = (uint64_t)b->n * n_ff,
                               .act = (uint32_t)b->base.model->arch->act};
+    if (together(b, &l->w[W_GATE], &l->w[W_UP])) {
+        struct cuda_ternary_args both = {
+            .row_bytes = (uint32_t)l->w[W_GATE].row_bytes,
+            .n_matrices = 2,
+            .gated = 1,
+            .act = a.act,
+            .m = {matrix(&l->w[W_GATE], b->s.gate, n_ff), matrix(&l->w[W_UP], b->s.up, n_ff)}};
+        return ternary(b, &both, err);
+    }
     enum bnt_status st = product(b, &(struct product){&l->w[W_GATE], b->s.gate, n_ff, false}, err);
     if (st == BNT_OK) {
         st = product(b, &(struct product){&l->w[W_UP], b->s.up, n_ff, false}, err);

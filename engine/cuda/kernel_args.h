@@ -26,6 +26,7 @@
     X(CUDA_K_STEP, k_step, cuda_step_args)                                                         \
     X(CUDA_K_TERNARY, k_ternary, cuda_ternary_args)                                                \
     X(CUDA_K_TERNARY_MMA, k_ternary_mma, cuda_ternary_args)                                        \
+    X(CUDA_K_TERNARY_FEW, k_ternary_few, cuda_ternary_args)                                        \
     X(CUDA_K_FLOAT, k_float, cuda_float_args)                                                      \
     X(CUDA_K_FLOAT_MANY, k_float_many, cuda_float_args)                                            \
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
@@ -108,18 +109,23 @@ struct cuda_step_args {
     struct cuda_matrix m[3];
 };
 
-/* Many tokens. Block (b, j): rows b*R.. of the matrix, tokens j*CUDA_TOKENS... The mma form: rows
- * b*CUDA_MMA_ROWS.., tokens j*CUDA_MMA_TOKENS... */
+/* Many tokens. Block (b, j): rows b*R.. of the first matrix, tokens j*CUDA_TOKENS... The forms for
+ * tensor cores take up to three matrices as a step does: rows b*CUDA_MMA_ROWS.. of all, tokens
+ * j*CUDA_MMA_TILES*8.., and for few blocks of that kind rows b*CUDA_FEW_ROWS.., tokens
+ * j*CUDA_FEW_TILES*8... */
 #define CUDA_TOKENS 8u
 #define CUDA_MMA_ROWS 128u
-#define CUDA_MMA_TOKENS 64u
+#define CUDA_MMA_TILES 8u
+#define CUDA_FEW_ROWS 32u
+#define CUDA_FEW_TILES 4u
 struct cuda_ternary_args {
     const int8_t *q;
     const float *scale;
     const int32_t *sum;
     uint32_t n, row_bytes;
-    uint32_t add;
-    struct cuda_matrix m;
+    uint32_t n_matrices;
+    uint32_t add, gated, act;
+    struct cuda_matrix m[3];
 };
 
 /* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16

@@ -199,12 +199,12 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
 
 /* ---- many tokens ---- */
 
-/* Row r, token tok of a batch. */
-THREAD_FN void batch_finish(const struct cuda_ternary_args *a, uint32_t r, uint32_t tok,
-                            int32_t codes)
+/* Row r of a matrix, token tok of a batch. */
+THREAD_FN void batch_finish(const struct cuda_ternary_args *a, const struct cuda_matrix *m,
+                            uint32_t r, uint32_t tok, int32_t codes)
 {
-    float y = ternary_value(&a->m, r, codes - a->sum[tok], a->scale[tok]);
-    float *at = a->m.y + tok * a->m.stride + r;
+    float y = ternary_value(m, r, codes - a->sum[tok], a->scale[tok]);
+    float *at = m->y + tok * m->stride + r;
     *at = a->add ? *at + y : y;
 }
 
@@ -214,7 +214,7 @@ THREAD_FN void batch_parts(const struct cuda_ternary_args *a, uint32_t r, uint32
                            uint32_t tok0, int32_t *part)
 {
     uint32_t n_tok = min_u32(a->n - tok0, CUDA_TOKENS);
-    const uint8_t *row = a->m.codes + (uint64_t)r * a->row_bytes;
+    const uint8_t *row = a->m[0].codes + (uint64_t)r * a->row_bytes;
     const int8_t *q = a->q + (uint64_t)tok0 * PLANES * a->row_bytes;
     int32_t sum[CUDA_TOKENS][PLANES];
     UNROLL
@@ -247,7 +247,7 @@ BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
     FOR_THREADS(t)
     {
         uint32_t r = row0 + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
-        if (r < a->m.rows) {
+        if (r < a->m[0].rows) {
             batch_parts(a, r, lane, tok0, part + t * CUDA_TOKENS);
         }
     }
@@ -255,124 +255,12 @@ BLOCK_FN void k_ternary(BLOCK, const struct cuda_ternary_args *a)
     FOR_THREADS(t)
     {
         uint32_t r = row0 + t / CUDA_TOKENS, j = t % CUDA_TOKENS;
-        if (t / CUDA_TOKENS < per_block && r < a->m.rows && j < n_tok) {
+        if (t / CUDA_TOKENS < per_block && r < a->m[0].rows && j < n_tok) {
             int32_t sum = 0;
             for (uint32_t i = 0; i < CUDA_STEP_GROUP; i++) {
                 sum += part[(t / CUDA_TOKENS * CUDA_STEP_GROUP + i) * CUDA_TOKENS + j];
             }
-            batch_finish(a, r, tok0 + j, sum);
-        }
-    }
-}
-
-/* By int8 tensor cores. A block is 128 threads: warp w computes rows 32w.. of the block's 128 for
- * 64 tokens. Shared: two stages of 32 bytes of each row of weights and of each plane of each token,
- * every row 48 bytes apart so that the threads of a warp meet different banks. */
-#define MMA_TILES (CUDA_MMA_TOKENS / 8)
-
-/* Send the 32 bytes from `at` on to a stage; past the last row and token zeros. */
-BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, uint32_t at, unsigned char *w)
-{
-    unsigned char *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
-    FOR_THREADS(t)
-    {
-        for (uint32_t i = t; i < CUDA_MMA_ROWS * 2; i += N_THREADS) {
-            uint32_t r = BLOCK_X * CUDA_MMA_ROWS + i / 2;
-            const uint8_t *row = a->m.codes + (uint64_t)min_u32(r, a->m.rows - 1) * a->row_bytes;
-            send_words(w + i / 2 * CUDA_MMA_APART + i % 2 * 16, row + at + i % 2 * 16,
-                       r < a->m.rows);
-        }
-        for (uint32_t i = t; i < CUDA_MMA_TOKENS * PLANES * 2; i += N_THREADS) {
-            uint32_t row = i / 2, tok = BLOCK_Y * CUDA_MMA_TOKENS + row / PLANES;
-            uint64_t plane = (uint64_t)min_u32(tok, a->n - 1) * PLANES + row % PLANES;
-            send_words(q + row * CUDA_MMA_APART + i % 2 * 16,
-                       a->q + plane * a->row_bytes + at + i % 2 * 16, tok < a->n);
-        }
-    }
-    END_COPIES();
-}
-
-/* The four words of weights of a thread for 16 rows from row0 of the block on. */
-THREAD_FN void mma_weights(const unsigned char *w, uint32_t row0, uint32_t lane, uint32_t out[4])
-{
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t row = row0 + lane / 4 + i % 2 * 8;
-        out[i] =
-            *(const uint32_t *)(const void *)(w + row * CUDA_MMA_APART + i / 2 * 16 + lane % 4 * 4);
-    }
-}
-
-BLOCK_FN void k_ternary_mma(BLOCK, const struct cuda_ternary_args *a)
-{
-    LET_NEXT_BEGIN();
-    WAIT_PREVIOUS();
-    KEEP(int32_t, sum, 2 * MMA_TILES * 4);
-    KEEP(uint32_t, raw0, 4);
-    KEEP(uint32_t, raw1, 4);
-    KEEP(uint32_t, a0, 4);
-    KEEP(uint32_t, a1, 4);
-    KEEP(uint32_t, b, 2);
-    FOR_THREADS(t)
-    {
-        UNROLL
-        for (uint32_t i = 0; i < 2 * MMA_TILES * 4; i++) {
-            MINE(sum, t)[i] = 0;
-        }
-    }
-    mma_stage(SAME_BLOCK, a, 0, BLOCK_SHARED);
-    for (uint32_t at = 0; at < a->row_bytes; at += 32) {
-        const unsigned char *w = BLOCK_SHARED + at / 32 % 2 * CUDA_MMA_STAGE;
-        const unsigned char *q = w + CUDA_MMA_ROWS * CUDA_MMA_APART;
-        if (at + 32 < a->row_bytes) {
-            mma_stage(SAME_BLOCK, a, at + 32, BLOCK_SHARED + (at / 32 + 1) % 2 * CUDA_MMA_STAGE);
-            COPIES_LEFT(1);
-        } else {
-            COPIES_LEFT(0);
-        }
-        BARRIER();
-        FOR_THREADS(t)
-        {
-            mma_weights(w, t / 32 * 32, t % 32, MINE(raw0, t));
-            mma_weights(w, t / 32 * 32 + 16, t % 32, MINE(raw1, t));
-        }
-        UNROLL
-        for (uint32_t g = 0; g < PLANES; g++) {
-            FOR_THREADS(t)
-            {
-                UNROLL
-                for (uint32_t i = 0; i < 4; i++) {
-                    MINE(a0, t)[i] = MINE(raw0, t)[i] >> (6 - 2 * g) & 0x03030303u;
-                    MINE(a1, t)[i] = MINE(raw1, t)[i] >> (6 - 2 * g) & 0x03030303u;
-                }
-            }
-            UNROLL
-            for (uint32_t j = 0; j < MMA_TILES; j++) {
-                FOR_THREADS(t)
-                {
-                    uint32_t lane = t % 32, tok = j * 8 + lane / 4;
-                    const uint32_t *from =
-                        (const uint32_t *)(const void *)(q + (tok * PLANES + g) * CUDA_MMA_APART +
-                                                         lane % 4 * 4);
-                    MINE(b, t)[0] = from[0];
-                    MINE(b, t)[1] = from[4];
-                }
-                MMA(sum, j * 4, a0, b, N_THREADS);
-                MMA(sum, (MMA_TILES + j) * 4, a1, b, N_THREADS);
-            }
-        }
-        BARRIER();
-    }
-    FOR_THREADS(t)
-    {
-        UNROLL
-        for (uint32_t i = 0; i < 2 * MMA_TILES * 4; i++) {
-            uint32_t half = i / (MMA_TILES * 4), j = i / 4 % MMA_TILES, lane = t % 32;
-            uint32_t r =
-                BLOCK_X * CUDA_MMA_ROWS + t / 32 * 32 + half * 16 + lane / 4 + i % 4 / 2 * 8;
-            uint32_t tok = BLOCK_Y * CUDA_MMA_TOKENS + j * 8 + lane % 4 * 2 + i % 2;
-            if (r < a->m.rows && tok < a->n) {
-                batch_finish(a, r, tok, MINE(sum, t)[i]);
-            }
+            batch_finish(a, a->m, r, tok0 + j, sum);
         }
     }
 }

@@ -18,9 +18,16 @@
 #define CUDA_FLOAT_MANY_BYTES                                                                      \
     (CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_THREADS 128u
-#define CUDA_MMA_APART 48u /* bytes from one staged row to the next: no two banks meet */
-#define CUDA_MMA_STAGE ((CUDA_MMA_ROWS + CUDA_MMA_TOKENS * 4u) * CUDA_MMA_APART)
-#define CUDA_MMA_BYTES (2u * CUDA_MMA_STAGE) /* one is read while the other is filled */
+/* Where half `half` of the 32 bytes of a staged row lies: halves of every other four rows are
+ * exchanged, so that the threads of a warp meet different banks. */
+#define CUDA_MMA_PLACE(row, half) ((row)*32u + (((half) ^ (row) / 4u) & 1u) * 16u)
+/* 32 bytes of the rows of so many warps, and of four planes of so many eights of tokens; slices
+ * that are filled together begin at different banks. */
+#define CUDA_MMA_SLICE(row_groups, tiles) (((row_groups) + (tiles)) * 32u * 32u + 32u)
+#define CUDA_MMA_STAGES 3u
+#define CUDA_FEW_STAGES 2u
+#define CUDA_MMA_BYTES (CUDA_MMA_STAGES * CUDA_MMA_SLICE(4u, CUDA_MMA_TILES))
+#define CUDA_FEW_BYTES (CUDA_FEW_STAGES * 4u * CUDA_MMA_SLICE(1u, CUDA_FEW_TILES))
 #define CUDA_PICK_BYTES ((CUDA_PICK_SPAN + 2u) * 8u)
 #define CUDA_DRAW_BYTES (2u * CUDA_PICK_MAX * 8u + 16u)
 /* A row, its lengths summed by halves, two 8-bit rows are elsewhere. */

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "base/fault.h"
 #include "engine/cuda/cuda_table.h"
 #include "engine/cuda/launch_shape.h"
 #include "engine/tensor_type.h"
@@ -50,23 +51,44 @@ static inline struct cuda_launch launch_of_step(const struct cuda_step_args *a)
                                 .args_bytes = sizeof *a};
 }
 
-/* mma: by tensor cores, where the device has them for bytes. */
-static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_args *a, bool mma)
+/* Rows that the blocks of a kernel for tensor cores count, see mma_row of kernels_mma.h. */
+static inline uint32_t launch_mma_rows(const struct cuda_ternary_args *a)
 {
-    struct cuda_launch l = {.kernel = CUDA_K_TERNARY,
-                            .grid_x = launch_pieces(a->m.rows, 256 / CUDA_STEP_GROUP),
-                            .grid_y = launch_pieces(a->n, CUDA_TOKENS),
-                            .block = 256,
-                            .shared = 256 * CUDA_TOKENS * 4,
-                            .args = a,
-                            .args_bytes = sizeof *a};
-    if (mma) {
-        l.kernel = CUDA_K_TERNARY_MMA;
-        l.grid_x = launch_pieces(a->m.rows, CUDA_MMA_ROWS);
-        l.grid_y = launch_pieces(a->n, CUDA_MMA_TOKENS);
-        l.block = CUDA_MMA_THREADS;
-        l.shared = CUDA_MMA_BYTES;
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < a->n_matrices - BNT_FAULT(cuda_rows_uncounted); i++) {
+        rows += a->gated ? (a->m[i].rows + 15) / 16 * 16 : a->m[i].rows;
     }
+    return rows;
+}
+
+/* The kernel for a product on a device of so many processors: by tensor cores, where it has them
+ * for bytes, and in small blocks where large ones would leave half of it idle. */
+static inline enum cuda_kernel launch_ternary_kernel(const struct cuda_ternary_args *a,
+                                                     const struct cuda_info *on)
+{
+    uint64_t blocks = (uint64_t)launch_pieces(launch_mma_rows(a), CUDA_MMA_ROWS) *
+                      launch_pieces(a->n, CUDA_MMA_TILES * 8);
+    return on->major < 8 || a->n <= CUDA_TOKENS ? CUDA_K_TERNARY
+           : 2 * blocks < on->n_processors      ? CUDA_K_TERNARY_FEW
+                                                : CUDA_K_TERNARY_MMA;
+}
+
+static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_args *a,
+                                                   enum cuda_kernel kernel)
+{
+    struct cuda_launch l = {.kernel = kernel, .args = a, .args_bytes = sizeof *a};
+    if (kernel == CUDA_K_TERNARY) {
+        l.grid_x = launch_pieces(a->m[0].rows, 256 / CUDA_STEP_GROUP);
+        l.grid_y = launch_pieces(a->n, CUDA_TOKENS);
+        l.block = 256;
+        l.shared = 256 * CUDA_TOKENS * 4;
+        return l;
+    }
+    bool few = kernel == CUDA_K_TERNARY_FEW;
+    l.grid_x = launch_pieces(launch_mma_rows(a), few ? CUDA_FEW_ROWS : CUDA_MMA_ROWS);
+    l.grid_y = launch_pieces(a->n, 8 * (few ? CUDA_FEW_TILES : CUDA_MMA_TILES));
+    l.block = CUDA_MMA_THREADS;
+    l.shared = few ? CUDA_FEW_BYTES : CUDA_MMA_BYTES;
     return l;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/cuda/cuda_table.h"
 #include "engine/cuda/kernels_attend.h"
 #include "engine/cuda/kernels_draw.h"
+#include "engine/cuda/kernels_mma.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"

@@ -299,15 +299,16 @@ static enum bnt_status time_ternary(struct op *op, double *ns, struct bnt_err *e
                                      .sum = op->quantize.sum,
                                      .n = op->n_tok,
                                      .row_bytes = (uint32_t)op->row_bytes,
-                                     .m = matrix_of(op)};
+                                     .n_matrices = 1,
+                                     .m = {matrix_of(op)}};
     bool fused = is_fused(op->shape->cols, op->n_tok);
     struct cuda_launch l =
         fused ? launch_of_step(&one)
-              : launch_of_ternary(&many, op->b.info.major >= 8 && op->n_tok > CUDA_TOKENS);
+              : launch_of_ternary(&many, launch_ternary_kernel(&many, &op->b.info));
     struct cuda_launch quantize = launch_of_norm(&op->quantize, op->n_tok);
     st = st == BNT_OK && !fused ? cuda_launch(&op->b, &quantize, err) : st;
     st = st == BNT_OK ? check(op, &l, reference_ternary, err) : st;
-    const uint8_t **weights = fused ? &one.m[0].codes : &many.m.codes;
+    const uint8_t **weights = fused ? &one.m[0].codes : &many.m[0].codes;
     return st == BNT_OK ? time_launch(op, &l, weights, ns, err) : st;
 }
 

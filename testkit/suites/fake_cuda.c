@@ -8,6 +8,7 @@
 
 #include "engine/cuda/kernels_attend.h"
 #include "engine/cuda/kernels_draw.h"
+#include "engine/cuda/kernels_mma.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"
@@ -253,10 +254,10 @@ static enum cuda_code run_launch(struct cuda_context *c, const struct cuda_launc
     }
     memcpy(args, l->args, l->args_bytes);
     if (plan.wrong_sum && (l->kernel == CUDA_K_TERNARY || l->kernel == CUDA_K_TERNARY_MMA ||
-                           l->kernel == CUDA_K_STEP)) {
+                           l->kernel == CUDA_K_TERNARY_FEW || l->kernel == CUDA_K_STEP)) {
         struct cuda_matrix *m = l->kernel == CUDA_K_STEP
                                     ? ((struct cuda_step_args *)(void *)args)->m
-                                    : &((struct cuda_ternary_args *)(void *)args)->m;
+                                    : ((struct cuda_ternary_args *)(void *)args)->m;
         m->out_scale *= 1.0625f;
     }
     run_blocks(l, args);

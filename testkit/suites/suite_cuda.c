@@ -8,10 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/rng.h"
-#include "engine/cpu/tables.h"
 #include "engine/cuda/backend_cuda.h"
-#include "engine/cuda/launches.h"
 #include "engine/generate.h"
 #include "engine/tap.h"
 #include "testkit/suite.h"
@@ -128,184 +125,6 @@ static void greedy_gives_the_cpus_256_tokens(void **state)
     assert_memory_equal(gpu, cpu, sizeof gpu);
     assert_int_equal(n_warned, 0);
     assert_nothing_held();
-}
-
-/* ---- kernels against the reference, by shapes ---- */
-
-/* The fake device by its table alone. */
-static struct cuda_context *context;
-
-static void *on_device(const void *bytes, uint64_t n)
-{
-    void *p = NULL;
-    const struct cuda_table *t = fake_cuda_table();
-    assert_int_equal(t->alloc(context, n, &p), CUDA_OK);
-    if (bytes) {
-        assert_int_equal(t->upload(context, p, bytes, n), CUDA_OK);
-    }
-    return p;
-}
-
-struct shape {
-    uint32_t rows, cols, n_tok;
-    enum cuda_kernel kernel;
-    bool add;
-};
-
-/* Codes, activations and their planes for a shape; y_wanted by the reference kernels. */
-struct operands {
-    uint8_t *codes;
-    float *x, *wanted;
-};
-
-static void make_operands(struct operands *o, const struct shape *s, uint64_t seed)
-{
-    struct bnt_rng rng;
-    bnt_rng_seed(&rng, seed);
-    uint64_t row_bytes = ternary_row_bytes(s->cols), stride = act_stride(s->cols);
-    o->codes = malloc(s->rows * row_bytes);
-    o->x = malloc((size_t)s->n_tok * s->cols * sizeof *o->x);
-    o->wanted = malloc((size_t)s->n_tok * s->rows * sizeof *o->wanted);
-    int8_t *w = malloc((size_t)s->rows * s->cols), *q = calloc(s->n_tok, stride);
-    float *scale = malloc(s->n_tok * sizeof *scale);
-    int32_t *sum = malloc(s->n_tok * sizeof *sum);
-    assert_true(o->codes && o->x && o->wanted && w && q && scale && sum);
-    for (size_t i = 0; i < (size_t)s->rows * s->cols; i++) {
-        w[i] = (int8_t)((int)(bnt_rng_next(&rng) % 3) - 1);
-    }
-    ternary_pack(w, s->rows, s->cols, o->codes);
-    for (size_t i = 0; i < (size_t)s->n_tok * s->cols; i++) {
-        o->x[i] = (float)(bnt_rng_unit(&rng) * 8 - 4);
-    }
-    for (uint32_t t = 0; t < s->n_tok; t++) {
-        cpu_kernels_ref.quantize_act(o->x + (size_t)t * s->cols, s->cols, q + t * stride, &scale[t],
-                                     &sum[t]);
-    }
-    struct ternary_weights tw = {o->codes, s->rows, s->cols, row_bytes, 0.25f};
-    struct act_rows act = {.q = q, .scale = scale, .sum = sum, .stride = stride};
-    cpu_kernels_ref.matmul_ternary(&tw, 0, s->rows, &act, s->n_tok, o->wanted, s->rows);
-    for (size_t i = 0; s->add && i < (size_t)s->n_tok * s->rows; i++) {
-        o->wanted[i] = 1.5f + o->wanted[i];
-    }
-    free(w);
-    free(q);
-    free(scale);
-    free(sum);
-}
-
-/* Quantise by k_norm, then the product by the kernel of the shape. */
-static void run_product(const struct shape *s, const struct operands *o, float *y)
-{
-    const struct cuda_table *t = fake_cuda_table();
-    uint32_t row_bytes = (uint32_t)ternary_row_bytes(s->cols);
-    struct cuda_norm_args norm = {.x = on_device(o->x, (uint64_t)s->n_tok * s->cols * 4),
-                                  .x_stride = s->cols,
-                                  .n = s->cols,
-                                  .q = on_device(NULL, (uint64_t)s->n_tok * 4 * row_bytes),
-                                  .row_bytes = row_bytes,
-                                  .scale = on_device(NULL, s->n_tok * 4),
-                                  .sum = on_device(NULL, s->n_tok * 4)};
-    struct cuda_matrix m = {.codes = on_device(o->codes, (uint64_t)s->rows * row_bytes),
-                            .rows = s->rows,
-                            .scale = 0.25f,
-                            .out_scale = 1,
-                            .y = on_device(y, (uint64_t)s->n_tok * s->rows * 4),
-                            .stride = s->rows};
-    struct cuda_ternary_args many = {.q = norm.q,
-                                     .scale = norm.scale,
-                                     .sum = norm.sum,
-                                     .n = s->n_tok,
-                                     .row_bytes = row_bytes,
-                                     .add = s->add,
-                                     .m = m};
-    struct cuda_step_args one = {.x = norm.x,
-                                 .cols = s->cols,
-                                 .row_bytes = row_bytes,
-                                 .n_matrices = 1,
-                                 .add = s->add,
-                                 .m = {m}};
-    struct cuda_launch l = launch_of_norm(&norm, s->n_tok);
-    assert_int_equal(t->launch(context, &l), CUDA_OK);
-    l = s->kernel == CUDA_K_STEP ? launch_of_step(&one)
-                                 : launch_of_ternary(&many, s->kernel == CUDA_K_TERNARY_MMA);
-    assert_int_equal(t->launch(context, &l), CUDA_OK);
-    assert_int_equal(t->download(context, y, m.y, (uint64_t)s->n_tok * s->rows * 4), CUDA_OK);
-}
-
-static void products_of_any_shape_are_the_references(void **state)
-{
-    (void)state;
-    static const struct shape shapes[] = {
-        {1, 1, 1, CUDA_K_TERNARY, false},         {33, 130, 9, CUDA_K_TERNARY, true},
-        {70, 640, 3, CUDA_K_TERNARY, false},      {1, 1, 1, CUDA_K_STEP, false},
-        {17, 4224, 1, CUDA_K_STEP, true},         {40, 257, 1, CUDA_K_STEP, false},
-        {3, 9300, 1, CUDA_K_STEP, false},         {20, 6912, 1, CUDA_K_STEP, true},
-        {5, 12301, 2, CUDA_K_TERNARY, true},      {1, 1, 1, CUDA_K_TERNARY_MMA, false},
-        {130, 384, 65, CUDA_K_TERNARY_MMA, true}, {64, 2000, 11, CUDA_K_TERNARY_MMA, false},
-    };
-    const struct cuda_table *t = fake_cuda_table();
-    for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
-        const struct shape *s = &shapes[i / 2];
-        struct operands o;
-        on_fake(&(struct fake_cuda_plan){.downwards = i % 2});
-        assert_int_equal(t->open(0, 0, &context), CUDA_OK);
-        make_operands(&o, s, i);
-        size_t n = (size_t)s->n_tok * s->rows;
-        float *y = malloc(n * sizeof *y);
-        assert_non_null(y);
-        for (size_t j = 0; j < n; j++) {
-            y[j] = 1.5f;
-        }
-        run_product(s, &o, y);
-        assert_memory_equal(y, o.wanted, n * sizeof *y);
-        t->close(context);
-        free(o.codes);
-        free(o.x);
-        free(o.wanted);
-        free(y);
-    }
-    assert_nothing_held();
-}
-
-/* The best k by both: ties, both zeros, numbers that are none. */
-static void the_best_logits_are_the_samplers(void **state)
-{
-    (void)state;
-    enum { N = 5000, K = BNT_BEST_MAX };
-    static float logits[N];
-    static const float odd[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, -1e-40f};
-    for (size_t i = 0; i < N; i++) {
-        logits[i] = i % 11 == 3 ? odd[i / 11 % 7] : (float)(i * 7919 % 60) - 59;
-    }
-    const struct cuda_table *t = fake_cuda_table();
-    on_fake(NULL);
-    assert_int_equal(t->open(0, 0, &context), CUDA_OK);
-    struct cuda_candidate first[3 * K], best[K];
-    struct cuda_pick_args a = {.logits = on_device(logits, sizeof logits),
-                               .n = N,
-                               .k = K,
-                               .out = on_device(NULL, sizeof first)};
-    struct cuda_launch l = {.kernel = CUDA_K_PICK,
-                            .grid_x = 3,
-                            .grid_y = 1,
-                            .block = 256,
-                            .shared = CUDA_PICK_BYTES,
-                            .args = &a,
-                            .args_bytes = sizeof a};
-    assert_int_equal(t->launch(context, &l), CUDA_OK);
-    a.list = a.out;
-    a.n = 3 * K;
-    a.out = on_device(NULL, sizeof best);
-    l.grid_x = 1;
-    assert_int_equal(t->launch(context, &l), CUDA_OK);
-    assert_int_equal(t->download(context, best, a.out, sizeof best), CUDA_OK);
-    t->close(context);
-    struct bnt_candidate wanted[K];
-    size_t n = bnt_logprobs_top(logits, N, K, wanted);
-    assert_int_equal(n, K);
-    for (size_t i = 0; i < n; i++) {
-        assert_int_equal(best[i].id, wanted[i].id);
-    }
 }
 
 /* ---- other models ---- */
@@ -694,9 +513,6 @@ static const struct suite_test tests[] = {
      .body = greedy_gives_the_cpus_256_tokens,
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 60000},
-    {.name = "products_of_any_shape_are_the_references",
-     .body = products_of_any_shape_are_the_references},
-    {.name = "the_best_logits_are_the_samplers", .body = the_best_logits_are_the_samplers},
     {.name = "models_of_other_types_give_the_cpus_logits",
      .body = models_of_other_types_give_the_cpus_logits,
      .tier = SUITE_INTEGRATION,
