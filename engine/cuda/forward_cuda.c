@@ -206,6 +206,27 @@ static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
                                .v_cache = kv + (caches + il * layer) * element};
 }
 
+/* Positions that the batch may look at. Of a step of several sequences all: its launches are kept
+ * for steps further on. */
+static uint32_t positions_seen(const struct backend_cuda *b)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        most = b->staging[i].pos > most ? b->staging[i].pos : most;
+    }
+    return b->n <= b->base.config.n_seq ? b->base.config.n_ctx : most + 1;
+}
+
+/* Heads that share keys, together: those are read once for up to four. */
+static enum bnt_status attend_groups(const struct backend_cuda *b, struct cuda_attend_args *a,
+                                     uint32_t n_scores, struct bnt_err *err)
+{
+    uint32_t of_group = a->heads.n_head / a->heads.n_head_kv;
+    uint32_t blocks = a->heads.n_head_kv * launch_pieces(of_group, CUDA_ATTEND_GROUP);
+    return LAUNCH(b, CUDA_K_ATTEND_GROUP, a, blocks, b->n, 128,
+                  CUDA_GROUP_BYTES(a->heads.head_dim, n_scores), err);
+}
+
 static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, bool rotate,
                               struct bnt_err *err)
 {
@@ -218,8 +239,11 @@ static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, bool ro
                                  .scores = b->s.scores,
                                  .rotate = rotate};
     uint32_t shared = CUDA_ATTEND_BYTES(a.heads.head_dim, a.scores ? 0 : a.heads.n_ctx);
-    uint32_t n = rotate ? 1 : b->n;
+    uint32_t n = rotate ? 1 : b->n, n_scores = rotate ? 0 : positions_seen(b);
     enum bnt_status st = BNT_OK;
+    if (!rotate && launch_groups_fit(&a.heads, n_scores)) {
+        return attend_groups(b, &a, n_scores, err);
+    }
     for (; st == BNT_OK && a.first < n; a.first += b->attend_slice) {
         uint32_t left = n - a.first;
         st = LAUNCH(b, CUDA_K_ATTEND, &a, a.heads.n_head,

@@ -31,6 +31,7 @@
     X(CUDA_K_FLOAT_MANY, k_float_many, cuda_float_args)                                            \
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
+    X(CUDA_K_ATTEND_GROUP, k_attend_group, cuda_attend_args)                                       \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
     X(CUDA_K_PICK, k_pick, cuda_pick_args)                                                         \
     X(CUDA_K_DRAW, k_draw, cuda_draw_args)                                                         \
@@ -170,7 +171,10 @@ struct cuda_rope_args {
 /* Block (h, t): query head h of token t. rotate: q and k are not rotated and nothing is stored yet
  * (one token: every block of a group stores the same). scores: NULL (shared memory holds n_ctx
  * floats), or [blocks][n_ctx]. The result takes the place of the query. Shared: head_dim + 32 +
- * threads floats, and the scores. */
+ * threads floats, and the scores. The form for groups: blocks (b, t) of up to CUDA_ATTEND_GROUP
+ * heads that share keys of 16 bits, rotated and stored before, `first` 0, their scores in shared
+ * memory: CUDA_GROUP_BYTES. */
+#define CUDA_ATTEND_GROUP 4u
 struct cuda_attend_args {
     struct cuda_heads heads;
     const struct cuda_row *rows;

@@ -45,5 +45,8 @@
 /* The scores' place also holds a key on its way to the cache. */
 #define CUDA_ATTEND_BYTES(head_dim, n_scores)                                                      \
     (((head_dim) + CUDA_LANES + 4u + ((n_scores) < (head_dim) ? (head_dim) : (n_scores))) * 4u)
+/* Positions are whole 16s of a group's scores. */
+#define CUDA_GROUP_BYTES(head_dim, n_scores)                                                       \
+    (CUDA_ATTEND_GROUP * 4u * ((head_dim) + CUDA_LANES + 1u + (n_scores)))
 
 #endif

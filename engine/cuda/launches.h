@@ -112,6 +112,14 @@ static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a
     return l;
 }
 
+/* Whether the heads of a group are computed together: some share keys, which are 16 bits in whole
+ * 16s, and their scores fit into the memory that a block shares. */
+static inline bool launch_groups_fit(const struct cuda_heads *h, uint64_t n_scores)
+{
+    return h->n_head > h->n_head_kv && h->kv_f16 && h->head_dim % 16 == 0 &&
+           CUDA_GROUP_BYTES((uint64_t)h->head_dim, n_scores) <= CUDA_SHARED_MAX;
+}
+
 /* n rows of a->n entries. */
 static inline struct cuda_launch launch_of_pick(const struct cuda_pick_args *a, uint32_t n)
 {
