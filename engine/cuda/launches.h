@@ -76,19 +76,21 @@ static inline enum cuda_kernel launch_ternary_kernel(const struct cuda_ternary_a
 static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_args *a,
                                                    enum cuda_kernel kernel)
 {
-    struct cuda_launch l = {.kernel = kernel, .args = a, .args_bytes = sizeof *a};
+    bool few = kernel == CUDA_K_TERNARY_FEW;
+    struct cuda_launch l = {
+        .kernel = kernel,
+        .grid_x = launch_pieces(launch_mma_rows(a), few ? CUDA_FEW_ROWS : CUDA_MMA_ROWS),
+        .grid_y = launch_pieces(a->n, 8 * (few ? CUDA_FEW_TILES : CUDA_MMA_TILES)),
+        .block = CUDA_MMA_THREADS,
+        .shared = few ? CUDA_FEW_BYTES : CUDA_MMA_BYTES,
+        .args = a,
+        .args_bytes = sizeof *a};
     if (kernel == CUDA_K_TERNARY) {
         l.grid_x = launch_pieces(a->m[0].rows, 256 / CUDA_STEP_GROUP);
         l.grid_y = launch_pieces(a->n, CUDA_TOKENS);
         l.block = 256;
         l.shared = 256 * CUDA_TOKENS * 4;
-        return l;
     }
-    bool few = kernel == CUDA_K_TERNARY_FEW;
-    l.grid_x = launch_pieces(launch_mma_rows(a), few ? CUDA_FEW_ROWS : CUDA_MMA_ROWS);
-    l.grid_y = launch_pieces(a->n, 8 * (few ? CUDA_FEW_TILES : CUDA_MMA_TILES));
-    l.block = CUDA_MMA_THREADS;
-    l.shared = few ? CUDA_FEW_BYTES : CUDA_MMA_BYTES;
     return l;
 }
 
