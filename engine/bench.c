@@ -362,6 +362,7 @@ static void note_bytes(struct bench *b)
     struct bnt_session_stats stats;
     bnt_session_stats(b->session, &stats);
     b->r->weight_bytes_per_token = stats.weight_bytes_per_token / b->r->decode.n_sequences;
+    b->r->left_out_bytes_per_token = stats.left_out_bytes_per_token;
 }
 
 /* A counter that went away in the middle leaves no figure at all. */

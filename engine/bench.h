@@ -92,6 +92,7 @@ struct bench_result {
     /* That one token reads: its part of the weights, which a step of all sequences reads once, and
      * keys and values at the middle of the decoded ones. */
     uint64_t weight_bytes_per_token, kv_bytes_per_token;
+    uint64_t left_out_bytes_per_token; /* of weights that meet zeros, and are not among those */
     bool has_bandwidth;
     struct bandwidth bandwidth; /* probed in this process, after the rest */
     char no_energy[200];        /* why there is no figure of energy; "" with figures */

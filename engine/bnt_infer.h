@@ -279,8 +279,9 @@ struct bnt_session_stats {
     uint64_t kv_bytes;
     /* Bytes of weights that one decoded token reads; of those that are left out because they meet
      * zeros, the mean of the tokens so far. */
-    uint64_t weight_bytes_per_token;
-    bool screened; /* the best logits come from a screened head */
+    uint64_t weight_bytes_per_token, left_out_bytes_per_token;
+    uint64_t head_bytes_per_token; /* of them, of the head in its form */
+    bool screened;                 /* the best logits come from a screened head */
     /* Ids that a device has chosen by bnt_near.draw; how often it could not, and gave the best
      * logits. */
     uint64_t n_drawn, n_not_drawn;

@@ -11,9 +11,14 @@
 
 enum { COLUMNS_VERSION = 1, BLOCK = 256 /* positions of two blocks of codes */ };
 
+uint64_t column_line_bytes(uint64_t rows)
+{
+    return (rows + COLUMN_ROWS - 1) / COLUMN_ROWS * COLUMN_LINE;
+}
+
 static uint64_t column_bytes(const struct weight *w)
 {
-    return (w->rows + COLUMN_ROWS - 1) / COLUMN_ROWS * COLUMN_LINE;
+    return column_line_bytes(w->rows);
 }
 
 /* All layers have matrices of one shape. */

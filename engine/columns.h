@@ -22,6 +22,8 @@ uint64_t columns_bytes(const struct bnt_model *m);
 /* Find or make the copy for a model whose weights are in memory: m->columns_form. All threads of
  * the process's share work on it. Errors: MEMORY, FAILED (no threads). */
 enum bnt_status columns_open(struct bnt_model *m, struct bnt_err *err);
+/* Of one column of a matrix of so many rows. */
+uint64_t column_line_bytes(uint64_t rows);
 /* The matrix of layer il; codes is NULL when there is no copy. */
 struct column_codes columns_of(const struct bnt_model *m, uint32_t il);
 

@@ -17,7 +17,6 @@
 #include "base/stats.h"
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
-#include "engine/cpu/backend_cpu.h"
 #include "engine/cpu/tables.h"
 #include "engine/op_time_impl.h"
 
@@ -170,8 +169,7 @@ void op_spread(struct op_run *r, uint64_t n, cpu_pool_fn *fn)
 
 /* ---- products ---- */
 
-/* The kernels and cuts of the engine's own steps, on this run's data. */
-static struct backend_cpu engine_of(const struct op_run *r)
+struct backend_cpu op_engine_of(const struct op_run *r)
 {
     const bool alone = r->spec.alone;
     return (struct backend_cpu){.base.config.n_threads = alone ? 1 : cpu_pool_n_threads(r->t->pool),
@@ -209,22 +207,22 @@ static void product_rows(void *ctx, size_t begin, size_t end, int thread)
 static void product_slots(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct op_run *r = ctx;
-    const struct backend_cpu b = engine_of(r);
+    const struct backend_cpu b = op_engine_of(r);
     const struct weight w = weight_of(r);
     cpu_dot_slots(&b, &w, (struct cpu_rows){begin, end}, r->y, thread);
 }
 
-/* The next run's, which no cache holds. */
-static void next_weights(struct op_run *r)
+/* Those of the next run, which no cache holds. */
+void op_next_weights(struct op_run *r)
 {
     const uint64_t all = r->t->weight_bytes, wanted = r->spec.cycle_bytes;
-    const uint64_t size = r->rows * r->row_bytes, next = (r->at + size + 63) / 64 * 64;
-    r->at = next + size > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
+    const uint64_t next = (r->at + r->matrix_bytes + 63) / 64 * 64;
+    r->at = next + r->matrix_bytes > (wanted > 0 && wanted < all ? wanted : all) ? 0 : next;
 }
 
 static void run_product(struct op_run *r)
 {
-    const struct backend_cpu b = engine_of(r);
+    const struct backend_cpu b = op_engine_of(r);
     const uint64_t macs = r->rows * r->spec.cols * r->spec.n_tok;
     const bool one = r->spec.n_tok == 1;
     const uint64_t n = one ? cpu_slots(r->rows) : r->rows;
@@ -232,7 +230,7 @@ static void run_product(struct op_run *r)
         one ? cpu_slot_chunk(&b, n, WALK_STREAMS * r->row_bytes, macs) : cpu_chunk(&b, n, macs);
     cpu_pool_run(r->t->pool, (size_t)(BNT_FAULT(op_half) ? (n + 1) / 2 : n), chunk,
                  one ? product_slots : product_rows, r);
-    next_weights(r);
+    op_next_weights(r);
 }
 
 /* A plain sum of as many bytes, in pieces of as many as a product's. */
@@ -248,9 +246,9 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
 
 static void run_read(struct op_run *r)
 {
-    const uint64_t n = r->rows * r->row_bytes / READ_BYTES;
+    const uint64_t n = r->matrix_bytes / READ_BYTES;
     cpu_pool_run(r->t->pool, (size_t)(n > 0 ? n : 1), CPU_PIECE_BYTES / READ_BYTES, read_piece, r);
-    next_weights(r);
+    op_next_weights(r);
 }
 
 /* Every row is there, and the last one is what the reference says. */
@@ -292,6 +290,7 @@ static enum bnt_status bind_weights(struct op_run *r, struct bnt_err *err)
     }
     uint64_t most = r->t->weight_bytes / r->row_bytes;
     r->rows = s->rows < most ? s->rows : most;
+    r->matrix_bytes = r->rows * r->row_bytes;
     return BNT_OK;
 }
 
@@ -358,6 +357,9 @@ static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, s
     }
     if (spec->what == OP_READ) {
         return prepare_read(r, err);
+    }
+    if (spec->what == OP_COLUMNS) {
+        return op_columns_prepare(r, err);
     }
     return spec->what == OP_TERNARY || spec->what == OP_FLOAT ? prepare_product(r, err)
                                                               : op_small_prepare(r, err);

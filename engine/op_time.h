@@ -22,6 +22,8 @@
 /* OP(identifier, name, what it does) */
 #define OP_TABLE(OP)                                                                               \
     OP(OP_TERNARY, "ternary", "rows x cols ternary weights by n_tok rows of int8 activations")     \
+    OP(OP_COLUMNS, "columns",                                                                      \
+       "rows x cols ternary weights by columns, by one row of int8 activations with zeros")        \
     OP(OP_FLOAT, "float", "rows x cols weights of `type` by n_tok rows of float32")                \
     OP(OP_READ, "read",                                                                            \
        "the bytes of a ternary matrix of rows x cols, from where those come from")                 \
@@ -59,7 +61,8 @@ struct op_spec {
     /* Of OP_ATTEND: so many tokens together, of which the first sees n_tok positions and each one
      * more than the one before; 0: 1. */
     uint32_t block;
-    bool alone; /* by the caller's thread, whatever the pool has */
+    double zeros; /* of OP_COLUMNS: the part of the activations that is 0, at least 0.3 */
+    bool alone;   /* by the caller's thread, whatever the pool has; OP_COLUMNS is not */
 };
 
 struct op_time {

@@ -4,7 +4,7 @@
 #define BNT_OP_TIME_IMPL_H
 
 #include "base/arena.h"
-#include "engine/cpu/pool.h"
+#include "engine/cpu/backend_cpu.h"
 #include "engine/op_time.h"
 #include "engine/rope.h"
 #include "engine/sampler.h"
@@ -33,11 +33,12 @@ struct op_run {
     float *scratch; /* of matmul_float, a row per thread */
     struct rope rope;
     struct bnt_sampler *sampler;
-    uint64_t rows;          /* that are timed: fewer than asked for when a matrix is too large */
-    uint64_t row_bytes, at; /* of the weights: where this run's begin */
-    uint64_t n_bytes;       /* of `bytes` */
-    struct op_time cost;    /* count and bytes */
-    double *pass_ns;        /* of one run, by pass */
+    uint64_t rows; /* that are timed: fewer than asked for when a matrix is too large */
+    uint64_t row_bytes;
+    uint64_t matrix_bytes, at; /* of this run's weights: how many, and where they begin */
+    uint64_t n_bytes;          /* of `bytes` */
+    struct op_time cost;       /* count and bytes */
+    double *pass_ns;           /* of one run, by pass */
     uint64_t runs_per_pass;
 };
 
@@ -48,6 +49,12 @@ struct op_needs {
 
 /* Prepare everything that is no product. Errors: USAGE, MEMORY. */
 enum bnt_status op_small_prepare(struct op_run *r, struct bnt_err *err);
+/* Prepare OP_COLUMNS. Errors: USAGE, DIFFERS, MEMORY. */
+enum bnt_status op_columns_prepare(struct op_run *r, struct bnt_err *err);
+/* The kernels and cuts of the engine's own steps, on this run's data. */
+struct backend_cpu op_engine_of(const struct op_run *r);
+/* The next run has other weights. */
+void op_next_weights(struct op_run *r);
 /* Take the memory and fill x, z and codes with numbers. */
 enum bnt_status op_take(struct op_run *r, const struct op_needs *needs, struct bnt_err *err);
 /* Call fn over [0, n): by all threads, or by the caller alone. */

@@ -555,16 +555,17 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .n_drawn = s->backend->n_drawn,
         .n_not_drawn = s->backend->n_not_drawn,
         .thread_start_ns = s->backend->start_ns,
-        .weight_bytes_per_token =
-            (s->backend->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head)) +
-            m->embd.row_bytes,
+        .head_bytes_per_token =
+            s->backend->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head),
     };
+    out->weight_bytes_per_token = out->head_bytes_per_token + m->embd.row_bytes;
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             out->weight_bytes_per_token += weight_bytes(&m->layers[il].w[i]);
         }
     }
     if (s->backend->n_single > 0) {
-        out->weight_bytes_per_token -= s->backend->left_out_bytes / s->backend->n_single;
+        out->left_out_bytes_per_token = s->backend->left_out_bytes / s->backend->n_single;
+        out->weight_bytes_per_token -= out->left_out_bytes_per_token;
     }
 }

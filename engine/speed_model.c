@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/columns.h"
 
 /* ---- shapes ---- */
 
@@ -32,6 +33,7 @@ void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out)
                                 .head = matrix_of(&m->head),
                                 .embd_bytes = in->tied_head ? 0 : weight_bytes(&m->embd)};
     snprintf(out->name, sizeof out->name, "%.127s", in->name);
+    out->column_bytes = columns_fit(m) ? columns_of(m, 0).column_bytes : 0;
     for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
         out->w[i] = matrix_of(&m->layers[0].w[i]);
     }
@@ -41,10 +43,11 @@ enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, str
 {
     static const struct {
         const char *name;
-        bool tied;
+        bool tied, zeros; /* its activation makes zeros */
         struct speed_shape shape;
     } known[] = {
         {"2b",
+         true,
          true,
          {.name = "BitNet b1.58 2B4T",
           .n_layer = 30,
@@ -56,6 +59,7 @@ enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, str
           .n_vocab = 128256,
           .sub_norms = true}},
         {"3b",
+         false,
          false,
          {.name = "bitnet_b1_58-3B",
           .n_layer = 26,
@@ -84,6 +88,7 @@ enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, str
         const uint64_t head_bytes = out->n_vocab * embd * 2;
         out->head = (struct speed_matrix){out->n_vocab, embd, head_bytes, false, TENSOR_F16};
         out->embd_bytes = known[i].tied ? 0 : head_bytes;
+        out->column_bytes = known[i].zeros ? column_line_bytes(embd) : 0;
         return BNT_OK;
     }
     bnt_err_set(err, BNT_E_USAGE, "no model shape by the name \"%.40s\"", name);
@@ -100,13 +105,51 @@ uint64_t speed_weight_bytes(const struct speed_shape *s)
     return bytes * s->n_layer + s->head.bytes;
 }
 
+enum {
+    ROWS_PART = 4 /* of which three of values, or less, are read by columns: the engine's rule */
+};
+
+bool speed_by_columns(const struct speed_shape *s)
+{
+    return s->column_bytes > 0 && s->zeros * ROWS_PART >= 1;
+}
+
+static double copy_bytes(const struct speed_shape *s)
+{
+    return (double)act_stride(s->w[W_DOWN].cols) * (double)s->column_bytes;
+}
+
+/* Of `down`, that a single token reads. */
+static double down_bytes(const struct speed_shape *s)
+{
+    return speed_by_columns(s)
+               ? (1 - s->zeros) * (double)s->w[W_DOWN].cols * (double)s->column_bytes
+               : (double)s->w[W_DOWN].bytes;
+}
+
+double speed_zeros(const struct speed_shape *s, double left_out_bytes)
+{
+    const struct speed_matrix *w = &s->w[W_DOWN];
+    const double read = (double)w->bytes - left_out_bytes;
+    return s->column_bytes > 0 && left_out_bytes > 0
+               ? 1 - read / ((double)w->cols * (double)s->column_bytes)
+               : 0;
+}
+
+uint64_t speed_token_bytes(const struct speed_shape *s)
+{
+    const double left_out = ((double)s->w[W_DOWN].bytes - down_bytes(s)) * s->n_layer;
+    return s->token_bytes > 0 ? s->token_bytes : speed_weight_bytes(s) - (uint64_t)left_out;
+}
+
 uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch)
 {
     const uint64_t kv_dim = (uint64_t)s->n_head_kv * s->head_dim,
                    q_dim = (uint64_t)s->n_head * s->head_dim;
     const uint64_t kv = 2 * sizeof(uint16_t) * kv_dim * n_ctx * s->n_layer;
     const uint64_t row = 2ull * s->n_embd + q_dim + 2 * kv_dim + 3ull * s->n_ff;
-    return speed_weight_bytes(s) + s->embd_bytes + kv + row * n_batch * sizeof(float) +
+    const uint64_t copies = speed_by_columns(s) ? (uint64_t)copy_bytes(s) * s->n_layer : 0;
+    return speed_weight_bytes(s) + copies + s->embd_bytes + kv + row * n_batch * sizeof(float) +
            (uint64_t)s->n_vocab * sizeof(float);
 }
 
@@ -138,12 +181,16 @@ struct product {
     double scaling;
     uint64_t rows, macs;
     uint32_t n_tok;
+    bool columns;
 };
 
 /* Pieces that a job is cut into, by the engine's own rule. */
 static double pieces_of(const struct sum *s, const struct product *p)
 {
     const struct backend_cpu b = {.base.config.n_threads = s->m->n_threads};
+    if (p->columns) {
+        return ceil(p->bytes / CPU_PIECE_BYTES);
+    }
     const bool one = p->n_tok == 1;
     const uint64_t n = one ? cpu_slots(p->rows) : p->rows;
     const uint64_t slot_bytes = WALK_STREAMS * (uint64_t)(p->bytes / (double)p->rows);
@@ -173,7 +220,9 @@ static bool add_known_products(struct sum *s)
     const size_t i = (size_t)(s->b - s->r->batches);
     const double ns = s->m->product_ns[i], most = s->m->unattended_ns[i];
     if (ns > 0) {
-        const uint64_t bytes = speed_weight_bytes(s->s) - s->s->head.bytes;
+        const bool one = s->b->n_tok == 1;
+        const uint64_t bytes =
+            (one ? speed_token_bytes(s->s) : speed_weight_bytes(s->s)) - s->s->head.bytes;
         s->t->products += most > 0 ? fmin(ns, most) : ns;
         s->t->bytes += s->from_memory ? (double)bytes / s->s->n_layer : 0;
     }
@@ -205,6 +254,24 @@ static double longest_share(const struct sum *s)
     const uint32_t chunk = (n + 2 * threads - 1) / (2 * threads), pieces = (n + chunk - 1) / chunk,
                    most = (pieces + threads - 1) / threads * chunk;
     return most < n ? (double)most / n : 1;
+}
+
+/* Every thread has sums of its own, which the caller adds up. */
+static void add_columns(struct sum *s)
+{
+    const struct speed_matrix *w = &s->s->w[W_DOWN];
+    const double others = s->m->n_threads - 1;
+    s->t->products += product_ns(
+        s, (struct product){.n_tok = 1,
+                            .columns = true,
+                            .ns = s->r->columns_ns,
+                            .bytes = down_bytes(s->s),
+                            .share = s->m->columns_share,
+                            .scaling = s->m->scaling[s->b - s->r->batches],
+                            .rows = w->rows,
+                            .macs = (uint64_t)((1 - s->s->zeros) * (double)(w->rows * w->cols))});
+    s->t->exchange +=
+        others * (double)w->rows * sizeof(int32_t) * s->m->exchange_ns / s->m->step_speed;
 }
 
 static double steps_ns(const struct sum *s)
@@ -309,7 +376,11 @@ static void add_batch(struct sum *s, uint32_t pos)
         add_products(s, W_Q, W_V);
         add_products(s, W_O, W_O);
         add_products(s, W_GATE, W_UP);
-        add_products(s, W_DOWN, W_DOWN);
+        if (s->b->n_tok == 1 && speed_by_columns(s->s)) {
+            add_columns(s);
+        } else {
+            add_products(s, W_DOWN, W_DOWN);
+        }
         s->t->steps += s->b->act_ns / s->m->n_threads / s->m->step_speed;
     }
     if (!add_known_steps(s)) {

@@ -35,12 +35,23 @@ struct speed_shape {
     bool sub_norms;
     struct speed_matrix w[N_LAYER_WEIGHTS], head;
     uint64_t embd_bytes; /* of an embedding that is not the head */
+    /* Of a column of the copy of `down` by columns (engine/columns.h); 0: the model has none. The
+     * part of `down`'s input that is zero: with enough of them a single token reads by columns. */
+    uint64_t column_bytes;
+    double zeros;
+    /* All that a single token reads, where an engine was there to count it; 0: by the above. */
+    uint64_t token_bytes;
 };
 void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out);
-/* "2b" (BitNet b1.58 2B4T), "3b" (bitnet_b1_58-3B), with an F16 head. Errors: USAGE. */
+/* "2b" (BitNet b1.58 2B4T), "3b" (bitnet_b1_58-3B), with an F16 head, and no zeros. Errors: USAGE.
+ */
 enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, struct bnt_err *err);
 
-uint64_t speed_weight_bytes(const struct speed_shape *s); /* that a decoded token reads */
+uint64_t speed_weight_bytes(const struct speed_shape *s); /* that a prompt reads */
+uint64_t speed_token_bytes(const struct speed_shape *s);  /* that a single token reads */
+bool speed_by_columns(const struct speed_shape *s);       /* there are zeros enough */
+/* The part of zeros that leaves out so many bytes of each `down` matrix, on average. */
+double speed_zeros(const struct speed_shape *s, double left_out_bytes);
 /* That a session of n_ctx positions and batches of n_batch takes at most: weights, F16 keys and
  * values, rows of a batch. */
 uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch);
@@ -76,14 +87,15 @@ struct speed_batch {
 struct speed_rates {
     struct speed_batch batches[SPEED_BATCHES_MAX];
     size_t n_batches;
+    double columns_ns;                        /* of `down` by columns, for a single token */
     double head_ns, argmax_ns, final_norm_ns; /* once per evaluation */
     double gmacs;                             /* peak of dot products */
 };
 
 struct speed_machine {
     int n_threads;
-    double gb_per_s;                  /* read by all threads together, as probed */
-    double ternary_share, head_share; /* of it, that the products reach */
+    double gb_per_s;                                 /* read by all threads together, as probed */
+    double ternary_share, head_share, columns_share; /* of it, that the products reach */
     /* Where a session with so many threads was there to be asked, what it takes, jobs and all; 0:
      * by bytes, operations and what follows. The head; and of a layer, by batch of the rates: its
      * products, with what joins gate and up; all of it but attention; rotation and attention of a

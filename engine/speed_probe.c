@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/rng.h"
 #include "base/stats.h"
 #include "engine/bandwidth.h"
 #include "engine/cpu/dot_peak.h"
@@ -88,6 +89,18 @@ static void probe_attention(struct prober *p, uint32_t n_tok, struct speed_atten
     }
 }
 
+/* `down` by columns; cycle_bytes as of a product. */
+static struct op_spec columns_of_down(const struct prober *p, uint64_t cycle_bytes)
+{
+    const struct speed_matrix *w = &p->plan->shape->w[W_DOWN];
+    return (struct op_spec){.what = OP_COLUMNS,
+                            .rows = w->rows,
+                            .cols = w->cols,
+                            .n_tok = 1,
+                            .cycle_bytes = cycle_bytes,
+                            .zeros = p->plan->shape->zeros};
+}
+
 static void probe_one_thread(struct prober *p, struct speed_rates *r)
 {
     const struct speed_shape *s = p->plan->shape;
@@ -101,6 +114,9 @@ static void probe_one_thread(struct prober *p, struct speed_rates *r)
         probe_attention(p, n % block, &r->batches[i].rest);
     }
     r->n_batches = p->plan->n_batches;
+    if (speed_by_columns(s)) {
+        r->columns_ns = ns_of(p, columns_of_down(p, p->cycle_bytes));
+    }
     r->head_ns = ns_of(p, product_of(p, &s->head, 1));
     r->argmax_ns =
         ns_of(p, (struct op_spec){.what = OP_ARGMAX, .rows = s->n_vocab, .cols = 1, .n_tok = 1});
@@ -108,18 +124,31 @@ static void probe_one_thread(struct prober *p, struct speed_rates *r)
     r->gmacs = dot_peak_gmacs(op_timer_pool(p->t), op_timer_kernels(p->t)->name);
 }
 
-/* How much of the memory's speed a product reaches whose weights come from there. */
-static double share_of(struct prober *p, const struct speed_matrix *m, double gb_per_s)
+/* How much of the memory's speed a product reaches whose weights come from there: of a plain sum's,
+ * in turn with it. */
+static double share_of(struct prober *p, struct op_spec product)
+{
+    const struct op_spec both[2] = {product,
+                                    {.what = OP_READ, .rows = 4096, .cols = 16384, .n_tok = 1}};
+    struct op_time time[2] = {0};
+    if (p->st == BNT_OK) {
+        p->st = op_timer_turns(p->t, both, 2, time, p->err);
+    }
+    return (double)time[0].weight_bytes / time[0].ns / ((double)time[1].weight_bytes / time[1].ns);
+}
+
+static double product_share(struct prober *p, const struct speed_matrix *m)
 {
     struct op_spec spec = product_of(p, m, 1);
     spec.cycle_bytes = 0;
-    const double ns = ns_of(p, spec);
-    const uint64_t row = spec.what == OP_TERNARY ? ternary_row_bytes(spec.cols)
-                                                 : tensor_row_bytes(spec.type, spec.cols);
-    return (double)(row * spec.rows) / ns / gb_per_s;
+    return share_of(p, spec);
 }
 
-enum { EXCHANGE_ROWS = 64 /* of a batch that threads share */, LINE_FLOATS = 16 };
+enum {
+    EXCHANGE_ROWS = 64, /* of a batch that threads share */
+    EXCHANGE_PASSES = 9,
+    LINE_FLOATS = 16
+};
 
 /* Rows that one job writes and the next one reads. */
 struct exchange {
@@ -191,10 +220,14 @@ static double probe_exchange(struct prober *p)
     }
     const double n = cpu_pool_n_threads(pool),
                  bytes = (double)(EXCHANGE_ROWS * cols * sizeof *x.at);
-    const double own = exchange_pass_ns(pool, &x, false);
-    const double others = exchange_pass_ns(pool, &x, true);
+    double more_ns[EXCHANGE_PASSES];
+    for (int i = 0; i < EXCHANGE_PASSES; i++) {
+        const double own = exchange_pass_ns(pool, &x, false);
+        more_ns[i] = exchange_pass_ns(pool, &x, true) - own;
+    }
     free(x.at);
-    return fmax(0, others - own) * n / (bytes * (n - 1) / n);
+    bnt_stats_sort(more_ns, EXCHANGE_PASSES);
+    return fmax(0, bnt_stats_median(more_ns, EXCHANGE_PASSES)) * n / (bytes * (n - 1) / n);
 }
 
 static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
@@ -211,9 +244,9 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
                                 .cache_bytes = cpu_features()->l3 > cpu_features()->l2
                                                    ? cpu_features()->l3 / 2
                                                    : cpu_features()->l2};
-    double gb_per_s = bandwidth.all_gb_per_s;
-    m->ternary_share = share_of(p, &s->w[W_UP], gb_per_s);
-    m->head_share = share_of(p, &s->head, gb_per_s);
+    m->ternary_share = product_share(p, &s->w[W_UP]);
+    m->head_share = product_share(p, &s->head);
+    m->columns_share = speed_by_columns(s) ? share_of(p, columns_of_down(p, 0)) : 0;
     m->job_ns = threads > 1 ? ns_of(p, (struct op_spec){.what = OP_JOB,
                                                         .rows = (uint64_t)threads * 8,
                                                         .cols = 1,
@@ -284,6 +317,53 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
         out->n_machines++;
     }
     return p.st;
+}
+
+/* Nearly normal: the sum of numbers between 0 and 1, less its mean, by its deviation. */
+static float normal(struct bnt_rng *rng)
+{
+    enum { TERMS = 48 /* a twelfth is its variance */ };
+    double sum = -TERMS / 2;
+    for (int i = 0; i < TERMS; i++) {
+        sum += bnt_rng_unit(rng);
+    }
+    return (float)(sum / 2);
+}
+
+enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *out,
+                                   struct bnt_err *err)
+{
+    const struct cpu_kernels *k;
+    char note[256];
+    enum bnt_status st = cpu_kernels_choose(kernel, &k, note, sizeof note, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    const uint64_t stride = act_stride(n_ff);
+    float *gate = calloc(3 * n_ff + stride / sizeof *gate, sizeof *gate);
+    if (!gate) {
+        return bnt_err_nomem(err, "gates", 3 * n_ff * sizeof *gate);
+    }
+    float *up = gate + n_ff, *ones = up + n_ff, scale;
+    int8_t *codes = (int8_t *)(void *)(ones + n_ff);
+    int32_t sum;
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 4);
+    for (uint64_t i = 0; i < n_ff; i++) {
+        gate[i] = normal(&rng);
+        up[i] = normal(&rng);
+        ones[i] = 1;
+    }
+    k->act_mul(ACT_RELU2, gate, up, n_ff);
+    k->rmsnorm(gate, ones, 1e-5f, n_ff, up);
+    k->quantize_act(up, n_ff, codes, &scale, &sum);
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < stride; i++) {
+        n += codes[i] != 0;
+    }
+    *out = 1 - (double)n / (double)n_ff;
+    free(gate);
+    return BNT_OK;
 }
 
 /* ---- streams of a session ---- */
@@ -385,7 +465,7 @@ struct parts {
 static enum bnt_status trial_pass(struct trial *t, const struct parts *parts, uint32_t pass,
                                   struct bnt_err *err)
 {
-    enum { MOST_NS = 150000000 };
+    enum { MOST_NS = 80000000 };
     const struct bnt_model_info *in = &t->session->model->info;
     const uint64_t start = bnt_clock_now_ns();
     enum bnt_status st = run_head(t->session, err);
@@ -411,7 +491,7 @@ static enum bnt_status trial_run(struct trial *t, const struct parts *parts, str
     enum { LEAST_NS = 1500000 };
     /* A pass of one token is short where its weights come from memory, whose modes are what is
      * looked for. */
-    const uint32_t passes = parts->n_tok == 1 ? 6 : parts->n;
+    const uint32_t passes = parts->n_tok == 1 ? 4 : parts->n;
     enum bnt_status st = BNT_OK;
     memset(t->layers, 0, sizeof t->layers);
     memset(t->layers_ns, 0, sizeof t->layers_ns);
@@ -449,9 +529,11 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_ra
     *out = (struct speed_streams){0};
     s->last = NULL;
     out->plain_gb_per_s = plain_gb_per_s(&t.b);
-    out->head_bytes =
-        s->model->screened ? screen_token_bytes(&s->model->head) : weight_bytes(&s->model->head);
-    for (size_t i = 0; i < batches->n_batches && st == BNT_OK; i++) {
+    struct bnt_session_stats stats;
+    bnt_session_stats(s, &stats);
+    out->head_bytes = stats.head_bytes_per_token;
+    /* Single tokens last: what comes next finds the caches as they leave them. */
+    for (size_t i = batches->n_batches; i-- > 0 && st == BNT_OK;) {
         const uint32_t n = batches->batches[i].n_tok;
         if (n <= s->backend->config.n_batch) {
             st = trial_batch(&t, n, i, out, err);
@@ -487,7 +569,7 @@ void speed_streams_apply(const struct speed_streams *streams, size_t n, const st
     }
     m->head_ns = head;
     if (from_memory) {
-        const double layer = (double)(speed_weight_bytes(s) - s->head.bytes) / s->n_layer;
+        const double layer = (double)(speed_token_bytes(s) - s->head.bytes) / s->n_layer;
         m->gb_per_s = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s));
         m->ternary_share = layer / m->product_ns[0] / m->gb_per_s;
         m->head_share = (double)s->head.bytes / head / m->gb_per_s;

@@ -31,6 +31,11 @@ struct speed_probe {
 enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct speed_probe *out,
                                 struct bnt_err *err);
 
+/* The part of zeros in the input of `down` that squared ReLU leaves of n_ff random gates and
+ * factors: normal ones, normed and in 8 bits. Errors: those of cpu_kernels_choose; MEMORY. */
+enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *out,
+                                   struct bnt_err *err);
+
 /* What products and steps take in this moment, each by the kernel, the threads and the pages of a
  * session itself. Machines have modes that last for seconds, of memory and of what threads hand one
  * another, so this is asked right before and after what is held against it. */

@@ -75,7 +75,8 @@ static const struct bnt_opt options[] = {
         explain, .def = NULL),
     ROW(STR, 0, "machine", "FILE|KEY=N,...",
         "with --explain, predict another machine, and say what is assumed: cores, bandwidth "
-        "(GB/s), peak (GMAC/s of all cores), job_us, core_speed, cache_mb",
+        "(GB/s), peak (GMAC/s of all cores), job_us, core_speed, cache_mb, zeros (the part of what "
+        "meets the down matrices)",
         machine, .def = NULL),
     ROW(STR, 0, "shape", "NAME", "with --machine, a model that need not be there: 2b or 3b", shape,
         .def = NULL),

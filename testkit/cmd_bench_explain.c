@@ -13,7 +13,7 @@
 #include "testkit/cmd_bench_impl.h"
 
 #define ERROR_MAX 0.15
-enum { PROBE_PASSES = 7 };
+enum { SHORT_REPEATS = 3, ZEROS_TOKENS = 16 };
 
 /* A figure: a prompt, or one token in the middle of those that are decoded. */
 struct figure {
@@ -92,6 +92,44 @@ static enum bnt_status probe(struct explain *e, struct bnt_err *err)
     return speed_probe_run(&plan, &e->probe, err);
 }
 
+/* What of a model's `down` matrices single tokens leave out, in a few of them. */
+static enum bnt_status measure_zeros(struct explain *e, struct bnt_err *err)
+{
+    struct bench_plan plan = e->plan;
+    struct bench_result r = {0};
+    plan.path = e->ref->path;
+    plan.digest = e->ref->digest;
+    plan.no_bandwidth = true;
+    plan.progress = NULL;
+    plan.n_lengths = plan.n_reps = 1;
+    plan.n_warmups = 0;
+    plan.n_decode = ZEROS_TOKENS;
+    enum bnt_status st = bench_run(&plan, &r, err);
+    e->shape.zeros = speed_zeros(&e->shape, (double)r.left_out_bytes_per_token / e->shape.n_layer);
+    bench_release(&r);
+    return st;
+}
+
+/* For another machine: of the model that is there, or of any with a shape. */
+static enum bnt_status find_zeros(struct explain *e, struct bnt_err *err)
+{
+    if (e->shape.column_bytes == 0) {
+        e->said.zeros_from = "its activation makes none, or its matrices have no copy by columns";
+        return BNT_OK;
+    }
+    if (e->said.zeros >= 0) {
+        e->shape.zeros = e->said.zeros;
+        e->said.zeros_from = "said";
+        return BNT_OK;
+    }
+    if (!e->o->shape) {
+        e->said.zeros_from = "measured with this model";
+        return measure_zeros(e, err);
+    }
+    e->said.zeros_from = "what squared ReLU leaves of random gates";
+    return speed_random_zeros(e->o->kernel, e->shape.n_ff, &e->shape.zeros, err);
+}
+
 /* ---- predicting and measuring ---- */
 
 static size_t n_predicted(const struct explain *e)
@@ -137,6 +175,9 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bench_re
     plan.no_bandwidth = true;
     plan.ctx = &progress;
     plan.n_warmups = plan.n_warmups > 0 ? plan.n_warmups : 1;
+    /* Where a prompt is over in less than a millisecond, whatever else happens is a large part. */
+    const bool is_short = speed_weight_bytes(&e->shape) <= e->probe.machines[0].cache_bytes;
+    plan.n_reps *= is_short ? SHORT_REPEATS : 1;
     plan.beside = probe_streams;
     plan.beside_ctx = e;
     e->n_streams = 0;
@@ -174,6 +215,13 @@ static void add_measured(struct explain *e, const struct speed_machine *m, size_
     e->figures[e->n_figures++] = each[n_each / 2];
 }
 
+/* As the engine counted. */
+static void note_bytes(struct explain *e, const struct bench_result *r)
+{
+    e->shape.token_bytes = r->weight_bytes_per_token;
+    e->shape.zeros = speed_zeros(&e->shape, (double)r->left_out_bytes_per_token / e->shape.n_layer);
+}
+
 /* The figures for the threads of a machine: what its memory gave is known once it is measured. */
 static enum bnt_status explain_threads(struct explain *e, struct speed_machine *m,
                                        struct bnt_err *err)
@@ -183,6 +231,7 @@ static enum bnt_status explain_threads(struct explain *e, struct speed_machine *
     if (st == BNT_OK) {
         m->head_chooses = r.screened;
         e->shape.head.bytes = e->streams[0].head_bytes;
+        note_bytes(e, &r);
         for (size_t i = 0; i < n_predicted(e); i++) {
             add_measured(e, m, i, &r);
         }
@@ -250,11 +299,11 @@ static json_t *json_figure(const struct figure *f)
 
 static json_t *json_machine(const struct speed_machine *m)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
                      "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share, "head_share",
-                     m->head_share, "job_us", m->job_ns / 1e3, "exchange_ns_per_byte",
-                     m->exchange_ns, "dot_speed", m->dot_speed, "step_speed", m->step_speed,
-                     "cache_bytes", (json_int_t)m->cache_bytes);
+                     m->head_share, "columns_share", m->columns_share, "job_us", m->job_ns / 1e3,
+                     "exchange_ns_per_byte", m->exchange_ns, "dot_speed", m->dot_speed,
+                     "step_speed", m->step_speed, "cache_bytes", (json_int_t)m->cache_bytes);
 }
 
 static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
@@ -267,20 +316,23 @@ static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
         json_array_append_new(machines, json_machine(&e->probe.machines[i]));
     }
     json_t *doc =
-        json_pack("{s:i, s:s, s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:I, s:I}", "schema", 1, "version",
-                  BNT_VERSION, "shape", e->shape.name, "kernel", e->probe.kernel,
+        json_pack("{s:i, s:s, s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:I, s:f, s:I}", "schema", 1,
+                  "version", BNT_VERSION, "shape", e->shape.name, "kernel", e->probe.kernel,
                   "dot_peak_gmac_per_s_of_a_thread", e->probe.rates.gmacs, "probed", machines,
                   "machine", e->o->machine ? json_machine(&e->other) : json_null(), "figures",
                   figures, "worst_error", e->o->machine ? json_null() : json_real(worst_error(e)),
-                  "weight_bytes_per_token", (json_int_t)speed_weight_bytes(&e->shape),
-                  "memory_bytes", (json_int_t)speed_memory(&e->shape, e->n_ctx, e->n_batch));
+                  "weight_bytes_per_token", (json_int_t)speed_token_bytes(&e->shape), "zeros",
+                  speed_by_columns(&e->shape) ? e->shape.zeros : 0.0, "memory_bytes",
+                  (json_int_t)speed_memory(&e->shape, e->n_ctx, e->n_batch));
     return bench_print_document(doc, err);
 }
 
 static void print_probes(const struct explain *e)
 {
-    printf("model         %s: a token reads %.1f MB of weights\n", e->shape.name,
-           (double)speed_weight_bytes(&e->shape) / 1e6);
+    printf("model         %s: a token reads %.1f MB of weights, without the columns of down that "
+           "meet zeros, %.0f %%\n",
+           e->shape.name, (double)speed_token_bytes(&e->shape) / 1e6,
+           speed_by_columns(&e->shape) ? 100 * e->shape.zeros : 0);
     printf("probed        %s kernels\n", e->probe.kernel);
     printf("%-14s  %10s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s", "ternary weights",
            "F16 head", "GMAC/s", "job us");
@@ -310,7 +362,7 @@ static void print_table(const struct explain *e)
     const bool measured = e->o->machine == NULL;
     print_probes(e);
     if (!measured) {
-        bench_machine_tell(&e->said, &e->probe, &e->other);
+        bench_machine_tell(&e->said, &e->probe, &e->shape, &e->other);
     }
     printf("%-14s  %7s  %10s  %12s%s  %8s  %8s  %9s  %8s  %8s  %8s\n", "", "threads", "tokens/s",
            "predicted ms", measured ? "  measured ms     error" : "", "products", "head",
@@ -344,8 +396,9 @@ enum bnt_status bench_explain(const struct bnt_app *app, const struct bench_opts
     st = st == BNT_OK ? read_shape(e, &err) : st;
     if (st == BNT_OK) {
         choose_sizes(e);
-        st = probe(e, &err);
+        st = o->machine ? find_zeros(e, &err) : BNT_OK;
     }
+    st = st == BNT_OK ? probe(e, &err) : st;
     if (st == BNT_OK) {
         st = o->machine ? explain_other(e, &err) : explain_here(e, &err);
     }

@@ -67,6 +67,8 @@ enum bnt_status bench_explain(const struct bnt_app *app, const struct bench_opts
 /* cmd_bench_machine.c: a machine that is not there. What is not said (0) is as here. */
 struct bench_machine {
     double cores, gb_per_s, gmacs, job_us, core_speed, cache_mb;
+    double zeros;           /* of what meets `down`; below 0: not said */
+    const char *zeros_from; /* for `tell` */
 };
 /* "cores=16,bandwidth=100", or a file of such lines. Errors: USAGE names what is wrong; those of
  * reading the file. */
@@ -74,11 +76,12 @@ enum bnt_status bench_machine_parse(const char *text, struct bench_machine *out,
                                     struct bnt_err *err);
 struct speed_machine;
 struct speed_probe;
+struct speed_shape;
 /* The machine for the model of time; what it takes over from here is printed with `tell`. */
 enum bnt_status bench_machine_of(const struct bench_machine *said, const struct speed_probe *probe,
                                  struct speed_machine *out, struct bnt_err *err);
 void bench_machine_tell(const struct bench_machine *said, const struct speed_probe *probe,
-                        const struct speed_machine *m);
+                        const struct speed_shape *s, const struct speed_machine *m);
 
 /* cmd_bench_compare.c: this program against another one, or a server that does the same work, with
  * a verdict, on the model of ref. */

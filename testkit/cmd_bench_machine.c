@@ -21,6 +21,7 @@ static const struct {
     {"job_us", offsetof(struct bench_machine, job_us), 0.001, 1e6},
     {"core_speed", offsetof(struct bench_machine, core_speed), 0.001, 1e3},
     {"cache_mb", offsetof(struct bench_machine, cache_mb), 0.001, 1e5},
+    {"zeros", offsetof(struct bench_machine, zeros), 0, 0.99},
 };
 
 static enum bnt_status take_pair(const char *at, size_t len, struct bench_machine *out,
@@ -44,7 +45,7 @@ static enum bnt_status take_pair(const char *at, size_t len, struct bench_machin
     bnt_err_set(err, BNT_E_USAGE, "--machine: \"%.*s\" is not known", (int)(len < 40 ? len : 40),
                 at);
     bnt_err_hint(err, "cores=N,bandwidth=GB/s, and if known peak=GMAC/s, job_us=N, core_speed=N, "
-                      "cache_mb=N");
+                      "cache_mb=N, zeros=PART");
     return BNT_E_USAGE;
 }
 
@@ -69,7 +70,7 @@ static enum bnt_status take_pairs(const char *text, struct bench_machine *out, s
 enum bnt_status bench_machine_parse(const char *text, struct bench_machine *out,
                                     struct bnt_err *err)
 {
-    *out = (struct bench_machine){0};
+    *out = (struct bench_machine){.zeros = -1};
     if (strchr(text, '=')) {
         return take_pairs(text, out, err);
     }
@@ -106,8 +107,20 @@ enum bnt_status bench_machine_of(const struct bench_machine *said, const struct 
     return BNT_OK;
 }
 
+static void tell_zeros(const struct bench_machine *said, const struct speed_shape *s,
+                       const struct speed_machine *m)
+{
+    if (speed_by_columns(s)) {
+        printf("  zeros         %.0f %% of what meets down (%s): these columns are not read, the "
+               "others at %.0f %% of memory's speed\n",
+               100 * s->zeros, said->zeros_from, 100 * m->columns_share);
+    } else {
+        printf("  zeros         none are left out (%s)\n", said->zeros_from);
+    }
+}
+
 void bench_machine_tell(const struct bench_machine *said, const struct speed_probe *probe,
-                        const struct speed_machine *m)
+                        const struct speed_shape *s, const struct speed_machine *m)
 {
     const struct speed_machine *here = &probe->machines[probe->n_machines - 1];
     printf("assumed of %d cores:\n", m->n_threads);
@@ -116,6 +129,7 @@ void bench_machine_tell(const struct bench_machine *said, const struct speed_pro
         "%%, as %d thread%s do here\n",
         m->gb_per_s, 100 * m->ternary_share, 100 * m->head_share, here->n_threads,
         here->n_threads == 1 ? "" : "s");
+    tell_zeros(said, s, m);
     printf("  dot products  %.0f GMAC/s (%s)\n", probe->rates.gmacs * m->dot_speed * m->n_threads,
            said->gmacs > 0 ? "said" : "each core as one here");
     printf("  sharing       cores together reach the part of their speed alone that %d do here\n",

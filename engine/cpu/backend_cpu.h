@@ -153,6 +153,9 @@ void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct c
 /* y = w * input of the one token in work (s.act), by the copy of layer il's `down` matrix by
  * columns. False: there is none, or too few zeros. */
 bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y);
+/* The same by these codes. Uses s.column_sums and s.column_used. */
+bool cpu_dot_codes(struct backend_cpu *b, const struct column_codes *codes, const struct weight *w,
+                   float *y);
 /* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
 size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
                       uint64_t macs);

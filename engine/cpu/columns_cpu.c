@@ -44,13 +44,10 @@ static void finish_columns(const struct column_task *t, const struct weight *w, 
     }
 }
 
-bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y)
+bool cpu_dot_codes(struct backend_cpu *b, const struct column_codes *codes, const struct weight *w,
+                   float *y)
 {
-    struct column_codes codes = columns_of(b->base.model, il);
-    struct column_task t = {b, codes, column_sums(&codes)};
-    if (!t.codes.codes) {
-        return false;
-    }
+    struct column_task t = {b, *codes, column_sums(codes)};
     uint64_t n = 0;
     for (uint64_t p = 0; p < t.codes.columns; p++) {
         n += b->s.act.q[p] != 0;
@@ -69,4 +66,10 @@ bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w,
     finish_columns(&t, w, y);
     b->base.left_out_bytes += w->rows * w->row_bytes - n * t.codes.column_bytes;
     return true;
+}
+
+bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w, float *y)
+{
+    struct column_codes codes = columns_of(b->base.model, il);
+    return codes.codes && cpu_dot_codes(b, &codes, w, y);
 }

@@ -193,6 +193,49 @@ static void a_prompt_is_cut_into_batches(void **state)
     assert_true(sizes[0] == 1 && sizes[1] == 10 && sizes[2] == 128 && sizes[3] == 72);
 }
 
+/* Of the `down` matrix (1024 columns of 256 bytes in the copy) a token reads what meets no zero. */
+static void columns_that_meet_zeros_cost_nothing(void **state)
+{
+    (void)state;
+    struct speed_shape s = made_up_shape();
+    struct speed_rates r = made_up_rates();
+    struct speed_machine m = made_up_machine(4);
+    struct speed_time t;
+    const struct speed_work token = {.pos = 99, .n_tok = 1, .n_batch = 16};
+    const uint64_t all = speed_weight_bytes(&s), memory = speed_memory(&s, 512, 16);
+    s.column_bytes = 256;
+    m.columns_share = 0.25;
+    r.columns_ns = 4e3;
+    /* With few zeros it is read by rows. */
+    s.zeros = 0.2;
+    assert_true(speed_token_bytes(&s) == all && speed_memory(&s, 512, 16) == memory);
+    s.zeros = 0.75;
+    assert_true(speed_token_bytes(&s) == all - 2 * 262144 * 3 / 4);
+    assert_true(speed_memory(&s, 512, 16) == memory + 2 * 262144);
+    assert_true(near(speed_zeros(&s, 262144 * 0.75), 0.75) && speed_zeros(&s, 0) == 0);
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.products, 2 * (6 * 262144 / 10.0 + 65536 / 5.0)));
+    assert_true(near(t.bytes, (double)speed_token_bytes(&s)));
+    assert_true(near(t.exchange, 2 * 3 * 4096 * 0.5));
+    /* In a cache: one piece of 64 KiB, by one of four threads; too little work is done alone. */
+    m.cache_bytes = 1ull << 30;
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.products, 2 * (6 * 10e3 / 4 + 4e3)));
+    /* A prompt reads them all. What an engine has counted stands. */
+    m.cache_bytes = 0;
+    speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
+    assert_true(near(t.bytes, (double)all));
+    s.token_bytes = 9000000;
+    m.product_ns[0] = 100e3;
+    m.head_ns = 100e3;
+    speed_predict(&s, &r, &m, token, &t);
+    assert_true(near(t.bytes, 9e6));
+    /* Half of all gates are closed, and small values are rounded to nothing. */
+    double zeros;
+    assert_int_equal(speed_random_zeros("ref", 2048, &zeros, NULL), BNT_OK);
+    assert_true(zeros > 0.6 && zeros < 0.75);
+}
+
 static void shapes_that_are_named_have_the_bytes_of_their_files(void **state)
 {
     (void)state;
@@ -213,7 +256,10 @@ static void a_machine_is_what_was_said_and_as_here_otherwise(void **state)
     struct speed_probe here = {.n_machines = 2, .rates = {.gmacs = 100}};
     here.machines[0] = made_up_machine(1);
     here.machines[1] = made_up_machine(2);
+    assert_int_equal(bench_machine_parse("cores=16,bandwidth=100,zeros=0", &said, NULL), BNT_OK);
+    assert_true(said.zeros == 0);
     assert_int_equal(bench_machine_parse("cores=16,bandwidth=100,peak=3200", &said, NULL), BNT_OK);
+    assert_true(said.zeros < 0);
     assert_int_equal(bench_machine_of(&said, &here, &m, NULL), BNT_OK);
     assert_true(m.n_threads == 16 && m.gb_per_s == 100 && m.ternary_share == 0.5);
     assert_true(near(m.dot_speed, 2) && m.step_speed == 1 && near(m.job_ns, 15000));
@@ -235,6 +281,7 @@ static void a_machine_is_what_was_said_and_as_here_otherwise(void **state)
                                       "cores=,bandwidth=1",
                                       "cores=16,bandwidth=1x",
                                       "cores=16,bandwidth=nan",
+                                      "cores=16,bandwidth=1,zeros=1",
                                       "cores=0,bandwidth=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(bench_machine_parse(bad[i], &said, NULL), BNT_E_USAGE);
@@ -261,6 +308,7 @@ static void predictions_stand_beside_the_clock(void **state)
     assert_string_equal(json_string_value(js_get(token, "name")), "token at 6");
     assert_int_equal(json_integer_value(js_get(token, "threads")), 2);
     assert_true(predicted > 0 && measured > 0);
+    assert_true(json_integer_value(js_get(doc, "weight_bytes_per_token")) > 1000000);
     assert_true(fabs(predicted / measured - 1 - error) < 1e-6);
     json_decref(doc);
     suite_output_release(&o);
@@ -286,6 +334,7 @@ static const struct suite_test tests[] = {
     {.name = "what_a_session_took_stands_for_its_steps_and_attention",
      .body = what_a_session_took_stands_for_its_steps_and_attention},
     {.name = "a_prompt_is_cut_into_batches", .body = a_prompt_is_cut_into_batches},
+    {.name = "columns_that_meet_zeros_cost_nothing", .body = columns_that_meet_zeros_cost_nothing},
     {.name = "shapes_that_are_named_have_the_bytes_of_their_files",
      .body = shapes_that_are_named_have_the_bytes_of_their_files},
     {.name = "a_machine_is_what_was_said_and_as_here_otherwise",

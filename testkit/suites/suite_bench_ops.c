@@ -67,11 +67,31 @@ static void an_op_is_computed_whole_and_counted(void **state)
         {.what = OP_TERNARY, .rows = 4, .cols = TERNARY_MAX_COLS + 1, .n_tok = 1},
         {.what = OP_FLOAT, .type = TENSOR_Q8_0, .rows = 4, .cols = 32, .n_tok = 1},
         {.what = OP_ENCODE, .type = TENSOR_Q6_K, .rows = 4, .cols = 100, .n_tok = 1},
+        {.what = OP_COLUMNS, .rows = 4, .cols = 100, .n_tok = 1, .zeros = 0.1},
+        {.what = OP_COLUMNS, .rows = 4, .cols = 100, .n_tok = 2, .zeros = 0.5},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct op_time time;
         assert_int_equal(op_timer_run(t, &bad[i], &time, NULL), BNT_E_USAGE);
     }
+    op_timer_free(t);
+}
+
+/* 300 rows are two lines of a column: half of 2048 columns are read, or nearly so. */
+static void columns_that_meet_zeros_are_not_counted(void **state)
+{
+    (void)state;
+    struct op_timer *t;
+    struct op_time time;
+    const struct op_timer_options options = {.n_threads = 2, .repetitions = 1, .pass_us = 50};
+    const struct op_spec spec = {
+        .what = OP_COLUMNS, .rows = 300, .cols = 2048, .n_tok = 1, .zeros = 0.5};
+    assert_int_equal(op_timer_new(&options, &t, NULL), BNT_OK);
+    assert_int_equal(op_timer_run(t, &spec, &time, NULL), BNT_OK);
+    assert_int_equal(time.count, 300 * 2048);
+    assert_int_equal(time.weight_bytes % 128, 0);
+    assert_true(time.weight_bytes > 900 * 128 && time.weight_bytes < 1150 * 128);
+    assert_int_equal(time.bytes, time.weight_bytes + 2048 + 1200);
     op_timer_free(t);
 }
 
@@ -188,6 +208,8 @@ static void ops_are_told_as_json(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "an_op_is_computed_whole_and_counted", .body = an_op_is_computed_whole_and_counted},
+    {.name = "columns_that_meet_zeros_are_not_counted",
+     .body = columns_that_meet_zeros_are_not_counted},
     {.name = "shapes_are_named_or_written_out", .body = shapes_are_named_or_written_out},
     {.name = "the_gate_fails_below_its_bounds_alone",
      .body = the_gate_fails_below_its_bounds_alone},
