@@ -149,6 +149,18 @@ static enum cuda_code info(int index, struct cuda_info *out)
     return CUDA_OK;
 }
 
+// All kernels to the device now: loaded at their first launch they might be loaded in the middle of a capture, and a
+// device that none of the code is for would be told late.
+static cudaError_t load_kernels(void)
+{
+    cudaError_t e = cudaSuccess;
+    for (uint32_t i = 0; e == cudaSuccess && i < CUDA_N_KERNELS; i++) {
+        cudaFuncAttributes attributes;
+        e = cudaFuncGetAttributes(&attributes, kernel_rows[i].entry);
+    }
+    return e;
+}
+
 static enum cuda_code open_context(int index, int overlap, struct cuda_context **out)
 {
     struct cuda_context *c = (struct cuda_context *)calloc(1, sizeof *c);
@@ -158,12 +170,12 @@ static enum cuda_code open_context(int index, int overlap, struct cuda_context *
     }
     struct cuda_info i;
     enum cuda_code code = info(index, &i);
-    cudaError_t e = cudaSuccess;
-    if (code == CUDA_OK) {
+    cudaError_t e = code == CUDA_OK ? load_kernels() : cudaSuccess;
+    if (code == CUDA_OK && e == cudaSuccess) {
         e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     }
     if (e != cudaSuccess) {
-        tell(open_problem, sizeof open_problem, e, "making a stream");
+        tell(open_problem, sizeof open_problem, e, "loading the kernels and making a stream");
         cudaGetLastError();
         code = code_of(e);
     }
