@@ -35,6 +35,9 @@ struct bnt_durable {
 enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err);
 enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n,
                                   struct bnt_err *err);
+/* Take another target, on the same file system: the name was not known at first. */
+enum bnt_status bnt_durable_retarget(struct bnt_durable *d, const char *target,
+                                     struct bnt_err *err);
 /* mode: final permission bits, e.g. 0444. */
 enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err);
 void bnt_durable_release(struct bnt_durable *d);
@@ -94,9 +97,19 @@ struct bnt_mapping {
 enum bnt_status bnt_map_file(const char *path, struct bnt_mapping *out, struct bnt_err *err);
 void bnt_unmap(struct bnt_mapping *m);
 
+/* Give an empty file its size, all zeros, and map it: what is written into the mapping is the
+ * file's content. Without room on the disk this fails, not the writing, which could only end the
+ * process. UNSUPPORTED where the file system promises no room. */
+enum bnt_status bnt_map_new_file(int fd, uint64_t bytes, const char *what, struct bnt_mapping *out,
+                                 struct bnt_err *err);
+
 /* Exclusive advisory lock on `path` (created if absent); waits. Released by bnt_lock_release or
  * process end. */
 enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err);
+/* The same for one part of the file, a number of which equal things must have equal ones: who holds
+ * another part is not waited for. *waited: somebody held it. */
+enum bnt_status bnt_lock_acquire_part(const char *path, uint64_t part, int *fd, bool *waited,
+                                      struct bnt_err *err);
 void bnt_lock_release(int *fd);
 
 /* Folder of the running executable, without a trailing slash. */

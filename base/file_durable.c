@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +21,24 @@ enum bnt_status bnt_file_reserve(int fd, uint64_t bytes, const char *what, struc
         rc = ftruncate(fd, (off_t)bytes);
     }
     return rc == 0 ? BNT_OK : bnt_err_errno(err, "cannot write %s", what);
+}
+
+enum bnt_status bnt_map_new_file(int fd, uint64_t bytes, const char *what, struct bnt_mapping *out,
+                                 struct bnt_err *err)
+{
+    size_t n = (size_t)bytes;
+    *out = (struct bnt_mapping){0};
+    errno = bnt_file_step(BNT_FILE_WRITE, &n);
+    int rc = errno != 0 ? -1 : fallocate(fd, 0, 0, (off_t)bytes);
+    if (rc != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: the file system promises no room", what);
+    }
+    void *p = rc != 0 ? MAP_FAILED : mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+        return bnt_err_errno(err, "cannot write %s", what);
+    }
+    *out = (struct bnt_mapping){.data = p, .size = bytes};
+    return BNT_OK;
 }
 
 int bnt_file_open_direct(int fd)
@@ -83,6 +102,11 @@ enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, stru
     return BNT_OK;
 }
 
+enum bnt_status bnt_durable_retarget(struct bnt_durable *d, const char *target, struct bnt_err *err)
+{
+    return bnt_path_format(d->target, err, "%s", target);
+}
+
 enum bnt_status bnt_durable_write(struct bnt_durable *d, const void *bytes, size_t n,
                                   struct bnt_err *err)
 {
@@ -142,6 +166,27 @@ enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err)
             bnt_lock_release(fd);
             return st;
         }
+    }
+    return BNT_OK;
+}
+
+enum bnt_status bnt_lock_acquire_part(const char *path, uint64_t part, int *fd, bool *waited,
+                                      struct bnt_err *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = (off_t)(part & INT64_MAX >> 1), .l_len = 1};
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0) {
+        return bnt_err_errno(err, "cannot open lock file %s", path);
+    }
+    int rc = fcntl(*fd, F_OFD_SETLK, &lock);
+    *waited = rc != 0 && (errno == EAGAIN || errno == EACCES);
+    while (rc != 0 && (errno == EAGAIN || errno == EACCES || errno == EINTR)) {
+        rc = fcntl(*fd, F_OFD_SETLKW, &lock);
+    }
+    if (rc != 0) {
+        enum bnt_status st = bnt_err_errno(err, "cannot lock %s", path);
+        bnt_lock_release(fd);
+        return st;
     }
     return BNT_OK;
 }

@@ -4,6 +4,8 @@
  *     <cache>/packed/<sha256 of the model>/<layout>.<version>.pack   a form
  *                                          <layout>.<version>.used   its mtime: the last use
  *                                          lock                      held by who makes a form
+ *     <cache>/packed/<layout>.<version>.pack.XXXXXX.tmp              a form that is being made
+ *                    lock        a part of it for each model's file of which forms are made
  *
  * All of it can be made again from the model at any time. */
 #ifndef BNT_PACKED_DIR_H

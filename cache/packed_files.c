@@ -94,6 +94,9 @@ static enum bnt_status list_all(const char *dir, struct forms *all, struct bnt_e
 {
     char root[BNT_PATH_MAX], folder[BNT_PATH_MAX];
     enum bnt_status st = bnt_path_format(root, err, "%s/" BNT_PACKED_FOLDER, dir);
+    if (st == BNT_OK) { /* temporaries: they have no model before they have a name */
+        st = list_folder(all, root, err);
+    }
     DIR *models = st == BNT_OK ? opendir(root) : NULL;
     for (struct dirent *e = models ? readdir(models) : NULL; e && st == BNT_OK;
          e = readdir(models)) {
@@ -122,6 +125,9 @@ static void remove_form(const struct form *f)
         (void)unlink(path);
     }
     struct forms left = {0};
+    if (!bnt_sha256_is_hex(strrchr(f->folder, '/') + 1)) {
+        return; /* of no model yet: the folder of all */
+    }
     if (list_folder(&left, f->folder, NULL) == BNT_OK && left.n == 0 &&
         bnt_path_format(path, NULL, "%s/" BNT_PACKED_LOCK, f->folder) == BNT_OK) {
         (void)unlink(path);

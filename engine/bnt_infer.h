@@ -91,7 +91,8 @@ struct bnt_model_info {
     uint64_t pack_ns;       /* time to find the packing and to make or map packed copies */
     /* Packed copies that an earlier open had kept, and those that this one made. */
     uint64_t packed_bytes, packed_made_bytes;
-    uint64_t hash_ns; /* time to hash the file, which keeping the first copy takes */
+    uint64_t
+        hash_ns; /* time to hash the file, which keeping copies takes; others were made meanwhile */
 };
 
 /* Errors: NOT_FOUND, FILE and UNSUPPORTED (gguf fault classes), MEMORY with need and have. opts may

@@ -43,7 +43,7 @@ bool bnt_file_same(const struct bnt_file_id *a, const struct bnt_file_id *b)
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-static bool settled(const struct bnt_file_id *id)
+bool bnt_file_settled(const struct bnt_file_id *id)
 {
     int64_t newest_ns = id->mtime_ns > id->ctime_ns ? id->mtime_ns : id->ctime_ns;
     bool fine = id->mtime_ns % 1000000000 != 0 && id->ctime_ns % 1000000000 != 0;
@@ -93,7 +93,7 @@ void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *val
 {
     char dir[BNT_PATH_MAX], path[BNT_PATH_MAX], line[LINE_MAX_BYTES + BNT_FACT_MAX];
     struct bnt_durable d;
-    if (!settled(id) || folder(dir) != BNT_OK || fact_path(id, key, path) != BNT_OK ||
+    if (!bnt_file_settled(id) || folder(dir) != BNT_OK || fact_path(id, key, path) != BNT_OK ||
         bnt_mkdirs(dir, NULL) != BNT_OK || bnt_durable_open(&d, path, NULL) != BNT_OK) {
         return;
     }

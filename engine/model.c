@@ -537,6 +537,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
     if (st == BNT_OK) {
         uint64_t t0 = bnt_clock_now_ns();
         st = settle_weights(m, opts, err);
+        packed_finish(&m->packs);
         m->info.pack_ns = bnt_clock_now_ns() - t0;
         m->info.screened = m->screened;
         m->info.by_columns = m->by_columns;

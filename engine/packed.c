@@ -1,31 +1,30 @@
-/* Kept forms of weights. Owns the files of the folder packed/ (base/packed_dir.h).
+/* Kept forms of weights. Owns the named files of the folder packed/ (base/packed_dir.h).
  *
- * A file is a header of HEADER_BYTES and the form, in the byte order of the machine. The header is
- * proven by a SHA-256 of its own at every use. The form is proven by the SHA-256 in the header:
- * once, and then by the identity and the times of the file, for which that result is remembered
- * (engine/file_facts.h), so that a start reads no gigabyte for it. Whatever writes to the file or
- * puts another in its place changes those. */
+ * A file is a header of PACKED_HEADER_BYTES and the form, in the byte order of the machine. The
+ * header is proven by a SHA-256 of its own at every use. The form is proven by the SHA-256 in the
+ * header: once, and then by the identity and the times of the file, for which that result is
+ * remembered (engine/file_facts.h), so that a start reads no gigabyte for it. Whatever writes to
+ * the file or puts another in its place changes those. */
 #include "engine/packed.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/packed_dir.h"
-#include "engine/bnt_infer.h"
+#include "base/thread.h"
+#include "engine/packed_impl.h"
 
 #define MAGIC "bntpack"
 #define PROVEN_KEY                                                                                 \
     "packed" /* of the fact: its value is the digest that the form was found to have */
-enum { HEADER_BYTES = 4096, FORMAT_VERSION = 1, BYTE_ORDER_MARK = 0x01020304 };
+enum { FORMAT_VERSION = 1, BYTE_ORDER_MARK = 0x01020304 };
 
 struct header {
     char magic[8];
@@ -37,7 +36,26 @@ struct header {
     char self[BNT_SHA256_HEX + 7]; /* of all that stands before it */
 };
 
-/* Where a form is looked for. */
+/* A thread that hashes the model. It reads path and id until it is joined, and writes the rest. */
+struct hashing {
+    pthread_t thread;
+    bool running; /* started and not joined */
+    const char *path;
+    struct bnt_file_id id;
+    char digest[BNT_SHA256_HEX];
+    enum bnt_status st;
+    struct bnt_err why;
+    uint64_t ns;
+};
+
+/* While forms are made. Order of locks: the model's, then the folder's. */
+struct packed_making {
+    struct hashing hash;
+    int model_lock, folder_lock; /* -1: not held */
+    struct packed_kept *first;   /* the one that was made last */
+};
+
+/* Where a form is looked for: empty until the digest is known. */
 struct place {
     const struct packed_want *want;
     char folder[BNT_PATH_MAX], path[BNT_PATH_MAX];
@@ -48,8 +66,10 @@ struct place {
 enum bnt_status packed_store_init(struct packed_store *s, const char *path,
                                   const struct bnt_model_options *opts, struct bnt_err *err)
 {
-    *s = (struct packed_store){
-        .warn = opts->warn, .packing = opts->packing, .warn_ctx = opts->warn_ctx};
+    *s = (struct packed_store){.warn = opts->warn,
+                               .packing = opts->packing,
+                               .warn_ctx = opts->warn_ctx,
+                               .late_bytes = PACKED_LATE_BYTES};
     s->min_bytes = opts->packed_min_bytes ? opts->packed_min_bytes : PACKED_MIN_BYTES;
     if (!opts->packed_dir || !bnt_file_identify(path, &s->id)) {
         return BNT_OK;
@@ -70,6 +90,7 @@ bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
 
 void packed_store_release(struct packed_store *s)
 {
+    packed_finish(s);
     for (size_t i = 0; i < s->n_written; i++) {
         struct packed_written *w = &s->written[i];
         struct bnt_file_id now;
@@ -100,32 +121,151 @@ static void give_up(struct packed_store *s, const struct bnt_err *why)
     s->dir = NULL;
 }
 
-/* The digest of the model, which must still be the file that was opened. */
-static enum bnt_status find_digest(struct packed_store *s, struct bnt_err *err)
+/* ---- the digest of the model ---- */
+
+/* The model must still be the file that was opened. */
+static enum bnt_status same_model(const char *path, const struct bnt_file_id *id,
+                                  struct bnt_err *err)
 {
     struct bnt_file_id now;
-    bool hashed;
-    if (s->digest[0] != '\0') {
-        return BNT_OK;
-    }
-    uint64_t t0 = bnt_clock_now_ns();
-    enum bnt_status st = bnt_digest_of_file(s->model_path, NULL, NULL, s->digest, &hashed, err);
-    s->hash_ns += bnt_clock_now_ns() - t0;
-    if (st == BNT_OK && (!bnt_file_identify(s->model_path, &now) || !bnt_file_same(&now, &s->id))) {
-        st = bnt_err_set(err, BNT_E_FAILED, "%s was replaced while it was opened", s->model_path);
-    }
-    if (st != BNT_OK) {
-        s->digest[0] = '\0';
-    }
-    return st;
+    return bnt_file_identify(path, &now) && (bnt_file_same(&now, id) || BNT_FAULT(packed_replaced))
+               ? BNT_OK
+               : bnt_err_set(err, BNT_E_FAILED, "%s was replaced while it was opened", path);
 }
 
-static enum bnt_status find_place(struct packed_store *s, struct place *p, struct bnt_err *err)
+static void *hash_main(void *arg)
 {
-    enum bnt_status st = find_digest(s, err);
-    if (st == BNT_OK) {
-        st = bnt_path_format(p->folder, err, "%s/%s", s->dir, s->digest);
+    struct hashing *h = arg;
+    bool hashed;
+    uint64_t t0 = bnt_clock_now_ns();
+    h->st = bnt_digest_of_file(h->path, NULL, NULL, h->digest, &hashed, &h->why);
+    if (h->st == BNT_OK) {
+        h->st = same_model(h->path, &h->id, &h->why);
     }
+    h->ns = bnt_clock_now_ns() - t0;
+    return NULL;
+}
+
+/* Take what was found. */
+static enum bnt_status end_hash(struct packed_store *s, struct hashing *h, struct bnt_err *err)
+{
+    s->hash_ns += h->ns;
+    if (h->st == BNT_OK) {
+        memcpy(s->digest, h->digest, sizeof s->digest);
+    } else if (err) {
+        *err = h->why;
+    }
+    return h->st;
+}
+
+static enum bnt_status hash_now(struct packed_store *s, struct bnt_err *err)
+{
+    struct hashing h = {.path = s->model_path, .id = s->id};
+    hash_main(&h);
+    return end_hash(s, &h, err);
+}
+
+static bool start_hash(struct packed_store *s)
+{
+    struct hashing *h = &s->making->hash;
+    *h = (struct hashing){.path = s->model_path, .id = s->id};
+    h->running = bnt_thread_start(&h->thread, hash_main, h) == 0;
+    return h->running;
+}
+
+static enum bnt_status join_hash(struct packed_store *s, struct bnt_err *err)
+{
+    struct hashing *h = &s->making->hash;
+    if (!h->running) {
+        return BNT_OK;
+    }
+    pthread_join(h->thread, NULL);
+    h->running = false;
+    return end_hash(s, h, err);
+}
+
+static bool recall_digest(struct packed_store *s)
+{
+    char value[BNT_FACT_MAX];
+    if (!bnt_fact_get(&s->id, "sha256", value) || !bnt_sha256_is_hex(value) ||
+        same_model(s->model_path, &s->id, NULL) != BNT_OK) {
+        return false;
+    }
+    memcpy(s->digest, value, sizeof s->digest);
+    return true;
+}
+
+/* ---- locks ---- */
+
+static enum bnt_status begin_making(struct packed_store *s, struct bnt_err *err)
+{
+    if (!s->making) {
+        s->making = calloc(1, sizeof *s->making);
+        if (!s->making) {
+            return bnt_err_nomem(err, "packed weights", sizeof *s->making);
+        }
+        s->making->model_lock = s->making->folder_lock = -1;
+    }
+    return BNT_OK;
+}
+
+/* Each model's file has a part of one lock, which needs no digest. */
+static enum bnt_status lock_model(struct packed_store *s, bool *waited)
+{
+    char path[BNT_PATH_MAX];
+    if (s->making->model_lock >= 0) {
+        return BNT_OK;
+    }
+    enum bnt_status st = bnt_mkdirs(s->dir, NULL);
+    if (st == BNT_OK) {
+        st = bnt_path_format(path, NULL, "%s/" BNT_PACKED_LOCK, s->dir);
+    }
+    return st == BNT_OK ? bnt_lock_acquire_part(path, s->id.ino ^ s->id.dev << 40,
+                                                &s->making->model_lock, waited, NULL)
+                        : st;
+}
+
+/* The lock for all files of that content. Who makes forms of this file has its lock, although it
+ * may not have the folder's yet, so that one is waited for, too; it is no error to be without. */
+static enum bnt_status lock_folder(struct packed_store *s, const char *folder, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    bool waited;
+    if (s->making->folder_lock >= 0) {
+        return BNT_OK;
+    }
+    (void)lock_model(s, &waited);
+    enum bnt_status st = bnt_mkdirs(folder, err);
+    if (st == BNT_OK) {
+        st = bnt_path_format(path, err, "%s/" BNT_PACKED_LOCK, folder);
+    }
+    return st == BNT_OK ? bnt_lock_acquire(path, &s->making->folder_lock, err) : st;
+}
+
+/* Find the digest if that takes no time, else have a thread look for it while forms are made.
+ *
+ * That needs the lock of the model, so that of processes that start together one makes the forms
+ * before any of them has the digest, which names the folder and its lock. A process that waited for
+ * the lock finds the digest remembered, or hashes first; one that comes later finds it remembered,
+ * which is why a digest that might not be is looked for at once. */
+static enum bnt_status find_digest(struct packed_store *s, struct bnt_err *err)
+{
+    bool waited = false;
+    if (s->digest[0] != '\0' || (s->making && s->making->hash.running) || recall_digest(s)) {
+        return BNT_OK;
+    }
+    if (s->id.size >= s->late_bytes && bnt_file_settled(&s->id) &&
+        begin_making(s, NULL) == BNT_OK && lock_model(s, &waited) == BNT_OK && !waited &&
+        !recall_digest(s) && start_hash(s)) {
+        return BNT_OK;
+    }
+    return s->digest[0] != '\0' ? BNT_OK : hash_now(s, err);
+}
+
+static enum bnt_status find_place(const struct packed_store *s, struct place *p,
+                                  struct bnt_err *err)
+{
+    enum bnt_status st = bnt_path_format(p->folder, err, "%s/%s", s->dir, s->digest);
     return st == BNT_OK ? bnt_path_format(p->path, err, "%s/%s.%u" BNT_PACKED_SUFFIX, p->folder,
                                           p->want->layout, p->want->version)
                         : st;
@@ -160,7 +300,7 @@ static const char *header_fault(const struct packed_store *s, const struct packe
 {
     struct header h, wanted;
     char hex[BNT_SHA256_HEX];
-    if (map->size < HEADER_BYTES) {
+    if (map->size < PACKED_HEADER_BYTES) {
         return "it is cut short";
     }
     memcpy(&h, map->data, sizeof h);
@@ -174,7 +314,8 @@ static const char *header_fault(const struct packed_store *s, const struct packe
     if (memcmp(&h, &wanted, offsetof(struct header, form)) != 0) {
         return "it was made for something else";
     }
-    return map->size == HEADER_BYTES + want->size ? NULL : "its size is not what its header says";
+    return map->size == PACKED_HEADER_BYTES + want->size ? NULL
+                                                         : "its size is not what its header says";
 }
 
 /* Whether the form is what the header says; what was found out is remembered. */
@@ -187,7 +328,8 @@ static bool proven(const char *path, const struct bnt_mapping *map)
     if (known && bnt_fact_get(&id, PROVEN_KEY, value) && strcmp(value, h->form) == 0) {
         return true;
     }
-    if (bnt_sha256_text(map->data + HEADER_BYTES, map->size - HEADER_BYTES, hex, NULL) != BNT_OK ||
+    if (bnt_sha256_text(map->data + PACKED_HEADER_BYTES, map->size - PACKED_HEADER_BYTES, hex,
+                        NULL) != BNT_OK ||
         (strcmp(hex, h->form) != 0 && !BNT_FAULT(packed_unproven))) {
         return false;
     }
@@ -239,110 +381,50 @@ static bool find(const struct packed_store *s, const struct place *p, bool aloud
     }
     note_use(p);
     *out = (struct packed){
-        .data = map.data + HEADER_BYTES, .size = p->want->size, .mapped = true, .map = map};
+        .data = map.data + PACKED_HEADER_BYTES, .size = p->want->size, .mapped = true, .map = map};
     return true;
 }
 
 /* ---- making ---- */
 
-static enum bnt_status make(const struct packed_want *want, struct packed *out, struct bnt_err *err)
-{
-    void *p =
-        mmap(NULL, (size_t)want->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
-        return bnt_err_nomem(err, "packed weights", want->size);
-    }
-    *out = (struct packed){.data = p, .size = want->size, .map = {.data = p, .size = want->size}};
-    enum bnt_status st = want->fill(want->ctx, p, err);
-    if (st != BNT_OK) {
-        packed_release(out);
-    }
-    return st;
-}
-
-/* What was just written is too young to be remembered as proven: that is done when the model is
- * closed. Best effort. */
-static void remember_written(struct packed_store *s, const struct place *p, const char *form)
-{
-    struct packed_written *w = &s->written[s->n_written];
-    if (s->n_written == PACKED_WRITTEN_MAX || !bnt_file_identify(p->path, &w->id)) {
-        return;
-    }
-    w->path = strdup(p->path);
-    memcpy(w->form, form, sizeof w->form);
-    s->n_written += w->path != NULL;
-}
-
-static enum bnt_status write_file(struct packed_store *s, const struct place *p,
-                                  const struct packed *made, struct bnt_err *err)
-{
-    union {
-        struct header h;
-        char bytes[HEADER_BYTES];
-    } head = {.bytes = {0}};
-    struct bnt_durable d;
-    header_init(&head.h, s, p->want);
-    enum bnt_status st = bnt_durable_open(&d, p->path, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    st = bnt_durable_write(&d, head.bytes, sizeof head.bytes, err);
-    if (st == BNT_OK) {
-        st = bnt_durable_write(&d, made->data, made->size, err);
-    }
-    if (st == BNT_OK) { /* the disk works while the processor hashes */
-        sync_file_range(d.fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-        st = bnt_sha256_text(made->data, made->size, head.h.form, err);
-    }
-    if (st == BNT_OK) {
-        st = header_digest(&head.h, head.h.self, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_pwrite_all(d.fd, head.bytes, sizeof head.bytes, 0, p->path, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_durable_commit(&d, 0444, err);
-    }
-    bnt_durable_release(&d);
-    if (st == BNT_OK) {
-        remember_written(s, p, head.h.form);
-    }
-    return st;
-}
-
-/* Find or make the form and its file, with the folder's lock. This process goes on with what it
- * made in memory. */
+/* Find the form, or make it in a file that gets its name in packed_finish. */
 static enum bnt_status make_kept(struct packed_store *s, const struct place *p, struct packed *out,
                                  struct bnt_err *err)
 {
-    char lock_path[BNT_PATH_MAX];
     struct bnt_err why = {0};
-    int lock = -1;
-    enum bnt_status kept = bnt_mkdirs(p->folder, &why);
-    if (kept == BNT_OK) {
-        kept = bnt_path_format(lock_path, &why, "%s/" BNT_PACKED_LOCK, p->folder);
+    struct packed_kept *k = NULL;
+    bool known = s->digest[0] != '\0';
+    enum bnt_status kept = begin_making(s, &why);
+    if (kept == BNT_OK && known) {
+        kept = lock_folder(s, p->folder, &why);
     }
-    if (kept == BNT_OK) {
-        kept = bnt_lock_acquire(lock_path, &lock, &why);
-    }
-    if (kept == BNT_OK && find(s, p, false, out)) { /* who had the lock before has made it */
-        bnt_lock_release(&lock);
+    if (kept == BNT_OK && known && find(s, p, false, out)) { /* who had the lock has made it */
         s->mapped_bytes += out->size;
         return BNT_OK;
     }
     if (s->packing) {
         s->packing(s->warn_ctx, p->want->size);
     }
-    enum bnt_status st = make(p->want, out, err);
-    if (st == BNT_OK && kept == BNT_OK) {
-        kept = write_file(s, p, out, &why);
+    if (kept == BNT_OK) {
+        kept = packed_kept_new(s->dir, p->want, &k, &why);
     }
-    if (st == BNT_OK && kept != BNT_OK) {
+    if (kept != BNT_OK) {
         give_up(s, &why);
+        return packed_make_in_memory(p->want, out, err);
     }
-    s->made_bytes += st == BNT_OK ? out->size : 0;
-    bnt_lock_release(&lock);
-    return st;
+    uint8_t *form = (uint8_t *)(uintptr_t)k->map.data + PACKED_HEADER_BYTES;
+    enum bnt_status st = p->want->fill(p->want->ctx, form, err);
+    if (st != BNT_OK) {
+        packed_kept_drop(k);
+        return st;
+    }
+    k->looked = known;
+    k->users++;
+    k->next = s->making->first;
+    s->making->first = k;
+    packed_kept_start(k);
+    *out = (struct packed){.data = form, .size = p->want->size, .kept = k};
+    return BNT_OK;
 }
 
 enum bnt_status packed_open(struct packed_store *s, const struct packed_want *want,
@@ -352,23 +434,108 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     struct bnt_err why = {0};
     *out = (struct packed){0};
     uint64_t cost_bytes = want->cost_bytes > want->size ? want->cost_bytes : want->size;
-    if (packed_store_keeps(s, cost_bytes)) {
-        if (find_place(s, &p, &why) != BNT_OK) {
-            give_up(s, &why);
-        } else if (find(s, &p, true, out)) {
-            s->mapped_bytes += out->size;
-            return BNT_OK;
-        } else {
-            return make_kept(s, &p, out, err);
-        }
+    if (packed_store_keeps(s, cost_bytes) &&
+        (find_digest(s, &why) != BNT_OK || find_place(s, &p, &why) != BNT_OK)) {
+        give_up(s, &why);
     }
-    enum bnt_status st = make(want, out, err);
-    s->made_bytes += st == BNT_OK ? out->size : 0;
+    bool keeps = packed_store_keeps(s, cost_bytes);
+    if (keeps && s->digest[0] != '\0' && find(s, &p, true, out)) {
+        s->mapped_bytes += out->size;
+        return BNT_OK;
+    }
+    enum bnt_status st = keeps ? make_kept(s, &p, out, err) : packed_make_in_memory(want, out, err);
+    s->made_bytes += st == BNT_OK && !out->mapped ? out->size : 0;
     return st;
 }
 
-void packed_release(struct packed *p)
+/* ---- into its place ---- */
+
+/* What was just written is too young to be remembered as proven: that is done when the model is
+ * closed. Best effort. */
+static void remember_written(struct packed_store *s, const char *path, const char *form)
 {
-    bnt_unmap(&p->map);
-    *p = (struct packed){0};
+    struct packed_written *w = &s->written[s->n_written];
+    if (s->n_written == PACKED_WRITTEN_MAX || !bnt_file_identify(path, &w->id)) {
+        return;
+    }
+    w->path = strdup(path);
+    memcpy(w->form, form, sizeof w->form);
+    s->n_written += w->path != NULL;
+}
+
+static enum bnt_status name_file(struct packed_store *s, const struct place *p,
+                                 struct packed_kept *k, struct bnt_err *err)
+{
+    union {
+        struct header h;
+        char bytes[PACKED_HEADER_BYTES];
+    } head = {.bytes = {0}};
+    header_init(&head.h, s, p->want);
+    memcpy(head.h.form, k->digest, sizeof k->digest);
+    enum bnt_status st = header_digest(&head.h, head.h.self, err);
+    if (st == BNT_OK) {
+        st = bnt_pwrite_all(k->file.fd, head.bytes, sizeof head.bytes, 0, p->path, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_durable_retarget(&k->file, p->path, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_durable_commit(&k->file, 0444, err);
+    }
+    if (st == BNT_OK) {
+        remember_written(s, p->path, k->digest);
+    }
+    return st;
+}
+
+/* With the folder's lock. Another file of the same model may have brought the form meanwhile: then
+ * that file is used, and ours is dropped. */
+static enum bnt_status put_in_place(struct packed_store *s, struct packed_kept *k,
+                                    struct bnt_err *err)
+{
+    const struct packed_want want = {.layout = k->layout, .version = k->version, .size = k->size};
+    struct place p = {.want = &want};
+    struct packed theirs;
+    enum bnt_status st = find_place(s, &p, err);
+    if (st == BNT_OK) {
+        st = lock_folder(s, p.folder, err);
+    }
+    if (st == BNT_OK && !k->looked && !BNT_FAULT(packed_twice) && find(s, &p, true, &theirs)) {
+        packed_kept_replace(k, &theirs.map);
+        return BNT_OK;
+    }
+    return st == BNT_OK ? name_file(s, &p, k, err) : st;
+}
+
+void packed_finish(struct packed_store *s)
+{
+    struct packed_making *m = s->making;
+    struct bnt_err why = {0};
+    if (!m) {
+        return;
+    }
+    enum bnt_status kept = join_hash(s, &why);
+    for (struct packed_kept *k = m->first, *next; k; k = next) {
+        next = k->next;
+        packed_kept_join(k);
+        if (kept == BNT_OK && k->st != BNT_OK) {
+            kept = k->st;
+            why = k->why;
+        }
+        if (kept == BNT_OK) {
+            kept = put_in_place(s, k, &why);
+        }
+        if (kept != BNT_OK) {
+            packed_kept_replace(k, NULL);
+        }
+        if (kept != BNT_OK && s->dir) {
+            give_up(s, &why);
+        }
+        bnt_durable_release(&k->file);
+        packed_kept_drop(k);
+    }
+    bnt_lock_release(&m->folder_lock);
+    bnt_lock_release(&m->model_lock);
+    free(m);
+    s->making = NULL;
 }

@@ -9,11 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 enum {
     BLOCK_BYTES = 1 << 20,     /* mapped at once; fewer bytes are left until somebody waits */
@@ -88,17 +89,6 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* A signal is for the thread that waits in a system call which it should end. */
-static int start_thread(struct hasher *h)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&h->thread, NULL, run, h);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
 enum bnt_status hasher_new(bool first_contact, struct hasher **out, struct bnt_err *err)
 {
     struct hasher *h = calloc(1, sizeof *h);
@@ -111,7 +101,7 @@ enum bnt_status hasher_new(bool first_contact, struct hasher **out, struct bnt_e
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work, NULL);
     pthread_cond_init(&h->idle, NULL);
-    int code = start_thread(h);
+    int code = bnt_thread_start(&h->thread, run, h);
     if (code != 0) {
         free(h);
         errno = code;

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/thread.h"
 #include "mock/http_reply.h"
 #include "mock/tls_server.h"
 
@@ -282,14 +282,8 @@ static enum bnt_status listen_at(struct bnt_mock_server *s, struct bnt_err *err)
 /* The server's threads take no signals: those are for the program, and SIGPIPE for nobody. */
 static enum bnt_status start_accepting(struct bnt_mock_server *s, struct bnt_err *err)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&s->accept_thread, NULL, accept_main, s);
-    enum bnt_status st =
-        errno == 0 ? BNT_OK : bnt_err_errno(err, "mock server: cannot start a thread");
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return st;
+    errno = bnt_thread_start(&s->accept_thread, accept_main, s);
+    return errno == 0 ? BNT_OK : bnt_err_errno(err, "mock server: cannot start a thread");
 }
 
 static void release(struct bnt_mock_server *s)

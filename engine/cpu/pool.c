@@ -21,7 +21,6 @@
 #include "engine/cpu/pool.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -29,6 +28,7 @@
 
 #include "base/fault.h"
 #include "base/sysinfo.h"
+#include "base/thread.h"
 
 #define MAX_PIECES 0xffffu
 /* Rounds of spinning before a thread parks: tens of microseconds, longer than the serial work
@@ -181,17 +181,6 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* Signals are the main thread's business. */
-static int start_worker(struct worker *w)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&w->id, NULL, worker_main, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err)
 {
     if (n_threads < 1 || n_threads > MAX_THREADS) {
@@ -221,7 +210,7 @@ enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_er
     pthread_cond_init(&p->done, NULL);
     for (int i = 0; i < n_threads - 1; i++) {
         workers[i] = (struct worker){.pool = p, .thread = i + 1};
-        int rc = start_worker(&workers[i]);
+        int rc = bnt_thread_start(&workers[i].id, worker_main, &workers[i]);
         if (rc != 0) {
             cpu_pool_free(p);
             return bnt_err_set(err, BNT_E_FAILED, "cannot start thread %d of %d: %s", i + 2,

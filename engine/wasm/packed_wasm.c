@@ -48,6 +48,11 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     return BNT_OK;
 }
 
+void packed_finish(struct packed_store *s)
+{
+    (void)s;
+}
+
 void packed_release(struct packed *p)
 {
     free((void *)(uintptr_t)p->data);

@@ -549,10 +549,22 @@ static void add_packed(const char *digest, const char *name, size_t bytes, int64
     }
 }
 
+/* A form that somebody was making so long ago. */
+static void add_unnamed(const char *name, int64_t age_s)
+{
+    char path[BNT_PATH_MAX], relative[BNT_PATH_MAX];
+    struct timespec old = {.tv_sec = bnt_clock_unix_s() - age_s};
+    snprintf(relative, sizeof relative, "c/packed/%s", name);
+    fixture_write(fixture_path(path, relative), "1234567");
+    assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[]){old, old}, 0), 0);
+}
+enum { UNNAMED_BYTES = 7 };
+
+/* A file of a model, or by "" as its name the entry `digest` itself. */
 static bool packed_there(const char *digest, const char *name)
 {
     char path[BNT_PATH_MAX], relative[BNT_PATH_MAX];
-    snprintf(relative, sizeof relative, "c/packed/%s/%s", digest, name);
+    snprintf(relative, sizeof relative, "c/packed/%s%s%s", digest, name[0] ? "/" : "", name);
     return access(fixture_path(path, relative), F_OK) == 0;
 }
 
@@ -567,12 +579,15 @@ static void packed_weights_go_before_models_and_with_them(void **state)
     add_packed(a.digest, "form.1", 20, DAY_S);
     add_packed(a.digest, "head.1", 5, 0);
     add_packed(other, "form.1", 30, 8 * DAY_S);
-    assert_int_equal(bnt_cache_packed_bytes(c, NULL), 55);
+    add_unnamed("form.1.pack.dead.tmp", 8 * DAY_S);
+    add_unnamed("form.1.pack.live.tmp", 0);
+    fixture_file("c/packed/lock", "");
+    assert_int_equal(bnt_cache_packed_bytes(c, NULL), 55 + 2 * UNNAMED_BYTES);
     assert_int_equal(bnt_cache_packed_bytes(c, a.digest), 25);
 
     struct bnt_cache_gc_report r = collect(c, (struct bnt_cache_gc_opts){.dry_run = true});
-    assert_int_equal(r.packed_bytes, 55);
-    assert_int_equal(r.packed_bytes_removed, 30);
+    assert_int_equal(r.packed_bytes, 55 + 2 * UNNAMED_BYTES);
+    assert_int_equal(r.packed_bytes_removed, 30 + UNNAMED_BYTES);
     bnt_cache_gc_report_release(&r);
     assert_true(packed_there(other, "form.1.pack")); /* only told */
 
@@ -580,9 +595,13 @@ static void packed_weights_go_before_models_and_with_them(void **state)
     assert_int_equal(r.n_packed_removed, 1);
     bnt_cache_gc_report_release(&r);
     assert_false(packed_there(other, "")); /* with its folder */
+    assert_false(packed_there("form.1.pack.dead.tmp", ""));
+    assert_true(packed_there("form.1.pack.live.tmp", ""));
+    assert_true(packed_there("lock", "")); /* somebody may hold it */
     assert_true(packed_there(a.digest, "form.1.pack"));
 
-    r = collect(c, (struct bnt_cache_gc_opts){.max_bytes = 15}); /* the model and the later form */
+    /* The model and the later form. */
+    r = collect(c, (struct bnt_cache_gc_opts){.max_bytes = 15 + UNNAMED_BYTES});
     assert_int_equal(r.packed_bytes_removed, 20);
     assert_int_equal(r.n_removed, 0);
     bnt_cache_gc_report_release(&r);
@@ -593,7 +612,7 @@ static void packed_weights_go_before_models_and_with_them(void **state)
     assert_int_equal(bnt_cache_remove(c, "a", &out, &gone, NULL), BNT_OK);
     assert_true(gone);
     assert_false(packed_there(a.digest, ""));
-    assert_int_equal(bnt_cache_packed_bytes(c, NULL), 0);
+    assert_int_equal(bnt_cache_packed_bytes(c, NULL), UNNAMED_BYTES);
     bnt_cache_close(c);
 }
 

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cache_dir.h"
 #include "base/clock.h"
 #include "base/packed_dir.h"
 #include "engine/bnt_infer.h"
@@ -20,6 +21,7 @@
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/infer_support.h"
 #include "testkit/suites/mock_support.h"
+#include "testkit/suites/thread_stack.h"
 
 enum { SIZE = 10000, HEADER = 4096 };
 
@@ -64,10 +66,29 @@ static const char *in_scratch(const char *name)
     return out;
 }
 
-/* A model of which only the bytes count, and a store beside it. */
+/* Large enough to be hashed while forms are made. */
+static const char *const model_in_thread = "a model in a thread";
+
+/* Nothing is known of any file. */
+static void forget_facts(void)
+{
+    char cache[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    assert_int_equal(bnt_cache_dir(cache, NULL), BNT_OK);
+    assert_int_equal(bnt_path_format(path, NULL, "%s/facts", cache), BNT_OK);
+    DIR *dir = opendir(path);
+    for (struct dirent *e = dir ? readdir(dir) : NULL; e; e = readdir(dir)) {
+        (void)unlinkat(dirfd(dir), e->d_name, 0);
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+/* A model of which only the bytes count, and a store beside it. The large one has settled. */
 static void open_store(struct packed_store *s, const char *model_bytes)
 {
     const char *model = in_scratch("model");
+    forget_facts();
     FILE *f = fopen(model, "w");
     assert_non_null(f);
     assert_true(fputs(model_bytes, f) >= 0);
@@ -75,6 +96,10 @@ static void open_store(struct packed_store *s, const char *model_bytes)
     struct bnt_model_options mo = {
         .packed_dir = in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
     assert_int_equal(packed_store_init(s, model, &mo, NULL), BNT_OK);
+    if (model_bytes == model_in_thread) {
+        s->late_bytes = strlen(model_bytes);
+        bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u);
+    }
 }
 
 /* Open the form; it is right, and was made or found as told. */
@@ -83,6 +108,7 @@ static void open_form(struct packed_store *s, const struct packed_want *want, bo
     struct packed p;
     unsigned before = n_fills;
     assert_int_equal(packed_open(s, want, &p, NULL), BNT_OK);
+    packed_finish(s);
     assert_int_equal(p.size, SIZE);
     assert_int_equal((uintptr_t)p.data % 4096, 0);
     for (size_t i = 0; i < SIZE; i++) {
@@ -241,6 +267,17 @@ static int no_space(enum bnt_file_step step, size_t *n)
     return step == BNT_FILE_WRITE && n && *n >= SIZE ? ENOSPC : 0;
 }
 
+static int no_promise(enum bnt_file_step step, size_t *n)
+{
+    return step == BNT_FILE_WRITE && n && *n == HEADER + SIZE ? EOPNOTSUPP : 0;
+}
+
+static int no_sync(enum bnt_file_step step, size_t *n)
+{
+    (void)n;
+    return step == BNT_FILE_SYNC ? EIO : 0;
+}
+
 static int no_rename(enum bnt_file_step step, size_t *n)
 {
     (void)n;
@@ -263,12 +300,12 @@ static unsigned entries(const char *folder)
 static void what_cannot_be_kept_is_made_in_memory(void **state)
 {
     (void)state;
-    bnt_file_fault_fn *const faults[] = {no_space, no_rename};
+    bnt_file_fault_fn *const faults[] = {no_space, no_rename, no_sync};
     struct packed_store s;
     char folder[BNT_PATH_MAX];
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         n_words = 0;
-        open_store(&s, "a model");
+        open_store(&s, i == 0 ? "a model" : model_in_thread);
         bnt_file_fault(faults[i]);
         open_form(&s, &form, true);
         bnt_file_fault(NULL);
@@ -276,6 +313,7 @@ static void what_cannot_be_kept_is_made_in_memory(void **state)
         assert_non_null(strstr(last_word, "not kept"));
         snprintf(folder, sizeof folder, "%s/%s", in_scratch("kept"), s.digest);
         assert_int_equal(entries(folder), 0); /* and nothing half written is left */
+        assert_int_equal(entries(in_scratch("kept")), 0);
         open_form(&s, &form, true);
         assert_int_equal(n_words, 1);
         packed_store_release(&s);
@@ -324,38 +362,178 @@ static void a_form_that_cannot_be_made_is_an_error(void **state)
     packed_store_release(&s);
 }
 
+/* Of a file system that reserves no room, a form is written and not mapped. */
+static void a_form_is_kept_without_a_promise_of_room(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    open_store(&s, "a model");
+    bnt_file_fault(no_promise);
+    open_form(&s, &form, true);
+    bnt_file_fault(NULL);
+    open_form(&s, &form, false);
+    packed_store_release(&s);
+    assert_int_equal(n_words, 0);
+}
+
+/* ---- while the digest is looked for ---- */
+
+static struct bnt_buf file_bytes(const char *path)
+{
+    struct bnt_buf b = BNT_BUF(HEADER + SIZE);
+    assert_int_equal(bnt_file_read(path, &b, NULL), BNT_OK);
+    return b;
+}
+
+static void model_digest(char digest[BNT_SHA256_HEX])
+{
+    assert_int_equal(bnt_sha256_text(model_in_thread, strlen(model_in_thread), digest, NULL),
+                     BNT_OK);
+}
+
+static unsigned n_threads(void)
+{
+    unsigned n = 0;
+    DIR *dir = opendir("/proc/self/task");
+    assert_non_null(dir);
+    while (readdir(dir)) {
+        n++;
+    }
+    closedir(dir);
+    return n;
+}
+
+/* The same file, byte for byte: with the digest known before, found by a thread, and found without
+ * one. No thread stays. */
+static void a_digest_may_be_known_late(void **state)
+{
+    (void)state;
+    enum { KNOWN, LATE, NO_THREADS, N };
+    struct packed_store s;
+    struct packed p;
+    struct bnt_buf files[N];
+    char digest[BNT_SHA256_HEX];
+    model_digest(digest);
+    for (int i = 0; i < N; i++) {
+        open_store(&s, model_in_thread);
+        memcpy(s.digest, digest, i == KNOWN ? sizeof digest : 0);
+        unsigned before = n_threads();
+        thread_stack_refuse(i == NO_THREADS);
+        assert_int_equal(packed_open(&s, &form, &p, NULL), BNT_OK);
+        assert_string_equal(s.digest, i == LATE ? "" : digest);
+        packed_finish(&s);
+        thread_stack_refuse(false);
+        packed_release(&p);
+        assert_int_equal(n_threads(), before);
+        assert_string_equal(s.digest, digest);
+        files[i] = file_bytes(kept_file(&s, BNT_PACKED_SUFFIX));
+        assert_int_equal(files[i].len, HEADER + SIZE);
+        assert_memory_equal(files[i].data, files[0].data, HEADER + SIZE);
+        open_form(&s, &form, false);
+        assert_int_equal(unlink(kept_file(&s, BNT_PACKED_SUFFIX)), 0);
+        packed_store_release(&s);
+    }
+    for (int i = 0; i < N; i++) {
+        bnt_buf_release(&files[i]);
+    }
+    assert_int_equal(n_fills, N);
+    assert_int_equal(n_words, 0);
+}
+
+/* A copy of a known model: its forms are there, but that is seen when they are made again. */
+static void a_form_that_is_there_is_used_and_ours_is_dropped(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed p;
+    struct stat before, after;
+    char path[BNT_PATH_MAX];
+    open_store(&s, model_in_thread);
+    open_form(&s, &form, true);
+    snprintf(path, sizeof path, "%s", kept_file(&s, BNT_PACKED_SUFFIX));
+    packed_store_release(&s);
+    for (unsigned damaged = 0; damaged < 2; damaged++) {
+        assert_int_equal(stat(path, &before), 0);
+        open_store(&s, model_in_thread);
+        assert_int_equal(packed_open(&s, &form, &p, NULL), BNT_OK);
+        assert_string_equal(s.digest, "");
+        if (damaged) {
+            flip(path, HEADER + 9);
+        }
+        packed_finish(&s);
+        for (size_t i = 0; i < SIZE; i++) {
+            assert_int_equal(p.data[i], (uint8_t)(i * 7 + salt));
+        }
+        packed_release(&p);
+        assert_int_equal(n_words, damaged);
+        assert_int_equal(stat(path, &after), 0);
+        assert_int_equal(after.st_ino != before.st_ino, damaged);
+        assert_int_equal(entries(s.dir), 0);
+        open_form(&s, &form, false);
+        packed_store_release(&s);
+    }
+}
+
+/* A form that is given back before it is in its place comes there nevertheless, and so does one of
+ * an opening that failed. */
+static void a_form_is_kept_although_it_was_released(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed p, q;
+    struct packed_want other = form;
+    other.version = 2;
+    open_store(&s, model_in_thread);
+    assert_int_equal(packed_open(&s, &form, &p, NULL), BNT_OK);
+    packed_release(&p);
+    assert_int_equal(packed_open(&s, &other, &q, NULL), BNT_OK);
+    packed_store_release(&s);
+    for (size_t i = 0; i < SIZE; i++) {
+        assert_int_equal(q.data[i], (uint8_t)(i * 7 + salt));
+    }
+    packed_release(&q);
+    open_store(&s, model_in_thread);
+    model_digest(s.digest);
+    open_form(&s, &form, false);
+    open_form(&s, &other, false);
+    packed_store_release(&s);
+}
+
 /* The model's file was replaced between its opening and the look for its digest. */
 static void a_replaced_model_lends_no_digest(void **state)
 {
     (void)state;
-    struct packed_store s;
-    open_store(&s, "a model");
-    FILE *f = fopen(in_scratch("model.new"), "w");
-    assert_non_null(f);
-    assert_true(fputs("b model", f) >= 0);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(rename(in_scratch("model.new"), in_scratch("model")), 0);
-    open_form(&s, &form, true);
-    assert_int_equal(n_words, 1);
-    assert_non_null(strstr(last_word, "replaced"));
-    packed_store_release(&s);
+    const char *const models[] = {"a model", model_in_thread};
+    for (unsigned i = 0; i < 2; i++) {
+        struct packed_store s;
+        open_store(&s, models[i]);
+        FILE *f = fopen(in_scratch("model.new"), "w");
+        assert_non_null(f);
+        assert_true(fprintf(f, "not %s", models[i]) > 0);
+        assert_int_equal(fclose(f), 0);
+        assert_int_equal(rename(in_scratch("model.new"), in_scratch("model")), 0);
+        open_form(&s, &form, true);
+        assert_int_equal(n_words, i + 1);
+        assert_non_null(strstr(last_word, "replaced"));
+        packed_store_release(&s);
+    }
 }
 
 /* Of processes that start together one makes the form, and the others find it. */
-static void processes_make_a_form_once(void **state)
+static void make_form_by_processes(const char *model)
 {
-    (void)state;
     enum { N = 4 };
     struct packed_store s;
     pid_t children[N];
     unsigned made = 0;
-    open_store(&s, "a model");
+    open_store(&s, model);
     for (int i = 0; i < N; i++) {
         children[i] = fork();
         assert_true(children[i] >= 0);
         if (children[i] == 0) {
             struct packed p;
             bool ok = packed_open(&s, &form, &p, NULL) == BNT_OK;
+            packed_finish(&s);
             _exit(ok ? (int)n_fills : 9);
         }
     }
@@ -368,6 +546,13 @@ static void processes_make_a_form_once(void **state)
     assert_int_equal(made, 1);
     open_form(&s, &form, false);
     packed_store_release(&s);
+}
+
+static void processes_make_a_form_once(void **state)
+{
+    (void)state;
+    make_form_by_processes("a model");
+    make_form_by_processes(model_in_thread);
 }
 
 /* ---- the weights of models ---- */
@@ -477,6 +662,13 @@ static const struct suite_test tests[] = {
      .body = small_forms_and_stores_without_a_folder_keep_nothing},
     {.name = "packed_a_form_that_cannot_be_made_is_an_error",
      .body = a_form_that_cannot_be_made_is_an_error},
+    {.name = "packed_a_form_is_kept_without_a_promise_of_room",
+     .body = a_form_is_kept_without_a_promise_of_room},
+    {.name = "packed_a_digest_may_be_known_late", .body = a_digest_may_be_known_late},
+    {.name = "packed_a_form_that_is_there_is_used_and_ours_is_dropped",
+     .body = a_form_that_is_there_is_used_and_ours_is_dropped},
+    {.name = "packed_a_form_is_kept_although_it_was_released",
+     .body = a_form_is_kept_although_it_was_released},
     {.name = "packed_a_replaced_model_lends_no_digest", .body = a_replaced_model_lends_no_digest},
     {.name = "packed_processes_make_a_form_once", .body = processes_make_a_form_once},
     {.name = "packed_weights_are_found_and_say_the_same",
@@ -487,4 +679,5 @@ static const struct suite_test tests[] = {
      .body = infer_keeps_packed_weights_in_the_cache},
     {0},
 };
-const struct suite suite_packed = {"packed", tests, "packed_unproven packed_scale"};
+const struct suite suite_packed = {"packed", tests,
+                                   "packed_unproven packed_scale packed_replaced packed_twice"};

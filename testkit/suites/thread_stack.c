@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 static _Thread_local uintptr_t bottom;
-static bool any_started;
+static bool any_started, refused;
 
 static void set_alternate(void *memory, size_t bytes)
 {
@@ -41,6 +41,11 @@ uintptr_t thread_stack_bottom(void)
 bool thread_stack_any_started(void)
 {
     return __atomic_load_n(&any_started, __ATOMIC_RELAXED);
+}
+
+void thread_stack_refuse(bool refuse)
+{
+    refused = refuse;
 }
 
 /* ---- threads of the code under test ---- */
@@ -97,6 +102,9 @@ static size_t stack_size(const pthread_attr_t *attr)
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main)(void *arg),
                           void *arg)
 {
+    if (refused) {
+        return EAGAIN;
+    }
     struct thread_start *start = malloc(sizeof *start);
     void *alternate = mmap(NULL, THREAD_ALTERNATE_BYTES, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

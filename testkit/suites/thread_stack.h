@@ -17,5 +17,7 @@ uintptr_t thread_stack_bottom(void);
 
 /* Whether code of this process has started a thread since thread_stack_prepare. */
 bool thread_stack_any_started(void);
+/* From now on no thread can be started, or again. While no other thread starts one. */
+void thread_stack_refuse(bool refuse);
 
 #endif
