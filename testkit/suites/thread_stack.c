@@ -9,6 +9,7 @@
 
 static _Thread_local uintptr_t bottom;
 static bool any_started, refused;
+static unsigned n_alive;
 
 static void set_alternate(void *memory, size_t bytes)
 {
@@ -26,6 +27,7 @@ void thread_stack_prepare(void *memory, size_t bytes)
     size_t size = 0;
     set_alternate(memory, bytes);
     any_started = false; /* what the process that was forked did says nothing of this one */
+    n_alive = 0;
     if (pthread_getattr_np(pthread_self(), &attr) == 0) {
         (void)pthread_attr_getstack(&attr, &low, &size);
         pthread_attr_destroy(&attr);
@@ -41,6 +43,11 @@ uintptr_t thread_stack_bottom(void)
 bool thread_stack_any_started(void)
 {
     return __atomic_load_n(&any_started, __ATOMIC_RELAXED);
+}
+
+unsigned thread_stack_alive(void)
+{
+    return __atomic_load_n(&n_alive, __ATOMIC_RELAXED);
 }
 
 void thread_stack_refuse(bool refuse)
@@ -71,6 +78,7 @@ static void thread_release(void *ctx)
     }
     munmap(start->alternate, THREAD_ALTERNATE_BYTES);
     free(start);
+    __atomic_fetch_sub(&n_alive, 1, __ATOMIC_RELAXED);
 }
 
 static void *thread_main(void *ctx)
@@ -112,7 +120,9 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     if (start && alternate != MAP_FAILED) {
         *start = (struct thread_start){main, arg, alternate, stack_size(attr)};
         __atomic_store_n(&any_started, true, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&n_alive, 1, __ATOMIC_RELAXED);
         rc = __real_pthread_create(thread, attr, thread_main, start);
+        __atomic_fetch_sub(&n_alive, rc != 0, __ATOMIC_RELAXED);
     }
     if (rc != 0) {
         if (alternate != MAP_FAILED) {

@@ -17,6 +17,8 @@ uintptr_t thread_stack_bottom(void);
 
 /* Whether code of this process has started a thread since thread_stack_prepare. */
 bool thread_stack_any_started(void);
+/* Threads of this process that code started and that did not end. */
+unsigned thread_stack_alive(void);
 /* From now on no thread can be started, or again. While no other thread starts one. */
 void thread_stack_refuse(bool refuse);
 
