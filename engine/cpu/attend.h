@@ -1,5 +1,5 @@
-/* Attention of many query rows (heads of a group times tokens), for the tables that have such
- * kernels. The table's own softmax stands between the two. */
+/* Attention of many query rows (heads of a group times tokens), or of one token, for the tables
+ * that have such kernels. The table's own softmax stands between the two. */
 #ifndef BNT_CPU_ATTEND_H
 #define BNT_CPU_ATTEND_H
 
@@ -22,5 +22,15 @@ void attend_scores_avx512(const struct attend_args *a);
 /* a->out of every row: the sum, in order of position, of a->scores times values, divided by the
  * row's sum. */
 void attend_values_avx512(const struct attend_args *a, const float sums[ATTEND_MAX_ROWS]);
+
+/* The same for one token of 4 heads, see attend_one_avx512.c. */
+enum { ATTEND_ONE_ROWS = 4 };
+static inline bool attend_one_token(const struct attend_args *a)
+{
+    return a->n_tok == 1 && a->n_head_group == ATTEND_ONE_ROWS && a->kv_f16 &&
+           a->head_dim % 64 == 0 && a->head_dim <= ATTEND_MAX_DIM;
+}
+void attend_one_scores_avx512(const struct attend_args *a);
+void attend_one_values_avx512(const struct attend_args *a, const float sums[ATTEND_ONE_ROWS]);
 
 #endif

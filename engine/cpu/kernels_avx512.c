@@ -26,6 +26,8 @@ typedef __m512i vi;
 #define KV_BLOCKS 4
 #define ATTEND_SCORES attend_scores_avx512
 #define ATTEND_VALUES attend_values_avx512
+#define ATTEND_ONE_SCORES attend_one_scores_avx512
+#define ATTEND_ONE_VALUES attend_one_values_avx512
 #define PREFETCH_BYTES 8192
 #define WALK_AHEAD_BYTES 2048
 
@@ -207,38 +209,11 @@ static V_INLINE float v_hsum(vf a)
     return _mm_cvtss_f32(_mm_add_ss(w2, _mm_shuffle_ps(w2, w2, 1)));
 }
 
-/* Four steps of a transposed reduction: each adds halves of two vectors and lays the sums side by
- * side. The pairs that meet are those of the canonical order: lanes 8 apart, then 4, 2, 1. */
-
-static V_INLINE vf fold8(vf a, vf b)
-{
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-}
-
-static V_INLINE vf fold4(vf a, vf b)
-{
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-}
-
-static V_INLINE vf fold2(vf a, vf b)
-{
-    __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
-    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-                         _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-}
-
-static V_INLINE vf fold1(vf a, vf b)
-{
-    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
-}
+#include "engine/cpu/sums_avx512.inc"
 
 static V_INLINE void v_sum16(const vf acc[16], float out[16])
 {
-    vf quad[4];
-    for (int j = 0; j < 4; j++) {
-        quad[j] = fold4(fold8(acc[4 * j], acc[4 * j + 1]), fold8(acc[4 * j + 2], acc[4 * j + 3]));
-    }
-    v_store(out, fold1(fold2(quad[0], quad[1]), fold2(quad[2], quad[3])));
+    sum16_avx512(acc, out);
 }
 
 #include "engine/cpu/float_kernels.inc"

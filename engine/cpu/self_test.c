@@ -517,6 +517,14 @@ static bool check_attend(struct check *c)
             }
         }
     }
+    /* For which a table may have kernels of its own. */
+    for (uint32_t j = 0; j < COUNT(lengths); j++) {
+        struct attend_args a = {
+            .n_tok = 1, .n_head_group = 4, .head_dim = 128, .kv_f16 = true, .n_kv = lengths[j]};
+        if (!check_attend_shape(c, a)) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -617,7 +625,7 @@ enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_er
         check_quantize_act, check_matmul_ternary, check_dot_ternary, check_matmul_tl,
         check_matmul_float, check_dot_float,      check_dot_screen,  check_rmsnorm,
         check_rope,         check_attend,         check_act_mul,     check_add,
-        check_store_f16,      check_add_columns,
+        check_store_f16,    check_add_columns,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */

@@ -314,8 +314,9 @@ static void *random_cache(bool f16, size_t elements)
 static void attend_case(const struct cpu_kernels *k, uint64_t number)
 {
     bool f16 = number % 2 == 0;
-    uint32_t group = (uint32_t)between(1, 9),
-             dim = number % 5 == 0 ? 128 : (uint32_t)between(1, 140);
+    bool one = number % 6 == 0; /* what attend_one_avx512.c is for */
+    uint32_t group = one ? 4 : (uint32_t)between(1, 9), dim = (uint32_t)between(1, 140);
+    dim = one ? 64 * (1 + dim % 4) : number % 5 == 0 ? 128 : dim;
     struct attend_args a = {.n_tok = number % 3 == 0 ? 1 : (uint32_t)between(1, 6),
                             .tok_stride = (size_t)group * dim + between(0, 1) * 9,
                             .n_head_group = group,
@@ -646,8 +647,9 @@ static void self_test_finds_a_fault_in_every_entry(void **state)
     enum { ENTRIES = 13 };
     struct cpu_kernels broken[ENTRIES];
     static const char *const entries[ENTRIES] = {
-        "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",  "rope", "attend", "act_mul",
-        "add",          "store_f16",      "dot_ternary",  "dot_float", "tl_tables", "matmul_tl"};
+        "quantize_act", "matmul_ternary", "matmul_float", "rmsnorm",   "rope",
+        "attend",       "act_mul",        "add",          "store_f16", "dot_ternary",
+        "dot_float",    "tl_tables",      "matmul_tl"};
     for (int i = 0; i < ENTRIES; i++) {
         broken[i] = cpu_kernels_ref;
         broken[i].name = "broken";
@@ -795,4 +797,4 @@ static const struct suite_test tests[] = {
 const struct suite suite_kernels = {
     "kernels", tests,
     "f16_rounding ternary_sum quantize_rounding matmul_tail rmsnorm_no_eps "
-    "softmax_max relu2 expf_polynomial sincos_quadrant self_test_blind"};
+    "softmax_max relu2 expf_polynomial sincos_quadrant self_test_blind attend_one_last"};
