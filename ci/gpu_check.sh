@@ -241,19 +241,34 @@ check '4096 positions take less than 4 GB' "$bnt" infer -m "$model" $mock -p 'On
 # By the profiler, each kernel of a prompt, a step and a draw; where it does not work on a machine that is a reason.
 profiler=$(command -v ncu || ls /usr/local/cuda/bin/ncu 2>/dev/null || true)
 head -c 2000 "$scratch/text" >"$scratch/prompt"
+for what in 'a prompt and steps' '64 sequences'; do
+    export BNT_CUDA_TIMES="$scratch/times"
+    : >"$scratch/times"
+    if [ "$what" = '64 sequences' ]; then
+        # shellcheck disable=SC2086 # $mock is a word or none
+        check "the time of each kernel, $what" "$bnt" bench -m "$model" $mock --device cuda --fallback never \
+            --prompt-lengths "${lengths%,*}" --decode 4 --sequences "$sequences" --warmup 0 --repetitions 1 --json
+    else
+        # shellcheck disable=SC2086 # $mock is a word or none
+        check "the time of each kernel, $what" "$bnt" infer -m "$model" $mock --file "$scratch/prompt" --max-tokens 8 \
+            --temperature 0.8 --top-k 40 --ctx 4096 --device cuda --fallback never
+    fi
+    unset BNT_CUDA_TIMES
+    sed 's/^/         | /' "$scratch/times" | tee -a "$report"
+done
 if [ -n "$rehearse" ]; then
-    row SKIPPED 'the time of each kernel' 'no GPU'
+    row SKIPPED 'each kernel by ncu' 'no GPU'
 elif [ -z "$profiler" ]; then
-    row SKIPPED 'the time of each kernel' 'ncu is not installed'
-elif in_time 'the time of each kernel'; then
+    row SKIPPED 'each kernel by ncu' 'ncu is not installed'
+elif in_time 'each kernel by ncu'; then
     # shellcheck disable=SC2086 # $mock is a word or none
     run "$profiler" --clock-control none --csv --page raw --launch-count 700 --metrics \
         gpu__time_duration.sum,dram__bytes.sum,lts__t_bytes.sum,sm__warps_active.avg.pct_of_peak_sustained_active,launch__registers_per_thread,l1tex__data_bank_conflicts_pipe_lsu.sum \
         "$bnt" infer -m "$model" $mock --file "$scratch/prompt" --max-tokens 2 --temperature 0.8 --top-k 40 --ctx 4096 --device cuda --fallback never
     if [ "$code" -eq 0 ] || [ "$code" -eq "$MOCK_USED" ]; then
-        row ok 'the time of each kernel' 'in the report'
+        row ok 'each kernel by ncu' 'in the report'
     else
-        row SKIPPED 'the time of each kernel' "ncu does not work here: $(tail -n 1 "$scratch/out")"
+        row SKIPPED 'each kernel by ncu' "ncu does not work here: $(tail -n 1 "$scratch/out")"
     fi
 fi
 

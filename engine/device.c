@@ -20,10 +20,11 @@ static enum bnt_status new_cuda(const struct bnt_model *m, const struct backend_
                                 const struct device_choice *choice, struct backend **out,
                                 struct bnt_err *err)
 {
-    const char *overlap = getenv("BNT_CUDA_OVERLAP");
+    const char *overlap = getenv("BNT_CUDA_OVERLAP"), *times = getenv("BNT_CUDA_TIMES");
     struct cuda_options o = {.index = choice->index,
                              .limit = choice->limit,
-                             .overlap = overlap && strcmp(overlap, "1") == 0};
+                             .overlap = overlap && strcmp(overlap, "1") == 0,
+                             .times = times && times[0] ? times : NULL};
     return backend_cuda_new(m, config, &o, out, err);
 }
 

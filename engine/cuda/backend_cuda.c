@@ -46,7 +46,7 @@ enum bnt_status cuda_error(const struct backend_cuda *b, enum cuda_code code, st
 enum bnt_status cuda_launch(const struct backend_cuda *b, const struct cuda_launch *l,
                             struct bnt_err *err)
 {
-    return cuda_error(b, b->table->launch(b->context, l), err);
+    return cuda_error(b, b->times ? cuda_launch_timed(b, l) : b->table->launch(b->context, l), err);
 }
 
 /* ---- memory ---- */
@@ -340,6 +340,7 @@ static void free_cuda(struct backend *base)
         }
     }
     cuda_weights_release(b->w);
+    cuda_times_close(b->times);
     free(b->tap_row);
     free(b);
 }
@@ -432,6 +433,9 @@ static void note_full_head(struct backend_cuda *b)
 static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
 {
     enum bnt_status st = check_model(b, err);
+    if (st == BNT_OK && b->options.times) {
+        st = cuda_times_open(b->options.times, &b->times, err);
+    }
     if (st == BNT_OK) {
         st = open_device(b, err);
     }

@@ -89,10 +89,18 @@ struct cuda_head_graph {
     bool draws;
 };
 
+/* By kernel. */
+struct cuda_times {
+    int fd; /* where they go in the end */
+    uint64_t n[CUDA_N_KERNELS];
+    double us[CUDA_N_KERNELS];
+};
+
 struct cuda_options {
-    int index;      /* of the device */
-    uint64_t limit; /* bytes that may be taken on it; 0: what is free */
-    bool overlap;   /* launches may begin before the one ahead of them has ended */
+    int index;         /* of the device */
+    uint64_t limit;    /* bytes that may be taken on it; 0: what is free */
+    bool overlap;      /* launches may begin before the one ahead of them has ended */
+    const char *times; /* NULL, or the file that gets the time of each kernel (times_cuda.c) */
 };
 
 struct backend_cuda {
@@ -115,6 +123,7 @@ struct backend_cuda {
     bool draws;                            /* whether it is */
     uint32_t screen_rest;                  /* tokens whose head is computed in full without a try */
     struct cuda_candidate *picked;         /* host: as chosen */
+    struct cuda_times *times;              /* NULL: nobody asked */
     void *tap_row; /* host: one batch of the widest rows; made by the first tap */
     uint32_t q_dim, kv_dim, width, n;
     uint32_t attend_slice; /* tokens per launch of attention */
@@ -190,6 +199,11 @@ enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, stru
 /* An id drawn among those, or -1: there is none. (best_cuda.c) */
 enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
                           const struct bnt_draw *draw, int32_t *id, struct bnt_err *err);
+/* Times of kernels, which go to the file at path when they are closed. Errors: IO, MEMORY.
+ * (times_cuda.c) */
+enum bnt_status cuda_times_open(const char *path, struct cuda_times **out, struct bnt_err *err);
+void cuda_times_close(struct cuda_times *t); /* NULL is fine */
+enum cuda_code cuda_launch_timed(const struct backend_cuda *b, const struct cuda_launch *l);
 /* Whether the kernels can screen the head of a model that asks for it. */
 bool cuda_can_screen(const struct bnt_model *m);
 

@@ -15,7 +15,7 @@
 
 /* Of this table and of the arguments of the kernels together: a module of another version is not
  * used. */
-#define CUDA_TABLE_VERSION 3u
+#define CUDA_TABLE_VERSION 4u
 /* The symbol by which a module gives its table. */
 #define CUDA_MODULE_SYMBOL "bnt_cuda_module"
 
@@ -70,6 +70,8 @@ struct cuda_table {
     /* Waits, save between graph_begin and graph_end: there dst must be of alloc_host. */
     enum cuda_code (*download)(struct cuda_context *c, void *dst, const void *src, uint64_t bytes);
     enum cuda_code (*launch)(struct cuda_context *c, const struct cuda_launch *l);
+    /* Launch, wait, and say how long it took; not between graph_begin and graph_end. */
+    enum cuda_code (*launch_timed)(struct cuda_context *c, const struct cuda_launch *l, double *us);
     enum cuda_code (*sync)(struct cuda_context *c);
 
     /* What is launched and copied between begin and end is kept, not run. */

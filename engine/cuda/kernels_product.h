@@ -378,41 +378,83 @@ struct token_tiles {
     uint32_t at, len;
 };
 
-/* The lanes 8*half.. of row r over the tiles; aligned as in load_eight. */
-THREAD_FN void many_part(const struct cuda_float_args *a, const struct token_tiles *tiles,
-                         uint32_t r, uint32_t half, float *acc)
+/* A thread has eight lanes of two rows by four tokens, so that what it reads of a token in shared
+ * memory serves both: rows pair and pair + MANY_PAIRS of the block, lanes 8*half.., tokens
+ * 4*group...
+ */
+#define MANY_PAIRS (CUDA_FLOAT_ROWS / 2u)
+#define MANY_TOKENS (CUDA_FLOAT_TOKENS / 2u)
+#define MANY_SUMS (2u * MANY_TOKENS * 8u)
+struct many_part {
+    uint32_t half, pair, group;
+};
+
+THREAD_FN struct many_part many_part_of(uint32_t t)
 {
-    const char *row = (const char *)a->w + r * a->row_bytes;
-    int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
-    for (uint32_t c = half * 8; c < tiles->len; c += CUDA_LANES) {
-        uint32_t count = aligned ? 8 : min_u32(tiles->len - c, 8);
-        float w[8];
-        load_eight(a->type, row, tiles->at + c, a->cols, aligned, w);
-        UNROLL
-        for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS; k++) {
-            add_products(acc + 8 * k, w, tiles->x + k * CUDA_FLOAT_PART + c, count);
-        }
+    struct many_part p;
+    p.half = t % 2;
+    p.pair = t / 2 % MANY_PAIRS;
+    p.group = t / (2 * MANY_PAIRS);
+    return p;
+}
+
+/* Row i of the two: where it begins; past the last one that stands in. */
+THREAD_FN const char *many_row(const struct cuda_float_args *a, uint32_t first_row,
+                               const struct many_part *p, uint32_t i)
+{
+    uint64_t r = min_u32(first_row + p->pair + i * MANY_PAIRS, a->rows - 1);
+    return (const char *)a->w + r * a->row_bytes;
+}
+
+/* Eight values of each row by those of the tokens at column c of the tiles. */
+THREAD_FN void many_add(const struct token_tiles *tiles, const struct many_part *p, uint32_t c,
+                        float w[2][8], uint32_t count, float *acc)
+{
+    UNROLL
+    for (uint32_t k = 0; k < MANY_TOKENS; k++) {
+        const float *x = tiles->x + (p->group * MANY_TOKENS + k) * CUDA_FLOAT_PART + c;
+        add_products(acc + 8 * k, w[0], x, count);
+        add_products(acc + 8 * (MANY_TOKENS + k), w[1], x, count);
     }
 }
 
-/* The same of 16-bit floats in aligned rows; two loads of a thread are on their way at once. */
-THREAD_FN void many_halves(const struct cuda_float_args *a, const struct token_tiles *tiles,
-                           uint32_t r, uint32_t half, float *acc)
+/* Over the tiles; aligned as in load_eight. */
+THREAD_FN void many_any(const struct cuda_float_args *a, const struct token_tiles *tiles,
+                        uint32_t first_row, const struct many_part *p, float *acc)
 {
-    const char *row = (const char *)a->w + r * a->row_bytes + (uint64_t)tiles->at * 2;
-    for (uint32_t c = half * 8; c < tiles->len; c += 2 * CUDA_LANES) {
-        struct words4 raw[2];
-        raw[0] = load_constant(row + (uint64_t)c * 2);
-        raw[1] = c + CUDA_LANES < tiles->len ? load_constant(row + (uint64_t)(c + CUDA_LANES) * 2)
-                                             : no_words();
+    int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
+    for (uint32_t c = p->half * 8; c < tiles->len; c += CUDA_LANES) {
+        float w[2][8];
+        UNROLL
+        for (uint32_t i = 0; i < 2; i++) {
+            load_eight(a->type, many_row(a, first_row, p, i), tiles->at + c, a->cols, aligned,
+                       w[i]);
+        }
+        many_add(tiles, p, c, w, aligned ? 8 : min_u32(tiles->len - c, 8), acc);
+    }
+}
+
+/* The same of 16-bit floats in aligned rows; four loads of a thread are on their way at once. */
+THREAD_FN void many_halves(const struct cuda_float_args *a, const struct token_tiles *tiles,
+                           uint32_t first_row, const struct many_part *p, float *acc)
+{
+    const char *rows[2] = {many_row(a, first_row, p, 0), many_row(a, first_row, p, 1)};
+    for (uint32_t c = p->half * 8; c < tiles->len; c += 2 * CUDA_LANES) {
+        struct words4 raw[2][2];
+        UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t at = c + i / 2 * CUDA_LANES;
+            raw[i / 2][i % 2] = at < tiles->len
+                                    ? load_constant(rows[i % 2] + (uint64_t)(tiles->at + at) * 2)
+                                    : no_words();
+        }
         UNROLL
         for (uint32_t j = 0; j < 2; j++) {
-            float w[8];
-            unpack_eight(CUDA_F16, &raw[j], w);
-            UNROLL
-            for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS && c + j * CUDA_LANES < tiles->len; k++) {
-                add_products(acc + 8 * k, w, tiles->x + k * CUDA_FLOAT_PART + c + j * CUDA_LANES,
-                             8);
+            float w[2][8];
+            unpack_eight(CUDA_F16, &raw[j][0], w[0]);
+            unpack_eight(CUDA_F16, &raw[j][1], w[1]);
+            if (c + j * CUDA_LANES < tiles->len) {
+                many_add(tiles, p, c + j * CUDA_LANES, w, 8, acc);
             }
         }
     }
@@ -429,7 +471,6 @@ BLOCK_FN void fetch_tokens(BLOCK, const struct cuda_float_args *a, const struct 
 }
 
 /* The sums of one token after the other, by way of the same shared lanes. */
-#define MANY_SUMS (8u * CUDA_FLOAT_TOKENS)
 BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
 {
     LET_NEXT_BEGIN();
@@ -437,7 +478,7 @@ BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
     struct token_tiles tiles;
     tiles.x = (float *)(void *)BLOCK_SHARED;
     float *lanes = tiles.x + CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART;
-    uint32_t first_row = BLOCK_Y * (N_THREADS / 2);
+    uint32_t first_row = BLOCK_Y * CUDA_FLOAT_ROWS;
     int halves = a->type == CUDA_F16 && a->cols % 16 == 0 && a->row_bytes % 16 == 0;
     KEEP(float, acc, MANY_SUMS);
     FOR_THREADS(t)
@@ -454,11 +495,11 @@ BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
         BARRIER();
         FOR_THREADS(t)
         {
-            uint32_t r = first_row + t / 2;
-            if (r < a->rows && halves) {
-                many_halves(a, &tiles, r, t % 2, MINE(acc, t));
-            } else if (r < a->rows) {
-                many_part(a, &tiles, r, t % 2, MINE(acc, t));
+            struct many_part p = many_part_of(t);
+            if (halves) {
+                many_halves(a, &tiles, first_row, &p, MINE(acc, t));
+            } else {
+                many_any(a, &tiles, first_row, &p, MINE(acc, t));
             }
         }
     }
@@ -468,15 +509,19 @@ BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
         BARRIER();
         FOR_THREADS(t)
         {
+            struct many_part p = many_part_of(t);
             UNROLL
-            for (uint32_t j = 0; j < 8; j++) {
-                lanes[t * 8 + j] = MINE(acc, t)[8 * k + j];
+            for (uint32_t j = 0; j < 16; j++) {
+                if (p.group == k / MANY_TOKENS) {
+                    lanes[(p.pair + j / 8 * MANY_PAIRS) * CUDA_LANES + p.half * 8 + j % 8] =
+                        MINE(acc, t)[8 * (j / 8 * MANY_TOKENS + k % MANY_TOKENS) + j % 8];
+                }
             }
         }
         BARRIER();
         FOR_THREADS(t)
         {
-            if (t < N_THREADS / 2 && first_row + t < a->rows && tok < a->n) {
+            if (t < CUDA_FLOAT_ROWS && first_row + t < a->rows && tok < a->n) {
                 float_finish(a, first_row + t, tok, sum_lanes(lanes + t * CUDA_LANES));
             }
         }

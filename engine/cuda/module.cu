@@ -306,6 +306,32 @@ static enum cuda_code launch(struct cuda_context *c, const struct cuda_launch *l
     return check(c, cudaLaunchKernelExC(&config, kernel_rows[l->kernel].entry, args), "launching");
 }
 
+static enum cuda_code launch_timed(struct cuda_context *c, const struct cuda_launch *l, double *us)
+{
+    cudaEvent_t before = NULL, after = NULL;
+    float ms = 0;
+    enter(c);
+    cudaError_t e = cudaEventCreate(&before);
+    e = e == cudaSuccess ? cudaEventCreate(&after) : e;
+    e = e == cudaSuccess ? cudaEventRecord(before, c->stream) : e;
+    c->after_kernel = false;
+    enum cuda_code code = e == cudaSuccess ? launch(c, l) : CUDA_OK;
+    if (e == cudaSuccess && code == CUDA_OK) {
+        e = cudaEventRecord(after, c->stream);
+        e = e == cudaSuccess ? cudaEventSynchronize(after) : e;
+        e = e == cudaSuccess ? cudaEventElapsedTime(&ms, before, after) : e;
+    }
+    if (before) {
+        cudaEventDestroy(before);
+    }
+    if (after) {
+        cudaEventDestroy(after);
+    }
+    c->after_kernel = false;
+    *us = 1e3 * (double)ms;
+    return code == CUDA_OK ? check(c, e, "timing a launch") : code;
+}
+
 static enum cuda_code sync_context(struct cuda_context *c)
 {
     enter(c);
@@ -364,8 +390,8 @@ static void graph_free(struct cuda_context *c, struct cuda_graph *g)
 
 static const struct cuda_table table = {
     CUDA_TABLE_VERSION, count,     info,      open_context, close_context, problem,
-    alloc,              alloc_host, upload,   download,     launch,        sync_context,
-    graph_begin,        graph_end, graph_run, graph_free,
+    alloc,              alloc_host, upload,   download,     launch,        launch_timed,
+    sync_context,       graph_begin, graph_end, graph_run,  graph_free,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct cuda_table *bnt_cuda_module(void)
