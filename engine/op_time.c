@@ -384,6 +384,18 @@ static void find_runs(struct op_run *r)
     }
 }
 
+/* Of the time of the last run in the same turn. passes: room for one number a turn. */
+static double of_last(const struct op_run *r, const struct op_run *last, double *passes)
+{
+    const uint32_t n = r->t->repetitions;
+    for (uint32_t rep = 0; rep < n; rep++) {
+        passes[rep] = r->pass_ns[rep] / last->pass_ns[rep];
+    }
+    bnt_stats_sort(passes, n);
+    return bnt_stats_median(passes, n) * ((double)r->spec.rows / (double)r->rows) /
+           ((double)last->spec.rows / (double)last->rows);
+}
+
 static enum bnt_status time_runs(struct op_run *runs, size_t n, struct op_time *out,
                                  struct bnt_err *err)
 {
@@ -400,9 +412,17 @@ static enum bnt_status time_runs(struct op_run *runs, size_t n, struct op_time *
             runs[i].pass_ns[rep] = (double)pass(&runs[i]) / (double)runs[i].runs_per_pass;
         }
     }
+    double *passes = calloc(t->repetitions, sizeof *passes);
+    if (!passes) {
+        return bnt_err_nomem(err, "times of passes", t->repetitions);
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i] = runs[i].cost;
+        out[i].of_last = of_last(&runs[i], &runs[n - 1], passes);
+    }
+    free(passes);
     for (size_t i = 0; i < n; i++) {
         bnt_stats_sort(runs[i].pass_ns, t->repetitions);
-        out[i] = runs[i].cost;
         out[i].ns =
             t->typical ? bnt_stats_median(runs[i].pass_ns, t->repetitions) : runs[i].pass_ns[0];
         out[i].ns *= (double)runs[i].spec.rows / (double)runs[i].rows;

@@ -71,6 +71,9 @@ struct op_time {
     uint64_t count;
     uint64_t bytes;        /* read and written, each once */
     uint64_t weight_bytes; /* of them the matrix of a product, which comes from memory */
+    /* Of ops that take turns: this one's time by that of the last one in the same turn, the median.
+     * The best passes of two ops may have met different modes of the memory. */
+    double of_last;
 };
 
 struct op_timer_options {

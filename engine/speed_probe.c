@@ -134,7 +134,7 @@ static double share_of(struct prober *p, struct op_spec product)
     if (p->st == BNT_OK) {
         p->st = op_timer_turns(p->t, both, 2, time, p->err);
     }
-    return (double)time[0].weight_bytes / time[0].ns / ((double)time[1].weight_bytes / time[1].ns);
+    return (double)time[0].weight_bytes / (double)time[1].weight_bytes / time[0].of_last;
 }
 
 static double product_share(struct prober *p, const struct speed_matrix *m)

@@ -29,7 +29,7 @@ typedef __m512i vi;
 #define ATTEND_ONE_SCORES attend_one_scores_avx512
 #define ATTEND_ONE_VALUES attend_one_values_avx512
 #define PREFETCH_BYTES 8192
-#define WALK_AHEAD_BYTES 2048
+#define WALK_AHEAD_BYTES 3072
 
 static V_INLINE __mmask16 first_lanes(size_t n)
 {
