@@ -105,6 +105,18 @@ void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *val
     bnt_durable_release(&d);
 }
 
+/* Mapped, since reading would copy all of it. */
+static enum bnt_status hash_whole(const char *path, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    struct bnt_mapping map;
+    if (bnt_map_file(path, &map, NULL) != BNT_OK) {
+        return bnt_sha256_file(path, NULL, NULL, hex, err);
+    }
+    enum bnt_status st = bnt_sha256_text(map.data, (size_t)map.size, hex, err);
+    bnt_unmap(&map);
+    return st;
+}
+
 enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
                                    char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
 {
@@ -116,7 +128,8 @@ enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *pro
         memcpy(hex, value, BNT_SHA256_HEX);
         return BNT_OK;
     }
-    enum bnt_status st = bnt_sha256_file(path, progress, ctx, hex, err);
+    enum bnt_status st =
+        progress ? bnt_sha256_file(path, progress, ctx, hex, err) : hash_whole(path, hex, err);
     if (st != BNT_OK) {
         return st;
     }

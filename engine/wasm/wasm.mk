@@ -26,7 +26,8 @@ SRC_wasm_engine := $(SRC_wasm_kernels) \
         gguf_value.c i2s_detect.c merge.c model.c model_arg.c packed_weights.c pretok.c \
         pretok_runs.c pretok_words.c quality.c rope.c sampler.c columns.c screen.c session.c special.c \
         spm.c stop.c tap.c tl_tiles.c tokenizer.c tokenizer_load.c unicode.c vocab.c weights.c) \
-    $(addprefix engine/cpu/,backend_cpu.c decode.c forward.c pool.c screen_cpu.c columns_cpu.c tap_cpu.c) \
+    $(addprefix engine/cpu/,backend_cpu.c decode.c forward.c pool.c screen_code.c screen_cpu.c \
+        columns_cpu.c tap_cpu.c) \
     $(addprefix engine/wasm/,device_wasm.c packed_wasm.c unicode_class_wasm.c wasm_system.c)
 SRC_wasm := $(SRC_wasm_engine) engine/wasm/wasm_main.c $(addprefix engine/cmd_infer,.c _chat.c \
     _report.c _session.c _setup.c)

@@ -10,6 +10,8 @@
 #include "base/rng.h"
 #include "engine/best.h"
 #include "engine/bnt_infer.h"
+#include "engine/cpu/screen_code.h"
+#include "engine/cpu/tables.h"
 #include "engine/generate.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -379,6 +381,44 @@ static void a_copy_is_no_further_than_it_says(void **state)
     free(copy);
 }
 
+static screen_code_fn *code_avx2(void)
+{
+#if defined(__x86_64__)
+    if (!cpu_kernels_missing(&cpu_kernels_avx2)) {
+        return screen_code_avx2;
+    }
+#endif
+    return screen_code_ref;
+}
+
+/* A form is a function of the weights: what made it leaves no trace. */
+static void every_instruction_set_makes_the_same_copy(void **state)
+{
+    (void)state;
+    enum { COLS = 2560, BLOCKS = COLS / 256, ROUNDS = 40, N = 3 };
+    screen_code_fn *const fns[N] = {screen_code_ref, code_avx2(), screen_code_best()};
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 5);
+    for (int round = 0; round < ROUNDS; round++) {
+        float w[COLS] = {0};
+        uint64_t cols = round == 0 ? COLS : 1 + bnt_rng_below(&rng, COLS);
+        double size = ldexp(1, round % 4 == 3 ? -140 : 4 * (round % 8) - 16);
+        for (uint64_t c = 0; c < cols; c++) {
+            w[c] = (float)(size * (bnt_rng_unit(&rng) + bnt_rng_unit(&rng) - 1));
+        }
+        w[0] = round == 9 ? INFINITY : w[0];
+        struct screen_row rows[N];
+        uint8_t codes[N][BLOCKS * SCREEN_BLOCK_BYTES] = {{0}};
+        uint8_t rest[N][BLOCKS * SCREEN_REST_BLOCK_BYTES] = {{0}};
+        for (int i = 0; i < N; i++) {
+            fns[i](w, cols, &(struct screen_place){&rows[i], codes[i], rest[i]});
+            assert_memory_equal(&rows[i], &rows[0], sizeof rows[0]);
+            assert_memory_equal(codes[i], codes[0], sizeof codes[0]);
+            assert_memory_equal(rest[i], rest[0], sizeof rest[0]);
+        }
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "screen_best_logits_are_those_of_the_whole_row",
      .body = best_logits_are_those_of_the_whole_row},
@@ -388,6 +428,8 @@ static const struct suite_test tests[] = {
      .body = auto_makes_a_copy_where_it_is_kept},
     {.name = "screen_a_copy_without_room_is_left_out", .body = a_copy_without_room_is_left_out},
     {.name = "screen_a_copy_is_no_further_than_it_says", .body = a_copy_is_no_further_than_it_says},
+    {.name = "screen_every_instruction_set_makes_the_same_copy",
+     .body = every_instruction_set_makes_the_same_copy},
     {0},
 };
 
