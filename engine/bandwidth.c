@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -89,40 +90,68 @@ static double best_pass(struct cpu_pool *pool, struct reading *r, uint64_t bytes
     return (double)bytes / (double)(best > 0 ? best : 1);
 }
 
-/* Both rates of memory that was never written. */
-static enum bnt_status measure(uint64_t *words, uint64_t bytes, int n_threads,
-                               struct bandwidth *out, struct bnt_err *err)
-{
-    uint64_t start = bnt_clock_now_ns();
-    int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
+struct bandwidth_probe {
     struct cpu_pool *pool;
-    enum bnt_status st = cpu_pool_new(threads, &pool, err);
+    struct reading r;
+    uint64_t bytes;
+};
+
+enum bnt_status bandwidth_probe_new(int n_threads, struct bandwidth_probe **out,
+                                    struct bnt_err *err)
+{
+    const int threads = n_threads > 0 ? n_threads : bnt_cpu_count();
+    const uint64_t bytes = bandwidth_buffer_bytes();
+    struct bandwidth_probe *p = calloc(1, sizeof *p);
+    void *buffer =
+        p ? mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+          : MAP_FAILED;
+    if (buffer == MAP_FAILED) {
+        free(p);
+        return bnt_err_nomem(err, "measuring the memory's speed", bytes);
+    }
+    *p = (struct bandwidth_probe){.r = {.words = buffer}, .bytes = bytes};
+    enum bnt_status st = cpu_pool_new(threads, &p->pool, err);
     if (st != BNT_OK) {
+        bandwidth_probe_free(p);
         return st;
     }
-    struct reading r = {.words = words};
-    cpu_pool_run(pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &r);
-    out->one_gb_per_s = best_pass(pool, &r, bytes, true, start + BUDGET_NS / 2);
-    out->all_gb_per_s =
-        threads == 1 ? out->one_gb_per_s : best_pass(pool, &r, bytes, false, start + BUDGET_NS);
-    out->n_threads = threads;
-    out->buffer_bytes = bytes;
-    out->elapsed_ns = bnt_clock_now_ns() - start;
-    cpu_pool_free(pool);
+    /* Saves page faults; without it the result is the same. */
+    (void)madvise(buffer, (size_t)bytes, MADV_HUGEPAGE);
+    cpu_pool_run(p->pool, (size_t)(bytes / PIECE_BYTES), 1, write_piece, &p->r);
+    *out = p;
     return BNT_OK;
+}
+
+double bandwidth_probe_run(struct bandwidth_probe *p)
+{
+    return best_pass(p->pool, &p->r, p->bytes, false, 0);
+}
+
+void bandwidth_probe_free(struct bandwidth_probe *p)
+{
+    if (p != NULL) {
+        cpu_pool_free(p->pool);
+        munmap(p->r.words, (size_t)p->bytes);
+        free(p);
+    }
 }
 
 enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err)
 {
-    uint64_t bytes = bandwidth_buffer_bytes();
-    void *buffer =
-        mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (buffer == MAP_FAILED) {
-        return bnt_err_nomem(err, "measuring the memory's speed", bytes);
+    const uint64_t start = bnt_clock_now_ns();
+    struct bandwidth_probe *p = NULL;
+    enum bnt_status st = bandwidth_probe_new(n_threads, &p, err);
+    if (st != BNT_OK) {
+        return st;
     }
-    (void)madvise(buffer, (size_t)bytes,
-                  MADV_HUGEPAGE); /* saves page faults; without it the result is the same */
-    enum bnt_status st = measure(buffer, bytes, n_threads, out, err);
-    munmap(buffer, (size_t)bytes);
-    return st;
+    const int threads = cpu_pool_n_threads(p->pool);
+    out->one_gb_per_s = best_pass(p->pool, &p->r, p->bytes, true, start + BUDGET_NS / 2);
+    out->all_gb_per_s = threads == 1
+                            ? out->one_gb_per_s
+                            : best_pass(p->pool, &p->r, p->bytes, false, start + BUDGET_NS);
+    out->n_threads = threads;
+    out->buffer_bytes = p->bytes;
+    out->elapsed_ns = bnt_clock_now_ns() - start;
+    bandwidth_probe_free(p);
+    return BNT_OK;
 }

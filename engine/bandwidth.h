@@ -27,4 +27,12 @@ uint64_t bandwidth_buffer_bytes(void);
  * 0: as many as this process may use. Errors: MEMORY; FAILED when threads cannot be started. */
 enum bnt_status bandwidth_measure(int n_threads, struct bandwidth *out, struct bnt_err *err);
 
+/* The same again and again, with one buffer and one set of threads: what all threads together read
+ * in this moment, GB/s, the better of two passes (some 10 ms). Errors of new: as above. */
+struct bandwidth_probe;
+enum bnt_status bandwidth_probe_new(int n_threads, struct bandwidth_probe **out,
+                                    struct bnt_err *err);
+double bandwidth_probe_run(struct bandwidth_probe *p);
+void bandwidth_probe_free(struct bandwidth_probe *p);
+
 #endif

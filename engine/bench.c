@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/stats.h"
 #include "base/sysinfo.h"
 #include "engine/engine_arg.h"
 #include "engine/sampler.h"
@@ -29,6 +30,8 @@ struct bench {
     struct bnt_sampler *sampler;
     struct bnt_ids prompt; /* as long as the longest */
     struct energy energy;
+    struct bandwidth_probe *bandwidth;        /* NULL: not yet, or not at all */
+    struct bench_series gb_per_s;             /* that it gave */
     struct bnt_step steps[BNT_MAX_SEQUENCES]; /* the next one of each sequence, and what it gave */
     struct bnt_candidate best[BNT_MAX_SEQUENCES];
     uint32_t found[BNT_MAX_SEQUENCES];
@@ -122,6 +125,9 @@ static enum bnt_status make_series(struct bench *b, struct bnt_err *err)
     d->n_before = plan->lengths[0];
     d->n_ids = plan->n_decode;
     d->n_sequences = plan->n_sequences > 0 ? plan->n_sequences : 1;
+    if (st == BNT_OK && !plan->no_bandwidth) {
+        st = series_new(&b->gb_per_s, 2 * (size_t)plan->n_reps, err);
+    }
     if (st == BNT_OK && plan->n_decode > 0) {
         st = series_new(&d->run_ms, plan->n_reps, err);
         st = st == BNT_OK ? series_new(&d->cpu_ms, plan->n_reps, err) : st;
@@ -326,6 +332,24 @@ static enum bnt_status look_beside(struct bench *b, struct bnt_err *err)
     return plan->beside != NULL ? plan->beside(plan->beside_ctx, b->session, err) : BNT_OK;
 }
 
+/* The memory of this machine bounds what its processor decodes. The first probe takes a large
+ * buffer, which is not to be seen in the process's memory. */
+static enum bnt_status look_at_memory(struct bench *b, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    if (b->plan->no_bandwidth || strcmp(b->r->device, "cpu") != 0) {
+        return BNT_OK;
+    }
+    if (b->bandwidth == NULL) {
+        b->r->peak_bytes = bnt_peak_rss();
+        st = bandwidth_probe_new(b->r->n_threads, &b->bandwidth, err);
+    }
+    if (st == BNT_OK) {
+        b->gb_per_s.at[b->gb_per_s.n++] = bandwidth_probe_run(b->bandwidth);
+    }
+    return st;
+}
+
 static enum bnt_status measure_repetition(struct bench *b, bool counts, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
@@ -334,10 +358,11 @@ static enum bnt_status measure_repetition(struct bench *b, bool counts, struct b
     }
     st = st == BNT_OK && counts ? look_beside(b, err) : st;
     if (st == BNT_OK && b->plan->n_decode > 0) {
-        st = measure_decode(b, counts, err);
+        st = counts && b->bandwidth != NULL ? look_at_memory(b, err) : BNT_OK;
+        st = st == BNT_OK ? measure_decode(b, counts, err) : st;
         st = st == BNT_OK && counts ? look_beside(b, err) : st;
     }
-    return st;
+    return st == BNT_OK && counts ? look_at_memory(b, err) : st;
 }
 
 static enum bnt_status measure_all(struct bench *b, struct bnt_err *err)
@@ -388,13 +413,15 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     if (st == BNT_OK) {
         finish_energy(&b);
         note_bytes(&b);
-        r->peak_bytes = bnt_peak_rss();
-        /* The memory of this machine bounds what its processor decodes. */
-        if (!plan->no_bandwidth && strcmp(r->device, "cpu") == 0) {
-            st = bandwidth_measure(r->n_threads, &r->bandwidth, err);
-            r->has_bandwidth = st == BNT_OK;
-        }
+        r->peak_bytes = r->peak_bytes > 0 ? r->peak_bytes : bnt_peak_rss();
+        r->has_bandwidth = b.gb_per_s.n > 0;
     }
+    if (st == BNT_OK && r->has_bandwidth) {
+        bnt_stats_sort(b.gb_per_s.at, b.gb_per_s.n);
+        r->bandwidth_gb_per_s = bnt_stats_median(b.gb_per_s.at, b.gb_per_s.n);
+    }
+    bandwidth_probe_free(b.bandwidth);
+    free(b.gb_per_s.at);
     bnt_ids_release(&b.prompt);
     bnt_sampler_free(b.sampler);
     if (b.session != NULL) {

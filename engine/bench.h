@@ -94,8 +94,10 @@ struct bench_result {
     uint64_t weight_bytes_per_token, kv_bytes_per_token;
     uint64_t left_out_bytes_per_token; /* of weights that meet zeros, and are not among those */
     bool has_bandwidth;
-    struct bandwidth bandwidth; /* probed in this process, after the rest */
-    char no_energy[200];        /* why there is no figure of energy; "" with figures */
+    /* With as many threads, the median of what was probed before and after the single tokens of
+     * the repetitions, but before those of the first one: what is resident is measured first. */
+    double bandwidth_gb_per_s;
+    char no_energy[200]; /* why there is no figure of energy; "" with figures */
     /* Facts of what ran. */
     char arch[64], name[128], weights[32], device[16], kernel[32], kernel_note[256];
     uint64_t n_params, file_bytes;

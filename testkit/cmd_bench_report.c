@@ -81,7 +81,7 @@ static enum bnt_status lines_of(const struct bench_result *r, struct lines *out,
     struct traffic *t = &out->traffic;
     t->bytes_per_token = r->weight_bytes_per_token + r->kv_bytes_per_token;
     t->gb_per_s = (double)t->bytes_per_token * out->decode.tokens_per_s / 1e9;
-    t->share = r->has_bandwidth ? t->gb_per_s / r->bandwidth.all_gb_per_s : NAN;
+    t->share = r->has_bandwidth ? t->gb_per_s / r->bandwidth_gb_per_s : NAN;
     return st;
 }
 
@@ -168,7 +168,7 @@ static json_t *json_memory(const struct bench_result *r, const struct traffic *t
         "weight_bytes_per_token", (json_int_t)r->weight_bytes_per_token, "kv_bytes_per_token",
         (json_int_t)r->kv_bytes_per_token, "bytes_per_token", (json_int_t)t->bytes_per_token,
         "used_gb_per_s", bench_json_number(t->gb_per_s), "bandwidth_gb_per_s",
-        bench_json_number(r->has_bandwidth ? r->bandwidth.all_gb_per_s : NAN), "share",
+        bench_json_number(r->has_bandwidth ? r->bandwidth_gb_per_s : NAN), "share",
         bench_json_number(t->share));
 }
 
@@ -269,11 +269,11 @@ static void print_memory(const struct bench_result *r, const struct traffic *t)
         printf("bandwidth     not probed\n");
     } else if (isfinite(t->share)) {
         printf("bandwidth     %.1f GB/s used, %.0f %% of the %.1f GB/s probed with %d thread%s\n",
-               t->gb_per_s, 100 * t->share, r->bandwidth.all_gb_per_s, r->bandwidth.n_threads,
-               r->bandwidth.n_threads == 1 ? "" : "s");
+               t->gb_per_s, 100 * t->share, r->bandwidth_gb_per_s, r->n_threads,
+               r->n_threads == 1 ? "" : "s");
     } else {
-        printf("bandwidth     %.1f GB/s probed with %d thread%s\n", r->bandwidth.all_gb_per_s,
-               r->bandwidth.n_threads, r->bandwidth.n_threads == 1 ? "" : "s");
+        printf("bandwidth     %.1f GB/s probed with %d thread%s\n", r->bandwidth_gb_per_s,
+               r->n_threads, r->n_threads == 1 ? "" : "s");
     }
 }
 
