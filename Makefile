@@ -144,6 +144,7 @@ $(B)/bnt_cuda.so: engine/cuda/module.cu $(wildcard engine/cuda/*.h) engine/cpu/f
 ifeq ($(ARCH),x86_64)
 $(B)/engine/cpu/%_avx2.o: ISA := -mavx2 -mf16c
 $(B)/engine/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c
+$(B)/engine/cpu/%_vbmi.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi
 endif
 ifeq ($(ARCH),aarch64)
 $(B)/engine/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16

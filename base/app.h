@@ -109,7 +109,8 @@ struct bnt_network {
 };
 
 #define BNT_CPU_FEATURES                                                                           \
-    "avx2, f16c, avx512f, avx512bw, avx512vl, avx512vnni, avxvnni, neon, dotprod, i8mm"
+    "avx2, f16c, avx512f, avx512bw, avx512vl, avx512vnni, avx512vbmi, avxvnni, neon, dotprod, "    \
+    "i8mm"
 
 struct bnt_app {
     const struct bnt_cmd *const

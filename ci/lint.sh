@@ -248,6 +248,7 @@ isa_flags() {
     case $(uname -m):$1 in
     x86_64:*_avx2.c) echo -mavx2 -mf16c ;;
     x86_64:*_avx512.c) echo -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c ;;
+    x86_64:*_vbmi.c) echo -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi ;;
     esac
 }
 

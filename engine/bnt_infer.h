@@ -84,6 +84,7 @@ struct bnt_model_info {
     double rope_theta, rms_eps;
     bool tied_head;
     bool by_columns;        /* the `down` matrices have a copy by columns (engine/columns.h) */
+    bool by_fives;          /* ternary matrices have a copy of 1.6 bits a weight (engine/fives.h) */
     bool screened;          /* the head has a copy in few bits per weight */
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */

@@ -68,7 +68,7 @@ struct feature {
     bool present;
 };
 
-enum { N_FEATURES = 10 };
+enum { N_FEATURES = 11 };
 
 static void list_features(const struct cpu_features *f, struct feature out[N_FEATURES])
 {
@@ -80,6 +80,7 @@ static void list_features(const struct cpu_features *f, struct feature out[N_FEA
         {"avx512bw", f->avx512bw},
         {"avx512vl", f->avx512vl},
         {"avx512vnni", f->avx512vnni},
+        {"avx512vbmi", f->avx512vbmi},
         {"neon", f->neon},
         {"dotprod", f->dotprod},
         {"i8mm", f->i8mm},

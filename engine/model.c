@@ -12,6 +12,7 @@
 #include "base/sysinfo.h"
 #include "engine/backend.h"
 #include "engine/columns.h"
+#include "engine/fives.h"
 
 enum { KEY_BYTES = 160 };
 
@@ -302,6 +303,7 @@ static uint64_t resident_bytes(const struct bnt_model *m)
 {
     uint64_t sum = m->screened ? screen_bytes(&m->head) : 0;
     sum += m->by_columns ? columns_bytes(m) : 0;
+    sum += m->by_fives ? fives_bytes(m) : 0;
     sum += weight_bytes(&m->embd) + (m->info.tied_head ? 0 : weight_bytes(&m->head));
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
@@ -365,6 +367,12 @@ static bool wants_columns(const struct bnt_model *m, const struct bnt_model_opti
            packed_store_keeps(&m->packs, columns_bytes(m));
 }
 
+static bool wants_fives(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    return cpu_fives_pay() && fives_bytes(m) > 0 && computes_on_cpu(opts) &&
+           packed_store_keeps(&m->packs, fives_bytes(m));
+}
+
 static bool fits_in_memory(const struct bnt_model *m, const struct bnt_model_options *opts)
 {
     return m->gguf->mapped && !opts->stream_weights &&
@@ -401,7 +409,9 @@ static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_o
     tell_full_head(m, opts);
     m->by_columns = wants_columns(m, opts);
     m->by_columns = m->by_columns && fits_in_memory(m, opts);
-    if (m->by_columns || m->screened || fits_in_memory(m, opts)) {
+    m->by_fives = wants_fives(m, opts);
+    m->by_fives = m->by_fives && fits_in_memory(m, opts);
+    if (m->by_fives || m->by_columns || m->screened || fits_in_memory(m, opts)) {
         return BNT_OK;
     }
     m->info.streamed = true;
@@ -471,7 +481,10 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
     if (st == BNT_OK && m->screened) {
         st = screen_open(m, err);
     }
-    return st == BNT_OK && m->by_columns ? columns_open(m, err) : st;
+    if (st == BNT_OK && m->by_columns) {
+        st = columns_open(m, err);
+    }
+    return st == BNT_OK && m->by_fives ? fives_open(m, err) : st;
 }
 
 /* ---- open, close ---- */
@@ -541,6 +554,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         m->info.pack_ns = bnt_clock_now_ns() - t0;
         m->info.screened = m->screened;
         m->info.by_columns = m->by_columns;
+        m->info.by_fives = m->by_fives;
         m->info.packed_bytes = m->packs.mapped_bytes;
         m->info.packed_made_bytes = m->packs.made_bytes;
         m->info.hash_ns = m->packs.hash_ns;
@@ -581,6 +595,7 @@ void bnt_model_close(struct bnt_model *m)
     packed_release(&m->one_scale);
     packed_release(&m->screen_form);
     packed_release(&m->columns_form);
+    packed_release(&m->fives_form);
     packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);

@@ -42,6 +42,7 @@ struct weight {
     float scale;                    /* ternary: of the codes; known once loaded */
     float out_scale;                /* optional "<name>.scale" tensor, else 1 */
     const float *bias;              /* rows, or NULL */
+    const uint8_t *fives;           /* its rows five to a byte (fives.h), or NULL */
 };
 
 enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, N_LAYER_WEIGHTS };
@@ -74,6 +75,8 @@ struct bnt_model {
     struct packed screen_form;
     bool by_columns; /* there is, or will be, a copy of the `down` matrices (columns.h) */
     struct packed columns_form;
+    bool by_fives; /* there are, or will be, ternary matrices five weights to a byte (fives.h) */
+    struct packed fives_form;
     struct screen screen;          /* in screen_form; without rows until it is made */
     char *name;                    /* general.name */
     float *norms;                  /* owner of all norms and biases */

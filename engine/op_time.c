@@ -225,9 +225,9 @@ static void run_product(struct op_run *r)
     const struct backend_cpu b = op_engine_of(r);
     const uint64_t macs = r->rows * r->spec.cols * r->spec.n_tok;
     const bool one = r->spec.n_tok == 1;
-    const uint64_t n = one ? cpu_slots(r->rows) : r->rows;
-    const size_t chunk =
-        one ? cpu_slot_chunk(&b, n, WALK_STREAMS * r->row_bytes, macs) : cpu_chunk(&b, n, macs);
+    const uint64_t n = one ? cpu_slots(r->rows, 1) : r->rows;
+    const struct cpu_slot_kind kind = {1, WALK_STREAMS * r->row_bytes};
+    const size_t chunk = one ? cpu_slot_chunk(&b, kind, n, macs) : cpu_chunk(&b, n, macs);
     cpu_pool_run(r->t->pool, (size_t)(BNT_FAULT(op_half) ? (n + 1) / 2 : n), chunk,
                  one ? product_slots : product_rows, r);
     op_next_weights(r);

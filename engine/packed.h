@@ -45,7 +45,7 @@
 /* A model so large is hashed while forms are made: that takes longer than its times take to settle,
  * so that the digest is remembered (file_facts.h) and the next start finds the forms by it. */
 #define PACKED_LATE_BYTES ((uint64_t)128 << 20)
-#define PACKED_WRITTEN_MAX 4 /* files of one model that a process remembers */
+#define PACKED_WRITTEN_MAX 6 /* files of one model that a process remembers */
 
 /* Where the forms of one model are kept. */
 struct packed_store {

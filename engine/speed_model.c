@@ -192,10 +192,9 @@ static double pieces_of(const struct sum *s, const struct product *p)
         return ceil(p->bytes / CPU_PIECE_BYTES);
     }
     const bool one = p->n_tok == 1;
-    const uint64_t n = one ? cpu_slots(p->rows) : p->rows;
-    const uint64_t slot_bytes = WALK_STREAMS * (uint64_t)(p->bytes / (double)p->rows);
-    const size_t chunk =
-        one ? cpu_slot_chunk(&b, n, slot_bytes, p->macs) : cpu_chunk(&b, n, p->macs);
+    const uint64_t n = one ? cpu_slots(p->rows, 1) : p->rows;
+    const struct cpu_slot_kind kind = {1, WALK_STREAMS * (uint64_t)(p->bytes / (double)p->rows)};
+    const size_t chunk = one ? cpu_slot_chunk(&b, kind, n, p->macs) : cpu_chunk(&b, n, p->macs);
     return ceil((double)n / (double)chunk);
 }
 

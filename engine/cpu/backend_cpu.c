@@ -282,8 +282,9 @@ static void run_head(struct head_task *t)
 {
     uint64_t macs = t->w.rows * t->w.cols * t->n;
     if (t->n == 1) {
-        uint64_t slots = cpu_slots(t->w.rows);
-        size_t chunk = cpu_slot_chunk(t->b, slots, WALK_STREAMS * t->w.row_bytes, macs);
+        uint64_t slots = cpu_slots(t->w.rows, 1);
+        struct cpu_slot_kind kind = {1, WALK_STREAMS * t->w.row_bytes};
+        size_t chunk = cpu_slot_chunk(t->b, kind, slots, macs);
         cpu_pool_run(t->b->pool, slots, chunk, head_slots, t);
         return;
     }
@@ -444,6 +445,7 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     base->start_ns = bnt_clock_now_ns() - t1;
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
+        b->fives = cpu_kernels_have_fives(b->kernels);
         uint64_t bytes = cpu_scratch_layout(base->model, &base->config, NULL, &b->s);
         st = bytes > SIZE_MAX ? bnt_err_nomem(err, "a session's arena", bytes)
                               : bnt_arena_init(&b->arena, (size_t)bytes, err);

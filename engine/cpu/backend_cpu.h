@@ -68,6 +68,7 @@ struct backend_cpu {
     uint32_t q_dim, kv_dim, width; /* width: widest input of a product */
     uint32_t n, n_seen;   /* of the batch in work: tokens; positions that the furthest one sees */
     bool large_pages;     /* asked for, for the caches */
+    bool fives;           /* one token reads matrices five weights to a byte where they are so */
     uint32_t screen_rest; /* tokens whose head is computed in full without a try */
     /* Rows of the batch whose scores, or with near_full whose logits, lie in s.near; their normed
      * states are the first rows of s.h. Those before near_next are used up. */
@@ -131,18 +132,23 @@ static inline struct float_weights cpu_floats(const struct weight *w)
     return (struct float_weights){w->type, w->data, w->rows, w->cols, w->row_bytes};
 }
 
-/* A matrix for one token is cut into slots: one row of each of WALK_STREAMS stretches (struct
- * row_walk), or what is left over when the rows do not divide. */
-static inline uint64_t cpu_slots(uint64_t rows)
+/* A matrix for one token is cut into slots: `height` neighbouring rows of each of WALK_STREAMS
+ * stretches (struct row_walk), or what is left over when the rows do not divide. */
+static inline uint64_t cpu_slots(uint64_t rows, uint64_t height)
 {
-    return (rows + WALK_STREAMS - 1) / WALK_STREAMS;
+    return (rows + WALK_STREAMS * height - 1) / (WALK_STREAMS * height);
+}
+static inline uint64_t cpu_slot_height(const struct backend_cpu *b, const struct weight *w)
+{
+    return b->fives && w->fives ? FIVES_ROWS : 1;
 }
 struct cpu_rows {
     uint64_t begin, end;
 };
 enum { SLOT_RANGES = WALK_STREAMS + 1 };
-/* The rows of slots [begin, end): how many ranges, none of them empty. */
-int cpu_slot_rows(uint64_t rows, uint64_t begin, uint64_t end, struct cpu_rows out[SLOT_RANGES]);
+/* The rows of some slots: how many ranges, none of them empty. */
+int cpu_slot_rows(uint64_t rows, uint64_t height, struct cpu_rows slots,
+                  struct cpu_rows out[SLOT_RANGES]);
 /* y[row] = row * input of the one token in work (s.act, or s.h), for the rows of slots [begin,
  * end).
  */
@@ -156,8 +162,12 @@ bool cpu_dot_columns(struct backend_cpu *b, uint32_t il, const struct weight *w,
 /* The same by these codes. Uses s.column_sums and s.column_used. */
 bool cpu_dot_codes(struct backend_cpu *b, const struct column_codes *codes, const struct weight *w,
                    float *y);
-/* Slots per piece of a parallel step over a matrix for one token: slot_bytes of weights each. */
-size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
+/* Slots of a matrix for one token, each slot_bytes of weights. */
+struct cpu_slot_kind {
+    uint64_t height, slot_bytes;
+};
+/* Slots per piece of a parallel step over `slots` of them. */
+size_t cpu_slot_chunk(const struct backend_cpu *b, struct cpu_slot_kind kind, uint64_t slots,
                       uint64_t macs);
 
 /* Rows per piece for a parallel step over `rows` rows of weights, `macs` multiply-adds in all. */

@@ -50,6 +50,22 @@ const char *cpu_kernels_missing(const struct cpu_kernels *k)
     return NULL;
 }
 
+bool cpu_kernels_have_fives(const struct cpu_kernels *k)
+{
+    bool avx512 = strcmp(k->name, "avx512") == 0;
+    return k->dot_fives && (!avx512 || cpu_features()->avx512vbmi);
+}
+
+bool cpu_fives_pay(void)
+{
+    for (size_t i = 0; all_tables[i] != &cpu_kernels_ref; i++) {
+        if (!cpu_kernels_missing(all_tables[i]) && cpu_kernels_have_fives(all_tables[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum bnt_status choose_forced(const struct cpu_kernels *const *tables, const char *name,
                                      const struct cpu_kernels **out, struct bnt_err *err)
 {

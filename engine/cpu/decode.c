@@ -2,28 +2,33 @@
  */
 #include "engine/cpu/backend_cpu.h"
 
-/* Slots of a piece are a multiple of this: neighbours' results lie in different cache lines. */
-enum { SLOT_GRAIN = 16 };
+/* Rows of a stretch in a piece are about a multiple of this, so that neighbours' results lie in
+ * different cache lines. */
+enum { ROW_GRAIN = 16 };
 
-size_t cpu_slot_chunk(const struct backend_cpu *b, uint64_t slots, uint64_t slot_bytes,
+size_t cpu_slot_chunk(const struct backend_cpu *b, struct cpu_slot_kind kind, uint64_t slots,
                       uint64_t macs)
 {
     if (b->base.config.n_threads == 1 || macs < CPU_SERIAL_MACS) {
         return (size_t)slots;
     }
-    uint64_t grains = CPU_PIECE_BYTES / (slot_bytes * SLOT_GRAIN);
-    return (size_t)(grains > 0 ? grains * SLOT_GRAIN : SLOT_GRAIN);
+    uint64_t grain = ROW_GRAIN / kind.height;
+    uint64_t grains = CPU_PIECE_BYTES / (kind.slot_bytes * grain);
+    return (size_t)(grains > 0 ? grains * grain : grain);
 }
 
-int cpu_slot_rows(uint64_t rows, uint64_t begin, uint64_t end, struct cpu_rows out[SLOT_RANGES])
+int cpu_slot_rows(uint64_t rows, uint64_t height, struct cpu_rows slots,
+                  struct cpu_rows out[SLOT_RANGES])
 {
-    uint64_t spread = rows / WALK_STREAMS, whole = end < spread ? end : spread;
+    uint64_t spread = rows / (WALK_STREAMS * height);
+    uint64_t whole = slots.end < spread ? slots.end : spread;
     int n = 0;
-    for (uint64_t i = 0; begin < whole && i < WALK_STREAMS; i++) {
-        out[n++] = (struct cpu_rows){i * spread + begin, i * spread + whole};
+    for (uint64_t i = 0; slots.begin < whole && i < WALK_STREAMS; i++) {
+        uint64_t first = i * spread;
+        out[n++] = (struct cpu_rows){height * (first + slots.begin), height * (first + whole)};
     }
-    if (end > spread) {
-        out[n++] = (struct cpu_rows){WALK_STREAMS * spread, rows};
+    if (slots.end > spread) {
+        out[n++] = (struct cpu_rows){WALK_STREAMS * height * spread, rows};
     }
     return n;
 }
@@ -32,7 +37,10 @@ static void dot_ternary(const struct backend_cpu *b, const struct weight *w,
                         const struct row_walk *walk, struct cpu_rows rest, float *y)
 {
     struct ternary_weights tw = cpu_ternary(w);
-    if (walk->begin < walk->end) {
+    if (walk->begin < walk->end && cpu_slot_height(b, w) == FIVES_ROWS) {
+        struct five_codes fives = {w->fives, act_stride(w->cols), w->scale};
+        b->kernels->dot_fives(&fives, walk, &b->s.act, y);
+    } else if (walk->begin < walk->end) {
         b->kernels->dot_ternary(&tw, walk, &b->s.act, y);
     }
     b->kernels->matmul_ternary(&tw, rest.begin, rest.end, &b->s.act, 1, y, 0);
@@ -54,7 +62,7 @@ static void dot_dequantized(const struct backend_cpu *b, const struct weight *w,
 {
     struct float_weights fw = cpu_floats(w);
     struct cpu_rows ranges[SLOT_RANGES];
-    int n = cpu_slot_rows(w->rows, slots.begin, slots.end, ranges);
+    int n = cpu_slot_rows(w->rows, 1, slots, ranges);
     for (int i = 0; i < n; i++) {
         b->kernels->matmul_float(&fw, ranges[i].begin, ranges[i].end, b->s.h, 0, 1, y, 0,
                                  b->s.row + (size_t)thread * b->width);
@@ -64,9 +72,9 @@ static void dot_dequantized(const struct backend_cpu *b, const struct weight *w,
 void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct cpu_rows slots,
                    float *y, int thread)
 {
-    uint64_t spread = w->rows / WALK_STREAMS;
+    uint64_t stretches = WALK_STREAMS * cpu_slot_height(b, w), spread = w->rows / stretches;
     struct row_walk walk = {slots.begin, slots.end < spread ? slots.end : spread, spread};
-    struct cpu_rows rest = {slots.end > spread ? WALK_STREAMS * spread : w->rows, w->rows};
+    struct cpu_rows rest = {slots.end > spread ? stretches * spread : w->rows, w->rows};
     if (w->ternary) {
         dot_ternary(b, w, &walk, rest, y);
     } else if (tensor_is_plain(w->type)) {

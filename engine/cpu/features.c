@@ -119,6 +119,7 @@ static void detect_isa(struct cpu_features *f)
     f->avx512bw = zmm && (b & bit_AVX512BW) != 0 && (b & bit_AVX512DQ) != 0;
     f->avx512vl = zmm && (b & bit_AVX512VL) != 0;
     f->avx512vnni = zmm && (c & bit_AVX512VNNI) != 0;
+    f->avx512vbmi = zmm && (c & bit_AVX512VBMI) != 0;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         f->avxvnni = ymm && (a & 1u << 4) != 0;
     }
@@ -185,9 +186,16 @@ int engine_cpu_has(const char *feature)
         const char *name;
         bool has;
     } rows[] = {
-        {"avx2", f->avx2},         {"f16c", f->f16c},         {"avx512f", f->avx512f},
-        {"avx512bw", f->avx512bw}, {"avx512vl", f->avx512vl}, {"avx512vnni", f->avx512vnni},
-        {"avxvnni", f->avxvnni},   {"neon", f->neon},         {"dotprod", f->dotprod},
+        {"avx2", f->avx2},
+        {"f16c", f->f16c},
+        {"avx512f", f->avx512f},
+        {"avx512bw", f->avx512bw},
+        {"avx512vl", f->avx512vl},
+        {"avx512vnni", f->avx512vnni},
+        {"avx512vbmi", f->avx512vbmi},
+        {"avxvnni", f->avxvnni},
+        {"neon", f->neon},
+        {"dotprod", f->dotprod},
         {"i8mm", f->i8mm},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

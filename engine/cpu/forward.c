@@ -10,6 +10,7 @@
 
 #include "base/fault.h"
 #include "engine/cpu/backend_cpu.h"
+#include "engine/fives.h"
 
 enum { ROW_GRAIN = 16 };
 
@@ -118,7 +119,7 @@ static int dot_slots(const struct linear_task *t, int i, struct cpu_rows slots, 
                      struct cpu_rows ranges[SLOT_RANGES])
 {
     cpu_dot_slots(t->b, t->w[i], slots, t->out[i].y, thread);
-    int n = cpu_slot_rows(t->w[i]->rows, slots.begin, slots.end, ranges);
+    int n = cpu_slot_rows(t->w[i]->rows, cpu_slot_height(t->b, t->w[i]), slots, ranges);
     for (int j = 0; j < n; j++) {
         finish_rows(t, i, ranges[j].begin, ranges[j].end);
     }
@@ -160,17 +161,24 @@ static void gated_slots(void *ctx, size_t begin, size_t end, int thread)
 static void run_linear_one(struct linear_task *t)
 {
     struct backend_cpu *b = t->b;
-    uint64_t slots = 0, rows = 0, slot_bytes = 0;
+    struct cpu_slot_kind kind = {.height = cpu_slot_height(b, t->w[0])};
+    uint64_t slots = 0, rows = 0;
     for (int i = 0; i < t->n_w; i++) {
-        uint64_t bytes = WALK_STREAMS * t->w[i]->row_bytes;
+        const struct weight *w = t->w[i];
+        uint64_t height = cpu_slot_height(b, w);
+        uint64_t group = height == FIVES_ROWS ? act_stride(w->cols) : w->row_bytes;
+        uint64_t bytes = WALK_STREAMS * group;
         t->first[i] = slots;
-        slots += cpu_slots(t->w[i]->rows);
-        rows += t->w[i]->rows;
-        slot_bytes = t->gated ? slot_bytes + bytes : bytes > slot_bytes ? bytes : slot_bytes;
+        slots += cpu_slots(w->rows, height);
+        rows += w->rows;
+        kind.slot_bytes = t->gated                  ? kind.slot_bytes + bytes
+                          : bytes > kind.slot_bytes ? bytes
+                                                    : kind.slot_bytes;
+        b->base.left_out_bytes += height == FIVES_ROWS ? weight_bytes(w) - fives_read_bytes(w) : 0;
     }
     t->first[t->n_w] = slots;
     slots = t->gated ? t->first[1] : slots;
-    size_t chunk = cpu_slot_chunk(b, slots, slot_bytes, rows * t->w[0]->cols);
+    size_t chunk = cpu_slot_chunk(b, kind, slots, rows * t->w[0]->cols);
     cpu_pool_run(b->pool, slots, chunk, t->gated ? gated_slots : linear_slots, t);
 }
 

@@ -117,6 +117,18 @@ static inline uint64_t column_sums(const struct column_codes *w)
 /* With more columns than this, 64 * 127 * 3 times their number leaves int32. */
 #define COLUMN_MAX 65536u
 
+/* Ternary weights of five rows in a byte (engine/fives.h): 81*t[4] + 27*t[3] + 9*t[2] + 3*t[1] +
+ * t[0], where t[k] is weight + 1 of row k of the five, and byte p of a group of rows has what meets
+ * position p of an act row. The rows of a walk are groups here. */
+enum { FIVES_ROWS = 5 };
+struct five_codes {
+    const uint8_t *codes; /* values below 243 */
+    uint64_t group_bytes; /* act_stride of the columns, at most FIVES_MAX_COLS */
+    float scale;
+};
+/* With more columns than this, 242 * 128 times their number leaves int32. */
+#define FIVES_MAX_COLS 65536u
+
 enum act_fn { ACT_SILU, ACT_RELU2 };
 enum rope_style { ROPE_NORM /* pairs 2i, 2i+1 */, ROPE_NEOX /* pairs i, i + n_rot/2 */ };
 
@@ -180,6 +192,11 @@ struct cpu_kernels {
     void (*dot_ternary)(const struct ternary_weights *w, const struct row_walk *walk,
                         const struct act_rows *a, float *y);
 
+    /* matmul_ternary of one token for the rows of the groups g of a walk: y[FIVES_ROWS * g + k].
+     * NULL: the table has no kernel that gains by it; see cpu_kernels_have_fives. */
+    void (*dot_fives)(const struct five_codes *w, const struct row_walk *walk,
+                      const struct act_rows *a, float *y);
+
     /* acc[r] += sum of code(r, p) * q[p] over p in [begin, end), multiples of 64: only columns
      * whose q is not 0 are read. acc has column_sums(w). */
     void (*add_columns)(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
@@ -216,9 +233,10 @@ struct cpu_kernels {
 /* Features of this processor that kernels ask for, detected once. */
 struct cpu_features {
     bool avx2, f16c, avx512f, avx512bw, avx512vl, avx512vnni, avxvnni; /* x86-64, with OS support */
-    bool neon, dotprod, i8mm;                                          /* aarch64 */
-    char model[64];                                                    /* "AMD EPYC" */
-    uint64_t l1d, l2, l3;                                              /* bytes, 0: unknown */
+    bool avx512vbmi;
+    bool neon, dotprod, i8mm; /* aarch64 */
+    char model[64];           /* "AMD EPYC" */
+    uint64_t l1d, l2, l3;     /* bytes, 0: unknown */
 };
 const struct cpu_features *cpu_features(void);
 
@@ -226,6 +244,11 @@ const struct cpu_features *cpu_features(void);
 const struct cpu_kernels *const *cpu_kernels_all(void);
 /* NULL when this processor can run it, else the name of the feature that is missing. */
 const char *cpu_kernels_missing(const struct cpu_kernels *k);
+
+/* Whether dot_fives of k runs here: it may ask for more than its table does. */
+bool cpu_kernels_have_fives(const struct cpu_kernels *k);
+/* Whether some table that runs here is faster with five weights in a byte than with 2-bit codes. */
+bool cpu_fives_pay(void);
 
 /* Compare every entry of k with the reference on small pseudo-random inputs (all tails, all types);
  * under 10 ms. Errors: SELF_TEST naming the entry and the first differing element. */

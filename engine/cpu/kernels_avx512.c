@@ -651,6 +651,7 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .matmul_tl = tl_matmul_avx512,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .dot_fives = dot_fives_vbmi,
     .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,

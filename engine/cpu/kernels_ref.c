@@ -169,6 +169,24 @@ static void dot_ternary(const struct ternary_weights *w, const struct row_walk *
     }
 }
 
+static void dot_fives(const struct five_codes *w, const struct row_walk *walk,
+                      const struct act_rows *a, float *y)
+{
+    for (uint64_t i = 0; i < WALK_STREAMS * (walk->end - walk->begin); i++) {
+        uint64_t g = i % WALK_STREAMS * walk->spread + walk->begin + i / WALK_STREAMS;
+        int32_t sums[FIVES_ROWS] = {0};
+        for (uint64_t p = 0; p < w->group_bytes; p++) {
+            uint32_t code = w->codes[g * w->group_bytes + p];
+            for (int k = 0; k < FIVES_ROWS; k++, code /= 3) {
+                sums[k] += (int32_t)(code % 3) * a->q[p];
+            }
+        }
+        for (uint64_t k = 0; k < FIVES_ROWS; k++) {
+            y[FIVES_ROWS * g + k] = (float)(sums[k] - a->sum[0]) * (w->scale * a->scale[0]);
+        }
+    }
+}
+
 #include "engine/cpu/ternary_columns.inc"
 
 static void dot_float(const struct float_weights *w, const struct row_walk *walk, const float *x,
@@ -323,6 +341,7 @@ const struct cpu_kernels cpu_kernels_ref = {
     .matmul_tl = tl_matmul_ref,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
+    .dot_fives = dot_fives,
     .add_columns = add_columns,
     .dot_float = dot_float,
     .dot_screen = dot_screen,

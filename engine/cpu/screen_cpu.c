@@ -118,7 +118,7 @@ static void screen_token(const struct screen_task *t, uint64_t begin, uint64_t e
         }
     }
     struct cpu_rows ranges[SLOT_RANGES];
-    int n = cpu_slot_rows(t->screen->n_rows, begin, end, ranges);
+    int n = cpu_slot_rows(t->screen->n_rows, 1, (struct cpu_rows){begin, end}, ranges);
     for (int i = 0; i < n; i++) {
         score_rows(t, ranges[i].begin, ranges[i].end);
     }
@@ -290,9 +290,9 @@ bool cpu_screen_score(struct backend_cpu *b)
     if (rests) {
         return false;
     }
-    uint64_t slots = cpu_slots(screen->n_rows);
-    size_t chunk = cpu_slot_chunk(b, slots, WALK_STREAMS * screen->row_bytes,
-                                  screen->n_rows * screen->cols * b->near_n);
+    uint64_t slots = cpu_slots(screen->n_rows, 1);
+    struct cpu_slot_kind kind = {1, WALK_STREAMS * screen->row_bytes};
+    size_t chunk = cpu_slot_chunk(b, kind, slots, screen->n_rows * screen->cols * b->near_n);
     cpu_pool_run(b->pool, slots, chunk, screen_slots, b);
     return true;
 }

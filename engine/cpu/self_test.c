@@ -225,6 +225,36 @@ static bool check_dot_ternary(struct check *c)
     return true;
 }
 
+/* All values of a byte of five, groups of one and of several vectors, the largest sums. */
+static bool check_dot_fives(struct check *c)
+{
+    enum { GROUPS = 11, ROWS = FIVES_ROWS * GROUPS };
+    static const uint64_t cols[] = {1, 256, 300, MAX_COLS};
+    for (size_t i = 0; cpu_kernels_have_fives(c->k) && i < 2 * COUNT(cols); i++) {
+        uint64_t n = cols[i / 2];
+        struct five_codes w = {c->bytes, act_stride(n), 0.43f};
+        struct act_rows a = {.q = c->q[0], .scale = c->scale[0], .sum = c->sum[0]};
+        fill(c, c->x, n);
+        cpu_kernels_ref.quantize_act(c->x, n, a.q, a.scale, a.sum);
+        for (uint64_t p = 0; p < GROUPS * w.group_bytes; p++) {
+            c->bytes[p] = (uint8_t)(i % 2 == 0 ? next_u64(c) % 243 : 242);
+        }
+        if (i % 2 == 1) {
+            memset(a.q, i % 4 == 1 ? 127 : -128, w.group_bytes);
+        }
+        memset(c->y, 0, sizeof(c->y));
+        struct row_walk walk = walk_of(GROUPS);
+        cpu_kernels_ref.dot_fives(&w, &walk, &a, c->y[0]);
+        c->k->dot_fives(&w, &walk, &a, c->y[1]);
+        char detail[64];
+        snprintf(detail, sizeof(detail), "%u groups of %u", (unsigned)GROUPS, (unsigned)n);
+        if (!same_floats(c, "dot_fives", detail, c->y[1], c->y[0], ROWS)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_matmul_ternary(struct check *c)
 {
     static const uint64_t cols[] = {1, 100, 128, 256, 300, 384, 640, 768};
@@ -625,7 +655,7 @@ enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_er
         check_quantize_act, check_matmul_ternary, check_dot_ternary, check_matmul_tl,
         check_matmul_float, check_dot_float,      check_dot_screen,  check_rmsnorm,
         check_rope,         check_attend,         check_act_mul,     check_add,
-        check_store_f16,    check_add_columns,
+        check_store_f16,    check_add_columns,    check_dot_fives,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */

@@ -9,6 +9,9 @@ extern const struct cpu_kernels cpu_kernels_ref;
 #if defined(__x86_64__)
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+/* Of the last one, in a file of its own since it asks for AVX-512 VBMI: */
+void dot_fives_vbmi(const struct five_codes *w, const struct row_walk *walk,
+                    const struct act_rows *a, float *y);
 #endif
 #if defined(__aarch64__)
 extern const struct cpu_kernels cpu_kernels_neon;
