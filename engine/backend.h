@@ -106,9 +106,9 @@ struct backend {
     char kernel_note[256]; /* why faster ones are not */
     bool screened;         /* the best logits come from a small copy of the head and a few rows */
     uint64_t memory_bytes, kv_bytes;
-    /* Passes of one token, and the bytes of weights that they left out: because they meet
-     * zeros, or since a copy says the same in fewer. */
-    uint64_t n_single, left_out_bytes;
+    /* Passes of one token; the bytes of weights that they left out because they meet zeros, and
+     * those that they did not read because a copy says the same in fewer. */
+    uint64_t n_single, left_out_bytes, spared_bytes;
     uint64_t n_drawn, n_not_drawn;   /* ids that `draw` gave; times that it gave none */
     uint64_t self_test_ns, start_ns; /* time to check the kernels, to start threads */
 };

@@ -567,5 +567,6 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
     if (s->backend->n_single > 0) {
         out->left_out_bytes_per_token = s->backend->left_out_bytes / s->backend->n_single;
         out->weight_bytes_per_token -= out->left_out_bytes_per_token;
+        out->weight_bytes_per_token -= s->backend->spared_bytes / s->backend->n_single;
     }
 }

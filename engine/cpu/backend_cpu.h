@@ -142,6 +142,8 @@ static inline uint64_t cpu_slot_height(const struct backend_cpu *b, const struct
 {
     return b->fives && w->fives ? FIVES_ROWS : 1;
 }
+/* Bytes that a product of one token reads. */
+uint64_t cpu_read_bytes(const struct backend_cpu *b, const struct weight *w);
 struct cpu_rows {
     uint64_t begin, end;
 };

@@ -1,6 +1,7 @@
 /* Products of one token, which memory binds: which rows are read side by side, and in what pieces.
  */
 #include "engine/cpu/backend_cpu.h"
+#include "engine/fives.h"
 
 /* Rows of a stretch in a piece are about a multiple of this, so that neighbours' results lie in
  * different cache lines. */
@@ -15,6 +16,11 @@ size_t cpu_slot_chunk(const struct backend_cpu *b, struct cpu_slot_kind kind, ui
     uint64_t grain = ROW_GRAIN / kind.height;
     uint64_t grains = CPU_PIECE_BYTES / (kind.slot_bytes * grain);
     return (size_t)(grains > 0 ? grains * grain : grain);
+}
+
+uint64_t cpu_read_bytes(const struct backend_cpu *b, const struct weight *w)
+{
+    return cpu_slot_height(b, w) == FIVES_ROWS ? fives_read_bytes(w) : weight_bytes(w);
 }
 
 int cpu_slot_rows(uint64_t rows, uint64_t height, struct cpu_rows slots,

@@ -10,7 +10,6 @@
 
 #include "base/fault.h"
 #include "engine/cpu/backend_cpu.h"
-#include "engine/fives.h"
 
 enum { ROW_GRAIN = 16 };
 
@@ -174,7 +173,7 @@ static void run_linear_one(struct linear_task *t)
         kind.slot_bytes = t->gated                  ? kind.slot_bytes + bytes
                           : bytes > kind.slot_bytes ? bytes
                                                     : kind.slot_bytes;
-        b->base.left_out_bytes += height == FIVES_ROWS ? weight_bytes(w) - fives_read_bytes(w) : 0;
+        b->base.spared_bytes += weight_bytes(w) - cpu_read_bytes(b, w);
     }
     t->first[t->n_w] = slots;
     slots = t->gated ? t->first[1] : slots;

@@ -109,6 +109,26 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
     }
 }
 
+/* A table without a kernel for it has the reference's results. */
+static void run_dot_fives(const struct cpu_kernels *k)
+{
+    const struct cpu_kernels *const *all = cpu_kernels_all();
+    while (!cpu_kernels_have_fives(k)) {
+        k = *all++;
+    }
+    for (uint64_t cols = 1; cols <= COLS; cols += 63) {
+        struct five_codes fives = {bytes, act_stride(cols), 0.0173f};
+        struct act_rows a = {.q = q, .scale = scale, .sum = sum};
+        fill(x, cols);
+        k->quantize_act(x, cols, q, scale, sum);
+        for (size_t i = 0; i < ROWS * fives.group_bytes; i++) {
+            bytes[i] = (uint8_t)((next_u64() >> 40) % 243);
+        }
+        k->dot_fives(&fives, &whole_walk, &a, y);
+        mix_floats(y, FIVES_ROWS * WALK_STREAMS * whole_walk.spread);
+    }
+}
+
 static void run_matmul_tl(const struct cpu_kernels *k)
 {
     static const struct ternary_source shapes[] = {
@@ -303,6 +323,7 @@ int main(void)
     } entries[] = {
         {"quantize_act", run_quantize_act},
         {"matmul_ternary", run_matmul_ternary},
+        {"dot_fives", run_dot_fives},
         {"matmul_tl", run_matmul_tl},
         {"matmul_float", run_matmul_float},
         {"dot_screen", run_dot_screen},
