@@ -1,9 +1,8 @@
 /* The product of one token with weights five to a byte, for AVX-512 with VNNI and VBMI.
  *
- * A byte v = 81*t4 + u, u = 27*t3 + 9*t2 + 3*t1 + t0, is multiplied as it is, and so is f = t0 +
- * 4*t1
- * + 16*t2 + 64*t3, whole and with its upper parts masked away. From the sums of v, f, f & 3, f & 15
- * and f & 63 those of t0 to t4 follow by subtraction and exact division.
+ * A byte v = 81*t4 + u, u = 27*t3 + 9*t2 + 3*t1 + t0, is multiplied as it is, and so is f = 64*t3 +
+ * 16*t2 + 4*t1 + t0, whole and with its upper parts masked away. From the sums of v, f, f & 3,
+ * f & 15 and f & 63 those of t0 to t4 follow by subtraction and exact division.
  *
  * f is looked up by u, which is v mod 81. A look-up of two registers takes seven bits: v below 128
  * is its own index. For 128 + i a first look-up by i gives r with r mod 128 = (128 + i) mod 81 and
@@ -20,6 +19,8 @@
 #define WALK_AHEAD_BYTES 2048
 
 typedef __m512i vi;
+
+#include "engine/cpu/walk_totals_avx512.inc"
 
 enum { V, F, F3, F15, F63, N_SUMS };
 enum { INVERSE_OF_81 = 0x781948b1 }; /* modulo 2^32 */
@@ -42,16 +43,6 @@ enum { INVERSE_OF_81 = 0x781948b1 }; /* modulo 2^32 */
 
 static const _Alignas(64) uint8_t first[128] = {SIXTY_FOUR(FIRST, 0) SIXTY_FOUR(FIRST, 64)};
 static const _Alignas(64) uint8_t second[128] = {SIXTY_FOUR(SECOND, 0) SIXTY_FOUR(SECOND, 64)};
-
-/* The sums of all lanes of four vectors. */
-static V_INLINE __m128i totals(const vi v[WALK_STREAMS])
-{
-    vi ab = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-    vi cd = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-    vi all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-}
 
 /* One group of every stretch, `apart` bytes from each other: the sums of t[k] * q. */
 static V_INLINE void walk_fives(const uint8_t *codes, uint64_t apart, uint64_t group_bytes,
@@ -82,8 +73,8 @@ static V_INLINE void walk_fives(const uint8_t *codes, uint64_t apart, uint64_t g
             ADD_PRODUCTS(sums[F63][i], _mm512_and_si512(f, m63), act);
         }
     }
-    __m128i all = totals(sums[F]), f63 = totals(sums[F63]), f15 = totals(sums[F15]);
-    out[0] = totals(sums[F3]);
+    __m128i all = walk_totals(sums[F]), f63 = walk_totals(sums[F63]), f15 = walk_totals(sums[F15]);
+    out[0] = walk_totals(sums[F3]);
     out[1] = _mm_srai_epi32(_mm_sub_epi32(f15, out[0]), 2);
     out[2] = _mm_srai_epi32(_mm_sub_epi32(f63, f15), 4);
     out[3] = _mm_srai_epi32(_mm_sub_epi32(all, f63), 6);
@@ -93,7 +84,7 @@ static V_INLINE void walk_fives(const uint8_t *codes, uint64_t apart, uint64_t g
         u = _mm_add_epi32(out[k], _mm_mullo_epi32(u, three));
     }
     /* A division that leaves no rest. */
-    out[4] = _mm_mullo_epi32(_mm_sub_epi32(totals(sums[V]), u), _mm_set1_epi32(INVERSE_OF_81));
+    out[4] = _mm_mullo_epi32(_mm_sub_epi32(walk_totals(sums[V]), u), _mm_set1_epi32(INVERSE_OF_81));
 }
 
 void dot_fives_vbmi(const struct five_codes *w, const struct row_walk *walk,

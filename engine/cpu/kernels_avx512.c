@@ -386,24 +386,13 @@ static V_INLINE void walk_step(struct walk_sums *s, int i, vi packed, const int8
     s->one[i] = _mm512_dpbusd_epi32(s->one[i], vi_and(packed, low), _mm512_load_si512(q + 192));
 }
 
-/* In every quarter the sums of what a quarter of each of four vectors holds. */
-static V_INLINE vi walk_lanes(const struct walk_sums *s)
+#include "engine/cpu/walk_totals_avx512.inc"
+
+static V_INLINE void rows_of_walk(const struct walk_sums *s, vi row[WALK_STREAMS])
 {
-    vi row[WALK_STREAMS];
     for (int i = 0; i < WALK_STREAMS; i++) {
         row[i] = vi_add(_mm512_srai_epi32(s->quad[i], 2), s->one[i]);
     }
-    vi ab = vi_add(_mm512_unpacklo_epi32(row[0], row[1]), _mm512_unpackhi_epi32(row[0], row[1]));
-    vi cd = vi_add(_mm512_unpacklo_epi32(row[2], row[3]), _mm512_unpackhi_epi32(row[2], row[3]));
-    return vi_add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-}
-
-/* The sums of all lanes of four vectors. */
-static V_INLINE __m128i walk_totals(const struct walk_sums *s)
-{
-    const vi all = walk_lanes(s);
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
 /* One row of every stretch; codes: the first of them. */
@@ -430,7 +419,9 @@ static V_INLINE __m128i walk_ternary(const uint8_t *codes, uint64_t apart, uint6
             walk_step(&s, i, packed, q + 4 * b);
         }
     }
-    return walk_totals(&s);
+    vi row[WALK_STREAMS];
+    rows_of_walk(&s, row);
+    return walk_totals(row);
 }
 
 /* Rows of one block, half a vector: two of every stretch at a time, so that what finishes a row is
@@ -446,7 +437,9 @@ static V_INLINE void walk_pair(const uint8_t *codes, uint64_t apart, const int8_
         __builtin_prefetch(at + WALK_AHEAD_BYTES, 0, 2);
         walk_step(&s, i, _mm512_loadu_si512(at), q);
     }
-    const vi all = walk_lanes(&s);
+    vi row[WALK_STREAMS];
+    rows_of_walk(&s, row);
+    const vi all = walk_lanes(row);
     const __m256i first = _mm512_castsi512_si256(all), second = _mm512_extracti64x4_epi64(all, 1);
     sums[0] = _mm_add_epi32(_mm256_castsi256_si128(first), _mm256_extracti128_si256(first, 1));
     sums[1] = _mm_add_epi32(_mm256_castsi256_si128(second), _mm256_extracti128_si256(second, 1));
