@@ -85,7 +85,7 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
 
 bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
 {
-    return s->dir != NULL && bytes >= s->min_bytes;
+    return s->dir != NULL && !s->gave_up && bytes >= s->min_bytes;
 }
 
 void packed_store_release(struct packed_store *s)
@@ -111,14 +111,13 @@ static void tell(const struct packed_store *s, const char *what, const char *hin
     }
 }
 
-/* Nothing is kept from here on, and why. */
+/* No form that is asked for from here on is kept, and why; what was made before still is. */
 static void give_up(struct packed_store *s, const struct bnt_err *why)
 {
     char text[sizeof why->msg + 64];
     snprintf(text, sizeof text, "packed weights are not kept for the next start: %s", why->msg);
     tell(s, text, "--packed off does without; bnt cache dir shows where they would lie");
-    free(s->dir);
-    s->dir = NULL;
+    s->gave_up = true;
 }
 
 /* ---- the digest of the model ---- */
@@ -528,7 +527,7 @@ void packed_finish(struct packed_store *s)
         if (kept != BNT_OK) {
             packed_kept_replace(k, NULL);
         }
-        if (kept != BNT_OK && s->dir) {
+        if (kept != BNT_OK && !s->gave_up) {
             give_up(s, &why);
         }
         bnt_durable_release(&k->file);

@@ -50,6 +50,7 @@
 /* Where the forms of one model are kept. */
 struct packed_store {
     char *dir, *model_path;         /* dir NULL: nothing is kept */
+    bool gave_up;                   /* no form more is kept, and that was told */
     uint64_t min_bytes, late_bytes; /* PACKED_MIN_BYTES or what was asked for; PACKED_LATE_BYTES */
     struct bnt_file_id id;          /* of the model's file before it was opened */
     char digest[BNT_SHA256_HEX];    /* of the model; "" until a form is wanted */

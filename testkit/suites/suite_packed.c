@@ -84,6 +84,12 @@ static void forget_facts(void)
     }
 }
 
+static void model_digest(char digest[BNT_SHA256_HEX])
+{
+    assert_int_equal(bnt_sha256_text(model_in_thread, strlen(model_in_thread), digest, NULL),
+                     BNT_OK);
+}
+
 /* A model of which only the bytes count, and a store beside it. The large one has settled. */
 static void open_store(struct packed_store *s, const char *model_bytes)
 {
@@ -267,6 +273,13 @@ static int no_space(enum bnt_file_step step, size_t *n)
     return step == BNT_FILE_WRITE && n && *n >= SIZE ? ENOSPC : 0;
 }
 
+/* The disk is full after the first form. */
+static int no_second_room(enum bnt_file_step step, size_t *n)
+{
+    static unsigned rooms;
+    return step == BNT_FILE_WRITE && n && *n == HEADER + SIZE && rooms++ > 0 ? ENOSPC : 0;
+}
+
 static int no_promise(enum bnt_file_step step, size_t *n)
 {
     return step == BNT_FILE_WRITE && n && *n == HEADER + SIZE ? EOPNOTSUPP : 0;
@@ -362,6 +375,32 @@ static void a_form_that_cannot_be_made_is_an_error(void **state)
     packed_store_release(&s);
 }
 
+static void what_was_made_before_the_disk_was_full_is_kept(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed p, q;
+    struct packed_want second = form;
+    second.version = 2;
+    open_store(&s, model_in_thread);
+    bnt_file_fault(no_second_room);
+    assert_int_equal(packed_open(&s, &form, &p, NULL), BNT_OK);
+    assert_int_equal(packed_open(&s, &second, &q, NULL), BNT_OK);
+    packed_finish(&s);
+    bnt_file_fault(NULL);
+    assert_int_equal(n_words, 1);
+    assert_non_null(strstr(last_word, "No space left"));
+    assert_memory_equal(p.data, q.data, SIZE);
+    packed_release(&p);
+    packed_release(&q);
+    packed_store_release(&s);
+    open_store(&s, model_in_thread);
+    model_digest(s.digest);
+    open_form(&s, &form, false);
+    open_form(&s, &second, true);
+    packed_store_release(&s);
+}
+
 /* Of a file system that reserves no room, a form is written and not mapped. */
 static void a_form_is_kept_without_a_promise_of_room(void **state)
 {
@@ -383,12 +422,6 @@ static struct bnt_buf file_bytes(const char *path)
     struct bnt_buf b = BNT_BUF(HEADER + SIZE);
     assert_int_equal(bnt_file_read(path, &b, NULL), BNT_OK);
     return b;
-}
-
-static void model_digest(char digest[BNT_SHA256_HEX])
-{
-    assert_int_equal(bnt_sha256_text(model_in_thread, strlen(model_in_thread), digest, NULL),
-                     BNT_OK);
 }
 
 /* The same file, byte for byte: with the digest known before, found by a thread, and found without
@@ -650,6 +683,8 @@ static const struct suite_test tests[] = {
      .body = small_forms_and_stores_without_a_folder_keep_nothing},
     {.name = "packed_a_form_that_cannot_be_made_is_an_error",
      .body = a_form_that_cannot_be_made_is_an_error},
+    {.name = "packed_what_was_made_before_the_disk_was_full_is_kept",
+     .body = what_was_made_before_the_disk_was_full_is_kept},
     {.name = "packed_a_form_is_kept_without_a_promise_of_room",
      .body = a_form_is_kept_without_a_promise_of_room},
     {.name = "packed_a_digest_may_be_known_late", .body = a_digest_may_be_known_late},
