@@ -105,6 +105,7 @@ struct backend {
     const char *kernel;    /* name of the kernels in use */
     char kernel_note[256]; /* why faster ones are not */
     bool screened;         /* the best logits come from a small copy of the head and a few rows */
+    bool narrow_head;      /* single tokens read the head's copy in 12 bits per weight */
     uint64_t memory_bytes, kv_bytes;
     /* Passes of one token; the bytes of weights that they left out because they meet zeros, and
      * those that they did not read because a copy says the same in fewer. */

@@ -193,6 +193,7 @@ static void note_facts(struct bench *b)
     r->n_params = info->n_params;
     r->file_bytes = info->file_bytes;
     r->streamed = info->streamed;
+    r->narrow_head = stats.narrow_head;
     r->screened = bnt_session_has_best(b->session) && stats.screened;
     r->n_ctx = bnt_session_n_ctx(b->session);
     r->n_batch = bnt_session_n_batch(b->session);

@@ -103,7 +103,7 @@ struct bench_result {
     uint64_t n_params, file_bytes;
     uint32_t n_ctx, n_batch;
     int n_threads;
-    bool streamed, screened;
+    bool streamed, screened, narrow_head;
 };
 
 /* The prompt of n tokens or more that is measured, by a model's tokenizer: appended to out. */

@@ -31,10 +31,15 @@ struct bnt_session;
 
 struct bnt_session_options;
 
-/* How the output matrix (the head) is read where only the best logits are asked for
- * (bnt_session_eval_best); they are the same, bit for bit. */
+/* How the output matrix (the head) is read; logits are the same, bit for bit. The last two are of
+ * callers that ask for the best logits only (bnt_session_eval_best). */
 enum bnt_head_form {
-    BNT_HEAD_FULL,
+    BNT_HEAD_FULL, /* as it lies in the file */
+    /* All rows, but for single tokens from a copy in 12 bits per weight (engine/narrow.h), three
+     * quarters of the bytes of an F16 head: where the values allow it, the copy is kept for the
+     * next open (packed_dir, packed_min_bytes), has room in memory and a CPU computes; else full.
+     */
+    BNT_HEAD_NARROW,
     /* A copy in 5 bits per weight tells which rows can be among them, and only those are read: a
      * third of the bytes of an F16 head. For heads in F32, F16 and BF16; the copy wants memory, and
      * a moment to be made. A warning tells when the head stays full. */
@@ -86,6 +91,7 @@ struct bnt_model_info {
     bool by_columns;        /* the `down` matrices have a copy by columns (engine/columns.h) */
     bool by_fives;          /* ternary matrices have a copy of 1.6 bits a weight (engine/fives.h) */
     bool screened;          /* the head has a copy in few bits per weight */
+    bool narrow_head;       /* or one in 12 bits, without loss */
     bool streamed;          /* weights are read per layer to stay below the memory limit */
     const char *i2s_layout; /* packing in force, NULL without I2_S tensors */
     bool i2s_undecided;     /* a fixed text made no sense under any packing */
@@ -284,6 +290,7 @@ struct bnt_session_stats {
     uint64_t weight_bytes_per_token, left_out_bytes_per_token;
     uint64_t head_bytes_per_token; /* of them, of the head in its form */
     bool screened;                 /* the best logits come from a screened head */
+    bool narrow_head; /* all logits come from a copy of the head in 12 bits per weight */
     /* Ids that a device has chosen by bnt_near.draw; how often it could not, and gave the best
      * logits. */
     uint64_t n_drawn, n_not_drawn;

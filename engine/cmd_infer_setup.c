@@ -150,7 +150,7 @@ static enum bnt_head_form head_of(const struct infer_opts *o)
                      "--logprobs and --validate",
                      "the output matrix is read in full: these options look at other logits, too");
     }
-    return near ? form : BNT_HEAD_FULL;
+    return near ? form : BNT_HEAD_NARROW;
 }
 
 /* It happens once for each model and takes seconds, in which nothing else is seen. */

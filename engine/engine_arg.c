@@ -22,7 +22,7 @@ void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_M
 
 enum bnt_head_form bnt_engine_head(const char *word)
 {
-    return strcmp(word, "full") == 0       ? BNT_HEAD_FULL
+    return strcmp(word, "full") == 0       ? BNT_HEAD_NARROW
            : strcmp(word, "screened") == 0 ? BNT_HEAD_SCREENED
                                            : BNT_HEAD_AUTO;
 }

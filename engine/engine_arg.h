@@ -70,11 +70,14 @@
 #define BNT_ENGINE_HEAD_ROW(type)                                                                  \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "head", .arg = "HOW",                   \
-        .help = "output matrix of F16, BF16 or F32: read it in full, or screened: a copy in 5 "    \
-                "bits per weight tells which rows can be the likeliest, and only those are read; " \
-                "the same tokens. For greedy and --top-k up to 64, without what looks at all "     \
-                "logits (--top-p alone, --logprobs...). auto: screened where that "                \
-                "applies, the copy (7/16 of F16) fits into memory and --packed keeps it",          \
+        .help =                                                                                    \
+            "output matrix of F16, BF16 or F32: read it in full (from 12 bits per weight, with "   \
+            "the same logits, where its values are those of BF16 and --packed keeps such a "       \
+            "copy), or screened: a copy in 5 "                                                     \
+            "bits per weight tells which rows can be the likeliest, and only those are read; "     \
+            "the same tokens. For greedy and --top-k up to 64, without what looks at all "         \
+            "logits (--top-p alone, --logprobs...). auto: screened where that "                    \
+            "applies, the copy (7/16 of F16) fits into memory and --packed keeps it",              \
         .offset = offsetof(type, head), .def = "auto", .choices = "auto|full|screened"             \
     }
 #define BNT_ENGINE_PRE_ROW(type)                                                                   \

@@ -302,6 +302,7 @@ void model_set_i2s_layout(struct bnt_model *m, enum i2s_layout layout)
 static uint64_t resident_bytes(const struct bnt_model *m)
 {
     uint64_t sum = m->screened ? screen_bytes(&m->head) : 0;
+    sum += m->narrowed ? narrow_bytes(&m->head) : 0;
     sum += m->by_columns ? columns_bytes(m) : 0;
     sum += m->by_fives ? fives_bytes(m) : 0;
     sum += weight_bytes(&m->embd) + (m->info.tied_head ? 0 : weight_bytes(&m->head));
@@ -373,6 +374,12 @@ static bool wants_fives(const struct bnt_model *m, const struct bnt_model_option
            packed_store_keeps(&m->packs, fives_bytes(m));
 }
 
+static bool wants_narrow(const struct bnt_model *m, const struct bnt_model_options *opts)
+{
+    return opts->head == BNT_HEAD_NARROW && narrow_may_fit(&m->head) && computes_on_cpu(opts) &&
+           packed_store_keeps(&m->packs, narrow_bytes(&m->head));
+}
+
 static bool fits_in_memory(const struct bnt_model *m, const struct bnt_model_options *opts)
 {
     return m->gguf->mapped && !opts->stream_weights &&
@@ -407,11 +414,13 @@ static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_o
     m->screened = wants_screen(m, opts);
     m->screened = m->screened && fits_in_memory(m, opts);
     tell_full_head(m, opts);
+    m->narrowed = wants_narrow(m, opts);
+    m->narrowed = m->narrowed && fits_in_memory(m, opts);
     m->by_columns = wants_columns(m, opts);
     m->by_columns = m->by_columns && fits_in_memory(m, opts);
     m->by_fives = wants_fives(m, opts);
     m->by_fives = m->by_fives && fits_in_memory(m, opts);
-    if (m->by_fives || m->by_columns || m->screened || fits_in_memory(m, opts)) {
+    if (m->by_fives || m->by_columns || m->narrowed || m->screened || fits_in_memory(m, opts)) {
         return BNT_OK;
     }
     m->info.streamed = true;
@@ -480,6 +489,9 @@ static enum bnt_status settle_weights(struct bnt_model *m, const struct bnt_mode
     }
     if (st == BNT_OK && m->screened) {
         st = screen_open(m, err);
+    }
+    if (st == BNT_OK && m->narrowed) {
+        st = narrow_open(m, err);
     }
     if (st == BNT_OK && m->by_columns) {
         st = columns_open(m, err);
@@ -553,6 +565,7 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
         packed_finish(&m->packs);
         m->info.pack_ns = bnt_clock_now_ns() - t0;
         m->info.screened = m->screened;
+        m->info.narrow_head = m->narrowed;
         m->info.by_columns = m->by_columns;
         m->info.by_fives = m->by_fives;
         m->info.packed_bytes = m->packs.mapped_bytes;
@@ -596,6 +609,7 @@ void bnt_model_close(struct bnt_model *m)
     packed_release(&m->screen_form);
     packed_release(&m->columns_form);
     packed_release(&m->fives_form);
+    packed_release(&m->narrow_form);
     packed_store_release(&m->packs);
     bnt_tokenizer_free(m->tokenizer);
     gguf_close(m->gguf);

@@ -18,6 +18,7 @@
 #include "engine/arch.h"
 #include "engine/bnt_infer.h"
 #include "engine/gguf.h"
+#include "engine/narrow.h"
 #include "engine/packed.h"
 #include "engine/rope.h"
 #include "engine/screen.h"
@@ -77,6 +78,9 @@ struct bnt_model {
     struct packed columns_form;
     bool by_fives; /* there are, or will be, ternary matrices five weights to a byte (fives.h) */
     struct packed fives_form;
+    bool narrowed; /* there is, or may be, a copy of the head in 12 bits per weight */
+    struct packed narrow_form;
+    struct narrow_codes narrow;    /* in narrow_form; without rows until it is there */
     struct screen screen;          /* in screen_form; without rows until it is made */
     char *name;                    /* general.name */
     float *norms;                  /* owner of all norms and biases */

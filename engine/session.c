@@ -544,6 +544,16 @@ int bnt_session_n_threads(const struct bnt_session *s)
     return s->backend->config.n_threads;
 }
 
+/* Of a single token. */
+static uint64_t head_bytes(const struct bnt_session *s)
+{
+    const struct backend *b = s->backend;
+    const struct weight *head = &s->model->head;
+    return b->screened      ? screen_token_bytes(head)
+           : b->narrow_head ? narrow_token_bytes(s->model)
+                            : weight_bytes(head);
+}
+
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out)
 {
     const struct bnt_model *m = s->model;
@@ -554,9 +564,9 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .screened = s->backend->screened,
         .n_drawn = s->backend->n_drawn,
         .n_not_drawn = s->backend->n_not_drawn,
+        .narrow_head = s->backend->narrow_head,
         .thread_start_ns = s->backend->start_ns,
-        .head_bytes_per_token =
-            s->backend->screened ? screen_token_bytes(&m->head) : weight_bytes(&m->head),
+        .head_bytes_per_token = head_bytes(s),
     };
     out->weight_bytes_per_token = out->head_bytes_per_token + m->embd.row_bytes;
     for (uint32_t il = 0; il < m->info.n_layer; il++) {

@@ -384,9 +384,11 @@ static void sum_words(void *ctx, size_t begin, size_t end, int thread)
 static double plain_gb_per_s(struct backend_cpu *b)
 {
     enum { PIECE_WORDS = 1 << 17 };
-    const struct weight *head = &b->base.model->head;
-    const uint64_t bytes = head->rows * head->row_bytes;
-    struct stream_sum t = {.words = (const uint64_t *)(const void *)head->data};
+    const struct bnt_model *m = b->base.model;
+    const bool narrow = m->narrow.rows != NULL;
+    const uint8_t *data = narrow ? m->narrow_form.data : m->head.data;
+    const uint64_t bytes = narrow ? m->narrow_form.size : m->head.rows * m->head.row_bytes;
+    struct stream_sum t = {.words = (const uint64_t *)(const void *)data};
     const uint64_t start = bnt_clock_now_ns();
     cpu_pool_run(b->pool, (size_t)(bytes / sizeof *t.words), PIECE_WORDS, sum_words, &t);
     return (double)bytes / (double)(bnt_clock_now_ns() - start);

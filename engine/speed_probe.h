@@ -40,7 +40,7 @@ enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *ou
  * session itself. Machines have modes that last for seconds, of memory and of what threads hand one
  * another, so this is asked right before and after what is held against it. */
 struct speed_streams {
-    double plain_gb_per_s; /* a sum over the head's weights */
+    double plain_gb_per_s; /* a sum over the head's weights, of its copy where tokens read that */
     double head_ns;        /* as the session computes it: all rows, or screened with the choice */
     uint64_t head_bytes;   /* of every token: of a screened one, its copy */
     /* Of a layer, by batch: its products alone; all of it but attention; rotation and attention,

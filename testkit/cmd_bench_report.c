@@ -152,12 +152,12 @@ static json_t *json_model(const struct bench_report *report)
 static json_t *json_settings(const struct bench_report *report)
 {
     const struct bench_result *r = report->r;
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:I, s:I}", "device", r->device,
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:I, s:I, s:s, s:I, s:I}", "device", r->device,
                      "kernel", r->kernel, "kernel_note", r->kernel_note, "head",
-                     r->screened ? "screened" : "full", "threads", r->n_threads, "batch",
-                     (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx, "kv_type",
-                     report->o->kv_type, "warmup", (json_int_t)report->o->warmup, "repetitions",
-                     (json_int_t)report->o->repetitions);
+                     r->screened ? "screened" : "full", "head_packed", r->narrow_head, "threads",
+                     r->n_threads, "batch", (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx,
+                     "kv_type", report->o->kv_type, "warmup", (json_int_t)report->o->warmup,
+                     "repetitions", (json_int_t)report->o->repetitions);
 }
 
 static json_t *json_memory(const struct bench_result *r, const struct traffic *t)
@@ -289,8 +289,12 @@ enum bnt_status bench_print_table(const struct bench_report *report, struct bnt_
            r->weights, (double)r->n_params / 1e6, (double)r->file_bytes / 1e6);
     printf("engine        %s kernels, %s head, %d thread%s, batches of %u, %lld repetition%s after "
            "%lld to warm up\n",
-           r->kernel, r->screened ? "screened" : "full", r->n_threads, r->n_threads == 1 ? "" : "s",
-           r->n_batch, (long long)report->o->repetitions, report->o->repetitions == 1 ? "" : "s",
+           r->kernel,
+           r->screened      ? "screened"
+           : r->narrow_head ? "full packed"
+                            : "full",
+           r->n_threads, r->n_threads == 1 ? "" : "s", r->n_batch,
+           (long long)report->o->repetitions, report->o->repetitions == 1 ? "" : "s",
            (long long)report->o->warmup);
     printf("opening       %.1f ms: model %.1f, packing %.1f, session %.1f (self-test %.1f)\n\n",
            r->open_ms + r->pack_ms + r->session_ms, r->open_ms, r->pack_ms, r->session_ms,

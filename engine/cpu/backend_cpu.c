@@ -281,6 +281,10 @@ static void head_slots(void *ctx, size_t begin, size_t end, int thread)
 static void run_head(struct head_task *t)
 {
     uint64_t macs = t->w.rows * t->w.cols * t->n;
+    if (t->n == 1 && t->b->base.model->narrow.rows) {
+        cpu_narrow_head(t->b, t->out);
+        return;
+    }
     if (t->n == 1) {
         uint64_t slots = cpu_slots(t->w.rows, 1);
         struct cpu_slot_kind kind = {1, WALK_STREAMS * t->w.row_bytes};
@@ -467,6 +471,7 @@ enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_
     const struct bnt_model_info *in = &m->info;
     b->base = (struct backend){.ops = m->screen.rows ? &screened_ops : &cpu_ops,
                                .screened = m->screen.rows != NULL,
+                               .narrow_head = m->narrow.rows != NULL,
                                .model = m,
                                .config = *config,
                                .device = "cpu"};

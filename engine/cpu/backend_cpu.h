@@ -156,6 +156,8 @@ int cpu_slot_rows(uint64_t rows, uint64_t height, struct cpu_rows slots,
  */
 void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct cpu_rows slots,
                    float *y, int thread);
+/* All logits of the one token in work (s.h), by the copy of the head in 12 bits per weight. */
+void cpu_narrow_head(struct backend_cpu *b, float *out);
 /* Weights of a piece: a microsecond or two of reading, so that threads end together. */
 #define CPU_PIECE_BYTES (64u * 1024)
 /* y = w * input of the one token in work (s.act), by the copy of layer il's `down` matrix by

@@ -89,3 +89,35 @@ void cpu_dot_slots(const struct backend_cpu *b, const struct weight *w, struct c
         dot_dequantized(b, w, slots, y, thread);
     }
 }
+
+struct narrow_task {
+    const struct backend_cpu *b;
+    float *out;
+};
+
+static void narrow_slots(void *ctx, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    const struct narrow_task *t = ctx;
+    const struct narrow_codes *w = &t->b->base.model->narrow;
+    const struct cpu_kernels *kernels = t->b->kernels;
+    uint64_t rows = w->whole.rows, spread = rows / WALK_STREAMS;
+    struct row_walk walk = {begin, end < spread ? end : spread, spread};
+    if (walk.begin < walk.end) {
+        kernels->dot_narrow(w, &walk, t->b->s.h, t->out);
+    }
+    if (end > spread) {
+        kernels->matmul_float(&w->whole, WALK_STREAMS * spread, rows, t->b->s.h, 0, 1, t->out, 0,
+                              NULL);
+    }
+}
+
+void cpu_narrow_head(struct backend_cpu *b, float *out)
+{
+    const struct narrow_codes *w = &b->base.model->narrow;
+    struct narrow_task t = {b, out};
+    uint64_t slots = cpu_slots(w->whole.rows, 1);
+    struct cpu_slot_kind kind = {1, WALK_STREAMS * w->row_bytes};
+    size_t chunk = cpu_slot_chunk(b, kind, slots, w->whole.rows * w->whole.cols);
+    cpu_pool_run(b->pool, slots, chunk, narrow_slots, &t);
+}

@@ -140,6 +140,38 @@ struct float_weights {
     uint64_t row_bytes;
 };
 
+/* A head whose values are those of bfloat16, in 12 bits per weight (engine/narrow.h). Of the upper
+ * half of such a float32 the lower byte stands as it is; of the upper byte, the sign and seven bits
+ * of the exponent, four bits say which of 16 of the row it is. In blocks of 128 weights, places 0
+ * to 127: byte p < 64 has the codes of places p (below) and 64 + p, byte 64 + p the lower byte of
+ * place p. What follows the row's end has code and lower byte 0. */
+enum { NARROW_BLOCK = 128, NARROW_BLOCK_BYTES = 192, NARROW_HIGH = 16, NARROW_ODD = 5 };
+/* n_odd of a row that is not in this form. */
+#define NARROW_WHOLE 255u
+struct narrow_row {
+    uint8_t high[NARROW_HIGH];
+    /* Weights whose upper byte is none of those: what it is, and their places in the row by
+     * ascending order. */
+    uint8_t n_odd, odd_high[NARROW_ODD];
+    uint16_t odd_at[NARROW_ODD];
+};
+struct narrow_codes {
+    const struct narrow_row *rows;
+    const uint8_t *codes; /* row_bytes of each row: whole blocks */
+    uint64_t row_bytes;
+    struct float_weights whole; /* the head itself */
+};
+static inline uint64_t narrow_row_bytes(uint64_t cols)
+{
+    return (cols + NARROW_BLOCK - 1) / NARROW_BLOCK * NARROW_BLOCK_BYTES;
+}
+/* Where weight i of a row is. Of 64 places, a quarter has four weights of each of four vectors of
+ * 16: upper and lower bytes side by side are then a pair of vectors in each half of the quarter. */
+static inline uint64_t narrow_place(uint64_t i)
+{
+    return i / 64 * 64 + i % 16 / 4 * 16 + i % 4 * 2 + i / 16 % 2 + i / 32 % 2 * 8;
+}
+
 struct attend_args {
     const float *q;      /* n_tok x n_head_group x head_dim: query heads that share one KV head */
     uint32_t n_tok;      /* successive query tokens */
@@ -205,6 +237,10 @@ struct cpu_kernels {
     /* matmul_float of one token for the rows of a walk: y[row]; F32, F16 and BF16. */
     void (*dot_float)(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y);
+
+    /* As dot_float with w->whole, bit for bit, read in the short form. */
+    void (*dot_narrow)(const struct narrow_codes *w, const struct row_walk *walk, const float *x,
+                       float *y);
 
     /* out[row] = screen_score of the sums of level * q of both rows of a, for the rows of a walk.
      */

@@ -495,6 +495,50 @@ static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 
 #include "engine/cpu/screen_walk.inc"
 
+typedef vi narrow_bytes;
+typedef __m256i narrow_table;
+
+static V_INLINE narrow_bytes narrow_load(const uint8_t *p)
+{
+    return (vi){_mm256_loadu_si256((const __m256i *)(const void *)p),
+                _mm256_loadu_si256((const __m256i *)(const void *)(p + 32))};
+}
+
+static V_INLINE void narrow_store(uint8_t *p, narrow_bytes a)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, a.lo);
+    _mm256_storeu_si256((__m256i *)(void *)(p + 32), a.hi);
+}
+
+static V_INLINE narrow_table narrow_table_load(const uint8_t high[NARROW_HIGH])
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)high));
+}
+
+static V_INLINE narrow_bytes narrow_look_up(narrow_table table, narrow_bytes codes, bool upper)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i lo = upper ? _mm256_srli_epi16(codes.lo, 4) : codes.lo;
+    __m256i hi = upper ? _mm256_srli_epi16(codes.hi, 4) : codes.hi;
+    return (vi){_mm256_shuffle_epi8(table, _mm256_and_si256(lo, nibble)),
+                _mm256_shuffle_epi8(table, _mm256_and_si256(hi, nibble))};
+}
+
+/* Two weights stand in each element: the upper one is there when the lower one is cleared. */
+static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4])
+{
+    const vi upper = vi_set1((int32_t)0xffff0000u);
+    const vi pair[2] = {BOTH(vi, _mm256_unpacklo_epi8, low, high),
+                        BOTH(vi, _mm256_unpackhi_epi8, low, high)};
+    for (int i = 0; i < 2; i++) {
+        vi lower = {_mm256_slli_epi32(pair[i].lo, 16), _mm256_slli_epi32(pair[i].hi, 16)};
+        out[2 * i] = v_from_bits(lower);
+        out[2 * i + 1] = v_from_bits(vi_and(pair[i], upper));
+    }
+}
+
+#include "engine/cpu/narrow_walk.inc"
+
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
     .quantize_act = quantize_act,
@@ -505,6 +549,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .dot_ternary = dot_ternary,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,

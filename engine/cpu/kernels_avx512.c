@@ -636,6 +636,42 @@ static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 
 #include "engine/cpu/screen_walk.inc"
 
+typedef vi narrow_bytes;
+typedef vi narrow_table;
+
+static V_INLINE narrow_bytes narrow_load(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+static V_INLINE void narrow_store(uint8_t *p, narrow_bytes a)
+{
+    _mm512_storeu_si512(p, a);
+}
+
+static V_INLINE narrow_table narrow_table_load(const uint8_t high[NARROW_HIGH])
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)high));
+}
+
+static V_INLINE narrow_bytes narrow_look_up(narrow_table table, narrow_bytes codes, bool upper)
+{
+    vi half = upper ? _mm512_srli_epi16(codes, 4) : codes;
+    return _mm512_shuffle_epi8(table, vi_and(half, _mm512_set1_epi8(15)));
+}
+
+/* Two weights stand in each element: the upper one is there when the lower one is cleared. */
+static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4])
+{
+    const vi upper = vi_set1((int32_t)0xffff0000u);
+    vi first = _mm512_unpacklo_epi8(low, high), second = _mm512_unpackhi_epi8(low, high);
+    out[0] = v_from_bits(_mm512_slli_epi32(first, 16));
+    out[1] = v_from_bits(vi_and(first, upper));
+    out[2] = v_from_bits(_mm512_slli_epi32(second, 16));
+    out[3] = v_from_bits(vi_and(second, upper));
+}
+
+#include "engine/cpu/narrow_walk.inc"
+
 const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
     .quantize_act = quantize_act,
@@ -647,6 +683,7 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .dot_fives = dot_fives_vbmi,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,

@@ -354,6 +354,49 @@ static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 
 #include "engine/cpu/screen_walk.inc"
 
+typedef uint8x16x4_t narrow_bytes;
+typedef uint8x16_t narrow_table;
+
+static V_INLINE narrow_bytes narrow_load(const uint8_t *p)
+{
+    return vld1q_u8_x4(p);
+}
+static V_INLINE void narrow_store(uint8_t *p, narrow_bytes a)
+{
+    vst1q_u8_x4(p, a);
+}
+
+static V_INLINE narrow_table narrow_table_load(const uint8_t high[NARROW_HIGH])
+{
+    return vld1q_u8(high);
+}
+
+static V_INLINE narrow_bytes narrow_look_up(narrow_table table, narrow_bytes codes, bool upper)
+{
+    for (int i = 0; i < 4; i++) {
+        uint8x16_t c = codes.val[i];
+        codes.val[i] =
+            vqtbl1q_u8(table, upper ? vshrq_n_u8(c, 4) : vandq_u8(c, vdupq_n_u8(NARROW_HIGH - 1)));
+    }
+    return codes;
+}
+
+/* Two weights stand in each element: the upper one is there when the lower one is cleared. */
+static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4])
+{
+    const uint32x4_t upper = vdupq_n_u32(0xffff0000u);
+    for (int i = 0; i < 4; i++) {
+        uint32x4_t first = vreinterpretq_u32_u8(vzip1q_u8(low.val[i], high.val[i]));
+        uint32x4_t second = vreinterpretq_u32_u8(vzip2q_u8(low.val[i], high.val[i]));
+        out[0].r[i] = vreinterpretq_f32_u32(vshlq_n_u32(first, 16));
+        out[1].r[i] = vreinterpretq_f32_u32(vandq_u32(first, upper));
+        out[2].r[i] = vreinterpretq_f32_u32(vshlq_n_u32(second, 16));
+        out[3].r[i] = vreinterpretq_f32_u32(vandq_u32(second, upper));
+    }
+}
+
+#include "engine/cpu/narrow_walk.inc"
+
 const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
     .quantize_act = quantize_act,
@@ -364,6 +407,7 @@ const struct cpu_kernels cpu_kernels_neon = {
     .dot_ternary = dot_ternary,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,
@@ -383,6 +427,7 @@ const struct cpu_kernels cpu_kernels_i8mm = {
     .dot_ternary = dot_ternary,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,

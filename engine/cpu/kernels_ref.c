@@ -198,6 +198,43 @@ static void dot_float(const struct float_weights *w, const struct row_walk *walk
     }
 }
 
+static float narrow_weight(const struct narrow_codes *w, uint64_t r, uint64_t c)
+{
+    const struct narrow_row *row = &w->rows[r];
+    uint64_t at = narrow_place(c), p = at % NARROW_BLOCK;
+    const uint8_t *block = w->codes + r * w->row_bytes + c / NARROW_BLOCK * NARROW_BLOCK_BYTES;
+    uint32_t high = row->high[block[p % 64] >> 4 * (p / 64) & 15];
+    for (int i = 0; i < row->n_odd; i++) {
+        high = row->odd_at[i] == at ? row->odd_high[i] : high;
+    }
+    uint32_t bits = high << 24 | (uint32_t)block[64 + p] << 16;
+    return float_of(bits);
+}
+
+static void dot_narrow_row(const struct narrow_codes *w, uint64_t r, const float *x, float *y)
+{
+    float lane[LANES] = {0};
+    if (w->rows[r].n_odd > NARROW_ODD) {
+        matmul_float(&w->whole, r, r + 1, x, 0, 1, y, 0, NULL);
+        return;
+    }
+    for (uint64_t c = 0; c < w->whole.cols; c++) {
+        float product = narrow_weight(w, r, c) * x[c];
+        lane[c % LANES] += product;
+    }
+    y[r] = lanes_sum(lane);
+}
+
+static void dot_narrow(const struct narrow_codes *w, const struct row_walk *walk, const float *x,
+                       float *y)
+{
+    for (uint64_t i = 0; i < WALK_STREAMS; i++) {
+        for (uint64_t r = walk->begin; r < walk->end; r++) {
+            dot_narrow_row(w, i * walk->spread + r, x, y);
+        }
+    }
+}
+
 const uint8_t screen_levels[SCREEN_LEVELS] = {2,  6,  10, 14, 18, 22, 26, 31,
                                               36, 41, 47, 53, 60, 69, 80, 96};
 
@@ -344,6 +381,7 @@ const struct cpu_kernels cpu_kernels_ref = {
     .dot_fives = dot_fives,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,

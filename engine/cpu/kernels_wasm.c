@@ -404,6 +404,55 @@ static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
 
 #include "engine/cpu/screen_walk.inc"
 
+typedef vi narrow_bytes;
+typedef v128_t narrow_table;
+
+static V_INLINE narrow_bytes narrow_load(const uint8_t *p)
+{
+    return (vi){{wasm_v128_load(p), wasm_v128_load(p + 16), wasm_v128_load(p + 32),
+                 wasm_v128_load(p + 48)}};
+}
+
+static V_INLINE void narrow_store(uint8_t *p, narrow_bytes a)
+{
+    for (int i = 0; i < 4; i++) {
+        wasm_v128_store(p + 16 * i, a.r[i]);
+    }
+}
+
+static V_INLINE narrow_table narrow_table_load(const uint8_t high[NARROW_HIGH])
+{
+    return wasm_v128_load(high);
+}
+
+static V_INLINE narrow_bytes narrow_look_up(narrow_table table, narrow_bytes codes, bool upper)
+{
+    for (int i = 0; i < 4; i++) {
+        v128_t half = upper ? wasm_u8x16_shr(codes.r[i], 4)
+                            : wasm_v128_and(codes.r[i], wasm_i8x16_splat(NARROW_HIGH - 1));
+        codes.r[i] = wasm_i8x16_swizzle(table, half);
+    }
+    return codes;
+}
+
+/* Two weights stand in each element: the upper one is there when the lower one is cleared. */
+static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4])
+{
+    const v128_t upper = wasm_i32x4_splat((int32_t)0xffff0000u);
+    for (int i = 0; i < 4; i++) {
+        v128_t first = wasm_i8x16_shuffle(low.r[i], high.r[i], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+                                          21, 6, 22, 7, 23);
+        v128_t second = wasm_i8x16_shuffle(low.r[i], high.r[i], 8, 24, 9, 25, 10, 26, 11, 27, 12,
+                                           28, 13, 29, 14, 30, 15, 31);
+        out[0].r[i] = wasm_i32x4_shl(first, 16);
+        out[1].r[i] = wasm_v128_and(first, upper);
+        out[2].r[i] = wasm_i32x4_shl(second, 16);
+        out[3].r[i] = wasm_v128_and(second, upper);
+    }
+}
+
+#include "engine/cpu/narrow_walk.inc"
+
 const struct cpu_kernels cpu_kernels_wasm = {
     .name = "wasm",
     .quantize_act = quantize_act,
@@ -415,6 +464,7 @@ const struct cpu_kernels cpu_kernels_wasm = {
     .dot_ternary = dot_ternary,
     .add_columns = add_columns,
     .dot_float = dot_float,
+    .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,
     .rmsnorm = rmsnorm,
     .rope = rope,

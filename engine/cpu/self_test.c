@@ -395,6 +395,51 @@ static bool check_dot_float(struct check *c)
     return true;
 }
 
+/* Rows whose upper bytes are those of small floats: without odd weights, with few, with all that a
+ * row may list, in no short form. */
+static void fill_narrow(struct check *c, struct narrow_row *rows, const struct narrow_codes *w)
+{
+    for (uint64_t r = 0; r < w->whole.rows; r++) {
+        uint64_t apart = w->whole.cols / NARROW_ODD;
+        rows[r] = (struct narrow_row){.n_odd = (uint8_t)(apart > 0 ? r % (NARROW_ODD + 1) : 0)};
+        for (int i = 0; i < NARROW_HIGH; i++) {
+            rows[r].high[i] = (uint8_t)((next_u64(c) & 0x83) + 0x3c);
+        }
+        for (uint64_t i = 0; i < rows[r].n_odd; i++) {
+            rows[r].odd_high[i] = (uint8_t)((next_u64(c) & 0x83) + 0x38);
+            rows[r].odd_at[i] = (uint16_t)(i * apart + next_u64(c) % apart);
+        }
+        rows[r].n_odd = r == 3 ? NARROW_WHOLE : rows[r].n_odd;
+    }
+}
+
+static bool check_dot_narrow(struct check *c)
+{
+    static const uint64_t cols[] = {1, 16, 17, 63, 100, 128, 129, 300, 400};
+    for (size_t i = 0; i < COUNT(cols); i++) {
+        struct narrow_row *rows = (struct narrow_row *)(void *)c->bytes;
+        struct narrow_codes w = {.rows = rows,
+                                 .codes = c->bytes + MAX_ROWS * sizeof *rows,
+                                 .row_bytes = narrow_row_bytes(cols[i]),
+                                 .whole = {TENSOR_F32, (const uint8_t *)c->kv[0],
+                                           i % 2 == 0 ? MAX_ROWS : 4, cols[i], 4 * cols[i]}};
+        fill_bytes(c, c->bytes + MAX_ROWS * sizeof *rows, w.whole.rows * w.row_bytes);
+        fill_narrow(c, rows, &w);
+        fill(c, c->kv[0], w.whole.rows * cols[i]);
+        fill(c, c->x, cols[i]);
+        memset(c->y, 0, sizeof c->y);
+        struct row_walk walk = walk_of(w.whole.rows);
+        cpu_kernels_ref.dot_narrow(&w, &walk, c->x, c->y[0]);
+        c->k->dot_narrow(&w, &walk, c->x, c->y[1]);
+        char detail[32];
+        snprintf(detail, sizeof detail, "rows of %u", (unsigned)cols[i]);
+        if (!same_floats(c, "dot_narrow", detail, c->y[1], c->y[0], MAX_ROWS + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Of activations without -128, which is put right. */
 static int32_t whole_sum(int8_t *q, uint64_t n)
 {
@@ -653,9 +698,9 @@ enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_er
 {
     static bool (*const checks[])(struct check *) = {
         check_quantize_act, check_matmul_ternary, check_dot_ternary, check_matmul_tl,
-        check_matmul_float, check_dot_float,      check_dot_screen,  check_rmsnorm,
-        check_rope,         check_attend,         check_act_mul,     check_add,
-        check_store_f16,    check_add_columns,    check_dot_fives,
+        check_matmul_float, check_dot_float,      check_dot_narrow,  check_dot_screen,
+        check_rmsnorm,      check_rope,           check_attend,      check_act_mul,
+        check_add,          check_store_f16,      check_add_columns, check_dot_fives,
     };
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */

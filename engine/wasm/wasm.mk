@@ -24,7 +24,7 @@ SRC_wasm_engine := $(SRC_wasm_kernels) \
     $(addprefix engine/,arch.c bandwidth.c best.c bpe.c bpe_merges.c chat.c chat_detect.c detok.c \
         device_choice.c draft.c engine_arg.c generate.c gguf.c gguf_place.c gguf_read.c \
         gguf_value.c i2s_detect.c merge.c model.c model_arg.c packed_weights.c pretok.c \
-        pretok_runs.c pretok_words.c quality.c rope.c sampler.c columns.c fives.c screen.c session.c special.c \
+        pretok_runs.c pretok_words.c quality.c rope.c sampler.c columns.c fives.c narrow.c screen.c session.c special.c \
         spm.c stop.c tap.c tl_tiles.c tokenizer.c tokenizer_load.c unicode.c vocab.c weights.c) \
     $(addprefix engine/cpu/,backend_cpu.c decode.c forward.c pool.c screen_code.c screen_cpu.c \
         columns_cpu.c tap_cpu.c) \

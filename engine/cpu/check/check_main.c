@@ -188,6 +188,32 @@ static void run_matmul_float(const struct cpu_kernels *k)
     }
 }
 
+static void run_dot_narrow(const struct cpu_kernels *k)
+{
+    static struct narrow_row rows[ROWS];
+    for (uint64_t cols = 1; cols <= COLS; cols += 111) {
+        struct narrow_codes w = {.rows = rows,
+                                 .codes = bytes,
+                                 .row_bytes = narrow_row_bytes(cols),
+                                 .whole = {.rows = ROWS, .cols = cols}};
+        for (size_t i = 0; i < ROWS * w.row_bytes; i++) {
+            bytes[i] = (uint8_t)(next_u64() >> 40);
+        }
+        for (size_t r = 0; r < ROWS; r++) {
+            for (size_t i = 0; i < NARROW_HIGH; i++) {
+                rows[r].high[i] = (uint8_t)((next_u64() & 0x83) + 0x3c);
+            }
+            rows[r].n_odd = (uint8_t)(next_u64() % 3 % cols);
+            rows[r].odd_high[0] = rows[r].odd_high[1] = 0xc0;
+            rows[r].odd_at[0] = (uint16_t)(next_u64() % (cols / 2 + 1));
+            rows[r].odd_at[1] = (uint16_t)(cols - 1);
+        }
+        fill(x, cols);
+        k->dot_narrow(&w, &whole_walk, x, y);
+        mix_floats(y, WALK_STREAMS * whole_walk.spread);
+    }
+}
+
 static void run_dot_screen(const struct cpu_kernels *k)
 {
     int32_t row_sums[2];
@@ -326,6 +352,7 @@ int main(void)
         {"dot_fives", run_dot_fives},
         {"matmul_tl", run_matmul_tl},
         {"matmul_float", run_matmul_float},
+        {"dot_narrow", run_dot_narrow},
         {"dot_screen", run_dot_screen},
         {"rmsnorm", run_rmsnorm},
         {"rope", run_rope},
