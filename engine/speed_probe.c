@@ -323,7 +323,7 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
 static float normal(struct bnt_rng *rng)
 {
     enum { TERMS = 48 /* a twelfth is its variance */ };
-    double sum = -TERMS / 2;
+    double sum = -TERMS / 2.0;
     for (int i = 0; i < TERMS; i++) {
         sum += bnt_rng_unit(rng);
     }

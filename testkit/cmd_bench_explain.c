@@ -199,7 +199,7 @@ static int by_error(const void *a, const void *b)
 static void add_measured(struct explain *e, const struct speed_machine *m, size_t n,
                          const struct bench_result *r)
 {
-    struct figure each[SPEED_STREAMS_MAX];
+    struct figure each[SPEED_STREAMS_MAX] = {{0}};
     const bool prompt = n < r->n_prompts;
     const struct bench_series *ms = prompt ? &r->prompts[n].first_ms : &r->decode.run_ms;
     const size_t looks = e->plan.n_decode > 0 ? 2 : 1;

@@ -144,10 +144,10 @@ static void what_a_session_took_stands_for_its_steps_and_attention(void **state)
     struct speed_machine m = made_up_machine(2);
     struct speed_time t;
     const struct speed_work batch = {.pos = 0, .n_tok = 16, .n_batch = 16};
-    const double steps = 16 * (1200 / 2 + 60 / 2), attention = 4 * 480 / 2.0 + 180 / 2.0 / 2;
+    const double steps = 16 * (1200 / 2.0 + 60 / 2.0), attention = 4 * 480 / 2.0 + 180 / 2.0 / 2;
     m.product_ns[1] = 600e3;
     m.unattended_ns[1] = 600e3 + steps + 7e3;
-    m.attended_ns[1] = 2 * (16 * 200 / 2 + attention);
+    m.attended_ns[1] = 2 * (16 * 200 / 2.0 + attention);
     speed_predict(&s, &r, &m, batch, &t);
     assert_true(near(t.products, 2 * 600e3) && near(t.exchange, 2 * 7e3));
     assert_true(near(t.steps, 2 * steps + 16 * 500 + 3000 + 1000));
@@ -181,7 +181,7 @@ static void a_prompt_is_cut_into_batches(void **state)
     speed_predict(&s, &r, &m, (struct speed_work){.pos = 0, .n_tok = 16, .n_batch = 16}, &t);
     assert_true(near(t.products, 2 * 7 * 160e3 / 2 / 0.8));
     assert_true(near(t.jobs, (2 * (4 + 5 + 1) + 1) * 1000));
-    assert_true(near(t.steps, 2 * 16 * (1200 + 100 + 60) / 2 + 16 * 500 + 3000 + 1000));
+    assert_true(near(t.steps, 2 * 16 * (1200 + 100 + 60) / 2.0 + 16 * 500 + 3000 + 1000));
     /* Blocks of 60, 100, 140 and 180 ns for each of four heads; half of a last one is alone. */
     assert_true(near(t.attention, 2 * (4 * 480 / 2.0 + 180 / 2.0 / 2)));
     /* 6,656 floats, 4,096 bytes and 1,024 halves of a token change hands by half, by two threads at
