@@ -124,7 +124,7 @@ static void count_high(const uint8_t *high, uint64_t cols, uint32_t count[256])
 static uint32_t choose_high(struct row_values *v, uint64_t cols, uint8_t high[NARROW_HIGH])
 {
     uint32_t count[256], rest = (uint32_t)cols;
-    uint8_t present[256];
+    uint8_t present[256] = {0};
     int n = 0;
     count_high(v->high, cols, count);
     for (int h = 0; h < 256; h++) {
