@@ -43,11 +43,25 @@ bool bnt_file_same(const struct bnt_file_id *a, const struct bnt_file_id *b)
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-bool bnt_file_settled(const struct bnt_file_id *id)
+/* How long it is until a file has settled, not above 0 when it has. */
+static int64_t settles_in_ns(const struct bnt_file_id *id)
 {
     int64_t newest_ns = id->mtime_ns > id->ctime_ns ? id->mtime_ns : id->ctime_ns;
     bool fine = id->mtime_ns % 1000000000 != 0 && id->ctime_ns % 1000000000 != 0;
-    return newest_ns + (fine ? SETTLE_FINE_NS : SETTLE_NS) < bnt_clock_unix_ns();
+    return newest_ns + (fine ? SETTLE_FINE_NS : SETTLE_NS) + 1 - bnt_clock_unix_ns();
+}
+
+bool bnt_file_settled(const struct bnt_file_id *id)
+{
+    return settles_in_ns(id) <= 0;
+}
+
+void bnt_file_settle(const struct bnt_file_id *id)
+{
+    int64_t ns = settles_in_ns(id);
+    if (ns > 0 && ns <= SETTLE_FINE_NS + 1) {
+        bnt_clock_sleep_ns((uint64_t)ns);
+    }
 }
 
 static enum bnt_status folder(char out[BNT_PATH_MAX])

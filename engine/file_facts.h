@@ -29,6 +29,8 @@ bool bnt_file_same(const struct bnt_file_id *a, const struct bnt_file_id *b);
 
 /* Whether a fact of the file can be remembered now: it did not change a moment ago. */
 bool bnt_file_settled(const struct bnt_file_id *id);
+/* Wait until one can, if that is a matter of the 50 ms. */
+void bnt_file_settle(const struct bnt_file_id *id);
 
 /* A remembered value, if there is one that holds. Never fails: no fact is no answer. */
 bool bnt_fact_get(const struct bnt_file_id *id, const char *key, char value[BNT_FACT_MAX]);

@@ -95,6 +95,7 @@ void packed_store_release(struct packed_store *s)
         struct packed_written *w = &s->written[i];
         struct bnt_file_id now;
         if (bnt_file_identify(w->path, &now) && bnt_file_same(&now, &w->id)) {
+            bnt_file_settle(&now);
             bnt_fact_put(&now, PROVEN_KEY, w->form);
         }
         free(w->path);

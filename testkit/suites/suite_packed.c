@@ -252,7 +252,6 @@ static void a_proof_ends_with_a_change(void **state)
     char value[BNT_FACT_MAX];
     open_store(&s, "a model");
     open_form(&s, &form, true);
-    bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* the file has settled */
     assert_true(bnt_file_identify(kept_file(&s, BNT_PACKED_SUFFIX), &id));
     assert_false(bnt_fact_get(&id, "packed", value));
     packed_store_release(&s);
