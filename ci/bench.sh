@@ -102,7 +102,7 @@ hopeless() { # THREADS INDEX
 }
 
 model_round() { # ROUND THREADS
-    local i prompts
+    local i prompts packed
     of_model "full-t$2-$1" -t "$2" -r 1 -w 0 --head full --prompt-lengths 64,512,64 -n 64
     for i in "${!neighbours[@]}"; do
         prompts=64,512
@@ -113,9 +113,11 @@ model_round() { # ROUND THREADS
     for i in "${!lossy[@]}"; do
         neighbour "lossy-t$2-$1-$i" "${lossy[$i]}" "$model" -p 0 -n 64 -t "$2"
     done
-    for i in $positions; do
-        infer "position$i-t$2-$1" --threads "$2" --head full --ctx "$ctx" --session-load "$scratch/at$i" \
-            -f "$scratch/text$i-longer" -n 32
+    for i in $positions; do # the head as the file has it, and packed
+        for packed in off auto; do
+            infer "position$i-$packed-t$2-$1" --threads "$2" --head full --packed "$packed" --ctx "$ctx" \
+                --session-load "$scratch/at$i" -f "$scratch/text$i-longer" -n 32
+        done
     done
 }
 

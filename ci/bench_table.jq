@@ -32,6 +32,12 @@ def alone($what; $t; $value; $goal; $least; $unit):
 
 def prompt($n): .prompts | map(select(.tokens == $n)) | last | .tokens_per_s;
 
+# What a token at position 4096 takes longer than one at 128.
+def longer($packed; $t):
+    speeds("position128-\($packed)"; $t; .metrics.token_p50_ms) as $near |
+    [speeds("position4096-\($packed)"; $t; .metrics.token_p50_ms)[] as $f |
+        $near[] | select(.round == $f.round) | $f.s / .s] | median;
+
 # ---- sections ----
 
 def model_goals:
@@ -45,9 +51,8 @@ def model_goals:
         if $t == 1 then 0.85 else 0.8 end; true; ""),
     beside("token, screened head, beside a lossy one"; $t; speeds("screened"; $t; .decode.tokens_per_s); "lossy"; 0;
         if $t == 1 then 1.35 else 1.5 end),
-    (speeds("position128"; $t; .metrics.token_p50_ms) as $near | speeds("position4096"; $t; .metrics.token_p50_ms) as $far |
-        [$far[] as $f | $near[] | select(.round == $f.round) | $f.s / .s] as $ratios |
-        alone("token at 4096 by one at 128"; $t; $ratios | median; 1.35; false; " times")) end;
+    alone("token at 4096 by one at 128, F16 head"; $t; longer("off"; $t); 1.35; false; " times"),
+    ["the same, packed head", $t, (longer("auto"; $t) | fixed(2)) + " times"] end;
 
 def ready($which): [to_entries[] | select(.key | startswith("start-\($which)-")) | .value.metrics |
     .load_ms + .pack_ms + .session_ms] | median;

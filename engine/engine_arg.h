@@ -51,8 +51,9 @@
 #define BNT_ENGINE_PACKED_ROW(type)                                                                \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "packed", .arg = "WHEN",                \
-        .help = "keep weights that had to be repacked in the cache for the next start: auto from " \
-                "8 MB on, always, or off",                                                         \
+        .help =                                                                                    \
+            "keep copies of the weights that are read faster in the cache for the next start: "    \
+            "auto from 8 MB on, always, or off (no copies but those that must be)",                \
         .offset = offsetof(type, packed), .def = "auto", .choices = "auto|always|off"              \
     }
 #define BNT_ENGINE_TL_ROW(type)                                                                    \
