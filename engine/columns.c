@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/sysinfo.h"
 #include "engine/arch.h"
 #include "engine/cpu/pool.h"
 #include "engine/model.h"
@@ -114,15 +113,7 @@ static enum bnt_status fill_form(void *ctx, uint8_t *dst, struct bnt_err *err)
 {
     const struct bnt_model *m = ctx;
     struct turn_task t = {m, act_stride(m->layers[0].w[W_DOWN].cols) / BLOCK, dst};
-    int threads = bnt_cpu_count();
-    struct cpu_pool *pool;
-    enum bnt_status st =
-        cpu_pool_new(threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : threads, &pool, err);
-    if (st == BNT_OK) {
-        cpu_pool_run(pool, m->info.n_layer * t.blocks, 1, turn_pieces, &t);
-        cpu_pool_free(pool);
-    }
-    return st;
+    return cpu_pool_run_once(m->info.n_layer * t.blocks, 1, turn_pieces, &t, err);
 }
 
 enum bnt_status columns_open(struct bnt_model *m, struct bnt_err *err)

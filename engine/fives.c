@@ -4,7 +4,6 @@
 #include <stdatomic.h>
 
 #include "base/fault.h"
-#include "base/sysinfo.h"
 #include "engine/columns.h"
 #include "engine/cpu/pool.h"
 #include "engine/model.h"
@@ -121,15 +120,8 @@ static enum bnt_status fill_form(void *ctx, uint8_t *dst, struct bnt_err *err)
 {
     const struct bnt_model *m = ctx;
     struct pack_task t = {.m = m, .dst = dst};
-    int threads = bnt_cpu_count();
-    struct cpu_pool *pool;
-    enum bnt_status st =
-        cpu_pool_new(threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : threads, &pool, err);
-    if (st == BNT_OK) {
-        cpu_pool_run(pool, n_units(m), 1, pack_units, &t);
-        cpu_pool_free(pool);
-        dst[0] = !t.wrong || BNT_FAULT(fives_no_weight);
-    }
+    enum bnt_status st = cpu_pool_run_once(n_units(m), 1, pack_units, &t, err);
+    dst[0] = st == BNT_OK && (!t.wrong || BNT_FAULT(fives_no_weight));
     return st;
 }
 

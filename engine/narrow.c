@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/fault.h"
-#include "base/sysinfo.h"
 #include "engine/cpu/pool.h"
 #include "engine/model.h"
 
@@ -241,23 +240,21 @@ static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
 
 enum bnt_status narrow_fill(const struct weight *head, uint8_t *dst, struct bnt_err *err)
 {
-    int threads = bnt_cpu_count();
-    threads = threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : threads;
     struct fill_task t = {.head = head,
                           .rows = (struct narrow_row *)(void *)(dst + HEADER_BYTES),
                           .codes = dst + HEADER_BYTES + table_bytes(head)};
-    struct cpu_pool *pool = NULL;
-    enum bnt_status st = rows_new(head, threads, &t.values, err);
+    struct cpu_pool *pool;
+    enum bnt_status st = cpu_pool_new_shared(&pool, err);
     if (st != BNT_OK) {
         return st;
     }
-    st = cpu_pool_new(threads, &pool, err);
+    st = rows_new(head, cpu_pool_n_threads(pool), &t.values, err);
     if (st == BNT_OK) {
         cpu_pool_run(pool, head->rows, PIECE_ROWS, fill_rows, &t);
-        cpu_pool_free(pool);
         uint64_t n_whole = t.n_whole;
         memcpy(dst, &n_whole, sizeof n_whole);
     }
+    cpu_pool_free(pool);
     free(t.values);
     return st;
 }

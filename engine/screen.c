@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 
-#include "base/sysinfo.h"
 #include "engine/cpu/pool.h"
 #include "engine/cpu/screen_code.h"
 #include "engine/model.h"
@@ -80,24 +79,25 @@ static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
 
 enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_err *err)
 {
-    int threads = bnt_cpu_count();
-    threads = threads > BNT_MAX_THREADS ? BNT_MAX_THREADS : threads;
+    struct cpu_pool *pool;
+    enum bnt_status st = cpu_pool_new_shared(&pool, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     size_t row_bytes = (size_t)(blocks_of(head) * 256 * sizeof(float));
+    size_t bytes = (size_t)cpu_pool_n_threads(pool) * row_bytes;
     struct fill_task t = {.head = head,
                           .rows = (struct screen_row *)(void *)dst,
                           .codes = dst + table_bytes(head),
                           .rest = dst + screen_token_bytes(head),
                           .code = screen_code_best(),
-                          .values = calloc((size_t)threads, row_bytes)};
-    if (!t.values) {
-        return bnt_err_nomem(err, "a row of the head", (size_t)threads * row_bytes);
-    }
-    struct cpu_pool *pool;
-    enum bnt_status st = cpu_pool_new(threads, &pool, err);
-    if (st == BNT_OK) {
+                          .values = calloc(1, bytes)};
+    if (t.values) {
         cpu_pool_run(pool, head->rows, PIECE_ROWS, fill_rows, &t);
-        cpu_pool_free(pool);
+    } else {
+        st = bnt_err_nomem(err, "a row of the head", bytes);
     }
+    cpu_pool_free(pool);
     free(t.values);
     return st;
 }

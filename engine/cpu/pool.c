@@ -322,3 +322,21 @@ void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, v
     work_on_job(p, 0);
     wait_for_pieces(p, n_pieces);
 }
+
+enum bnt_status cpu_pool_new_shared(struct cpu_pool **out, struct bnt_err *err)
+{
+    int n = bnt_cpu_count();
+    return cpu_pool_new(n < MAX_THREADS ? n : MAX_THREADS, out, err);
+}
+
+enum bnt_status cpu_pool_run_once(size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx,
+                                  struct bnt_err *err)
+{
+    struct cpu_pool *pool;
+    enum bnt_status st = cpu_pool_new_shared(&pool, err);
+    if (st == BNT_OK) {
+        cpu_pool_run(pool, n, chunk, fn, ctx);
+        cpu_pool_free(pool);
+    }
+    return st;
+}

@@ -16,6 +16,8 @@ struct cpu_pool;
 
 /* n_threads counts the caller: 1 starts no thread. */
 enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err);
+/* Of all processors that this process may use. */
+enum bnt_status cpu_pool_new_shared(struct cpu_pool **out, struct bnt_err *err);
 void cpu_pool_free(struct cpu_pool *p);
 int cpu_pool_n_threads(const struct cpu_pool *p);
 
@@ -25,5 +27,9 @@ int cpu_pool_n_threads(const struct cpu_pool *p);
  * fixed: results must not depend on it. */
 typedef void cpu_pool_fn(void *ctx, size_t begin, size_t end, int thread);
 void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx);
+
+/* By a shared pool that is made for it and freed. Errors: those of cpu_pool_new. */
+enum bnt_status cpu_pool_run_once(size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx,
+                                  struct bnt_err *err);
 
 #endif
