@@ -41,9 +41,10 @@ static inline void backend_rows(struct backend_row *rows, const int32_t *ids, ui
     }
 }
 
-/* A head of keys and values of a layer, in the cache of a sequence. */
+/* A head of keys and values of a layer, in the cache of a sequence, and how many positions of it
+ * the caller reads or writes. */
 struct backend_head {
-    uint32_t seq, layer, head;
+    uint32_t seq, layer, head, n_pos;
 };
 
 /* The best k logits of n tokens of the last batch, the first n: those of token i to out[i * k],

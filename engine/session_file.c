@@ -67,8 +67,10 @@ static enum bnt_status each_piece(struct bnt_session *s, uint32_t n_past, piece_
     for (uint32_t il = 0; il < in->n_layer; il++) {
         for (uint32_t k = 0; st == BNT_OK && k < in->n_head_kv * 2; k++) {
             size_t bytes;
-            struct backend_head head = {
-                .seq = (uint32_t)(s->now - s->sequences), .layer = il, .head = k / 2};
+            struct backend_head head = {.seq = (uint32_t)(s->now - s->sequences),
+                                        .layer = il,
+                                        .head = k / 2,
+                                        .n_pos = n_past};
             void *at = s->backend->ops->kv_head(s->backend, head, k % 2 != 0, &bytes);
             st = fn(ctx, at, n_past * bytes, err);
         }

@@ -210,10 +210,10 @@ static enum bnt_status embed(struct backend_cpu *b, struct bnt_err *err)
 #define LARGE_CACHE_BYTES ((uint64_t)64 << 20)
 
 /* Not before a quarter of the positions is in use: large pages hold memory for those to come. */
-static void enlarge_cache_pages(struct backend_cpu *b)
+static void enlarge_cache_pages(struct backend_cpu *b, uint32_t n_pos)
 {
 #ifdef MADV_HUGEPAGE
-    if (b->large_pages || b->n_seen < b->base.config.n_ctx / 4 ||
+    if (b->large_pages || n_pos < b->base.config.n_ctx / 4 ||
         b->base.kv_bytes < LARGE_CACHE_BYTES) {
         return;
     }
@@ -224,6 +224,7 @@ static void enlarge_cache_pages(struct backend_cpu *b)
     (void)madvise(b->arena.base, (size_t)b->base.kv_bytes, MADV_COLLAPSE);
 #else
     (void)b;
+    (void)n_pos;
 #endif
 }
 
@@ -239,7 +240,7 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
     for (uint32_t t = 0; t < n; t++) {
         b->n_seen = rows[t].pos + 1 > b->n_seen ? rows[t].pos + 1 : b->n_seen;
     }
-    enlarge_cache_pages(b);
+    enlarge_cache_pages(b, b->n_seen);
     enum bnt_status st = embed(b, err);
     for (uint32_t il = 0; st == BNT_OK && il < base->model->info.n_layer; il++) {
         if (base->config.interrupted && *base->config.interrupted) {
@@ -423,6 +424,7 @@ static void *kv_head(struct backend *backend, struct backend_head head, bool val
     struct backend_cpu *b = (struct backend_cpu *)backend;
     size_t element = backend->config.kv_type == BNT_KV_F32 ? sizeof(float) : sizeof(uint16_t);
     *position_bytes = backend->model->info.head_dim * element;
+    enlarge_cache_pages(b, head.n_pos);
     return (values ? b->s.v_cache : b->s.k_cache) + cpu_cache_at(b, head) * element;
 }
 

@@ -293,7 +293,7 @@ static void prepare(struct norm_task *t)
 static size_t cache_at(const struct backend_cpu *b, size_t tok, uint32_t il, uint32_t head)
 {
     uint32_t seq = BNT_FAULT(sequence_mixed) ? 0 : b->s.rows[tok].seq;
-    return cpu_cache_at(b, (struct backend_head){seq, il, head});
+    return cpu_cache_at(b, (struct backend_head){.seq = seq, .layer = il, .head = head});
 }
 
 static void store_head(const struct backend_cpu *b, uint8_t *cache, size_t at, const float *x,
