@@ -192,11 +192,11 @@ static void run_dot_narrow(const struct cpu_kernels *k)
 {
     static struct narrow_row rows[ROWS];
     for (uint64_t cols = 1; cols <= COLS; cols += 111) {
-        struct narrow_codes w = {.rows = rows,
-                                 .codes = bytes,
-                                 .row_bytes = narrow_row_bytes(cols),
-                                 .whole = {.rows = ROWS, .cols = cols}};
-        for (size_t i = 0; i < ROWS * w.row_bytes; i++) {
+        struct narrow_codes head = {.rows = rows,
+                                    .codes = bytes,
+                                    .row_bytes = narrow_row_bytes(cols),
+                                    .whole = {.rows = ROWS, .cols = cols}};
+        for (size_t i = 0; i < ROWS * head.row_bytes; i++) {
             bytes[i] = (uint8_t)(next_u64() >> 40);
         }
         for (size_t r = 0; r < ROWS; r++) {
@@ -209,7 +209,7 @@ static void run_dot_narrow(const struct cpu_kernels *k)
             rows[r].odd_at[1] = (uint16_t)(cols - 1);
         }
         fill(x, cols);
-        k->dot_narrow(&w, &whole_walk, x, y);
+        k->dot_narrow(&head, &whole_walk, x, y);
         mix_floats(y, WALK_STREAMS * whole_walk.spread);
     }
 }
