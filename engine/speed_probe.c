@@ -340,12 +340,12 @@ enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *ou
         return st;
     }
     const uint64_t stride = act_stride(n_ff);
-    float *gate = calloc(3 * n_ff + stride / sizeof *gate, sizeof *gate);
-    if (!gate) {
-        return bnt_err_nomem(err, "gates", 3 * n_ff * sizeof *gate);
+    const size_t bytes = (size_t)(stride + 3 * n_ff * sizeof(float) + 63) / 64 * 64;
+    int8_t *codes = aligned_alloc(64, bytes);
+    if (!codes) {
+        return bnt_err_nomem(err, "gates", bytes);
     }
-    float *up = gate + n_ff, *ones = up + n_ff, scale;
-    int8_t *codes = (int8_t *)(void *)(ones + n_ff);
+    float *gate = (float *)(void *)(codes + stride), *up = gate + n_ff, *ones = up + n_ff, scale;
     int32_t sum;
     struct bnt_rng rng;
     bnt_rng_seed(&rng, 4);
@@ -362,7 +362,7 @@ enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *ou
         n += codes[i] != 0;
     }
     *out = 1 - (double)n / (double)n_ff;
-    free(gate);
+    free(codes);
     return BNT_OK;
 }
 
