@@ -26,14 +26,16 @@ enum bnt_msg_level bnt_msg_level(void)
     return current_level;
 }
 
-bool bnt_msg_colored(int fd)
+/* Whether stderr may be coloured. */
+static bool may_color(void)
 {
     if (color_mode != BNT_COLOR_AUTO) {
         return color_mode == BNT_COLOR_ALWAYS;
     }
     const char *no_color = getenv("NO_COLOR"); /* https://no-color.org: any non-empty value */
     const char *term = getenv("TERM");
-    return isatty(fd) && !(no_color && no_color[0]) && !(term && strcmp(term, "dumb") == 0);
+    return isatty(STDERR_FILENO) && !(no_color && no_color[0]) &&
+           !(term && strcmp(term, "dumb") == 0);
 }
 
 /* Text may quote what a hostile file says: nothing in it commands the terminal. */
@@ -53,7 +55,7 @@ __attribute__((format(printf, 4, 0))) static void
 print(const char *word, const char *color, const char *hint, const char *fmt, va_list ap)
 {
     char text[TEXT_BYTES];
-    bool colored = bnt_msg_colored(STDERR_FILENO);
+    bool colored = may_color();
     vsnprintf(text, sizeof text, fmt, ap);
     fflush(stdout); /* keep the order of what the user sees */
     flockfile(stderr);

@@ -26,8 +26,6 @@ void bnt_msg_note(const char *fmt, ...) BNT_PRINTF(1, 2);    /* silenced by --qu
 void bnt_msg_verbose(const char *fmt, ...) BNT_PRINTF(1, 2); /* shown by --verbose */
 /* A bnt_warn_fn that calls bnt_msg_warn; ctx is ignored. */
 void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
-/* True when stream (1 or 2) may be coloured. */
-bool bnt_msg_colored(int fd);
 
 /* One line on a terminal that redraws itself at most 10 times a second, cut to the terminal's
  * width; silent elsewhere, on a "dumb" terminal and under --quiet. */

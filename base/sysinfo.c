@@ -122,14 +122,3 @@ uint64_t bnt_peak_rss(void)
     }
     return kib * 1024;
 }
-
-uint64_t bnt_current_rss(void)
-{
-    char line[128];
-    unsigned long long total, resident;
-    if (!read_line("/proc/self/statm", line, sizeof line) ||
-        sscanf(line, "%llu %llu", &total, &resident) != 2) {
-        return 0;
-    }
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}

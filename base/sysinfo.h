@@ -11,7 +11,5 @@ int bnt_cpu_count(void);
 uint64_t bnt_memory_limit(void);
 /* Peak resident memory of this process, bytes. */
 uint64_t bnt_peak_rss(void);
-/* Resident memory of this process now, bytes. */
-uint64_t bnt_current_rss(void);
 
 #endif

@@ -14,7 +14,8 @@
 #include "ci/commands.h"
 #include "testkit/bnt_test.h"
 
-enum bnt_status ci_append(const char *path, const struct bnt_buf *text, struct bnt_err *err)
+/* Add text to the end of a file, which need not exist. */
+static enum bnt_status append(const char *path, const struct bnt_buf *text, struct bnt_err *err)
 {
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
@@ -52,7 +53,7 @@ enum bnt_status ci_tell(const char *value, const char *output)
         st = bnt_buf_printf(&line, &err, "%s=%s\n", output, value);
     }
     if (output && st == BNT_OK) {
-        st = ci_append(file, &line, &err);
+        st = append(file, &line, &err);
     }
     bnt_buf_release(&line);
     if (st != BNT_OK) {
@@ -92,7 +93,7 @@ static enum bnt_status deliver(struct bnt_buf *text, const char *out, enum bnt_s
 {
     enum bnt_status st = made;
     if (st == BNT_OK && out) {
-        st = ci_append(out, text, err);
+        st = append(out, text, err);
     } else if (st == BNT_OK) {
         fputs(bnt_buf_view(text), stdout);
     }

@@ -8,8 +8,6 @@
 
 extern const struct bnt_cmd bnt_cmd_ci_key, bnt_cmd_ci_outcome, bnt_cmd_ci_plan;
 
-/* Add text to the end of a file, which need not exist. */
-enum bnt_status ci_append(const char *path, const struct bnt_buf *text, struct bnt_err *err);
 /* The value of a command on a line of its own: on standard output and, when `output` is given, as
  * that output of the step (NAME=VALUE in the file $GITHUB_OUTPUT). Prints what goes wrong. */
 enum bnt_status ci_tell(const char *value, const char *output);

@@ -223,7 +223,6 @@ bool bnt_session_has_near(const struct bnt_session *s);
 
 /* Errors: USAGE (there are fewer). bnt_session_logits is NULL afterwards. */
 enum bnt_status bnt_session_select(struct bnt_session *s, uint32_t sequence, struct bnt_err *err);
-uint32_t bnt_session_n_sequences(const struct bnt_session *s);
 
 struct bnt_step {
     uint32_t sequence;

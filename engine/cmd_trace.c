@@ -12,8 +12,6 @@
 #include "engine/model_arg.h"
 #include "engine/op_trace.h"
 
-#define MAX_PROMPT_BYTES (1u << 20)
-
 struct trace_opts {
     struct bnt_model_arg model;
     const char *prompt, *ids, *ops, *layers, *positions, *output, *kernel, *kv_type, *i2s_layout,

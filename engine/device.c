@@ -56,6 +56,13 @@ static enum bnt_status cuda_or_cpu(const struct bnt_model *m, const struct backe
 
 /* ---- auto ---- */
 
+/* What auto found out. */
+struct device_verdict {
+    bool gpu;   /* the GPU is faster, and gave the CPU's logits */
+    bool equal; /* the logits were equal bit for bit */
+    double gpu_tokens_per_s, cpu_tokens_per_s;
+};
+
 /* Decode a few ids after one another; the seconds that it took, and the last row of logits. */
 static enum bnt_status decode_some(struct backend *b, float *logits, double *seconds,
                                    struct bnt_err *err)
@@ -74,7 +81,8 @@ static enum bnt_status decode_some(struct backend *b, float *logits, double *sec
     return st;
 }
 
-enum bnt_status device_measure(const struct bnt_model *m, const struct backend_config *config,
+/* Decode a few tokens on both. */
+static enum bnt_status measure(const struct bnt_model *m, const struct backend_config *config,
                                const struct device_choice *choice, struct device_verdict *out,
                                struct bnt_err *err)
 {
@@ -155,7 +163,7 @@ static bool auto_takes_gpu(const struct bnt_model *m, const struct backend_confi
     if (recall(m, &info, &gpu)) {
         return gpu;
     }
-    if (device_measure(m, config, choice, &v, &failed) != BNT_OK) {
+    if (measure(m, config, choice, &v, &failed) != BNT_OK) {
         warn(choice, &failed);
         return false;
     }

@@ -43,15 +43,4 @@ struct device_place {
 enum bnt_status device_find(struct bnt_model *m, const struct bnt_session_options *opts,
                             struct device_place *out, struct bnt_err *err);
 
-/* What auto found out, as it is remembered and shown by bnt devices. */
-struct device_verdict {
-    bool gpu;   /* the GPU is faster, and gave the CPU's logits */
-    bool equal; /* the logits were equal bit for bit */
-    double gpu_tokens_per_s, cpu_tokens_per_s;
-};
-/* Decode a few tokens on both. */
-enum bnt_status device_measure(const struct bnt_model *m, const struct backend_config *config,
-                               const struct device_choice *choice, struct device_verdict *out,
-                               struct bnt_err *err);
-
 #endif

@@ -203,7 +203,8 @@ static bool code_row(const struct weight *head, uint64_t r, struct row_values *v
     return true;
 }
 
-enum bnt_status narrow_sample(const struct weight *head, bool *fits, struct bnt_err *err)
+/* Whether a sample of its rows is mostly in this form. The head is in memory. Errors: MEMORY. */
+static enum bnt_status sample(const struct weight *head, bool *fits, struct bnt_err *err)
 {
     struct row_values *v = NULL;
     uint64_t n = head->rows < SAMPLE_ROWS ? head->rows : SAMPLE_ROWS, whole = 0;
@@ -272,7 +273,7 @@ enum bnt_status narrow_open(struct bnt_model *m, struct bnt_err *err)
                                .size = narrow_bytes(&m->head),
                                .fill = fill_form,
                                .ctx = m};
-    enum bnt_status st = narrow_sample(&m->head, &m->narrowed, err);
+    enum bnt_status st = sample(&m->head, &m->narrowed, err);
     if (st == BNT_OK && m->narrowed) {
         st = packed_open(&m->packs, &want, &m->narrow_form, err);
     }

@@ -19,8 +19,6 @@ struct weight;
 
 /* True when a head may have the copy, by its type and size: F32, F16 or BF16 in memory. */
 bool narrow_may_fit(const struct weight *head);
-/* Whether a sample of its rows is mostly in this form. The head is in memory. Errors: MEMORY. */
-enum bnt_status narrow_sample(const struct weight *head, bool *fits, struct bnt_err *err);
 uint64_t narrow_bytes(const struct weight *head);
 /* Write the form, narrow_bytes, to dst. All threads of the process's share work on it. Errors:
  * MEMORY, FAILED (no threads). */

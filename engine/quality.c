@@ -20,7 +20,8 @@ size_t bnt_utf8_valid(const char *text, size_t len)
     return at;
 }
 
-bool bnt_utf8_incomplete(const char *text, size_t len)
+/* True when the 1 to 3 bytes at text are a proper prefix of some valid sequence. */
+static bool utf8_incomplete(const char *text, size_t len)
 {
     const unsigned char *s = (const unsigned char *)text;
     if (len == 0 || len > 3 || s[0] < 0xc2 || s[0] > 0xf4) {
@@ -51,7 +52,7 @@ static bool is_blank(const char *text, size_t len)
 static enum bnt_status check_utf8(const char *text, size_t len, bool cut, struct bnt_err *err)
 {
     size_t valid = bnt_utf8_valid(text, len);
-    if (valid == len || (cut && bnt_utf8_incomplete(text + valid, len - valid))) {
+    if (valid == len || (cut && utf8_incomplete(text + valid, len - valid))) {
         return BNT_OK;
     }
     return bnt_err_set(err, BNT_E_QUALITY, "output: invalid UTF-8 at byte %zu of %zu (0x%02x)",

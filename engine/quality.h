@@ -30,7 +30,5 @@ enum bnt_status bnt_quality_logits(const float *logits, int32_t n_vocab, struct 
 
 /* Bytes of valid UTF-8 at the front of text: len when all of it is. */
 size_t bnt_utf8_valid(const char *text, size_t len);
-/* True when the 1 to 3 bytes at text are a proper prefix of some valid sequence. */
-bool bnt_utf8_incomplete(const char *text, size_t len);
 
 #endif

@@ -240,8 +240,9 @@ enum bnt_status session_forward(struct bnt_session *s, uint32_t n, struct bnt_er
     return st;
 }
 
-enum bnt_status session_logits(struct bnt_session *s, uint32_t first, uint32_t n,
-                               struct bnt_err *err)
+/* Rows first.. of the last batch, into s->logits. */
+static enum bnt_status compute_logits(struct bnt_session *s, uint32_t first, uint32_t n,
+                                      struct bnt_err *err)
 {
     struct bnt_err failed = {0};
     enum bnt_status st = s->backend->ops->logits(s->backend, first, n, s->logits, &failed);
@@ -281,7 +282,7 @@ enum bnt_status session_each_logits(struct bnt_session *s, size_t first_index, u
 {
     for (uint32_t first = 0; first < n; first += BACKEND_HEAD_BATCH) {
         uint32_t rows = n - first < BACKEND_HEAD_BATCH ? n - first : BACKEND_HEAD_BATCH;
-        enum bnt_status st = session_logits(s, first, rows, err);
+        enum bnt_status st = compute_logits(s, first, rows, err);
         for (uint32_t t = 0; st == BNT_OK && t < rows; t++) {
             s->last = s->logits + (size_t)t * s->model->info.n_vocab;
             st = fn(ctx, first_index + first + t, s->last, err);
@@ -326,7 +327,7 @@ enum bnt_status bnt_session_eval_each(struct bnt_session *s, const int32_t *ids,
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = eval_ids(s, ids, n, fn, ctx, err);
     if (st == BNT_OK && !fn) {
-        st = session_logits(s, last_row(s), 1, err);
+        st = compute_logits(s, last_row(s), 1, err);
         s->last = st == BNT_OK ? s->logits : NULL;
     }
     return st == BNT_OK ? session_watch_rate(s, n == 1, bnt_clock_now_ns() - t0, err) : st;
@@ -368,7 +369,7 @@ static enum bnt_status near_of(struct bnt_session *s, uint32_t row, struct bnt_n
             return st;
         }
     }
-    enum bnt_status st = session_logits(s, row, 1, err);
+    enum bnt_status st = compute_logits(s, row, 1, err);
     near->drawn = -1;
     if (st == BNT_OK) {
         near_of_row(s->logits, s->model->info.n_vocab, near);

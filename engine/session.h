@@ -30,9 +30,6 @@ struct bnt_session {
 /* Evaluate the first n of s->rows, and hold them. A GPU that fails is replaced, as the choice says.
  */
 enum bnt_status session_forward(struct bnt_session *s, uint32_t n, struct bnt_err *err);
-/* Rows first.. of the last batch, into s->logits. */
-enum bnt_status session_logits(struct bnt_session *s, uint32_t first, uint32_t n,
-                               struct bnt_err *err);
 /* Logits of a whole batch of n, handed out row by row; the last of them stays. */
 enum bnt_status session_each_logits(struct bnt_session *s, size_t first_index, uint32_t n,
                                     bnt_logits_fn *fn, void *ctx, struct bnt_err *err);

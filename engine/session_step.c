@@ -19,11 +19,6 @@ enum bnt_status bnt_session_select(struct bnt_session *s, uint32_t sequence, str
     return BNT_OK;
 }
 
-uint32_t bnt_session_n_sequences(const struct bnt_session *s)
-{
-    return s->backend->config.n_seq;
-}
-
 /* Sequences that stand twice: each that a step has is marked while the step is laid out. */
 static enum bnt_status check_step(struct bnt_session *s, const struct bnt_step *step,
                                   struct bnt_err *err)

@@ -165,7 +165,4 @@ void spm_prepare(struct bnt_tokenizer *t);
 enum bnt_status spm_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text,
                            size_t len, bool prefix, struct bnt_ids *out, struct bnt_err *err);
 
-/* The byte that a text of the form <0x0A> stands for, or -1. */
-int token_byte(const char *text, size_t len);
-
 #endif

@@ -9,7 +9,6 @@
 
 #define ASK_BODY_MAX_BYTES (8u << 20)
 #define ASK_VALUE_MAX 2048 /* of a header */
-#define ASK_HEADERS_MAX 8
 
 /* A header of the answer that is wanted: lower-case name, and where the value goes; "" when it does
  * not come. */

@@ -35,7 +35,6 @@ struct request {
     char method[16], path[256]; /* for the log; cut */
     struct route route;
     struct bnt_cache *cache; /* NULL until it is needed */
-    bool began;              /* the head was seen before */
     bool counted;
     unsigned code; /* of the answer; 0: none yet */
     uint64_t bytes;

@@ -14,7 +14,8 @@ enum bnt_status sink_init(struct sink *s, struct bnt_cache_temp *temp,
     return bnt_chunk_chain_new(&temp->tree, err);
 }
 
-enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err)
+/* INTERRUPTED or TIME when it has to end. */
+static enum bnt_status stop_or_go(const struct sink *s, struct bnt_err *err)
 {
     char doing[64];
     snprintf(doing, sizeof doing, "after %llu bytes", (unsigned long long)s->done);
@@ -29,7 +30,7 @@ bool sink_share(struct sink *s, int fd)
 
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err)
 {
-    enum bnt_status st = sink_poll(s, err);
+    enum bnt_status st = stop_or_go(s, err);
     if (st == BNT_OK && !s->shared) {
         st = bnt_write_all(s->temp->fd, bytes, n, s->temp->path, err);
     }

@@ -18,8 +18,6 @@ enum bnt_status sink_init(struct sink *s, struct bnt_cache_temp *temp,
  * file system can; false: bytes are to be written. */
 bool sink_share(struct sink *s, int fd);
 enum bnt_status sink_write(struct sink *s, const void *bytes, size_t n, struct bnt_err *err);
-/* INTERRUPTED or TIME when it has to end. */
-enum bnt_status sink_poll(const struct sink *s, struct bnt_err *err);
 /* After the last write. */
 enum bnt_status sink_digest(struct sink *s, char hex[BNT_SHA256_HEX], struct bnt_err *err);
 

@@ -13,7 +13,6 @@ struct draw {
 
 /* The stream of a seed and a name of `len` bytes. */
 struct draw draw_stream(uint64_t seed, const char *name, size_t len);
-uint64_t draw_u64(struct draw *d);
 /* Below n, n > 0; the bias of 2^-64 n is of no concern here. */
 uint64_t draw_below(struct draw *d, uint64_t n);
 void draw_bytes(struct draw *d, uint8_t *out, size_t n);

@@ -49,9 +49,6 @@ struct test_reports {
  * BNT_OK. */
 enum bnt_status test_reports_write(const struct bnt_test_run *run,
                                    const struct test_reports *reports, enum bnt_status exit_code);
-/* The same, whatever the run's exit code: the first thing that went wrong in writing. */
-enum bnt_status test_reports_show(const struct bnt_test_run *run,
-                                  const struct test_reports *reports, enum bnt_status exit_code);
 /* Print out (or the error that made it impossible) and release it. */
 enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const struct bnt_err *err);
 

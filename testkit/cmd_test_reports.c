@@ -86,8 +86,9 @@ static enum bnt_status write_page(const struct bnt_test_run *run,
     return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
-enum bnt_status test_reports_show(const struct bnt_test_run *run,
-                                  const struct test_reports *reports, enum bnt_status exit_code)
+/* Print the run and write the files; the first thing that went wrong in that. */
+static enum bnt_status show_and_write(const struct bnt_test_run *run,
+                                      const struct test_reports *reports, enum bnt_status exit_code)
 {
     struct bnt_err err = {0};
     struct bnt_buf out = BNT_BUF(TEST_REPORT_MAX_BYTES);
@@ -111,7 +112,7 @@ enum bnt_status test_reports_show(const struct bnt_test_run *run,
 enum bnt_status test_reports_write(const struct bnt_test_run *run,
                                    const struct test_reports *reports, enum bnt_status exit_code)
 {
-    enum bnt_status status = test_reports_show(run, reports, exit_code);
+    enum bnt_status status = show_and_write(run, reports, exit_code);
     return exit_code != BNT_OK ? exit_code : status;
 }
 
@@ -156,7 +157,7 @@ static enum bnt_status run_report(struct bnt_app *app, const void *parsed, int a
                             "give one result file");
     }
     enum bnt_status st = bnt_test_result_read(argv[0], &run, &exit_code, &err);
-    st = st == BNT_OK ? test_reports_show(&run, &o->reports, (enum bnt_status)exit_code)
+    st = st == BNT_OK ? show_and_write(&run, &o->reports, (enum bnt_status)exit_code)
                       : bnt_msg_error(&err);
     bnt_test_run_release(&run);
     return st;

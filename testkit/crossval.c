@@ -329,7 +329,7 @@ static void judge_greedy(struct ladder *l, const struct greedy *g, bool ids)
     }
 }
 
-enum bnt_status crossval_greedy(struct ladder *l, struct bnt_err *err)
+static enum bnt_status greedy(struct ladder *l, struct bnt_err *err)
 {
     struct greedy g = {.place = SIZE_MAX};
     const bool ids = crossval_can(&l->their_facts, BNT_CAN_IDS);
@@ -500,7 +500,7 @@ enum bnt_status crossval_run(struct bnt_subject *ours, struct bnt_subject *refer
                              struct crossval_report *out, struct bnt_err *err)
 {
     static rung_fn *const rungs[CROSSVAL_N_RUNGS] = {
-        tokens, crossval_first, crossval_taps, crossval_forced, crossval_greedy, perplexity, speed};
+        tokens, crossval_first, crossval_taps, crossval_forced, greedy, perplexity, speed};
     struct ladder l = {.ours = ours,
                        .reference = reference,
                        .our_facts = bnt_subject_describe(ours),

@@ -40,7 +40,6 @@ bool crossval_tells_rows(const struct ladder *l);
 enum bnt_status crossval_first(struct ladder *l, struct bnt_err *err);
 enum bnt_status crossval_forced(struct ladder *l, struct bnt_err *err);
 enum bnt_status crossval_taps(struct ladder *l, struct bnt_err *err);
-enum bnt_status crossval_greedy(struct ladder *l, struct bnt_err *err);
 
 /* The first tap, in the order of computation, on which the two differ, for ids; name is "" where
  * none does, or where the reference shows none. */

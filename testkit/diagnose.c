@@ -11,7 +11,12 @@
 
 enum { SERVE_MS = 50, GRACE_MS = 500, SLACK_MS = 1000 };
 
-const char *diagnose_label(const struct diagnose_probes *p)
+/* Outcomes: true is a pass. */
+struct probes {
+    bool same_seed[2], other_seed, one_processor;
+};
+
+static const char *label_of(const struct probes *p)
 {
     if (p->same_seed[0] != p->same_seed[1]) {
         return "flaky";
@@ -109,7 +114,7 @@ static const char *word(bool passed)
 
 static bool diagnose(const struct diagnosis *d, struct bnt_test *t)
 {
-    struct diagnose_probes p = {0};
+    struct probes p = {0};
     if (!probe(d, t, &p.same_seed[0]) || !probe(d, t, &p.same_seed[1]) ||
         !probe_with_seed(d, t, d->run->seed + 1, &p.other_seed) ||
         !probe_on_one_processor(d, t, &p.one_processor)) {
@@ -120,7 +125,7 @@ static bool diagnose(const struct diagnosis *d, struct bnt_test *t)
              "alone with seed %llu: %s, %s; with another seed: %s; on one processor: %s",
              (unsigned long long)d->run->seed, word(p.same_seed[0]), word(p.same_seed[1]),
              word(p.other_seed), word(p.one_processor));
-    t->label = strdup(diagnose_label(&p));
+    t->label = strdup(label_of(&p));
     t->diagnosis = strdup(text);
     return true;
 }

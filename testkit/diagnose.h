@@ -18,10 +18,4 @@
 void diagnose_failures(struct bnt_test_run *run, uint64_t limit_ms,
                        const volatile sig_atomic_t *interrupted);
 
-/* What the outcomes of the probes mean: true is a pass. */
-struct diagnose_probes {
-    bool same_seed[2], other_seed, one_processor;
-};
-const char *diagnose_label(const struct diagnose_probes *p);
-
 #endif

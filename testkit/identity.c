@@ -49,7 +49,10 @@ static void find_cpu(char *out, size_t size)
     }
 }
 
-void identity_machine(struct bnt_test_machine *out)
+/* This machine; its fingerprint is a digest of processor, number of processors, memory, system,
+ * build configuration, and of out->device, which the caller sets: what times depend on. Never
+ * fails: what cannot be found out is "". */
+static void describe_machine(struct bnt_test_machine *out)
 {
     struct utsname system;
     char hex[BNT_SHA256_HEX];
@@ -96,7 +99,7 @@ enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err)
         return bnt_err_errno(err, "no random number for the run");
     }
     snprintf(run->id, sizeof run->id, "%016llx", (unsigned long long)random);
-    identity_machine(&run->machine);
+    describe_machine(&run->machine);
     enum bnt_status status = digest_program(run, err);
     bool is_file = access(run->model.path, F_OK) == 0; /* not the address of a subject */
     if (status == BNT_OK && is_file && !run->model.digest[0]) {

@@ -4,11 +4,6 @@
 
 #include "testkit/bnt_test.h"
 
-/* This machine; its fingerprint is a digest of processor, number of processors, memory, system,
- * build configuration, and of out->device, which the caller sets: what times depend on. Never
- * fails: what cannot be found out is "". */
-void identity_machine(struct bnt_test_machine *out);
-
 /* Fill run's id, machine and the digests of program and model. program_digest covers the suites
  * program and the bnt beside it, which suites start. */
 enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err);

@@ -3,28 +3,21 @@
 
 #include <string.h>
 
-static const struct {
-    const char *word, *meaning;
-} rows[VERDICTS] = {
-#define VERDICT_ROW(identifier, word, meaning) [VERDICT_##identifier] = {word, meaning},
+static const char *const words[VERDICTS] = {
+#define VERDICT_ROW(identifier, word, meaning) [VERDICT_##identifier] = word,
     VERDICT_TABLE(VERDICT_ROW)
 #undef VERDICT_ROW
 };
 
 const char *verdict_word(enum verdict v)
 {
-    return rows[v].word;
-}
-
-const char *verdict_meaning(enum verdict v)
-{
-    return rows[v].meaning;
+    return words[v];
 }
 
 bool verdict_from_word(const char *word, enum verdict *out)
 {
     for (int i = 0; i < VERDICTS; i++) {
-        if (strcmp(rows[i].word, word) == 0) {
+        if (strcmp(words[i], word) == 0) {
             *out = (enum verdict)i;
             return true;
         }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 /* VERDICT(identifier, word, meaning). The word is what records and reports say; it never changes.
- */
+ * The meaning is for who reads this. */
 #define VERDICT_TABLE(VERDICT)                                                                     \
     VERDICT(PASSED, "passed", "the body came to its end and left nothing behind")                  \
     VERDICT(SKIPPED, "skipped", "a stated need is not met here")                                   \
@@ -36,7 +36,6 @@ enum verdict {
 };
 
 const char *verdict_word(enum verdict v);
-const char *verdict_meaning(enum verdict v);
 /* False for a word that is none. */
 bool verdict_from_word(const char *word, enum verdict *out);
 /* Neither a failure nor an interruption. */

@@ -34,7 +34,7 @@ static uint32_t run_ref(uint64_t rounds)
     return all;
 }
 
-const struct dot_loop dot_loop_ref = {"ref", run_ref, REF_WIDTH};
+static const struct dot_loop dot_loop_ref = {"ref", run_ref, REF_WIDTH};
 
 static const struct dot_loop *const loops[] = {
 #if defined(__x86_64__)

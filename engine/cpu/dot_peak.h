@@ -16,7 +16,6 @@ struct dot_loop {
     uint32_t macs_per_round;
 };
 
-extern const struct dot_loop dot_loop_ref;
 #if defined(__x86_64__)
 extern const struct dot_loop dot_loop_avx2;
 extern const struct dot_loop dot_loop_avx512;

@@ -29,11 +29,6 @@ enum { TL_BLOCK_ROWS = 512 };
 
 /* Bytes of the tables of one token for products with these weights. */
 uint64_t tl_tables_bytes(enum tensor_type type, uint64_t cols, uint64_t cols3);
-/* The most for any tiles. */
-static inline uint64_t tl_tables_most(uint64_t cols)
-{
-    return 32 * cols + 256;
-}
 
 /* Entries of struct cpu_kernels, as kernels.h states them. */
 void tl_tables_ref(const struct tl_planes *w, const int8_t *q, uint8_t *tables);

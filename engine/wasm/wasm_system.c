@@ -29,11 +29,6 @@ uint64_t bnt_peak_rss(void)
     return (uint64_t)__builtin_wasm_memory_size(0) * PAGE_BYTES;
 }
 
-uint64_t bnt_current_rss(void)
-{
-    return bnt_peak_rss();
-}
-
 /* Advice about mapped pages: here they are memory like any other. */
 int madvise(void *at, size_t n, int advice)
 {
