@@ -146,17 +146,18 @@ const struct bnt_cmd cmd_cache_unpin = {
 /* ---- gc ---- */
 
 struct gc_cmd_opts {
-    uint64_t max_size, min_free;
+    uint64_t min_free;
     int64_t keep_latest;
-    const char *max_age, *demote_after, *cold_after, *cold, *lock;
+    const char *max_size, *max_age, *demote_after, *cold_after, *cold, *lock;
     bool dry_run, json;
 };
 
 static const struct bnt_opt gc_options[] = {
-    {.kind = BNT_OPT_SIZE,
+    {.kind = BNT_OPT_STR,
      .long_name = "max-size",
      .arg = "SIZE",
-     .help = "remove until all models together have at most this (k M G Ki Mi Gi)",
+     .help = "remove until all models together have at most this (k M G Ki Mi Gi); 0: all that "
+             "may go",
      .offset = offsetof(struct gc_cmd_opts, max_size)},
     {.kind = BNT_OPT_STR,
      .long_name = "max-age",
@@ -309,17 +310,29 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
     return BNT_OK;
 }
 
+/* A limit of 0 is one that only an empty cache keeps; to the library 0 is none. */
+static enum bnt_status parse_limit(const char *text, uint64_t *bytes)
+{
+    struct bnt_err err = {0};
+    if (!text || bnt_parse_size(text, bytes, &err) == BNT_OK) {
+        *bytes = text && *bytes == 0 ? 1 : *bytes;
+        return BNT_OK;
+    }
+    (void)bnt_err_context(&err, "--max-size");
+    return bnt_msg_error(&err);
+}
+
 static enum bnt_status gc_prepare(const struct bnt_app *app, const struct gc_cmd_opts *o,
                                   struct bnt_cache_gc_opts *gc, struct digest_list *listed)
 {
     struct bnt_err err = {0};
-    *gc = (struct bnt_cache_gc_opts){.max_bytes = o->max_size,
-                                     .min_free_bytes = o->min_free,
+    *gc = (struct bnt_cache_gc_opts){.min_free_bytes = o->min_free,
                                      .keep_latest = (uint64_t)o->keep_latest,
                                      .dry_run = o->dry_run,
                                      .keep = cmd_cache_is_listed,
                                      .ctx = listed};
-    if (parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK ||
+    if (parse_limit(o->max_size, &gc->max_bytes) != BNT_OK ||
+        parse_age("--max-age", o->max_age, &gc->max_age_s) != BNT_OK ||
         parse_age("--demote-after", o->demote_after, &gc->demote_after_s) != BNT_OK ||
         parse_age("--cold-after", o->cold_after, &gc->cold_after_s) != BNT_OK) {
         return BNT_E_USAGE;

@@ -8,11 +8,12 @@
  *   3. All writes are in immediate transactions: a writer waits for its turn at the beginning and
  * never upgrades a read, so two processes cannot wait for each other.
  *
- * The journal is a rollback journal that is truncated, never a write-ahead log: SQLite 3.7.0
- * to 3.51.2, which distributions still ship, can damage a database in WAL mode when a checkpoint
- * that resets the log races with a writer of another process, and "many processes, few writes"
- * gains nothing from a log. TRUNCATE rather than DELETE: the end of a transaction is then synced
- * with the journal itself and needs no sync of the folder. */
+ * The journal is a rollback journal, never a write-ahead log: SQLite 3.7.0 to 3.51.2, which
+ * distributions still ship, can damage a database in WAL mode when a checkpoint that resets the log
+ * races with a writer of another process, and "many processes, few writes" gains nothing from a
+ * log. PERSIST rather than TRUNCATE: what an addition needed of the disk for the journal stays
+ * there for the removal that makes room on a full disk. Rather than DELETE: the end of a
+ * transaction is then synced with the journal itself and needs no sync of the folder. */
 #include "cache/index.h"
 
 #include <assert.h>
@@ -252,7 +253,7 @@ enum bnt_status index_open(const char *path, struct cache_index **out, bool *fre
     int version = 0;
     if (st == BNT_OK) {
         sqlite3_busy_timeout(ix->db, INDEX_BUSY_MS);
-        st = exec(ix, "PRAGMA journal_mode = TRUNCATE; PRAGMA foreign_keys = ON;", "open it", err);
+        st = exec(ix, "PRAGMA journal_mode = PERSIST; PRAGMA foreign_keys = ON;", "open it", err);
     }
     if (st == BNT_OK) {
         st = read_version(ix, &version, err);

@@ -258,6 +258,10 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     json_decref(stats);
     suite_output_release(&o);
     BNT_EXITS(BNT_OK, "cache", "unpin", "m");
+    BNT_EXITS(BNT_E_USAGE, "cache", "gc", "--max-size", "some");
+    BNT_EXITS(BNT_OK, "cache", "gc", "--max-size", "0");
+    BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "cache", "rm", "m");
     BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
 }

@@ -616,7 +616,29 @@ static void packed_weights_go_before_models_and_with_them(void **state)
     bnt_cache_close(c);
 }
 
+/* A full disk is made emptier by a removal, whose journal must find room there. */
+static void removal_needs_no_new_room_for_its_journal(void **state)
+{
+    (void)state;
+    char journal[BNT_PATH_MAX];
+    struct stat before, after;
+    struct bnt_cache_entry got;
+    bool removed = false;
+    struct bnt_cache *c = fixture_cache();
+    fixture_add(c, "first", "bytes");
+    fixture_add(c, "second", "other bytes");
+    assert_int_equal(stat(fixture_path(journal, "c/index.db-journal"), &before), 0);
+    assert_true(before.st_size > 0);
+    assert_int_equal(bnt_cache_remove(c, "first", &got, &removed, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_remove(c, "second", &got, &removed, NULL), BNT_OK);
+    assert_int_equal(stat(journal, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    bnt_cache_close(c);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "cache_gc_removal_needs_no_new_room_for_its_journal",
+     .body = removal_needs_no_new_room_for_its_journal},
     {.name = "cache_gc_plans_by_the_rules_in_their_order",
      .body = plans_by_the_rules_in_their_order},
     {.name = "cache_gc_removes_files_rows_and_names",
