@@ -23,7 +23,7 @@ static const struct env_row rows[] = {
     {"XDG_CACHE_HOME", NULL, "the cache is in bnt/ below it, without BNT_CACHE_DIR"},
     {"HOME", NULL, "the cache is in .cache/bnt below it, without both"},
     {"BNT_FAULT", NULL, "the planted defect that is active, in a build CONFIG=fault alone"},
-    {"BNT_HISTORY", NULL, "file with the history of tests"},
+    {"BNT_HISTORY", NULL, "file with the history of tests; none: no history"},
     {"XDG_STATE_HOME", NULL, "the history is in bnt/ below it, without BNT_HISTORY"},
     {"BNT_MODELS_DIR", NULL, "folder of the bundled model"},
     {"BNT_MIRROR", NULL,

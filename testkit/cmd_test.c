@@ -101,7 +101,7 @@ static const struct bnt_opt options[] = {
      .offset = offsetof(struct test_opts, slower)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "strict",
-     .help = "exit 27 when the budget left tests unrun",
+     .help = "exit 27 when the budget left tests unrun, or all were skipped",
      .offset = offsetof(struct test_opts, strict)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "cache",
@@ -250,23 +250,24 @@ const struct bnt_cmd bnt_cmd_test = {
     .name = "test",
     .synopsis = "[--tier TIER] [--filter WORDS] [-m MODEL] [FILE...]",
     .summary = "run the suites of a tier on a model, within its budget",
-    .description = "Every test runs in a process of its own. A crash, a hang or a flood of output "
-                   "ends that test alone and is reported "
-                   "as what it is. A skip names the need that is not met here. What must run goes "
-                   "first (contracts, changed inputs, last failures), then what teaches most per "
-                   "second by the history. What does not fit into the rest of the budget is not "
-                   "started and reported as NOT RUN, never as passed.\n\n"
-                   "Suites about any model run on the one given with -m (they read "
-                   "BNT_TEST_MODEL); suites against recorded answers "
-                   "run on the model of the record.\n\n"
-                   "FILE is a suite in YAML, NAME" USER_SUITE_ENDING
-                   ", or a folder of them: they run in place of the suites of this program "
-                   "(docs/user-suites.md).\n\n"
-                   "Exit: 0 all passed or skipped; 1 a test failed, or a quarantine expired; 4 no "
-                   "test selected; 17 a figure got worse and --slower was given; 24 all passed on "
-                   "a mock; 25 an audit found the result cache "
-                   "wrong; 27 tests were left unrun and --strict was given, or what must run does "
-                   "not fit into the budget; 130 interrupted.",
+    .description =
+        "Every test runs in a process of its own. A crash, a hang or a flood of output "
+        "ends that test alone and is reported "
+        "as what it is. A skip names the need that is not met here. What must run goes "
+        "first (contracts, changed inputs, last failures), then what teaches most per "
+        "second by the history. What does not fit into the rest of the budget is not "
+        "started and reported as NOT RUN, never as passed.\n\n"
+        "Suites about any model run on the one given with -m (they read "
+        "BNT_TEST_MODEL); suites against recorded answers "
+        "run on the model of the record.\n\n"
+        "FILE is a suite in YAML, NAME" USER_SUITE_ENDING
+        ", or a folder of them: they run in place of the suites of this program "
+        "(docs/user-suites.md).\n\n"
+        "Exit: 0 all passed or skipped; 1 a test failed, or a quarantine expired; 4 no "
+        "test selected; 17 a figure got worse and --slower was given; 24 all passed on "
+        "a mock; 25 an audit found the result cache "
+        "wrong; 27 tests were left unrun, or all were skipped, and --strict was given, or "
+        "what must run does not fit into the budget; 130 interrupted.",
     .examples =
         "  bnt test --tier fast                      # the bundled model, 5 minutes at most\n"
         "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"

@@ -401,7 +401,7 @@ struct merge_opts {
 static const struct bnt_opt merge_options[] = {
     {.kind = BNT_OPT_FLAG,
      .long_name = "strict",
-     .help = "exit 27 when the budget left tests unrun",
+     .help = "exit 27 when the budget left tests unrun, or all were skipped",
      .offset = offsetof(struct merge_opts, strict)},
     TEST_REPORT_ROWS(struct merge_opts, reports),
     BNT_OPT_END,

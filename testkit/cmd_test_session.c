@@ -186,7 +186,8 @@ static void open_history(struct session *s)
 {
     char path[BNT_PATH_MAX];
     struct bnt_err err = {0};
-    if (is_none(s->o->history)) {
+    const char *given = s->o->history ? s->o->history : getenv("BNT_HISTORY");
+    if (is_none(given)) {
         return;
     }
     if (history_find(s->o->history, path, &err) != BNT_OK ||
@@ -348,6 +349,10 @@ static enum bnt_status conclude(struct session *s)
     enum bnt_status exit_code = test_verdict(s->run, s->o->strict, s->mock);
     if (s->o->slower && exit_code == BNT_OK) {
         exit_code = judge_figures(s);
+    }
+    if (test_nothing_ran(s->run)) {
+        bnt_msg_warn("what is needed is named beside each suite; --strict makes this exit code 27",
+                     "no test ran: %zu of %zu were skipped", s->run->n, s->run->n);
     }
     remember(s, exit_code);
     exit_code = test_reports_write(s->run, &s->o->reports, exit_code);

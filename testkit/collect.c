@@ -251,6 +251,28 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
     return BNT_OK;
 }
 
+/* What the suites program says when it refuses (a mistake in a suite of a user's), said again as
+ * our own: its message, its hint and its exit code. */
+static enum bnt_status refused(const struct proc *p, const char *program, char *said,
+                               struct bnt_err *err)
+{
+    static const char error[] = "error: ", hint[] = "\n  hint: ";
+    char how[160], *text = strstr(said, error);
+    if (p->end != PROC_EXITED || !text) {
+        proc_describe(p, how, sizeof how);
+        return bnt_err_set(err, BNT_E_FAILED, "%s --list %s: %.300s", program, how, said);
+    }
+    text += sizeof error - 1;
+    char *advice = strstr(text, hint);
+    text[strcspn(text, "\n")] = '\0';
+    if (advice) {
+        advice += sizeof hint - 1;
+        advice[strcspn(advice, "\n")] = '\0';
+        bnt_err_hint(err, "%s", advice);
+    }
+    return bnt_err_set(err, (enum bnt_status)p->code, "%s", text);
+}
+
 static enum bnt_status list_program(const char *program, char **list, struct bnt_err *err)
 {
     char flag[] = "--list";
@@ -267,9 +289,7 @@ static enum bnt_status list_program(const char *program, char **list, struct bnt
     if (!said || !*list) {
         status = bnt_err_nomem(err, "the list of tests", LIST_MAX_BYTES);
     } else if (p.end != PROC_EXITED || (p.code != 0 && p.code != BNT_E_NO_TESTS)) {
-        char how[160];
-        proc_describe(&p, how, sizeof how);
-        status = bnt_err_set(err, BNT_E_FAILED, "%s --list %s: %.300s", program, how, said);
+        status = refused(&p, program, said, err);
     }
     free(said);
     proc_release(&p);

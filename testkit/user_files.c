@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fts.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,18 @@
 
 #define LIST_MAX_BYTES (100u << 10) /* of an environment variable */
 
+/* Whether a list has a path already: it was named twice, or with the folder that it is in. */
+static bool is_listed(const char *list, const char *path)
+{
+    const size_t n = strlen(path);
+    for (const char *at = list; at && *at; at = strchr(at, ':'), at += at != NULL) {
+        if (strncmp(at, path, n) == 0 && (at[n] == ':' || at[n] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum bnt_status add_file(const char *path, struct bnt_buf *out, struct bnt_err *err)
 {
     char absolute[BNT_PATH_MAX];
@@ -21,6 +34,9 @@ static enum bnt_status add_file(const char *path, struct bnt_buf *out, struct bn
     }
     if (strchr(absolute, ':')) {
         return bnt_err_set(err, BNT_E_USAGE, "%s: a suite's path may not hold ':'", absolute);
+    }
+    if (is_listed(bnt_buf_view(out), absolute)) {
+        return BNT_OK;
     }
     return bnt_buf_printf(out, err, "%s%s", out->len ? ":" : "", absolute);
 }
