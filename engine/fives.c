@@ -21,12 +21,17 @@ static uint64_t copy_bytes(const struct weight *w)
     return groups_of(w) * act_stride(w->cols);
 }
 
+bool fives_fit(const struct weight *w)
+{
+    return w->cols <= FIVES_MAX_COLS && groups_of(w) > 0 &&
+           act_stride(w->cols) < FIVES_ROWS * ternary_row_bytes(w->cols);
+}
+
 static bool has_copy(const struct bnt_model *m, uint64_t unit)
 {
     const uint64_t which = unit % N_LAYER_WEIGHTS;
     const struct weight *w = &m->layers[unit / N_LAYER_WEIGHTS].w[which];
-    return w->tensor && w->ternary && !w->look_up && w->cols <= FIVES_MAX_COLS &&
-           act_stride(w->cols) < FIVES_ROWS * ternary_row_bytes(w->cols) && groups_of(w) > 0 &&
+    return w->tensor && w->ternary && !w->look_up && fives_fit(w) &&
            !(which == W_DOWN && columns_fit(m));
 }
 

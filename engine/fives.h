@@ -27,6 +27,8 @@ uint64_t fives_bytes(const struct bnt_model *m);
  * threads of the process's share make it. Codes that are no weight cannot be told in it: then
  * m->by_fives is false afterwards. Errors: MEMORY, FAILED (no threads). */
 enum bnt_status fives_open(struct bnt_model *m, struct bnt_err *err);
+/* Whether a ternary matrix of its rows and columns would gain by a copy. */
+bool fives_fit(const struct weight *w);
 /* Bytes that a product of one token reads of a matrix that has a copy. */
 uint64_t fives_read_bytes(const struct weight *w);
 

@@ -8,23 +8,32 @@
 
 #include "base/fault.h"
 #include "engine/cpu/dot_peak.h"
+#include "engine/fives.h"
 #include "engine/model.h"
+#include "engine/speed_probe.h"
 
 /* ---- shapes ---- */
 
-/* rows x cols. 2B: BitNet b1.58 2B4T; 3B: bitnet_b1_58-3B. Odd: rows and columns that no tile
- * divides, one column more than a block, few rows, few columns. */
+/* rows x cols. 2B: BitNet b1.58 2B4T, whose activation makes zeros; 3B: bitnet_b1_58-3B. Odd: rows
+ * and columns that no tile divides, one column more than a block, few rows, few columns. */
 static const struct {
-    const char *list;
-    struct op_shape shape;
+    const char *list, *name;
+    uint32_t rows, cols;
+    bool zeros;
 } known[] = {
-    {"2b", {"2b q o", 2560, 2560}},        {"2b", {"2b k v", 640, 2560}},
-    {"2b", {"2b gate up", 6912, 2560}},    {"2b", {"2b down", 2560, 6912}},
-    {"3b", {"3b q k v o", 3200, 3200}},    {"3b", {"3b gate up", 8640, 3200}},
-    {"3b", {"3b down", 3200, 8640}},       {"odd", {"odd rows, cols", 2557, 2573}},
-    {"odd", {"odd long", 333, 12289}},     {"odd", {"odd few rows", 7, 14336}},
-    {"odd", {"odd few cols", 14336, 100}},
+    {"2b", "2b q o", 2560, 2560, false},        {"2b", "2b k v", 640, 2560, false},
+    {"2b", "2b gate up", 6912, 2560, false},    {"2b", "2b down", 2560, 6912, true},
+    {"3b", "3b q k v o", 3200, 3200, false},    {"3b", "3b gate up", 8640, 3200, false},
+    {"3b", "3b down", 3200, 8640, false},       {"odd", "odd rows, cols", 2557, 2573, false},
+    {"odd", "odd long", 333, 12289, false},     {"odd", "odd few rows", 7, 14336, false},
+    {"odd", "odd few cols", 14336, 100, false},
 };
+
+static enum op_what form_of(const struct op_shape *s)
+{
+    const struct weight w = {.rows = s->rows, .cols = s->cols};
+    return s->zeros && s->cols <= COLUMN_MAX ? OP_COLUMNS : fives_fit(&w) ? OP_FIVES : OP_TERNARY;
+}
 
 static enum bnt_status add_shape(const struct op_shape *shape, struct op_shape at[OP_SHAPES_MAX],
                                  size_t *n, struct bnt_err *err)
@@ -36,20 +45,10 @@ static enum bnt_status add_shape(const struct op_shape *shape, struct op_shape a
     return BNT_OK;
 }
 
-enum bnt_status op_shapes_named(const char *name, struct op_shape at[OP_SHAPES_MAX], size_t *n,
-                                struct bnt_err *err)
+static enum bnt_status add_written_out(const char *name, bool copied,
+                                       struct op_shape at[OP_SHAPES_MAX], size_t *n,
+                                       struct bnt_err *err)
 {
-    bool any = false;
-    enum bnt_status st = BNT_OK;
-    for (size_t i = 0; i < sizeof known / sizeof *known && st == BNT_OK; i++) {
-        if (strcmp(known[i].list, name) == 0) {
-            st = add_shape(&known[i].shape, at, n, err);
-            any = true;
-        }
-    }
-    if (any || st != BNT_OK) {
-        return st;
-    }
     char *end, *last;
     unsigned long rows = strtoul(name, &end, 10),
                   cols = *end == 'x' ? strtoul(end + 1, &last, 10) : 0;
@@ -61,7 +60,26 @@ enum bnt_status op_shapes_named(const char *name, struct op_shape at[OP_SHAPES_M
     }
     struct op_shape shape = {.rows = (uint32_t)rows, .cols = (uint32_t)cols};
     snprintf(shape.name, sizeof shape.name, "%.23s", name);
+    shape.form = copied ? form_of(&shape) : OP_TERNARY;
     return add_shape(&shape, at, n, err);
+}
+
+enum bnt_status op_shapes_named(const char *name, bool copied, struct op_shape at[OP_SHAPES_MAX],
+                                size_t *n, struct bnt_err *err)
+{
+    bool any = false;
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 0; i < sizeof known / sizeof *known && st == BNT_OK; i++) {
+        if (strcmp(known[i].list, name) == 0) {
+            struct op_shape shape = {
+                .rows = known[i].rows, .cols = known[i].cols, .zeros = known[i].zeros};
+            snprintf(shape.name, sizeof shape.name, "%s", known[i].name);
+            shape.form = copied ? form_of(&shape) : OP_TERNARY;
+            st = add_shape(&shape, at, n, err);
+            any = true;
+        }
+    }
+    return any || st != BNT_OK ? st : add_written_out(name, copied, at, n, err);
 }
 
 enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at[OP_SHAPES_MAX],
@@ -71,11 +89,18 @@ enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at
     const size_t first = *n;
     for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
         const struct weight *w = &m->layers[0].w[i];
+        const enum op_what form = i == W_DOWN && m->by_columns ? OP_COLUMNS
+                                  : w->fives                   ? OP_FIVES
+                                                               : OP_TERNARY;
         size_t same = first;
-        while (same < *n && (at[same].rows != w->rows || at[same].cols != w->cols)) {
+        while (same < *n &&
+               (at[same].rows != w->rows || at[same].cols != w->cols || at[same].form != form)) {
             same++;
         }
-        struct op_shape shape = {.rows = (uint32_t)w->rows, .cols = (uint32_t)w->cols};
+        struct op_shape shape = {.rows = (uint32_t)w->rows,
+                                 .cols = (uint32_t)w->cols,
+                                 .form = form,
+                                 .zeros = form == OP_COLUMNS};
         snprintf(shape.name, sizeof shape.name, "model %s", names[i]);
         if (w->ternary && same < *n) {
             size_t len = strlen(at[same].name);
@@ -92,22 +117,47 @@ enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at
 
 /* ---- running ---- */
 
+enum { READ_COLS = 1024 };
+
 /* What products are timed with, and what they are held against. */
 struct timing {
     struct op_timer *t;
     const struct op_bench_result *result;
 };
 
-static enum bnt_status time_once(struct op_timer *t, struct op_product *p, struct bnt_err *err)
+/* Of a shape and so many tokens. */
+static enum op_what form_here(const struct timing *timing, const struct op_product *p)
 {
+    const bool fives = cpu_kernels_have_fives(op_timer_kernels(timing->t));
+    return p->n_tok > 1 || (p->shape->form == OP_FIVES && !fives) ? OP_TERNARY : p->shape->form;
+}
+
+/* Of a single token without a copy by columns. */
+static uint64_t bytes_by_rows(const struct op_timer *t, const struct op_shape *s)
+{
+    const struct weight w = {
+        .rows = s->rows, .cols = s->cols, .row_bytes = ternary_row_bytes(s->cols)};
+    return fives_fit(&w) && cpu_kernels_have_fives(op_timer_kernels(t)) ? fives_read_bytes(&w)
+                                                                        : w.rows * w.row_bytes;
+}
+
+static enum bnt_status time_once(const struct timing *timing, struct op_product *p,
+                                 struct bnt_err *err)
+{
+    struct op_timer *t = timing->t;
+    p->form = form_here(timing, p);
     const struct op_spec specs[3] = {
-        {.what = OP_TERNARY, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = p->n_tok},
+        {.what = p->form,
+         .rows = p->shape->rows,
+         .cols = p->shape->cols,
+         .n_tok = p->n_tok,
+         .zeros = timing->result->zeros},
         {.what = OP_FLOAT,
          .type = TENSOR_F32,
          .rows = p->shape->rows,
          .cols = p->shape->cols,
          .n_tok = p->n_tok},
-        {.what = OP_READ, .rows = p->shape->rows, .cols = p->shape->cols, .n_tok = 1}};
+        {.what = OP_READ, .cols = READ_COLS, .n_tok = 1, .copy = p->form != OP_TERNARY}};
     const struct op_spec quantize = {
         .what = OP_QUANTIZE, .rows = 1, .cols = p->shape->cols, .n_tok = p->n_tok};
     struct op_time times[3];
@@ -117,6 +167,7 @@ static enum bnt_status time_once(struct op_timer *t, struct op_product *p, struc
         p->f32 = times[1];
         p->read = times[2];
         p->read.ns = p->ternary.ns / p->ternary.of_last;
+        p->row_bytes = bytes_by_rows(t, p->shape);
         st = op_timer_run(t, &quantize, &p->quantize, err);
     }
     return st;
@@ -132,8 +183,8 @@ static enum bnt_status time_product(void *ctx, struct op_product *p, struct bnt_
     enum bnt_status st = BNT_OK;
     for (int i = 0; i < TIMES && st == BNT_OK; i++) {
         struct op_product now = {.shape = p->shape, .n_tok = p->n_tok};
-        st = time_once(timing->t, &now, err);
-        const double share = st == BNT_OK ? op_product_share(timing->result, &now) : 0;
+        st = time_once(timing, &now, err);
+        const double share = st == BNT_OK ? op_product_judged_share(timing->result, &now) : 0;
         if (share > best) {
             *p = now;
             best = share;
@@ -231,6 +282,18 @@ enum bnt_status op_bench_products(const struct op_bench_plan *plan, op_product_f
     return st;
 }
 
+/* What zeros the products by columns meet: those of the first that is one. */
+static enum bnt_status draw_zeros(const struct op_bench_plan *plan, struct op_bench_result *result,
+                                  struct bnt_err *err)
+{
+    for (size_t i = 0; i < plan->n_shapes; i++) {
+        if (plan->shapes[i].form == OP_COLUMNS) {
+            return speed_random_zeros(result->kernel, plan->shapes[i].cols, &result->zeros, err);
+        }
+    }
+    return BNT_OK;
+}
+
 enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_result *result,
                              struct bnt_err *err)
 {
@@ -241,6 +304,7 @@ enum bnt_status op_bench_run(const struct op_bench_plan *plan, struct op_bench_r
     enum bnt_status st = op_timer_new(&plan->timer, &t, err);
     struct timing timing = {t, result};
     st = st == BNT_OK ? probe(t, result, err) : st;
+    st = st == BNT_OK ? draw_zeros(plan, result, err) : st;
     st = st == BNT_OK ? op_bench_products(plan, time_product, &timing, result, err) : st;
     st = st == BNT_OK ? time_encoders(plan, t, result, err) : st;
     op_timer_free(t);
@@ -270,7 +334,8 @@ static double read_ns(const struct op_bench_result *result, const struct op_prod
 enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p)
 {
     double reading_ns = read_ns(result, p);
-    double dot_ns = result->peak_gmacs > 0 ? (double)p->ternary.count / result->peak_gmacs : 0;
+    const double done = (double)p->ternary.count * (p->form == OP_COLUMNS ? 1 - result->zeros : 1);
+    double dot_ns = result->peak_gmacs > 0 ? done / result->peak_gmacs : 0;
     if (fmax(reading_ns, dot_ns) < fmax(OP_SHORT_NS, OP_SHORT_JOBS * result->job_ns)) {
         return OP_BOUND_SHORT;
     }
@@ -292,6 +357,18 @@ double op_product_share(const struct op_bench_result *result, const struct op_pr
     return read_ns(result, p) / p->ternary.ns;
 }
 
+double op_product_judged_share(const struct op_bench_result *result, const struct op_product *p)
+{
+    const double spared =
+        p->form == OP_COLUMNS ? (double)p->row_bytes / (double)p->ternary.weight_bytes : 1;
+    return op_product_share(result, p) * spared;
+}
+
+const char *op_form_name(const struct op_product *p)
+{
+    return p->form == OP_FIVES ? "1.6 bits" : p->form == OP_COLUMNS ? "columns" : "2 bits";
+}
+
 double op_product_ratio(const struct op_product *p)
 {
     return p->f32.ns / (p->ternary.ns + (p->fused ? 0 : p->quantize.ns));
@@ -303,7 +380,7 @@ void op_bench_judge(const struct op_bench_result *result, struct op_verdict *out
     for (size_t i = 0; i < result->n_products; i++) {
         const struct op_product *p = &result->products[i];
         double ratio = op_product_ratio(p);
-        double share = op_product_share(result, p);
+        double share = op_product_judged_share(result, p);
         if (ratio < out->ratio) {
             out->ratio = ratio;
             out->worst_ratio = p;

@@ -19,13 +19,18 @@ enum { OP_BATCHES_MAX = 16, OP_SHAPES_MAX = 64, OP_ENCODERS_MAX = 16 };
 struct op_shape {
     char name[24]; /* "2b gate" */
     uint32_t rows, cols;
+    /* What a single token reads of it: OP_TERNARY its codes of 2 bits; where the engine has made a
+     * copy and the kernels take it, OP_FIVES, or OP_COLUMNS. */
+    enum op_what form;
+    bool zeros; /* what meets it is what squared ReLU leaves */
 };
 
-/* "2b", "3b", "odd" or "2560x6912", appended to at[*n]. "model" is not known here. Errors: USAGE a
- * name that is none, a shape of 0 or past TERNARY_MAX_COLS, more than OP_SHAPES_MAX. */
-enum bnt_status op_shapes_named(const char *name, struct op_shape at[OP_SHAPES_MAX], size_t *n,
-                                struct bnt_err *err);
-/* The ternary matrices of a model, each shape once. */
+/* "2b", "3b", "odd" or "2560x6912", appended to at[*n]; copied: their forms are those of a large
+ * model whose copies are kept. "model" is not known here. Errors: USAGE a name that is none, a
+ * shape of 0 or past TERNARY_MAX_COLS, more than OP_SHAPES_MAX. */
+enum bnt_status op_shapes_named(const char *name, bool copied, struct op_shape at[OP_SHAPES_MAX],
+                                size_t *n, struct bnt_err *err);
+/* The ternary matrices of a model, each shape and form once. */
 enum bnt_status op_shapes_of_model(const struct bnt_model *m, struct op_shape at[OP_SHAPES_MAX],
                                    size_t *n, struct bnt_err *err);
 
@@ -48,7 +53,9 @@ struct op_product {
     /* A plain sum over as many bytes as the ternary weights have, in turn with both products: what
      * memory gave meanwhile. ns is 0 where that was not timed. */
     struct op_time read;
-    bool fused; /* the ternary product quantises for itself: its time has both */
+    uint64_t row_bytes; /* of the weights that a walk by rows would read */
+    enum op_what form;  /* that was timed: a form of the shape, or OP_TERNARY */
+    bool fused;         /* the ternary product quantises for itself: its time has both */
 };
 
 /* A quantiser of weights, on the first shape of the plan that it takes, by one thread. */
@@ -64,6 +71,7 @@ struct op_bench_result {
     struct op_encoder encoders[OP_ENCODERS_MAX];
     size_t n_encoders;
     struct bandwidth bandwidth;
+    double zeros;      /* of the activations of OP_COLUMNS; 0: there was none */
     double peak_gmacs; /* dot products of all threads (engine/cpu/dot_peak.h) */
     double job_ns;     /* to hand a job to all threads; 0 with one */
     char kernel[16];
@@ -108,16 +116,20 @@ enum op_bound { OP_BOUND_MEMORY, OP_BOUND_DOT, OP_BOUND_SHORT };
 const char *op_bound_name(enum op_bound b); /* "memory", "dot", "short" */
 enum op_bound op_bench_bound(const struct op_bench_result *result, const struct op_product *p);
 
-double op_product_ratio(const struct op_product *p); /* with the quantiser; more is faster */
+const char *op_form_name(const struct op_product *p); /* "2 bits", "1.6 bits", "columns" */
+double op_product_ratio(const struct op_product *p);  /* with the quantiser; more is faster */
 double op_gmacs(const struct op_time *t); /* for ops that are no product: 10^9 elements */
 double op_gb_per_s(const struct op_time *t);
-/* The time of a plain read of the weights, or what they take at the probed bandwidth of all threads
- * where there is none, by that of the product. */
+/* The time of a plain read of the weights that are read, or what they take at the probed bandwidth
+ * of all threads where there is none, by that of the product. */
 double op_product_share(const struct op_bench_result *result, const struct op_product *p);
+/* The same, but a product by columns, which lie apart, is judged as if it had read the rows that it
+ * spares: it has to be as fast as those would have to be. */
+double op_product_judged_share(const struct op_bench_result *result, const struct op_product *p);
 
 struct op_verdict {
     const struct op_product *worst_ratio; /* of all */
-    const struct op_product *worst_share; /* of those that memory binds; NULL: none is */
+    const struct op_product *worst_share; /* as judged, where memory binds; NULL: none is */
     double ratio, share;
     bool good; /* both are what they must be */
 };

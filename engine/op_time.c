@@ -1,9 +1,9 @@
 /* The timer, and the products.
  *
  * The buffer of weights is filled once with bytes that serve every product: odd bytes are 0x40 and
- * even ones hold any four codes of 0 to 2. That is sound as ternary codes, and as F32 and F16 all
- * numbers are between 2 and 8: no NaN, no infinity, nothing denormal, which some processors are
- * slow with. */
+ * even ones hold any four codes of 0 to 2. That is sound as ternary codes and as five weights to a
+ * byte, and as F32 and F16 all numbers are between 2 and 8: no NaN, no infinity, nothing denormal,
+ * which some processors are slow with. */
 #include "engine/op_time.h"
 
 #include <math.h>
@@ -53,19 +53,31 @@ static void fill(uint8_t *at, uint64_t n)
     }
 }
 
-/* Pages of the usual size, as those of a mapped model. */
-static enum bnt_status take_weights(struct op_timer *t, struct bnt_err *err)
+static enum bnt_status take_weights(struct op_timer *t, bool large_pages, uint8_t **out,
+                                    struct bnt_err *err)
 {
-    uint64_t n = bandwidth_buffer_bytes();
-    void *at = mmap(NULL, (size_t)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t n = (size_t)t->weight_bytes;
+    void *at = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) {
         return bnt_err_nomem(err, "weights to time products with", n);
     }
-    (void)madvise(at, (size_t)n, MADV_NOHUGEPAGE);
-    t->weights = at;
-    t->weight_bytes = n;
-    fill(t->weights, n);
+    (void)madvise(at, n, large_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    fill(at, n);
+    *out = at;
     return BNT_OK;
+}
+
+/* The weights of an op, in its kind of pages. */
+static enum bnt_status choose_weights(struct op_run *r, struct bnt_err *err)
+{
+    const enum op_what what = r->spec.what;
+    struct op_timer *t = r->t;
+    const bool copy = r->spec.copy || what == OP_FIVES || what == OP_COLUMNS || what == OP_NARROW ||
+                      what == OP_SCREEN;
+    uint8_t **at = copy ? &t->copies : &t->weights;
+    enum bnt_status st = *at ? BNT_OK : take_weights(t, copy, at, err);
+    r->weights = *at;
+    return st;
 }
 
 enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer **out,
@@ -83,7 +95,8 @@ enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer *
     if (st == BNT_OK) {
         st = cpu_pool_new(o->n_threads > 0 ? o->n_threads : bnt_cpu_count(), &t->pool, err);
     }
-    st = st == BNT_OK ? take_weights(t, err) : st;
+    t->weight_bytes = bandwidth_buffer_bytes();
+    st = st == BNT_OK ? take_weights(t, false, &t->weights, err) : st;
     if (st != BNT_OK) {
         op_timer_free(t);
         return st;
@@ -96,8 +109,11 @@ void op_timer_free(struct op_timer *t)
 {
     if (t) {
         cpu_pool_free(t->pool);
-        if (t->weights) {
-            munmap(t->weights, (size_t)t->weight_bytes);
+        uint8_t *const buffers[] = {t->weights, t->copies};
+        for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+            if (buffers[i]) {
+                munmap(buffers[i], (size_t)t->weight_bytes);
+            }
         }
         free(t);
     }
@@ -185,7 +201,7 @@ static struct weight weight_of(const struct op_run *r)
                            .rows = r->rows,
                            .cols = r->spec.cols,
                            .row_bytes = r->row_bytes,
-                           .data = r->t->weights + r->at,
+                           .data = r->weights + r->at,
                            .scale = 1};
 }
 
@@ -238,7 +254,7 @@ static void read_piece(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
     struct op_run *r = ctx;
-    const uint8_t *from = r->t->weights + r->at + begin * READ_BYTES;
+    const uint8_t *from = r->weights + r->at + begin * READ_BYTES;
     const uint64_t sum = bandwidth_sum((const uint64_t *)(const void *)from,
                                        (end - begin) * READ_BYTES / sizeof(uint64_t));
     __atomic_fetch_add(&r->t->sum, sum, __ATOMIC_RELAXED);
@@ -284,7 +300,9 @@ static enum bnt_status bind_weights(struct op_run *r, struct bnt_err *err)
 {
     const struct op_spec *s = &r->spec;
     uint64_t cols = s->cols;
-    r->row_bytes = s->what == OP_FLOAT ? tensor_row_bytes(s->type, cols) : ternary_row_bytes(cols);
+    r->row_bytes = s->what == OP_READ    ? cols
+                   : s->what == OP_FLOAT ? tensor_row_bytes(s->type, cols)
+                                         : ternary_row_bytes(cols);
     if (r->row_bytes == 0 || (s->what == OP_FLOAT && !tensor_is_plain(s->type))) {
         return bnt_err_set(err, BNT_E_USAGE, "products are timed for F32, F16 and BF16 weights");
     }
@@ -298,9 +316,8 @@ static enum bnt_status prepare_read(struct op_run *r, struct bnt_err *err)
 {
     enum bnt_status st = bind_weights(r, err);
     r->run = run_read;
-    r->cost = (struct op_time){.count = r->spec.rows * r->spec.cols,
-                               .weight_bytes = r->spec.rows * r->row_bytes,
-                               .bytes = r->spec.rows * r->row_bytes};
+    const uint64_t bytes = r->spec.rows * r->spec.cols;
+    r->cost = (struct op_time){.count = bytes, .weight_bytes = bytes, .bytes = bytes};
     return st;
 }
 
@@ -341,8 +358,11 @@ static void release_run(struct op_run *r)
     bnt_arena_release(&r->arena);
     free(r->rope.freq);
     free(r->pass_ns);
+    free(r->model);
     bnt_sampler_free(r->sampler);
 }
+
+typedef enum bnt_status prepare_fn(struct op_run *r, struct bnt_err *err);
 
 static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, struct op_run *r,
                                struct bnt_err *err)
@@ -355,14 +375,17 @@ static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, s
                            (unsigned long long)spec->rows, (unsigned long long)spec->cols,
                            spec->n_tok, TERNARY_MAX_COLS, MAX_TOKENS);
     }
-    if (spec->what == OP_READ) {
-        return prepare_read(r, err);
+    static prepare_fn *const products[OP_WHATS] = {
+        [OP_TERNARY] = prepare_product, [OP_FLOAT] = prepare_product,
+        [OP_READ] = prepare_read,       [OP_COLUMNS] = op_columns_prepare,
+        [OP_FIVES] = op_copies_prepare, [OP_NARROW] = op_copies_prepare,
+        [OP_SCREEN] = op_copies_prepare};
+    prepare_fn *const product = products[spec->what];
+    if (!product) {
+        return op_small_prepare(r, err);
     }
-    if (spec->what == OP_COLUMNS) {
-        return op_columns_prepare(r, err);
-    }
-    return spec->what == OP_TERNARY || spec->what == OP_FLOAT ? prepare_product(r, err)
-                                                              : op_small_prepare(r, err);
+    enum bnt_status st = choose_weights(r, err);
+    return st == BNT_OK ? product(r, err) : st;
 }
 
 static uint64_t pass(struct op_run *r)
@@ -449,7 +472,11 @@ enum bnt_status op_timer_turns(struct op_timer *t, const struct op_spec *specs, 
                              : bnt_err_set(err, BNT_E_USAGE, "%zu ops cannot take turns", n);
     const size_t wanted = st == BNT_OK ? n : 0;
     for (size_t i = 0; i < wanted && st == BNT_OK; i++) {
-        st = prepare(t, &specs[i], &r[i], err);
+        struct op_spec spec = specs[i];
+        if (spec.what == OP_READ && spec.rows == 0) {
+            spec.rows = (r[0].cost.weight_bytes + spec.cols - 1) / spec.cols;
+        }
+        st = prepare(t, &spec, &r[i], err);
     }
     st = st == BNT_OK ? time_runs(r, wanted, out, err) : st;
     for (size_t i = 0; i < wanted; i++) {

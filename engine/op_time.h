@@ -24,9 +24,13 @@
     OP(OP_TERNARY, "ternary", "rows x cols ternary weights by n_tok rows of int8 activations")     \
     OP(OP_COLUMNS, "columns",                                                                      \
        "rows x cols ternary weights by columns, by one row of int8 activations with zeros")        \
+    OP(OP_FIVES, "fives",                                                                          \
+       "rows x cols ternary weights five to a byte, by one row of int8 activations")               \
+    OP(OP_NARROW, "narrow", "a head of rows x cols in 12 bits per weight, by one row of float32")  \
+    OP(OP_SCREEN, "screen",                                                                        \
+       "the likeliest of rows x cols by their copy in 5 and 2 bits, for one row of float32")       \
     OP(OP_FLOAT, "float", "rows x cols weights of `type` by n_tok rows of float32")                \
-    OP(OP_READ, "read",                                                                            \
-       "the bytes of a ternary matrix of rows x cols, from where those come from")                 \
+    OP(OP_READ, "read", "rows x cols bytes, from where weights come from")                         \
     OP(OP_QUANTIZE, "quantize_act", "n_tok rows of cols float32 to int8 activations")              \
     OP(OP_NORM, "rmsnorm", "n_tok rows of cols")                                                   \
     OP(OP_ROPE, "rope", "rows heads of cols elements, n_tok tokens")                               \
@@ -62,7 +66,12 @@ struct op_spec {
      * more than the one before; 0: 1. */
     uint32_t block;
     double zeros; /* of OP_COLUMNS: the part of the activations that is 0, at least 0.3 */
-    bool alone;   /* by the caller's thread, whatever the pool has; OP_COLUMNS is not */
+    /* By the caller's thread, whatever the pool has; OP_COLUMNS, OP_NARROW, OP_SCREEN are not. */
+    bool alone;
+    /* Weights lie in large pages, as the copies do that the engine makes of a model's weights:
+     * always those of OP_COLUMNS, OP_FIVES, OP_NARROW and OP_SCREEN. Else in pages of the usual
+     * size, as those of a mapped file. */
+    bool copy;
 };
 
 struct op_time {
@@ -97,7 +106,8 @@ struct cpu_pool *op_timer_pool(struct op_timer *t);
  * product that is not the reference's; MEMORY. */
 enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
                              struct bnt_err *err);
-/* Ops whose passes take turns, so that what the machine does meanwhile meets all of them. */
+/* Ops whose passes take turns, so that what the machine does meanwhile meets all of them. OP_READ
+ * with 0 rows reads as many bytes as the first of them has weights. */
 enum { OP_TURNS_MAX = 3 };
 enum bnt_status op_timer_turns(struct op_timer *t, const struct op_spec *specs, size_t n,
                                struct op_time *out, struct bnt_err *err);

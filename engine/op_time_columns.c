@@ -8,7 +8,7 @@
 
 static struct column_codes codes_of(const struct op_run *r)
 {
-    return (struct column_codes){.codes = r->t->weights + r->at,
+    return (struct column_codes){.codes = r->weights + r->at,
                                  .column_bytes = column_line_bytes(r->rows),
                                  .columns = act_stride(r->spec.cols)};
 }

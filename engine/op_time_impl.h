@@ -1,5 +1,5 @@
 /* What the files of the op timer share: op_time.c has the timer and the products, op_time_small.c
- * everything else that is timed. */
+ * everything else that is timed; op_time_columns.c and op_time_copies.c the products by copies. */
 #ifndef BNT_OP_TIME_IMPL_H
 #define BNT_OP_TIME_IMPL_H
 
@@ -13,6 +13,7 @@ struct op_timer {
     const struct cpu_kernels *kernels;
     struct cpu_pool *pool;
     uint8_t *weights; /* bytes that make sense as ternary codes, as F32 and as F16, see fill() */
+    uint8_t *copies;  /* the same in large pages; NULL until an op asks for them */
     uint64_t weight_bytes;
     uint64_t sum; /* of OP_READ: keeps the reads from being left out */
     uint32_t repetitions;
@@ -30,11 +31,14 @@ struct op_run {
     struct act_rows act;
     int8_t *codes;
     uint8_t *bytes;
-    float *scratch; /* of matmul_float, a row per thread */
+    float *above;            /* of a screened head, in z */
+    struct bnt_model *model; /* of a head that is read by a copy; owned */
+    float *scratch;          /* of matmul_float, a row per thread */
     struct rope rope;
     struct bnt_sampler *sampler;
     uint64_t rows; /* that are timed: fewer than asked for when a matrix is too large */
     uint64_t row_bytes;
+    const uint8_t *weights;    /* of the timer, in the pages that the op wants */
     uint64_t matrix_bytes, at; /* of this run's weights: how many, and where they begin */
     uint64_t n_bytes;          /* of `bytes` */
     struct op_time cost;       /* count and bytes */
@@ -51,6 +55,8 @@ struct op_needs {
 enum bnt_status op_small_prepare(struct op_run *r, struct bnt_err *err);
 /* Prepare OP_COLUMNS. Errors: USAGE, DIFFERS, MEMORY. */
 enum bnt_status op_columns_prepare(struct op_run *r, struct bnt_err *err);
+/* Prepare OP_FIVES, OP_NARROW or OP_SCREEN. Errors: USAGE, DIFFERS, MEMORY. */
+enum bnt_status op_copies_prepare(struct op_run *r, struct bnt_err *err);
 /* The kernels and cuts of the engine's own steps, on this run's data. */
 struct backend_cpu op_engine_of(const struct op_run *r);
 /* The next run has other weights. */

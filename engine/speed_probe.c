@@ -128,8 +128,8 @@ static void probe_one_thread(struct prober *p, struct speed_rates *r)
  * in turn with it. */
 static double share_of(struct prober *p, struct op_spec product)
 {
-    const struct op_spec both[2] = {product,
-                                    {.what = OP_READ, .rows = 4096, .cols = 16384, .n_tok = 1}};
+    const struct op_spec both[2] = {
+        product, {.what = OP_READ, .rows = 16384, .cols = 1024, .n_tok = 1, .copy = true}};
     struct op_time time[2] = {0};
     if (p->st == BNT_OK) {
         p->st = op_timer_turns(p->t, both, 2, time, p->err);

@@ -16,6 +16,7 @@ enum { BATCH_LARGEST = 4096, NAME_LEN_MAX = 64 };
 struct ops {
     const struct bench_opts *o;
     const struct bnt_model_ref *ref;
+    bool copied; /* single tokens read copies of weights, as they do on a processor */
     struct op_shape shapes[OP_SHAPES_MAX];
     struct op_bench_plan plan;
     struct op_bench_result result;
@@ -27,10 +28,13 @@ struct ops {
 static enum bnt_status add_model(struct ops *ops, struct bnt_err *err)
 {
     struct bnt_model *model;
-    const struct bnt_model_options options = {.i2s_layout = ops->o->i2s_layout,
-                                              .no_tokenizer = true,
-                                              .memory_limit = ops->o->memory_limit,
-                                              .warn = bnt_msg_warn_fn};
+    struct bnt_model_options options = {.i2s_layout = ops->o->i2s_layout,
+                                        .no_tokenizer = true,
+                                        .head = BNT_HEAD_FULL,
+                                        .memory_limit = ops->o->memory_limit,
+                                        .warn = bnt_msg_warn_fn};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(ops->copied ? ops->o->packed : "off", ops->ref->digest, packed_dir, &options);
     enum bnt_status st = bnt_model_open(ops->ref->path, &options, &model, err);
     if (st == BNT_OK) {
         st = op_shapes_of_model(model, ops->shapes, &ops->plan.n_shapes, err);
@@ -48,7 +52,7 @@ static enum bnt_status add_shapes(struct ops *ops, struct bnt_err *err)
         snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name), at);
         st = strcmp(name, "model") == 0
                  ? add_model(ops, err)
-                 : op_shapes_named(name, ops->shapes, &ops->plan.n_shapes, err);
+                 : op_shapes_named(name, ops->copied, ops->shapes, &ops->plan.n_shapes, err);
         if (at[len] == '\0') {
             break;
         }
@@ -64,6 +68,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, struct ops *ops, struc
 {
     const struct bench_opts *o = ops->o;
     struct op_bench_plan *plan = &ops->plan;
+    ops->copied = strcmp(o->packed, "off") != 0 && strcmp(o->device.name, "cpu") == 0;
     plan->shapes = ops->shapes;
     plan->interrupted = app->interrupted;
     plan->timer = (struct op_timer_options){
@@ -87,7 +92,11 @@ static json_t *json_product(const struct ops *ops, const struct op_product *p)
 {
     json_t *ternary = json_time(&p->ternary), *f32 = json_time(&p->f32);
     json_object_set_new(ternary, "gmac_per_s", json_real(op_gmacs(&p->ternary)));
+    json_object_set_new(ternary, "form", json_string(op_form_name(p)));
+    json_object_set_new(ternary, "weight_bytes", json_integer((json_int_t)p->ternary.weight_bytes));
     json_object_set_new(ternary, "bandwidth_share", json_real(op_product_share(&ops->result, p)));
+    json_object_set_new(ternary, "judged_share",
+                        json_real(op_product_judged_share(&ops->result, p)));
     json_object_set_new(ternary, "plain_read_us",
                         p->read.ns > 0 ? json_real(p->read.ns / 1e3) : json_null());
     json_object_set_new(f32, "gmac_per_s", json_real(op_gmacs(&p->f32)));
@@ -129,6 +138,9 @@ static enum bnt_status print_json(const struct ops *ops, struct bnt_err *err)
         r->job_ns / 1e3, "products", products, "quantisers", encoders, "good", v->good,
         "worst_ratio", json_worst(v->worst_ratio, v->ratio, r->ratio_min), "worst_bandwidth_share",
         json_worst(v->worst_share, v->share, OP_SHARE_MIN));
+    if (doc && r->zeros > 0) {
+        json_object_set_new(doc, "zeros", json_real(r->zeros));
+    }
     if (doc && r->device[0]) {
         json_object_set_new(doc, "device", json_string(r->device));
         json_object_set_new(doc, "fake", json_boolean(r->fake));
@@ -145,11 +157,11 @@ static void print_product(const struct ops *ops, const struct op_product *p)
 {
     char shape[32];
     snprintf(shape, sizeof shape, "%ux%u", p->shape->rows, p->shape->cols);
-    printf("%-18s  %-12s  %8.1f  %8.2f  %6.1f  %4.0f %%  %-6s  %8.1f  %6.1f  %9.1f  %6.2f\n",
-           p->shape->name, shape, op_gmacs(&p->ternary), (double)p->ternary.bytes / 1e6,
-           op_gb_per_s(&p->ternary), 100 * op_product_share(&ops->result, p),
-           op_bound_name(op_bench_bound(&ops->result, p)), op_gmacs(&p->f32), op_gb_per_s(&p->f32),
-           p->quantize.ns / 1e3, op_product_ratio(p));
+    printf("%-18s  %-12s  %-8s  %8.1f  %8.2f  %6.1f  %4.0f %%  %-6s  %8.1f  %6.1f  %9.1f  %6.2f\n",
+           p->shape->name, shape, op_form_name(p), op_gmacs(&p->ternary),
+           (double)p->ternary.bytes / 1e6, op_gb_per_s(&p->ternary),
+           100 * op_product_share(&ops->result, p), op_bound_name(op_bench_bound(&ops->result, p)),
+           op_gmacs(&p->f32), op_gb_per_s(&p->f32), p->quantize.ns / 1e3, op_product_ratio(p));
 }
 
 static void print_products(const struct ops *ops)
@@ -159,9 +171,9 @@ static void print_products(const struct ops *ops)
         const struct op_product *p = &ops->result.products[i];
         if (p->n_tok != n_tok) {
             n_tok = p->n_tok;
-            printf("\n%-6u token%-6s  %-12s  %8s  %8s  %6s  %6s  %-6s  %8s  %6s  %9s  %6s\n", n_tok,
-                   n_tok == 1 ? "" : "s", "rows x cols", "GMAC/s", "MB", "GB/s", "share", "bound",
-                   "f32 GMAC", "f32 GB", "quant. us", "ratio");
+            printf("\n%-6u token%-6s  %-12s  %-8s  %8s  %8s  %6s  %6s  %-6s  %8s  %6s  %9s  %6s\n",
+                   n_tok, n_tok == 1 ? "" : "s", "rows x cols", "read as", "GMAC/s", "MB", "GB/s",
+                   "share", "bound", "f32 GMAC", "f32 GB", "quant. us", "ratio");
         }
         print_product(ops, p);
     }
@@ -169,14 +181,14 @@ static void print_products(const struct ops *ops)
 
 static void print_encoders(const struct ops *ops)
 {
-    const double one = ops->result.bandwidth.one_gb_per_s;
-    printf("\n%-18s  %-12s  %10s  %8s  %6s\n", "quantiser", "columns", "10^6 w/s", "GB/s", "share");
-    printf("%-18s  %-12s  (per product above, as quant. us)\n", "activations", "");
+    printf("\n%-18s  %-12s  %10s  %8s\n", "quantiser", "columns", "10^6 w/s", "GB/s");
     for (size_t i = 0; i < ops->result.n_encoders; i++) {
         const struct op_encoder *e = &ops->result.encoders[i];
-        printf("%-18s  %-12u  %10.1f  %8.2f  %4.0f %%\n", e->name, e->shape->cols,
-               op_gmacs(&e->time) * 1e3, op_gb_per_s(&e->time), 100 * op_gb_per_s(&e->time) / one);
+        printf("%-18s  %-12u  %10.1f  %8.2f\n", e->name, e->shape->cols, op_gmacs(&e->time) * 1e3,
+               op_gb_per_s(&e->time));
     }
+    printf("quantisers of weights: one thread, a piece that a cache holds; that of activations is "
+           "quant. us\n");
 }
 
 static void print_head(const struct op_bench_result *r)
@@ -215,6 +227,12 @@ static void print_table(const struct ops *ops)
 {
     print_head(&ops->result);
     print_products(ops);
+    if (ops->result.zeros > 0) {
+        printf("columns: of down, without the %.0f %% that meet a zero, as many as squared ReLU "
+               "leaves of random gates; GMAC/s count all.\nThey lie apart, and are judged by the "
+               "rows that they spare: as if those had been read in their time\n",
+               100 * ops->result.zeros);
+    }
     if (!ops->result.device[0]) {
         print_encoders(ops);
     }

@@ -37,7 +37,17 @@ static void an_op_is_computed_whole_and_counted(void **state)
          128,
          256 + 256 + 8,
          256},
-        {{.what = OP_READ, .rows = 300, .cols = 257, .n_tok = 1}, 300 * 257, 300 * 96, 300 * 96},
+        {{.what = OP_READ, .rows = 300, .cols = 257, .n_tok = 1}, 300 * 257, 300 * 257, 300 * 257},
+        /* 48 places of 128 of each row: 1,200 rows of 192 bytes and a table of 34 bytes a row */
+        {{.what = OP_NARROW, .rows = 1200, .cols = 48, .n_tok = 1},
+         1200 * 48,
+         1200 * (192 + sizeof(struct narrow_row) + 4),
+         1200 * (192 + sizeof(struct narrow_row))},
+        /* Blocks of 160 bytes and 16 of bounds; 40 rows are looked at again. */
+        {{.what = OP_SCREEN, .rows = 1200, .cols = 257, .n_tok = 1},
+         1200 * 257,
+         1200 * (320 + 16 + 8) + 40 * 128,
+         1200 * (320 + 16) + 40 * 128},
         {{.what = OP_QUANTIZE, .rows = 1, .cols = 300, .n_tok = 2}, 600, 2400 + 1024, 0},
         {{.what = OP_ATTEND, .rows = 4, .cols = 64, .n_tok = 10}, 2 * 4 * 640, 2560, 0},
         {{.what = OP_ANGLES, .rows = 1, .cols = 64, .n_tok = 1}, 64, 512, 0},
@@ -95,6 +105,28 @@ static void columns_that_meet_zeros_are_not_counted(void **state)
     op_timer_free(t);
 }
 
+/* 307 rows are 60 groups of five that four stretches share, and 7 rows of four blocks of 32 bytes.
+ * The kernels of the reference take them everywhere. */
+static void five_weights_to_a_byte_are_read_as_such(void **state)
+{
+    (void)state;
+    struct op_timer *t;
+    struct op_time time[2];
+    const struct op_timer_options options = {
+        .kernel = "ref", .n_threads = 2, .repetitions = 1, .pass_us = 50};
+    const struct op_spec specs[] = {{.what = OP_FIVES, .rows = 307, .cols = 500, .n_tok = 1},
+                                    {.what = OP_READ, .cols = 64, .n_tok = 1, .copy = true}};
+    assert_int_equal(op_timer_new(&options, &t, NULL), BNT_OK);
+    assert_int_equal(op_timer_turns(t, specs, 2, time, NULL), BNT_OK);
+    assert_int_equal(time[0].count, 307 * 500);
+    assert_int_equal(time[0].weight_bytes, 60 * 512 + 7 * 128);
+    assert_int_equal(time[1].weight_bytes, 60 * 512 + 7 * 128);
+    struct op_spec none = specs[0];
+    none.cols = 100; /* a row of 256 places is more than five of 32 bytes */
+    assert_int_equal(op_timer_run(t, &none, time, NULL), BNT_E_USAGE);
+    op_timer_free(t);
+}
+
 /* ---- Shapes. */
 
 static void shapes_are_named_or_written_out(void **state)
@@ -102,9 +134,11 @@ static void shapes_are_named_or_written_out(void **state)
     (void)state;
     struct op_shape at[OP_SHAPES_MAX];
     size_t n = 0;
-    assert_int_equal(op_shapes_named("2b", at, &n, NULL), BNT_OK);
+    assert_int_equal(op_shapes_named("2b", true, at, &n, NULL), BNT_OK);
     assert_int_equal(n, 4);
-    assert_int_equal(op_shapes_named("33x129", at, &n, NULL), BNT_OK);
+    assert_int_equal(at[2].form, OP_FIVES);
+    assert_int_equal(at[3].form, OP_COLUMNS);
+    assert_int_equal(op_shapes_named("33x129", true, at, &n, NULL), BNT_OK);
     assert_int_equal(n, 5);
     assert_int_equal(at[4].rows, 33);
     assert_int_equal(at[4].cols, 129);
@@ -112,7 +146,7 @@ static void shapes_are_named_or_written_out(void **state)
                                       "0x12", "12x0", "12x12x12",   "-1x2", "12x-2",
                                       "1x 2", "2x4 ", "1x99999999", "model"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_int_equal(op_shapes_named(bad[i], at, &n, NULL), BNT_E_USAGE);
+        assert_int_equal(op_shapes_named(bad[i], false, at, &n, NULL), BNT_E_USAGE);
         assert_int_equal(n, 5);
     }
 }
@@ -123,7 +157,7 @@ static void shapes_are_named_or_written_out(void **state)
  * 10. */
 static struct op_product product(uint32_t n_tok, double ternary_us, double f32_us)
 {
-    static const struct op_shape shape = {"made up", 1000, 1000};
+    static const struct op_shape shape = {.name = "made up", .rows = 1000, .cols = 1000};
     return (struct op_product){
         .shape = &shape,
         .n_tok = n_tok,
@@ -172,6 +206,31 @@ static void the_gate_fails_below_its_bounds_alone(void **state)
     }
 }
 
+/* 35 % of the columns in 40 us, where a plain sum would read them in 16 and all rows in 37. */
+static void columns_are_judged_by_the_rows_that_they_spare(void **state)
+{
+    (void)state;
+    struct op_product p = product(1, 40, 500);
+    p.form = OP_COLUMNS;
+    p.row_bytes = 200000;
+    p.ternary.weight_bytes = 87500;
+    p.read.ns = 16e3;
+    const struct op_bench_result r = {.ratio_min = OP_RATIO_MIN,
+                                      .products = &p,
+                                      .n_products = 1,
+                                      .bandwidth = {.all_gb_per_s = 10},
+                                      .peak_gmacs = 25, /* all products would take 40 us */
+                                      .zeros = 0.65};
+    struct op_verdict v;
+    op_bench_judge(&r, &v);
+    assert_int_equal(op_bench_bound(&r, &p), OP_BOUND_MEMORY);
+    assert_true(fabs(op_product_share(&r, &p) - 0.4) < 1e-9);
+    assert_true(v.good && v.worst_share == &p && fabs(v.share - 16.0 / 40 * 200 / 87.5) < 1e-9);
+    p.ternary.ns = 62e3;
+    op_bench_judge(&r, &v);
+    assert_false(v.good);
+}
+
 /* ---- The command. */
 
 static void ops_are_told_as_json(void **state)
@@ -210,9 +269,13 @@ static const struct suite_test tests[] = {
     {.name = "an_op_is_computed_whole_and_counted", .body = an_op_is_computed_whole_and_counted},
     {.name = "columns_that_meet_zeros_are_not_counted",
      .body = columns_that_meet_zeros_are_not_counted},
+    {.name = "five_weights_to_a_byte_are_read_as_such",
+     .body = five_weights_to_a_byte_are_read_as_such},
     {.name = "shapes_are_named_or_written_out", .body = shapes_are_named_or_written_out},
     {.name = "the_gate_fails_below_its_bounds_alone",
      .body = the_gate_fails_below_its_bounds_alone},
+    {.name = "columns_are_judged_by_the_rows_that_they_spare",
+     .body = columns_are_judged_by_the_rows_that_they_spare},
     {.name = "ops_are_told_as_json", .body = ops_are_told_as_json},
     {0},
 };
