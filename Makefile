@@ -253,8 +253,8 @@ fuzz-gguf fuzz-tokenizer fuzz-chat: fuzz-%: ## fuzz for FUZZ_SECONDS (600)
 	$(BUILD)/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
 	    -artifact_prefix=$(BUILD)/fuzz/found/$*/ $(BUILD)/fuzz/corpus/$* testkit/data/fuzz/$*
 
-$(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(call obj,$(SRC_base) $(SRC_engine)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS_ENGINE)
+$(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(B)/libbnt.a
+	$(call show,LD)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS_ALL)
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk
