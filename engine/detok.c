@@ -13,7 +13,7 @@ static int hex_digit(char c)
 }
 
 /* The byte that a text of the form <0x0A> stands for, or -1. */
-static int token_byte(const char *text, size_t len)
+int token_byte(const char *text, size_t len)
 {
     if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') {
         return -1;

@@ -5,6 +5,7 @@
 
 #include "engine/hf_vocab.h"
 #include "engine/pretok.h"
+#include "engine/tokenizer_impl.h"
 
 static enum bnt_status bad(struct bnt_err *err, const char *what)
 {
@@ -172,18 +173,11 @@ static enum bnt_status read_merges(const json_t *model, struct hf_vocab *v, stru
     return st;
 }
 
-/* "<0x0A>" */
-static bool is_byte_token(const struct hf_token *t)
-{
-    unsigned byte;
-    int end = 0;
-    return t->len == 6 && sscanf(t->text, "<0x%2X>%n", &byte, &end) == 1 && end == 6;
-}
-
 static void mark_bytes(struct hf_vocab *v)
 {
     for (uint32_t i = 0; i < v->n; i++) {
-        if (v->tokens[i].text && is_byte_token(&v->tokens[i])) {
+        const struct hf_token *t = &v->tokens[i];
+        if (t->text && token_byte(t->text, t->len) >= 0) {
             v->tokens[i].type = HF_TOKEN_BYTE;
         }
     }

@@ -24,14 +24,15 @@ static void release(struct hf_vocab *v)
 enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, size_t len,
                              int32_t type, struct bnt_err *err)
 {
+    const int shown = len < 60 ? (int)len : 60; /* no NUL need follow a text */
     if (id < 0 || id >= v->n) {
-        return bnt_err_set(err, BNT_E_FILE, "token %.60s has the id %lld, the model has %u", text,
-                           (long long)id, v->n);
+        return bnt_err_set(err, BNT_E_FILE, "token %.*s has the id %lld, the model has %u", shown,
+                           text, (long long)id, v->n);
     }
     struct hf_token *t = &v->tokens[id];
     if (t->text && (t->len != len || memcmp(t->text, text, len) != 0)) {
-        return bnt_err_set(err, BNT_E_FILE, "id %lld is token %.60s and token %.60s", (long long)id,
-                           t->text, text);
+        return bnt_err_set(err, BNT_E_FILE, "id %lld is token %.60s and token %.*s", (long long)id,
+                           t->text, shown, text);
     }
     if (!t->text) {
         t->text = malloc(len + 1);
@@ -80,6 +81,13 @@ static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vo
     return add_token(v, id, content, special ? HF_TOKEN_CONTROL : HF_TOKEN_USER, err);
 }
 
+/* -1: the key is no id. */
+static int64_t id_of_key(const char *key)
+{
+    const size_t digits = strspn(key, "0123456789");
+    return digits > 0 && digits < 10 && key[digits] == '\0' ? strtoll(key, NULL, 10) : -1;
+}
+
 enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
@@ -93,7 +101,7 @@ enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct 
     json_object_foreach((json_t *)(uintptr_t)added, key, token)
     {
         if (st == BNT_OK) {
-            st = added_token(token, strtoll(key, NULL, 10), v, err);
+            st = added_token(token, id_of_key(key), v, err);
         }
     }
     return st;

@@ -165,4 +165,8 @@ void spm_prepare(struct bnt_tokenizer *t);
 enum bnt_status spm_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text,
                            size_t len, bool prefix, struct bnt_ids *out, struct bnt_err *err);
 
+/* ---- detok.c ---- */
+/* The byte that "<0x0A>" stands for; -1: the text is of no byte. */
+int token_byte(const char *text, size_t len);
+
 #endif

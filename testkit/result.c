@@ -10,6 +10,7 @@
 #include "base/json_load.h"
 #include "testkit/report_writer.h"
 
+#define HINT "give a file that bnt test --result wrote"
 enum { RESULT_MAX_BYTES = 256 << 20, ARRAY_MAX = 1 << 20 };
 
 /* The first failure stays; reading goes on with zeroes. */
@@ -25,7 +26,7 @@ static void complain(struct reader *r, const char *key, const char *expected)
     if (r->status == BNT_OK) {
         r->status = bnt_err_set(r->err, BNT_E_FILE, "%s: %s%s%s is not %s", r->path, r->where,
                                 r->where[0] ? "." : "", key, expected);
-        bnt_err_hint(r->err, "give a file that bnt test --result wrote");
+        bnt_err_hint(r->err, "%s", HINT);
     }
 }
 
@@ -351,6 +352,9 @@ static void read_run(struct reader *r, const json_t *root, struct bnt_test_run *
     run->n_other_tier = (size_t)integer_of(r, root, "other_tier", ARRAY_MAX);
     run->seed = integer_of(r, root, "seed", INT64_MAX);
     run->started_unix_s = (int64_t)integer_of(r, root, "started_unix_s", INT64_MAX);
+    if (run->started_unix_s == 0) { /* a list of tests has none, and no results */
+        complain(r, "started_unix_s", "the time of a run");
+    }
     run->budget_ms = ms_of(r, root, "budget_seconds");
     run->wall_ns = ns_of(r, root, "seconds");
     run->n_jobs = (int)integer_of(r, root, "jobs", 1 << 20);
@@ -429,6 +433,7 @@ enum bnt_status bnt_test_result_read(const char *path, struct bnt_test_run *run,
                        : NULL;
     if (r.status == BNT_OK && !root) {
         r.status = bnt_err_set(err, BNT_E_FILE, "%s:%d: no JSON: %s", path, at.line, at.text);
+        bnt_err_hint(err, "%s", HINT);
     }
     if (root) {
         read_root(&r, root, run);

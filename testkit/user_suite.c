@@ -242,9 +242,13 @@ static enum bnt_status whole(struct reader *r, const struct yaml_node *n, double
                              double *value)
 {
     enum bnt_status st = number(r, n, value);
-    return st == BNT_OK && (*value < 0 || *value > most || floor(*value) != *value)
-               ? bad(r, n, "must be a whole number that is not negative")
-               : st;
+    if (st == BNT_OK && (*value < 0 || floor(*value) != *value)) {
+        st = bad(r, n, "must be a whole number that is not negative");
+    } else if (st == BNT_OK && *value > most) {
+        st = bad(r, n, "is too large");
+    }
+    *value = st == BNT_OK ? *value : 0; /* which every integer can hold */
+    return st;
 }
 
 static enum bnt_status read_u32(struct reader *r, const struct yaml_node *n, void *into)

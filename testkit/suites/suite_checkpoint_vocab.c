@@ -306,7 +306,11 @@ static void broken_sentencepiece_models_are_refused(void **state)
     write_spm(&(struct spm){.kind = 1, .prefix = true});
     expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "kind 1");
     write_spm(&llama);
-    expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "has the id 261");
+    expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "token " BLANK "ab has the id 261");
+    write_spm(&llama);
+    cp_text("ck/tokenizer_config.json", "{\"added_tokens_decoder\":{\"0x\":{\"content\":\"q\"}}}");
+    expect_refusal(N_SPM, BNT_E_FILE, "token q has the id -1");
+    unlink("ck/tokenizer_config.json");
     make_spm(&b, &llama);
     for (size_t n = 0; n < b.len; n += n < b.len - 80 ? 37 : 1) {
         cp_file("ck/tokenizer.model", b.data, n);
@@ -403,7 +407,7 @@ static void write_llama2(void)
     for (unsigned i = 0; i < 9; i++) {
         bnt_buf_printf(&b, NULL, ",\"%s\":%u", pieces[i].text, FIRST_PIECE + i);
     }
-    bnt_buf_puts(&b, "}}}", NULL);
+    bnt_buf_printf(&b, NULL, ",\"<0x-5>\":%u}}}", FIRST_PIECE + 9);
     cp_file("ck/tokenizer.json", b.data, b.len);
     bnt_buf_release(&b);
 }
@@ -413,13 +417,14 @@ static void ranks_of_merges_are_scores(void **state)
     (void)state;
     enter();
     write_llama2();
-    struct gguf *g = vocabulary(FIRST_PIECE + 9);
+    struct gguf *g = vocabulary(FIRST_PIECE + 10);
     expect_str(g, "tokenizer.ggml.model", "llama");
     expect_token(g, 0, "<unk>", 0, UNKNOWN);
     expect_token(g, FIRST_BYTE + 10, "<0x0A>", 0, BYTE);
     expect_token(g, FIRST_PIECE + 1, "ab", 0, NORMAL);
     expect_token(g, FIRST_PIECE + 2, BLANK "ab", -1, NORMAL);
     expect_token(g, FIRST_PIECE, BLANK "a", -2, NORMAL);
+    expect_token(g, FIRST_PIECE + 9, "<0x-5>", -1e6, NORMAL); /* stands for no byte */
     const int32_t want[] = {1, FIRST_PIECE + 2, FIRST_PIECE + 8, FIRST_BYTE + 10};
     expect_ids(g, "abd\n", want, 4);
     gguf_close(g);

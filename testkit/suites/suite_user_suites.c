@@ -91,6 +91,7 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, with: [{b: [c]}], prompt: x, expect: {text: y}}]\n", "map of texts"},
         {"tests: [{name: a, prompt: x, max_tokens: -1, expect: {text: y}}]\n", "whole number"},
         {"tests: [{name: a, prompt: x, max_tokens: 1.5, expect: {text: y}}]\n", "whole number"},
+        {"tests: [{name: a, prompt: x, max_tokens: 4294967299, expect: {text: y}}]\n", "too large"},
         {"tests: [{name: a, prompt: x, temperature: hot, expect: {text: y}}]\n", "a number"},
         {"tests: [{name: a, prompt: x, tier: quick, expect: {text: y}}]\n", "fast, integration"},
         {"tests: [{name: a, prompt: x, timeout: 11m, expect: {text: y}}]\n", "at most 10m"},
