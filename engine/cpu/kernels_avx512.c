@@ -508,45 +508,51 @@ static V_INLINE void column_quad(const vi column[4], vi q, vi sums[16])
     }
 }
 
-/* Positions whose columns are taken together, line by line: about as many bytes as the first-level
- * cache holds. As many again are asked for meanwhile. */
-#define STEP_COLUMNS 256u
+/* Columns that are taken together, line by line, are at least so many while there are any, and up
+ * to 63 more. As many again are asked for meanwhile. */
+#define STEP_COLUMNS 128u
+#define LIST_COLUMNS (2 * (STEP_COLUMNS + 64) + 64)
 
 struct column_list {
-    uint32_t n;                          /* of the step's columns, a multiple of four */
-    int8_t q[2 * STEP_COLUMNS];          /* 0 for those that fill the last four */
-    const uint8_t *at[2 * STEP_COLUMNS]; /* then n of the next step's */
+    const struct column_codes *w;
+    const int8_t *input;
+    uint32_t n;                      /* of the step's columns, a multiple of four */
+    uint32_t all;                    /* with those that come later: twice n, or a few more */
+    int8_t q[LIST_COLUMNS];          /* 0 for those that fill the last four */
+    const uint8_t *at[LIST_COLUMNS]; /* of columns */
 };
 
-/* Columns of [begin, end) whose value is not 0, from the n-th entry on; how many there are then. */
-static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t *q, uint64_t begin,
-                                      uint64_t end, uint32_t n, struct column_list *list)
+/* List columns of [p, end) whose value is not 0 until there are `most` in all, and the rest of
+ * their 64. Returns the position after them. */
+static V_INLINE uint64_t list_columns(struct column_list *list, uint64_t p, uint64_t end,
+                                      uint32_t most)
 {
-    for (uint64_t p = begin; p < end; p += 64) {
-        vi values = _mm512_load_si512(q + p);
+    for (; p < end && list->all < most; p += 64) {
+        vi values = _mm512_load_si512(list->input + p);
         for (uint64_t left = _mm512_test_epi8_mask(values, values); left; left &= left - 1) {
             uint64_t here = p + (uint64_t)__builtin_ctzll(left);
-            list->at[n] = w->codes + here * w->column_bytes;
-            list->q[n++] = q[here];
+            list->at[list->all] = list->w->codes + here * list->w->column_bytes;
+            list->q[list->all++] = list->input[here];
         }
     }
-    return n;
+    return p;
 }
 
-static V_INLINE void list_step(const struct column_codes *w, const int8_t *q, uint64_t begin,
-                               uint64_t end, struct column_list *list)
+/* Those of a step that begins at p. Returns where the next one does. */
+static V_INLINE uint64_t list_step(struct column_list *list, uint64_t p, uint64_t end)
 {
-    uint32_t n = list_columns(w, q, begin, end, 0, list);
-    for (; n % 4 != 0; n++) {
-        list->at[n] = list->at[n - 1];
-        list->q[n] = 0;
+    list->all = 0;
+    p = list_columns(list, p, end, STEP_COLUMNS);
+    for (; list->all % 4 != 0; list->all++) {
+        list->at[list->all] = list->at[list->all - 1];
+        list->q[list->all] = 0;
     }
-    uint64_t later = w->columns - end < STEP_COLUMNS ? w->columns : end + STEP_COLUMNS;
-    uint32_t all = list_columns(w, q, end, later, n, list);
-    for (; n > 0 && all < 2 * n; all++) {
-        list->at[all] = list->at[all - 1];
+    list->n = list->all;
+    (void)list_columns(list, p, list->w->columns, 2 * list->n);
+    for (; list->n > 0 && list->all < 2 * list->n; list->all++) {
+        list->at[list->all] = list->at[list->all - 1];
     }
-    list->n = n;
+    return p;
 }
 
 /* The listed columns into one line of rows, while the same line of the next ones is asked for. */
@@ -577,9 +583,11 @@ static V_INLINE void column_line(const struct column_list *list, uint64_t line, 
 static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
                         int32_t *acc)
 {
-    for (; begin < end; begin += STEP_COLUMNS) {
-        struct column_list list;
-        list_step(w, q, begin, end - begin < STEP_COLUMNS ? end : begin + STEP_COLUMNS, &list);
+    struct column_list list;
+    list.w = w;
+    list.input = q;
+    while (begin < end) {
+        begin = list_step(&list, begin, end);
         for (uint64_t line = 0; list.n > 0 && line < w->column_bytes; line += COLUMN_LINE) {
             column_line(&list, line, acc + 4 * line);
         }
