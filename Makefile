@@ -122,9 +122,9 @@ $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so: $(B)/%.so: testkit/preload
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
 
 # The fake device as a module, for tests of the programs (testkit/suites/fake_cuda.h).
-$(B)/fake_cuda.so: testkit/suites/fake_cuda.c $(wildcard engine/cuda/*.h) engine/screen.h engine/cpu/kernels.h $(B)/flags
+$(B)/fake_cuda.so: testkit/suites/fake_cuda.c testkit/suites/fake_threads.c $(wildcard engine/cuda/*.h) engine/screen.h engine/cpu/kernels.h $(B)/flags
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O3 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
-	    -shared -fPIC -o $@ $< -lm
+	    -shared -fPIC -o $@ $(filter %.c,$^) -lm
 
 # The module for CUDA: code for every GPU that nvcc knows among these, and PTX of the newest for later ones. Without
 # nvcc there is none, which bnt devices tells; sanitizers do not know it.

@@ -149,17 +149,18 @@ struct norm {
 
 static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, struct bnt_err *err)
 {
-    bool quantize = false;
+    bool quantize = false, floats = taps(b); /* what reads them */
     uint64_t row_bytes = ternary_row_bytes(p->n);
     for (const struct cuda_weight *w = p->first; w <= p->last; w++) {
         quantize = quantize || w->ternary;
+        floats = floats || !w->ternary;
     }
     struct cuda_norm_args a = {.x = p->x,
                                .norm = p->norm,
                                .x_stride = p->n,
                                .n = p->n,
                                .eps = (float)b->base.model->info.rms_eps,
-                               .h = b->s.h,
+                               .h = floats ? b->s.h : NULL,
                                .h_stride = b->width,
                                .q = quantize ? b->s.act : NULL,
                                .row_bytes = row_bytes,

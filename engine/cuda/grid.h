@@ -14,7 +14,9 @@
  * Under nvcc every thread of the block enters, and the body of FOR_THREADS runs once. As C one call
  * stands for the block, and FOR_THREADS is a loop, upwards or downwards: threads that depend on
  * each other between two barriers give other results downwards, so that a missing barrier shows
- * without a GPU. What a thread keeps from one loop to the next is declared with KEEP and reached
+ * without a GPU. With GRID_THREADS a call stands for one thread instead, as on a GPU, and goes from
+ * one barrier to the next before another thread does: then a barrier that is missing between two
+ * loops shows, too. What a thread keeps from one loop to the next is declared with KEEP and reached
  * with MINE. Outside of FOR_THREADS only values that are equal in all threads may be computed.
  *
  * Floats: no contraction on either side (-fmad=false, -ffp-contract=off), division and square root
@@ -213,6 +215,7 @@ THREAD_FN uint32_t shared_next(uint32_t *p)
 struct block {
     uint32_t x, y, n_threads;
     int downwards;
+    uint32_t thread;       /* with GRID_THREADS: which one of them this is */
     unsigned char *shared; /* 16-byte aligned */
 };
 
@@ -224,12 +227,22 @@ struct block {
 #define BLOCK_X block->x
 #define BLOCK_Y block->y
 #define N_THREADS block->n_threads
+#ifdef GRID_THREADS
+/* By who runs the threads: until all of them are here, or all of their warp to multiply. */
+static void grid_wait(const struct block *block, int line);
+static void grid_mma(const struct block *block, int32_t *c, const uint32_t *a, const uint32_t *b);
+#define FOR_THREADS(t) for (uint32_t t = block->thread, t##_once = 1; t##_once != 0; t##_once = 0)
+#define BARRIER() grid_wait(block, __LINE__)
+#define KEEP(type, name, n) type name[1][n]
+#define MINE(name, t) name[0 * (t)]
+#else
 #define FOR_THREADS(t)                                                                             \
     for (uint32_t t##_i = 0, t = block->downwards ? N_THREADS - 1 : 0; t##_i < N_THREADS;          \
          t##_i++, t = block->downwards ? t - 1 : t + 1)
 #define BARRIER() ((void)0)
 #define KEEP(type, name, n) type name[CUDA_MAX_THREADS][n]
 #define MINE(name, t) name[t]
+#endif
 #define UNROLL
 #define LET_NEXT_BEGIN() ((void)0)
 #define WAIT_PREVIOUS() ((void)0)
@@ -338,24 +351,27 @@ THREAD_FN uint16_t float_to_half(float x)
     return (uint16_t)(sign | (rounded >= 0x47800000 ? 0x7c00 : (rounded - 0x38000000) >> 13));
 }
 
+/* Atomic, so that ThreadSanitizer takes them for what they are. */
 THREAD_FN void shared_max(uint32_t *p, uint32_t v)
 {
-    *p = v > *p ? v : *p;
+    uint32_t was = __atomic_load_n(p, __ATOMIC_RELAXED);
+    __atomic_store_n(p, v > was ? v : was, __ATOMIC_RELAXED);
 }
 
 THREAD_FN void shared_max64(uint64_t *p, uint64_t v)
 {
-    *p = v > *p ? v : *p;
+    uint64_t was = __atomic_load_n(p, __ATOMIC_RELAXED);
+    __atomic_store_n(p, v > was ? v : was, __ATOMIC_RELAXED);
 }
 
 THREAD_FN void shared_add(int32_t *p, int32_t v)
 {
-    *p += v;
+    __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
 
 THREAD_FN uint32_t shared_next(uint32_t *p)
 {
-    return (*p)++;
+    return __atomic_fetch_add(p, 1u, __ATOMIC_RELAXED);
 }
 
 #define SQRT(x) sqrtf(x)
@@ -375,6 +391,8 @@ THREAD_FN uint32_t shared_next(uint32_t *p)
 #else
 #define MMA(c, at, a, b, n_threads) ((void)0) /* the host launches no such kernel there */
 #endif
+#elif defined(GRID_THREADS)
+#define MMA(c, at, a, b, n_threads) grid_mma(block, &c[0][at], a[0], b[0])
 #else
 #define MMA(c, at, a, b, n_threads)                                                                \
     mma_warps(&c[0][at], sizeof c[0] / sizeof c[0][0], a, b, n_threads)

@@ -49,6 +49,7 @@ BLOCK_FN void k_norm(BLOCK, const struct cuda_norm_args *a)
                 h[i] = normed(&v, i);
             }
         }
+        BARRIER(); /* a row that is held is normed in its place below */
     }
     if (a->q) {
         int8_t *q = a->q + (uint64_t)BLOCK_X * 4 * a->row_bytes;

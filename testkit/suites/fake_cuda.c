@@ -12,6 +12,7 @@
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"
+#include "testkit/suites/fake_threads.h"
 
 enum { SHARED_MAX = 48 * 1024, GUARD = 64, GUARD_BYTE = 0x5a, MAX_ARGS = 512 };
 #define DEFAULT_MEMORY (8ull << 30)
@@ -216,6 +217,16 @@ static void run_blocks(const struct cuda_launch *l, const void *args)
                           .downwards = plan.downwards,
                           .shared = shared};
         memset(shared, 0xa5, l->shared);
+        if (plan.threads) {
+            fake_threads_run(&(struct fake_block){.kernel = l->kernel,
+                                                  .x = b.x,
+                                                  .y = b.y,
+                                                  .n_threads = l->block,
+                                                  .downwards = plan.downwards,
+                                                  .shared = shared,
+                                                  .args = args});
+            continue;
+        }
         switch ((enum cuda_kernel)l->kernel) {
 #define RUN(id, fn, type)                                                                          \
     case id:                                                                                       \
@@ -397,6 +408,8 @@ const struct cuda_table *bnt_cuda_module(void)
                                    .lost_at = number_after(text, "lost="),
                                    .memory = number_after(text, "memory="),
                                    .absent = strstr(text, "absent") != NULL,
+                                   .downwards = strstr(text, "downwards") != NULL,
+                                   .threads = strstr(text, "threads") != NULL,
                                    .wrong_sum = strstr(text, "wrong") != NULL};
     return fake_cuda_table();
 }

@@ -4,7 +4,7 @@
  *
  * Two forms: linked into bnt-suites, and build/<config>/fake_cuda.so, a module that a program opens
  * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA
- * ("alloc=3,launch=40,lost=100,memory=1000000,count=0"). */
+ * ("alloc=3,launch=40,lost=100,memory=1000000,threads,downwards"). */
 #ifndef BNT_FAKE_CUDA_H
 #define BNT_FAKE_CUDA_H
 
@@ -22,6 +22,7 @@ struct fake_cuda_plan {
     bool open_fails;
     bool no_mma;    /* compute capability 7.5 */
     bool downwards; /* threads and blocks run from the last to the first */
+    bool threads;   /* a block is threads that are threads: fake_threads.h; slow */
     bool wrong_sum; /* every result of a ternary product is off by one code */
 };
 void fake_cuda_reset(const struct fake_cuda_plan *plan);

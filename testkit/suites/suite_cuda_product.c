@@ -1,5 +1,6 @@
-/* Guards single kernels of the CUDA back end on the fake device: products of shapes that end in the
- * middle of a tile, several matrices in one launch, the choice of the best logits. */
+/* Guards single kernels of the CUDA back end on the fake device, in loops over the threads of a
+ * block and by threads that are threads: products of shapes that end in the middle of a tile,
+ * several matrices in one launch, norms, the choice of the best logits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,10 +135,10 @@ static void products_of_any_shape_are_the_references(void **state)
         {17, 1400, 9, CUDA_K_TERNARY_FEW, false}, {33, 512, 40, CUDA_K_TERNARY_FEW, true},
     };
     const struct cuda_table *t = fake_cuda_table();
-    for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
-        const struct shape *s = &shapes[i / 2];
+    for (size_t i = 0; i < 4 * sizeof shapes / sizeof shapes[0]; i++) {
+        const struct shape *s = &shapes[i / 4];
         struct operands o;
-        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2});
+        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = i / 2 % 2});
         assert_int_equal(t->open(0, 0, &context), CUDA_OK);
         make_operands(&o, s, i);
         size_t n = (size_t)s->n_tok * s->rows;
@@ -156,6 +157,67 @@ static void products_of_any_shape_are_the_references(void **state)
     }
     struct fake_cuda_counts c = fake_cuda_count();
     assert_int_equal(c.contexts + c.allocations + c.bytes, 0);
+}
+
+/* ---- norms ---- */
+
+enum { NORM_TOK = 3 };
+
+/* Rows of n normed to h, quantised to q, or both. */
+static void norm_by(uint32_t n, const float *x, float *h, int8_t *q)
+{
+    const struct cuda_table *t = fake_cuda_table();
+    uint32_t row_bytes = (uint32_t)ternary_row_bytes(n);
+    uint64_t h_bytes = (uint64_t)NORM_TOK * n * sizeof *h, q_bytes = NORM_TOK * 4ull * row_bytes;
+    struct cuda_norm_args a = {.x = on_device(x, h_bytes),
+                               .norm = on_device(x, n * sizeof *x),
+                               .x_stride = n,
+                               .n = n,
+                               .eps = 1e-5f,
+                               .h = h ? on_device(NULL, h_bytes) : NULL,
+                               .h_stride = n,
+                               .q = q ? on_device(NULL, q_bytes) : NULL,
+                               .row_bytes = row_bytes,
+                               .scale = on_device(NULL, NORM_TOK * 4),
+                               .sum = on_device(NULL, NORM_TOK * 4)};
+    struct cuda_launch l = launch_of_norm(&a, NORM_TOK);
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    if (h) {
+        assert_int_equal(t->download(context, h, a.h, h_bytes), CUDA_OK);
+    }
+    if (q) {
+        assert_int_equal(t->download(context, q, a.q, q_bytes), CUDA_OK);
+    }
+}
+
+/* Rows that a block holds are normed in their place, which no thread may do before all have read
+ * what they write as floats. */
+static void a_row_is_normed_and_quantised_as_for_either_alone(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {640, 641, 3000, 9300};
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
+        uint32_t n = sizes[i / 2];
+        size_t floats = (size_t)NORM_TOK * n, bytes = NORM_TOK * 4 * ternary_row_bytes(n);
+        float *x = malloc(3 * floats * sizeof *x);
+        int8_t *q = malloc(2 * bytes);
+        struct bnt_rng rng;
+        bnt_rng_seed(&rng, i);
+        assert_true(x && q);
+        for (size_t j = 0; j < floats; j++) {
+            x[j] = (float)(bnt_rng_unit(&rng) * 8 - 4);
+        }
+        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
+        assert_int_equal(fake_cuda_table()->open(0, 0, &context), CUDA_OK);
+        norm_by(n, x, x + floats, q);
+        norm_by(n, x, x + 2 * floats, NULL);
+        norm_by(n, x, NULL, q + bytes);
+        assert_memory_equal(x + floats, x + 2 * floats, floats * sizeof *x);
+        assert_memory_equal(q, q + bytes, bytes);
+        fake_cuda_table()->close(context);
+        free(x);
+        free(q);
+    }
 }
 
 /* ---- several matrices in one launch ---- */
@@ -220,7 +282,7 @@ static void matrices_of_one_input_are_multiplied_as_each_alone(void **state)
         size_t n = (size_t)c->n_matrices * TOGETHER_TOK * TOGETHER_MOST;
         float *y = calloc(2 * n, sizeof *y);
         assert_non_null(y);
-        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2});
+        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
         assert_int_equal(fake_cuda_table()->open(0, 0, &context), CUDA_OK);
         make_operands(&o, &s, i);
         struct cuda_ternary_args a = quantized(&s, &o);
@@ -345,7 +407,7 @@ static void heads_that_share_keys_attend_as_each_alone(void **state)
         for (size_t j = 0; j < n; j++) {
             x[j] = (float)(bnt_rng_unit(&rng) * 8 - 4);
         }
-        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2});
+        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
         assert_int_equal(fake_cuda_table()->open(0, 0, &context), CUDA_OK);
         attend_by(c, true, x, x + n);
         attend_by(c, false, x, x + 2 * n);
@@ -367,7 +429,7 @@ static void the_best_logits_are_the_samplers(void **state)
         logits[i] = i % 11 == 3 ? odd[i / 11 % 7] : (float)(i * 7919 % 60) - 59;
     }
     const struct cuda_table *t = fake_cuda_table();
-    fake_cuda_reset(&(struct fake_cuda_plan){0});
+    fake_cuda_reset(&(struct fake_cuda_plan){.threads = true});
     assert_int_equal(t->open(0, 0, &context), CUDA_OK);
     struct cuda_candidate first[3 * K], best[K];
     struct cuda_pick_args a = {.logits = on_device(logits, sizeof logits),
@@ -400,6 +462,8 @@ static void the_best_logits_are_the_samplers(void **state)
 static const struct suite_test tests[] = {
     {.name = "cuda_products_of_any_shape_are_the_references",
      .body = products_of_any_shape_are_the_references},
+    {.name = "cuda_a_row_is_normed_and_quantised_as_for_either_alone",
+     .body = a_row_is_normed_and_quantised_as_for_either_alone},
     {.name = "cuda_matrices_of_one_input_are_multiplied_as_each_alone",
      .body = matrices_of_one_input_are_multiplied_as_each_alone},
     {.name = "cuda_threads_of_a_warp_meet_different_banks",
