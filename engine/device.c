@@ -21,10 +21,12 @@ static enum bnt_status new_cuda(const struct bnt_model *m, const struct backend_
                                 struct bnt_err *err)
 {
     const char *overlap = getenv("BNT_CUDA_OVERLAP"), *times = getenv("BNT_CUDA_TIMES");
+    const char *split = getenv("BNT_CUDA_SPLIT");
     struct cuda_options o = {.index = choice->index,
                              .limit = choice->limit,
                              .overlap = overlap && strcmp(overlap, "1") == 0,
-                             .times = times && times[0] ? times : NULL};
+                             .times = times && times[0] ? times : NULL,
+                             .split = split ? (uint32_t)strtoul(split, NULL, 10) : 0};
     return backend_cuda_new(m, config, &o, out, err);
 }
 

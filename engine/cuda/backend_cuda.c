@@ -10,7 +10,6 @@
 #include "base/fault.h"
 #include "engine/cuda/launches.h"
 
-enum { ATTEND_SLICE = 8 };    /* tokens at once when scores lie in memory of their own */
 enum { WIDE_HEAD_ROWS = 64 }; /* sequences whose logits are computed at once */
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
@@ -119,11 +118,13 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     if (cuda_can_screen(b->base.model)) {
         screen_layout(s, b->base.model, &c);
     }
-    bool shared = CUDA_ATTEND_BYTES(in->head_dim, b->base.config.n_ctx) <= CUDA_SHARED_MAX;
-    b->attend_slice = shared ? b->base.config.n_batch : ATTEND_SLICE;
-    s->scores = shared ? NULL
-                       : take_floats(&c, (uint64_t)ATTEND_SLICE * in->n_head,
-                                     max_u64(b->base.config.n_ctx, in->head_dim));
+    uint32_t n_ctx = b->base.config.n_ctx;
+    b->scores_shared = CUDA_ATTEND_BYTES(in->head_dim, (uint64_t)n_ctx) <= CUDA_SHARED_MAX;
+    b->scores_stride = launch_pieces(n_ctx, 4) * 4;
+    s->scores = take_floats(&c, (uint64_t)CUDA_ATTEND_FEW * in->n_head, b->scores_stride);
+    s->score_tops =
+        cuda_take(&c, (uint64_t)CUDA_ATTEND_FEW * in->n_head *
+                          launch_pieces(n_ctx, CUDA_SCORE_LEAST) * sizeof *s->score_tops);
     return c.used;
 }
 
@@ -229,6 +230,7 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
         b->staging[i] = (struct cuda_row){rows[i].id, rows[i].seq, pos};
     }
     b->pending = true;
+    b->split = cuda_attend_splits(b);
     if (n == 1 && b->step_fits && base->tap.row == NULL) {
         return cuda_forward_step(b, err);
     }
@@ -331,7 +333,8 @@ static void free_cuda(struct backend *base)
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
     if (b->context) {
-        b->table->graph_free(b->context, b->step_graph);
+        b->table->graph_free(b->context, b->step_graphs[0]);
+        b->table->graph_free(b->context, b->step_graphs[1]);
         b->table->graph_free(b->context, b->wide_graph);
         b->table->graph_free(b->context, b->head_graphs[0].graph);
         b->table->graph_free(b->context, b->head_graphs[1].graph);
@@ -367,7 +370,7 @@ static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err 
                            CUDA_MAX_COLS);
     }
     uint32_t head_dim = b->base.model->info.head_dim;
-    if (CUDA_ATTEND_BYTES(head_dim, 0) > CUDA_SHARED_MAX) {
+    if (CUDA_ONE_BYTES(head_dim, 0) > CUDA_SHARED_MAX) {
         return bnt_err_set(err, BNT_E_UNSUPPORTED,
                            "cuda: heads of %u do not fit into the memory that a block shares",
                            head_dim);

@@ -7,6 +7,9 @@
  *           reads the token and its position from the device
  * A step of several sequences is a batch; one that is as wide as the last is captured too.
  *
+ * Far into a context the attention of few tokens takes two launches (kernels_split.h): a captured
+ * step is then another graph.
+ *
  * Three allocations: weights, KV cache, scratch; freed with their context. Weights have a context
  * of their own and are shared by the sessions of one model on one device: the first one puts them
  * up, the last one takes them down. */
@@ -52,7 +55,8 @@ struct cuda_scratch {
     int8_t *act;
     float *act_scale;
     int32_t *act_sum;
-    float *scores;                            /* NULL: they fit into shared memory */
+    float *scores;                            /* [CUDA_ATTEND_FEW][n_head][stride] */
+    uint32_t *score_tops;                     /* of slices of them, as kernel_args.h says */
     float *cs;                                /* [n_ctx][n_rot]: cos, sin by turns */
     float *logits;                            /* [head_rows][n_vocab] */
     struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX], and one */
@@ -101,6 +105,7 @@ struct cuda_options {
     uint64_t limit;    /* bytes that may be taken on it; 0: what is free */
     bool overlap;      /* launches may begin before the one ahead of them has ended */
     const char *times; /* NULL, or the file that gets the time of each kernel (times_cuda.c) */
+    uint32_t split;    /* from this position on attention takes two launches; 0: from 512 */
 };
 
 struct backend_cuda {
@@ -113,9 +118,10 @@ struct backend_cuda {
     struct cuda_weights *w;
     struct cuda_scratch s;
     struct cuda_row *staging; /* host, n_batch: written before each batch, copied by a graph */
-    struct cuda_graph *step_graph;
+    struct cuda_graph *step_graphs[2]; /* by `split` */
     struct cuda_graph *wide_graph; /* of a step of wide_n sequences; NULL: that is not captured */
     uint32_t wide_n;
+    bool wide_split;
     uint32_t head_rows;                    /* logits that the head computes at once */
     struct cuda_head_graph head_graphs[2]; /* full, screened */
     uint32_t best_k;                       /* logits that launches of a head choose */
@@ -126,7 +132,9 @@ struct backend_cuda {
     struct cuda_times *times;              /* NULL: nobody asked */
     void *tap_row; /* host: one batch of the widest rows; made by the first tap */
     uint32_t q_dim, kv_dim, width, n;
-    uint32_t attend_slice; /* tokens per launch of attention */
+    uint32_t scores_stride; /* floats of a row of scores */
+    bool scores_shared;     /* those of a context fit into the memory that a block shares */
+    bool split;             /* the attention of this batch takes two launches */
     bool step_fits;
     bool pending; /* launches that nobody waited for */
 };
@@ -186,6 +194,8 @@ enum bnt_status cuda_run_captured(struct backend_cuda *b, struct cuda_graph **gr
                                   enum bnt_status (*launches)(struct backend_cuda *b,
                                                               struct bnt_err *err),
                                   struct bnt_err *err);
+/* Whether the attention of the batch in b->staging takes two launches. */
+bool cuda_attend_splits(const struct backend_cuda *b);
 /* As cuda_forward_batch, for a step of several sequences. */
 enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err);
 /* Logits of tokens first.. into s.logits. */

@@ -3,6 +3,7 @@
  *
  *     batch: norm, q k v, rope, attend, norm, wo, norm, gate, up, act, norm, down    per layer
  *     step:  [norm q k v], [rope attend], [norm wo], [norm gate up act], [norm down]
+ *            far into a context: ..., [rope scores], [values], ...
  */
 #include "base/fault.h"
 #include "engine/cuda/backend_cuda.h"
@@ -207,15 +208,20 @@ static struct cuda_heads heads(const struct backend_cuda *b, uint32_t il)
                                .v_cache = kv + (caches + il * layer) * element};
 }
 
-/* Positions that the batch may look at. Of a step of several sequences all: its launches are kept
- * for steps further on. */
-static uint32_t positions_seen(const struct backend_cuda *b)
+static uint32_t last_position(const struct backend_cuda *b)
 {
     uint32_t most = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         most = b->staging[i].pos > most ? b->staging[i].pos : most;
     }
-    return b->n <= b->base.config.n_seq ? b->base.config.n_ctx : most + 1;
+    return most;
+}
+
+/* Positions that the batch may look at. Of a step of several sequences all: its launches are kept
+ * for steps further on. */
+static uint32_t positions_seen(const struct backend_cuda *b)
+{
+    return b->n <= b->base.config.n_seq ? b->base.config.n_ctx : last_position(b) + 1;
 }
 
 /* Heads that share keys, together: those are read once for up to four. */
@@ -228,27 +234,70 @@ static enum bnt_status attend_groups(const struct backend_cuda *b, struct cuda_a
                   CUDA_GROUP_BYTES(a->heads.head_dim, n_scores), err);
 }
 
-static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, bool rotate,
-                              struct bnt_err *err)
+/* The position from which on a token's attention takes two launches; one holds the scores of those
+ * before it. 512: where a block needs about as long for the scores of four positions a thread as a
+ * launch and a block's share of them take. */
+static uint32_t split_from(const struct backend_cuda *b)
+{
+    enum { SPLIT_FROM = 512 };
+    uint32_t wanted = b->options.split ? b->options.split : SPLIT_FROM;
+    uint32_t room = (CUDA_SHARED_MAX - CUDA_ONE_BYTES(b->base.model->info.head_dim, 0)) / 4;
+    return wanted < room ? wanted : room;
+}
+
+bool cuda_attend_splits(const struct backend_cuda *b)
+{
+    return b->n <= CUDA_ATTEND_FEW && last_position(b) >= split_from(b);
+}
+
+/* A token or a few over the whole device. A step rotates and stores on the way, and has its result
+ * elsewhere than the query, which other blocks may read. */
+static enum bnt_status attend_spread(const struct backend_cuda *b, uint32_t il, bool step,
+                                     struct bnt_err *err)
+{
+    struct cuda_split_args a = {.heads = heads(b, il),
+                                .rows = b->s.rows,
+                                .q = b->s.q,
+                                .k = b->s.k,
+                                .v = b->s.v,
+                                .out = step ? b->s.h : b->s.q,
+                                .scale = b->base.model->attn_scale,
+                                .rotate = step,
+                                .stride = b->scores_stride,
+                                .scores = b->s.scores,
+                                .tops = b->s.score_tops};
+    a.n_slices = launch_score_slices(&a.heads, b->n, b->info.n_processors);
+    struct cuda_launch one = launch_of_attend_one(&a, split_from(b));
+    struct cuda_launch scores = launch_of_scores(&a, b->n), values = launch_of_values(&a, b->n);
+    if (!b->split) {
+        return cuda_launch(b, &one, err);
+    }
+    enum bnt_status st = cuda_launch(b, &scores, err);
+    return st == BNT_OK ? cuda_launch(b, &values, err) : st;
+}
+
+/* The tokens of a batch, which are rotated and stored. */
+static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
     struct cuda_attend_args a = {.heads = heads(b, il),
                                  .rows = b->s.rows,
                                  .q = b->s.q,
-                                 .k = b->s.k,
-                                 .v = b->s.v,
                                  .scale = b->base.model->attn_scale,
-                                 .scores = b->s.scores,
-                                 .rotate = rotate};
-    uint32_t shared = CUDA_ATTEND_BYTES(a.heads.head_dim, a.scores ? 0 : a.heads.n_ctx);
-    uint32_t n = rotate ? 1 : b->n, n_scores = rotate ? 0 : positions_seen(b);
-    enum bnt_status st = BNT_OK;
-    if (!rotate && launch_groups_fit(&a.heads, n_scores)) {
+                                 .scores = b->scores_shared ? NULL : b->s.scores,
+                                 .stride = b->scores_stride};
+    uint32_t shared = CUDA_ATTEND_BYTES(a.heads.head_dim, b->scores_shared ? a.heads.n_ctx : 0);
+    uint32_t slice = b->scores_shared ? b->n : CUDA_ATTEND_FEW, n_scores = positions_seen(b);
+    if (b->split) {
+        return attend_spread(b, il, false, err);
+    }
+    if (launch_groups_fit(&a.heads, n_scores)) {
         return attend_groups(b, &a, n_scores, err);
     }
-    for (; st == BNT_OK && a.first < n; a.first += b->attend_slice) {
-        uint32_t left = n - a.first;
-        st = LAUNCH(b, CUDA_K_ATTEND, &a, a.heads.n_head,
-                    left < b->attend_slice ? left : b->attend_slice, 128, shared, err);
+    enum bnt_status st = BNT_OK;
+    for (; st == BNT_OK && a.first < b->n; a.first += slice) {
+        uint32_t left = b->n - a.first;
+        st = LAUNCH(b, CUDA_K_ATTEND, &a, a.heads.n_head, left < slice ? left : slice, 128, shared,
+                    err);
     }
     return st;
 }
@@ -313,7 +362,7 @@ static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, stru
         st = tap(b, BNT_TAP_K_ROPE, il, b->s.k, b->kv_dim, err);
     }
     if (st == BNT_OK) {
-        st = attend(b, il, false, err);
+        st = attend(b, il, err);
     }
     if (st == BNT_OK) {
         st = tap(b, BNT_TAP_ATTN, il, b->s.q, b->q_dim, err);
@@ -421,7 +470,7 @@ static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, str
                                       .m = {matrix(&l->w[W_Q], b->s.q, 0),
                                             matrix(&l->w[W_K], b->s.k, 0),
                                             matrix(&l->w[W_V], b->s.v, 0)}};
-    struct cuda_step_args wo = {.x = b->s.q,
+    struct cuda_step_args wo = {.x = b->s.h,
                                 .norm = l->attn_sub_norm,
                                 .cols = b->q_dim,
                                 .n_matrices = 1,
@@ -442,7 +491,7 @@ static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, str
                                   .add = 1,
                                   .m = {matrix(&l->w[W_DOWN], b->s.x, 0)}};
     enum bnt_status st = step(b, &qkv_args, err);
-    st = st == BNT_OK ? attend(b, il, true, err) : st;
+    st = st == BNT_OK ? attend_spread(b, il, true, err) : st;
     st = st == BNT_OK ? step(b, &wo, err) : st;
     st = st == BNT_OK ? step(b, &gated, err) : st;
     return st == BNT_OK ? step(b, &down, err) : st;
@@ -485,19 +534,20 @@ enum bnt_status cuda_run_captured(struct backend_cuda *b, struct cuda_graph **gr
 
 enum bnt_status cuda_forward_step(struct backend_cuda *b, struct bnt_err *err)
 {
-    return cuda_run_captured(b, &b->step_graph, launch_step, err);
+    return cuda_run_captured(b, &b->step_graphs[b->split], launch_step, err);
 }
 
 /* Sequences begin and end, and a capture costs more than a step: only the second of equal steps is
  * captured. */
 enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err)
 {
-    if (b->wide_n == b->n) {
+    if (b->wide_n == b->n && b->wide_split == b->split) {
         return cuda_run_captured(b, &b->wide_graph, cuda_forward_batch, err);
     }
     b->table->graph_free(b->context, b->wide_graph);
     b->wide_graph = NULL;
     b->wide_n = b->n;
+    b->wide_split = b->split;
     return cuda_forward_batch(b, err);
 }
 

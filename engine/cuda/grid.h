@@ -94,6 +94,19 @@ THREAD_FN void send_words(void *shared, const void *from, int wanted)
 #endif
 }
 
+/* The same of four bytes. */
+THREAD_FN void send_word(void *shared, const void *from, int wanted)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(shared)),
+                 "l"(from), "r"(wanted ? 4 : 0)
+                 : "memory");
+#else
+    *(uint32_t *)shared = wanted ? *(const uint32_t *)from : 0;
+#endif
+}
+
 #if __CUDA_ARCH__ >= 800
 #define END_COPIES() asm volatile("cp.async.commit_group;" ::: "memory")
 #define COPIES_LEFT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
@@ -273,6 +286,11 @@ THREAD_FN void send_words(void *shared, const void *from, int wanted)
 {
     struct words4 none = {{0, 0, 0, 0}};
     store_words(shared, wanted ? load_words(from) : none);
+}
+
+THREAD_FN void send_word(void *shared, const void *from, int wanted)
+{
+    *(uint32_t *)shared = wanted ? *(const uint32_t *)from : 0;
 }
 
 #define END_COPIES() ((void)0)

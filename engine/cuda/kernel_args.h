@@ -32,6 +32,9 @@
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
     X(CUDA_K_ATTEND_GROUP, k_attend_group, cuda_attend_args)                                       \
+    X(CUDA_K_ATTEND_ONE, k_attend_one, cuda_split_args)                                            \
+    X(CUDA_K_SCORES, k_scores, cuda_split_args)                                                    \
+    X(CUDA_K_VALUES, k_values, cuda_split_args)                                                    \
     X(CUDA_K_ACT, k_act, cuda_act_args)                                                            \
     X(CUDA_K_PICK, k_pick, cuda_pick_args)                                                         \
     X(CUDA_K_DRAW, k_draw, cuda_draw_args)                                                         \
@@ -168,21 +171,47 @@ struct cuda_rope_args {
     const float *v; /* rows of n_head, n_head_kv, n_head_kv heads */
 };
 
-/* Block (h, t): query head h of token t. rotate: q and k are not rotated and nothing is stored yet
- * (one token: every block of a group stores the same). scores: NULL (shared memory holds n_ctx
- * floats), or [blocks][n_ctx]. The result takes the place of the query. Shared: head_dim + 32 +
- * threads floats, and the scores. The form for groups: blocks (b, t) of up to CUDA_ATTEND_GROUP
- * heads that share keys of 16 bits, rotated and stored before, `first` 0, their scores in shared
- * memory: CUDA_GROUP_BYTES. */
+/* Block (h, t): query head h of token t, rotated and stored before. scores: NULL (shared memory
+ * holds n_ctx floats), or [blocks][stride]. The result takes the place of the query. Shared:
+ * CUDA_ATTEND_BYTES. The form for groups: blocks (b, t) of up to CUDA_ATTEND_GROUP heads that share
+ * keys of 16 bits, `first` 0, their scores in shared memory: CUDA_GROUP_BYTES. */
 #define CUDA_ATTEND_GROUP 4u
 struct cuda_attend_args {
     struct cuda_heads heads;
     const struct cuda_row *rows;
     float *q;
-    const float *k, *v;
     float scale;
     float *scores;
-    uint32_t rotate, first; /* first: token of the batch that blocks (h, 0) compute */
+    uint32_t stride;
+    uint32_t first; /* token of the batch that blocks (h, 0) compute */
+};
+
+/* One token or a few, by many blocks (kernels_split.h). k_attend_one takes one token: it rotates q
+ * and k, and stores k and v. k_scores does that where `rotate` says so, and k_values follows it;
+ * out may be q for those two alone. */
+#define CUDA_ATTEND_FEW 8u           /* tokens */
+#define CUDA_WEIGH_COLS 32u          /* of the values, by a block: one warp */
+#define CUDA_WEIGH_STAGES 5u         /* of positions in shared memory */
+#define CUDA_WEIGH_STAGE_BYTES 4096u /* of their values */
+#define CUDA_WEIGH_MOST 64u          /* positions of a stage at most: of 16 bits */
+#define CUDA_MULTIPLY_THREADS 128u   /* of a block's, whole warps: a quarter of a stage each */
+#define CUDA_WEIGH_APART 68u         /* floats between columns of products, for different banks */
+/* Positions that the 128 threads of k_scores take at once: each is one head's, and a warp has one
+ * head. */
+#define CUDA_SCORE_LEAST 32u
+#define CUDA_SCORE_POSITIONS(of_group)                                                             \
+    ((of_group) == 1 ? 128u : (of_group) == 2 ? 64u : CUDA_SCORE_LEAST)
+struct cuda_split_args {
+    struct cuda_heads heads;
+    const struct cuda_row *rows;
+    const float *q, *k, *v;
+    float *out;
+    float scale;
+    uint32_t rotate, n_slices;
+    uint32_t stride; /* of scores: whole fours */
+    float *scores;   /* [tokens][n_head][stride] */
+    uint32_t
+        *tops; /* [tokens][n_head][n_slices]: the largest score of each slice, as float_order */
 };
 
 /* gate[i] = act(gate[i]) * up[i]. */

@@ -25,36 +25,15 @@ BLOCK_FN struct attend_space attend_space_at(unsigned char *shared, uint32_t hea
     return s;
 }
 
-/* One token: rotate the query into shared memory, the key on its way into the cache. k and v of the
- * head's group; every block of the group writes the same bytes. */
-BLOCK_FN void rotate_and_store(BLOCK, const struct cuda_attend_args *a, float *q, float *key)
+/* Eight values of a key meet eight of the query, which stand at a multiple of 16 bytes. */
+THREAD_FN void meet_eight(const float *q, const float k[8], float *lane)
 {
-    uint32_t seq = a->rows->seq, pos = a->rows->pos;
-    const struct cuda_heads *h = &a->heads;
-    uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
-    const float *k = a->k + (uint64_t)kv_head * h->head_dim;
-    const float *v = a->v + (uint64_t)kv_head * h->head_dim;
-    const float *cs = h->cs + (uint64_t)pos * h->n_rot;
-    FOR_THREADS(t)
-    {
-        for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
-            key[i] = k[i];
-        }
-    }
-    BARRIER();
-    FOR_THREADS(t)
-    {
-        for (uint32_t i = t; i < h->n_rot; i += N_THREADS) {
-            rotate_pair(h, cs, i / 2, i % 2 ? key : q);
-        }
-    }
-    BARRIER();
-    FOR_THREADS(t)
-    {
-        uint64_t at = cache_at(h, seq, kv_head, pos);
-        for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
-            cache_put(h, h->k_cache, at + i, key[i]);
-            cache_put(h, h->v_cache, at + i, v[i]);
+    UNROLL
+    for (uint32_t i = 0; i < 8; i += 4) {
+        struct words4 w = load_words(q + i);
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            lane[i + j] += float_of(w.w[j]) * k[i + j];
         }
     }
 }
@@ -74,18 +53,40 @@ THREAD_FN void half_lanes(const float *q, const char *key, uint32_t head_dim,
             if (c + 8 * j < head_dim) {
                 float k[8];
                 unpack_eight(CUDA_F16, &raw[j], k);
+                meet_eight(q + c + 8 * j, k, lane + j % 2 * 8);
+            }
+        }
+    }
+}
+
+/* The same of whole fours: eight loads of four values. */
+THREAD_FN void half_lanes_by_four(const float *q, const char *key, uint32_t head_dim,
+                                  float lane[CUDA_LANES])
+{
+    for (uint32_t c = 0; c < head_dim; c += 32) {
+        uint64_t raw[8];
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            const void *at = key + (c + 4 * j) * 2;
+            raw[j] = c + 4 * j < head_dim ? *(const uint64_t *)at : 0;
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 8; j++) {
+            if (c + 4 * j < head_dim) {
+                struct words4 w = load_words(q + c + 4 * j);
                 UNROLL
-                for (uint32_t i = 0; i < 8; i++) {
-                    lane[j % 2 * 8 + i] += q[c + 8 * j + i] * k[i];
+                for (uint32_t i = 0; i < 4; i++) {
+                    float k = half_to_float((uint16_t)(raw[j] >> 16 * i));
+                    lane[j % 4 * 4 + i] += float_of(w.w[i]) * k;
                 }
             }
         }
     }
 }
 
-THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const char *key)
+/* The dot of a query, which stands at a multiple of 16 bytes where it is whole fours, and a key. */
+THREAD_FN float score(const struct cuda_heads *h, float scale, const float *q, const char *key)
 {
-    const struct cuda_heads *h = &a->heads;
     uint32_t type = h->kv_f16 ? CUDA_F16 : CUDA_F32;
     int aligned = h->head_dim % 16 == 0;
     float lane[CUDA_LANES];
@@ -95,7 +96,11 @@ THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const ch
     }
     if (aligned && h->kv_f16) {
         half_lanes(q, key, h->head_dim, lane);
-        return sum_lanes(lane) * a->scale;
+        return sum_lanes(lane) * scale;
+    }
+    if (h->head_dim % 4 == 0 && h->kv_f16) {
+        half_lanes_by_four(q, key, h->head_dim, lane);
+        return sum_lanes(lane) * scale;
     }
     for (uint32_t c = 0; c < h->head_dim; c += CUDA_LANES) {
         UNROLL
@@ -110,7 +115,7 @@ THREAD_FN float score(const struct cuda_attend_args *a, const float *q, const ch
             }
         }
     }
-    return sum_lanes(lane) * a->scale;
+    return sum_lanes(lane) * scale;
 }
 
 /* Column c of the values, weighted, by ascending position; sixteen loads are on their way at once.
@@ -149,7 +154,7 @@ BLOCK_FN float softmax(BLOCK, const struct cuda_attend_args *a, const struct att
     {
         uint32_t most = 0;
         for (uint32_t p = t; p < n_kv; p += N_THREADS) {
-            float x = score(a, s->q, keys + (uint64_t)p * h->head_dim * element);
+            float x = score(h, a->scale, s->q, keys + (uint64_t)p * h->head_dim * element);
             uint32_t order = float_order(bits_of(x));
             s->scores[p] = x;
             most = order > most ? order : most;
@@ -189,7 +194,7 @@ BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
     uint32_t kv_head = BLOCK_X / (h->n_head / h->n_head_kv);
     float *q = a->q + ((uint64_t)tok * h->n_head + BLOCK_X) * h->head_dim;
     if (a->scores) {
-        s.scores = a->scores + ((uint64_t)BLOCK_Y * h->n_head + BLOCK_X) * h->n_ctx;
+        s.scores = a->scores + ((uint64_t)BLOCK_Y * h->n_head + BLOCK_X) * a->stride;
     }
     FOR_THREADS(t)
     {
@@ -199,10 +204,6 @@ BLOCK_FN void k_attend(BLOCK, const struct cuda_attend_args *a)
         for (uint32_t i = t; i < h->head_dim; i += N_THREADS) {
             s.q[i] = q[i];
         }
-    }
-    if (a->rotate) {
-        BARRIER();
-        rotate_and_store(SAME_BLOCK, a, s.q, s.scores);
     }
     BARRIER();
     uint64_t head = cache_at(h, a->rows[tok].seq, kv_head, 0);
@@ -249,10 +250,7 @@ THREAD_FN void group_lanes(const float *q, const char *key, uint32_t head_dim,
             unpack_eight(CUDA_F16, &raw[j], k);
             UNROLL
             for (uint32_t g = 0; g < GROUP && c + 8 * j < head_dim; g++) {
-                UNROLL
-                for (uint32_t i = 0; i < 8; i++) {
-                    lane[g][j % 2 * 8 + i] += q[g * head_dim + c + 8 * j + i] * k[i];
-                }
+                meet_eight(q + g * head_dim + c + 8 * j, k, lane[g] + j % 2 * 8);
             }
         }
     }
@@ -340,8 +338,8 @@ THREAD_FN void group_values(const float *scores, uint32_t n_kv, const uint16_t *
     }
 }
 
-/* Block (b, t): heads of one group of token t, which are rotated and stored; keys and values of 16
- * bits. Past the last head of a group the last one stands in. */
+/* Block (b, t): heads of one group of token t; keys and values of 16 bits. Past the last head of a
+ * group the last one stands in. */
 BLOCK_FN void k_attend_group(BLOCK, const struct cuda_attend_args *a)
 {
     LET_NEXT_BEGIN();

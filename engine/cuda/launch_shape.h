@@ -42,11 +42,19 @@
 #define CUDA_FULL_ROWS (CUDA_FULL_THREADS / CUDA_LANES)
 #define CUDA_SCREEN_FULL_BYTES(n)                                                                  \
     (CUDA_ROW_FLOATS(n) * 4u + CUDA_FULL_THREADS * 4u + CUDA_FULL_THREADS * 8u + 16u)
-/* The scores' place also holds a key on its way to the cache. */
-#define CUDA_ATTEND_BYTES(head_dim, n_scores)                                                      \
-    (((head_dim) + CUDA_LANES + 4u + ((n_scores) < (head_dim) ? (head_dim) : (n_scores))) * 4u)
+#define CUDA_ATTEND_BYTES(head_dim, n_scores) (((head_dim) + CUDA_LANES + 4u + (n_scores)) * 4u)
 /* Positions are whole 16s of a group's scores. */
 #define CUDA_GROUP_BYTES(head_dim, n_scores)                                                       \
     (CUDA_ATTEND_GROUP * 4u * ((head_dim) + CUDA_LANES + 1u + (n_scores)))
+#define CUDA_SCORE_THREADS 128u
+#define CUDA_WEIGH_THREADS 256u
+/* Stages and scores, products, weights, lanes, a word and three unused. */
+#define CUDA_VALUES_BYTES                                                                          \
+    (CUDA_WEIGH_STAGES * (CUDA_WEIGH_STAGE_BYTES + CUDA_WEIGH_MOST * 4u) +                         \
+     (2u * (CUDA_WEIGH_COLS * CUDA_WEIGH_APART + CUDA_WEIGH_MOST) + CUDA_LANES + 4u) * 4u)
+/* Behind those a query, a key, and scores. */
+#define CUDA_ONE_BYTES(head_dim, n_scores) (CUDA_VALUES_BYTES + (2u * (head_dim) + (n_scores)) * 4u)
+#define CUDA_SCORES_BYTES(head_dim)                                                                \
+    (((CUDA_ATTEND_GROUP + 1u) * (head_dim) + CUDA_ATTEND_GROUP) * 4u)
 
 #endif

@@ -122,6 +122,61 @@ static inline bool launch_groups_fit(const struct cuda_heads *h, uint64_t n_scor
            CUDA_GROUP_BYTES((uint64_t)h->head_dim, n_scores) <= CUDA_SHARED_MAX;
 }
 
+/* One token at a position below n_scores. */
+static inline struct cuda_launch launch_of_attend_one(const struct cuda_split_args *a,
+                                                      uint32_t n_scores)
+{
+    const struct cuda_heads *h = &a->heads;
+    return (struct cuda_launch){.kernel = CUDA_K_ATTEND_ONE,
+                                .grid_x = h->n_head * launch_pieces(h->head_dim, CUDA_WEIGH_COLS),
+                                .grid_y = 1,
+                                .block = CUDA_WEIGH_THREADS,
+                                .shared = CUDA_ONE_BYTES(h->head_dim, n_scores),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+/* Heads that k_scores takes together, of all. */
+static inline uint32_t launch_score_pieces(const struct cuda_heads *h)
+{
+    return h->n_head_kv * launch_pieces(h->n_head / h->n_head_kv, CUDA_ATTEND_GROUP);
+}
+
+/* Slices of the positions of n tokens: four blocks for each processor, if there is so much to do
+ * when the cache is full. */
+static inline uint32_t launch_score_slices(const struct cuda_heads *h, uint32_t n,
+                                           uint32_t n_processors)
+{
+    enum { BLOCKS_PER_PROCESSOR = 4 };
+    uint32_t positions = CUDA_SCORE_POSITIONS(h->n_head / h->n_head_kv);
+    uint32_t wanted = launch_pieces((uint64_t)n_processors * BLOCKS_PER_PROCESSOR,
+                                    (uint64_t)launch_score_pieces(h) * n);
+    uint32_t most = launch_pieces(h->n_ctx, positions);
+    return wanted < most ? wanted : most;
+}
+
+/* n tokens. */
+static inline struct cuda_launch launch_of_scores(const struct cuda_split_args *a, uint32_t n)
+{
+    return (struct cuda_launch){.kernel = CUDA_K_SCORES,
+                                .grid_x = launch_score_pieces(&a->heads) *
+                                          (a->n_slices - BNT_FAULT(cuda_slice_lost)),
+                                .grid_y = n,
+                                .block = CUDA_SCORE_THREADS,
+                                .shared = CUDA_SCORES_BYTES(a->heads.head_dim),
+                                .args = a,
+                                .args_bytes = sizeof *a};
+}
+
+static inline struct cuda_launch launch_of_values(const struct cuda_split_args *a, uint32_t n)
+{
+    struct cuda_launch l = launch_of_attend_one(a, 0);
+    l.kernel = CUDA_K_VALUES;
+    l.grid_y = n;
+    l.shared = CUDA_VALUES_BYTES;
+    return l;
+}
+
 /* n rows of a->n entries. */
 static inline struct cuda_launch launch_of_pick(const struct cuda_pick_args *a, uint32_t n)
 {

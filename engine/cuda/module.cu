@@ -13,8 +13,15 @@
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"
+#include "engine/cuda/kernels_split.h"
 
 // ---- kernels ----
+
+// One block of these to a processor is enough, so they may have the registers that keep additions going.
+static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
+    k_values_global(const __grid_constant__ struct cuda_split_args a);
+static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
+    k_attend_one_global(const __grid_constant__ struct cuda_split_args a);
 
 #define DEFINE_KERNEL(id, fn, type)                                                                \
     static __global__ void fn##_global(const __grid_constant__ struct type a)                      \

@@ -12,6 +12,7 @@
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
 #include "engine/cuda/kernels_screen.h"
+#include "engine/cuda/kernels_split.h"
 #include "testkit/suites/fake_threads.h"
 
 enum { SHARED_MAX = 48 * 1024, GUARD = 64, GUARD_BYTE = 0x5a, MAX_ARGS = 512 };

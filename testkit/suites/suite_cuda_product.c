@@ -343,80 +343,7 @@ static void the_kernel_of_a_product_is_chosen_by_what_it_occupies(void **state)
     }
 }
 
-/* ---- attention ---- */
-
-struct attend_case {
-    uint32_t n_head, n_head_kv, head_dim, pos[3]; /* of three tokens */
-};
-enum { ATTEND_TOK = 3, ATTEND_CTX = 80 };
-
-/* Queries of the tokens after attention by either kernel; rows of caches are halves that are
- * numbers. */
-static void attend_by(const struct attend_case *c, bool groups, const float *x, float *out)
-{
-    const struct cuda_table *t = fake_cuda_table();
-    uint64_t cache = (uint64_t)c->n_head_kv * ATTEND_CTX * c->head_dim;
-    uint64_t bytes = (uint64_t)ATTEND_TOK * c->n_head * c->head_dim * sizeof *x;
-    uint16_t *halves = malloc(2 * cache * sizeof *halves);
-    struct cuda_row rows[ATTEND_TOK] = {{.pos = c->pos[0]}, {.pos = c->pos[1]}, {.pos = c->pos[2]}};
-    assert_non_null(halves);
-    for (uint64_t i = 0; i < 2 * cache; i++) {
-        halves[i] = (uint16_t)(0x3000 + i * 7919 % 0x0fff + (i % 3 ? 0x8000 : 0));
-    }
-    struct cuda_attend_args a = {.heads = {.n_head = c->n_head,
-                                           .n_head_kv = c->n_head_kv,
-                                           .head_dim = c->head_dim,
-                                           .n_ctx = ATTEND_CTX,
-                                           .kv_f16 = 1},
-                                 .rows = on_device(rows, sizeof rows),
-                                 .q = on_device(x, bytes),
-                                 .scale = 0.125f};
-    a.heads.k_cache = on_device(halves, cache * 2);
-    a.heads.v_cache = on_device(halves + cache, cache * 2);
-    uint32_t pieces = launch_pieces(c->n_head / c->n_head_kv, CUDA_ATTEND_GROUP);
-    struct cuda_launch l = {.kernel = groups ? CUDA_K_ATTEND_GROUP : CUDA_K_ATTEND,
-                            .grid_x = groups ? c->n_head_kv * pieces : c->n_head,
-                            .grid_y = ATTEND_TOK,
-                            .block = 128,
-                            .shared = groups ? CUDA_GROUP_BYTES(c->head_dim, ATTEND_CTX)
-                                             : CUDA_ATTEND_BYTES(c->head_dim, ATTEND_CTX),
-                            .args = &a,
-                            .args_bytes = sizeof a};
-    assert_true(launch_groups_fit(&a.heads, ATTEND_CTX));
-    assert_int_equal(t->launch(context, &l), CUDA_OK);
-    assert_int_equal(t->download(context, out, a.q, bytes), CUDA_OK);
-    free(halves);
-}
-
-/* Groups that are whole, cut, and several to a key; keys that end in the middle of what is read at
- * once. */
-static void heads_that_share_keys_attend_as_each_alone(void **state)
-{
-    (void)state;
-    static const struct attend_case cases[] = {
-        {8, 2, 128, {0, 15, 16}}, {6, 2, 80, {79, 33, 1}}, {10, 2, 48, {47, 2, 0}},
-        {2, 1, 16, {31, 63, 64}}, {8, 1, 64, {5, 70, 17}},
-    };
-    struct bnt_rng rng;
-    bnt_rng_seed(&rng, 29);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const struct attend_case *c = &cases[i];
-        size_t n = (size_t)ATTEND_TOK * c->n_head * c->head_dim;
-        float *x = malloc(3 * n * sizeof *x);
-        assert_non_null(x);
-        for (size_t j = 0; j < n; j++) {
-            x[j] = (float)(bnt_rng_unit(&rng) * 8 - 4);
-        }
-        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
-        assert_int_equal(fake_cuda_table()->open(0, 0, &context), CUDA_OK);
-        attend_by(c, true, x, x + n);
-        attend_by(c, false, x, x + 2 * n);
-        assert_memory_equal(x + n, x + 2 * n, n * sizeof *x);
-        assert_memory_not_equal(x, x + n, n * sizeof *x);
-        fake_cuda_table()->close(context);
-        free(x);
-    }
-}
+/* ---- the best logits ---- */
 
 /* The best k by both: ties, both zeros, numbers that are none. */
 static void the_best_logits_are_the_samplers(void **state)
@@ -470,8 +397,6 @@ static const struct suite_test tests[] = {
      .body = threads_of_a_warp_meet_different_banks},
     {.name = "cuda_the_kernel_of_a_product_is_chosen_by_what_it_occupies",
      .body = the_kernel_of_a_product_is_chosen_by_what_it_occupies},
-    {.name = "cuda_heads_that_share_keys_attend_as_each_alone",
-     .body = heads_that_share_keys_attend_as_each_alone},
     {.name = "cuda_the_best_logits_are_the_samplers", .body = the_best_logits_are_the_samplers},
     {0},
 };
