@@ -68,6 +68,7 @@ static const struct env_row rows[] = {
     {"BNT_CUDA_OVERLAP", NULL, "1: on a GPU of 9.0 or later launches may overlap"},
     {"BNT_CUDA_TIMES", NULL,
      "file that gets the time of each kernel of a GPU, which slows it down"},
+    {"BNT_CUDA_SPLIT", NULL, "position from which on a GPU's attention takes two launches (512)"},
     {"BNT_FAKE_CUDA", NULL, "how the fake device of the tests fails: alloc=N,launch=N,lost=N..."},
     {"BNT_UPDATE_GOLDEN", NULL, "when set, tests of commands rewrite what they expect"},
     {"GITHUB_OUTPUT", NULL, "file of a step's outputs, for `bnt ci ... --output NAME`"},

@@ -91,7 +91,8 @@ struct infer_figures {
     double prefill_tokens_per_s, decode_tokens_per_s;
     double acceptance, tokens_per_eval, speedup; /* of speculation */
     double bandwidth_fraction, bandwidth_gb_per_s;
-    uint64_t peak_memory_bytes, session_memory_bytes, weight_bytes_per_token, drawn_on_device;
+    uint64_t peak_memory_bytes, session_memory_bytes, weight_bytes_per_token;
+    uint64_t drawn_on_device, not_drawn_on_device; /* ids; those that it left to the host */
 };
 enum bnt_status infer_compute(const struct infer *in, const struct bnt_generation *g,
                               struct infer_figures *f, struct bnt_err *err);

@@ -157,6 +157,8 @@ static json_t *json_metrics(const struct infer *in, const struct bnt_generation 
     json_object_set_new(out, "weight_bytes_per_token",
                         json_integer((json_int_t)f->weight_bytes_per_token));
     json_object_set_new(out, "drawn_on_device", json_integer((json_int_t)f->drawn_on_device));
+    json_object_set_new(out, "not_drawn_on_device",
+                        json_integer((json_int_t)f->not_drawn_on_device));
     if (in->o->metrics) {
         json_object_set_new(out, "bandwidth_gb_per_s", number(f->bandwidth_gb_per_s));
         json_object_set_new(out, "bandwidth_fraction", number(f->bandwidth_fraction));

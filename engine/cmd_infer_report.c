@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
@@ -98,6 +99,7 @@ enum bnt_status infer_compute(const struct infer *in, const struct bnt_generatio
                                 .session_memory_bytes = stats.memory_bytes,
                                 .weight_bytes_per_token = stats.weight_bytes_per_token,
                                 .drawn_on_device = stats.n_drawn,
+                                .not_drawn_on_device = stats.n_not_drawn,
                                 .bandwidth_fraction = NAN,
                                 .bandwidth_gb_per_s = NAN};
     speculation_figures(&g->speculation, f);
@@ -145,6 +147,19 @@ static void print_times(const struct infer *in, const struct bnt_generation *g,
     print_row("total", f->total_ms, "ms", "of prefill to output");
 }
 
+/* Of a session that computes elsewhere than on the processor. */
+static void print_draws(const struct infer *in, const struct infer_figures *f)
+{
+    const char *device = bnt_session_device(in->session);
+    char remark[64];
+    snprintf(remark, sizeof(remark), "on %s; %llu that it could not were drawn here", device,
+             (unsigned long long)f->not_drawn_on_device);
+    if (strcmp(device, "cpu") != 0) {
+        fprintf(stderr, "  %-18s %10llu %-9s %s\n", "drawn", (unsigned long long)f->drawn_on_device,
+                "ids", remark);
+    }
+}
+
 enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generation *g,
                                     struct bnt_err *err)
 {
@@ -155,6 +170,7 @@ enum bnt_status infer_print_metrics(struct infer *in, const struct bnt_generatio
     }
     fprintf(stderr, "metrics:\n");
     print_times(in, g, &f);
+    print_draws(in, &f);
     print_row("first token", f.first_token_ms, "ms", "after the start of prefill");
     print_row("token p50", f.token_p50_ms, "ms", "");
     print_row("token p95", f.token_p95_ms, "ms", "");

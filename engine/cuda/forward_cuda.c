@@ -221,7 +221,8 @@ static uint32_t last_position(const struct backend_cuda *b)
  * for steps further on. */
 static uint32_t positions_seen(const struct backend_cuda *b)
 {
-    return b->n <= b->base.config.n_seq ? b->base.config.n_ctx : last_position(b) + 1;
+    bool kept = b->n > 1 && b->n <= b->base.config.n_seq;
+    return kept ? b->base.config.n_ctx : last_position(b) + 1;
 }
 
 /* Heads that share keys, together: those are read once for up to four. */

@@ -48,13 +48,13 @@ struct cuda_context {
 
 static struct fake_cuda_plan plan;
 static struct fake_cuda_counts counts;
-static uint64_t n_allocs;
+static uint64_t n_allocs, n_draws;
 static char open_problem[160];
 
 void fake_cuda_reset(const struct fake_cuda_plan *p)
 {
     plan = *p;
-    n_allocs = 0;
+    n_allocs = n_draws = 0;
     counts.launches = 0;
     counts.uploaded_bytes = counts.downloaded_bytes = 0;
     counts.most_bytes = counts.bytes;
@@ -273,6 +273,9 @@ static enum cuda_code run_launch(struct cuda_context *c, const struct cuda_launc
         m->out_scale *= 1.0625f;
     }
     run_blocks(l, args);
+    if (l->kernel == CUDA_K_DRAW && ++n_draws == plan.draw_fails) {
+        ((const struct cuda_draw_args *)(const void *)args)->out->id = -1;
+    }
     return CUDA_OK;
 }
 
@@ -407,6 +410,7 @@ const struct cuda_table *bnt_cuda_module(void)
     plan = (struct fake_cuda_plan){.alloc_fails = number_after(text, "alloc="),
                                    .launch_fails = number_after(text, "launch="),
                                    .lost_at = number_after(text, "lost="),
+                                   .draw_fails = number_after(text, "draw="),
                                    .memory = number_after(text, "memory="),
                                    .absent = strstr(text, "absent") != NULL,
                                    .downwards = strstr(text, "downwards") != NULL,

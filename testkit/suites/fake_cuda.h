@@ -4,7 +4,7 @@
  *
  * Two forms: linked into bnt-suites, and build/<config>/fake_cuda.so, a module that a program opens
  * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA
- * ("alloc=3,launch=40,lost=100,memory=1000000,threads,downwards"). */
+ * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,absent,wrong,threads,downwards"). */
 #ifndef BNT_FAKE_CUDA_H
 #define BNT_FAKE_CUDA_H
 
@@ -17,6 +17,7 @@ struct fake_cuda_plan {
     uint64_t alloc_fails;  /* the n-th allocation, and later ones, find no memory */
     uint64_t launch_fails; /* the n-th launch is refused; those after it are not */
     uint64_t lost_at;      /* the n-th launch loses the device for good */
+    uint64_t draw_fails;   /* the n-th draw gives no id */
     uint64_t memory;       /* bytes of the device; 0: 8 GiB */
     bool absent;           /* there is no device */
     bool open_fails;
