@@ -37,6 +37,8 @@ lengths=25,512
 decode=128
 repetitions=5
 positions=257
+far=3900
+early=9
 sequences=64
 shapes=2b,3b
 batches=1,8,64
@@ -48,6 +50,7 @@ if [ -n "$rehearse" ]; then
     decode=4
     repetitions=1
     positions=17
+    far=30
     sequences=3
     shapes=33x129,40x2560
     batches=1,3,9
@@ -185,6 +188,12 @@ same_bits() {
         ids_drawn_on_a_gpu_are_the_cpus sequences_on_a_gpu_are_the_cpus; do
         check "$test, overlap $1" "$build/bnt-suites" --run "$test"
     done
+    # Attention of a step in two launches, which it takes far into a context, from an early position on.
+    export BNT_CUDA_SPLIT="$early"
+    for test in the_gpus_256_tokens_are_the_cpus sequences_on_a_gpu_are_the_cpus; do
+        check "$test, overlap $1, split $early" "$build/bnt-suites" --run "$test"
+    done
+    unset BNT_CUDA_SPLIT
     export BNT_CUDA_OVERLAP=0
 }
 same_bits 0
@@ -225,6 +234,10 @@ for overlap in 0 1; do
     reached '  64 sequences of the 2B shape' "$rate" least 20000 tokens/s
 done
 export BNT_CUDA_OVERLAP=0
+[ -z "$rehearse" ] || export BNT_CUDA_SPLIT="$early"
+bench_model "$model" "$mock" "$far" 1
+reached "  decode of the 2B shape after $far positions" "$rate" least 700 tokens/s
+unset BNT_CUDA_SPLIT
 cat docs/*.md >"$scratch/text"
 for device in cpu cuda; do
     # shellcheck disable=SC2086 # $mock is a word or none
@@ -241,10 +254,15 @@ check '4096 positions take less than 4 GB' "$bnt" infer -m "$model" $mock -p 'On
 # By the profiler, each kernel of a prompt, a step and a draw; where it does not work on a machine that is a reason.
 profiler=$(command -v ncu || ls /usr/local/cuda/bin/ncu 2>/dev/null || true)
 head -c 2000 "$scratch/text" >"$scratch/prompt"
-for what in 'a prompt and steps' '64 sequences'; do
+for what in 'a prompt and steps' '64 sequences' "$far positions"; do
     export BNT_CUDA_TIMES="$scratch/times"
     : >"$scratch/times"
-    if [ "$what" = '64 sequences' ]; then
+    [ -z "$rehearse" ] || export BNT_CUDA_SPLIT="$early"
+    if [ "$what" = "$far positions" ]; then
+        # shellcheck disable=SC2086 # $mock is a word or none
+        check "the time of each kernel, $what" "$bnt" bench -m "$model" $mock --device cuda --fallback never \
+            --prompt-lengths "$far" --decode 4 --warmup 0 --repetitions 1 --json
+    elif [ "$what" = '64 sequences' ]; then
         # shellcheck disable=SC2086 # $mock is a word or none
         check "the time of each kernel, $what" "$bnt" bench -m "$model" $mock --device cuda --fallback never \
             --prompt-lengths "${lengths%,*}" --decode 4 --sequences "$sequences" --warmup 0 --repetitions 1 --json
@@ -253,7 +271,7 @@ for what in 'a prompt and steps' '64 sequences'; do
         check "the time of each kernel, $what" "$bnt" infer -m "$model" $mock --file "$scratch/prompt" --max-tokens 8 \
             --temperature 0.8 --top-k 40 --ctx 4096 --device cuda --fallback never
     fi
-    unset BNT_CUDA_TIMES
+    unset BNT_CUDA_TIMES BNT_CUDA_SPLIT
     sed 's/^/         | /' "$scratch/times" | tee -a "$report"
 done
 if [ -n "$rehearse" ]; then
@@ -297,6 +315,9 @@ sanitized() {
 for tool in memcheck racecheck initcheck synccheck; do
     sanitized '' infer -p 'Once upon a time, there was a little girl named Lily' -n 8
     sanitized ', a draw' infer -p 'Once upon a time' -n 4 --temperature 0.9 --top-k 20 --head screened --packed off
+    export BNT_CUDA_SPLIT=5
+    sanitized ', attention in two launches' infer -p 'Once upon a time, there was' -n 4
+    unset BNT_CUDA_SPLIT
     sanitized ', 9 sequences' bench --sequences 9 --prompt-lengths 5 --decode 3 --repetitions 1 --warmup 0
 done
 
@@ -310,6 +331,17 @@ for overlap in 0 1; do
 done
 rm -f "$scratch/3b.gguf"
 export BNT_CUDA_OVERLAP=0
+# Where the border between attention in one launch and in two should be: on either side of 512.
+for context in 256 1024; do
+    [ -z "$rehearse" ] || context=${lengths#*,}
+    for split in 2000 1; do
+        export BNT_CUDA_SPLIT="$split"
+        bench_model "$model" "$mock" "$context" 1
+        [ -z "$rehearse" ] || rate=
+        printf '         | %s tokens/s after %s positions, split %s\n' "${rate:--}" "$context" "$split" | tee -a "$report"
+        unset BNT_CUDA_SPLIT
+    done
+done
 judge=--gate
 [ -z "$rehearse" ] || judge=
 # shellcheck disable=SC2086 # $judge is a word or none

@@ -74,6 +74,63 @@ static void programs_say_what_computes(void **state)
     suite_output_release(&wanted);
 }
 
+/* What the device draws, and what it cannot: both are told, and the text is the CPU's. */
+static void ids_that_a_device_could_not_draw_are_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *plan, *device, *says; /* says: in a line of the metrics; NULL: nothing */
+        int drawn, left;
+    } cases[] = {{"", "cpu", NULL, 0, 0},
+                 {"", "cuda", "6 ids       on cuda:0; 0 that", 6, 0},
+                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1}};
+    char *text = NULL;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        bool json = i % 2 == 0;
+        const char *argv[] = {suite_bnt(),
+                              "infer",
+                              "-m",
+                              suite_bundled_model(),
+                              "-p",
+                              "Once",
+                              "-n",
+                              "6",
+                              "--temperature",
+                              "0.9",
+                              "--top-k",
+                              "20",
+                              "--seed",
+                              "5",
+                              "-t",
+                              "1",
+                              "--device",
+                              cases[i / 2].device,
+                              json ? "--json" : "--metrics",
+                              NULL};
+        struct suite_output o;
+        use_fake_module(cases[i / 2].plan);
+        suite_run(argv, NULL, 0, &o);
+        assert_int_equal(o.exit, 0);
+        if (json) {
+            json_t *doc = json_loads(o.out, 0, NULL), *metrics = json_object_get(doc, "metrics");
+            assert_int_equal(json_integer_value(json_object_get(metrics, "drawn_on_device")),
+                             cases[i / 2].drawn);
+            assert_int_equal(json_integer_value(json_object_get(metrics, "not_drawn_on_device")),
+                             cases[i / 2].left);
+            json_decref(doc);
+        } else {
+            const char *says = cases[i / 2].says;
+            text = text ? text : strdup(o.out);
+            assert_non_null(text);
+            assert_string_equal(o.out, text);
+            assert_non_null(strstr(o.err, says ? says : "sample"));
+            assert_true(says || !strstr(o.err, "drawn"));
+        }
+        suite_output_release(&o);
+    }
+    free(text);
+}
+
 static void devices_lists_the_gpu_with_its_name(void **state)
 {
     (void)state;
@@ -246,7 +303,13 @@ static void the_check_of_a_gpu_is_rehearsed(void **state)
         "SKIPPED    64 sequences of the 2B shape",
         "SKIPPED    decode of the 3B shape",
         "ok       the time of each kernel, a prompt and steps",
+        "ok       the time of each kernel, 30 positions",
         "| k_step ",
+        "| k_scores ",
+        "| k_values ",
+        "| k_attend_one ",
+        "SKIPPED    decode of the 2B shape after 30 positions",
+        "SKIPPED  compute-sanitizer racecheck, attention in two launches",
         "| k_draw ",
         "SKIPPED  each kernel by ncu",
         "SKIPPED  compute-sanitizer racecheck, a draw",
@@ -403,6 +466,8 @@ static const struct suite_test tests[] = {
     {.name = "bisect_finds_where_a_device_parts", .body = bisect_finds_where_a_device_parts},
     {.name = "operations_of_a_device_are_checked_and_timed",
      .body = operations_of_a_device_are_checked_and_timed},
+    {.name = "ids_that_a_device_could_not_draw_are_told",
+     .body = ids_that_a_device_could_not_draw_are_told},
     {.name = "devices_lists_the_gpu_with_its_name",
      .body = devices_lists_the_gpu_with_its_name,
      .tier = SUITE_INTEGRATION},
