@@ -173,9 +173,16 @@ static enum bnt_status no_answer(const struct asking *q, CURLcode rc, struct bnt
     return st;
 }
 
-static enum bnt_status ask_once(struct ask *a, int64_t *wait_s, struct bnt_err *err)
+/* What one attempt says of the next. */
+struct attempt {
+    int64_t wait_s; /* that the server asks for; -1: none */
+    bool again;     /* another one may end otherwise */
+};
+
+static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_err *err)
 {
     struct asking q = {.a = a, .wait_s = -1};
+    *out = (struct attempt){.wait_s = -1};
     bnt_buf_init(&a->body, a->body_max_bytes ? a->body_max_bytes : ASK_BODY_MAX_BYTES);
     for (size_t i = 0; i < a->n_headers; i++) {
         a->headers[i].value[0] = '\0';
@@ -193,14 +200,16 @@ static enum bnt_status ask_once(struct ask *a, int64_t *wait_s, struct bnt_err *
     rc = rc == CURLE_OK ? q.lib->easy_perform(q.easy) : rc;
     if (rc == CURLE_OK) {
         (void)q.lib->easy_getinfo(q.easy, CURLINFO_RESPONSE_CODE, &a->code);
+        out->again = http_code_is_transient(a->code);
     } else {
+        out->again = a->persists && q.failed.status == BNT_OK && http_curl_is_transient(rc);
         st = no_answer(&q, rc, err);
     }
     q.lib->easy_cleanup(q.easy);
     if (q.lines) {
         q.lib->slist_free_all(q.lines);
     }
-    *wait_s = q.wait_s;
+    out->wait_s = q.wait_s;
     return st;
 }
 
@@ -302,13 +311,14 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
     open_server(a, &s);
     enum bnt_status st = permitted(a, &s, err);
     for (unsigned i = 1; st == BNT_OK; i++) {
-        int64_t wait_s = -1;
-        st = ask_once(a, &wait_s, err);
-        note_attempt(a, &s, st, wait_s);
-        const uint64_t ns = wait_s >= 0 ? (uint64_t)wait_s * UINT64_C(1000000000)
-                                        : backoff_wait_ns(i, backoff_random());
-        if (st != BNT_OK || !http_code_is_transient(a->code) || i >= attempts ||
-            ns > most_wait_ns(o) || !may_retry(&s)) {
+        struct bnt_err why = {0};
+        struct attempt tried;
+        st = ask_once(a, &tried, &why);
+        note_attempt(a, &s, st, tried.wait_s);
+        const uint64_t ns = tried.wait_s >= 0 ? (uint64_t)tried.wait_s * UINT64_C(1000000000)
+                                              : backoff_wait_ns(i, backoff_random());
+        if (!tried.again || i >= attempts || ns > most_wait_ns(o) || !may_retry(&s)) {
+            st = st == BNT_OK ? st : bnt_err_copy(err, &why);
             break;
         }
         bnt_buf_release(&a->body);

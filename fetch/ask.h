@@ -23,6 +23,7 @@ struct ask {
     const char *token;     /* NULL or "", or sent as Authorization */
     bool basic;            /* the token is USER:PASSWORD; else a bearer's */
     bool head;             /* HEAD: no body */
+    bool persists;         /* is repeated without an answer, too, as a transfer is */
     bool first_byte;       /* GET of one byte, of servers that do not know HEAD */
     const char *json;      /* NULL, or the body of a POST, whole UTF-8 */
     uint32_t timeout_ms;   /* of one request; 0: 60 s */

@@ -482,7 +482,7 @@ bool http_code_is_transient(long code)
     return false;
 }
 
-static bool curl_is_transient(CURLcode rc)
+bool http_curl_is_transient(CURLcode rc)
 {
     switch (rc) {
     case CURLE_COULDNT_RESOLVE_PROXY:
@@ -530,7 +530,7 @@ struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_er
         x->head.code = code;
     } else if (rc != CURLE_OK) {
         o.status = curl_error(x, rc, err);
-        o.transient = x->failed.status == BNT_OK && curl_is_transient(rc);
+        o.transient = x->failed.status == BNT_OK && http_curl_is_transient(rc);
     } else if (!x->head_seen && !x->request.upload) { /* a body of no bytes */
         x->head_seen = true;
         finish_head(x);

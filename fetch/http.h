@@ -75,6 +75,7 @@ void http_release(struct http_exchange *x);
 
 /* Whether the same request may get another answer later. */
 bool http_code_is_transient(long code);
+bool http_curl_is_transient(CURLcode rc);
 /* The status that the code of an answer stands for, when it is not a success. */
 enum bnt_status http_status_of_code(long code);
 

@@ -287,6 +287,7 @@ static enum bnt_status ask_file(const struct hub_ref *ref, const struct bnt_fetc
         struct ask a = {.url = url,
                         .shown = shown,
                         .token = token,
+                        .persists = true,
                         .head = true,
                         .opts = opts,
                         .headers = h,
@@ -428,6 +429,7 @@ enum bnt_status hub_list(const struct hub_ref *ref, const struct bnt_fetch_opts 
         struct ask a = {.url = url,
                         .shown = shown,
                         .token = token,
+                        .persists = true,
                         .opts = opts,
                         .headers = &link,
                         .n_headers = 1};

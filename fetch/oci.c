@@ -257,6 +257,7 @@ static enum bnt_status ask_onward(struct source *s, struct ask *a, char url[SOUR
     char location[ASK_VALUE_MAX];
     bool within = true;
     a->url = url;
+    a->persists = true;
     enum bnt_status st = ask_logged_in(s, a, location, err);
     for (int i = 0; st == BNT_OK && i < MAX_REDIRECTS && a->code >= 300 && a->code < 400; i++) {
         struct ask_header to = {.name = "location"};

@@ -307,6 +307,7 @@ static enum bnt_status ask_token(struct source *s, const char *challenge,
                     .shown = shown,
                     .token = account->text,
                     .basic = true,
+                    .persists = true,
                     .opts = opts,
                     .body_max_bytes = TOKEN_ANSWER_MAX_BYTES};
     st = ask(&a, err);

@@ -391,6 +391,34 @@ static void questions_leave_a_failing_hub_alone(void **state)
     stop(&h);
 }
 
+/* A network that fails for a moment costs a question no more than a transfer. */
+static void a_question_without_an_answer_is_asked_again(void **state)
+{
+    (void)state;
+    struct hub h;
+    struct bnt_fetch_result r;
+    struct bnt_err err;
+    enum { LISTING = 10 };
+    start(&h);
+    bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
+    const struct bnt_mock_step steps[] = {{.status = 200, .fault = BNT_MOCK_CLOSE, .fault_at = 5},
+                                          {.status = 200, .no_answer = true},
+                                          {.status = 200, .fault = BNT_MOCK_RESET, .fault_at = 1},
+                                          {.status = 200},
+                                          {0}};
+    const struct bnt_fetch_opts twice = {.name = "a", .max_attempts = 2};
+    bnt_mock_server_hold(h.hub);
+    h.routes[0].path = "/org/repo/resolve/main/m-Q8_0.gguf";
+    h.routes[1].path = "/org/repo/resolve/" COMMIT "/m-Q8_0.gguf";
+    h.routes[LISTING].steps = steps;
+    bnt_mock_server_go_on(h.hub);
+    assert_int_equal(get("hf://org/repo:Q8_0", &twice, &r, &err), BNT_E_NETWORK);
+    assert_int_equal(bnt_mock_server_requests(h.hub), 2);
+    assert_int_equal(get("hf://org/repo:Q8_0", &twice, &r, &err), BNT_OK);
+    fixture_assert_holds(r.path, body);
+    stop(&h);
+}
+
 static void a_pause_is_kept_by_the_next_question(void **state)
 {
     (void)state;
@@ -491,6 +519,8 @@ static const struct suite_test tests[] = {
      .body = damaged_file_of_the_hubs_cache_is_passed_over},
     {.name = "hub_questions_leave_a_failing_hub_alone",
      .body = questions_leave_a_failing_hub_alone},
+    {.name = "hub_a_question_without_an_answer_is_asked_again",
+     .body = a_question_without_an_answer_is_asked_again},
     {.name = "hub_a_pause_is_kept_by_the_next_question",
      .body = a_pause_is_kept_by_the_next_question},
     {.name = "hub_lock_records_commit_and_digest_without_a_download",
