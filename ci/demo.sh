@@ -41,7 +41,7 @@ step 3 "Infer" "The engine runs it on this CPU: ternary weights, int8 activation
 run bnt infer -m $name -p "Once upon a time" --echo --max-tokens -1 --temperature 0.6 --seed 6
 
 step 4 "Test" "What must hold for every model, tested on this one: a process per test, five minutes at most. All suites: make test."
-run bnt test --tier fast -m $name --filter any_model
+run bnt test --tier fast -m $name --filter suite:any_model
 
 cat <<END
 That was the whole way. To go on:

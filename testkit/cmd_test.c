@@ -271,7 +271,7 @@ const struct bnt_cmd bnt_cmd_test = {
     .examples =
         "  bnt test --tier fast                      # the bundled model, 5 minutes at most\n"
         "  bnt test --filter gguf/ --junit out.xml   # one suite, with a JUnit report\n"
-        "  bnt test -m my.gguf --filter any_model   # what must hold for every model\n"
+        "  bnt test -m my.gguf --filter suite:any_model   # what must hold for every model\n"
         "  bnt test prompts.bnt.yml -m my.gguf       # a suite of one's own\n"
         "  bnt test --device cuda --tier full        # all of it computed by a GPU\n"
         "  bnt test --last-failed --repeat 20        # does it fail each time?\n"

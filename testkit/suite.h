@@ -43,9 +43,8 @@ struct suite_test {
                           "network"... */
     /* Its time class: 0 is 10,000; choose the smallest of 30,000, 60,000, 120,000, 300,000 and
      * 600,000 that is several times what it takes on a slow machine. Builds other than release
-     * multiply it. A run that needed more than half, or could do with one three classes smaller,
-     * says so.
-     */
+     * multiply it. A run that needed more than half says so, and one that could do with a time
+     * three classes smaller, unless it takes the model of the run. */
     unsigned timeout_ms;
     enum suite_tier tier; /* the smallest tier that runs it; fast is 0 */
     /* What follows is of this test alone; what all tests of a suite share is in
