@@ -17,7 +17,7 @@
 #include "mock/commands.h"
 #include "testkit/commands.h"
 
-enum { TEXT_MAX_BYTES = 4 << 20 };
+enum { TEXT_MAX_BYTES = 4 << 20, HELP_WORDS_MAX = 3 /* a command has two at most */ };
 
 static volatile sig_atomic_t interrupted;
 
@@ -71,11 +71,12 @@ static enum bnt_status run_completion(struct bnt_app *app, const void *opts, int
 
 static const struct bnt_cmd cmd_help = {
     .name = "help",
-    .synopsis = "[COMMAND]",
+    .synopsis = "[COMMAND]...",
     .summary = "what a command does",
     .opts = help_options,
     .opts_size = sizeof(struct help_opts),
     .examples = "  bnt help infer            # the same as bnt infer --help\n"
+                "  bnt help cache gc         # of a command below another one\n"
                 "  bnt help --man | man -l - # the whole manual",
     .run = run_help,
 };
@@ -118,7 +119,7 @@ static enum bnt_status print_text(enum bnt_status st, struct bnt_buf *text,
     if (st != BNT_OK) {
         st = bnt_msg_error(err);
     } else {
-        fputs(bnt_buf_view(text), stdout);
+        bnt_msg_puts(bnt_buf_view(text));
     }
     bnt_buf_release(text);
     return st;
@@ -136,8 +137,13 @@ static enum bnt_status run_help(struct bnt_app *app, const void *opts, int argc,
         return print_text(bnt_cmd_help(&root, "", &text, &err), &text, &err);
     }
     char program[] = "bnt", ask[] = "--help";
-    char *words[] = {program, argv[0], ask, NULL};
-    return bnt_cmd_run(&root, "", app, 3, words);
+    char *words[HELP_WORDS_MAX + 2] = {program};
+    if (argc > HELP_WORDS_MAX) {
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt help COMMAND", "too many words");
+    }
+    memcpy(words + 1, argv, (size_t)argc * sizeof *argv);
+    words[argc + 1] = ask;
+    return bnt_cmd_run(&root, "", app, argc + 2, words);
 }
 
 static enum bnt_status run_completion(struct bnt_app *app, const void *opts, int argc, char **argv)
@@ -252,9 +258,5 @@ int main(int argc, char **argv)
         .network = &fetch_network,
     };
     enum bnt_status st = dispatch(&app, argc, argv);
-    bool lost = ferror(stdout) != 0; /* a long text is written before the end, in parts */
-    if ((fflush(stdout) != 0 || lost) && st == BNT_OK) {
-        st = bnt_msg_fail(BNT_E_FAILED, NULL, "standard output cannot be written");
-    }
-    return (int)st;
+    return (int)(st == BNT_OK ? bnt_msg_flush() : st);
 }

@@ -1,6 +1,7 @@
 /* The one module that prints talk. */
 #include "base/msg.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +9,14 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 
 #define REDRAW_NS 100000000ull
 enum { TEXT_BYTES = 8192 }; /* of a message; two paths fit */
 
 static enum bnt_msg_level current_level = BNT_MSG_NORMAL;
 static enum bnt_color color_mode = BNT_COLOR_AUTO;
+static int stdout_errno; /* why stdout could not be written; 0: it could, or the cause is lost */
 
 void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color)
 {
@@ -24,6 +27,15 @@ void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color)
 enum bnt_msg_level bnt_msg_level(void)
 {
     return current_level;
+}
+
+/* False when what went to stdout did not arrive. */
+static bool flush_stdout(void)
+{
+    errno = 0;
+    bool ok = fflush(stdout) == 0;
+    stdout_errno = !ok && errno ? errno : stdout_errno;
+    return ok && !ferror(stdout);
 }
 
 /* Whether stderr may be coloured. */
@@ -57,7 +69,7 @@ print(const char *word, const char *color, const char *hint, const char *fmt, va
     char text[TEXT_BYTES];
     bool colored = may_color();
     vsnprintf(text, sizeof text, fmt, ap);
-    fflush(stdout); /* keep the order of what the user sees */
+    (void)flush_stdout(); /* keep the order of what the user sees */
     flockfile(stderr);
     fprintf(stderr, "%s%s:%s ", colored ? color : "", word, colored ? "\033[0m" : "");
     put_harmless(text);
@@ -86,6 +98,9 @@ static void print_words(const char *word, const char *color, const char *hint, c
 enum bnt_status bnt_msg_error(const struct bnt_err *err)
 {
     const enum bnt_status st = err->status == BNT_OK ? BNT_E_INTERNAL : err->status;
+    if (stdout_errno == EPIPE && err->foreign == EPIPE) {
+        return st; /* whoever read has seen enough */
+    }
     if (err->msg[0]) {
         print_words("error", RED, err->hint, "%s", err->msg);
     } else { /* whoever failed did not say why; the meaning of its status is better than nothing */
@@ -136,6 +151,32 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint)
 {
     (void)ctx;
     bnt_msg_warn(hint, "%s", what);
+}
+
+enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err)
+{
+    enum bnt_status st = bnt_write_all(STDOUT_FILENO, bytes, n, "standard output", err);
+    stdout_errno = st != BNT_OK ? errno : stdout_errno;
+    return st;
+}
+
+void bnt_msg_puts(const char *text)
+{
+    stdout_errno = fputs(text, stdout) == EOF ? errno : stdout_errno;
+}
+
+enum bnt_status bnt_msg_flush(void)
+{
+    struct bnt_err err = {0};
+    if (flush_stdout()) {
+        return BNT_OK;
+    }
+    if (!stdout_errno) {
+        return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write standard output");
+    }
+    errno = stdout_errno;
+    (void)bnt_err_errno(&err, "cannot write standard output");
+    return bnt_msg_error(&err);
 }
 
 void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes)

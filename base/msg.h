@@ -5,6 +5,7 @@
 #define BNT_MSG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -26,6 +27,14 @@ void bnt_msg_note(const char *fmt, ...) BNT_PRINTF(1, 2);    /* silenced by --qu
 void bnt_msg_verbose(const char *fmt, ...) BNT_PRINTF(1, 2); /* shown by --verbose */
 /* A bnt_warn_fn that calls bnt_msg_warn; ctx is ignored. */
 void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
+
+/* Bytes to stdout, now. A reader that has gone is an error, about which bnt_msg_error is silent. */
+enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err);
+/* A whole text to stdout, behind what printf wrote; whether it arrives says the next function. */
+void bnt_msg_puts(const char *text);
+/* What went to stdout must arrive: flushes it. OK, or the status of what kept it from being
+ * written, which is told, unless it is a reader that has gone (`bnt ... | head`). */
+enum bnt_status bnt_msg_flush(void);
 
 /* One line on a terminal that redraws itself at most 10 times a second, cut to the terminal's
  * width; silent elsewhere, on a "dumb" terminal and under --quiet. */

@@ -189,10 +189,11 @@ static size_t edit_distance(const char *a, const char *b)
 const char *bnt_did_you_mean(const char *word, const char *const *names)
 {
     const char *best = NULL;
-    size_t best_distance = strlen(word) / 3 + 2; /* this many edits or more is another word */
+    const size_t len = strlen(word), third = len / 3 + 2, half = len > 4 ? (len + 1) / 2 : 2;
+    size_t best_distance = third < half ? third : half; /* as many edits make another word */
     for (; *names; names++) {
         size_t d = edit_distance(word, *names);
-        bool prefix = strlen(word) >= 3 && strncmp(word, *names, strlen(word)) == 0;
+        bool prefix = len >= 3 && strncmp(word, *names, len) == 0;
         if (prefix || d < best_distance) {
             best = *names;
             best_distance = prefix ? 0 : d;
@@ -481,7 +482,7 @@ static enum bnt_status print_help(const struct bnt_cmd *cmd, const char *prefix)
     struct bnt_buf out = BNT_BUF(HELP_MAX_BYTES);
     enum bnt_status st = bnt_cmd_help(cmd, prefix, &out, &err);
     if (st == BNT_OK) {
-        fputs(bnt_buf_view(&out), stdout);
+        bnt_msg_puts(bnt_buf_view(&out));
     } else {
         bnt_msg_error(&err);
     }
@@ -489,16 +490,29 @@ static enum bnt_status print_help(const struct bnt_cmd *cmd, const char *prefix)
     return st;
 }
 
+/* Whether `word` is one of `also`, words with blanks between them. */
+static bool is_called(const char *also, const char *word)
+{
+    const size_t n = strlen(word);
+    for (const char *at = also; at && *at && n > 0; at += strcspn(at, " "), at += *at == ' ') {
+        if (strcspn(at, " ") == n && strncmp(at, word, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum bnt_status unknown_sub(const struct bnt_cmd *cmd, const char *words, const char *word)
 {
-    const char *names[MAX_OPTIONS + 1];
+    const char *names[MAX_OPTIONS + 1], *elsewhere = NULL;
     size_t n = 0;
     for (const struct bnt_cmd *const *s = cmd->subs; *s && n < MAX_OPTIONS; s++) {
+        elsewhere = is_called((*s)->also, word) ? (*s)->name : elsewhere;
         names[n++] = (*s)->name;
     }
     names[n] = NULL;
     char hint[WORDS_BYTES + 64];
-    const char *near = bnt_did_you_mean(word, names);
+    const char *near = elsewhere ? elsewhere : bnt_did_you_mean(word, names);
     if (near) {
         snprintf(hint, sizeof hint, "did you mean: %s %s?", words, near);
     } else {

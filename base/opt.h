@@ -69,6 +69,7 @@ struct bnt_cmd {
     const char *synopsis;    /* what follows the name: "[OPTIONS] FILE" */
     const char *summary;     /* one line, no final stop */
     const char *description; /* paragraphs for --help and the man page */
+    const char *also;        /* what other programs call it, "pull download": hints know it */
     const char *examples;    /* lines "  command    # what it does" */
     const struct bnt_opt *opts;
     size_t opts_size;

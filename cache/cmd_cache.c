@@ -245,6 +245,7 @@ static const struct bnt_cmd *const sub_commands[] = {
 
 const struct bnt_cmd bnt_cmd_cache = {
     .name = "cache",
+    .also = "ls list rm remove models",
     .synopsis = "ls|stats|verify|gc|demote|rm|pin|unpin|export|import|push|pull|key|tree|serve|"
                 "rebuild|dir",
     .summary = "what is in the cache, whether it is sound, and what may go",

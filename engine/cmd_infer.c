@@ -116,7 +116,7 @@ static const struct bnt_opt options[] = {
 enum bnt_status infer_write_stdout(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
 {
     (void)ctx;
-    return bnt_write_all(STDOUT_FILENO, bytes, n, "standard output", err);
+    return bnt_msg_write(bytes, n, err);
 }
 
 /* ---- The prompt. */
@@ -321,6 +321,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
 
 const struct bnt_cmd bnt_cmd_infer = {
     .name = "infer",
+    .also = "run chat generate complete prompt",
     .synopsis = "[OPTIONS] [-p TEXT | -f FILE]",
     .summary = "let a model continue a prompt, or converse",
     .description =

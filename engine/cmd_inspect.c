@@ -377,6 +377,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
 
 const struct bnt_cmd bnt_cmd_inspect = {
     .name = "inspect",
+    .also = "show info dump",
     .synopsis = "[OPTIONS] [FILE]",
     .summary = "what a model file is: family, shape, types, vocabulary",
     .description =

@@ -241,7 +241,7 @@ static json_t *tokenizer_facts(const struct inspect *in)
 enum bnt_status inspect_print_value(json_t *root, struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
-    if (json_dumpf(root, stdout, JSON_COMPACT) != 0) {
+    if (json_dumpf(root, stdout, JSON_COMPACT) != 0 && !ferror(stdout)) {
         st = bnt_err_set(err, BNT_E_FAILED, "cannot write the JSON value");
     }
     putchar('\n');

@@ -83,8 +83,7 @@ struct tracing {
 static enum bnt_status put(void *ctx, const char *line, size_t n, struct bnt_err *err)
 {
     struct tracing *t = ctx;
-    return t->o->output ? bnt_durable_write(&t->file, line, n, err)
-                        : bnt_write_all(STDOUT_FILENO, line, n, "standard output", err);
+    return t->o->output ? bnt_durable_write(&t->file, line, n, err) : bnt_msg_write(line, n, err);
 }
 
 /* ---- the run ---- */

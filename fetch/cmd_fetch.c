@@ -626,6 +626,7 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
 
 const struct bnt_cmd bnt_cmd_fetch = {
     .name = "fetch",
+    .also = "pull download get add install",
     .synopsis = "[OPTIONS] [NAME|SOURCE]...",
     .summary = "bring models into the cache",
     .description =

@@ -31,6 +31,7 @@ static const struct bnt_cmd *const subs[] = {&mock_cmd_make,   &mock_cmd_faults,
 
 const struct bnt_cmd bnt_cmd_mock = {
     .name = "mock",
+    .also = "stub fake",
     .synopsis = "COMMAND ...",
     .summary = "stand-ins for tests: tiny models, servers that misbehave, contracts",
     .description =

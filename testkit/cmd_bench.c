@@ -258,6 +258,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
 
 const struct bnt_cmd bnt_cmd_bench = {
     .name = "bench",
+    .also = "benchmark",
     .synopsis = "[OPTIONS]",
     .summary = "measure how fast a model runs here, and in how much memory",
     .description =

@@ -294,7 +294,7 @@ static enum bnt_status read_line(void *ctx, struct bnt_buf *line, bool *end, str
 static enum bnt_status write_bytes(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
 {
     (void)ctx;
-    return bnt_write_all(STDOUT_FILENO, bytes, n, "standard output", err);
+    return bnt_msg_write(bytes, n, err);
 }
 
 static enum bnt_status serve(struct crossval_run_of *r)

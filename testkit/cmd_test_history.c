@@ -39,11 +39,9 @@ static enum bnt_status print_json(json_t *root, struct bnt_err *err)
         bnt_err_nomem(err, "the JSON answer", 0);
         return bnt_msg_error(err);
     }
-    enum bnt_status st = printf("%s\n", text) < 0 || fflush(stdout) != 0
-                             ? bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output")
-                             : BNT_OK;
+    printf("%s\n", text);
     free(text);
-    return st;
+    return bnt_msg_flush();
 }
 
 /* ---- bnt test history ---- */
@@ -316,9 +314,7 @@ static enum bnt_status explain(const char *test, const struct history_row *rows,
         }
         printf("\n");
     }
-    return fflush(stdout) == 0
-               ? BNT_OK
-               : bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
+    return bnt_msg_flush();
 }
 
 static enum bnt_status show_metric(void *ctx, const char *run_id, const struct bnt_test_metric *m,

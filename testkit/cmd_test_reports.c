@@ -15,8 +15,9 @@ enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const st
 {
     if (status != BNT_OK) {
         status = bnt_msg_error(err);
-    } else if (fputs(bnt_buf_view(out), stdout) < 0 || fflush(stdout) != 0) {
-        status = bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
+    } else {
+        bnt_msg_puts(bnt_buf_view(out));
+        status = bnt_msg_flush();
     }
     bnt_buf_release(out);
     return status;

@@ -67,8 +67,5 @@ int main(int argc, char **argv)
      * the root. */
     (void)(folder != NULL && chdir(folder) == 0);
     enum bnt_status st = bnt_cmd_run(&root, "", &app, argc, argv);
-    if (fflush(stdout) != 0 && st == BNT_OK) {
-        st = bnt_msg_fail(BNT_E_FAILED, NULL, "standard output cannot be written");
-    }
-    return (int)st;
+    return (int)(st == BNT_OK ? bnt_msg_flush() : st);
 }

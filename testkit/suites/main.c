@@ -255,8 +255,9 @@ static void run_one(const struct suite_test *t, struct tap_tally *tally)
 static enum bnt_status conclude(const struct tap_tally *t)
 {
     tap_write_end(stdout, t);
-    if (fflush(stdout) != 0) {
-        return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write to standard output");
+    enum bnt_status st = bnt_msg_flush();
+    if (st != BNT_OK) {
+        return st;
     }
     return stop ? BNT_E_INTERRUPTED : t->failed ? BNT_E_FAILED : BNT_OK;
 }

@@ -403,6 +403,7 @@ static void did_you_mean_is_near_or_nothing(void **state)
     assert_string_equal(bnt_did_you_mean("tok", names), "tokenize");
     assert_string_equal(bnt_did_you_mean("fecth", names), "fetch");
     assert_null(bnt_did_you_mean("benchmark", names));
+    assert_null(bnt_did_you_mean("list", names)); /* two of four letters are another word */
     assert_null(bnt_did_you_mean("infer", none));
     char long_word[500];
     memset(long_word, 'q', sizeof long_word - 1);
