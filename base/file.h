@@ -27,7 +27,8 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
 /* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =
- * fsync, rename over the target, fsync the folder. Release without commit removes the temporary. */
+ * fsync, rename over the target, fsync the folder. Release without commit removes the temporary.
+ * Errors of open: USAGE the target is a folder, a device or another thing that is no file. */
 struct bnt_durable {
     int fd; /* -1 when closed */
     char target[BNT_PATH_MAX], temp[BNT_PATH_MAX];

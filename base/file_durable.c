@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
+
 enum bnt_status bnt_file_reserve(int fd, uint64_t bytes, const char *what, struct bnt_err *err)
 {
     size_t n = (size_t)bytes;
@@ -85,10 +87,24 @@ enum bnt_status bnt_folder_of(const char *path, char out[BNT_PATH_MAX], struct b
     return bnt_path_format(out, err, "%.*s", (int)(slash - path), path);
 }
 
+/* The rename would put a file in the place of /dev/null, for whoever may write there. */
+static enum bnt_status check_target(const char *target, struct bnt_err *err)
+{
+    struct stat sb;
+    if (stat(target, &sb) != 0 || S_ISREG(sb.st_mode) || BNT_FAULT(device_replaced)) {
+        return BNT_OK;
+    }
+    bnt_err_hint(err, "name a file: it is written beside it and takes its place at the end");
+    return bnt_err_set(err, BNT_E_USAGE, "%s is there and is no regular file", target);
+}
+
 enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err)
 {
     d->fd = -1;
-    enum bnt_status st = bnt_path_format(d->target, err, "%s", target);
+    enum bnt_status st = check_target(target, err);
+    if (st == BNT_OK) {
+        st = bnt_path_format(d->target, err, "%s", target);
+    }
     if (st == BNT_OK) {
         st = bnt_path_format(d->temp, err, "%s.XXXXXX.tmp", target);
     }

@@ -163,6 +163,24 @@ static void durable_file_appears_whole(void **state)
     assert_int_equal(entries_in_scratch(), 1);
 }
 
+/* A device is where it should go, not what it should replace: a pipe stands for /dev/null here. */
+static void durable_file_takes_the_place_of_files_alone(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    struct stat sb;
+    struct bnt_durable d;
+    struct bnt_err err = {0};
+    snprintf(path, sizeof path, "%s/pipe", suite_scratch());
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(bnt_durable_open(&d, path, &err), BNT_E_USAGE);
+    assert_non_null(strstr(err.msg, "no regular file"));
+    bnt_durable_release(&d);
+    assert_int_equal(stat(path, &sb), 0);
+    assert_true(S_ISFIFO(sb.st_mode));
+    assert_int_equal(bnt_durable_open(&d, suite_scratch(), NULL), BNT_E_USAGE);
+}
+
 static void durable_release_leaves_nothing(void **state)
 {
     (void)state;
@@ -354,6 +372,8 @@ static const struct suite_test tests[] = {
      .body = digest_of_a_file_tells_and_can_be_stopped},
     {.name = "files_digest_text_is_checked", .body = digest_text_is_checked},
     {.name = "files_durable_appears_whole", .body = durable_file_appears_whole},
+    {.name = "files_durable_file_takes_the_place_of_files_alone",
+     .body = durable_file_takes_the_place_of_files_alone},
     {.name = "files_durable_release_leaves_nothing", .body = durable_release_leaves_nothing},
     {.name = "files_durable_failed_write_keeps_the_old",
      .body = durable_failed_write_keeps_the_old_file},
@@ -368,4 +388,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_files = {"files", tests, "folder_in_the_way"};
+const struct suite suite_files = {"files", tests, "folder_in_the_way device_replaced"};
