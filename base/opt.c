@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/app.h"
 #include "base/checked.h"
 #include "base/msg.h"
 
@@ -551,6 +552,20 @@ static enum bnt_status run_sub(const struct bnt_cmd *cmd, const char *prefix, st
     return unknown_sub(cmd, words, argv[1]);
 }
 
+/* An option that is not this command's may be one of all of them, which stand before its name. */
+static void hint_at_global(const struct bnt_opt *globals, struct bnt_err *err)
+{
+    char as_long[WORDS_BYTES], as_short[WORDS_BYTES];
+    for (const struct bnt_opt *o = globals; o && o->kind != BNT_OPT_KIND_END; o++) {
+        snprintf(as_long, sizeof as_long, "unknown option --%s", o->long_name);
+        snprintf(as_short, sizeof as_short, "unknown option -%c", o->short_name);
+        if (strcmp(err->msg, as_long) == 0 || (o->short_name && strcmp(err->msg, as_short) == 0)) {
+            snprintf(err->hint, sizeof err->hint,
+                     "it stands before the command: bnt --%s COMMAND ...", o->long_name);
+        }
+    }
+}
+
 enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struct bnt_app *app,
                             int argc, char **argv)
 {
@@ -571,6 +586,7 @@ enum bnt_status bnt_cmd_run(const struct bnt_cmd *cmd, const char *prefix, struc
     if (help) {
         st = print_help(cmd, prefix);
     } else if (st != BNT_OK) {
+        hint_at_global(app ? app->globals : NULL, &err);
         bnt_err_context(&err, "%s %s", prefix, cmd->name);
         bnt_err_hint(&err, "see: %s %s --help", prefix, cmd->name);
         bnt_msg_error(&err);

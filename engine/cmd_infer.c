@@ -54,7 +54,7 @@ static const struct bnt_opt options[] = {
     ROW(FLOAT, 0, "min-p", "P", "keep those at least P times as likely as the likeliest; 0: all",
         min_p, .def = "0.05", .min = 0, .max = 1),
     ROW(STR, 0, "seed", "N",
-        "same seed, same text; drawn and shown by --json and --verbose if not given", seed,
+        "same seed, same text; drawn and shown by --json and bnt --verbose if not given", seed,
         .def = NULL),
     ROW(FLAG, 0, "deterministic", NULL,
         "insist on temperature 0 and no seed (equal on every machine and kernel)", deterministic,

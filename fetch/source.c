@@ -77,7 +77,10 @@ static enum bnt_status parse_path(const char *path, struct source *s, struct bnt
 {
     s->kind = SOURCE_FILE;
     if (!realpath(path, s->path)) {
-        return bnt_err_errno(err, "source %s", path);
+        enum bnt_status st = bnt_err_errno(err, "source %s", path);
+        bnt_err_hint(err, "a SOURCE is a path, a URL or hf://ORG/REPO/FILE; a NAME is a model of "
+                          "bnt.yml (docs/manifest.md)");
+        return st;
     }
     set_names(s, s->path);
     return show_file(s, err);
