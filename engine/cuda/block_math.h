@@ -158,45 +158,60 @@ THREAD_FN float normed(const struct row_values *v, uint32_t i)
     return v->norm ? (v->x[i] * v->inverse) * v->norm[i] : v->x[i];
 }
 
-/* Part of a row into the tile; four loads of a thread are on their way at once. */
-BLOCK_FN void fetch_row(BLOCK, const float *x, uint32_t n, float *tile)
+/* Part of a row on its way into the tile; all copies of a thread go at once. */
+BLOCK_FN void send_row(BLOCK, const float *x, uint32_t n, float *tile)
 {
     FOR_THREADS(t)
     {
-        uint32_t apart = n % 4 == 0 && (uintptr_t)x % 16 == 0 ? 4 * N_THREADS : 0;
-        for (uint32_t i = 4 * t; apart && i < n; i += 4 * apart) {
-            struct words4 w[4];
-            UNROLL
-            for (uint32_t j = 0; j < 4; j++) {
-                w[j] = i + j * apart < n ? load_words(x + i + j * apart) : no_words();
-            }
-            UNROLL
-            for (uint32_t j = 0; j < 4; j++) {
-                if (i + j * apart < n) {
-                    store_words(tile + i + j * apart, w[j]);
-                }
-            }
+        int whole = n % 4 == 0 && (uintptr_t)x % 16 == 0;
+        for (uint32_t i = 4 * t; whole && i < n; i += 4 * N_THREADS) {
+            send_words(tile + i, x + i, 1);
         }
-        for (uint32_t i = t; !apart && i < n; i += N_THREADS) {
+        for (uint32_t i = t; !whole && i < n; i += N_THREADS) {
             tile[i] = x[i];
         }
     }
 }
 
-/* A lane of the canonical sum of squares goes on over n values; sixteen are read ahead, since each
- * addition waits for the one before. Adding the square of a zero changes no sum of squares. */
+/* What was sent is there for the thread that sent it; a barrier shows it to all. */
+#define ROWS_ARRIVE()                                                                              \
+    do {                                                                                           \
+        END_COPIES();                                                                              \
+        COPIES_LEFT(0);                                                                            \
+    } while (0)
+
+BLOCK_FN void fetch_row(BLOCK, const float *x, uint32_t n, float *tile)
+{
+    send_row(SAME_BLOCK, x, n, tile);
+    ROWS_ARRIVE();
+}
+
+#define SQUARES 8u /* of a lane that are read while as many are added */
+
+/* A lane of the canonical sum of squares goes on over n values. Each addition waits for the one
+ * before, so nothing else may: values are read ahead of it. */
 THREAD_FN float add_squares(float sum, const float *tile, uint32_t lane, uint32_t n)
 {
-    for (uint32_t i = lane; i < n; i += 16 * CUDA_LANES) {
-        float x[16];
+    const uint32_t step = SQUARES * CUDA_LANES, whole = n / step * step;
+    float x[SQUARES], ahead[SQUARES];
+    UNROLL
+    for (uint32_t j = 0; j < SQUARES && whole > 0; j++) {
+        x[j] = tile[lane + j * CUDA_LANES];
+    }
+    for (uint32_t i = lane; i < whole; i += step) {
+        const float *next = tile + (i + step < whole ? i + step : i);
         UNROLL
-        for (uint32_t j = 0; j < 16; j++) {
-            x[j] = i + j * CUDA_LANES < n ? tile[i + j * CUDA_LANES] : 0.0f;
+        for (uint32_t j = 0; j < SQUARES; j++) {
+            ahead[j] = next[j * CUDA_LANES];
         }
         UNROLL
-        for (uint32_t j = 0; j < 16; j++) {
+        for (uint32_t j = 0; j < SQUARES; j++) {
             sum += x[j] * x[j];
+            x[j] = ahead[j];
         }
+    }
+    for (uint32_t i = whole + lane; i < n; i += CUDA_LANES) {
+        sum += tile[i] * tile[i];
     }
     return sum;
 }
@@ -244,21 +259,45 @@ THREAD_FN uint32_t larger_magnitude(uint32_t most, float x)
     return magnitude > most ? magnitude : most;
 }
 
-/* Values i .. i+3 of a held row, normed in place; the largest magnitude of those and `most`. */
-THREAD_FN uint32_t norm_four(const struct row_values *v, float *tile, uint32_t i, uint32_t most)
+/* Four values of a held row, normed in place by four weights; the largest magnitude of those and
+ * `most`. */
+THREAD_FN uint32_t norm_four(const struct row_values *v, float *tile, const struct words4 *w,
+                             uint32_t most)
 {
-    struct words4 x = load_words(tile + i);
+    struct words4 x = load_words(tile);
     if (v->norm) {
-        struct words4 w = load_constant(v->norm + i);
         UNROLL
         for (uint32_t j = 0; j < 4; j++) {
-            x.w[j] = bits_of((float_of(x.w[j]) * v->inverse) * float_of(w.w[j]));
+            x.w[j] = bits_of((float_of(x.w[j]) * v->inverse) * float_of(w->w[j]));
         }
-        store_words(tile + i, x);
+        store_words(tile, x);
     }
     UNROLL
     for (uint32_t j = 0; j < 4; j++) {
         most = larger_magnitude(most, float_of(x.w[j]));
+    }
+    return most;
+}
+
+/* The fours of a thread, from i on, `apart` apart; four loads of weights are on their way at once.
+ */
+THREAD_FN uint32_t norm_fours(const struct row_values *v, float *tile, uint32_t i, uint32_t n,
+                              uint32_t apart)
+{
+    uint32_t most = 0;
+    for (; i < n; i += 4 * apart) {
+        struct words4 w[4];
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            w[j] =
+                v->norm && i + j * apart < n ? load_constant(v->norm + i + j * apart) : no_words();
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            if (i + j * apart < n) {
+                most = norm_four(v, tile + i + j * apart, &w[j], most);
+            }
+        }
     }
     return most;
 }
@@ -296,12 +335,9 @@ BLOCK_FN float quantize_row(BLOCK, struct row_values *v, int8_t *q, uint32_t row
     uint32_t fours = v->n <= CUDA_ROW_FLOATS(v->n) && v->n % 4 == 0 ? v->n : 0;
     FOR_THREADS(t)
     {
-        uint32_t most = 0;
+        uint32_t most = norm_fours(v, s->tile, 4 * t, fours, 4 * N_THREADS);
         for (uint32_t i = t; v->n % 128 && i < row_bytes; i += N_THREADS) {
             ((uint32_t *)(void *)q)[i] = 0; /* what stands behind the row in its last 128 */
-        }
-        for (uint32_t i = 4 * t; i < fours; i += 4 * N_THREADS) {
-            most = norm_four(v, s->tile, i, most);
         }
         for (uint32_t i = t; !fours && i < v->n; i += N_THREADS) {
             most = larger_magnitude(most, normed(v, i));

@@ -101,7 +101,7 @@ struct cuda_matrix {
 /* One token's norm, quantisation and products in one launch: every block norms the same input
  * again, which costs less than a launch between. Block b computes rows b*R.. of the matrices laid
  * end to end, R = threads / CUDA_STEP_GROUP. gated: two matrices of equal rows, m[0].y = act(row of
- * m[0]) * row of m[1]. Shared: a row, 4 planes, two words per thread. */
+ * m[0]) * row of m[1]. Shared: CUDA_STEP_BYTES. */
 #define CUDA_STEP_GROUP 16u
 struct cuda_step_args {
     const float *x, *norm;

@@ -36,6 +36,21 @@ THREAD_FN void add_chunk(int32_t sum[PLANES], const struct words4 *w, const int8
     }
 }
 
+/* 16 bytes of either of two rows. */
+THREAD_FN void add_chunks(int32_t sum[2][PLANES], const struct words4 *first,
+                          const struct words4 *second, const int8_t *q, uint32_t row_bytes)
+{
+    UNROLL
+    for (uint32_t g = 0; g < PLANES; g++) {
+        struct words4 x = load_words(q + g * row_bytes);
+        UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            sum[0][g] = dot4(plane_codes(first->w[i], g), x.w[i], sum[0][g]);
+            sum[1][g] = dot4(plane_codes(second->w[i], g), x.w[i], sum[1][g]);
+        }
+    }
+}
+
 /* Where chunk c of thread `lane` of CUDA_STEP_GROUP lies in a row: a thread has every sixteenth. */
 THREAD_FN uint32_t chunk_at(uint32_t lane, uint32_t c)
 {
@@ -70,6 +85,26 @@ THREAD_FN int32_t row_part(const uint8_t *row, const int8_t *q, uint32_t row_byt
         add_chunk(sum, &w, q + at, row_bytes);
     }
     return join_planes(sum);
+}
+
+/* The same of two rows, whose planes are read once; 2n chunks are held, those of the first row
+ * before those of the second. */
+THREAD_FN void row_parts(const uint8_t *const rows[2], const int8_t *q, uint32_t row_bytes,
+                         uint32_t lane, const struct words4 *held, uint32_t n, int32_t part[2])
+{
+    int32_t sum[2][PLANES] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    UNROLL
+    for (uint32_t c = 0; c < n; c++) {
+        if (chunk_at(lane, c) < row_bytes) {
+            add_chunks(sum, &held[c], &held[n + c], q + chunk_at(lane, c), row_bytes);
+        }
+    }
+    for (uint32_t at = chunk_at(lane, n); at < row_bytes; at += CUDA_STEP_GROUP * 16) {
+        struct words4 first = load_constant(rows[0] + at), second = load_constant(rows[1] + at);
+        add_chunks(sum, &first, &second, q + at, row_bytes);
+    }
+    part[0] = join_planes(sum[0]);
+    part[1] = join_planes(sum[1]);
 }
 
 /* ---- one token ---- */
@@ -115,12 +150,15 @@ THREAD_FN const uint8_t *step_row(const struct cuda_step_args *a, uint32_t r)
     return m->codes + (uint64_t)r * a->row_bytes;
 }
 
-/* Ask for this block's weights while the launch before is still at work. */
+/* Ask for this block's weights, and those of the norm, while the launch before is still at work. */
 BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a,
                          struct words4 (*held)[2 * STEP_HELD])
 {
     FOR_THREADS(t)
     {
+        for (uint32_t i = 32 * t; a->norm && i < a->cols; i += 32 * N_THREADS) {
+            soon_wanted(a->norm + i);
+        }
         uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
         const uint8_t *row = step_row(a, r);
         if (row && a->gated) {
@@ -140,13 +178,15 @@ BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, const int8_t *q,
     {
         uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
         const uint8_t *row = step_row(a, r);
+        int32_t *to = part + t / CUDA_STEP_GROUP * CUDA_STEP_APART + lane;
         if (row && a->gated) {
-            part[t] = row_part(row, q, a->row_bytes, lane, MINE(held, t), STEP_HELD);
-            part[N_THREADS + t] =
-                row_part(a->m[1].codes + (uint64_t)r * a->row_bytes, q, a->row_bytes, lane,
-                         MINE(held, t) + STEP_HELD, STEP_HELD);
+            const uint8_t *const rows[2] = {row, a->m[1].codes + (uint64_t)r * a->row_bytes};
+            int32_t both[2];
+            row_parts(rows, q, a->row_bytes, lane, MINE(held, t), STEP_HELD, both);
+            to[0] = both[0];
+            to[N_THREADS / CUDA_STEP_GROUP * CUDA_STEP_APART] = both[1];
         } else if (row) {
-            part[t] = row_part(row, q, a->row_bytes, lane, MINE(held, t), 2 * STEP_HELD);
+            *to = row_part(row, q, a->row_bytes, lane, MINE(held, t), 2 * STEP_HELD);
         }
     }
     BARRIER();
@@ -188,9 +228,9 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
         uint32_t r = BLOCK_X * per_block + t;
         if (t < per_block && r < step_rows(a)) {
             int32_t total[2] = {0, 0};
-            total[0] = sum_group(part + t * CUDA_STEP_GROUP) - *s.sum;
+            total[0] = sum_group(part + t * CUDA_STEP_APART) - *s.sum;
             if (a->gated) {
-                total[1] = sum_group(part + N_THREADS + t * CUDA_STEP_GROUP) - *s.sum;
+                total[1] = sum_group(part + (per_block + t) * CUDA_STEP_APART) - *s.sum;
             }
             step_finish(a, r, total, scale);
         }
@@ -465,9 +505,10 @@ BLOCK_FN void fetch_tokens(BLOCK, const struct cuda_float_args *a, const struct 
 {
     for (uint32_t k = 0; k < CUDA_FLOAT_TOKENS; k++) {
         uint32_t tok = min_u32(BLOCK_X * CUDA_FLOAT_TOKENS + k, a->n - 1);
-        fetch_row(SAME_BLOCK, a->x + tok * a->x_stride + tiles->at, tiles->len,
-                  tiles->x + k * CUDA_FLOAT_PART);
+        send_row(SAME_BLOCK, a->x + tok * a->x_stride + tiles->at, tiles->len,
+                 tiles->x + k * CUDA_FLOAT_PART);
     }
+    ROWS_ARRIVE();
 }
 
 /* The sums of one token after the other, by way of the same shared lanes. */
