@@ -18,7 +18,8 @@ V       ?= 0
 ifeq ($(filter $(CONFIG),release debug asan ubsan tsan coverage fuzz fault),)
 $(error CONFIG=$(CONFIG) is not one of release debug asan ubsan tsan coverage fault)
 endif
-NVCC ?= nvcc
+# In PATH, or where NVIDIA's packages put it.
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard /usr/local/cuda/bin/nvcc)),nvcc)
 ifneq ($(filter-out 0 1 auto,$(CUDA)),)
 $(error CUDA=$(CUDA) is not one of auto 0 1)
 endif
@@ -130,7 +131,7 @@ $(B)/fake_cuda.so: testkit/suites/fake_cuda.c testkit/suites/fake_threads.c $(wi
 # nvcc there is none, which bnt devices tells; sanitizers do not know it.
 GPU_ARCHS := 75 80 86 89 90 100
 ifeq ($(CUDA)$(CONFIG),autorelease)
-NVCC_PATH := $(shell command -v $(NVCC) 2>/dev/null)
+NVCC_PATH := $(shell engine/cuda/build_module.sh --usable '$(NVCC)')
 else ifeq ($(CUDA),1)
 NVCC_PATH := $(NVCC)
 endif
@@ -240,9 +241,9 @@ bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl 
 	@ci/bench_fetch.sh $(BENCH) $(B)
 
 .PHONY: gpu-check
-gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes
+gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes or GPU_SECONDS
 	@$(SUBMAKE) CUDA=1 all
-	@ci/gpu_check.sh $(B)
+	@ci/gpu_check.sh $(if $(GPU_SECONDS),--seconds $(GPU_SECONDS)) $(B)
 
 # Fuzzers need clang. The kept corpus is testkit/data/fuzz/<name>/; new inputs and findings stay below build/.
 .PHONY: fuzz-gguf fuzz-tokenizer fuzz-chat
