@@ -174,6 +174,7 @@ for shape in 2b 3b; do
 done
 if [ -n "$model" ]; then
     of_model model-explain --explain -r "$reps" --prompt-lengths 10,64 -n 16
+    of_model machine-model --explain --machine cores=16,bandwidth=100 -r "$reps" --prompt-lengths 10,64 -n 16
     hold_positions
 fi
 for round in $(seq "$rounds"); do

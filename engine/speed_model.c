@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "engine/columns.h"
+#include "engine/fives.h"
 
 /* ---- shapes ---- */
 
@@ -19,7 +20,41 @@ static struct speed_matrix matrix_of(const struct weight *w)
                                  .type = w->type};
 }
 
-void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out)
+static struct weight weight_of(const struct speed_matrix *m)
+{
+    return (struct weight){.rows = m->rows,
+                           .cols = m->cols,
+                           .row_bytes = m->bytes / m->rows,
+                           .ternary = m->ternary,
+                           .type = m->type};
+}
+
+/* `down` that may have a copy by columns is left to that: the engine's rule. */
+static void copy_matrices(struct speed_shape *s, const struct speed_copies *c)
+{
+    for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+        const struct weight w = weight_of(&s->w[i]);
+        const bool fives =
+            c->fives && w.ternary && fives_fit(&w) && !(i == W_DOWN && s->makes_zeros);
+        s->w[i].fives_bytes = fives ? fives_read_bytes(&w) : 0;
+        s->copy_bytes += s->w[i].fives_bytes * s->n_layer;
+    }
+    s->column_bytes = c->columns && s->makes_zeros ? column_line_bytes(s->w[W_DOWN].rows) : 0;
+}
+
+void speed_shape_copy(struct speed_shape *s, const struct speed_copies *c)
+{
+    const struct weight head = weight_of(&s->head);
+    const bool narrow = c->head == SPEED_HEAD_NARROW, screened = c->head == SPEED_HEAD_SCREENED;
+    s->head_form = c->head;
+    s->head_token_bytes = narrow     ? narrow_bytes(&head)
+                          : screened ? screen_token_bytes(&head)
+                                     : s->head.bytes;
+    s->copy_bytes = narrow ? narrow_bytes(&head) : screened ? screen_bytes(&head) : 0;
+    copy_matrices(s, c);
+}
+
+void speed_shape_of_model(const struct bnt_model *m, bool fives, struct speed_shape *out)
 {
     const struct bnt_model_info *in = &m->info;
     *out = (struct speed_shape){.n_layer = in->n_layer,
@@ -33,17 +68,24 @@ void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out)
                                 .head = matrix_of(&m->head),
                                 .embd_bytes = in->tied_head ? 0 : weight_bytes(&m->embd)};
     snprintf(out->name, sizeof out->name, "%.127s", in->name);
-    out->column_bytes = columns_fit(m) ? columns_of(m, 0).column_bytes : 0;
+    out->makes_zeros = columns_fit(m);
     for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
         out->w[i] = matrix_of(&m->layers[0].w[i]);
     }
+    const struct speed_copies copies = {.fives = fives && m->by_fives,
+                                        .columns = m->by_columns,
+                                        .head = m->screen.rows   ? SPEED_HEAD_SCREENED
+                                                : m->narrow.rows ? SPEED_HEAD_NARROW
+                                                                 : SPEED_HEAD_PLAIN};
+    speed_shape_copy(out, &copies);
 }
 
-enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, struct bnt_err *err)
+enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, bool *bf16,
+                                  struct bnt_err *err)
 {
     static const struct {
         const char *name;
-        bool tied, zeros; /* its activation makes zeros */
+        bool tied, bf16;
         struct speed_shape shape;
     } known[] = {
         {"2b",
@@ -57,6 +99,7 @@ enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, str
           .n_head_kv = 5,
           .head_dim = 128,
           .n_vocab = 128256,
+          .makes_zeros = true,
           .sub_norms = true}},
         {"3b",
          false,
@@ -82,13 +125,13 @@ enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, str
                                                    {ff, embd}, {ff, embd}, {embd, ff}};
         for (int w = 0; w < N_LAYER_WEIGHTS; w++) {
             const uint64_t rows = dims[w][0], cols = dims[w][1];
-            out->w[w] = (struct speed_matrix){rows, cols, rows * ternary_row_bytes(cols), true,
-                                              TENSOR_I2_S};
+            out->w[w] = (struct speed_matrix){rows, cols,        rows * ternary_row_bytes(cols),
+                                              true, TENSOR_I2_S, 0};
         }
         const uint64_t head_bytes = out->n_vocab * embd * 2;
-        out->head = (struct speed_matrix){out->n_vocab, embd, head_bytes, false, TENSOR_F16};
+        out->head = (struct speed_matrix){out->n_vocab, embd, head_bytes, false, TENSOR_F16, 0};
         out->embd_bytes = known[i].tied ? 0 : head_bytes;
-        out->column_bytes = known[i].zeros ? column_line_bytes(embd) : 0;
+        *bf16 = known[i].bf16;
         return BNT_OK;
     }
     bnt_err_set(err, BNT_E_USAGE, "no model shape by the name \"%.40s\"", name);
@@ -119,12 +162,18 @@ static double copy_bytes(const struct speed_shape *s)
     return (double)act_stride(s->w[W_DOWN].cols) * (double)s->column_bytes;
 }
 
+/* Of a matrix that is read by rows, by so many tokens. */
+static uint64_t row_bytes_of(const struct speed_matrix *w, uint32_t n_tok)
+{
+    return n_tok == 1 && w->fives_bytes > 0 ? w->fives_bytes : w->bytes;
+}
+
 /* Of `down`, that a single token reads. */
 static double down_bytes(const struct speed_shape *s)
 {
     return speed_by_columns(s)
                ? (1 - s->zeros) * (double)s->w[W_DOWN].cols * (double)s->column_bytes
-               : (double)s->w[W_DOWN].bytes;
+               : (double)row_bytes_of(&s->w[W_DOWN], 1);
 }
 
 double speed_zeros(const struct speed_shape *s, double left_out_bytes)
@@ -136,10 +185,19 @@ double speed_zeros(const struct speed_shape *s, double left_out_bytes)
                : 0;
 }
 
+uint64_t speed_head_bytes(const struct speed_shape *s)
+{
+    return s->head_token_bytes > 0 ? s->head_token_bytes : s->head.bytes;
+}
+
 uint64_t speed_token_bytes(const struct speed_shape *s)
 {
-    const double left_out = ((double)s->w[W_DOWN].bytes - down_bytes(s)) * s->n_layer;
-    return s->token_bytes > 0 ? s->token_bytes : speed_weight_bytes(s) - (uint64_t)left_out;
+    double layer = down_bytes(s);
+    for (int i = 0; i < W_DOWN; i++) {
+        layer += (double)row_bytes_of(&s->w[i], 1);
+    }
+    return s->token_bytes > 0 ? s->token_bytes
+                              : (uint64_t)(layer * s->n_layer) + speed_head_bytes(s);
 }
 
 uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch)
@@ -149,8 +207,8 @@ uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_ba
     const uint64_t kv = 2 * sizeof(uint16_t) * kv_dim * n_ctx * s->n_layer;
     const uint64_t row = 2ull * s->n_embd + q_dim + 2 * kv_dim + 3ull * s->n_ff;
     const uint64_t copies = speed_by_columns(s) ? (uint64_t)copy_bytes(s) * s->n_layer : 0;
-    return speed_weight_bytes(s) + copies + s->embd_bytes + kv + row * n_batch * sizeof(float) +
-           (uint64_t)s->n_vocab * sizeof(float);
+    return speed_weight_bytes(s) + s->copy_bytes + copies + s->embd_bytes + kv +
+           row * n_batch * sizeof(float) + (uint64_t)s->n_vocab * sizeof(float);
 }
 
 /* ---- predicting ---- */
@@ -181,7 +239,7 @@ struct product {
     double scaling;
     uint64_t rows, macs;
     uint32_t n_tok;
-    bool columns;
+    bool columns, fives;
 };
 
 /* Pieces that a job is cut into, by the engine's own rule. */
@@ -192,8 +250,10 @@ static double pieces_of(const struct sum *s, const struct product *p)
         return ceil(p->bytes / CPU_PIECE_BYTES);
     }
     const bool one = p->n_tok == 1;
-    const uint64_t n = one ? cpu_slots(p->rows, 1) : p->rows;
-    const struct cpu_slot_kind kind = {1, WALK_STREAMS * (uint64_t)(p->bytes / (double)p->rows)};
+    const uint64_t height = p->fives ? FIVES_ROWS : 1;
+    const uint64_t n = one ? cpu_slots(p->rows, height) : p->rows;
+    const double slot_bytes = (double)(WALK_STREAMS * height) * p->bytes / (double)p->rows;
+    const struct cpu_slot_kind kind = {height, (uint64_t)slot_bytes};
     const size_t chunk = one ? cpu_slot_chunk(&b, kind, n, p->macs) : cpu_chunk(&b, n, p->macs);
     return ceil((double)n / (double)chunk);
 }
@@ -219,9 +279,8 @@ static bool add_known_products(struct sum *s)
     const size_t i = (size_t)(s->b - s->r->batches);
     const double ns = s->m->product_ns[i], most = s->m->unattended_ns[i];
     if (ns > 0) {
-        const bool one = s->b->n_tok == 1;
-        const uint64_t bytes =
-            (one ? speed_token_bytes(s->s) : speed_weight_bytes(s->s)) - s->s->head.bytes;
+        const uint64_t bytes = s->b->n_tok == 1 ? speed_token_bytes(s->s) - speed_head_bytes(s->s)
+                                                : speed_weight_bytes(s->s) - s->s->head.bytes;
         s->t->products += most > 0 ? fmin(ns, most) : ns;
         s->t->bytes += s->from_memory ? (double)bytes / s->s->n_layer : 0;
     }
@@ -231,12 +290,14 @@ static bool add_known_products(struct sum *s)
 /* Matrices [first, last] are one job; gate and up are cut by the same rows. */
 static void add_products(struct sum *s, int first, int last)
 {
+    const bool fives = s->b->n_tok == 1 && s->s->w[first].fives_bytes > 0;
     struct product p = {.n_tok = s->b->n_tok,
-                        .share = s->m->ternary_share,
+                        .share = fives ? s->m->fives_share : s->m->ternary_share,
+                        .fives = fives,
                         .scaling = s->m->scaling[s->b - s->r->batches]};
     for (int i = first; i <= last; i++) {
         p.ns += s->b->product_ns[i];
-        p.bytes += (double)s->s->w[i].bytes;
+        p.bytes += (double)row_bytes_of(&s->s->w[i], s->b->n_tok);
         p.macs += s->s->w[i].rows * s->s->w[i].cols * s->b->n_tok;
         p.rows += i == W_UP ? 0 : s->s->w[i].rows;
     }
@@ -400,12 +461,12 @@ static double head_ns(const struct sum *s)
 {
     const struct speed_matrix *head = &s->s->head;
     if (s->m->head_ns > 0) {
-        s->t->bytes += s->from_memory ? (double)head->bytes : 0;
+        s->t->bytes += s->from_memory ? (double)speed_head_bytes(s->s) : 0;
         return s->m->head_ns;
     }
     return product_ns(s, (struct product){.ns = s->r->head_ns,
                                           .n_tok = 1,
-                                          .bytes = (double)head->bytes,
+                                          .bytes = (double)speed_head_bytes(s->s),
                                           .share = s->m->head_share,
                                           .scaling = 1,
                                           .rows = head->rows,

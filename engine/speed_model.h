@@ -27,14 +27,23 @@ struct speed_matrix {
     uint64_t rows, cols, bytes;
     bool ternary;
     enum tensor_type type; /* of one that is not ternary */
+    uint64_t fives_bytes;  /* single tokens read it five weights to a byte, so many; 0: as it is */
 };
+
+enum speed_head { SPEED_HEAD_PLAIN, SPEED_HEAD_NARROW, SPEED_HEAD_SCREENED };
 
 struct speed_shape {
     char name[128];
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
     bool sub_norms;
+    bool makes_zeros; /* its activation does */
     struct speed_matrix w[N_LAYER_WEIGHTS], head;
     uint64_t embd_bytes; /* of an embedding that is not the head */
+    /* What the next token is chosen by, and the bytes of that which are read each time; 0: all of
+     * the head. */
+    enum speed_head head_form;
+    uint64_t head_token_bytes;
+    uint64_t copy_bytes; /* of all copies that are held beside the weights, but that by columns */
     /* Of a column of the copy of `down` by columns (engine/columns.h); 0: the model has none. The
      * part of `down`'s input that is zero: with enough of them a single token reads by columns. */
     uint64_t column_bytes;
@@ -42,18 +51,28 @@ struct speed_shape {
     /* All that a single token reads, where an engine was there to count it; 0: by the above. */
     uint64_t token_bytes;
 };
-void speed_shape_of_model(const struct bnt_model *m, struct speed_shape *out);
-/* "2b" (BitNet b1.58 2B4T), "3b" (bitnet_b1_58-3B), with an F16 head, and no zeros. Errors: USAGE.
- */
-enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, struct bnt_err *err);
+/* As it was opened, with the copies that it has; fives: the kernels take those of five weights to a
+ * byte. */
+void speed_shape_of_model(const struct bnt_model *m, bool fives, struct speed_shape *out);
+/* "2b" (BitNet b1.58 2B4T), "3b" (bitnet_b1_58-3B), with an F16 head, no zeros and no copies.
+ * *bf16: the head's values are those of bfloat16. Errors: USAGE. */
+enum bnt_status speed_shape_named(const char *name, struct speed_shape *out, bool *bf16,
+                                  struct bnt_err *err);
+/* Copies of weights that single tokens read: engine/fives.h, columns.h, narrow.h, screen.h. */
+struct speed_copies {
+    bool fives, columns;
+    enum speed_head head;
+};
+void speed_shape_copy(struct speed_shape *s, const struct speed_copies *c);
 
-uint64_t speed_weight_bytes(const struct speed_shape *s); /* that a prompt reads */
+uint64_t speed_weight_bytes(const struct speed_shape *s); /* of all weights, in 2 bits and F16 */
+uint64_t speed_head_bytes(const struct speed_shape *s);   /* of the head, that every token reads */
 uint64_t speed_token_bytes(const struct speed_shape *s);  /* that a single token reads */
 bool speed_by_columns(const struct speed_shape *s);       /* there are zeros enough */
 /* The part of zeros that leaves out so many bytes of each `down` matrix, on average. */
 double speed_zeros(const struct speed_shape *s, double left_out_bytes);
-/* That a session of n_ctx positions and batches of n_batch takes at most: weights, F16 keys and
- * values, rows of a batch. */
+/* That a session of n_ctx positions and batches of n_batch takes at most: weights and their copies,
+ * F16 keys and values, rows of a batch. */
 uint64_t speed_memory(const struct speed_shape *s, uint32_t n_ctx, uint32_t n_batch);
 
 /* ---- with what ---- */
@@ -75,9 +94,9 @@ struct speed_attend {
 /* Nanoseconds of one thread for batches of n_tok tokens, of one layer where not said otherwise. */
 struct speed_batch {
     uint32_t n_tok;
-    double product_ns[N_LAYER_WEIGHTS];
-    double norm_ns;        /* the steps before products: norms and quantisers */
-    double rotate_ns;      /* rotation, and keys and values into the cache */
+    double product_ns[N_LAYER_WEIGHTS]; /* of one token in its form */
+    double norm_ns;                     /* the steps before products: norms and quantisers */
+    double rotate_ns;                   /* rotation, and keys and values into the cache */
     double act_ns, add_ns; /* relu² times the other factor; the products that join the stream */
     double embed_ns;       /* once per batch: angles and embeddings */
     struct speed_attend whole, rest; /* the blocks that its tokens are cut into, the last one */
@@ -88,14 +107,16 @@ struct speed_rates {
     struct speed_batch batches[SPEED_BATCHES_MAX];
     size_t n_batches;
     double columns_ns;                        /* of `down` by columns, for a single token */
-    double head_ns, argmax_ns, final_norm_ns; /* once per evaluation */
+    double head_ns, argmax_ns, final_norm_ns; /* once per evaluation; the head in its form */
     double gmacs;                             /* peak of dot products */
 };
 
 struct speed_machine {
     int n_threads;
-    double gb_per_s;                                 /* read by all threads together, as probed */
-    double ternary_share, head_share, columns_share; /* of it, that the products reach */
+    double gb_per_s; /* read by all threads together, as probed */
+    /* Of it, that the products reach: of ternary weights in 2 bits, five to a byte, of the head in
+     * its form, and, by one thread, of columns, whose exchange is reckoned apart. */
+    double ternary_share, fives_share, head_share, columns_share;
     /* Where a session with so many threads was there to be asked, what it takes, jobs and all; 0:
      * by bytes, operations and what follows. The head; and of a layer, by batch of the rates: its
      * products, with what joins gate and up; all of it but attention; rotation and attention of a

@@ -36,12 +36,26 @@ static double ns_of(struct prober *p, struct op_spec spec)
 static struct op_spec product_of(const struct prober *p, const struct speed_matrix *m,
                                  uint32_t n_tok)
 {
-    return (struct op_spec){.what = m->ternary ? OP_TERNARY : OP_FLOAT,
+    const bool fives = n_tok == 1 && m->fives_bytes > 0;
+    return (struct op_spec){.what = fives        ? OP_FIVES
+                                    : m->ternary ? OP_TERNARY
+                                                 : OP_FLOAT,
                             .type = m->type,
                             .rows = m->rows,
                             .cols = m->cols,
                             .n_tok = n_tok,
                             .cycle_bytes = p->cycle_bytes};
+}
+
+/* The head in its form. */
+static struct op_spec head_of(const struct prober *p)
+{
+    static const enum op_what copies[] = {
+        [SPEED_HEAD_NARROW] = OP_NARROW, [SPEED_HEAD_SCREENED] = OP_SCREEN};
+    const struct speed_shape *s = p->plan->shape;
+    struct op_spec spec = product_of(p, &s->head, 1);
+    spec.what = s->head_form == SPEED_HEAD_PLAIN ? spec.what : copies[s->head_form];
+    return spec;
 }
 
 /* Norm, where there is one, and quantiser of n_tok rows. */
@@ -117,7 +131,7 @@ static void probe_one_thread(struct prober *p, struct speed_rates *r)
     if (speed_by_columns(s)) {
         r->columns_ns = ns_of(p, columns_of_down(p, p->cycle_bytes));
     }
-    r->head_ns = ns_of(p, product_of(p, &s->head, 1));
+    r->head_ns = ns_of(p, head_of(p));
     r->argmax_ns =
         ns_of(p, (struct op_spec){.what = OP_ARGMAX, .rows = s->n_vocab, .cols = 1, .n_tok = 1});
     r->final_norm_ns = ns_of(p, (struct op_spec){.what = OP_NORM, .cols = s->n_embd, .n_tok = 1});
@@ -137,11 +151,23 @@ static double share_of(struct prober *p, struct op_spec product)
     return (double)time[0].weight_bytes / (double)time[1].weight_bytes / time[0].of_last;
 }
 
-static double product_share(struct prober *p, const struct speed_matrix *m)
+static double product_share(struct prober *p, struct op_spec spec)
 {
-    struct op_spec spec = product_of(p, m, 1);
     spec.cycle_bytes = 0;
     return share_of(p, spec);
+}
+
+static void probe_shares(struct prober *p, struct speed_machine *m)
+{
+    const struct speed_shape *s = p->plan->shape;
+    struct speed_matrix codes = s->w[W_UP];
+    codes.fives_bytes = 0;
+    m->ternary_share = product_share(p, product_of(p, &codes, 1));
+    m->fives_share =
+        s->w[W_UP].fives_bytes > 0 ? product_share(p, product_of(p, &s->w[W_UP], 1)) : 0;
+    m->head_share = product_share(p, head_of(p));
+    m->columns_share =
+        speed_by_columns(s) && m->n_threads == 1 ? share_of(p, columns_of_down(p, 0)) : 0;
 }
 
 enum {
@@ -232,7 +258,6 @@ static double probe_exchange(struct prober *p)
 
 static void probe_machine(struct prober *p, int threads, struct speed_machine *m)
 {
-    const struct speed_shape *s = p->plan->shape;
     struct bandwidth bandwidth = {0};
     if (p->st == BNT_OK) {
         p->st = bandwidth_measure(threads, &bandwidth, p->err);
@@ -244,9 +269,7 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
                                 .cache_bytes = cpu_features()->l3 > cpu_features()->l2
                                                    ? cpu_features()->l3 / 2
                                                    : cpu_features()->l2};
-    m->ternary_share = product_share(p, &s->w[W_UP]);
-    m->head_share = product_share(p, &s->head);
-    m->columns_share = speed_by_columns(s) ? share_of(p, columns_of_down(p, 0)) : 0;
+    probe_shares(p, m);
     m->job_ns = threads > 1 ? ns_of(p, (struct op_spec){.what = OP_JOB,
                                                         .rows = (uint64_t)threads * 8,
                                                         .cols = 1,
@@ -307,6 +330,7 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
             break;
         }
         probe_machine(&p, plan->threads[i], &out->machines[i]);
+        out->machines[i].columns_share = out->machines[0].columns_share;
         probe_scaling(&p, &out->machines[i]);
         if (i == 0) {
             probe_one_thread(&p, &out->rates);
@@ -571,9 +595,9 @@ void speed_streams_apply(const struct speed_streams *streams, size_t n, const st
     }
     m->head_ns = head;
     if (from_memory) {
-        const double layer = (double)(speed_token_bytes(s) - s->head.bytes) / s->n_layer;
+        const double layer = (double)(speed_token_bytes(s) - speed_head_bytes(s)) / s->n_layer;
         m->gb_per_s = median_of(streams, n, offsetof(struct speed_streams, plain_gb_per_s));
         m->ternary_share = layer / m->product_ns[0] / m->gb_per_s;
-        m->head_share = (double)s->head.bytes / head / m->gb_per_s;
+        m->head_share = (double)speed_head_bytes(s) / head / m->gb_per_s;
     }
 }

@@ -76,7 +76,8 @@ static const struct bnt_opt options[] = {
     ROW(STR, 0, "machine", "FILE|KEY=N,...",
         "with --explain, predict another machine, and say what is assumed: cores, bandwidth "
         "(GB/s), peak (GMAC/s of all cores), job_us, core_speed, cache_mb, zeros (the part of what "
-        "meets the down matrices)",
+        "meets the down matrices); the same predictions for this machine are held against the "
+        "clock",
         machine, .def = NULL),
     ROW(STR, 0, "shape", "NAME", "with --machine, a model that need not be there: 2b or 3b", shape,
         .def = NULL),
@@ -204,13 +205,9 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
     }
-    if (o->machine && strcmp(o->head, "screened") == 0) {
+    if (o->gate && !o->ops && (!o->explain || o->shape)) {
         return bnt_err_set(err, BNT_E_USAGE,
-                           "--machine predicts a full head: it excludes --head screened");
-    }
-    if (o->gate && !o->ops && (!o->explain || o->machine)) {
-        return bnt_err_set(err, BNT_E_USAGE,
-                           "--gate is of --ops, or of --explain for this machine");
+                           "--gate is of --ops, or of --explain with a model that is here");
     }
     if ((o->machine && !o->explain) || (o->shape && !o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE, "--machine is of --explain, --shape of --machine");

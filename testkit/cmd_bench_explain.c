@@ -34,6 +34,7 @@ struct explain {
     struct bench_machine said;
     struct speed_machine other;
     struct speed_probe probe;
+    struct bandwidth_probe *bandwidth; /* while this machine is held against the clock */
     struct figure figures[FIGURES_MAX];
     size_t n_figures;
     struct speed_streams
@@ -44,19 +45,38 @@ struct explain {
 
 /* ---- what is asked for ---- */
 
-static enum bnt_status read_shape(struct explain *e, struct bnt_err *err)
+/* With the copies that such a model would have: it is large enough for all of them. */
+static enum bnt_status take_named_shape(struct explain *e, bool fives, struct bnt_err *err)
 {
-    if (e->o->shape) {
-        return speed_shape_named(e->o->shape, &e->shape, err);
+    const bool packed = strcmp(e->o->packed, "off") != 0, full = strcmp(e->o->head, "full") == 0;
+    const bool screened = strcmp(e->o->head, "screened") == 0 || (packed && !full);
+    bool bf16 = false;
+    enum bnt_status st = speed_shape_named(e->o->shape, &e->shape, &bf16, err);
+    const struct speed_copies copies = {.fives = packed && fives,
+                                        .columns = packed,
+                                        .head = screened                 ? SPEED_HEAD_SCREENED
+                                                : packed && full && bf16 ? SPEED_HEAD_NARROW
+                                                                         : SPEED_HEAD_PLAIN};
+    if (st == BNT_OK) {
+        speed_shape_copy(&e->shape, &copies);
     }
+    return st;
+}
+
+static enum bnt_status take_shape_of_model(struct explain *e, bool fives, struct bnt_err *err)
+{
     struct bnt_model *model;
-    const struct bnt_model_options options = {
-        .i2s_layout = e->o->i2s_layout, .no_tokenizer = true, .memory_limit = e->o->memory_limit};
+    struct bnt_model_options options = {.i2s_layout = e->o->i2s_layout,
+                                        .no_tokenizer = true,
+                                        .head = e->plan.head,
+                                        .memory_limit = e->o->memory_limit};
+    char packed_dir[BNT_PATH_MAX];
+    bnt_engine_packed(e->o->packed, e->ref->digest, packed_dir, &options);
     enum bnt_status st = bnt_model_open(e->ref->path, &options, &model, err);
     if (st != BNT_OK) {
         return st;
     }
-    speed_shape_of_model(model, &e->shape);
+    speed_shape_of_model(model, fives, &e->shape);
     if (bnt_model_info(model)->streamed) {
         st = bnt_err_set(err, BNT_E_UNSUPPORTED,
                          "%s is streamed below this memory limit: the model of time does not know "
@@ -65,6 +85,18 @@ static enum bnt_status read_shape(struct explain *e, struct bnt_err *err)
     }
     bnt_model_close(model);
     return st;
+}
+
+static enum bnt_status read_shape(struct explain *e, struct bnt_err *err)
+{
+    const struct cpu_kernels *k;
+    char note[256];
+    enum bnt_status st = cpu_kernels_choose(e->o->kernel, &k, note, sizeof note, err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    const bool fives = cpu_kernels_have_fives(k);
+    return e->o->shape ? take_named_shape(e, fives, err) : take_shape_of_model(e, fives, err);
 }
 
 static void choose_sizes(struct explain *e)
@@ -164,6 +196,18 @@ static enum bnt_status probe_streams(void *ctx, struct bnt_session *s, struct bn
                : BNT_OK;
 }
 
+/* What memory gives in this moment, as it is said of another machine. */
+static enum bnt_status probe_bandwidth(void *ctx, struct bnt_session *s, struct bnt_err *err)
+{
+    struct explain *e = ctx;
+    (void)s;
+    (void)err;
+    if (e->n_streams < SPEED_STREAMS_MAX) {
+        e->streams[e->n_streams++].plain_gb_per_s = bandwidth_probe_run(e->bandwidth);
+    }
+    return BNT_OK;
+}
+
 static enum bnt_status measure(struct explain *e, int n_threads, struct bench_result *r,
                                struct bnt_err *err)
 {
@@ -178,7 +222,7 @@ static enum bnt_status measure(struct explain *e, int n_threads, struct bench_re
     /* Where a prompt is over in less than a millisecond, whatever else happens is a large part. */
     const bool is_short = speed_weight_bytes(&e->shape) <= e->probe.machines[0].cache_bytes;
     plan.n_reps *= is_short ? SHORT_REPEATS : 1;
-    plan.beside = probe_streams;
+    plan.beside = e->bandwidth ? probe_bandwidth : probe_streams;
     plan.beside_ctx = e;
     e->n_streams = 0;
     bnt_progress_begin(&progress, "repetitions", (uint64_t)plan.n_warmups + plan.n_reps, false);
@@ -193,6 +237,23 @@ static int by_error(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The machine as it was between two looks: by what a session took, or, along the path of a machine
+ * that is not there, by what its memory gave alone. */
+static struct speed_machine machine_between(const struct explain *e, const struct speed_machine *m,
+                                            const struct speed_streams looks[2])
+{
+    struct speed_machine now = *m;
+    if (e->bandwidth) {
+        const struct bench_machine said = {
+            .cores = m->n_threads,
+            .gb_per_s = (looks[0].plain_gb_per_s + looks[1].plain_gb_per_s) / 2};
+        (void)bench_machine_of(&said, &e->probe, &now, NULL); /* its jobs were probed */
+    } else {
+        speed_streams_apply(looks, 2, &e->shape, &now);
+    }
+    return now;
+}
+
 /* A prompt (the n-th length) or the single tokens: predicted for each repetition by what was asked
  * right before and after it, held against what it took; the one in the middle is shown. Streams:
  * before the first repetition, after the prompts of each, after its tokens. */
@@ -205,9 +266,8 @@ static void add_measured(struct explain *e, const struct speed_machine *m, size_
     const size_t looks = e->plan.n_decode > 0 ? 2 : 1;
     size_t n_each = 0;
     for (; n_each < ms->n && (n_each + 1) * looks < e->n_streams; n_each++) {
-        struct speed_machine now = *m;
         const size_t before = n_each * looks + (prompt ? 0 : 1);
-        speed_streams_apply(&e->streams[before], 2, &e->shape, &now);
+        const struct speed_machine now = machine_between(e, m, &e->streams[before]);
         each[n_each] = predicted(e, &now, n);
         each[n_each].measured_ms = ms->at[n_each] / (prompt ? 1 : e->plan.n_decode);
     }
@@ -230,7 +290,7 @@ static enum bnt_status explain_threads(struct explain *e, struct speed_machine *
     enum bnt_status st = measure(e, m->n_threads, &r, err);
     if (st == BNT_OK) {
         m->head_chooses = r.screened;
-        e->shape.head.bytes = e->streams[0].head_bytes;
+        e->shape.head_token_bytes = e->streams[0].head_bytes;
         note_bytes(e, &r);
         for (size_t i = 0; i < n_predicted(e); i++) {
             add_measured(e, m, i, &r);
@@ -250,9 +310,31 @@ static enum bnt_status explain_here(struct explain *e, struct bnt_err *err)
     return st;
 }
 
+/* The same path for this machine, held against the clock: what it is worth. */
+static enum bnt_status check_path(struct explain *e, struct bnt_err *err)
+{
+    struct speed_machine *here = &e->probe.machines[e->probe.n_machines - 1];
+    struct bench_result r = {0};
+    enum bnt_status st = bandwidth_probe_new(here->n_threads, &e->bandwidth, err);
+    st = st == BNT_OK ? measure(e, here->n_threads, &r, err) : st;
+    for (size_t i = 0; st == BNT_OK && i < n_predicted(e); i++) {
+        add_measured(e, here, i, &r);
+    }
+    bandwidth_probe_free(e->bandwidth);
+    e->bandwidth = NULL;
+    bench_release(&r);
+    return st;
+}
+
 static enum bnt_status explain_other(struct explain *e, struct bnt_err *err)
 {
+    for (size_t i = 0; i < e->probe.n_machines; i++) {
+        e->probe.machines[i].head_chooses = e->shape.head_form == SPEED_HEAD_SCREENED;
+    }
     enum bnt_status st = bench_machine_of(&e->said, &e->probe, &e->other, err);
+    if (st == BNT_OK && !e->o->shape) {
+        st = check_path(e, err);
+    }
     if (st == BNT_OK) {
         for (size_t i = 0; i < n_predicted(e); i++) {
             e->figures[e->n_figures++] = predicted(e, &e->other, i);
@@ -267,7 +349,7 @@ static double worst_error(const struct explain *e)
 {
     double worst = 0;
     for (size_t i = 0; i < e->n_figures; i++) {
-        worst = fmax(worst, fabs(error_of(&e->figures[i])));
+        worst = fmax(worst, fabs(error_of(&e->figures[i]))); /* NaN: was not measured */
     }
     return worst;
 }
@@ -281,6 +363,10 @@ static void name_of(const struct figure *f, char *out, size_t size)
 {
     snprintf(out, size, f->pos > 0 ? "token at %u" : "prompt %u", f->pos > 0 ? f->pos : f->n_tok);
 }
+
+static const char *const head_names[] = {[SPEED_HEAD_PLAIN] = "full",
+                                         [SPEED_HEAD_NARROW] = "full, 12 bits",
+                                         [SPEED_HEAD_SCREENED] = "screened"};
 
 static json_t *json_figure(const struct figure *f)
 {
@@ -299,11 +385,12 @@ static json_t *json_figure(const struct figure *f)
 
 static json_t *json_machine(const struct speed_machine *m)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads", m->n_threads,
-                     "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share, "head_share",
-                     m->head_share, "columns_share", m->columns_share, "job_us", m->job_ns / 1e3,
-                     "exchange_ns_per_byte", m->exchange_ns, "dot_speed", m->dot_speed,
-                     "step_speed", m->step_speed, "cache_bytes", (json_int_t)m->cache_bytes);
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads",
+                     m->n_threads, "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share,
+                     "fives_share", m->fives_share, "head_share", m->head_share, "columns_share",
+                     m->columns_share, "job_us", m->job_ns / 1e3, "exchange_ns_per_byte",
+                     m->exchange_ns, "dot_speed", m->dot_speed, "step_speed", m->step_speed,
+                     "cache_bytes", (json_int_t)m->cache_bytes);
 }
 
 static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
@@ -315,27 +402,40 @@ static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
     for (size_t i = 0; i < e->probe.n_machines; i++) {
         json_array_append_new(machines, json_machine(&e->probe.machines[i]));
     }
-    json_t *doc =
-        json_pack("{s:i, s:s, s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:I, s:f, s:I}", "schema", 1,
-                  "version", BNT_VERSION, "shape", e->shape.name, "kernel", e->probe.kernel,
-                  "dot_peak_gmac_per_s_of_a_thread", e->probe.rates.gmacs, "probed", machines,
-                  "machine", e->o->machine ? json_machine(&e->other) : json_null(), "figures",
-                  figures, "worst_error", e->o->machine ? json_null() : json_real(worst_error(e)),
-                  "weight_bytes_per_token", (json_int_t)speed_token_bytes(&e->shape), "zeros",
-                  speed_by_columns(&e->shape) ? e->shape.zeros : 0.0, "memory_bytes",
-                  (json_int_t)speed_memory(&e->shape, e->n_ctx, e->n_batch));
+    json_t *doc = json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:f, s:o, s:o, s:o, s:o, s:I, s:I, s:f, s:I}", "schema", 1,
+        "version", BNT_VERSION, "shape", e->shape.name, "head", head_names[e->shape.head_form],
+        "kernel", e->probe.kernel, "dot_peak_gmac_per_s_of_a_thread", e->probe.rates.gmacs,
+        "probed", machines, "machine", e->o->machine ? json_machine(&e->other) : json_null(),
+        "figures", figures, "worst_error", e->o->shape ? json_null() : json_real(worst_error(e)),
+        "weight_bytes_per_token", (json_int_t)speed_token_bytes(&e->shape), "head_bytes_per_token",
+        (json_int_t)speed_head_bytes(&e->shape), "zeros",
+        speed_by_columns(&e->shape) ? e->shape.zeros : 0.0, "memory_bytes",
+        (json_int_t)speed_memory(&e->shape, e->n_ctx, e->n_batch));
     return bench_print_document(doc, err);
 }
 
+static void print_shape(const struct explain *e)
+{
+    const struct speed_shape *s = &e->shape;
+    printf("model         %s: a token reads %.1f MB of weights: ternary ones in %s bits", s->name,
+           (double)speed_token_bytes(s) / 1e6, s->w[W_UP].fives_bytes > 0 ? "1.6" : "2");
+    if (speed_by_columns(s)) {
+        printf(" (down without the %.0f %% of its columns that meet zeros)", 100 * s->zeros);
+    }
+    printf(", and %.1f MB of the head (%s)\n", (double)speed_head_bytes(s) / 1e6,
+           head_names[s->head_form]);
+}
+
+/* Of the machines here: what its products take of a plain sum's speed, as a session does, or each
+ * by itself. */
 static void print_probes(const struct explain *e)
 {
-    printf("model         %s: a token reads %.1f MB of weights, without the columns of down that "
-           "meet zeros, %.0f %%\n",
-           e->shape.name, (double)speed_token_bytes(&e->shape) / 1e6,
-           speed_by_columns(&e->shape) ? 100 * e->shape.zeros : 0);
+    const bool apart = e->o->machine != NULL;
+    print_shape(e);
     printf("probed        %s kernels\n", e->probe.kernel);
-    printf("%-14s  %10s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s", "ternary weights",
-           "F16 head", "GMAC/s", "job us");
+    printf("%-14s  %10s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s",
+           apart ? "ternary, 2 bit" : "a layer's", "the head's", "GMAC/s", "job us");
     for (size_t i = 0; i < e->probe.n_machines; i++) {
         const struct speed_machine *m = &e->probe.machines[i];
         printf("  %-12d  %10.1f  %12.0f %%  %9.0f %%  %12.0f  %8.2f\n", m->n_threads, m->gb_per_s,
@@ -350,20 +450,18 @@ static void print_figure(const struct figure *f, bool measured)
     const struct speed_time *t = &f->predicted;
     name_of(f, name, sizeof name);
     printf("%-14s  %7d  %10.1f  %12.3f", name, f->n_threads, tokens_per_s(f), t->total / 1e6);
-    if (measured) {
+    if (measured && isfinite(f->measured_ms)) {
         printf("  %11.3f  %+6.1f %%", f->measured_ms, 100 * error_of(f));
+    } else if (measured) {
+        printf("  %11s  %8s", "-", "-");
     }
     printf("  %8.2f  %8.2f  %9.2f  %8.2f  %8.2f  %8.2f\n", t->products / 1e6, t->head / 1e6,
            t->attention / 1e6, t->steps / 1e6, t->exchange / 1e6, t->jobs / 1e6);
 }
 
-static void print_table(const struct explain *e)
+static void print_figures(const struct explain *e)
 {
-    const bool measured = e->o->machine == NULL;
-    print_probes(e);
-    if (!measured) {
-        bench_machine_tell(&e->said, &e->probe, &e->shape, &e->other);
-    }
+    const bool measured = e->o->shape == NULL;
     printf("%-14s  %7s  %10s  %12s%s  %8s  %8s  %9s  %8s  %8s  %8s\n", "", "threads", "tokens/s",
            "predicted ms", measured ? "  measured ms     error" : "", "products", "head",
            "attention", "steps", "exchange", "jobs");
@@ -371,11 +469,26 @@ static void print_table(const struct explain *e)
         print_figure(&e->figures[i], measured);
     }
     printf("a prompt's time is that to the first new token; the parts are of the prediction, ms\n");
-    printf("memory        %.2f GB: weights, a context of %u, batches of %u; without the program's "
-           "own 10 MB or so\n",
-           (double)speed_memory(&e->shape, e->n_ctx, e->n_batch) / 1e9, e->n_ctx, e->n_batch);
-    if (measured) {
-        printf("worst error   %.1f %%; at most %.0f %%\n", 100 * worst_error(e), 100 * ERROR_MAX);
+}
+
+static void print_table(const struct explain *e)
+{
+    print_probes(e);
+    if (e->o->machine) {
+        bench_machine_tell(&e->said, &e->probe, &e->shape, &e->other);
+    }
+    print_figures(e);
+    printf("memory        %.1f MB at most: weights and their copies, a context of %u, batches of "
+           "%u; without the program's own 10 MB or so\n",
+           (double)speed_memory(&e->shape, e->n_ctx, e->n_batch) / 1e6, e->n_ctx, e->n_batch);
+    if (e->o->shape) {
+        printf("error         not known: -m FILE holds the same predictions for this machine "
+               "against the clock\n");
+    } else {
+        printf("worst error   %.1f %%%s; at most %.0f %%\n", 100 * worst_error(e),
+               e->o->machine ? " of the same predictions for this machine, by what its memory gave"
+                             : "",
+               100 * ERROR_MAX);
     }
 }
 

@@ -124,11 +124,22 @@ void bench_machine_tell(const struct bench_machine *said, const struct speed_pro
 {
     const struct speed_machine *here = &probe->machines[probe->n_machines - 1];
     printf("assumed of %d cores:\n", m->n_threads);
-    printf(
-        "  memory        %.1f GB/s (said); ternary weights reach %.0f %% of it and the head %.0f "
-        "%%, as %d thread%s do here\n",
-        m->gb_per_s, 100 * m->ternary_share, 100 * m->head_share, here->n_threads,
-        here->n_threads == 1 ? "" : "s");
+    printf("  memory        %.1f GB/s for a plain sum (said); all cores reach what %d thread%s "
+           "do%s here: %.0f %% of it with ternary weights in 2 bits",
+           m->gb_per_s, here->n_threads, here->n_threads == 1 ? "" : "s",
+           here->n_threads == 1 ? "es" : "", 100 * m->ternary_share);
+    if (s->w[W_UP].fives_bytes > 0) {
+        printf(", %.0f %% in 1.6", 100 * m->fives_share);
+    }
+    printf(", %.0f %% with the head\n", 100 * m->head_share);
+    if (s->copy_bytes > 0) {
+        printf("  copies        %.2f GB of them for single tokens, as they are made here, are kept "
+               "there too\n",
+               (double)s->copy_bytes / 1e9);
+    } else {
+        printf("  copies        none for single tokens: so it is with --packed off, and with small "
+               "models\n");
+    }
     tell_zeros(said, s, m);
     printf("  dot products  %.0f GMAC/s (%s)\n", probe->rates.gmacs * m->dot_speed * m->n_threads,
            said->gmacs > 0 ? "said" : "each core as one here");
