@@ -431,7 +431,124 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
 }
 
 #include "engine/cpu/ternary_walk.inc"
-#include "engine/cpu/ternary_columns.inc"
+
+/* ---- one token whose input has many zeros ---- */
+
+/* Positions whose columns are taken together, line by line. As many again are asked for meanwhile.
+ */
+#define STEP_COLUMNS 256u
+/* Pairs of columns between two looks at int32: 42 * 768 stays in int16. */
+enum { COLUMN_PAIRS = 42 };
+
+struct column_list {
+    uint32_t n;                              /* of the step's columns, an even number */
+    int8_t q[STEP_COLUMNS + 1];              /* 0 for one that fills the last pair */
+    const uint8_t *at[2 * STEP_COLUMNS + 1]; /* then those of the next step */
+    uint32_t n_all;
+};
+
+/* Columns of [begin, end) whose value is not 0, from the n-th entry on; how many there are then. q
+ * is not noted where values is NULL. */
+static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t *q, uint64_t begin,
+                                      uint64_t end, uint32_t n, struct column_list *list,
+                                      int8_t *values)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    for (uint64_t p = begin; p < end; p += 32) {
+        __m256i here = _mm256_load_si256((const __m256i *)(const void *)(q + p));
+        uint32_t left = ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(here, zero));
+        for (; left; left &= left - 1) {
+            uint64_t at = p + (uint64_t)__builtin_ctz(left);
+            if (values) {
+                values[n] = q[at];
+            }
+            list->at[n++] = w->codes + at * w->column_bytes;
+        }
+    }
+    return n;
+}
+
+static V_INLINE void list_step(const struct column_codes *w, const int8_t *q, uint64_t begin,
+                               uint64_t end, struct column_list *list)
+{
+    uint64_t later = w->columns - end < STEP_COLUMNS ? w->columns : end + STEP_COLUMNS;
+    uint32_t n = list_columns(w, q, begin, end, 0, list, list->q);
+    if (n % 2 != 0) {
+        list->at[n] = list->at[n - 1];
+        list->q[n++] = 0;
+    }
+    list->n = n;
+    list->n_all = list_columns(w, q, end, later, n, list, NULL);
+}
+
+/* 16-bit sums of 128 rows, those of half a line, into their places of acc (struct column_codes). */
+static V_INLINE void add_half_sums(const __m256i sums[8], int32_t *acc)
+{
+    for (int g = 0; g < 4; g++) {
+        for (int i = 0; i < 4; i++) { /* lower and upper lanes of two vectors: pairs of k */
+            __m256i sum = sums[2 * g + i / 2];
+            __m256i wide = _mm256_cvtepi16_epi32(i % 2 == 0 ? _mm256_castsi256_si128(sum)
+                                                            : _mm256_extracti128_si256(sum, 1));
+            int32_t *at = acc + 16 * (4 * g + i / 2 * 2) + 4 * (i % 2);
+            __m128i *first = (__m128i *)(void *)at, *second = (__m128i *)(void *)(at + 16);
+            _mm_storeu_si128(first,
+                             _mm_add_epi32(_mm_loadu_si128(first), _mm256_castsi256_si128(wide)));
+            _mm_storeu_si128(
+                second, _mm_add_epi32(_mm_loadu_si128(second), _mm256_extracti128_si256(wide, 1)));
+        }
+    }
+}
+
+/* Half a line of two columns: sums[2*g] has rows of k 0 and 1, sums[2*g + 1] those of k 2 and 3. */
+static V_INLINE void add_pair(const uint8_t *a, const uint8_t *b, __m256i q, __m256i sums[8])
+{
+    const __m256i three = _mm256_set1_epi8(3);
+    __m256i one = _mm256_load_si256((const __m256i *)(const void *)a);
+    __m256i two = _mm256_load_si256((const __m256i *)(const void *)b);
+    __m256i pairs[2] = {_mm256_unpacklo_epi8(one, two), _mm256_unpackhi_epi8(one, two)};
+    for (int half = 0; half < 2; half++) {
+        for (int g = 0; g < 4; g++) {
+            __m256i code = _mm256_and_si256(_mm256_srli_epi16(pairs[half], 2 * g), three);
+            sums[2 * g + half] =
+                _mm256_add_epi16(sums[2 * g + half], _mm256_maddubs_epi16(code, q));
+        }
+    }
+}
+
+/* Half a line of the listed columns; the first half asks for the same line of the next ones. */
+static V_INLINE void column_half(const struct column_list *list, uint64_t at, bool ask,
+                                 int32_t *acc)
+{
+    for (uint32_t c = 0; c < list->n;) {
+        uint32_t end = list->n - c > 2 * COLUMN_PAIRS ? c + 2 * COLUMN_PAIRS : list->n;
+        __m256i sums[8];
+        for (int i = 0; i < 8; i++) {
+            sums[i] = _mm256_setzero_si256();
+        }
+        for (; c < end; c += 2) {
+            int16_t q;
+            memcpy(&q, list->q + c, sizeof q);
+            for (uint32_t j = list->n + c; ask && j < list->n + c + 2 && j < list->n_all; j++) {
+                __builtin_prefetch(list->at[j] + at, 0, 2);
+            }
+            add_pair(list->at[c] + at, list->at[c + 1] + at, _mm256_set1_epi16(q), sums);
+        }
+        add_half_sums(sums, acc);
+    }
+}
+
+static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
+                        int32_t *acc)
+{
+    for (; begin < end; begin += STEP_COLUMNS) {
+        struct column_list list;
+        list_step(w, q, begin, end - begin < STEP_COLUMNS ? end : begin + STEP_COLUMNS, &list);
+        for (uint64_t line = 0; line < w->column_bytes; line += COLUMN_LINE) {
+            column_half(&list, line, true, acc + 4 * line);
+            column_half(&list, line + COLUMN_LINE / 2, false, acc + 4 * line + 8);
+        }
+    }
+}
 
 static V_INLINE __m256i screen_load(const uint8_t *p)
 {
