@@ -209,6 +209,9 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
         return bnt_err_set(err, BNT_E_USAGE,
                            "--gate is of --ops, or of --explain with a model that is here");
     }
+    if (o->explain && strcmp(o->device.name, "cpu") != 0) {
+        return bnt_err_set(err, BNT_E_USAGE, "--explain knows the processor alone: no --device");
+    }
     if ((o->machine && !o->explain) || (o->shape && !o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE, "--machine is of --explain, --shape of --machine");
     }

@@ -103,6 +103,13 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (strcmp(o->head, "auto") != 0) {
         add_text(c, "--head", o->head);
     }
+    if (strcmp(o->device.name, "cpu") != 0) {
+        add_text(c, "--device", o->device.name);
+        add_text(c, "--fallback", o->device.fallback);
+    }
+    if (o->device.memory > 0) {
+        add_number(c, "--device-memory", o->device.memory);
+    }
     if (o->model.allow_mock) {
         c->at[c->n++] = "--allow-mock";
     }
@@ -140,15 +147,18 @@ static double mean_ms(const struct perf_figure *f, bool head)
     return sum / (double)f->n;
 }
 
-static json_t *json_figure(const struct perf_figure *f, const struct perf_judgement *j)
+static json_t *json_figure(const struct compared *c, const struct perf_figure *f,
+                           const struct perf_judgement *j)
 {
+    const bool counted = c->plan->clock == PERF_INSTRUCTIONS;
     json_t *pairs = json_array();
     for (size_t i = 0; i < f->n; i++) {
         json_array_append_new(pairs, json_pack("[f, f]", f->pairs[i].base, f->pairs[i].head));
     }
     return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:o}", "name", f->name, "verdict",
                      perf_verdict_name(j->verdict), "change", j->change, "low", j->low, "high",
-                     j->high, "confidence", j->confidence, "pairs_ms", pairs);
+                     j->high, "confidence", j->confidence,
+                     counted ? "pairs_million_instructions" : "pairs_ms", pairs);
 }
 
 static json_t *json_program(const char *path, const struct perf_program *p)
@@ -163,13 +173,13 @@ static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)
 {
     json_t *figures = json_array();
     for (size_t i = 0; i < c->pairs.n_figures; i++) {
-        json_array_append_new(figures, json_figure(&c->pairs.figures[i], &c->of[i]));
+        json_array_append_new(figures, json_figure(c, &c->pairs.figures[i], &c->of[i]));
     }
-    json_t *doc = json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
-                            perf_verdict_name(c->verdict), "clock", clock_name(c->o), "margin",
-                            c->o->margin / 100, "model", c->pairs.model, "base",
-                            json_program(c->plan->base, &c->pairs.base), "head",
-                            json_program(c->plan->head, &c->pairs.head), "figures", figures);
+    json_t *doc =
+        json_pack("{s:i, s:s, s:s, s:f, s:s, s:o, s:o, s:o}", "schema", 1, "verdict",
+                  perf_verdict_name(c->verdict), "clock", clock_name(c->o), "margin", c->margin,
+                  "model", c->pairs.model, "base", json_program(c->plan->base, &c->pairs.base),
+                  "head", json_program(c->plan->head, &c->pairs.head), "figures", figures);
     return bench_print_document(doc, err);
 }
 
@@ -177,6 +187,28 @@ static void print_program(const char *role, const char *path, const struct perf_
 {
     printf("%-12s  %s (%s, %s build, %s kernels, %d thread%s)\n", role, path, p->version, p->build,
            p->kernel, p->n_threads, p->n_threads == 1 ? "" : "s");
+}
+
+/* The times of single tokens are those of all in a repetition. */
+static void print_change(const struct compared *c, size_t i, int decimals)
+{
+    const struct perf_figure *f = &c->pairs.figures[i];
+    const struct perf_judgement *j = &c->of[i];
+    char name[32];
+    snprintf(name, sizeof name, "%lld token%s", (long long)c->o->decode,
+             c->o->decode == 1 ? "" : "s");
+    printf("%-12s  %10.3f  %10.3f  %+6.*f %%  %+6.*f to %+6.*f %%  %s\n",
+           strcmp(f->name, "token") == 0 ? name : f->name, mean_ms(f, false), mean_ms(f, true),
+           decimals, 100 * j->change, decimals, 100 * j->low, decimals, 100 * j->high,
+           perf_verdict_name(j->verdict));
+}
+
+static const char *verdict_words(enum perf_verdict v)
+{
+    return v == PERF_SAME     ? "head is as fast as base"
+           : v == PERF_FASTER ? "head is faster than base"
+           : v == PERF_SLOWER ? "head is slower than base"
+                              : "undecided: more --pairs or a quieter machine would tell";
 }
 
 static void print_table(const struct compared *c)
@@ -194,20 +226,14 @@ static void print_table(const struct compared *c)
     printf("%-12s  %10s  %10s  %8s  %-18s  %s\n", "", counted ? "base 10^6" : "base ms",
            counted ? "head 10^6" : "head ms", "change", "interval", "verdict");
     for (size_t i = 0; i < c->pairs.n_figures; i++) {
-        const struct perf_figure *f = &c->pairs.figures[i];
-        const struct perf_judgement *j = &c->of[i];
-        printf("%-12s  %10.3f  %10.3f  %+6.1f %%  %+6.1f to %+6.1f %%  %s\n", f->name,
-               mean_ms(f, false), mean_ms(f, true), 100 * j->change, 100 * j->low, 100 * j->high,
-               perf_verdict_name(j->verdict));
+        print_change(c, i, counted ? 2 : 1);
     }
-    const char *verdict =
-        c->verdict == PERF_SAME ? "as fast as base" : perf_verdict_name(c->verdict);
+    const char *verdict = verdict_words(c->verdict);
     if (counted) {
-        printf("\nhead is %s: instructions of one repetition, margin %g %%\n", verdict,
-               100 * c->margin);
+        printf("\n%s: instructions of one repetition, margin %g %%\n", verdict, 100 * c->margin);
         return;
     }
-    printf("\nhead is %s: %zu pairs, %s of the fastest of %lld repetition%s, intervals of %.4g %%, "
+    printf("\n%s: %zu pairs, %s of the fastest of %lld repetition%s, intervals of %.4g %%, "
            "margin %g %%\n",
            verdict, c->plan->n_pairs, c->plan->clock == PERF_CPU ? "processor time" : "wall time",
            (long long)c->o->repetitions, c->o->repetitions == 1 ? "" : "s",

@@ -251,7 +251,12 @@ static void print_speed(const struct bench_result *r, const struct lines *lines)
         }
         print_line(what, &lines->decode, energy);
     }
-    printf("a prompt's times are those to the first new token\n");
+    printf("a prompt's times are those to the first new token, quantiles of %zu",
+           r->prompts[0].first_ms.n);
+    if (r->decode.n_ids > 0) {
+        printf("; a token's of %zu", r->decode.token_ms.n);
+    }
+    putchar('\n');
     if (r->decode.n_sequences > 1) {
         printf("%u sequences are decoded together: tokens/s of all, times of a token of each\n",
                r->decode.n_sequences);

@@ -14,7 +14,7 @@
 #include "engine/bench.h"
 #include "testkit/perf_verdict.h"
 
-enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 32 + 2 * BNT_STRS_MAX };
+enum { PERF_FIGURES_MAX = BENCH_LENGTHS_MAX + 1, PERF_ARGS_MAX = 40 + 2 * BNT_STRS_MAX };
 
 enum perf_clock {
     PERF_CPU,          /* processor time, which others on the machine do not lengthen */

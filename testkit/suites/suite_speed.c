@@ -4,6 +4,7 @@
 #include "testkit/suite.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,7 +276,10 @@ static void this_program_takes_no_more_instructions_than_itself(void **state)
         json_t *doc = json_loads(o.out, 0, NULL);
         const json_t *figures = js_get(doc, "figures");
         assert_int_equal(json_array_size(figures), 1);
-        assert_string_equal(js_text(json_array_get(figures, 0), "verdict"), cases[i].verdict);
+        const json_t *figure = json_array_get(figures, 0);
+        assert_string_equal(js_text(figure, "verdict"), cases[i].verdict);
+        assert_int_equal(js_count(figure, "pairs_million_instructions"), 1);
+        assert_true(fabs(json_number_value(js_get(doc, "margin")) - 0.005) < 1e-9);
         json_decref(doc);
         suite_output_release(&o);
     }
