@@ -152,16 +152,9 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
                                   struct bnt_err *err)
 {
     const struct bench_plan *plan = b->plan;
-    struct bnt_model_options options = {.session = session,
-                                        .i2s_layout = plan->i2s_layout,
-                                        .tl_look_up = plan->tl_look_up,
-                                        .tl_tiles = plan->tl_tiles,
-                                        .n_tl_tiles = plan->n_tl_tiles,
-                                        .head = plan->head,
-                                        .memory_limit = plan->memory_limit,
-                                        .warn = plan->warn,
-                                        .warn_ctx = plan->ctx};
+    struct bnt_model_options options = plan->model;
     char packed_dir[BNT_PATH_MAX];
+    options.session = session;
     bnt_engine_packed(plan->packed, plan->digest, packed_dir, &options);
     uint64_t start = bnt_clock_now_ns();
     enum bnt_status st = bnt_model_open(plan->path, &options, &b->model, err);

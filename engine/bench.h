@@ -40,19 +40,15 @@ struct bench_plan {
     uint32_t n_reps;      /* at least 1 */
     /* n_ctx 0: just enough. */
     struct bnt_session_options session;
-    bool tl_look_up; /* as in struct bnt_model_options, with the next two */
-    const char *const *tl_tiles;
-    size_t n_tl_tiles;
-    const char *i2s_layout;
-    enum bnt_head_form head;     /* of greedy decoding */
+    /* Its session is the one above, its folder of packed weights that of `packed`; the head is that
+     * of greedy decoding. */
+    struct bnt_model_options model;
     const char *packed, *digest; /* as for bnt_engine_packed */
-    uint64_t memory_limit;       /* of the model, bytes; 0: none but the machine's */
     bool no_bandwidth;           /* leave the probe out: it reads a buffer of up to 160 MB */
     const char *energy_root;     /* NULL: ENERGY_ROOT */
-    bnt_warn_fn *warn;
     /* After each step; steps are repetitions, warm-ups included. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
-    void *ctx; /* of both */
+    void *ctx;
     /* To look at what the repetitions that count meet: before the first of them, after the prompts
      * of each, and, where there are any, after its single tokens. Something has been evaluated. May
      * be NULL, and wants n_warmups > 0. */

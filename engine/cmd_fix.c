@@ -11,8 +11,7 @@
 #include "engine/model_arg.h"
 
 struct fix_opts {
-    const char *pre;
-    struct bnt_strs tiles;
+    struct bnt_engine_arg engine;
     bool force, allow_mock, json;
 };
 
@@ -22,7 +21,7 @@ static const struct bnt_opt options[] = {
      .arg = "NAME",
      .help = "the pre-tokenizer to write (default: the one that the vocabulary shows, where the "
              "file has none)",
-     .offset = offsetof(struct fix_opts, pre)},
+     .offset = offsetof(struct fix_opts, engine.pre)},
     BNT_ENGINE_TILES_ROW(struct fix_opts),
     {.kind = BNT_OPT_FLAG,
      .long_name = "force",
@@ -79,9 +78,9 @@ static enum bnt_status fix(struct bnt_app *app, const struct fix_opts *o, char *
                            struct bnt_err *err)
 {
     const struct bnt_model_arg arg = {.name = paths[0], .allow_mock = o->allow_mock};
-    const struct fix_options options_of_run = {.pre = o->pre,
-                                               .tl_tiles = o->tiles.at,
-                                               .n_tl_tiles = o->tiles.n,
+    const struct fix_options options_of_run = {.pre = o->engine.pre,
+                                               .tl_tiles = o->engine.tiles.at,
+                                               .n_tl_tiles = o->engine.tiles.n,
                                                .overwrite = o->force,
                                                .interrupted = app->interrupted};
     struct bnt_model_ref ref;

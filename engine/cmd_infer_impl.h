@@ -21,16 +21,14 @@
 
 struct infer_opts {
     struct bnt_model_arg model;
-    const char *prompt, *file, *system, *chat_template, *seed, *kernel, *kv_type, *i2s_layout, *pre,
-        *packed, *tl, *head, *prompts, *session_save, *session_load;
-    struct bnt_strs tiles;
-    int64_t speculate, max_tokens, top_k, penalty_last_n, logprobs, threads, ctx;
+    struct bnt_engine_arg engine;
+    const char *prompt, *file, *system, *chat_template, *seed, *prompts, *session_save,
+        *session_load;
+    int64_t speculate, max_tokens, top_k, penalty_last_n, logprobs;
     double temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty,
         presence_penalty;
     bool deterministic, ignore_eos, echo, chat, raw, no_special, json, metrics, validate;
     struct bnt_strs logit_bias, stop, stop_id;
-    uint64_t memory_limit;
-    struct bnt_device_arg device;
 };
 
 /* A chat without a prompt goes on line by line. */

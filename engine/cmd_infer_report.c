@@ -105,7 +105,7 @@ enum bnt_status infer_compute(const struct infer *in, const struct bnt_generatio
     speculation_figures(&g->speculation, f);
     enum bnt_status st = token_quantiles(g, f, err);
     /* The measurement reads a large buffer: not below a limit that somebody set. */
-    bool measured = in->o->metrics && in->o->memory_limit == 0;
+    bool measured = in->o->metrics && in->o->engine.memory_limit == 0;
     return st == BNT_OK && measured ? measure_bandwidth(in, f, err) : st;
 }
 

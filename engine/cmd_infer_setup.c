@@ -139,12 +139,11 @@ enum bnt_status infer_make_stops(struct infer *in, struct bnt_err *err)
 /* ---- Opening. */
 
 /* A copy of the head is of use where the best logits are all that anybody looks at. */
-static enum bnt_head_form head_of(const struct infer_opts *o)
+static enum bnt_head_form head_for(const struct infer_opts *o, enum bnt_head_form form)
 {
     struct bnt_sampler_params p = sampling_of(o);
     size_t k = bnt_sampler_params_n_best(&p);
     bool near = k > 0 && k <= BNT_BEST_MAX && o->logprobs == 0 && !o->validate;
-    enum bnt_head_form form = bnt_engine_head(o->head);
     if (!near && form == BNT_HEAD_SCREENED) {
         bnt_msg_warn("--head screened is for greedy decoding and --top-k up to 64, without "
                      "--logprobs and --validate",
@@ -168,18 +167,12 @@ static enum bnt_status open_model(struct infer *in, const struct bnt_session_opt
                                   struct bnt_err *err)
 {
     const struct infer_opts *o = in->o;
-    struct bnt_model_options mo = {.session = session,
-                                   .i2s_layout = o->i2s_layout,
-                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
-                                   .tl_tiles = o->tiles.at,
-                                   .n_tl_tiles = o->tiles.n,
-                                   .head = head_of(o),
-                                   .pre = o->pre,
-                                   .memory_limit = o->memory_limit,
-                                   .warn = bnt_msg_warn_fn,
-                                   .packing = tell_packing};
+    struct bnt_model_options mo = bnt_engine_model(&o->engine);
     char packed_dir[BNT_PATH_MAX];
-    bnt_engine_packed(o->packed, in->ref.digest, packed_dir, &mo);
+    mo.session = session;
+    mo.head = head_for(o, mo.head);
+    mo.packing = tell_packing;
+    bnt_engine_packed(o->engine.packed, in->ref.digest, packed_dir, &mo);
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = bnt_model_open(in->ref.path, &mo, &in->model, err);
     in->load_ns = bnt_clock_now_ns() - t0;
@@ -212,13 +205,8 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err)
     if (in->mock) {
         bnt_model_arg_warn(&in->ref, bnt_msg_warn_fn, NULL);
     }
-    struct bnt_session_options so = {.n_ctx = (uint32_t)o->ctx,
-                                     .n_threads = (int)o->threads,
-                                     .kernel = o->kernel,
-                                     .kv_type =
-                                         strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
-                                     .interrupted = in->app->interrupted};
-    bnt_device_arg_apply(&o->device, &so);
+    struct bnt_session_options so = bnt_engine_session(&o->engine);
+    so.interrupted = in->app->interrupted;
     st = open_model(in, &so, err);
     if (st == BNT_OK && so.n_ctx > bnt_model_info(in->model)->n_ctx_train) {
         bnt_msg_warn("answers lose their thread past that",

@@ -26,13 +26,11 @@
 
 struct perplexity_opts {
     struct bnt_model_arg model;
-    const char *file, *record, *against, *kernel, *kv_type, *i2s_layout, *tl, *pre, *packed;
-    struct bnt_strs tiles;
-    int64_t window, stride, max_tokens, seed, threads;
+    struct bnt_engine_arg engine;
+    const char *file, *record, *against;
+    int64_t window, stride, max_tokens, seed;
     double max_perplexity, max_loss, max_kl, min_match, confidence; /* 0: not given */
     bool dequantize, per_token, json;
-    uint64_t memory_limit;
-    struct bnt_device_arg device;
 };
 
 enum { PERPLEXITY_MAX_GATES = 4 };

@@ -55,28 +55,18 @@ static void choose_window(struct perplexity *p)
 static enum bnt_status open_session(struct perplexity *p, bool dequantize, struct bnt_err *err)
 {
     const struct perplexity_opts *o = p->o;
+    struct bnt_session_options so = bnt_engine_session(&o->engine);
+    struct bnt_model_options mo = bnt_engine_model(&o->engine);
+    so.interrupted = p->app->interrupted;
     /* Memory is planned for the largest window that may be chosen. */
-    struct bnt_session_options so = {.n_ctx = o->window ? (uint32_t)o->window : DEFAULT_WINDOW,
-                                     .n_threads = (int)o->threads,
-                                     .kernel = o->kernel,
-                                     .kv_type =
-                                         strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
-                                     .interrupted = p->app->interrupted};
-    bnt_device_arg_apply(&o->device, &so);
+    so.n_ctx = o->window ? (uint32_t)o->window : DEFAULT_WINDOW;
     if (p->reference && !o->window) {
         so.n_ctx = bnt_record_info(p->reference)->window;
     }
-    struct bnt_model_options mo = {.session = &so,
-                                   .i2s_layout = o->i2s_layout,
-                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
-                                   .tl_tiles = o->tiles.at,
-                                   .n_tl_tiles = o->tiles.n,
-                                   .pre = o->pre,
-                                   .memory_limit = o->memory_limit,
-                                   .dequantize = dequantize,
-                                   .warn = bnt_msg_warn_fn};
+    mo.session = &so;
+    mo.dequantize = dequantize;
     char packed_dir[BNT_PATH_MAX];
-    bnt_engine_packed(o->packed, p->ref.digest, packed_dir, &mo);
+    bnt_engine_packed(o->engine.packed, p->ref.digest, packed_dir, &mo);
     enum bnt_status st = bnt_model_open(p->ref.path, &mo, &p->model, err);
     if (st != BNT_OK) {
         return st;

@@ -14,13 +14,10 @@
 
 struct trace_opts {
     struct bnt_model_arg model;
-    const char *prompt, *ids, *ops, *layers, *positions, *output, *kernel, *kv_type, *i2s_layout,
-        *tl, *pre, *packed;
-    struct bnt_strs tiles;
-    int64_t max_tokens, threads, ctx, batch;
-    uint64_t memory_limit;
+    struct bnt_engine_arg engine;
+    const char *prompt, *ids, *ops, *layers, *positions, *output;
+    int64_t max_tokens, batch;
     bool full, no_special;
-    struct bnt_device_arg device;
 };
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
@@ -91,29 +88,18 @@ static enum bnt_status put(void *ctx, const char *line, size_t n, struct bnt_err
 static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
 {
     const struct trace_opts *o = t->o;
-    struct bnt_session_options so = {.n_ctx = (uint32_t)o->ctx,
-                                     .n_batch = (uint32_t)o->batch,
-                                     .n_threads = (int)o->threads,
-                                     .kernel = o->kernel,
-                                     .kv_type =
-                                         strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
-                                     .interrupted = t->app->interrupted};
-    bnt_device_arg_apply(&o->device, &so);
-    struct bnt_model_options mo = {.session = &so,
-                                   .i2s_layout = o->i2s_layout,
-                                   .tl_look_up = strcmp(o->tl, "tables") == 0,
-                                   .tl_tiles = o->tiles.at,
-                                   .n_tl_tiles = o->tiles.n,
-                                   .pre = o->pre,
-                                   .memory_limit = o->memory_limit,
-                                   .warn = bnt_msg_warn_fn};
+    struct bnt_session_options so = bnt_engine_session(&o->engine);
+    struct bnt_model_options mo = bnt_engine_model(&o->engine);
+    so.n_batch = (uint32_t)o->batch;
+    so.interrupted = t->app->interrupted;
+    mo.session = &so;
     char packed_dir[BNT_PATH_MAX];
     enum bnt_status st = bnt_model_arg_resolve(t->app, &o->model, &t->ref, &t->mock, err);
     if (st == BNT_OK && t->mock) {
         bnt_model_arg_warn(&t->ref, bnt_msg_warn_fn, NULL);
     }
     if (st == BNT_OK) {
-        bnt_engine_packed(o->packed, t->ref.digest, packed_dir, &mo);
+        bnt_engine_packed(o->engine.packed, t->ref.digest, packed_dir, &mo);
         st = bnt_model_open(t->ref.path, &mo, &t->model, err);
     }
     st = st == BNT_OK ? bnt_session_new(t->model, &so, &t->session, err) : st;
@@ -182,7 +168,7 @@ static enum bnt_status record(struct tracing *t, struct bnt_err *err)
     struct op_trace_head head = {.model = t->ref.path,
                                  .arch = info->arch,
                                  .kernel = bnt_session_kernel(t->session),
-                                 .kv_type = t->o->kv_type,
+                                 .kv_type = t->o->engine.kv_type,
                                  .n_layer = info->n_layer,
                                  .n_vocab = info->n_vocab,
                                  .n_threads = bnt_session_n_threads(t->session),

@@ -13,8 +13,8 @@ enum { MAX_SHOWN_BYTES = 640 };
 
 struct validate_opts {
     struct bnt_model_arg model;
-    const char *level, *profile, *sha256, *tl;
-    struct bnt_strs tiles;
+    struct bnt_engine_arg engine;
+    const char *level, *profile, *sha256;
     bool comprehensive, benchmark, json, sarif;
 };
 
@@ -162,11 +162,12 @@ static enum bnt_status options_of(const struct bnt_app *app, const struct valida
                                   const struct bnt_model_ref *ref, struct validate_options *out,
                                   struct bnt_err *err)
 {
+    const struct bnt_model_options mo = bnt_engine_model(&o->engine);
     *out = (struct validate_options){.benchmark = o->benchmark,
                                      .interrupted = app->interrupted,
-                                     .tl_tiles = o->tiles.at,
-                                     .n_tl_tiles = o->tiles.n,
-                                     .tl_look_up = strcmp(o->tl, "tables") == 0};
+                                     .tl_tiles = mo.tl_tiles,
+                                     .n_tl_tiles = mo.n_tl_tiles,
+                                     .tl_look_up = mo.tl_look_up};
     validate_level_parse(o->comprehensive ? "comprehensive" : o->level, &out->level);
     validate_profile_parse(o->profile, &out->profile);
     out->expected = ref->digest[0] ? ref->digest : NULL;

@@ -1,6 +1,6 @@
-/* The option rows by which commands set up the engine, each for a struct whose member has the name
- * of the option; what they mean is in bnt_infer.h. A command lists those that it takes, in its
- * order. */
+/* The option rows by which commands set up the engine, each for a struct with a member
+ * `struct bnt_engine_arg engine`, and what they come to; the meaning of each is in bnt_infer.h. A
+ * command lists those that it takes, in its order. */
 #ifndef BNT_ENGINE_ARG_H
 #define BNT_ENGINE_ARG_H
 
@@ -8,45 +8,56 @@
 #include <stdint.h>
 
 #include "base/file.h"
-#include "base/msg.h"
 #include "base/opt.h"
 #include "engine/bnt_infer.h"
+
+/* As typed. A row that a command does not list leaves NULL or 0: the engine's default. */
+struct bnt_engine_arg {
+    const char *kernel, *kv_type, *i2s_layout, *packed, *tl, *head, *pre, *device, *fallback;
+    struct bnt_strs tiles;
+    int64_t threads, ctx;
+    uint64_t memory_limit, device_memory; /* bytes */
+};
+
+/* What they say of a session and of a model; texts stay a's, warnings go to bnt_msg_warn_fn. */
+struct bnt_session_options bnt_engine_session(const struct bnt_engine_arg *a);
+struct bnt_model_options bnt_engine_model(const struct bnt_engine_arg *a);
 
 #define BNT_ENGINE_THREADS_ROW(type)                                                               \
     {                                                                                              \
         .kind = BNT_OPT_INT, .short_name = 't', .long_name = "threads", .arg = "N",                \
-        .help = "threads; 0: all this process may use", .offset = offsetof(type, threads),         \
+        .help = "threads; 0: all this process may use", .offset = offsetof(type, engine.threads),  \
         .def = "0", .min = 0, .max = BNT_MAX_THREADS                                               \
     }
 #define BNT_ENGINE_KERNEL_ROW(type)                                                                \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "kernel", .arg = "NAME",                \
         .help = "kernels: auto, ref, avx2, avx512, neon, i8mm, wasm",                              \
-        .offset = offsetof(type, kernel), .def = "auto"                                            \
+        .offset = offsetof(type, engine.kernel), .def = "auto"                                     \
     }
 #define BNT_ENGINE_CTX_ROW(type)                                                                   \
     {                                                                                              \
         .kind = BNT_OPT_INT, .short_name = 'c', .long_name = "ctx", .arg = "N",                    \
         .help = "positions of context; 0: as trained, at most 4096",                               \
-        .offset = offsetof(type, ctx), .def = "0", .min = 0, .max = INT32_MAX                      \
+        .offset = offsetof(type, engine.ctx), .def = "0", .min = 0, .max = INT32_MAX               \
     }
 #define BNT_ENGINE_KV_TYPE_ROW(type)                                                               \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "kv-type", .arg = "TYPE",               \
-        .help = "type of the KV cache", .offset = offsetof(type, kv_type), .def = "f16",           \
+        .help = "type of the KV cache", .offset = offsetof(type, engine.kv_type), .def = "f16",    \
         .choices = "f16|f32"                                                                       \
     }
 #define BNT_ENGINE_MEMORY_ROW(type)                                                                \
     {                                                                                              \
         .kind = BNT_OPT_SIZE, .short_name = 0, .long_name = "memory-limit", .arg = "SIZE",         \
         .help = "stay below this much memory; default: what the machine or cgroup allows",         \
-        .offset = offsetof(type, memory_limit)                                                     \
+        .offset = offsetof(type, engine.memory_limit)                                              \
     }
 #define BNT_ENGINE_LAYOUT_ROW(type)                                                                \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "i2s-layout", .arg = "LAYOUT",          \
-        .help = "packing of I2_S weights", .offset = offsetof(type, i2s_layout), .def = "auto",    \
-        .choices = "auto|128/32|64/16|4-rows"                                                      \
+        .help = "packing of I2_S weights", .offset = offsetof(type, engine.i2s_layout),            \
+        .def = "auto", .choices = "auto|128/32|64/16|4-rows"                                       \
     }
 #define BNT_ENGINE_PACKED_ROW(type)                                                                \
     {                                                                                              \
@@ -54,19 +65,19 @@
         .help =                                                                                    \
             "keep copies of the weights that are read faster in the cache for the next start: "    \
             "auto from 8 MB on, always, or off (no copies but those that must be)",                \
-        .offset = offsetof(type, packed), .def = "auto", .choices = "auto|always|off"              \
+        .offset = offsetof(type, engine.packed), .def = "auto", .choices = "auto|always|off"       \
     }
 #define BNT_ENGINE_TL_ROW(type)                                                                    \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "tl", .arg = "FORM",                    \
         .help = "TL1 and TL2 weights: as codes of 2 bits, or as they are, looked up in tables",    \
-        .offset = offsetof(type, tl), .def = "codes", .choices = "codes|tables"                    \
+        .offset = offsetof(type, engine.tl), .def = "codes", .choices = "codes|tables"             \
     }
 #define BNT_ENGINE_TILES_ROW(type)                                                                 \
     {                                                                                              \
         .kind = BNT_OPT_LIST, .short_name = 0, .long_name = "tiles", .arg = "SHAPE=TILES",         \
         .help = "tile sizes of TL1 and TL2 weights, ROWSxCOLS=BM,BK,BM_INNER; may be repeated",    \
-        .offset = offsetof(type, tiles)                                                            \
+        .offset = offsetof(type, engine.tiles)                                                     \
     }
 #define BNT_ENGINE_HEAD_ROW(type)                                                                  \
     {                                                                                              \
@@ -79,28 +90,14 @@
             "the same tokens. For greedy and --top-k up to 64, without what looks at all "         \
             "logits (--top-p alone, --logprobs...). auto: screened where that "                    \
             "applies, the copy (7/16 of F16) fits into memory and --packed keeps it",              \
-        .offset = offsetof(type, head), .def = "auto", .choices = "auto|full|screened"             \
+        .offset = offsetof(type, engine.head), .def = "auto", .choices = "auto|full|screened"      \
     }
 #define BNT_ENGINE_PRE_ROW(type)                                                                   \
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "pre", .arg = "NAME",                   \
-        .help = "pre-tokenizer, instead of the file's", .offset = offsetof(type, pre)              \
+        .help = "pre-tokenizer, instead of the file's", .offset = offsetof(type, engine.pre)       \
     }
 
-/* Where and when packed weights are kept, into the options of an open: from a word of --packed
- * (NULL: auto) and the digest of the model, "" where it is not known. dir stays in use during the
- * open. A cache folder that cannot be told is a reason to keep nothing. */
-void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_MAX],
-                       struct bnt_model_options *mo);
-
-/* Of a word of --head. */
-enum bnt_head_form bnt_engine_head(const char *word);
-
-/* Which device, for a member `device` of this type. */
-struct bnt_device_arg {
-    const char *name, *fallback;
-    uint64_t memory;
-};
 #define BNT_ENGINE_DEVICE_ROWS(type)                                                               \
     {.kind = BNT_OPT_STR,                                                                          \
      .short_name = 0,                                                                              \
@@ -108,7 +105,7 @@ struct bnt_device_arg {
      .arg = "DEVICE",                                                                              \
      .help = "cpu, cuda, cuda:N, or auto: the faster, measured once per file; cuda fails without " \
              "a GPU",                                                                              \
-     .offset = offsetof(type, device.name),                                                        \
+     .offset = offsetof(type, engine.device),                                                      \
      .def = "cpu"},                                                                                \
         {.kind = BNT_OPT_STR,                                                                      \
          .short_name = 0,                                                                          \
@@ -116,20 +113,18 @@ struct bnt_device_arg {
          .arg = "WHEN",                                                                            \
          .help = "when the CPU takes over from a GPU, with the same ids: error (it fails or has "  \
                  "no room), below:RATE (also under RATE tokens/s), never",                         \
-         .offset = offsetof(type, device.fallback),                                                \
+         .offset = offsetof(type, engine.fallback),                                                \
          .def = "error"},                                                                          \
     {                                                                                              \
         .kind = BNT_OPT_SIZE, .short_name = 0, .long_name = "device-memory", .arg = "SIZE",        \
         .help = "take no more than this on a GPU; default: what is free there",                    \
-        .offset = offsetof(type, device.memory)                                                    \
+        .offset = offsetof(type, engine.device_memory)                                             \
     }
-static inline void bnt_device_arg_apply(const struct bnt_device_arg *a,
-                                        struct bnt_session_options *so)
-{
-    so->device = a->name;
-    so->fallback = a->fallback;
-    so->device_memory = a->memory;
-    so->warn = bnt_msg_warn_fn;
-}
+
+/* Where and when packed weights are kept, into the options of an open: from a word of --packed
+ * (NULL: auto) and the digest of the model, "" where it is not known. dir stays in use during the
+ * open. A cache folder that cannot be told is a reason to keep nothing. */
+void bnt_engine_packed(const char *when, const char *digest, char dir[BNT_PATH_MAX],
+                       struct bnt_model_options *mo);
 
 #endif

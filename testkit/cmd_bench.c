@@ -83,7 +83,7 @@ static const struct bnt_opt options[] = {
         .def = NULL),
     BNT_OPT_HEAD("Engine"),
     ROW(INT, 't', "threads", "N", "threads; 0: all this process may use, or 1 with --compare",
-        threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
+        engine.threads, .def = "0", .min = 0, .max = BNT_MAX_THREADS),
     ROW(INT, 0, "batch", "N", "tokens of a prompt that are evaluated together; 0: 128", batch,
         .def = "0", .min = 0, .max = 65536),
     BNT_ENGINE_KERNEL_ROW(struct bench_opts),
@@ -137,24 +137,16 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->n_sequences = (uint32_t)o->sequences;
     plan->n_warmups = (uint32_t)o->warmup;
     plan->n_reps = (uint32_t)o->repetitions;
-    plan->i2s_layout = o->i2s_layout;
-    plan->packed = o->packed;
-    plan->tl_look_up = strcmp(o->tl, "tables") == 0;
-    plan->tl_tiles = o->tiles.at;
-    plan->n_tl_tiles = o->tiles.n;
-    /* A step of several sequences reads the head in full. */
-    plan->head = o->sequences > 1 ? BNT_HEAD_FULL : bnt_engine_head(o->head);
-    plan->memory_limit = o->memory_limit;
+    plan->packed = o->engine.packed;
+    plan->model = bnt_engine_model(&o->engine);
+    if (o->sequences > 1) { /* a step of several reads the head in full */
+        plan->model.head = BNT_HEAD_FULL;
+    }
     /* The probe reads a large buffer: not below a limit that somebody set. */
-    plan->no_bandwidth = o->no_bandwidth || o->memory_limit > 0;
-    plan->session = (struct bnt_session_options){
-        .n_batch = (uint32_t)o->batch,
-        .n_threads = (int)o->threads,
-        .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16,
-        .kernel = o->kernel,
-        .interrupted = app->interrupted};
-    bnt_device_arg_apply(&o->device, &plan->session);
-    plan->warn = bnt_msg_warn_fn;
+    plan->no_bandwidth = o->no_bandwidth || o->engine.memory_limit > 0;
+    plan->session = bnt_engine_session(&o->engine);
+    plan->session.n_batch = (uint32_t)o->batch;
+    plan->session.interrupted = app->interrupted;
     plan->progress = bench_show_progress;
     struct bench_list lengths = {"--prompt-lengths",
                                  o->prompt_lengths ? o->prompt_lengths
@@ -198,7 +190,7 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
         return bnt_err_set(err, BNT_E_USAGE, "--ops, --explain and --compare: take one of them");
     }
     if (o->sequences > 1 &&
-        (o->ops || o->explain || o->compare || strcmp(o->head, "screened") == 0)) {
+        (o->ops || o->explain || o->compare || strcmp(o->engine.head, "screened") == 0)) {
         return bnt_err_set(err, BNT_E_USAGE,
                            "--sequences excludes --ops, --explain, --compare and --head screened");
     }
@@ -209,7 +201,7 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
         return bnt_err_set(err, BNT_E_USAGE,
                            "--gate is of --ops, or of --explain with a model that is here");
     }
-    if (o->explain && strcmp(o->device.name, "cpu") != 0) {
+    if (o->explain && strcmp(o->engine.device, "cpu") != 0) {
         return bnt_err_set(err, BNT_E_USAGE, "--explain knows the processor alone: no --device");
     }
     if ((o->machine && !o->explain) || (o->shape && !o->machine)) {

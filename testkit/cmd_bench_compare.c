@@ -75,40 +75,40 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     bool counted = clock_of(o) == PERF_INSTRUCTIONS;
     add_number(c, "--repetitions", counted ? 1 : (unsigned long long)o->repetitions);
     add_number(c, "--warmup", counted ? 0 : (unsigned long long)o->warmup);
-    add_number(c, "--threads", o->threads > 0 ? (unsigned long long)o->threads : 1);
+    add_number(c, "--threads", o->engine.threads > 0 ? (unsigned long long)o->engine.threads : 1);
     if (o->batch > 0) {
         add_number(c, "--batch", (unsigned long long)o->batch);
     }
-    if (o->memory_limit > 0) {
-        add_number(c, "--memory-limit", o->memory_limit);
+    if (o->engine.memory_limit > 0) {
+        add_number(c, "--memory-limit", o->engine.memory_limit);
     }
-    if (strcmp(o->kernel, "auto") != 0) {
-        add_text(c, "--kernel", o->kernel);
+    if (strcmp(o->engine.kernel, "auto") != 0) {
+        add_text(c, "--kernel", o->engine.kernel);
     }
-    if (strcmp(o->kv_type, "f16") != 0) {
-        add_text(c, "--kv-type", o->kv_type);
+    if (strcmp(o->engine.kv_type, "f16") != 0) {
+        add_text(c, "--kv-type", o->engine.kv_type);
     }
-    if (strcmp(o->tl, "codes") != 0) {
-        add_text(c, "--tl", o->tl);
+    if (strcmp(o->engine.tl, "codes") != 0) {
+        add_text(c, "--tl", o->engine.tl);
     }
-    for (size_t i = 0; i < o->tiles.n; i++) {
-        add_text(c, "--tiles", o->tiles.at[i]);
+    for (size_t i = 0; i < o->engine.tiles.n; i++) {
+        add_text(c, "--tiles", o->engine.tiles.at[i]);
     }
-    if (strcmp(o->i2s_layout, "auto") != 0) {
-        add_text(c, "--i2s-layout", o->i2s_layout);
+    if (strcmp(o->engine.i2s_layout, "auto") != 0) {
+        add_text(c, "--i2s-layout", o->engine.i2s_layout);
     }
-    if (strcmp(o->packed, "auto") != 0) {
-        add_text(c, "--packed", o->packed);
+    if (strcmp(o->engine.packed, "auto") != 0) {
+        add_text(c, "--packed", o->engine.packed);
     }
-    if (strcmp(o->head, "auto") != 0) {
-        add_text(c, "--head", o->head);
+    if (strcmp(o->engine.head, "auto") != 0) {
+        add_text(c, "--head", o->engine.head);
     }
-    if (strcmp(o->device.name, "cpu") != 0) {
-        add_text(c, "--device", o->device.name);
-        add_text(c, "--fallback", o->device.fallback);
+    if (strcmp(o->engine.device, "cpu") != 0) {
+        add_text(c, "--device", o->engine.device);
+        add_text(c, "--fallback", o->engine.fallback);
     }
-    if (o->device.memory > 0) {
-        add_number(c, "--device-memory", o->device.memory);
+    if (o->engine.device_memory > 0) {
+        add_number(c, "--device-memory", o->engine.device_memory);
     }
     if (o->model.allow_mock) {
         c->at[c->n++] = "--allow-mock";

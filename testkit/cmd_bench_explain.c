@@ -48,8 +48,9 @@ struct explain {
 /* With the copies that such a model would have: it is large enough for all of them. */
 static enum bnt_status take_named_shape(struct explain *e, bool fives, struct bnt_err *err)
 {
-    const bool packed = strcmp(e->o->packed, "off") != 0, full = strcmp(e->o->head, "full") == 0;
-    const bool screened = strcmp(e->o->head, "screened") == 0 || (packed && !full);
+    const bool packed = strcmp(e->o->engine.packed, "off") != 0,
+               full = strcmp(e->o->engine.head, "full") == 0;
+    const bool screened = strcmp(e->o->engine.head, "screened") == 0 || (packed && !full);
     bool bf16 = false;
     enum bnt_status st = speed_shape_named(e->o->shape, &e->shape, &bf16, err);
     const struct speed_copies copies = {.fives = packed && fives,
@@ -66,12 +67,12 @@ static enum bnt_status take_named_shape(struct explain *e, bool fives, struct bn
 static enum bnt_status take_shape_of_model(struct explain *e, bool fives, struct bnt_err *err)
 {
     struct bnt_model *model;
-    struct bnt_model_options options = {.i2s_layout = e->o->i2s_layout,
+    struct bnt_model_options options = {.i2s_layout = e->o->engine.i2s_layout,
                                         .no_tokenizer = true,
-                                        .head = e->plan.head,
-                                        .memory_limit = e->o->memory_limit};
+                                        .head = e->plan.model.head,
+                                        .memory_limit = e->o->engine.memory_limit};
     char packed_dir[BNT_PATH_MAX];
-    bnt_engine_packed(e->o->packed, e->ref->digest, packed_dir, &options);
+    bnt_engine_packed(e->o->engine.packed, e->ref->digest, packed_dir, &options);
     enum bnt_status st = bnt_model_open(e->ref->path, &options, &model, err);
     if (st != BNT_OK) {
         return st;
@@ -91,7 +92,7 @@ static enum bnt_status read_shape(struct explain *e, struct bnt_err *err)
 {
     const struct cpu_kernels *k;
     char note[256];
-    enum bnt_status st = cpu_kernels_choose(e->o->kernel, &k, note, sizeof note, err);
+    enum bnt_status st = cpu_kernels_choose(e->o->engine.kernel, &k, note, sizeof note, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -112,9 +113,10 @@ static void choose_sizes(struct explain *e)
 
 static enum bnt_status probe(struct explain *e, struct bnt_err *err)
 {
-    const int most = e->o->threads > 0 ? (int)e->o->threads : bnt_cpu_count();
-    struct speed_probe_plan plan = {
-        .shape = &e->shape, .kernel = e->o->kernel, .repetitions = (uint32_t)e->o->repetitions};
+    const int most = e->o->engine.threads > 0 ? (int)e->o->engine.threads : bnt_cpu_count();
+    struct speed_probe_plan plan = {.shape = &e->shape,
+                                    .kernel = e->o->engine.kernel,
+                                    .repetitions = (uint32_t)e->o->repetitions};
     for (int n = 1; n < most && plan.n_threads < SPEED_MACHINES_MAX - 1; n *= 2) {
         plan.threads[plan.n_threads++] = n;
     }
@@ -159,7 +161,7 @@ static enum bnt_status find_zeros(struct explain *e, struct bnt_err *err)
         return measure_zeros(e, err);
     }
     e->said.zeros_from = "what squared ReLU leaves of random gates";
-    return speed_random_zeros(e->o->kernel, e->shape.n_ff, &e->shape.zeros, err);
+    return speed_random_zeros(e->o->engine.kernel, e->shape.n_ff, &e->shape.zeros, err);
 }
 
 /* ---- predicting and measuring ---- */

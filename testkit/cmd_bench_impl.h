@@ -14,15 +14,11 @@
 
 struct bench_opts {
     struct bnt_model_arg model;
-    const char *prompt_lengths, *kernel, *kv_type, *i2s_layout, *packed, *tl, *head, *compare,
-        *clock;
-    const char *shapes, *batches, *shape, *machine;
-    int64_t decode, sequences, threads, batch, warmup, repetitions, pairs;
+    struct bnt_engine_arg engine;
+    const char *prompt_lengths, *compare, *clock, *shapes, *batches, *shape, *machine;
+    int64_t decode, sequences, batch, warmup, repetitions, pairs;
     double margin; /* percent */
-    uint64_t memory_limit;
     bool no_bandwidth, json, ops, gate, explain;
-    struct bnt_strs tiles;
-    struct bnt_device_arg device;
 };
 
 /* What is told about a measurement. */

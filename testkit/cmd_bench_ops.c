@@ -28,13 +28,14 @@ struct ops {
 static enum bnt_status add_model(struct ops *ops, struct bnt_err *err)
 {
     struct bnt_model *model;
-    struct bnt_model_options options = {.i2s_layout = ops->o->i2s_layout,
+    struct bnt_model_options options = {.i2s_layout = ops->o->engine.i2s_layout,
                                         .no_tokenizer = true,
                                         .head = BNT_HEAD_FULL,
-                                        .memory_limit = ops->o->memory_limit,
+                                        .memory_limit = ops->o->engine.memory_limit,
                                         .warn = bnt_msg_warn_fn};
     char packed_dir[BNT_PATH_MAX];
-    bnt_engine_packed(ops->copied ? ops->o->packed : "off", ops->ref->digest, packed_dir, &options);
+    bnt_engine_packed(ops->copied ? ops->o->engine.packed : "off", ops->ref->digest, packed_dir,
+                      &options);
     enum bnt_status st = bnt_model_open(ops->ref->path, &options, &model, err);
     if (st == BNT_OK) {
         st = op_shapes_of_model(model, ops->shapes, &ops->plan.n_shapes, err);
@@ -68,11 +69,12 @@ static enum bnt_status plan_of(const struct bnt_app *app, struct ops *ops, struc
 {
     const struct bench_opts *o = ops->o;
     struct op_bench_plan *plan = &ops->plan;
-    ops->copied = strcmp(o->packed, "off") != 0 && strcmp(o->device.name, "cpu") == 0;
+    ops->copied = strcmp(o->engine.packed, "off") != 0 && strcmp(o->engine.device, "cpu") == 0;
     plan->shapes = ops->shapes;
     plan->interrupted = app->interrupted;
-    plan->timer = (struct op_timer_options){
-        .kernel = o->kernel, .n_threads = (int)o->threads, .repetitions = (uint32_t)o->repetitions};
+    plan->timer = (struct op_timer_options){.kernel = o->engine.kernel,
+                                            .n_threads = (int)o->engine.threads,
+                                            .repetitions = (uint32_t)o->repetitions};
     const struct bench_list batches = {"--batches", o->batches ? o->batches : BATCHES_DEFAULT,
                                        BATCH_LARGEST};
     enum bnt_status st =
@@ -244,10 +246,9 @@ static void print_table(const struct ops *ops)
 static enum bnt_status run_on_device(const struct bench_opts *o, struct ops *ops,
                                      struct bnt_err *err)
 {
-    struct bnt_session_options so = {0};
+    const struct bnt_session_options so = bnt_engine_session(&o->engine);
     struct device_place place;
-    bnt_device_arg_apply(&o->device, &so);
-    if (strcmp(o->device.name, "auto") == 0) {
+    if (strcmp(so.device, "auto") == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "--ops times the device that is named: cpu, cuda[:N]");
     }
     enum bnt_status st = device_find(NULL, &so, &place, err);

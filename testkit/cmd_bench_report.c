@@ -156,7 +156,7 @@ static json_t *json_settings(const struct bench_report *report)
                      "kernel", r->kernel, "kernel_note", r->kernel_note, "head",
                      r->screened ? "screened" : "full", "head_packed", r->narrow_head, "threads",
                      r->n_threads, "batch", (json_int_t)r->n_batch, "ctx", (json_int_t)r->n_ctx,
-                     "kv_type", report->o->kv_type, "warmup", (json_int_t)report->o->warmup,
+                     "kv_type", report->o->engine.kv_type, "warmup", (json_int_t)report->o->warmup,
                      "repetitions", (json_int_t)report->o->repetitions);
 }
 

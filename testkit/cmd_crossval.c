@@ -17,13 +17,11 @@
 
 struct crossval_opts {
     struct bnt_model_arg model;
-    const char *reference, *command, *file, *record, *logits, *tolerances, *text, *kernel, *kv_type;
-    const char *i2s_layout, *tl, *pre;
-    struct bnt_strs prompts, tiles;
-    uint64_t memory_limit;
-    int64_t n_tokens, n_text, n_best, window, threads;
+    struct bnt_engine_arg engine;
+    const char *reference, *command, *file, *record, *logits, *tolerances, *text;
+    struct bnt_strs prompts;
+    int64_t n_tokens, n_text, n_best, window;
     bool serve, json;
-    struct bnt_device_arg device;
 };
 
 #define ROW(kind_, short_, long_, arg_, help_, member, ...)                                        \
@@ -99,18 +97,8 @@ struct crossval_run_of {
 static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err)
 {
     const struct crossval_opts *o = r->o;
-    struct bnt_subject_options opts = {
-        .session = {.n_threads = (int)o->threads,
-                    .kernel = o->kernel,
-                    .kv_type = strcmp(o->kv_type, "f32") == 0 ? BNT_KV_F32 : BNT_KV_F16},
-        .i2s_layout = o->i2s_layout,
-        .pre = o->pre,
-        .tl_look_up = strcmp(o->tl, "tables") == 0,
-        .tl_tiles = o->tiles.at,
-        .n_tl_tiles = o->tiles.n,
-        .memory_limit = o->memory_limit,
-        .warn = bnt_msg_warn_fn};
-    bnt_device_arg_apply(&o->device, &opts.session);
+    const struct bnt_subject_options opts = {.session = bnt_engine_session(&o->engine),
+                                             .model = bnt_engine_model(&o->engine)};
     struct bnt_model_ref ref;
     enum bnt_status st = bnt_model_arg_resolve(r->app, &o->model, &ref, &r->mock, err);
     if (st == BNT_OK && r->mock) {

@@ -139,15 +139,9 @@ struct bnt_subject {
 /* For subjects in the engine; others look at what concerns them. Zero: the engine's defaults. */
 struct bnt_subject_options {
     struct bnt_session_options session;
-    const char *i2s_layout, *pre;
-    bool tl_look_up; /* these three as in struct bnt_model_options */
-    const char *const *tl_tiles;
-    size_t n_tl_tiles;
-    uint64_t memory_limit;
-    bnt_warn_fn *warn;
-    void *warn_ctx;
-    uint32_t http_timeout_ms;   /* of one answer of a server; 0: 10 min */
-    uint32_t http_max_attempts; /* of one question, while the server is in trouble; 0: 5 */
+    struct bnt_model_options model; /* for that session; packed weights are those of the cache */
+    uint32_t http_timeout_ms;       /* of one answer of a server; 0: 10 min */
+    uint32_t http_max_attempts;     /* of one question, while the server is in trouble; 0: 5 */
 };
 
 /* By what a user types: "scripted:FILE"; "tiny:" or "tiny:SEED", a mock made for this subject and

@@ -165,16 +165,9 @@ enum bnt_status bnt_subject_open_model(const struct bnt_model_ref *ref,
     if (!m) {
         return bnt_err_nomem(err, "a subject", sizeof *m);
     }
-    struct bnt_model_options mo = {.session = &o->session,
-                                   .i2s_layout = o->i2s_layout,
-                                   .pre = o->pre,
-                                   .tl_look_up = o->tl_look_up,
-                                   .tl_tiles = o->tl_tiles,
-                                   .n_tl_tiles = o->n_tl_tiles,
-                                   .memory_limit = o->memory_limit,
-                                   .warn = o->warn,
-                                   .warn_ctx = o->warn_ctx};
+    struct bnt_model_options mo = o->model;
     char packed_dir[BNT_PATH_MAX];
+    mo.session = &o->session;
     bnt_engine_packed(NULL, ref->digest, packed_dir, &mo);
     m->base.ops = &ops;
     m->ref = *ref;
