@@ -1,9 +1,16 @@
-/* Where the bundled model lies. */
+/* What commands need of the table, and where the bundled model lies. */
 #include "base/app.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+int bnt_app_stop(void *app, uint64_t done_bytes)
+{
+    const struct bnt_app *a = app;
+    (void)done_bytes;
+    return a->interrupted && *a->interrupted;
+}
 
 bool bnt_app_offline(void)
 {

@@ -246,6 +246,13 @@ void bnt_progress_update(struct bnt_progress *p, uint64_t done)
     draw(p, now);
 }
 
+void bnt_progress_show(void *progress, uint64_t done, uint64_t total)
+{
+    struct bnt_progress *p = progress;
+    p->total = total;
+    bnt_progress_update(p, done);
+}
+
 void bnt_progress_end(struct bnt_progress *p)
 {
     if (p->shown) {

@@ -49,6 +49,8 @@ struct bnt_progress {
 };
 void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes);
 void bnt_progress_update(struct bnt_progress *p, uint64_t done);
+/* The same as a callback of who knows the total as well; progress is a struct bnt_progress. */
+void bnt_progress_show(void *progress, uint64_t done, uint64_t total);
 void bnt_progress_end(struct bnt_progress *p); /* wipes the line */
 
 #endif

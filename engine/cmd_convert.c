@@ -67,13 +67,6 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static void show_progress(void *ctx, uint64_t done, uint64_t of)
-{
-    struct bnt_progress *p = ctx;
-    p->total = of;
-    bnt_progress_update(p, done);
-}
-
 static void print_report(const struct convert_opts *o, const char *path,
                          const struct bnt_convert_report *r)
 {
@@ -118,7 +111,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
                                           .force = o->force,
                                           .half_scales = o->half_scales,
                                           .interrupted = app->interrupted,
-                                          .progress = show_progress,
+                                          .progress = bnt_progress_show,
                                           .ctx = &progress,
                                           .warn = bnt_msg_warn_fn};
     bnt_progress_begin(&progress, argv[1], 0, false);

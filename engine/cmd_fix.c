@@ -93,7 +93,7 @@ static enum bnt_status fix(struct bnt_app *app, const struct fix_opts *o, char *
         st = print(o, paths[1], &report, err);
     }
     if (st == BNT_OK && *mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     return st;
 }

@@ -203,7 +203,7 @@ enum bnt_status infer_open(struct infer *in, struct bnt_err *err)
         return st;
     }
     if (in->mock) {
-        bnt_model_arg_warn(&in->ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&in->ref);
     }
     struct bnt_session_options so = bnt_engine_session(&o->engine);
     so.interrupted = in->app->interrupted;
@@ -242,13 +242,6 @@ void infer_close(struct infer *in)
     }
 }
 
-static int stop_hashing(void *ctx, uint64_t done_bytes)
-{
-    const struct infer *in = ctx;
-    (void)done_bytes;
-    return in->app->interrupted != NULL && *in->app->interrupted != 0;
-}
-
 enum bnt_status infer_need_digest(struct infer *in, struct bnt_err *err)
 {
     bool hashed;
@@ -257,7 +250,7 @@ enum bnt_status infer_need_digest(struct infer *in, struct bnt_err *err)
     }
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st =
-        bnt_digest_of_file(in->ref.path, stop_hashing, in, in->ref.digest, &hashed, err);
+        bnt_digest_of_file(in->ref.path, bnt_app_stop, in->app, in->ref.digest, &hashed, err);
     in->hash_ns = bnt_clock_now_ns() - t0;
     if (st != BNT_OK) {
         in->ref.digest[0] = '\0';

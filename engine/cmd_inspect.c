@@ -345,7 +345,7 @@ static enum bnt_status inspect(struct bnt_app *app, const struct inspect_opts *o
         st = o->json ? inspect_print_json(&in, o->metadata, err) : print_human(&in, o, err);
     }
     if (st == BNT_OK && *mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     gguf_close(g);
     return st;

@@ -25,7 +25,7 @@ enum bnt_status perplexity_read(struct perplexity *p, struct bnt_err *err)
         st = bnt_model_arg_resolve(p->app, &p->o->model, &p->ref, &p->mock, err);
     }
     if (st == BNT_OK && p->mock) {
-        bnt_model_arg_warn(&p->ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&p->ref);
     }
     return st;
 }
@@ -123,13 +123,6 @@ static enum bnt_status check_reference(const struct perplexity *p, struct bnt_er
     return BNT_OK;
 }
 
-static int stop_hashing(void *ctx, uint64_t done_bytes)
-{
-    const struct perplexity *p = ctx;
-    (void)done_bytes;
-    return p->app->interrupted && *p->app->interrupted;
-}
-
 static enum bnt_status open_writer(struct perplexity *p, const char *path, bool dequantize,
                                    struct bnt_err *err)
 {
@@ -143,7 +136,7 @@ static enum bnt_status open_writer(struct perplexity *p, const char *path, bool 
                                    .n_rows = bnt_score_count(p->session, p->ids.n)};
     enum bnt_status st = BNT_OK;
     if (p->ref.digest[0] == '\0') {
-        st = bnt_digest_of_file(p->ref.path, stop_hashing, p, p->ref.digest, &hashed, err);
+        st = bnt_digest_of_file(p->ref.path, bnt_app_stop, p->app, p->ref.digest, &hashed, err);
     }
     const char *name = bnt_model_info(p->model)->name;
     snprintf(info.engine, sizeof info.engine, "bnt %s", BNT_VERSION);

@@ -96,7 +96,7 @@ static enum bnt_status open_all(struct tracing *t, struct bnt_err *err)
     char packed_dir[BNT_PATH_MAX];
     enum bnt_status st = bnt_model_arg_resolve(t->app, &o->model, &t->ref, &t->mock, err);
     if (st == BNT_OK && t->mock) {
-        bnt_model_arg_warn(&t->ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&t->ref);
     }
     if (st == BNT_OK) {
         bnt_engine_packed(o->engine.packed, t->ref.digest, packed_dir, &mo);

@@ -218,7 +218,7 @@ static enum bnt_status validate(struct bnt_app *app, const struct validate_opts 
         *verdict = bnt_model_arg_exit(validate_status(&report), mock);
     }
     if (st == BNT_OK && mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     validate_release(&report);
     return st;

@@ -1,10 +1,10 @@
 /* Which model a command runs on, and whether a mock will do. */
 #include "engine/model_arg.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/msg.h"
 #include "engine/gguf.h"
 
 enum bnt_status bnt_model_kind_of_file(const char *path, const char **kind, struct bnt_err *err)
@@ -64,12 +64,9 @@ enum bnt_status bnt_model_arg_operand(struct bnt_model_arg *arg, const char *usa
     return BNT_OK;
 }
 
-void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx)
+void bnt_model_arg_warn(const struct bnt_model_ref *ref)
 {
-    char text[BNT_PATH_MAX + 128];
-    snprintf(text, sizeof(text), "%s is a mock (kind: %s): what it says means nothing", ref->path,
-             ref->kind);
-    warn(ctx, text, NULL);
+    bnt_msg_warn(NULL, "%s is a mock (kind: %s): what it says means nothing", ref->path, ref->kind);
 }
 
 enum bnt_status bnt_model_arg_exit(enum bnt_status status, bool mock)

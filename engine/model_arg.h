@@ -64,7 +64,7 @@ enum bnt_status bnt_model_arg_resolve(const struct bnt_app *app, const struct bn
 enum bnt_status bnt_model_arg_operand(struct bnt_model_arg *arg, const char *usage, int argc,
                                       char **argv, struct bnt_err *err);
 /* The warning that goes with *mock. */
-void bnt_model_arg_warn(const struct bnt_model_ref *ref, bnt_warn_fn *warn, void *ctx);
+void bnt_model_arg_warn(const struct bnt_model_ref *ref);
 /* The status with which a command ends. */
 enum bnt_status bnt_model_arg_exit(enum bnt_status status, bool mock);
 

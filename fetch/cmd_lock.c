@@ -65,13 +65,6 @@ struct locking {
     size_t changed; /* models */
 };
 
-static void show_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
-{
-    struct bnt_progress *p = ctx;
-    p->total = total_bytes;
-    bnt_progress_update(p, done_bytes);
-}
-
 /* Lock one model, and say what became of it. */
 static enum bnt_status lock_one(struct locking *l, const struct manifest_model *model, bool refresh,
                                 struct bnt_err *err)
@@ -148,7 +141,7 @@ static enum bnt_status run(struct bnt_app *app, const struct lock_cmd_opts *o, b
                            .warn = bnt_msg_warn_fn},
                  .warn = bnt_msg_warn_fn},
     };
-    l.opts.fetch.progress = o->quiet ? NULL : show_progress;
+    l.opts.fetch.progress = o->quiet ? NULL : bnt_progress_show;
     l.opts.fetch.ctx = &l.progress;
     struct cmd_deadline deadline = {.option = o->timeout, .began_ns = bnt_clock_now_ns()};
     enum bnt_status st = project_open(&l.project, o->manifest, &err);

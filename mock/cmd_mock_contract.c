@@ -101,7 +101,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         return st == BNT_OK ? BNT_OK : bnt_msg_error(&err);
     }
     if (st == BNT_OK && mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     if (st == BNT_OK) {
         st = derive(o, ref.path, &err);

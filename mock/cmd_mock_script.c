@@ -52,7 +52,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     }
     enum bnt_status st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
     if (st == BNT_OK && mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     if (st == BNT_OK) {
         struct script_record r = {.model = ref.path,

@@ -124,12 +124,6 @@ enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n
     return BNT_OK;
 }
 
-void bench_show_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    (void)total;
-    bnt_progress_update(ctx, done);
-}
-
 static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opts *o,
                                struct bench_plan *plan, struct bnt_err *err)
 {
@@ -147,20 +141,13 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->session = bnt_engine_session(&o->engine);
     plan->session.n_batch = (uint32_t)o->batch;
     plan->session.interrupted = app->interrupted;
-    plan->progress = bench_show_progress;
+    plan->progress = bnt_progress_show;
     struct bench_list lengths = {"--prompt-lengths",
                                  o->prompt_lengths ? o->prompt_lengths
                                  : o->compare      ? BENCH_COMPARE_LENGTHS
                                                    : "10,50,100,200,512",
                                  BENCH_LENGTH_MAX};
     return bench_parse_list(lengths, plan->lengths, BENCH_LENGTHS_MAX, &plan->n_lengths, err);
-}
-
-static int stop_hashing(void *ctx, uint64_t done_bytes)
-{
-    const struct bnt_app *app = ctx;
-    (void)done_bytes;
-    return app->interrupted != NULL && *app->interrupted != 0;
 }
 
 /* Measure, then hash: a file that was just hashed lies in memory, and would open faster. */
@@ -178,7 +165,7 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
     }
     if (st == BNT_OK && ref->digest[0] == '\0') {
         bool hashed;
-        st = bnt_digest_of_file(ref->path, stop_hashing, app, ref->digest, &hashed, err);
+        st = bnt_digest_of_file(ref->path, bnt_app_stop, app, ref->digest, &hashed, err);
     }
     return st;
 }
@@ -229,7 +216,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
     }
     if (st == BNT_OK && mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     if (st == BNT_OK && (o->compare != NULL || o->ops || o->explain)) {
         st = o->ops       ? bench_ops(app, o, &ref)

@@ -293,7 +293,7 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
                              .clock = clock_of(o),
                              .n_pairs = clock_of(o) == PERF_INSTRUCTIONS ? 1 : (size_t)o->pairs,
                              .interrupted = app->interrupted,
-                             .progress = bench_show_progress,
+                             .progress = bnt_progress_show,
                              .ctx = &progress};
     double margin = plan.clock == PERF_INSTRUCTIONS ? PERF_MARGIN_COUNTS : PERF_MARGIN_DEFAULT;
     struct compared c = {

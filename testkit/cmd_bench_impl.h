@@ -40,9 +40,6 @@ struct bench_list {
 enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n_max, size_t *n,
                                  struct bnt_err *err);
 
-/* For plans: ctx is a struct bnt_progress that has begun. */
-void bench_show_progress(void *ctx, uint64_t done, uint64_t total);
-
 /* JSON: null for what is no finite number. */
 struct json_t;
 struct json_t *bench_json_number(double v);

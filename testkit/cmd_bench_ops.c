@@ -270,7 +270,7 @@ enum bnt_status bench_ops(const struct bnt_app *app, const struct bench_opts *o,
     struct bnt_err err = {0};
     struct bnt_progress progress;
     struct ops ops = {
-        .o = o, .ref = ref, .plan = {.progress = bench_show_progress, .ctx = &progress}};
+        .o = o, .ref = ref, .plan = {.progress = bnt_progress_show, .ctx = &progress}};
     enum bnt_status st = plan_of(app, &ops, &err);
     if (st == BNT_OK) {
         bnt_progress_begin(&progress, "products", ops.plan.n_batches * ops.plan.n_shapes, false);

@@ -102,7 +102,7 @@ static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err
     struct bnt_model_ref ref;
     enum bnt_status st = bnt_model_arg_resolve(r->app, &o->model, &ref, &r->mock, err);
     if (st == BNT_OK && r->mock) {
-        bnt_model_arg_warn(&ref, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&ref);
     }
     return st == BNT_OK ? bnt_subject_open_model(&ref, &opts, &r->ours, err) : st;
 }

@@ -370,7 +370,7 @@ enum bnt_status test_session(const struct bnt_app *app, const struct test_opts *
     struct bnt_err err = {0};
     enum bnt_status status = identify(&s, &err);
     if (status == BNT_OK && s.mock) {
-        bnt_model_arg_warn(&run->model, bnt_msg_warn_fn, NULL);
+        bnt_model_arg_warn(&run->model);
     }
     if (status == BNT_OK) {
         status = prepare(&s, &err);
