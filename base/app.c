@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/env.h"
+
 int bnt_app_stop(void *app, uint64_t done_bytes)
 {
     const struct bnt_app *a = app;
@@ -24,9 +26,9 @@ enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)
      * <prefix>/libexec/bnt/. */
     static const char *const places[] = {"../../engine/models", "../share/bnt/models",
                                          "../../share/bnt/models"};
-    const char *dir = getenv("BNT_MODELS_DIR");
+    const char *dir = bnt_env("BNT_MODELS_DIR");
     enum bnt_status st;
-    if (dir && dir[0]) {
+    if (dir) {
         st = bnt_path_format(out, err, "%s/%s", dir, BNT_BUNDLED_NAME);
         if (st == BNT_OK && access(out, R_OK) != 0) {
             st = bnt_err_errno(err, "bundled model: %s", out);

@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
+#include "base/env.h"
 
 /* The path from `dir`, relative to the working folder when it does not begin with '/'. */
 static enum bnt_status absolute(const char *dir, char out[BNT_PATH_MAX], struct bnt_err *err)
@@ -25,16 +21,16 @@ static enum bnt_status absolute(const char *dir, char out[BNT_PATH_MAX], struct 
 
 enum bnt_status bnt_cache_dir(char out[BNT_PATH_MAX], struct bnt_err *err)
 {
-    const char *own = variable("BNT_CACHE_DIR");
+    const char *own = bnt_env("BNT_CACHE_DIR");
     if (own) {
         return absolute(own, out, err);
     }
     /* The XDG base directory specification: a relative path in the variable is to be ignored. */
-    const char *xdg = variable("XDG_CACHE_HOME");
+    const char *xdg = bnt_env("XDG_CACHE_HOME");
     if (xdg && xdg[0] == '/') {
         return bnt_path_format(out, err, "%s/bnt", xdg);
     }
-    const char *home = variable("HOME");
+    const char *home = bnt_env("HOME");
     if (!home) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_FAILED, "no place for the cache: HOME is not set");

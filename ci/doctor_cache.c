@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/env.h"
 #include "cache/bnt_cache.h"
 #include "ci/doctor.h"
 #include "fetch/breaker.h"
@@ -261,8 +262,8 @@ static const char *proxy_of_https(const char **name)
     static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
     for (size_t i = 0; i < 4; i++) {
         *name = names[i];
-        const char *value = getenv(*name);
-        if (value && value[0]) {
+        const char *value = bnt_env(*name);
+        if (value) {
             return value;
         }
     }

@@ -6,16 +6,11 @@
 #include <unistd.h>
 
 #include "base/cache_dir.h"
+#include "base/env.h"
 #include "base/sysinfo.h"
 #include "ci/doctor.h"
 #include "engine/cpu/kernels.h"
 #include "engine/model_arg.h"
-
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
 
 /* ---- environment ---- */
 
@@ -34,8 +29,7 @@ static void check_home(struct doctor *d)
 
 static void check_temporary(struct doctor *d)
 {
-    const char *dir = variable("TMPDIR");
-    dir = dir ? dir : "/tmp";
+    const char *dir = bnt_temp_dir();
     struct stat st;
     struct doctor_check *c = doctor_check(d, "environment.tmp", "the temporary folder %s", dir);
     if (stat(dir, &st) == 0 && S_ISDIR(st.st_mode) && access(dir, W_OK | X_OK) == 0) {
@@ -49,7 +43,7 @@ static void check_temporary(struct doctor *d)
 /* A model that a variable puts in the place of a real one. */
 static bool leads_to_mock(const char *name, char found[256])
 {
-    const char *value = variable(name);
+    const char *value = bnt_env(name);
     char path[BNT_PATH_MAX];
     if (!value) {
         return false;
@@ -72,7 +66,7 @@ static void check_mock(struct doctor *d)
     char found[256] = "";
     struct doctor_check *c =
         doctor_check(d, "environment.mock", "BNT_MODELS_DIR, BNT_TEST_MODEL and BNT_TEST_SUBJECT");
-    const char *subject = variable("BNT_TEST_SUBJECT"), *name = "BNT_TEST_SUBJECT";
+    const char *subject = bnt_env("BNT_TEST_SUBJECT"), *name = "BNT_TEST_SUBJECT";
     for (size_t i = 0; i < 2 && !found[0]; i++) {
         name = leads_to_mock(models[i], found) ? models[i] : name;
     }
@@ -98,7 +92,7 @@ static void check_certificates(struct doctor *d)
                                           "CURL_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR");
     doctor_found(c, "what they name can be read");
     for (size_t i = 0; i < 3; i++) {
-        const char *path = variable(names[i]);
+        const char *path = bnt_env(names[i]);
         if (path && access(path, R_OK) != 0) {
             char next[96];
             snprintf(next, sizeof next, "unset %s, or name the certificates of the authorities",

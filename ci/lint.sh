@@ -148,17 +148,17 @@ rule_text() {
     files .c .h .inc | grep -E '_(v[0-9]|new|final|old)\.[ch]' | sed 's/$/:1: a name that says when, not what/' || true
 }
 
-# `bnt env` lists what the code reads: the literal in getenv("..."), every "BNT_..." and, in a file that gives getenv a
-# variable, every literal that looks like a name.
+# `bnt env` lists what the code reads: the literal in getenv("...") and bnt_env("..."), every "BNT_..." and, in a file that
+# gives them a variable, every literal that looks like a name.
 rule_env() {
     [ -f ci/cmd_env.c ] || return 0
     sed -n 's/^ *{"\([A-Za-z0-9_]*\)", *\(NULL\|"[a-z]*"\),.*/\1 \2/p' ci/cmd_env.c >"$scratch/table"
     files .c .h | grep -v '^ci/cmd_env' >"$scratch/sources"
     {
-        xargs -r grep -noE 'getenv\("[^"]+"\)|"BNT_[A-Z0-9_]+"' /dev/null <"$scratch/sources" || true
-        { xargs -r grep -lE 'getenv\([^"]' /dev/null <"$scratch/sources" || true; } |
+        xargs -r grep -noE '(getenv|bnt_env)\("[^"]+"\)|"BNT_[A-Z0-9_]+"' /dev/null <"$scratch/sources" || true
+        { xargs -r grep -lE '(getenv|bnt_env)\([^"]' /dev/null <"$scratch/sources" || true; } |
             xargs -r grep -noE '"[A-Z][A-Z0-9]*_[A-Z0-9_]+"' /dev/null || true
-    } | sed 's/getenv(//; s/"//g; s/)//' | awk -F: '{ print $1 ":" $2, $3 }' | sort -u >"$scratch/read"
+    } | sed 's/getenv(//; s/bnt_env(//; s/"//g; s/)//' | awk -F: '{ print $1 ":" $2, $3 }' | sort -u >"$scratch/read"
     awk 'NR == FNR { listed[$1] = 1; next } !($2 in listed) { print $1 ": " $2 " is not in the table of ci/cmd_env.c" }' \
         "$scratch/table" "$scratch/read"
     awk '$2 == "NULL" { print $1 }' "$scratch/table" | while read -r name; do

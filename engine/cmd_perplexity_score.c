@@ -1,5 +1,6 @@
 /* `bnt perplexity`: from a text and a model to scores of single tokens, beside those of a
  * reference. */
+#include "base/env.h"
 #include "engine/cmd_perplexity_impl.h"
 
 #include <math.h>
@@ -228,9 +229,8 @@ static enum bnt_status finish_record(struct perplexity *p, struct bnt_err *err)
 /* An empty file of our own, which the record will replace. */
 static enum bnt_status reserve_temporary(struct perplexity *p, struct bnt_err *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    enum bnt_status st = bnt_path_format(p->temporary, err, "%s/bnt-perplexity-XXXXXX",
-                                         tmp && tmp[0] ? tmp : "/tmp");
+    enum bnt_status st =
+        bnt_path_format(p->temporary, err, "%s/bnt-perplexity-XXXXXX", bnt_temp_dir());
     int fd = st == BNT_OK ? mkstemp(p->temporary) : -1;
     if (st == BNT_OK && fd < 0) {
         st = bnt_err_errno(err, "cannot make %s", p->temporary);

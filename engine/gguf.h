@@ -147,6 +147,7 @@ void gguf_close(struct gguf *g); /* NULL is fine */
 /* Look-ups by name, O(1); NULL when absent. */
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name);
+bool gguf_has_type(const struct gguf *g, enum tensor_type type); /* of any tensor */
 
 /* Typed values. gguf_get_*: false when the key is absent or is no such number (integers of any
  * width that fit, floats from f32 and f64). gguf_get_str: a view. */

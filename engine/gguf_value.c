@@ -124,6 +124,16 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
     return i != UINT32_MAX ? &g->tensors[i] : NULL;
 }
 
+bool gguf_has_type(const struct gguf *g, enum tensor_type type)
+{
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        if (g->tensors[i].type == type) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An integer of any type: its bits as i64, and whether they mean a u64 above INT64_MAX. */
 static bool load_integer(enum gguf_value_type type, const uint8_t *p, bool big, int64_t *out,
                          bool *huge)

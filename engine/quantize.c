@@ -9,12 +9,6 @@ enum { SMALL_BLOCK = 32, K_BLOCK = 256, SUB_BLOCK = 16, Q6_STEPS = 9 };
 #define MIN_MEAN 1e-5f    /* of absmean: the published training code clamps there */
 #define TINY_BLOCK 1e-15f /* a block whose largest weight is below it is written as zeros */
 
-static void store_half(uint8_t *at, float v)
-{
-    uint16_t half = f32_to_f16(v);
-    memcpy(at, &half, sizeof half);
-}
-
 static float min_f(float a, float b)
 {
     return a < b ? a : b;
@@ -38,7 +32,7 @@ static float largest(const float *x, unsigned n)
 static void block_q4_0(const float *x, uint8_t *b)
 {
     const float d = largest(x, SMALL_BLOCK) / -8, inverse = d != 0 ? 1.0f / d : 0;
-    store_half(b, d);
+    f16_store(b, d);
     for (unsigned j = 0; j < 16; j++) {
         uint8_t low = (uint8_t)min_f(15, truncf(x[j] * inverse + 8.5f));
         uint8_t high = (uint8_t)min_f(15, truncf(x[j + 16] * inverse + 8.5f));
@@ -49,7 +43,7 @@ static void block_q4_0(const float *x, uint8_t *b)
 static void block_q8_0(const float *x, uint8_t *b)
 {
     const float d = fabsf(largest(x, SMALL_BLOCK)) / 127, inverse = d != 0 ? 1.0f / d : 0;
-    store_half(b, d);
+    f16_store(b, d);
     for (unsigned j = 0; j < SMALL_BLOCK; j++) {
         float v = x[j] * inverse;
         b[2 + j] = (uint8_t)(int8_t)(BNT_FAULT(quantize_q8_cut) ? truncf(v) : roundf(v));

@@ -73,21 +73,11 @@ static enum bnt_status read_codes(void *ctx, size_t which, uint64_t row0, uint64
     return st;
 }
 
-static bool has_type(const struct gguf *g, enum tensor_type type)
-{
-    for (uint64_t i = 0; i < g->n_tensors; i++) {
-        if (g->tensors[i].type == type) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Which of the packings that share the type's number the file has. */
 static enum bnt_status find_layout(struct gguf_source *s, const struct bnt_quantize_options *o,
                                    struct bnt_err *err)
 {
-    if (!has_type(s->g, TENSOR_I2_S)) {
+    if (!gguf_has_type(s->g, TENSOR_I2_S)) {
         return BNT_OK;
     }
     const struct bnt_session_options so = {.n_ctx = 64};

@@ -289,6 +289,12 @@ uint16_t f32_to_f16(float f)
                   ((magnitude - 0x38000000u + (BNT_FAULT(f16_rounding) ? 0 : 0xfff + odd)) >> 13));
 }
 
+void f16_store(uint8_t at[2], float f)
+{
+    uint16_t half = f32_to_f16(f);
+    memcpy(at, &half, sizeof half);
+}
+
 float bf16_to_f32(uint16_t h)
 {
     return float_of_bits((uint32_t)h << 16);

@@ -124,6 +124,7 @@ void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
 /* IEEE binary16 and bfloat16 to binary32, exact; binary32 to binary16, round to nearest even. */
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
+void f16_store(uint8_t at[2], float f); /* at any alignment */
 float bf16_to_f32(uint16_t h);
 
 #endif

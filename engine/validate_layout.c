@@ -98,16 +98,6 @@ void validate_layout(struct validate *v)
 
 /* ---- platforms ---- */
 
-static bool has_type(const struct gguf *g, enum tensor_type type)
-{
-    for (uint64_t i = 0; i < g->n_tensors; i++) {
-        if (g->tensors[i].type == type) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool all_aligned(const struct gguf *g)
 {
     for (uint64_t i = 0; i < g->n_tensors; i++) {
@@ -147,7 +137,7 @@ static void describe(const struct gguf *g, struct validate_platform *p, bool was
 void validate_platforms(struct validate *v)
 {
     static const char *const names[VALIDATE_N_PLATFORMS] = {"x86-64", "aarch64", "wasm32"};
-    bool tl1 = has_type(v->g, TENSOR_TL1), tl2 = has_type(v->g, TENSOR_TL2);
+    bool tl1 = gguf_has_type(v->g, TENSOR_TL1), tl2 = gguf_has_type(v->g, TENSOR_TL2);
     for (int i = 0; i < VALIDATE_N_PLATFORMS; i++) {
         struct validate_platform *p = &v->report->platforms[i];
         p->name = names[i];

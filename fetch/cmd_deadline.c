@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/opt.h"
 
 #define TIMEOUT_S 900
@@ -50,8 +51,7 @@ static enum bnt_status parse(const char *text, int64_t *timeout_s, struct bnt_er
 enum bnt_status cmd_deadline_set(const struct cmd_deadline *d, struct bnt_fetch_opts *opts,
                                  struct bnt_err *err)
 {
-    const char *variable = getenv("BNT_FETCH_TIMEOUT");
-    const char *text = d->option ? d->option : variable && variable[0] ? variable : NULL;
+    const char *text = d->option ? d->option : bnt_env("BNT_FETCH_TIMEOUT");
     int64_t timeout_s = d->manifest_s > 0 ? d->manifest_s : TIMEOUT_S;
     if (text && parse(text, &timeout_s, err) != BNT_OK) {
         return bnt_err_context(err, "%s", d->option ? "--timeout" : "BNT_FETCH_TIMEOUT");

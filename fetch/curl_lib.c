@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/dyn_lib.h"
+#include "base/env.h"
 
 #define LIBRARY "libcurl.so.4"
 
@@ -43,12 +44,6 @@ static const char *load(void)
     return bnt_dyn_lib_load(LIBRARY, symbols, sizeof symbols / sizeof symbols[0]);
 }
 
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
 enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
 {
     if (!loaded) {
@@ -68,9 +63,9 @@ enum bnt_status curl_lib_load(const struct curl_lib **out, struct bnt_err *err)
 
 CURLcode curl_lib_set_certificates(const struct curl_lib *l, CURL *easy)
 {
-    const char *file = variable("CURL_CA_BUNDLE");
-    const char *dir = variable("SSL_CERT_DIR");
-    file = file ? file : variable("SSL_CERT_FILE");
+    const char *file = bnt_env("CURL_CA_BUNDLE");
+    const char *dir = bnt_env("SSL_CERT_DIR");
+    file = file ? file : bnt_env("SSL_CERT_FILE");
     CURLcode rc = CURLE_OK;
     if (file) {
         rc = l->easy_setopt(easy, CURLOPT_CAINFO, file);

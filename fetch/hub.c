@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/json_load.h"
 #include "fetch/ask.h"
 #include "fetch/family.h"
@@ -24,16 +25,10 @@
 
 /* ---- environment ---- */
 
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
 /* Without a slash at its end. */
 static void endpoint(char out[512])
 {
-    const char *given = variable("HF_ENDPOINT");
+    const char *given = bnt_env("HF_ENDPOINT");
     snprintf(out, 512, "%s", given ? given : DEFAULT_ENDPOINT);
     for (size_t n = strlen(out); n > 0 && out[n - 1] == '/'; n--) {
         out[n - 1] = '\0';
@@ -43,14 +38,14 @@ static void endpoint(char out[512])
 /* $HF_HOME or its default; false when there is no home. */
 static bool hub_home(char out[BNT_PATH_MAX])
 {
-    const char *home = variable("HF_HOME"), *xdg = variable("XDG_CACHE_HOME");
+    const char *home = bnt_env("HF_HOME"), *xdg = bnt_env("XDG_CACHE_HOME");
     if (home) {
         return bnt_path_format(out, NULL, "%s", home) == BNT_OK;
     }
     if (xdg) {
         return bnt_path_format(out, NULL, "%s/huggingface", xdg) == BNT_OK;
     }
-    home = variable("HOME");
+    home = bnt_env("HOME");
     return home && bnt_path_format(out, NULL, "%s/.cache/huggingface", home) == BNT_OK;
 }
 
@@ -76,7 +71,7 @@ static void find_token(const char *url, char out[SOURCE_TOKEN_MAX])
 {
     char path[BNT_PATH_MAX], home[BNT_PATH_MAX];
     struct bnt_buf text = BNT_BUF(4096);
-    const char *given = variable("HF_TOKEN"), *file = variable("HF_TOKEN_PATH");
+    const char *given = bnt_env("HF_TOKEN"), *file = bnt_env("HF_TOKEN_PATH");
     out[0] = '\0';
     if (strncasecmp(url, "https://", 8) != 0) {
         return; /* everybody on the way could read it */
@@ -97,7 +92,7 @@ static void find_token(const char *url, char out[SOURCE_TOKEN_MAX])
 bool hub_is_offline(const struct bnt_fetch_opts *opts)
 {
     static const char *const yes[] = {"1", "true", "yes", "on"};
-    const char *value = variable("HF_HUB_OFFLINE");
+    const char *value = bnt_env("HF_HUB_OFFLINE");
     for (size_t i = 0; value && i < sizeof yes / sizeof yes[0]; i++) {
         if (strcasecmp(value, yes[i]) == 0) {
             return true;
@@ -491,7 +486,7 @@ enum bnt_status hub_ask(const struct hub_ref *ref, const struct bnt_fetch_opts *
 static bool local_folder(const struct hub_ref *ref, char out[BNT_PATH_MAX])
 {
     char home[BNT_PATH_MAX], name[sizeof ref->repo];
-    const char *cache = variable("HF_HUB_CACHE");
+    const char *cache = bnt_env("HF_HUB_CACHE");
     const size_t org = strcspn(ref->repo, "/");
     snprintf(name, sizeof name, "%s", ref->repo + org + 1);
     if (cache) {

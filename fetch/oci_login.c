@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/crypto_lib.h"
+#include "base/env.h"
 #include "base/file.h"
 #include "base/json_load.h"
 #include "fetch/ask.h"
@@ -18,12 +19,6 @@
 
 #define ACCOUNTS_MAX_BYTES (1u << 20)
 #define TOKEN_ANSWER_MAX_BYTES (64u << 10)
-
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
 
 bool oci_is_loopback(const char *registry)
 {
@@ -45,8 +40,8 @@ struct account {
 /* The file of accounts. False when there is no home. */
 static bool accounts_path(char out[BNT_PATH_MAX])
 {
-    const char *file = variable("REGISTRY_AUTH_FILE"), *folder = variable("DOCKER_CONFIG");
-    const char *home = variable("HOME");
+    const char *file = bnt_env("REGISTRY_AUTH_FILE"), *folder = bnt_env("DOCKER_CONFIG");
+    const char *home = bnt_env("HOME");
     if (file) {
         return bnt_path_format(out, NULL, "%s", file) == BNT_OK;
     }
@@ -61,7 +56,7 @@ static enum bnt_status load_accounts(json_t **out, struct bnt_err *err)
 {
     char path[BNT_PATH_MAX] = "DOCKER_AUTH_CONFIG";
     struct bnt_buf text = BNT_BUF(ACCOUNTS_MAX_BYTES);
-    const char *given = variable("DOCKER_AUTH_CONFIG");
+    const char *given = bnt_env("DOCKER_AUTH_CONFIG");
     enum bnt_status st = BNT_OK;
     *out = NULL;
     if (!given && (!accounts_path(path) || access(path, F_OK) != 0)) {

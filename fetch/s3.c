@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/crypto_lib.h"
+#include "base/env.h"
 #include "base/fault.h"
 #include "fetch/url_text.h"
 
@@ -17,16 +18,10 @@
 #define DAY_CHARS 8 /* of 20130524T000000Z */
 enum { MAC_BYTES = 32, STAMP_MAX = 32, SCOPE_MAX = 160, CANONICAL_MAX = 2 * SOURCE_URL_MAX };
 
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
 static const char *region(void)
 {
-    const char *given = variable("AWS_REGION");
-    given = given ? given : variable("AWS_DEFAULT_REGION");
+    const char *given = bnt_env("AWS_REGION");
+    given = given ? given : bnt_env("AWS_DEFAULT_REGION");
     return given ? given : DEFAULT_REGION;
 }
 
@@ -43,9 +38,9 @@ static size_t bucket_length(const char *text)
 /* "https://host/" or "https://host/bucket/": where the keys of a bucket begin. */
 static bool bucket_url(const char *bucket, char out[SOURCE_URL_MAX])
 {
-    const char *endpoint = variable("AWS_ENDPOINT_URL_S3");
+    const char *endpoint = bnt_env("AWS_ENDPOINT_URL_S3");
     int n;
-    endpoint = endpoint ? endpoint : variable("AWS_ENDPOINT_URL");
+    endpoint = endpoint ? endpoint : bnt_env("AWS_ENDPOINT_URL");
     if (endpoint) {
         size_t end = strlen(endpoint);
         while (end > 0 && endpoint[end - 1] == '/') {
@@ -212,9 +207,9 @@ enum bnt_status s3_sign(const struct s3_request *request, const struct s3_key *k
 
 static enum bnt_status credentials(struct s3_key *out, struct bnt_err *err)
 {
-    *out = (struct s3_key){.access = variable("AWS_ACCESS_KEY_ID"),
-                           .secret = variable("AWS_SECRET_ACCESS_KEY"),
-                           .session = variable("AWS_SESSION_TOKEN"),
+    *out = (struct s3_key){.access = bnt_env("AWS_ACCESS_KEY_ID"),
+                           .secret = bnt_env("AWS_SECRET_ACCESS_KEY"),
+                           .session = bnt_env("AWS_SESSION_TOKEN"),
                            .region = region()};
     return !out->access == !out->secret
                ? BNT_OK

@@ -34,12 +34,6 @@ static float power(int e)
     return f;
 }
 
-static void store_half(uint8_t *at, float v)
-{
-    uint16_t half = f32_to_f16(v);
-    memcpy(at, &half, sizeof half);
-}
-
 static float draw_code(struct draw *d)
 {
     return (float)((int)draw_below(d, 2 * MAX_CODE + 1) - MAX_CODE);
@@ -61,35 +55,35 @@ static void draw_block(struct draw *d, enum tensor_type type, float unit, uint8_
     draw_bytes(d, b, n);
     switch (type) {
     case TENSOR_Q4_0:
-        store_half(b, 16 * unit);
+        f16_store(b, 16 * unit);
         break;
     case TENSOR_Q4_1:
-        store_half(b, 16 * unit);
-        store_half(b + 2, -120 * unit);
+        f16_store(b, 16 * unit);
+        f16_store(b + 2, -120 * unit);
         break;
     case TENSOR_Q5_0:
-        store_half(b, 8 * unit);
+        f16_store(b, 8 * unit);
         break;
     case TENSOR_Q5_1:
-        store_half(b, 8 * unit);
-        store_half(b + 2, -124 * unit);
+        f16_store(b, 8 * unit);
+        f16_store(b + 2, -124 * unit);
         break;
     case TENSOR_Q8_0:
-        store_half(b, unit);
+        f16_store(b, unit);
         break;
     case TENSOR_Q4_K: /* 8 d q - 60 d */
-        store_half(b, 2 * unit);
-        store_half(b + 2, 2 * unit);
+        f16_store(b, 2 * unit);
+        f16_store(b + 2, 2 * unit);
         store_k_scales(b + 4, 8, 60);
         break;
     case TENSOR_Q5_K: /* 8 d q - 62 * 2 d */
-        store_half(b, unit);
-        store_half(b + 2, 2 * unit);
+        f16_store(b, unit);
+        f16_store(b + 2, 2 * unit);
         store_k_scales(b + 4, 8, 62);
         break;
     case TENSOR_Q6_K:
         memset(b + 192, 4, 16);
-        store_half(b + 208, unit);
+        f16_store(b + 208, unit);
         break;
     default:
         break;

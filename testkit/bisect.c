@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/fault.h"
 #include "testkit/proc.h"
 
@@ -245,9 +246,7 @@ static enum bnt_status find_self(char out[BNT_PATH_MAX], struct bnt_err *err)
 
 static enum bnt_status make_place(char out[BNT_PATH_MAX], struct bnt_err *err)
 {
-    const char *folder = getenv("TMPDIR");
-    enum bnt_status st =
-        bnt_path_format(out, err, "%s/bnt-bisect-XXXXXX", folder && *folder ? folder : "/tmp");
+    enum bnt_status st = bnt_path_format(out, err, "%s/bnt-bisect-XXXXXX", bnt_temp_dir());
     if (st == BNT_OK && !mkdtemp(out)) {
         st = bnt_err_errno(err, "%s", out);
         bnt_err_hint(err, "set TMPDIR to a folder that can be written to");

@@ -12,6 +12,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "base/env.h"
 #include "base/file.h"
 #include "testkit/proc.h"
 #include "testkit/remove_tree.h"
@@ -47,9 +48,7 @@ struct slots {
 
 static enum bnt_status make_places(struct slots *s, struct bnt_err *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    enum bnt_status status =
-        bnt_path_format(s->places, err, "%s/bnt-run-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    enum bnt_status status = bnt_path_format(s->places, err, "%s/bnt-run-XXXXXX", bnt_temp_dir());
     if (status == BNT_OK && !mkdtemp(s->places)) {
         status = bnt_err_errno(err, "%s", s->places);
         s->places[0] = '\0';

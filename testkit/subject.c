@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "mock/bnt_mock.h"
 
 void bnt_subject_answer_init(struct bnt_subject_answer *a)
@@ -148,9 +149,7 @@ static enum bnt_status open_temporary(uint64_t seed, const struct bnt_subject_op
     struct bnt_mock_made made;
     struct bnt_mock_recipe recipe = {.seed = seed};
     struct bnt_model_ref ref = {.kind = "tiny"};
-    const char *tmp = getenv("TMPDIR");
-    enum bnt_status st =
-        bnt_path_format(ref.path, err, "%s/bnt-tiny-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    enum bnt_status st = bnt_path_format(ref.path, err, "%s/bnt-tiny-XXXXXX", bnt_temp_dir());
     int fd = st == BNT_OK ? mkstemp(ref.path) : -1;
     if (fd < 0) {
         return st != BNT_OK ? st : bnt_err_errno(err, "no place for a tiny model: %s", ref.path);
