@@ -434,51 +434,17 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
 
 /* ---- one token whose input has many zeros ---- */
 
-/* Positions whose columns are taken together, line by line. As many again are asked for meanwhile.
- */
-#define STEP_COLUMNS 256u
-/* Pairs of columns between two looks at int32: 42 * 768 stays in int16. */
-enum { COLUMN_PAIRS = 42 };
+#define STEP_COLUMNS 128
+/* Two of them at a time, so many between two looks at int32: 42 * 768 stays in int16. */
+enum { COLUMNS_OF_16_BITS = 84 };
 
-struct column_list {
-    uint32_t n;                              /* of the step's columns, an even number */
-    int8_t q[STEP_COLUMNS + 1];              /* 0 for one that fills the last pair */
-    const uint8_t *at[2 * STEP_COLUMNS + 1]; /* then those of the next step */
-    uint32_t n_all;
-};
-
-/* Columns of [begin, end) whose value is not 0, from the n-th entry on; how many there are then. q
- * is not noted where values is NULL. */
-static V_INLINE uint32_t list_columns(const struct column_codes *w, const int8_t *q, uint64_t begin,
-                                      uint64_t end, uint32_t n, struct column_list *list,
-                                      int8_t *values)
+static V_INLINE uint64_t column_mask(const int8_t *q)
 {
-    const __m256i zero = _mm256_setzero_si256();
-    for (uint64_t p = begin; p < end; p += 32) {
-        __m256i here = _mm256_load_si256((const __m256i *)(const void *)(q + p));
-        uint32_t left = ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(here, zero));
-        for (; left; left &= left - 1) {
-            uint64_t at = p + (uint64_t)__builtin_ctz(left);
-            if (values) {
-                values[n] = q[at];
-            }
-            list->at[n++] = w->codes + at * w->column_bytes;
-        }
-    }
-    return n;
-}
-
-static V_INLINE void list_step(const struct column_codes *w, const int8_t *q, uint64_t begin,
-                               uint64_t end, struct column_list *list)
-{
-    uint64_t later = w->columns - end < STEP_COLUMNS ? w->columns : end + STEP_COLUMNS;
-    uint32_t n = list_columns(w, q, begin, end, 0, list, list->q);
-    if (n % 2 != 0) {
-        list->at[n] = list->at[n - 1];
-        list->q[n++] = 0;
-    }
-    list->n = n;
-    list->n_all = list_columns(w, q, end, later, n, list, NULL);
+    const __m256i *at = (const __m256i *)(const void *)q, zero = _mm256_setzero_si256();
+    uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(at), zero));
+    uint32_t high =
+        (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(at + 1), zero));
+    return ~((uint64_t)high << 32 | low);
 }
 
 /* 16-bit sums of 128 rows, those of half a line, into their places of acc (struct column_codes). */
@@ -515,40 +481,36 @@ static V_INLINE void add_pair(const uint8_t *a, const uint8_t *b, __m256i q, __m
     }
 }
 
-/* Half a line of the listed columns; the first half asks for the same line of the next ones. */
-static V_INLINE void column_half(const struct column_list *list, uint64_t at, bool ask,
-                                 int32_t *acc)
+/* Half a line of n columns. */
+static V_INLINE void column_half(const uint8_t *const *at, const int8_t *q, uint32_t n,
+                                 uint64_t half, int32_t *acc)
 {
-    for (uint32_t c = 0; c < list->n;) {
-        uint32_t end = list->n - c > 2 * COLUMN_PAIRS ? c + 2 * COLUMN_PAIRS : list->n;
+    for (uint32_t c = 0; c < n;) {
+        uint32_t end = n - c > COLUMNS_OF_16_BITS ? c + COLUMNS_OF_16_BITS : n;
         __m256i sums[8];
         for (int i = 0; i < 8; i++) {
             sums[i] = _mm256_setzero_si256();
         }
         for (; c < end; c += 2) {
-            int16_t q;
-            memcpy(&q, list->q + c, sizeof q);
-            for (uint32_t j = list->n + c; ask && j < list->n + c + 2 && j < list->n_all; j++) {
-                __builtin_prefetch(list->at[j] + at, 0, 2);
+            int16_t two;
+            memcpy(&two, q + c, sizeof two);
+            for (uint32_t j = n + c; half % COLUMN_LINE == 0 && j < n + c + 2; j++) {
+                __builtin_prefetch(at[j] + half, 0, 2);
             }
-            add_pair(list->at[c] + at, list->at[c + 1] + at, _mm256_set1_epi16(q), sums);
+            add_pair(at[c] + half, at[c + 1] + half, _mm256_set1_epi16(two), sums);
         }
         add_half_sums(sums, acc);
     }
 }
 
-static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
-                        int32_t *acc)
+static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint32_t n,
+                                 uint64_t line, int32_t *acc)
 {
-    for (; begin < end; begin += STEP_COLUMNS) {
-        struct column_list list;
-        list_step(w, q, begin, end - begin < STEP_COLUMNS ? end : begin + STEP_COLUMNS, &list);
-        for (uint64_t line = 0; line < w->column_bytes; line += COLUMN_LINE) {
-            column_half(&list, line, true, acc + 4 * line);
-            column_half(&list, line + COLUMN_LINE / 2, false, acc + 4 * line + 8);
-        }
-    }
+    column_half(at, q, n, line, acc);
+    column_half(at, q, n, line + COLUMN_LINE / 2, acc + COLUMN_LINE / 8);
 }
+
+#include "engine/cpu/columns_walk.inc"
 
 static V_INLINE __m256i screen_load(const uint8_t *p)
 {

@@ -508,91 +508,40 @@ static V_INLINE void column_quad(const vi column[4], vi q, vi sums[16])
     }
 }
 
-/* Columns that are taken together, line by line, are at least so many while there are any, and up
- * to 63 more. As many again are asked for meanwhile. */
-#define STEP_COLUMNS 128u
-#define LIST_COLUMNS (2 * (STEP_COLUMNS + 64) + 64)
+#define STEP_COLUMNS 128
 
-struct column_list {
-    const struct column_codes *w;
-    const int8_t *input;
-    uint32_t n;                      /* of the step's columns, a multiple of four */
-    uint32_t all;                    /* with those that come later: twice n, or a few more */
-    int8_t q[LIST_COLUMNS];          /* 0 for those that fill the last four */
-    const uint8_t *at[LIST_COLUMNS]; /* of columns */
-};
-
-/* List columns of [p, end) whose value is not 0 until there are `most` in all, and the rest of
- * their 64. Returns the position after them. */
-static V_INLINE uint64_t list_columns(struct column_list *list, uint64_t p, uint64_t end,
-                                      uint32_t most)
+static V_INLINE uint64_t column_mask(const int8_t *q)
 {
-    for (; p < end && list->all < most; p += 64) {
-        vi values = _mm512_load_si512(list->input + p);
-        for (uint64_t left = _mm512_test_epi8_mask(values, values); left; left &= left - 1) {
-            uint64_t here = p + (uint64_t)__builtin_ctzll(left);
-            list->at[list->all] = list->w->codes + here * list->w->column_bytes;
-            list->q[list->all++] = list->input[here];
-        }
-    }
-    return p;
+    vi values = _mm512_load_si512(q);
+    return _mm512_test_epi8_mask(values, values);
 }
 
-/* Those of a step that begins at p. Returns where the next one does. */
-static V_INLINE uint64_t list_step(struct column_list *list, uint64_t p, uint64_t end)
-{
-    list->all = 0;
-    p = list_columns(list, p, end, STEP_COLUMNS);
-    for (; list->all % 4 != 0; list->all++) {
-        list->at[list->all] = list->at[list->all - 1];
-        list->q[list->all] = 0;
-    }
-    list->n = list->all;
-    (void)list_columns(list, p, list->w->columns, 2 * list->n);
-    for (; list->n > 0 && list->all < 2 * list->n; list->all++) {
-        list->at[list->all] = list->at[list->all - 1];
-    }
-    return p;
-}
-
-/* The listed columns into one line of rows, while the same line of the next ones is asked for. */
-static V_INLINE void column_line(const struct column_list *list, uint64_t line, int32_t *acc)
+static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint32_t n,
+                                 uint64_t line, int32_t *acc)
 {
     vi sums[16];
     for (int i = 0; i < 16; i++) {
         sums[i] = vi_zero();
     }
-    for (uint32_t c = 0; c < list->n; c += 4) {
+    for (uint32_t c = 0; c < n; c += 4) {
         vi column[4];
-        int32_t q;
-        memcpy(&q, list->q + c, sizeof q);
+        int32_t four;
+        memcpy(&four, q + c, sizeof four);
         for (uint32_t j = 0; j < 4; j++) {
-            column[j] = _mm512_load_si512(list->at[c + j] + line);
-            __builtin_prefetch(list->at[list->n + c + j] + line, 0, 2);
+            column[j] = _mm512_load_si512(at[c + j] + line);
+            __builtin_prefetch(at[n + c + j] + line, 0, 2);
         }
-        column_quad(column, vi_set1(q), sums);
+        column_quad(column, vi_set1(four), sums);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++) {
-        int32_t *at = acc + 16 * i;
+        int32_t *to = acc + 16 * i;
         vi sum = _mm512_srai_epi32(sums[i], (unsigned)(i / 4 * 2));
-        _mm512_storeu_si512(at, vi_add(_mm512_loadu_si512(at), sum));
+        _mm512_storeu_si512(to, vi_add(_mm512_loadu_si512(to), sum));
     }
 }
 
-static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
-                        int32_t *acc)
-{
-    struct column_list list;
-    list.w = w;
-    list.input = q;
-    while (begin < end) {
-        begin = list_step(&list, begin, end);
-        for (uint64_t line = 0; list.n > 0 && line < w->column_bytes; line += COLUMN_LINE) {
-            column_line(&list, line, acc + 4 * line);
-        }
-    }
-}
+#include "engine/cpu/columns_walk.inc"
 
 /* Levels are looked up with 128 added, as codes without a sign. */
 enum { SCREEN_OFFSET = 128 };

@@ -187,7 +187,20 @@ static void dot_fives(const struct five_codes *w, const struct row_walk *walk,
     }
 }
 
-#include "engine/cpu/ternary_columns.inc"
+static void add_columns(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
+                        int32_t *acc)
+{
+    for (uint64_t p = begin; p < end; p++) {
+        for (uint64_t i = 0; q[p] != 0 && i < w->column_bytes; i++) {
+            uint64_t line = i / COLUMN_LINE, byte = i % COLUMN_LINE;
+            for (uint64_t g = 0; g < 4; g++) {
+                uint64_t row = 16 * (4 * g + byte / 4 % 4) + 4 * (byte / 16) + byte % 4;
+                int32_t code = w->codes[p * w->column_bytes + i] >> 2 * g & 3;
+                acc[COLUMN_ROWS * line + row] += code * q[p];
+            }
+        }
+    }
+}
 
 static void dot_float(const struct float_weights *w, const struct row_walk *walk, const float *x,
                       float *y)
