@@ -300,6 +300,65 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
+/* ---- one token whose input has many zeros ---- */
+
+#define STEP_COLUMNS 128
+
+static V_INLINE uint64_t column_mask(const int8_t *q)
+{
+    uint64_t mask = 0;
+    for (int i = 0; i < 64; i++) {
+        mask |= (uint64_t)(q[i] != 0) << i;
+    }
+    return mask;
+}
+
+/* 16 bytes of four columns: sums[4*g + k] of bytes 4*k to 4*k + 3 of each, bit position 2*g. */
+static V_INLINE void column_quad(const uint8_t *const *at, uint64_t byte, int8x16_t q,
+                                 int32x4_t sums[16])
+{
+    uint8x16x2_t ab = vzipq_u8(vld1q_u8(at[0] + byte), vld1q_u8(at[1] + byte));
+    uint8x16x2_t cd = vzipq_u8(vld1q_u8(at[2] + byte), vld1q_u8(at[3] + byte));
+    for (int half = 0; half < 2; half++) {
+        uint16x8x2_t rows =
+            vzipq_u16(vreinterpretq_u16_u8(ab.val[half]), vreinterpretq_u16_u8(cd.val[half]));
+        for (int i = 0; i < 2; i++) {
+            uint8x16_t packed = vreinterpretq_u8_u16(rows.val[i]);
+            int k = 2 * half + i;
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; g++) {
+                int32x4_t *sum = &sums[4 * (3 - g) + k];
+                *sum = vdotq_s32(*sum, neon_codes(packed, g), q);
+            }
+        }
+    }
+}
+
+static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint32_t n,
+                                 uint64_t line, int32_t *acc)
+{
+    for (uint64_t part = 0; part < COLUMN_LINE / 16; part++) {
+        int32x4_t sums[16];
+        for (int i = 0; i < 16; i++) {
+            sums[i] = vdupq_n_s32(0);
+        }
+        for (uint32_t c = 0; c < n; c += 4) {
+            int32_t four;
+            memcpy(&four, q + c, sizeof four);
+            for (uint32_t j = n + c; part == 0 && j < n + c + 4; j++) {
+                __builtin_prefetch(at[j] + line, 0, 2);
+            }
+            column_quad(at + c, line + 16 * part, vreinterpretq_s8_s32(vdupq_n_s32(four)), sums);
+        }
+        for (int i = 0; i < 16; i++) {
+            int32_t *to = acc + 16 * i + 4 * part;
+            vst1q_s32(to, vaddq_s32(vld1q_s32(to), sums[i]));
+        }
+    }
+}
+
+#include "engine/cpu/columns_walk.inc"
+
 typedef int8x16x2_t screen_table; /* levels above zero, below it */
 
 static V_INLINE screen_table screen_table_load(void)

@@ -346,6 +346,50 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #include "engine/cpu/ternary_tiles.inc"
 
+/* ---- one token whose input has many zeros ---- */
+
+/* By loops that a compiler turns into vectors of 16-bit products: 127 * 3 * 85 stays in int16. */
+#define STEP_COLUMNS 64
+enum { COLUMNS_OF_16_BITS = 64 };
+
+static V_INLINE uint64_t column_mask(const int8_t *q)
+{
+    uint64_t mask = 0;
+    for (int i = 0; i < 64; i++) {
+        mask |= (uint64_t)(q[i] != 0) << i;
+    }
+    return mask;
+}
+
+/* Bit position 2 * g of byte p into sums[COLUMN_LINE * g + p]. */
+static V_INLINE void add_column_line(const uint8_t *line, int16_t q, int16_t *sums)
+{
+    for (int g = 0; g < 4; g++) {
+        for (int p = 0; p < COLUMN_LINE; p++) {
+            int code = line[p] >> 2 * g & 3;
+            sums[COLUMN_LINE * g + p] = (int16_t)(sums[COLUMN_LINE * g + p] + code * q);
+        }
+    }
+}
+
+static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint32_t n,
+                                 uint64_t line, int32_t *acc)
+{
+    for (uint32_t begin = 0; begin < n; begin += COLUMNS_OF_16_BITS) {
+        int16_t sums[COLUMN_ROWS] = {0};
+        for (uint32_t c = begin; c < n && c < begin + COLUMNS_OF_16_BITS; c++) {
+            __builtin_prefetch(at[n + c] + line, 0, 2);
+            add_column_line(at[c] + line, q[c], sums);
+        }
+        for (int r = 0; r < COLUMN_ROWS; r++) {
+            int m = r / 16, byte = 16 * (r % 16 / 4) + 4 * (m % 4) + r % 4;
+            acc[r] += sums[COLUMN_LINE * (m / 4) + byte];
+        }
+    }
+}
+
+#include "engine/cpu/columns_walk.inc"
+
 typedef v128_t screen_table;
 
 static V_INLINE screen_table screen_table_load(void)
