@@ -77,6 +77,8 @@ static_assert(sizeof migrations / sizeof migrations[0] == INDEX_SCHEMA - 1,
     " b.used_s, b.pinned, b.since_s, b.use_hours, b.from_source, b.from_cold, b.from_warm,"        \
     " b.warm_bytes"
 
+#define REBUILD "run: bnt cache rebuild   (keeps every model and its names)"
+
 struct cache_index {
     sqlite3 *db;
     char path[BNT_PATH_MAX];
@@ -91,10 +93,11 @@ static enum bnt_status index_error(struct cache_index *ix, const char *doing, st
     enum bnt_status st = BNT_E_FAILED;
     const char *hint = "";
     switch (code & 0xff) {
+    case SQLITE_ERROR: /* our statements are right: the tables are not those that they are for */
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         st = BNT_E_FILE;
-        hint = "run: bnt cache rebuild   (keeps every model and its names)";
+        hint = REBUILD;
         break;
     case SQLITE_FULL:
         st = BNT_E_NO_SPACE;
@@ -494,6 +497,7 @@ static enum bnt_status read_text(struct cache_index *ix, sqlite3_stmt *q, int co
     const unsigned char *text = sqlite3_column_text(q, column);
     size_t n = (size_t)sqlite3_column_bytes(q, column);
     if (!text || n >= size) {
+        bnt_err_hint(err, REBUILD);
         return bnt_err_set(err, BNT_E_FILE,
                            "cache index %s: a value of %zu bytes where at most %zu are written",
                            ix->path, n, size - 1);
@@ -501,6 +505,19 @@ static enum bnt_status read_text(struct cache_index *ix, sqlite3_stmt *q, int co
     memcpy(out, text, n);
     out[n] = '\0';
     return BNT_OK;
+}
+
+/* Names and digests become parts of paths, so a file from elsewhere must not choose them. */
+static enum bnt_status check_entry(struct cache_index *ix, const struct bnt_cache_entry *e,
+                                   struct bnt_err *err)
+{
+    const bool named = e->name[0] == '\0' || bnt_cache_name_ok(e->name);
+    if ((named && bnt_sha256_is_hex(e->digest) && e->size <= INT64_MAX) || BNT_FAULT(index_row)) {
+        return BNT_OK;
+    }
+    bnt_err_hint(err, REBUILD);
+    return bnt_err_set(err, BNT_E_FILE, "cache index %s: a row that nothing here writes: %.100s %s",
+                       ix->path, e->name, e->digest);
 }
 
 /* The row that q stands on, of ENTRY_COLUMNS. */
@@ -534,7 +551,7 @@ static enum bnt_status read_entry(struct cache_index *ix, sqlite3_stmt *q,
         .from_warm = (uint64_t)sqlite3_column_int64(q, 14),
         .warm_bytes = (uint64_t)sqlite3_column_int64(q, 15),
     };
-    return st;
+    return st == BNT_OK ? check_entry(ix, e, err) : st;
 }
 
 enum bnt_status index_find_name(struct cache_index *ix, const char *name,

@@ -592,6 +592,27 @@ static void damaged_index_is_told_and_rebuilt(void **state)
     bnt_cache_close(c);
 }
 
+/* An index may come from elsewhere; what it names becomes parts of paths. */
+static void foreign_rows_are_refused(void **state)
+{
+    (void)state;
+    static const char *const statements[] = {
+        "UPDATE name SET name = '../../x'", "UPDATE blob SET size = -1",
+        "UPDATE blob SET digest = '../' || substr(digest, 4)", "DROP TABLE name"};
+    struct bnt_cache_list list;
+    struct bnt_cache *c = fixture_cache();
+    add(c, "m", "bytes");
+    for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++) {
+        struct bnt_err err = {0};
+        fixture_sql("UPDATE name SET name = 'm'");
+        fixture_sql("UPDATE blob SET size = 5");
+        fixture_sql(statements[i]);
+        assert_int_equal(bnt_cache_list(c, &list, &err), BNT_E_FILE);
+        assert_non_null(strstr(err.hint, "bnt cache rebuild"));
+    }
+    bnt_cache_close(c);
+}
+
 static void index_of_a_newer_program_is_refused(void **state)
 {
     (void)state;
@@ -764,6 +785,7 @@ static const struct suite_test tests[] = {
     {.name = "cache_missing_index_is_made_from_the_store",
      .body = missing_index_is_made_from_the_store},
     {.name = "cache_damaged_index_is_told_and_rebuilt", .body = damaged_index_is_told_and_rebuilt},
+    {.name = "cache_foreign_rows_are_refused", .body = foreign_rows_are_refused},
     {.name = "cache_index_of_a_newer_program_is_refused",
      .body = index_of_a_newer_program_is_refused},
     {.name = "cache_read_only_cache_answers", .body = read_only_cache_answers},
@@ -775,4 +797,4 @@ static const struct suite_test tests[] = {
      .timeout_ms = 60000},
     {0},
 };
-const struct suite suite_cache = {"cache", tests, "verify_blind"};
+const struct suite suite_cache = {"cache", tests, "verify_blind index_row"};
