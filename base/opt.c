@@ -37,11 +37,14 @@ enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err
         {"MiB", 1048576}, {"Gi", 1073741824}, {"GiB", 1073741824},
     };
     char *end;
-    double value = isdigit((unsigned char)text[0]) ? strtod(text, &end) : -1;
+    bool decimal = isdigit((unsigned char)text[0]) && !strpbrk(text, "xX");
+    double value = decimal ? strtod(text, &end) : -1;
     if (value >= 0 && isfinite(value)) {
         for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
             double total = value * units[i].factor;
-            if (strcmp(end, units[i].suffix) == 0 && total < 9.2e18) {
+            /* A part of a byte is no 0, which often means that there is no limit. */
+            bool whole = value == 0 || total >= 1;
+            if (strcmp(end, units[i].suffix) == 0 && total < 9.2e18 && whole) {
                 *bytes = (uint64_t)total;
                 return BNT_OK;
             }

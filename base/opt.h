@@ -100,7 +100,7 @@ enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *cons
 enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct bnt_opt *globals,
                             struct bnt_buf *out, struct bnt_err *err);
 
-/* Bytes from text with a suffix (see BNT_OPT_SIZE). */
+/* Bytes from decimal text with a suffix (see BNT_OPT_SIZE): 0, or at least one byte. */
 enum bnt_status bnt_parse_size(const char *text, uint64_t *bytes, struct bnt_err *err);
 
 /* Seconds from text with a unit: 90s, 30m, 12h, 7d; more than 0. */

@@ -13,6 +13,7 @@
 #include "engine/backend.h"
 #include "engine/columns.h"
 #include "engine/fives.h"
+#include "engine/tl_tiles.h"
 
 enum { KEY_BYTES = 160 };
 
@@ -534,6 +535,9 @@ static enum bnt_status open_steps(struct bnt_model *m, const char *path,
     /* What depends on tiles that the user says is not the file's alone, so it is not kept. */
     keeping.packed_dir = opts->n_tl_tiles > 0 ? NULL : opts->packed_dir;
     enum bnt_status st = packed_store_init(&m->packs, path, &keeping, err);
+    if (st == BNT_OK) {
+        st = tl_tiles_check(opts->tl_tiles, opts->n_tl_tiles, err);
+    }
     m->dequantize = opts->dequantize;
     m->tl_look_up = opts->tl_look_up;
     m->tl_tiles = opts->tl_tiles;

@@ -57,10 +57,8 @@ static enum bnt_status find_tiles(const struct bnt_model *m, struct weight *w, c
                                   struct bnt_err *err)
 {
     enum tensor_type type = w->tensor->type;
-    enum bnt_status st = tl_tiles_check(m->tl_tiles, m->n_tl_tiles, err);
-    if (st != BNT_OK ||
-        tl_tiles_of_tensor(m->gguf, w->tensor, m->tl_tiles, m->n_tl_tiles, &w->tiles)) {
-        return st;
+    if (tl_tiles_of_tensor(m->gguf, w->tensor, m->tl_tiles, m->n_tl_tiles, &w->tiles)) {
+        return BNT_OK;
     }
     bnt_err_set(err, BNT_E_UNSUPPORTED,
                 "%s: tensor %s: the tile sizes of %s for %llu x %llu are not recorded in the file",

@@ -379,8 +379,9 @@ static void size_units_are_exact(void **state)
         {"0.5GiB", 536870912u},
         {"18T", 18000000000000u},
     };
-    static const char *const bad[] = {"",    "k",   "-1",    "1 M", "1m",    "1MM",
-                                      "nan", "inf", "0x10q", " 1",  "1e30G", "1.2.3"};
+    static const char *const bad[] = {"",      "k",   "-1",     "1 M",     "1m",  "1MM",
+                                      "0x10",  "0.5", "1e-320", "0.0004K", "nan", "inf",
+                                      "0x10q", " 1",  "1e30G",  "1.2.3"};
     uint64_t bytes;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         print_message("size: %s\n", good[i].text);

@@ -245,6 +245,8 @@ static void unknown_tiles_are_an_argument(void **state)
     mo = (struct bnt_model_options){.tl_tiles = wrong, .n_tl_tiles = 1};
     err = (struct bnt_err){0};
     assert_int_equal(bnt_model_open(path, &mo, &m, &err), BNT_E_USAGE);
+    err = (struct bnt_err){0}; /* of a model that needs none, too */
+    assert_int_equal(bnt_model_open(suite_bundled_model(), &mo, &m, &err), BNT_E_USAGE);
     free(want);
 }
 
