@@ -261,6 +261,11 @@ enum bnt_status index_open(const char *path, struct cache_index **out, bool *fre
     if (st == BNT_OK) {
         st = read_version(ix, &version, err);
     }
+    if (st == BNT_OK && version < 0) {
+        st = bnt_err_set(err, BNT_E_FILE, "cache index %s has schema %d, which none ever had", path,
+                         version);
+        bnt_err_hint(err, REBUILD);
+    }
     if (st == BNT_OK && version > INDEX_SCHEMA) {
         st = bnt_err_set(err, BNT_E_UNSUPPORTED, "cache index %s has schema %d; this bnt knows %d",
                          path, version, INDEX_SCHEMA);
