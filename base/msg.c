@@ -16,7 +16,8 @@ enum { TEXT_BYTES = 8192 }; /* of a message; two paths fit */
 
 static enum bnt_msg_level current_level = BNT_MSG_NORMAL;
 static enum bnt_color color_mode = BNT_COLOR_AUTO;
-static int stdout_errno; /* why stdout could not be written; 0: it could, or the cause is lost */
+/* Why stdout could not be written; 0: it could, or the cause is lost. Any thread may talk. */
+static _Atomic int stdout_errno;
 
 void bnt_msg_setup(enum bnt_msg_level level, enum bnt_color color)
 {
@@ -34,7 +35,9 @@ static bool flush_stdout(void)
 {
     errno = 0;
     bool ok = fflush(stdout) == 0;
-    stdout_errno = !ok && errno ? errno : stdout_errno;
+    if (!ok && errno) {
+        stdout_errno = errno;
+    }
     return ok && !ferror(stdout);
 }
 
@@ -156,13 +159,17 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint)
 enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err)
 {
     enum bnt_status st = bnt_write_all(STDOUT_FILENO, bytes, n, "standard output", err);
-    stdout_errno = st != BNT_OK ? errno : stdout_errno;
+    if (st != BNT_OK) {
+        stdout_errno = errno;
+    }
     return st;
 }
 
 void bnt_msg_puts(const char *text)
 {
-    stdout_errno = fputs(text, stdout) == EOF ? errno : stdout_errno;
+    if (fputs(text, stdout) == EOF) {
+        stdout_errno = errno;
+    }
 }
 
 enum bnt_status bnt_msg_flush(void)
