@@ -59,6 +59,14 @@ static void add_text(struct child_options *c, const char *option, const char *va
     c->at[c->n++] = value;
 }
 
+static void add_unless(struct child_options *c, const char *option, const char *value,
+                       const char *usual)
+{
+    if (strcmp(value, usual) != 0) {
+        add_text(c, option, value);
+    }
+}
+
 static void add_number(struct child_options *c, const char *option, unsigned long long value)
 {
     char *text = c->numbers[c->n_numbers++];
@@ -82,27 +90,15 @@ static void fill_options(const struct bench_opts *o, const char *model, struct c
     if (o->engine.memory_limit > 0) {
         add_number(c, "--memory-limit", o->engine.memory_limit);
     }
-    if (strcmp(o->engine.kernel, "auto") != 0) {
-        add_text(c, "--kernel", o->engine.kernel);
-    }
-    if (strcmp(o->engine.kv_type, "f16") != 0) {
-        add_text(c, "--kv-type", o->engine.kv_type);
-    }
-    if (strcmp(o->engine.tl, "codes") != 0) {
-        add_text(c, "--tl", o->engine.tl);
-    }
+    add_unless(c, "--kernel", o->engine.kernel, "auto");
+    add_unless(c, "--kv-type", o->engine.kv_type, "f16");
+    add_unless(c, "--tl", o->engine.tl, "codes");
     for (size_t i = 0; i < o->engine.tiles.n; i++) {
         add_text(c, "--tiles", o->engine.tiles.at[i]);
     }
-    if (strcmp(o->engine.i2s_layout, "auto") != 0) {
-        add_text(c, "--i2s-layout", o->engine.i2s_layout);
-    }
-    if (strcmp(o->engine.packed, "auto") != 0) {
-        add_text(c, "--packed", o->engine.packed);
-    }
-    if (strcmp(o->engine.head, "auto") != 0) {
-        add_text(c, "--head", o->engine.head);
-    }
+    add_unless(c, "--i2s-layout", o->engine.i2s_layout, "auto");
+    add_unless(c, "--packed", o->engine.packed, "auto");
+    add_unless(c, "--head", o->engine.head, "auto");
     if (strcmp(o->engine.device, "cpu") != 0) {
         add_text(c, "--device", o->engine.device);
         add_text(c, "--fallback", o->engine.fallback);
