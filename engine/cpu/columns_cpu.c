@@ -5,7 +5,7 @@
 #include "engine/columns.h"
 #include "engine/cpu/backend_cpu.h"
 
-enum { COLUMN_GRAIN = 64, FIRST_COLUMNS = 256 /* positions */ };
+enum { COLUMN_GRAIN = 64 /* positions */, FIRST_POSITIONS = 256 };
 
 struct column_task {
     const struct backend_cpu *b;
@@ -13,13 +13,13 @@ struct column_task {
     uint64_t n_sums; /* of a thread */
 };
 
-/* Whoever takes his first piece finds nothing in his caches: its columns all at once, as many as a
- * kernel takes together, instead of one after the other in the order of the sums. */
+/* Whoever takes his first piece finds nothing in his caches: columns of its first positions are
+ * asked for all at once, instead of being missed one after the other in the order of the sums. */
 static void ask_for_columns(const struct column_task *t, size_t begin, size_t end)
 {
     const int8_t *q = t->b->s.act.q;
     const uint64_t bytes = t->codes.column_bytes;
-    end = end - begin < FIRST_COLUMNS ? end : begin + FIRST_COLUMNS;
+    end = end - begin < FIRST_POSITIONS ? end : begin + FIRST_POSITIONS;
     for (size_t p = begin; p < end; p++) {
         for (uint64_t at = 0; q[p] != 0 && at < bytes; at += COLUMN_LINE) {
             __builtin_prefetch(t->codes.codes + p * bytes + at, 0, 2);

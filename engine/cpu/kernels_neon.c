@@ -304,15 +304,6 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 
 #define STEP_COLUMNS 128
 
-static V_INLINE uint64_t column_mask(const int8_t *q)
-{
-    uint64_t mask = 0;
-    for (int i = 0; i < 64; i++) {
-        mask |= (uint64_t)(q[i] != 0) << i;
-    }
-    return mask;
-}
-
 /* 16 bytes of four columns: sums[4*g + k] of bytes 4*k to 4*k + 3 of each, bit position 2*g. */
 static V_INLINE void column_quad(const uint8_t *const *at, uint64_t byte, int8x16_t q,
                                  int32x4_t sums[16])

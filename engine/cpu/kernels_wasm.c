@@ -352,15 +352,6 @@ static V_INLINE void ternary_step(int n_row, int n_tok, const uint8_t *codes, ui
 #define STEP_COLUMNS 64
 enum { COLUMNS_OF_16_BITS = 64 };
 
-static V_INLINE uint64_t column_mask(const int8_t *q)
-{
-    uint64_t mask = 0;
-    for (int i = 0; i < 64; i++) {
-        mask |= (uint64_t)(q[i] != 0) << i;
-    }
-    return mask;
-}
-
 /* Bit position 2 * g of byte p into sums[COLUMN_LINE * g + p]. */
 static V_INLINE void add_column_line(const uint8_t *line, int16_t q, int16_t *sums)
 {
