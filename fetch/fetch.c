@@ -358,6 +358,7 @@ static enum bnt_status copy(struct fetch *f, struct bnt_err *err)
     }
     if (st == BNT_OK && sink.done == 0) {
         st = bnt_err_set(err, BNT_E_FILE, "%.300s is empty", f->source.shown);
+        bnt_err_hint(err, "was its copying or its download cut short? take it from where it came");
     }
     if (st == BNT_OK) {
         st = sink_digest(&sink, e->digest, err);

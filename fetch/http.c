@@ -384,6 +384,42 @@ static CURLcode set_options(struct http_exchange *x)
     return rc == CURLE_OK ? set_range(x) : rc;
 }
 
+/* What libcurl's result means here, and what to do next. */
+static enum bnt_status curl_meaning(const struct http_exchange *x, CURLcode rc, const char **hint)
+{
+    const long code = response_code(x);
+    const bool led = code >= 300 && code < 400; /* a redirect was the last answer */
+    *hint = "the network or the server failed; try again, or fetch from another place";
+    switch (rc) {
+    case CURLE_UNKNOWN_OPTION:
+    case CURLE_NOT_BUILT_IN:
+        *hint = "libcurl 7.85 or newer with TLS is needed: apt-get install libcurl4";
+        return BNT_E_UNSUPPORTED;
+    case CURLE_URL_MALFORMAT:
+        *hint = led ? "the server redirects to what is no URL; fetch from another place"
+                    : "check the URL";
+        return led ? BNT_E_NETWORK : BNT_E_USAGE;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        *hint = led ? "the server redirects to a place that is not https; ask for the https URL of "
+                      "that place"
+                    : "what answers there does not speak HTTP; check host and port";
+        return BNT_E_NETWORK;
+    case CURLE_TOO_MANY_REDIRECTS:
+        *hint = "the server redirects in a circle; ask for the URL of the file itself";
+        return BNT_E_NETWORK;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        *hint = "set SSL_CERT_FILE to a file with the certificate of the authority that signed the "
+                "server's";
+        return BNT_E_NETWORK;
+    case CURLE_OPERATION_TIMEDOUT:
+        *hint = "the server or the way to it is too slow or silent; try again later";
+        return BNT_E_NETWORK;
+    default:
+        return BNT_E_NETWORK;
+    }
+}
+
 /* A transfer that did not come to an answer. */
 static enum bnt_status curl_error(const struct http_exchange *x, CURLcode rc, struct bnt_err *err)
 {
@@ -393,35 +429,11 @@ static enum bnt_status curl_error(const struct http_exchange *x, CURLcode rc, st
         }
         return x->failed.status;
     }
-    const char *hint = "the network or the server failed; try again, or fetch from another place";
-    enum bnt_status st = BNT_E_NETWORK;
-    switch (rc) {
-    case CURLE_OUT_OF_MEMORY:
+    if (rc == CURLE_OUT_OF_MEMORY) {
         return bnt_err_nomem(err, "the transfer", 0);
-    case CURLE_UNKNOWN_OPTION:
-    case CURLE_NOT_BUILT_IN:
-        st = BNT_E_UNSUPPORTED;
-        hint = "libcurl 7.85 or newer with TLS is needed: apt-get install libcurl4";
-        break;
-    case CURLE_URL_MALFORMAT:
-        st = BNT_E_USAGE;
-        hint = "check the URL";
-        break;
-    case CURLE_UNSUPPORTED_PROTOCOL:
-        hint = "the server redirects to a place that is not https; ask for the https URL of that "
-               "place";
-        break;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-        hint = "set SSL_CERT_FILE to a file with the certificate of the authority that signed the "
-               "server's";
-        break;
-    case CURLE_OPERATION_TIMEDOUT:
-        hint = "the server or the way to it is too slow or silent; try again later";
-        break;
-    default:
-        break;
     }
+    const char *hint;
+    enum bnt_status st = curl_meaning(x, rc, &hint);
     if (err && err->status == BNT_OK) {
         err->domain = "curl";
         err->foreign = (int)rc;
@@ -451,6 +463,18 @@ enum bnt_status http_status_of_code(long code)
     }
 }
 
+/* What to do about an answer that has no row of its own. */
+static const char *hint_of_class(long code)
+{
+    if (code < 300 || code == 304) {
+        return "that brings no whole file; check the URL, or fetch from another place";
+    }
+    if (code < 400) {
+        return "it redirects, and says to no place; ask for the URL of the file itself";
+    }
+    return "it does not give the file at this URL; check the URL, or fetch from another place";
+}
+
 /* An answer other than 200 and 206. */
 static enum bnt_status code_error(const struct http_exchange *x, long code, struct bnt_err *err)
 {
@@ -467,6 +491,8 @@ static enum bnt_status code_error(const struct http_exchange *x, long code, stru
         bnt_err_hint(err, "too many requests; wait, then try again");
     } else if (st == BNT_E_NETWORK) {
         bnt_err_hint(err, "the server is in trouble; try again later");
+    } else if (!x->request.upload) {
+        bnt_err_hint(err, "%s", hint_of_class(code));
     }
     return st;
 }

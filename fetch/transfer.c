@@ -189,6 +189,17 @@ static enum bnt_status refuse_packed(struct conn *c, const struct http_head *hea
     return st;
 }
 
+static enum bnt_status refuse_size(struct conn *c, const struct http_head *head,
+                                   struct bnt_err *err)
+{
+    c->refused = REFUSED_FOR_GOOD;
+    enum bnt_status st = bnt_err_set(err, BNT_E_NETWORK,
+                                     "%.300s: the server says %llu bytes, more than any model has",
+                                     c->mirror->source->shown, (unsigned long long)head->total);
+    bnt_err_hint(err, "the server is in trouble; fetch from another place");
+    return st;
+}
+
 /* Note what the whole file is, at the first answer. */
 static enum bnt_status learn(struct conn *c, const struct http_head *head, struct bnt_err *err)
 {
@@ -265,6 +276,9 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
     }
     if (head->encoding[0]) {
         return refuse_packed(c, head, err);
+    }
+    if (head->total > TRANSFER_SIZE_MAX) {
+        return refuse_size(c, head, err);
     }
     memcpy(m->validator, head->validator, sizeof m->validator);
     memcpy(m->etag, head->etag, sizeof m->etag);
@@ -463,6 +477,8 @@ static void end_of_file(struct conn *c)
     struct part_hole *h = &r->holes[c->hole];
     if (h->begin == 0) {
         bnt_err_set(&t->fatal, BNT_E_FILE, "%.300s is empty", c->mirror->source->shown);
+        bnt_err_hint(&t->fatal, "the server has no bytes for it; check the URL, or fetch from "
+                                "another place");
         return;
     }
     r->total = h->end = h->begin;

@@ -9,6 +9,7 @@
 #include "fetch/transfer.h"
 
 #define NS_PER_S 1000000000u
+#define TRANSFER_SIZE_MAX (UINT64_C(1) << 50)   /* bytes of a file that a server may say */
 #define TRANSFER_HELD_BYTES ((size_t)512 << 10) /* written at once */
 
 struct mirror {

@@ -204,6 +204,57 @@ static void refusals_are_retried_when_they_may_pass(void **state)
     play_all(faults, sizeof faults / sizeof faults[0]);
 }
 
+/* Whoever reads these has no other clue: each says what to do next. */
+static void answers_without_a_file_say_what_to_do(void **state)
+{
+    (void)state;
+    static const struct {
+        struct bnt_mock_step steps[2];
+        size_t body_bytes;
+        enum bnt_status status;
+        const char *says, *hint;
+    } cases[] = {
+        {{{.status = 204}}, 9, BNT_E_FAILED, "answered 204", "no whole file"},
+        {{{.status = 203}}, 9, BNT_E_FAILED, "answered 203", "no whole file"},
+        {{{.status = 304}}, 9, BNT_E_FAILED, "answered 304", "no whole file"},
+        {{{.status = 302}}, 9, BNT_E_FAILED, "answered 302", "the URL of the file itself"},
+        {{{.status = 405}}, 9, BNT_E_FAILED, "answered 405", "check the URL"},
+        {{{.status = 200}}, 0, BNT_E_FILE, "is empty", "check the URL"},
+        {{{.status = 302, .headers = "Location: https://\r\n"}},
+         9,
+         BNT_E_NETWORK,
+         "URL",
+         "redirects to what is no URL"},
+        {{{.status = 302, .headers = "Location: /m.gguf\r\n"}},
+         9,
+         BNT_E_NETWORK,
+         "redirects",
+         "in a circle"},
+        {{{.status = 200, .length_delta = INT64_MAX - 9}},
+         9,
+         BNT_E_NETWORK,
+         "the server says 9223372036854775807 bytes",
+         "fetch from another place"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct bnt_mock_route routes[] = {{.path = "/m.gguf",
+                                                 .body = "nine bytes",
+                                                 .body_bytes = cases[i].body_bytes,
+                                                 .steps = cases[i].steps},
+                                                {0}};
+        struct bnt_mock_server *s = transfer_tls_server(routes);
+        const struct bnt_fetch_opts o = {.connections = 1};
+        struct bnt_fetch_result r;
+        struct bnt_err err = {0};
+        enum bnt_status st = transfer_fetch(s, "/m.gguf", &o, &r, NULL, &err);
+        if (st != cases[i].status || !strstr(err.msg, cases[i].says) ||
+            !strstr(err.hint, cases[i].hint)) {
+            fail_msg("case %zu: status %d: %s (%s)", i, st, err.msg, err.hint);
+        }
+        bnt_mock_server_stop(s);
+    }
+}
+
 static void broken_bodies_go_on_where_they_ended(void **state)
 {
     (void)state;
@@ -532,6 +583,8 @@ static const struct suite_test tests[] = {
     {.name = "transfer_headers_say_how_long_to_wait", .body = headers_say_how_long_to_wait},
     {.name = "transfer_refusals_are_retried_when_they_may_pass",
      .body = refusals_are_retried_when_they_may_pass},
+    {.name = "transfer_answers_without_a_file_say_what_to_do",
+     .body = answers_without_a_file_say_what_to_do},
     {.name = "transfer_broken_bodies_go_on_where_they_ended",
      .body = broken_bodies_go_on_where_they_ended,
      .timeout_ms = 30000},
