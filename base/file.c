@@ -2,6 +2,7 @@
  * death, and locks: file_durable.c. */
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,6 +104,18 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err)
                            "cannot make folder %s: a file of that name is in the way", path);
     }
     return BNT_OK;
+}
+
+enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    int c = EOF;
+    bnt_buf_reset(line);
+    while (st == BNT_OK && (c = getc_unlocked(f)) != EOF && c != '\n') {
+        st = bnt_buf_putc(line, (char)c, err);
+    }
+    *end = st == BNT_OK && c == EOF && line->len == 0;
+    return st == BNT_OK && c == EOF && ferror(f) ? bnt_err_errno(err, "cannot read a line") : st;
 }
 
 static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, struct bnt_err *err)

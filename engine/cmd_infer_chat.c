@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/lines.h"
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
 #include "engine/quality.h"
@@ -185,21 +186,29 @@ static void help(void)
           stderr);
 }
 
-/* A line without its newline, or NULL at the end. */
-static char *read_line(char **line, size_t *cap)
+/* A line without its end. Of one that is too long the rest is passed over, with a word; it counts
+ * as empty. */
+static enum bnt_status read_line(struct bnt_buf *line, bool *end, struct bnt_err *err)
 {
     if (isatty(STDIN_FILENO)) {
         fputs("> ", stderr);
         fflush(stderr);
     }
-    ssize_t n = getline(line, cap, stdin);
-    if (n < 0) {
-        return NULL;
+    struct bnt_err why = {0};
+    enum bnt_status st = bnt_read_line(stdin, line, end, &why);
+    if (st != BNT_OK && line->len == line->max) {
+        for (int c = getchar(); c != EOF && c != '\n'; c = getchar()) {
+        }
+        bnt_buf_reset(line);
+        return bnt_err_set(err, BNT_E_USAGE, "a line of more than %d bytes", MAX_LINE_BYTES);
     }
-    while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r')) {
-        (*line)[--n] = '\0';
+    if (st != BNT_OK && err->status == BNT_OK) {
+        *err = why;
     }
-    return *line;
+    while (line->len > 0 && line->data[line->len - 1] == '\r') {
+        line->data[--line->len] = '\0';
+    }
+    return st;
 }
 
 /* A failure that ends only the turn: it comes before anything is evaluated (bnt_generate). */
@@ -208,20 +217,31 @@ static bool turn_may_fail(enum bnt_status st)
     return st == BNT_E_USAGE;
 }
 
-static enum bnt_status handle_line(struct history *h, const char *line, bool *done)
+static enum bnt_status handle_line(struct history *h, const char *line, bool *done,
+                                   struct bnt_err *err)
 {
-    struct bnt_err err = {0};
-    enum bnt_status st = BNT_OK;
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) {
         *done = true;
     } else if (strcmp(line, "/help") == 0) {
         help();
     } else if (strcmp(line, "/reset") == 0) {
-        st = begin(h, &err);
-    } else if (strlen(line) > MAX_LINE_BYTES) {
-        st = bnt_err_set(&err, BNT_E_USAGE, "a line of more than %d bytes", MAX_LINE_BYTES);
+        return begin(h, err);
     } else if (line[0] != '\0') {
-        st = turn(h, line, &err);
+        return turn(h, line, err);
+    }
+    return BNT_OK;
+}
+
+/* Read a line and do what it says. */
+static enum bnt_status next_line(struct history *h, struct bnt_buf *line, bool *done)
+{
+    struct bnt_err err = {0};
+    enum bnt_status st = read_line(line, done, &err);
+    if (interrupted(h)) {
+        return BNT_OK; /* the caller says so */
+    }
+    if (st == BNT_OK && !*done) {
+        st = handle_line(h, bnt_buf_view(line), done, &err);
     }
     if (st != BNT_OK) {
         bnt_msg_error(&err);
@@ -234,8 +254,7 @@ enum bnt_status infer_converse(struct infer *in)
 {
     struct history h = {.in = in};
     struct bnt_err err = {0};
-    char *line = NULL;
-    size_t cap = 0;
+    struct bnt_buf line = BNT_BUF(MAX_LINE_BYTES);
     bool done = false;
     enum bnt_status st = begin(&h, &err);
     if (st != BNT_OK) {
@@ -244,13 +263,13 @@ enum bnt_status infer_converse(struct infer *in)
     if (isatty(STDIN_FILENO)) {
         help();
     }
-    while (st == BNT_OK && !done && !interrupted(&h) && read_line(&line, &cap) != NULL) {
-        st = handle_line(&h, line, &done);
+    while (st == BNT_OK && !done && !interrupted(&h)) {
+        st = next_line(&h, &line, &done);
     }
     if (st == BNT_OK && interrupted(&h)) {
         st = BNT_E_INTERRUPTED;
     }
-    free(line);
+    bnt_buf_release(&line);
     drop_messages(&h, 0);
     free(h.messages);
     bnt_ids_release(&h.held);

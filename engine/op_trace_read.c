@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lines.h"
 #include "engine/op_trace.h"
 
 /* One file being read. */
 struct source {
     const char *path;
     FILE *file;
-    char *line;
-    size_t line_size;
+    struct bnt_buf line;
     unsigned long long number; /* of the line, from 1 */
 };
 
@@ -28,18 +28,25 @@ static enum bnt_status bad_line(const struct source *s, const char *what, struct
 /* The next line as a JSON object, NULL at the end. */
 static enum bnt_status next_line(struct source *s, json_t **out, struct bnt_err *err)
 {
+    bool end;
+    struct bnt_err why = {0};
     *out = NULL;
-    errno = 0;
-    ssize_t n = getline(&s->line, &s->line_size, s->file);
     s->number++;
-    if (n < 0) {
-        return ferror(s->file) || errno == ENOMEM ? bnt_err_errno(err, "%s", s->path) : BNT_OK;
+    if (bnt_read_line(s->file, &s->line, &end, &why) != BNT_OK) {
+        if (s->line.len == s->line.max) {
+            return bad_line(s, "the line is longer than a record can be", err);
+        }
+        (void)bnt_err_context(&why, "%s", s->path);
+        if (err && err->status == BNT_OK) {
+            *err = why;
+        }
+        return why.status;
     }
-    if (n > OP_TRACE_LINE_MAX) {
-        return bad_line(s, "the line is longer than a record can be", err);
+    if (end) {
+        return BNT_OK;
     }
     json_error_t e;
-    *out = json_loadb(s->line, (size_t)n, JSON_REJECT_DUPLICATES, &e);
+    *out = json_loadb(bnt_buf_view(&s->line), s->line.len, JSON_REJECT_DUPLICATES, &e);
     if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
@@ -235,7 +242,8 @@ enum bnt_status op_trace_read(const char *path, struct op_trace *out, struct bnt
     *out = (struct op_trace){0};
     bool is_stdin = strcmp(path, "-") == 0;
     struct source s = {.path = is_stdin ? "standard input" : path,
-                       .file = is_stdin ? stdin : fopen(path, "re")};
+                       .file = is_stdin ? stdin : fopen(path, "re"),
+                       .line = BNT_BUF(OP_TRACE_LINE_MAX)};
     if (!s.file) {
         return bnt_err_errno(err, "%s", path);
     }
@@ -246,7 +254,7 @@ enum bnt_status op_trace_read(const char *path, struct op_trace *out, struct bnt
     if (st == BNT_OK) {
         st = sort_records(&s, out, err);
     }
-    free(s.line);
+    bnt_buf_release(&s.line);
     if (!is_stdin) {
         fclose(s.file);
     }

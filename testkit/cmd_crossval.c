@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "base/lines.h"
 #include "base/msg.h"
 #include "engine/engine_arg.h"
 #include "engine/model_arg.h"
@@ -266,17 +267,10 @@ static enum bnt_status compare(struct crossval_run_of *r)
     return st == BNT_OK ? conclude(&report) : st;
 }
 
-/* Lines of standard input; a last one without an end counts. */
 static enum bnt_status read_line(void *ctx, struct bnt_buf *line, bool *end, struct bnt_err *err)
 {
-    enum bnt_status st = BNT_OK;
-    int c;
     (void)ctx;
-    while (st == BNT_OK && (c = getchar()) != EOF && c != '\n') {
-        st = bnt_buf_putc(line, (char)c, err);
-    }
-    *end = st == BNT_OK && c == EOF && line->len == 0;
-    return st;
+    return bnt_read_line(stdin, line, end, err);
 }
 
 static enum bnt_status write_bytes(void *ctx, const char *bytes, size_t n, struct bnt_err *err)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "engine/op_trace_diff.h"
@@ -273,6 +274,21 @@ static void damaged_traces_are_refused(void **state)
     }
 }
 
+/* Nothing of it is a line, and no more of it is held than a line may have. */
+static void endless_line_is_not_read_to_its_end(void **state)
+{
+    (void)state;
+    FILE *f = fopen(in_scratch("endless"), "w");
+    assert_non_null(f);
+    assert_int_equal(ftruncate(fileno(f), (off_t)1 << 40), 0);
+    fclose(f);
+    struct bnt_err err = {0};
+    struct op_trace t;
+    assert_int_equal(op_trace_read(in_scratch("endless"), &t, &err), BNT_E_FILE);
+    assert_non_null(strstr(err.msg, "longer than a record can be"));
+    op_trace_release(&t);
+}
+
 static void lists_are_parsed_or_refused(void **state)
 {
     (void)state;
@@ -301,6 +317,8 @@ static const struct suite_test tests[] = {
     {.name = "op_trace_ids_and_missing_records_are_named",
      .body = ids_and_missing_records_are_named},
     {.name = "op_trace_damaged_traces_are_refused", .body = damaged_traces_are_refused},
+    {.name = "op_trace_endless_line_is_not_read_to_its_end",
+     .body = endless_line_is_not_read_to_its_end},
     {.name = "op_trace_lists_are_parsed_or_refused", .body = lists_are_parsed_or_refused},
     {0},
 };
