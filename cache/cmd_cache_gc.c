@@ -295,7 +295,7 @@ static enum bnt_status gc_tell(const struct bnt_cache_gc_report *r, const struct
         printf("%" PRIu64 " %sremoved, %.1f MB; %.1f MB stay\n", r->n_removed, would,
                (double)r->bytes_removed / 1e6, (double)bytes_kept(r) / 1e6);
     }
-    if (r->packed_bytes_removed > 0 && !o->json) {
+    if (r->n_packed_removed > 0 && !o->json) {
         printf("%" PRIu64 " files of packed weights %sremoved, %.1f MB\n", r->n_packed_removed,
                o->dry_run ? "would be " : "", (double)r->packed_bytes_removed / 1e6);
     }

@@ -206,7 +206,7 @@ static void plan(struct forms *all, const struct bnt_cache_gc_opts *o,
             if (goes && !f->gone && (round == 0 || !f->temporary)) {
                 f->gone = true;
                 r->packed_bytes_removed += f->bytes;
-                r->n_packed_removed += !f->temporary;
+                r->n_packed_removed++;
             }
         }
     }
