@@ -205,10 +205,6 @@ static enum bnt_status check_options(const struct test_opts *o, int argc, char *
         return bnt_msg_fail(BNT_E_USAGE, "shards must agree, and a history is of one machine",
                             "--shard and --last-failed do not go together");
     }
-    if (o->last_failed && o->history && strcmp(o->history, "none") == 0) {
-        return bnt_msg_fail(BNT_E_USAGE, "give one of the two",
-                            "--last-failed needs the history that --history none leaves out");
-    }
     return BNT_OK;
 }
 

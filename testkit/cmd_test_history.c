@@ -21,6 +21,11 @@ static enum bnt_status open_for(const char *given, enum history_mode mode, struc
 {
     char path[BNT_PATH_MAX];
     enum bnt_status st = history_find(given, path, err);
+    if (st == BNT_OK && !path[0]) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "no history is kept: %s is none",
+                         given ? "--history" : "BNT_HISTORY");
+        bnt_err_hint(err, "name one: --history FILE");
+    }
     return st == BNT_OK ? history_open(path, mode, out, err) : st;
 }
 

@@ -186,12 +186,11 @@ static void open_history(struct session *s)
 {
     char path[BNT_PATH_MAX];
     struct bnt_err err = {0};
-    const char *given = s->o->history ? s->o->history : getenv("BNT_HISTORY");
-    if (is_none(given)) {
-        return;
+    enum bnt_status st = history_find(s->o->history, path, &err);
+    if (st == BNT_OK && path[0]) {
+        st = history_open(path, HISTORY_WRITE, &s->history, &err);
     }
-    if (history_find(s->o->history, path, &err) != BNT_OK ||
-        history_open(path, HISTORY_WRITE, &s->history, &err) != BNT_OK) {
+    if (st != BNT_OK) {
         bnt_msg_warn(err.hint[0] ? err.hint : NULL, "%s; the run goes on without history", err.msg);
     }
 }
@@ -223,7 +222,8 @@ static enum bnt_status narrow(struct session *s, struct bnt_err *err)
     } else if (s->o->last_failed && s->history) {
         status = prepare_last_failed(s->run, s->history, err);
     } else if (s->o->last_failed) {
-        status = bnt_err_set(err, BNT_E_FAILED, "--last-failed needs a history");
+        status = bnt_err_set(err, BNT_E_USAGE, "--last-failed needs a history");
+        bnt_err_hint(err, "name one: --history FILE, or BNT_HISTORY without the word none");
     }
     return status;
 }

@@ -135,7 +135,7 @@ enum bnt_status history_find(const char *given, char out[BNT_PATH_MAX], struct b
     const char *state = getenv("XDG_STATE_HOME");
     const char *home = getenv("HOME");
     if (file && file[0]) {
-        return bnt_path_format(out, err, "%s", file);
+        return bnt_path_format(out, err, "%s", strcmp(file, "none") == 0 ? "" : file);
     }
     if (state && state[0] == '/') {
         return bnt_path_format(out, err, "%s/bnt/history.db", state);

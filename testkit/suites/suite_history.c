@@ -311,6 +311,42 @@ static void damaged_and_newer_files_are_told_apart(void **state)
 }
 
 /* A run with such a history ends as it would without, and says so. */
+/* "none" is a word for every command, not the name of a file for some. */
+static void none_is_no_history_for_any_command(void **state)
+{
+    (void)state;
+    static const char program[] = "#!/bin/sh\n"
+                                  "case $1 in\n"
+                                  "--list) printf 'good\\tfake\\tfast\\t1000\\t-\\n' ;;\n"
+                                  "*) printf 'ok 1 - good\\n1..1\\n' ;;\n"
+                                  "esac\n";
+    char suites[BNT_PATH_MAX];
+    write_file("suites", program);
+    snprintf(suites, sizeof suites, "%s", in_scratch("suites"));
+    assert_int_equal(chmod(suites, 0755), 0);
+    const struct {
+        const char *argv[8];
+        int exit;
+        const char *says;
+    } cases[] = {
+        {{suite_bnt(), "test", "--suites", suites}, 0, ""},
+        {{suite_bnt(), "test", "--suites", suites, "--last-failed"}, 2, "needs a history"},
+        {{suite_bnt(), "test", "history"}, 8, "no history is kept: BNT_HISTORY is none"},
+        {{suite_bnt(), "test", "why", "good"}, 8, "no history is kept"},
+        {{suite_bnt(), "test", "history", "--history", "none"}, 8, "--history is none"},
+    };
+    assert_int_equal(setenv("BNT_HISTORY", "none", 1), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        suite_run(cases[i].argv, NULL, 0, &o);
+        print_message("case %zu: %d\n%s%s\n", i, o.exit, o.out, o.err);
+        assert_int_equal(o.exit, cases[i].exit);
+        assert_non_null(strstr(o.err, cases[i].says));
+        suite_output_release(&o);
+    }
+    assert_int_not_equal(access("none", F_OK), 0);
+}
+
 static void run_does_not_fail_for_its_history(void **state)
 {
     (void)state;
@@ -391,6 +427,8 @@ static const struct suite_test tests[] = {
     {.name = "history_writers_do_not_lose_each_others_runs",
      .body = writers_do_not_lose_each_others_runs},
     {.name = "history_damaged_file_is_told", .body = damaged_and_newer_files_are_told_apart},
+    {.name = "history_none_is_no_history_for_any_command",
+     .body = none_is_no_history_for_any_command},
     {.name = "history_never_makes_a_run_fail", .body = run_does_not_fail_for_its_history},
     {.name = "history_plan_follows_changes",
      .body = plan_follows_changes_of_inputs_program_and_model},
