@@ -268,11 +268,12 @@ $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(B)/libbnt.a
 DEST     = $(DESTDIR)$(PREFIX)
 BASHCOMP = $(DEST)/share/bash-completion/completions
 ZSHCOMP  = $(DEST)/share/zsh/site-functions
+FISHCOMP = $(DEST)/share/fish/vendor_completions.d
 
 .PHONY: install uninstall clean
 install: all ## install below $(DESTDIR)$(PREFIX)
 	install -d $(DEST)/bin $(DEST)/libexec/bnt $(DEST)/share/bnt/models $(DEST)/share/man/man1 \
-	    $(DEST)/share/doc/bnt $(BASHCOMP) $(ZSHCOMP)
+	    $(DEST)/share/doc/bnt $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP)
 	install -m 755 $(B)/bnt $(DEST)/bin/bnt
 	install -m 755 $(B)/bnt-suites $(DEST)/libexec/bnt/bnt-suites
 	install -m 644 engine/models/tinystories-bitnet.gguf $(DEST)/share/bnt/models/
@@ -281,9 +282,11 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 	$(B)/bnt help --man >$(DEST)/share/man/man1/bnt.1
 	$(B)/bnt completion bash >$(BASHCOMP)/bnt
 	$(B)/bnt completion zsh >$(ZSHCOMP)/_bnt
+	$(B)/bnt completion fish >$(FISHCOMP)/bnt.fish
 
 uninstall: ## remove what install put there
-	rm -f $(DEST)/bin/bnt $(DEST)/share/man/man1/bnt.1 $(BASHCOMP)/bnt $(ZSHCOMP)/_bnt
+	rm -f $(DEST)/bin/bnt $(DEST)/share/man/man1/bnt.1 $(BASHCOMP)/bnt $(ZSHCOMP)/_bnt \
+	    $(FISHCOMP)/bnt.fish
 	rm -rf $(DEST)/libexec/bnt $(DEST)/lib/bnt $(DEST)/share/bnt $(DEST)/share/doc/bnt
 
 clean: ## remove build/

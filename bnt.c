@@ -83,10 +83,11 @@ static const struct bnt_cmd cmd_help = {
 
 static const struct bnt_cmd cmd_completion = {
     .name = "completion",
-    .synopsis = "bash|zsh",
+    .synopsis = "bash|zsh|fish",
     .summary = "completion script for a shell",
     .examples = "  source <(bnt completion bash)                  # bash, this session\n"
-                "  bnt completion zsh > \"${fpath[1]}/_bnt\"        # zsh, for good",
+                "  bnt completion zsh > \"${fpath[1]}/_bnt\"        # zsh, for good\n"
+                "  bnt completion fish | source                   # fish, this session",
     .run = run_completion,
 };
 
@@ -152,7 +153,8 @@ static enum bnt_status run_completion(struct bnt_app *app, const void *opts, int
     struct bnt_buf text = BNT_BUF(TEXT_MAX_BYTES);
     struct bnt_err err = {0};
     if (argc != 1) {
-        return bnt_msg_fail(BNT_E_USAGE, "write: bnt completion bash", "which shell? bash or zsh");
+        return bnt_msg_fail(BNT_E_USAGE, "write: bnt completion bash",
+                            "which shell? bash, zsh or fish");
     }
     return print_text(bnt_cmd_completion(argv[0], app->commands, app->globals, &text, &err), &text,
                       &err);

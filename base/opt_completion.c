@@ -1,4 +1,5 @@
-/* Completion scripts from the option tables: bash without any helper package, zsh by _arguments.
+/* Completion scripts from the option tables: bash without any helper package, zsh by _arguments,
+ * fish by complete.
  *
  * What a value or an operand completes to follows from the tables alone:
  *     choices "a|b|c", or such a word in a synopsis   those words
@@ -316,6 +317,139 @@ static void zsh_script(struct opt_text *t, const struct bnt_cmd *const *commands
         "if [[ $funcstack[1] == _bnt ]]; then\n    _bnt \"$@\"\nelse\n    compdef _bnt bnt\nfi\n");
 }
 
+/* ---- fish ---- */
+
+/* Whether the words before the cursor lead to the command $argv; of options with a value the value
+ * is no command. */
+static const char fish_engine[] = "function __bnt_at\n"
+                                  "    set -l path bnt\n"
+                                  "    set -l value no\n"
+                                  "    for word in (commandline -opc)[2..-1]\n"
+                                  "        if test $value = yes\n"
+                                  "            set value no\n"
+                                  "        else if contains -- \"$path $word\" $__bnt_values\n"
+                                  "            set value yes\n"
+                                  "        else if contains -- \"$path $word\" $__bnt_commands\n"
+                                  "            set path \"$path $word\"\n"
+                                  "        end\n"
+                                  "    end\n"
+                                  "    test \"$path\" = \"$argv\"\n"
+                                  "end\n"
+                                  "complete -c bnt -f\n"
+                                  "complete -c bnt -l help -d 'help of this command'\n";
+
+static void fish_quoted(struct opt_text *t, const char *text)
+{
+    OPT_TEXT(t, "'");
+    for (const char *p = text; *p; p++) {
+        OPT_TEXT(t, "%s%c", *p == '\'' || *p == '\\' ? "\\" : "", *p);
+    }
+    OPT_TEXT(t, "'");
+}
+
+/* What completes, as options of complete; needs_value: of an option, else of an operand. */
+static void fish_kind(struct opt_text *t, const char *kind, bool needs_value)
+{
+    const bool files = strcmp(kind, KIND_FILE) == 0;
+    OPT_TEXT(t, "%s", !needs_value ? "" : files ? " -r" : " -x");
+    if (files) {
+        OPT_TEXT(t, " -F");
+    } else if (strcmp(kind, KIND_DIR) == 0) {
+        OPT_TEXT(t, " -a '(__fish_complete_directories)'");
+    } else if (strcmp(kind, KIND_NONE) != 0 && kind[0]) {
+        OPT_TEXT(t, " -a '%s'", kind);
+    }
+}
+
+static void fish_options(struct opt_text *t, const char *path, const struct bnt_opt *table)
+{
+    char kind[WORDS_MAX_BYTES];
+    for (const struct bnt_opt *o = table; opt_more(o); o++) {
+        if (!opt_is_option(o) || !o->help) {
+            continue;
+        }
+        OPT_TEXT(t, "complete -c bnt -n '__bnt_at %s' -l %s", path, o->long_name);
+        if (o->short_name) {
+            OPT_TEXT(t, " -s %c", o->short_name);
+        }
+        if (o->kind != BNT_OPT_FLAG) {
+            value_kind(o, kind, sizeof kind);
+            fish_kind(t, kind, true);
+        }
+        OPT_TEXT(t, " -d ");
+        fish_quoted(t, o->help);
+        OPT_TEXT(t, "\n");
+    }
+}
+
+static void fish_subs(struct opt_text *t, const char *path, const struct bnt_cmd *const *subs)
+{
+    for (const struct bnt_cmd *const *c = subs; c && *c; c++) {
+        OPT_TEXT(t, "complete -c bnt -n '__bnt_at %s' -a %s -d ", path, (*c)->name);
+        fish_quoted(t, (*c)->summary);
+        OPT_TEXT(t, "\n");
+    }
+}
+
+/* Elements of $__bnt_values: the options that have a value. */
+static void fish_values(struct opt_text *t, const char *path, const struct bnt_opt *table)
+{
+    for (const struct bnt_opt *o = table; opt_more(o); o++) {
+        if (opt_is_option(o) && o->kind != BNT_OPT_FLAG) {
+            OPT_TEXT(t, " \\\n    '%s --%s'", path, o->long_name);
+            if (o->short_name) {
+                OPT_TEXT(t, " '%s -%c'", path, o->short_name);
+            }
+        }
+    }
+}
+
+enum fish_part { FISH_COMMANDS, FISH_VALUES, FISH_LINES };
+
+static void fish_command(struct opt_text *t, const char *prefix, const struct bnt_cmd *cmd,
+                         const struct bnt_cmd *const *top, enum fish_part part)
+{
+    char path[OPT_PATH_MAX], operand[WORDS_MAX_BYTES];
+    opt_path(t, path, prefix, ' ', cmd->name);
+    if (part == FISH_COMMANDS) {
+        OPT_TEXT(t, " \\\n    '%s'", path);
+    } else if (part == FISH_VALUES) {
+        fish_values(t, path, cmd->opts);
+    } else {
+        fish_options(t, path, cmd->opts);
+        fish_subs(t, path, cmd->subs);
+        operand_kind(cmd, top, operand, sizeof operand);
+        if (!cmd->subs && strcmp(operand, KIND_NONE) != 0) {
+            OPT_TEXT(t, "complete -c bnt -n '__bnt_at %s'", path);
+            fish_kind(t, operand, false);
+            OPT_TEXT(t, "\n");
+        }
+    }
+    for (const struct bnt_cmd *const *sub = cmd->subs; sub && *sub; sub++) {
+        fish_command(t, path, *sub, top, part);
+    }
+}
+
+static void fish_script(struct opt_text *t, const struct bnt_cmd *const *commands,
+                        const struct bnt_opt *globals)
+{
+    OPT_TEXT(t, "# fish completion of bnt, made by: bnt completion fish\nset -g __bnt_commands");
+    for (const struct bnt_cmd *const *c = commands; c && *c; c++) {
+        fish_command(t, "bnt", *c, commands, FISH_COMMANDS);
+    }
+    OPT_TEXT(t, "\nset -g __bnt_values");
+    fish_values(t, "bnt", globals);
+    for (const struct bnt_cmd *const *c = commands; c && *c; c++) {
+        fish_command(t, "bnt", *c, commands, FISH_VALUES);
+    }
+    OPT_TEXT(t, "\n%s", fish_engine);
+    fish_options(t, "bnt", globals);
+    fish_subs(t, "bnt", commands);
+    for (const struct bnt_cmd *const *c = commands; c && *c; c++) {
+        fish_command(t, "bnt", *c, commands, FISH_LINES);
+    }
+}
+
 enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *const *commands,
                                    const struct bnt_opt *globals, struct bnt_buf *out,
                                    struct bnt_err *err)
@@ -325,8 +459,10 @@ enum bnt_status bnt_cmd_completion(const char *shell, const struct bnt_cmd *cons
         bash_script(&t, commands, globals);
     } else if (strcmp(shell, "zsh") == 0) {
         zsh_script(&t, commands, globals);
+    } else if (strcmp(shell, "fish") == 0) {
+        fish_script(&t, commands, globals);
     } else {
-        bnt_err_hint(err, "write: bnt completion bash, or: bnt completion zsh");
+        bnt_err_hint(err, "write: bnt completion bash, zsh or fish");
         return bnt_err_set(err, BNT_E_USAGE, "completion: '%s' is not a shell that is known",
                            shell);
     }

@@ -33,6 +33,7 @@ lint  clang                 clang
 lint  clang-format          clang-format
 lint  clang-tidy            clang-tidy
 lint  cppcheck              cppcheck
+lint  fish                  fish
 lint  g++                   g++
 lint  git                   git
 lint  mandoc                mandoc

@@ -1,10 +1,10 @@
 #!/bin/bash
 # What bnt generates from its option tables works: the man page renders without a warning, and the completion scripts
-# complete in bash and zsh.
+# complete in bash, zsh and fish.
 #
 #     ci/generated_test.sh BNT
 #
-# Without man, mandoc or zsh that part is not checked, and it says so.
+# Without man, mandoc, zsh or fish that part is not checked, and it says so.
 set -u
 
 bnt=$(realpath "$1")
@@ -82,7 +82,7 @@ check "bash: a command by its start" "completion " "$(bash_completes bnt compl)"
 check "bash: a choice" "always auto never " "$(bash_completes bnt --color '')"
 check "bash: a choice after =" "always auto " "$(bash_completes bnt --color = a)"
 check "bash: a choice right at =" "always auto never " "$(bash_completes bnt --color =)"
-check "bash: literal operands" "bash zsh " "$(bash_completes bnt completion '')"
+check "bash: literal operands" "bash fish zsh " "$(bash_completes bnt completion '')"
 check "bash: commands after a global option" "completion " "$(bash_completes bnt --color never compl)"
 check "bash: help knows the commands" "completion " "$(bash_completes bnt help compl)"
 check "bash: options of a command" "--man " "$(bash_completes bnt help --m)"
@@ -142,6 +142,37 @@ if command -v zsh >/dev/null; then
     fi
 else
     echo "generated: zsh is not there: not checked"
+fi
+
+# ---- fish --------------------------------------------------------------------------------------------------------------
+
+# Candidates for the end of a line, without what is said of them, sorted.
+fish_completes() {
+    fish --no-config -c 'source bnt.fish; complete -C "$argv[1]"' "$1" 2>&1 | cut -f1 | sort | tr '\n' ' '
+}
+
+"$bnt" completion fish >bnt.fish || failures=$((failures + 1))
+if command -v fish >/dev/null; then
+    export HOME=$scratch
+    check "fish -n" "" "$(fish -n bnt.fish 2>&1)"
+    check "fish: commands" "$commands" "$(fish_completes 'bnt ')"
+    check "fish: a choice" "always auto never " "$(fish_completes 'bnt --color ')"
+    check "fish: a choice after =" "--color=always --color=auto " "$(fish_completes 'bnt --color=a')"
+    check "fish: literal operands" "bash fish zsh " "$(fish_completes 'bnt completion ')"
+    check "fish: commands after a global option" "completion " "$(fish_completes 'bnt --color never compl')"
+    check "fish: help knows the commands" "completion " "$(fish_completes 'bnt help compl')"
+    check "fish: options of a command" "--man " "$(fish_completes 'bnt help --m')"
+    if [[ $commands == *infer* ]]; then
+        check "fish: files" "folder/model.gguf folder/with blank.gguf " "$(fish_completes 'bnt infer -m folder/')"
+        check "fish: nothing for a number" "" "$(fish_completes 'bnt infer --seed ')"
+        check "fish: the value is no command" "--model " "$(fish_completes 'bnt infer -p cache --model')"
+    fi
+    if [[ $commands == *cache* ]]; then
+        has "fish: sub-commands" "*ls *verify *" "$(fish_completes 'bnt cache ')"
+        has "fish: options of a sub-command" "*--json*" "$(fish_completes 'bnt cache ls --')"
+    fi
+else
+    echo "generated: fish is not there: not checked"
 fi
 
 if ((failures > 0)); then
