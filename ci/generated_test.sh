@@ -148,6 +148,7 @@ fi
 
 # Candidates for the end of a line, without what is said of them, sorted.
 fish_completes() {
+    # shellcheck disable=SC2016 # fish expands it
     fish --no-config -c 'source bnt.fish; complete -C "$argv[1]"' "$1" 2>&1 | cut -f1 | sort | tr '\n' ' '
 }
 

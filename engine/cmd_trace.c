@@ -43,8 +43,8 @@ static const struct bnt_opt options[] = {
     ROW(STR, 0, "positions", "LIST", "only these tokens, counted from 0: 0-7", positions,
         .def = NULL),
     ROW(FLAG, 0, "full", NULL, "all values of each record, not 16 of them", full, .def = NULL),
-    ROW(STR, 'o', "output", "FILE", "write to FILE, which appears whole or not at all", output,
-        .def = NULL),
+    ROW(STR, 'o', "output", "FILE", "write to FILE, which appears whole or not at all; -: stdout",
+        output, .def = NULL),
     BNT_OPT_HEAD("Engine"),
     BNT_ENGINE_THREADS_ROW(struct trace_opts),
     BNT_ENGINE_KERNEL_ROW(struct trace_opts),
@@ -77,10 +77,16 @@ struct tracing {
 
 /* ---- where lines go ---- */
 
+/* NULL: standard output. */
+static const char *file_of(const struct tracing *t)
+{
+    return t->o->output && strcmp(t->o->output, "-") != 0 ? t->o->output : NULL;
+}
+
 static enum bnt_status put(void *ctx, const char *line, size_t n, struct bnt_err *err)
 {
     struct tracing *t = ctx;
-    return t->o->output ? bnt_durable_write(&t->file, line, n, err) : bnt_msg_write(line, n, err);
+    return file_of(t) ? bnt_durable_write(&t->file, line, n, err) : bnt_msg_write(line, n, err);
 }
 
 /* ---- the run ---- */
@@ -215,13 +221,13 @@ static enum bnt_status trace(struct tracing *t, struct bnt_err *err)
     if (st == BNT_OK) {
         st = make_prompt(t, err);
     }
-    if (st == BNT_OK && t->o->output) {
-        st = bnt_durable_open(&t->file, t->o->output, err);
+    if (st == BNT_OK && file_of(t)) {
+        st = bnt_durable_open(&t->file, file_of(t), err);
     }
     if (st == BNT_OK) {
         st = record(t, err);
     }
-    return st == BNT_OK && t->o->output ? bnt_durable_commit(&t->file, 0644, err) : st;
+    return st == BNT_OK && file_of(t) ? bnt_durable_commit(&t->file, 0644, err) : st;
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)

@@ -4,13 +4,14 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 
 enum bnt_status mock_write_out(const char *path, const struct bnt_buf *text, struct bnt_err *err)
 {
     struct bnt_durable d;
-    if (!path) {
+    if (!path || strcmp(path, "-") == 0) {
         fwrite(bnt_buf_view(text), 1, text->len, stdout);
         return BNT_OK;
     }
