@@ -39,56 +39,94 @@ THREAD_FN const struct cuda_matrix *mma_row(const struct cuda_ternary_args *a, u
     return k < a->n_matrices ? &a->m[k] : 0;
 }
 
-/* 16 bytes of a row of weights or of a plane, or zeros past its end and for NULL. */
-THREAD_FN void mma_send(const struct cuda_ternary_args *a, unsigned char *to, const void *row,
-                        uint32_t at)
+/* What a thread sends of every stage: 16 bytes of some rows of weights, and of each plane of some
+ * tokens, all at the same place of their row. bytes: of those there are, 0 where there is none. */
+struct mma_source {
+    const uint8_t *rows[2];
+    const int8_t *tokens[2];
+    uint32_t row_bytes[2], token_bytes[2];
+};
+
+/* Rows that the threads of a block send at once, and tokens of a block for each thread. */
+THREAD_FN uint32_t mma_apart(const struct mma_shape *sh)
 {
-    int wanted = row && at < a->row_bytes;
-    send_words(to, wanted ? (const char *)row + at : (const char *)a->q, wanted);
+    return CUDA_MMA_THREADS / (2 * sh->k_groups);
 }
 
-/* Send a stage on its way: whole slices of the block's rows and tokens. rows: of the two pieces of
- * weights that a thread sends. */
-BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, const struct mma_shape *sh,
-                        uint32_t stage, const uint8_t *(*rows)[2])
+THREAD_FN uint32_t mma_tokens(const struct mma_shape *sh)
 {
-    uint32_t pieces = 2 * sh->k_groups, slice = mma_slice_bytes(sh), n_tok = sh->tiles * 8;
-    uint32_t at = stage * 32 * sh->k_groups;
-    unsigned char *w = BLOCK_SHARED + stage % sh->stages * sh->k_groups * slice;
-    unsigned char *q = w + sh->row_groups * 32 * 32;
-    if (at >= a->row_bytes) {
+    return sh->tiles * 8 / mma_apart(sh);
+}
+
+BLOCK_FN void mma_sources(BLOCK, const struct cuda_ternary_args *a, const struct mma_shape *sh,
+                          struct mma_source (*from)[1])
+{
+    FOR_THREADS(t)
+    {
+        struct mma_source *s = MINE(from, t);
+        uint32_t i = t / (2 * sh->k_groups);
+        UNROLL
+        for (uint32_t j = 0; j < 2; j++) {
+            uint32_t r = 0;
+            const struct cuda_matrix *m =
+                mma_row(a, BLOCK_X * sh->row_groups * 32 + i + j * mma_apart(sh), &r);
+            s->rows[j] = m ? m->codes + (uint64_t)r * a->row_bytes : (const uint8_t *)a->q;
+            s->row_bytes[j] = m ? a->row_bytes : 0;
+        }
+        UNROLL
+        for (uint32_t j = 0; j < mma_tokens(sh); j++) {
+            uint32_t tok = BLOCK_Y * sh->tiles * 8 + i + j * mma_apart(sh);
+            s->tokens[j] = a->q + (tok < a->n ? (uint64_t)tok * PLANES * a->row_bytes : 0);
+            s->token_bytes[j] = tok < a->n ? a->row_bytes : 0;
+        }
+    }
+}
+
+/* Send a stage on its way: whole slices of the block's rows and tokens. */
+BLOCK_FN void mma_stage(BLOCK, const struct cuda_ternary_args *a, const struct mma_shape *sh,
+                        uint32_t stage, struct mma_source (*from)[1])
+{
+    uint32_t pieces = 2 * sh->k_groups, slice = mma_slice_bytes(sh), apart = mma_apart(sh) * 32;
+    unsigned char *to = BLOCK_SHARED + stage % sh->stages * sh->k_groups * slice;
+    if (stage * 16 * pieces >= a->row_bytes) {
         END_COPIES(); /* stages are counted by these */
         return;
     }
     FOR_THREADS(t)
     {
+        const struct mma_source *s = MINE(from, t);
+        uint32_t at = stage * 16 * pieces + t % pieces * 16;
+        unsigned char *w = to + t % pieces / 2 * slice + t / pieces * 32 + t % 2 * 16;
+        unsigned char *q = w + sh->row_groups * 32 * 32;
         UNROLL
         for (uint32_t j = 0; j < 2; j++) {
-            uint32_t i = t + j * CUDA_MMA_THREADS, row = i / pieces, piece = i % pieces;
-            mma_send(a, w + piece / 2 * slice + CUDA_MMA_PLACE(row, piece % 2), MINE(rows, t)[j],
-                     at + piece * 16);
+            send_words(w + j * apart, s->rows[j] + at, at < s->row_bytes[j]);
         }
         UNROLL
-        for (uint32_t j = 0; j < n_tok * PLANES * pieces / CUDA_MMA_THREADS; j++) {
-            uint32_t i = t + j * CUDA_MMA_THREADS;
-            uint32_t row = i / pieces, piece = i % pieces, tok = BLOCK_Y * n_tok + row % n_tok;
-            const int8_t *plane =
-                tok < a->n ? a->q + ((uint64_t)tok * PLANES + row / n_tok) * a->row_bytes : 0;
-            mma_send(a, q + piece / 2 * slice + CUDA_MMA_PLACE(row, piece % 2), plane,
-                     at + piece * 16);
+        for (uint32_t j = 0; j < PLANES * mma_tokens(sh); j++) {
+            uint32_t k = j % mma_tokens(sh);
+            const int8_t *plane = s->tokens[k] + j / mma_tokens(sh) * a->row_bytes;
+            send_words(q + j * apart, plane + at, at < s->token_bytes[k]);
         }
     }
     END_COPIES();
 }
 
+/* Two words of a thread of a staged row. The 32 bytes of a row meet those of another one in any
+ * order that is the same for both: a thread's two words lie together. */
+THREAD_FN void mma_words(const unsigned char *rows, uint32_t row, uint32_t lane, uint32_t *first,
+                         uint32_t *second)
+{
+    uint64_t both = *(const uint64_t *)(const void *)(rows + CUDA_MMA_PLACE(row, lane));
+    *first = (uint32_t)both;
+    *second = (uint32_t)(both >> 32);
+}
+
 /* The four words of a thread for 16 rows from row0 of a slice on. */
 THREAD_FN void mma_weights(const unsigned char *w, uint32_t row0, uint32_t lane, uint32_t out[4])
 {
-    UNROLL
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t row = row0 + lane / 4 + i % 2 * 8;
-        out[i] = *(const uint32_t *)(const void *)(w + CUDA_MMA_PLACE(row, i / 2) + lane % 4 * 4);
-    }
+    mma_words(w, row0 + lane / 4, lane, &out[0], &out[2]);
+    mma_words(w, row0 + lane / 4 + 8, lane, &out[1], &out[3]);
 }
 
 /* Multiply a stage that is there. */
@@ -122,11 +160,10 @@ BLOCK_FN void mma_multiply(BLOCK, const struct mma_shape *sh, uint32_t stage,
         for (uint32_t j = 0; j < sh->tiles; j++) {
             FOR_THREADS(t)
             {
-                const unsigned char *q = at + t / 32 / sh->row_groups * mma_slice_bytes(sh) +
-                                         sh->row_groups * 32 * 32 + t % 4 * 4;
-                uint32_t row = g * sh->tiles * 8 + j * 8 + t % 32 / 4;
-                MINE(b, t)[0] = *(const uint32_t *)(const void *)(q + CUDA_MMA_PLACE(row, 0));
-                MINE(b, t)[1] = *(const uint32_t *)(const void *)(q + CUDA_MMA_PLACE(row, 1));
+                const unsigned char *q =
+                    at + t / 32 / sh->row_groups * mma_slice_bytes(sh) + sh->row_groups * 32 * 32;
+                uint32_t row = (g * sh->tiles + j) * 8 + t % 32 / 4;
+                mma_words(q, row, t % 32, &MINE(b, t)[0], &MINE(b, t)[1]);
             }
             MMA(sum, j * 4, a0, b, N_THREADS);
             MMA(sum, (sh->tiles + j) * 4, a1, b, N_THREADS);
@@ -134,56 +171,99 @@ BLOCK_FN void mma_multiply(BLOCK, const struct mma_shape *sh, uint32_t stage,
     }
 }
 
-/* What becomes of two sums of a thread, 16 rows apart: rows `row` and row + 16 of all that the
- * blocks count, token tok. */
-THREAD_FN void mma_finish(const struct cuda_ternary_args *a, uint32_t row, uint32_t tok,
-                          const int32_t codes[2])
-{
-    uint32_t r = 0;
-    const struct cuda_matrix *m = mma_row(a, row, &r);
-    if (tok >= a->n || !m) {
-        return;
-    }
-    if (a->gated) {
-        float gate = ternary_value(m, r, codes[0] - a->sum[tok], a->scale[tok]);
-        float up = ternary_value(&a->m[1], r, codes[1] - a->sum[tok], a->scale[tok]);
-        m->y[tok * m->stride + r] = activate(a->act, gate, up);
-        return;
-    }
-    batch_finish(a, m, r, tok, codes[0]);
-    m = mma_row(a, row + 16, &r);
-    if (m) {
-        batch_finish(a, m, r, tok, codes[1]);
-    }
-}
+/* ---- sums ---- */
 
-/* Warps that shared out slices add their sums; then each has its share of them at its first places,
- * those of the first 16 rows before those of the second. */
-BLOCK_FN void mma_join(BLOCK, const struct mma_shape *sh, int32_t (*sum)[MMA_SUMS])
+/* All sums of a block to shared memory, those of each slice group apart. */
+BLOCK_FN void mma_store(BLOCK, const struct mma_shape *sh, int32_t (*sum)[MMA_SUMS])
 {
     int32_t *part = (int32_t *)(void *)BLOCK_SHARED;
-    uint32_t n = 8 * sh->tiles, share = n / sh->k_groups;
     BARRIER(); /* stages are read no more */
     FOR_THREADS(t)
     {
+        uint32_t lane = t % 32, row0 = t / 32 % sh->row_groups * 32 + lane / 4;
+        int32_t *to = part + t / 32 / sh->row_groups * CUDA_MMA_PART(sh->row_groups, sh->tiles);
         UNROLL
-        for (uint32_t i = 0; i < n; i++) {
-            part[i * CUDA_MMA_THREADS + t] = MINE(sum, t)[i];
+        for (uint32_t i = 0; i < 8 * sh->tiles; i++) {
+            uint32_t row = row0 + i / (4 * sh->tiles) * 16 + i % 4 / 2 * 8;
+            uint32_t tok = i / 4 % sh->tiles * 8 + lane % 4 * 2 + i % 2;
+            to[CUDA_MMA_SUM(sh->row_groups, row, tok)] = MINE(sum, t)[i];
         }
     }
     BARRIER();
+}
+
+/* The sum of a row of the block and one of its tokens. */
+THREAD_FN int32_t mma_sum(const struct mma_shape *sh, const int32_t *part, uint32_t row,
+                          uint32_t tok)
+{
+    int32_t sum = 0;
+    UNROLL
+    for (uint32_t k = 0; k < sh->k_groups; k++) {
+        sum += part[k * CUDA_MMA_PART(sh->row_groups, sh->tiles) +
+                    CUDA_MMA_SUM(sh->row_groups, row, tok)];
+    }
+    return sum;
+}
+
+#define MMA_AHEAD 8u /* tokens of a thread that are read of before the first value is written */
+
+/* Where a thread finishes: row `row` of the block is row r of m; its tokens of the block are i, i +
+ * apart and so on. */
+struct mma_place {
+    struct cuda_matrix m;
+    uint32_t row, r, tok0, apart;
+};
+
+/* Values of `ahead` tokens. gated: of the row and that 16 further on, which is row r of the other
+ * matrix. */
+THREAD_FN void mma_values(const struct cuda_ternary_args *a, const struct mma_shape *sh,
+                          const int32_t *part, const struct mma_place *p, uint32_t i,
+                          uint32_t ahead, int gated)
+{
+    float was[MMA_AHEAD], scale[MMA_AHEAD];
+    int32_t codes[MMA_AHEAD];
+    UNROLL
+    for (uint32_t j = 0; j < ahead; j++) {
+        uint32_t tok = p->tok0 + i + j * p->apart, there = min_u32(tok, a->n - 1);
+        was[j] = a->add && tok < a->n ? p->m.y[tok * p->m.stride + p->r] : 0.0f;
+        scale[j] = a->scale[there];
+        codes[j] = a->sum[there];
+    }
+    UNROLL
+    for (uint32_t j = 0; j < ahead; j++) {
+        uint32_t tok = p->tok0 + i + j * p->apart;
+        int32_t sum = mma_sum(sh, part, p->row, i + j * p->apart);
+        float y = ternary_value(&p->m, p->r, sum - codes[j], scale[j]);
+        if (gated) {
+            sum = mma_sum(sh, part, p->row + 16, i + j * p->apart);
+            y = activate(a->act, y, ternary_value(&a->m[1], p->r, sum - codes[j], scale[j]));
+        }
+        if (tok < a->n) {
+            p->m.y[tok * p->m.stride + p->r] = a->add ? was[j] + y : y;
+        }
+    }
+}
+
+/* What becomes of the sums of a block; threads that follow each other have rows that do. */
+BLOCK_FN void mma_finish(BLOCK, const struct cuda_ternary_args *a, const struct mma_shape *sh,
+                         int gated)
+{
+    const int32_t *part = (const int32_t *)(const void *)BLOCK_SHARED;
+    const uint32_t rows = sh->row_groups * 32, n = gated ? rows / 2 : rows;
+    const uint32_t apart = CUDA_MMA_THREADS / n, count = sh->tiles * 8 / apart;
+    const uint32_t ahead = count < MMA_AHEAD ? count : MMA_AHEAD;
     FOR_THREADS(t)
     {
-        UNROLL
-        for (uint32_t i = 0; i < share; i++) {
-            uint32_t half = i / (share / 2), at = half * (n / 2) + t / 32 * (share / 2);
-            const int32_t *from = part + (at + i % (share / 2)) * CUDA_MMA_THREADS + t % 32;
-            int32_t all = 0;
-            UNROLL
-            for (uint32_t k = 0; k < sh->k_groups; k++) {
-                all += from[k * 32];
+        struct mma_place p;
+        p.row = gated ? t % n / 16 * 32 + t % 16 : t % n;
+        p.tok0 = BLOCK_Y * sh->tiles * 8;
+        p.apart = apart;
+        const struct cuda_matrix *m = mma_row(a, BLOCK_X * rows + p.row, &p.r);
+        if (m) {
+            p.m = *m;
+            for (uint32_t k = 0; k < count; k += ahead) {
+                mma_values(a, sh, part, &p, t / n + k * apart, ahead, gated);
             }
-            MINE(sum, t)[i] = all;
         }
     }
 }
@@ -191,7 +271,7 @@ BLOCK_FN void mma_join(BLOCK, const struct mma_shape *sh, int32_t (*sum)[MMA_SUM
 BLOCK_FN void mma_product(BLOCK, const struct cuda_ternary_args *a, const struct mma_shape *sh)
 {
     KEEP(int32_t, sum, MMA_SUMS);
-    KEEP(const uint8_t *, rows, 2);
+    KEEP(struct mma_source, from, 1);
     uint32_t span = 32 * sh->k_groups, n_stages = (a->row_bytes + span - 1) / span;
     FOR_THREADS(t)
     {
@@ -199,15 +279,10 @@ BLOCK_FN void mma_product(BLOCK, const struct cuda_ternary_args *a, const struct
         for (uint32_t i = 0; i < MMA_SUMS; i++) {
             MINE(sum, t)[i] = 0;
         }
-        UNROLL
-        for (uint32_t j = 0; j < 2; j++) {
-            uint32_t i = (t + j * CUDA_MMA_THREADS) / (2 * sh->k_groups), r = 0;
-            const struct cuda_matrix *m = mma_row(a, BLOCK_X * sh->row_groups * 32 + i, &r);
-            MINE(rows, t)[j] = m ? m->codes + (uint64_t)r * a->row_bytes : 0;
-        }
     }
+    mma_sources(SAME_BLOCK, a, sh, from);
     for (uint32_t s = 0; s + 1 < sh->stages; s++) {
-        mma_stage(SAME_BLOCK, a, sh, s, rows);
+        mma_stage(SAME_BLOCK, a, sh, s, from);
     }
     for (uint32_t s = 0; s < n_stages; s++) {
         if (sh->stages == CUDA_MMA_STAGES) {
@@ -216,24 +291,14 @@ BLOCK_FN void mma_product(BLOCK, const struct cuda_ternary_args *a, const struct
             COPIES_LEFT(CUDA_FEW_STAGES - 2);
         }
         BARRIER(); /* the stage is there, and the one before it is read no more */
-        mma_stage(SAME_BLOCK, a, sh, s + sh->stages - 1, rows);
+        mma_stage(SAME_BLOCK, a, sh, s + sh->stages - 1, from);
         mma_multiply(SAME_BLOCK, sh, s, sum);
     }
-    if (sh->k_groups > 1) {
-        mma_join(SAME_BLOCK, sh, sum);
-    }
-    FOR_THREADS(t)
-    {
-        uint32_t share = 4 * sh->tiles / sh->k_groups, lane = t % 32;
-        uint32_t row0 = (BLOCK_X * sh->row_groups + t / 32 % sh->row_groups) * 32 + lane / 4;
-        uint32_t first = sh->k_groups > 1 ? t / 32 * share : 0;
-        uint32_t tok0 = BLOCK_Y * sh->tiles * 8 + lane % 4 * 2;
-        UNROLL
-        for (uint32_t i = 0; i < share; i++) {
-            int32_t codes[2] = {MINE(sum, t)[i], MINE(sum, t)[share + i]};
-            uint32_t at = first + i; /* of the sums of a tile's 16 rows */
-            mma_finish(a, row0 + at % 4 / 2 * 8, tok0 + at / 4 * 8 + at % 2, codes);
-        }
+    mma_store(SAME_BLOCK, sh, sum);
+    if (a->gated) {
+        mma_finish(SAME_BLOCK, a, sh, 1);
+    } else {
+        mma_finish(SAME_BLOCK, a, sh, 0);
     }
 }
 

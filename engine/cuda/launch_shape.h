@@ -21,9 +21,13 @@
 #define CUDA_FLOAT_MANY_BYTES                                                                      \
     (CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_THREADS 128u
-/* Where half `half` of the 32 bytes of a staged row lies: halves of every other four rows are
- * exchanged, so that the threads of a warp meet different banks. */
-#define CUDA_MMA_PLACE(row, half) ((row)*32u + (((half) ^ (row) / 4u) & 1u) * 16u)
+/* Where the two words of a thread of a warp lie in staged rows of 32 bytes: those of the 16 threads
+ * that are served together meet different banks. */
+#define CUDA_MMA_PLACE(row, lane) ((row)*32u + (lane) % 4u * 8u)
+/* Where the sum of a row and a token lies, and words of them all: tokens of neighbouring threads
+ * begin eight banks apart. */
+#define CUDA_MMA_SUM(row_groups, row, tok) ((tok) * ((row_groups)*32u + 4u) + (row))
+#define CUDA_MMA_PART(row_groups, tiles) CUDA_MMA_SUM(row_groups, 0u, (tiles)*8u)
 /* 32 bytes of the rows of so many warps, and of four planes of so many eights of tokens; slices
  * that are filled together begin at different banks. */
 #define CUDA_MMA_SLICE(row_groups, tiles) (((row_groups) + (tiles)) * 32u * 32u + 32u)

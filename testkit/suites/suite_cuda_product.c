@@ -305,22 +305,31 @@ static void matrices_of_one_input_are_multiplied_as_each_alone(void **state)
     }
 }
 
-/* The 32 threads of a warp that read a word each of staged rows meet 32 banks: fragments of weights
- * and of tokens are eight rows by four words. */
+/* Half a warp that reads two words each of staged rows meets 32 banks, and so does a warp that
+ * writes a sum each; what a block stores fits into its shared memory. */
 static void threads_of_a_warp_meet_different_banks(void **state)
 {
     (void)state;
-    for (uint32_t half = 0; half < 2; half++) {
-        for (uint32_t row0 = 0; row0 < 64; row0 += 8) {
+    for (uint32_t first = 0; first < 64; first += 16) {
+        uint32_t met = 0;
+        for (uint32_t lane = first; lane < first + 16; lane++) {
+            uint32_t at = CUDA_MMA_PLACE(lane / 4, lane);
+            assert_int_equal(at / 32, lane / 4);
+            met |= 3u << at / 4 % 32;
+        }
+        assert_int_equal(met, 0xffffffffu);
+    }
+    for (uint32_t row_groups = 1; row_groups <= 4; row_groups += 3) {
+        for (uint32_t odd = 0; odd < 2; odd++) {
             uint32_t met = 0;
             for (uint32_t lane = 0; lane < 32; lane++) {
-                uint32_t at = CUDA_MMA_PLACE(row0 + lane / 4, half) + lane % 4 * 4;
-                assert_int_equal(at / 32, row0 + lane / 4);
-                met |= 1u << at / 4 % 32;
+                met |= 1u << CUDA_MMA_SUM(row_groups, lane / 4, lane % 4 * 2 + odd) % 32;
             }
             assert_int_equal(met, 0xffffffffu);
         }
     }
+    assert_true(4 * CUDA_MMA_PART(4, CUDA_MMA_TILES) <= CUDA_MMA_BYTES);
+    assert_true(4 * 4 * CUDA_MMA_PART(1, CUDA_FEW_TILES) <= CUDA_FEW_BYTES);
 }
 
 /* Large blocks where they keep the device busy, small ones where half of it would have nothing. */
