@@ -137,15 +137,16 @@ static enum bnt_status prepare(struct fetch *f, const char *source, struct bnt_e
 
 /* ---- what the cache can answer ---- */
 
-/* Whether a row of the wanted name is what a fetch would bring. A remote source is taken to be
- * unchanged: a hit must not need the network. */
+/* Whether a row of the wanted name is what a fetch would bring: by the digest where one is
+ * expected. Else a remote source is taken to be unchanged: a hit must not need the network. */
 static bool row_answers(const struct fetch *f, const struct bnt_cache_entry *row)
 {
     const struct bnt_cache_entry *e = &f->result->entry;
     return strcmp(row->source, e->source) == 0 &&
-           (source_is_remote(&f->source) || f->opts->update == BNT_FETCH_UPDATE_NEVER ||
-            strcmp(row->source_tag, e->source_tag) == 0) &&
-           (f->expected[0] == '\0' || strcmp(row->digest, f->expected) == 0);
+           (f->expected[0]
+                ? strcmp(row->digest, f->expected) == 0
+                : source_is_remote(&f->source) || f->opts->update == BNT_FETCH_UPDATE_NEVER ||
+                      strcmp(row->source_tag, e->source_tag) == 0);
 }
 
 /* The cache has the expected content: give it the name that was asked for. */
@@ -155,6 +156,9 @@ static enum bnt_status take_blob(struct fetch *f, struct bnt_err *err)
     struct bnt_cache_entry row;
     memcpy(e->digest, f->expected, sizeof e->digest);
     enum bnt_status st = BNT_OK;
+    if (!source_is_remote(&f->source)) {
+        e->source_tag[0] = '\0'; /* whether the file has this content now, nobody has looked */
+    }
     if (!f->opts->nameless) {
         st = bnt_cache_set_name(f->cache, e, err);
     } else if ((st = bnt_cache_find(f->cache, e->digest, &row, err)) == BNT_OK) {

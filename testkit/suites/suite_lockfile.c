@@ -211,6 +211,9 @@ static void lock_keeps_what_fits_and_learns_what_is_new(void **state)
     BNT(0, "lock");
     assert_lock_has("\"size\": 7", false);
     assert_named("b", "bb");
+    BNT(0, "fetch"); /* answered by the cache: that says nothing of what the file holds by now */
+    BNT(20, "update", "--check");
+    assert_named("b", "bb");
 }
 
 /* ---- operands ---- */
