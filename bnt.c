@@ -207,7 +207,8 @@ static void catch_signals(void)
     action.sa_handler = on_bus_error;
     action.sa_flags = 0;
     sigaction(SIGBUS, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN); /* these two are errors of the write: it is told, and cleaned up */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* Global options stand before the command's name: how many arguments they take up, program name

@@ -74,6 +74,7 @@ static enum bnt_status status_of_errno(int code)
         return BNT_E_NOT_FOUND;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG: /* a limit of the process (ulimit -f) or of the file system */
         return BNT_E_NO_SPACE;
     case ENOMEM:
         return BNT_E_MEMORY;

@@ -280,7 +280,7 @@ static _Noreturn void child_main(const struct proc_spec *spec, const struct chil
 {
     (void)(spec->sole ? setsid() : setpgid(0, 0));
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    static const int reset[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD, SIGQUIT};
+    static const int reset[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD, SIGQUIT, SIGXFSZ};
     for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++) {
         signal(reset[i], SIG_DFL);
     }
