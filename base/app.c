@@ -2,7 +2,6 @@
 #include "base/app.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/env.h"
@@ -16,8 +15,7 @@ int bnt_app_stop(void *app, uint64_t done_bytes)
 
 bool bnt_app_offline(void)
 {
-    const char *value = getenv("BNT_OFFLINE");
-    return value && strcmp(value, "1") == 0;
+    return bnt_env_is_on("BNT_OFFLINE");
 }
 
 enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)

@@ -135,7 +135,7 @@ struct bnt_app {
 /* A bnt_digest_progress_fn that stops once the user has asked for it; app is a struct bnt_app. */
 int bnt_app_stop(void *app, uint64_t done_bytes);
 
-/* BNT_OFFLINE=1: no command uses the network by itself. */
+/* BNT_OFFLINE is on: no command uses the network by itself. */
 bool bnt_app_offline(void);
 
 /* All files of a model that is to run in wasm32, together. */

@@ -91,14 +91,7 @@ static void find_token(const char *url, char out[SOURCE_TOKEN_MAX])
 
 bool hub_is_offline(const struct bnt_fetch_opts *opts)
 {
-    static const char *const yes[] = {"1", "true", "yes", "on"};
-    const char *value = bnt_env("HF_HUB_OFFLINE");
-    for (size_t i = 0; value && i < sizeof yes / sizeof yes[0]; i++) {
-        if (strcasecmp(value, yes[i]) == 0) {
-            return true;
-        }
-    }
-    return opts->offline;
+    return opts->offline || bnt_env_is_on("HF_HUB_OFFLINE");
 }
 
 /* ---- references ---- */

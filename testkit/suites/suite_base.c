@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/app.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/checked.h"
@@ -112,11 +113,8 @@ static void err_converts_errno_once(void **state)
     static const struct {
         int code;
         enum bnt_status status;
-    } cases[] = {{ENOENT, BNT_E_NOT_FOUND},
-                 {ENOSPC, BNT_E_NO_SPACE},
-                 {EDQUOT, BNT_E_NO_SPACE},
-                 {ENOMEM, BNT_E_MEMORY},
-                 {EACCES, BNT_E_FAILED}};
+    } cases[] = {{ENOENT, BNT_E_NOT_FOUND}, {ENOSPC, BNT_E_NO_SPACE}, {EDQUOT, BNT_E_NO_SPACE},
+                 {EFBIG, BNT_E_NO_SPACE},   {ENOMEM, BNT_E_MEMORY},   {EACCES, BNT_E_FAILED}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_err err = {0};
         errno = cases[i].code;
@@ -481,7 +479,25 @@ static void machine_facts_are_plausible(void **state)
     assert_true(bnt_peak_rss() < bnt_memory_limit());
 }
 
+static void env_says_yes_in_four_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        bool on;
+    } cases[] = {{"1", true},  {"true", true}, {"Yes", true}, {"ON", true}, {"", false},
+                 {"0", false}, {"no", false},  {"2", false},  {NULL, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        unsetenv("BNT_OFFLINE");
+        if (cases[i].value) {
+            assert_int_equal(setenv("BNT_OFFLINE", cases[i].value, 1), 0);
+        }
+        assert_int_equal(bnt_app_offline(), cases[i].on);
+    }
+}
+
 static const struct suite_test tests[] = {
+    {.name = "base_env_says_yes_in_four_words", .body = env_says_yes_in_four_words},
     {.name = "base_buf_grows_and_stays_terminated", .body = buf_grows_and_stays_terminated},
     {.name = "base_buf_refuses_past_its_bound",
      .body = buf_refuses_past_its_bound_and_keeps_content},
