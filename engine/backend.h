@@ -111,8 +111,8 @@ struct backend {
     /* Passes of one token; the bytes of weights that they left out because they meet zeros, and
      * those that they did not read because a copy says the same in fewer. */
     uint64_t n_single, left_out_bytes, spared_bytes;
-    uint64_t n_drawn, n_not_drawn;   /* ids that `draw` gave; times that it gave none */
-    uint64_t self_test_ns, start_ns; /* time to check the kernels, to start threads */
+    uint64_t n_drawn, n_not_drawn; /* ids that `draw` gave; times that it gave none */
+    uint64_t self_test_ns;         /* time to check the kernels */
 };
 
 enum bnt_status backend_cpu_new(const struct bnt_model *m, const struct backend_config *config,

@@ -293,7 +293,7 @@ struct bnt_session_stats {
     /* Ids that a device has chosen by bnt_near.draw; how often it could not, and gave the best
      * logits. */
     uint64_t n_drawn, n_not_drawn;
-    uint64_t self_test_ns, thread_start_ns;
+    uint64_t self_test_ns; /* of opening: to check the kernels */
 };
 void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *out);
 

@@ -566,7 +566,6 @@ void bnt_session_stats(const struct bnt_session *s, struct bnt_session_stats *ou
         .n_drawn = s->backend->n_drawn,
         .n_not_drawn = s->backend->n_not_drawn,
         .narrow_head = s->backend->narrow_head,
-        .thread_start_ns = s->backend->start_ns,
         .head_bytes_per_token = head_bytes(s),
     };
     out->weight_bytes_per_token = out->head_bytes_per_token + m->embd.row_bytes;

@@ -8,9 +8,9 @@
  * gate and up, which are otherwise fused with their activation, become steps of their own.
  *
  * Within one batch rows come op by op in the order of enum bnt_tap_op, layer by layer, and in each
- * op by ascending position. Rows of output_norm and logits come when logits are asked for:
- * bnt_session_eval does so for the last id, bnt_session_eval_each with a function for every id and
- * once more for the last one. */
+ * op by ascending position; those of a step of several sequences in the order of its rows. Rows of
+ * output_norm and logits come when logits are asked for: bnt_session_eval does so for the last id,
+ * bnt_session_eval_each with a function for every id and once more for the last one. */
 #ifndef BNT_TAP_H
 #define BNT_TAP_H
 
@@ -58,7 +58,8 @@ enum bnt_tap_op {
 struct bnt_tap_row {
     enum bnt_tap_op op;
     int32_t layer;       /* -1: the op belongs to no layer */
-    uint32_t position;   /* of the token, from 0 */
+    uint32_t sequence;   /* of the session, from 0 */
+    uint32_t position;   /* of the token in its sequence, from 0 */
     uint32_t n;          /* elements */
     const float *values; /* valid during the call */
 };

@@ -443,12 +443,10 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st = cpu_kernels_choose(base->config.kernel, &b->kernels, base->kernel_note,
                                             sizeof base->kernel_note, err);
-    uint64_t t1 = bnt_clock_now_ns();
+    base->self_test_ns = bnt_clock_now_ns() - t0;
     if (st == BNT_OK) {
         st = cpu_pool_new(base->config.n_threads, &b->pool, err);
     }
-    base->self_test_ns = t1 - t0;
-    base->start_ns = bnt_clock_now_ns() - t1;
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
         b->fives = cpu_kernels_have_fives(b->kernels);

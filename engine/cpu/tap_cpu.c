@@ -8,6 +8,7 @@ static void emit(const struct backend_cpu *b, const struct cpu_tap_at *at, uint3
 {
     struct bnt_tap_row row = {.op = at->op,
                               .layer = at->layer,
+                              .sequence = b->s.rows[tok].seq,
                               .position = b->s.rows[tok].pos,
                               .n = (uint32_t)at->n,
                               .values = values};

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "engine/cuda/launches.h"
 
@@ -465,7 +464,6 @@ enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend
     if (!b) {
         return bnt_err_nomem(err, "a back end", sizeof *b);
     }
-    uint64_t t0 = bnt_clock_now_ns();
     b->base.ops = &cuda_ops;
     b->base.kernel = "cuda";
     b->options = *o;
@@ -476,7 +474,6 @@ enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend
         free_cuda(&b->base);
         return st;
     }
-    b->base.start_ns = bnt_clock_now_ns() - t0;
     *out = &b->base;
     return BNT_OK;
 }

@@ -9,6 +9,7 @@ static void emit(const struct backend_cuda *b, const struct cuda_tap_at *at, uin
 {
     struct bnt_tap_row row = {.op = at->op,
                               .layer = at->layer,
+                              .sequence = b->staging[at->first_tok + tok].seq,
                               .position = b->staging[at->first_tok + tok].pos,
                               .n = at->n,
                               .values = values};

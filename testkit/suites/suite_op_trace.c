@@ -46,7 +46,7 @@ static void trace_row(const float *values, uint32_t n, bool full, struct op_trac
                                  .ids = ids,
                                  .n_ids = 3};
     es_ok(op_tracer_begin(&t, &head, &err), &err);
-    op_tracer_row(&t, &(struct bnt_tap_row){BNT_TAP_K, 1, 2, n, values});
+    op_tracer_row(&t, &(struct bnt_tap_row){BNT_TAP_K, 1, 0, 2, n, values});
     es_ok(op_tracer_end(&t, &none, &err), &err);
     fclose(f);
     es_ok(op_trace_read(in_scratch("row.trace"), out, &err), &err);

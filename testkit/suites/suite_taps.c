@@ -167,6 +167,45 @@ static void rows_do_not_depend_on_kernel_threads_or_batch(void **state)
     drop(b);
 }
 
+/* Sequence and position of each row of one op of layer 0, in their order. */
+struct places {
+    uint32_t n, at[16][2];
+};
+
+static void keep_place(void *ctx, const struct bnt_tap_row *row)
+{
+    struct places *p = ctx;
+    if (row->op == BNT_TAP_K && row->layer == 0) {
+        assert_true(p->n < 16);
+        p->at[p->n][0] = row->sequence;
+        p->at[p->n++][1] = row->position;
+    }
+}
+
+static void rows_name_their_sequence(void **state)
+{
+    (void)state;
+    static const uint32_t want[][2] = {{1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1},
+                                       {2, 2}, {0, 0}, {1, 3}, {0, 1}};
+    struct es_engine e;
+    struct bnt_err err = {0};
+    struct places p = {0};
+    const struct bnt_session_options so = {.n_sequences = 3};
+    const struct bnt_step one[] = {{2, story[2]}, {0, story[0]}, {1, story[3]}},
+                          two = {0, story[1]};
+    es_open(&e, suite_bundled_model(), &so);
+    bnt_session_set_tap(e.session, &(struct bnt_tap){keep_place, &p});
+    es_ok(bnt_session_select(e.session, 1, &err), &err);
+    es_ok(bnt_session_eval(e.session, story, 3, &err), &err);
+    es_ok(bnt_session_select(e.session, 2, &err), &err);
+    es_ok(bnt_session_eval(e.session, story, 2, &err), &err);
+    es_ok(bnt_session_step(e.session, one, 3, NULL, NULL, &err), &err);
+    es_ok(bnt_session_step(e.session, &two, 1, NULL, NULL, &err), &err);
+    assert_int_equal(p.n, sizeof want / sizeof want[0]);
+    assert_memory_equal(p.at, want, sizeof want);
+    es_close(&e);
+}
+
 static void names_are_found_again(void **state)
 {
     (void)state;
@@ -180,6 +219,7 @@ static const struct suite_test tests[] = {
     {.name = "taps_rows_follow_from_each_other", .body = rows_follow_from_each_other},
     {.name = "taps_rows_do_not_depend_on_kernel_threads_or_batch",
      .body = rows_do_not_depend_on_kernel_threads_or_batch},
+    {.name = "taps_rows_name_their_sequence", .body = rows_name_their_sequence},
     {.name = "taps_names_are_found_again", .body = names_are_found_again},
     {0},
 };
