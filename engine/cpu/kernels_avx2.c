@@ -525,38 +525,39 @@ static V_INLINE screen_table screen_table_load(void)
         _mm_loadu_si128((const __m128i *)(const void *)screen_levels));
 }
 
-/* Magnitudes, and below or above zero for the sign of each. */
-struct screen_codes_32 {
-    __m256i level[4], sign[4];
-};
-
-static V_INLINE __m256i screen_dot(__m256i acc, const struct screen_codes_32 *c, const int8_t *q)
+/* Products of one group of 32 codes with both rows of activations. */
+static V_INLINE void screen_group(__m256i acc[2], __m256i level, __m256i sign, const int8_t *q,
+                                  uint64_t stride)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (int g = 0; g < 4; g++) {
-        __m256i act = _mm256_load_si256((const __m256i *)(const void *)(q + 64 * g));
-        __m256i pairs = _mm256_maddubs_epi16(c->level[g], _mm256_sign_epi8(act, c->sign[g]));
-        acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, ones));
+    for (int r = 0; r < 2; r++) {
+        __m256i act = _mm256_load_si256((const __m256i *)(const void *)(q + (uint64_t)r * stride));
+        __m256i pairs = _mm256_maddubs_epi16(level, _mm256_sign_epi8(act, sign));
+        acc[r] = _mm256_add_epi32(acc[r], _mm256_madd_epi16(pairs, ones));
+        /* Opaque, so that sums are not rearranged into a tree that does not fit the registers. */
+        __asm__("" : "+x"(acc[r]));
     }
-    return acc;
 }
 
 static V_INLINE void screen_block(__m256i acc[2], screen_table table, const uint8_t *block,
                                   const int8_t *q, uint64_t stride)
 {
     const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi8(1);
-    __m256i signs = screen_load(block + 128);
-    for (int half = 0; half < 64; half += 32) {
-        struct screen_codes_32 c;
-        for (int g = 0; g < 4; g++) {
-            __m256i level = screen_load(block + 64 * (g / 2) + half);
-            level = g % 2 ? _mm256_srli_epi16(level, 4) : level;
-            c.level[g] = _mm256_shuffle_epi8(table, _mm256_and_si256(level, nibble));
-            c.sign[g] = _mm256_or_si256(_mm256_slli_epi16(signs, 7 - g - half / 8), one);
-        }
-        acc[0] = screen_dot(acc[0], &c, q + half);
-        acc[1] = screen_dot(acc[1], &c, q + stride + half);
+    const __m256i signs = screen_load(block + 128);
+    /* Bit 7 of each byte, whose others are not all 0, is that of group i % 4 of half i / 4. */
+    __m256i sign = _mm256_or_si256(signs, one);
+    __m256i sum[2] = {acc[0], acc[1]};
+    for (int i = 7; i >= 0; i--) {
+        const int half = i / 4 * 32, g = i % 4;
+        __m256i level = screen_load(block + 64 * (g / 2) + half);
+        level = g % 2 ? _mm256_srli_epi16(level, 4) : level;
+        level = _mm256_shuffle_epi8(table, _mm256_and_si256(level, nibble));
+        screen_group(sum, level, sign, q + 64 * g + half, stride);
+        sign = i > 1 ? _mm256_add_epi8(sign, sign)
+                     : _mm256_or_si256(_mm256_slli_epi16(signs, 7), one);
     }
+    acc[0] = sum[0];
+    acc[1] = sum[1];
 }
 
 typedef __m256i screen_acc;
