@@ -1,16 +1,16 @@
 #!/bin/sh
 # Show on a machine with a GPU what only a GPU can show (docs/backends.md, the last section), and print a table.
 #
-#     ci/gpu_check.sh [--rehearse] [--seconds N] BUILD-DIR
+#     ci/gpu_check.sh [--rehearse] [--seconds N] [--report DIR] BUILD-DIR
 #
 # Under ten minutes, or N seconds: what is left then is SKIPPED. What matters most comes first, in case the machine goes away: the
-# same bits, the figures of the 2B shape, then sanitizers and the rest. The 2B shape is BNT_SYNTH2B=FILE, else a file of
-# random weights that is made here, as that of the 3B shape is (2 GB in TMPDIR). A row that could not run is SKIPPED
-# with its reason, and is no success: exit 0 only when all rows hold, 3 when some were skipped, 1 when one failed.
+# same bits, the figures, then sanitizers and the rest. The 2B shape is BNT_SYNTH2B=FILE, else a file of random weights
+# that is made here, as that of the 3B shape is (2 GB in TMPDIR). A row that could not run, or a sanitizer that was not
+# done in a minute, is SKIPPED with its reason, and is no success: exit 0 only when all rows hold, 3 when some were skipped, 1 when one failed.
 #
-# BUILD-DIR/gpu-check.txt has, from the first row on, what is needed to judge later and elsewhere: the state of the GPU,
-# every command with its time, exit code and output, the time of each kernel, the table. gpu-check.clocks beside it has
-# clocks, power and what throttles once a second.
+# gpu-check.txt in BUILD-DIR, or in DIR, has, from the first row on, what is needed to judge later and elsewhere: the
+# state of the GPU, every command with its time, exit code and output, the time of each kernel, the table.
+# gpu-check.clocks beside it has clocks, power and what throttles once a second.
 #
 # BUILD-DIR needs bnt, bnt-suites and bnt_cuda.so, which may have been built elsewhere; no compiler, no network.
 #
@@ -28,10 +28,16 @@ if [ "${1:-}" = --seconds ]; then
     seconds_in_all=$2
     shift 2
 fi
-build=${1:?usage: ci/gpu_check.sh [--rehearse] [--seconds N] BUILD-DIR}
+reports=
+if [ "${1:-}" = --report ]; then
+    reports=$2
+    shift 2
+fi
+build=${1:?usage: ci/gpu_check.sh [--rehearse] [--seconds N] [--report DIR] BUILD-DIR}
 bnt=$build/bnt
 scratch=$(mktemp -d)
-report=$build/gpu-check.txt
+reports=${reports:-$build}
+report=$reports/gpu-check.txt
 end=$(($(date +%s) + seconds_in_all))
 # A driver opens what it likes: that a test reaches only what it may is a row of its own.
 export BNT_TEST_CONFINE=0
@@ -80,12 +86,13 @@ row() {
     printf '%-8s %-46s %s\n' "$result" "$what" "$*" | tee -a "$scratch/table" "$report"
 }
 
-# run COMMAND...: its exit code in $code; command, time and output go to the report as they are.
+# run COMMAND...: its exit code in $code; command, time and output go to the report as they are. $most: seconds at most.
+most=240
 run() {
     left=$((end - $(date +%s)))
     start=$(date +%s)
     printf '\n=== %s\n$ %s\n' "$(date -u +%T)" "$*" >>"$report"
-    timeout -k 5 "$((left < 240 ? left : 240))" "$@" >"$scratch/out" 2>"$scratch/err"
+    timeout -k 5 "$((left < most ? left : most))" "$@" >"$scratch/out" 2>"$scratch/err"
     code=$?
     seconds=$(($(date +%s) - start))
     {
@@ -96,8 +103,11 @@ run() {
     } >>"$report"
 }
 
+is_time() {
+    [ "$(date +%s)" -lt "$((end - 2))" ]
+}
 in_time() {
-    [ "$(date +%s)" -lt "$((end - 2))" ] && return 0
+    is_time && return 0
     row SKIPPED "$1" 'the time is over'
     return 1
 }
@@ -108,7 +118,8 @@ failure() {
     tail -n 12 "$scratch/out" "$scratch/err" | sed 's/^/         | /'
 }
 
-# check WHAT COMMAND...: a row by the exit code. A test that skips itself is no success.
+# check WHAT COMMAND...: a row by the exit code. A test that skips itself is no success; one that was cut short is $late.
+late=FAILED
 check() {
     checked=$1
     shift
@@ -116,6 +127,10 @@ check() {
     run "$@"
     if [ "$code" -eq 0 ] && grep -q '^ok .* # SKIP' "$scratch/out"; then
         row SKIPPED "$checked" "$(sed -n 's/^ok .* # SKIP //p' "$scratch/out" | head -n 1)"
+        return 1
+    fi
+    if [ "$code" -eq 124 ] && { [ $late = SKIPPED ] || ! is_time; }; then
+        row SKIPPED "$checked" "not done in $seconds s"
         return 1
     fi
     if [ "$code" -ne 0 ] && [ "$code" -ne "$MOCK_USED" ]; then
@@ -154,7 +169,7 @@ row ok 'a device that the module can use' "$name"
 if [ -z "$rehearse" ] && command -v nvidia-smi >/dev/null; then
     run nvidia-smi -q
     nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,utilization.gpu,memory.used,clocks_throttle_reasons.active \
-        --format=csv,nounits -l 1 >"$build/gpu-check.clocks" 2>&1 &
+        --format=csv,nounits -l 1 >"$reports/gpu-check.clocks" 2>&1 &
     background="$background $!"
 fi
 
@@ -258,6 +273,22 @@ check 'their 64 best logits are equal, bit for bit' cmp "$scratch/cpu.record" "$
 check '4096 positions take less than 4 GB' "$bnt" infer -m "$model" $mock -p 'Once upon a time' -n 2 --ctx 4096 \
     --device cuda --fallback never --device-memory 4000000000
 
+# ---- the figures of the 3B shape, and of single products ----
+
+made 'a file of the 3B shape' "$scratch/3b.gguf" "$makes_3b"
+for overlap in 0 1; do
+    export BNT_CUDA_OVERLAP=$overlap
+    bench_model "$scratch/3b.gguf" --allow-mock 25 1
+    reached '  decode of the 3B shape' "$rate" least 900 tokens/s
+done
+rm -f "$scratch/3b.gguf"
+export BNT_CUDA_OVERLAP=0
+judge=--gate
+[ -z "$rehearse" ] || judge=
+# shellcheck disable=SC2086 # $judge is a word or none
+check 'ternary products reach 0.9 of float32 products' "$bnt" bench --ops --device cuda $judge --shapes "$shapes" \
+    --batches "$batches" --repetitions "$repetitions" && sed 's/^/         | /' "$scratch/out"
+
 # ---- where the time goes ----
 
 # By the profiler, each kernel of a prompt, a step and a draw; where it does not work on a machine that is a reason.
@@ -321,25 +352,22 @@ sanitized() {
             --device cuda --fallback never
     fi
 }
+most=60 # one that is slow leaves time to the others
+late=SKIPPED
 for tool in memcheck racecheck initcheck synccheck; do
     sanitized '' infer -p 'Once upon a time, there was a little girl named Lily' -n 8
     sanitized ', a draw' infer -p 'Once upon a time' -n 4 --temperature 0.9 --top-k 20 --head screened --packed off
     export BNT_CUDA_SPLIT=5
     sanitized ', attention in two launches' infer -p 'Once upon a time, there was' -n 4
     unset BNT_CUDA_SPLIT
+    sanitized ', products of 96 tokens' bench --ops --shapes 8000x640 --batches 96 --repetitions 1
     sanitized ', 9 sequences' bench --sequences 9 --prompt-lengths 5 --decode 3 --repetitions 1 --warmup 0
 done
 
-# ---- the rest of the figures ----
+# ---- which way is the faster ----
 
-made 'a file of the 3B shape' "$scratch/3b.gguf" "$makes_3b"
-for overlap in 0 1; do
-    export BNT_CUDA_OVERLAP=$overlap
-    bench_model "$scratch/3b.gguf" --allow-mock 25 1
-    reached '  decode of the 3B shape' "$rate" least 900 tokens/s
-done
-rm -f "$scratch/3b.gguf"
-export BNT_CUDA_OVERLAP=0
+most=240
+late=FAILED
 # Where the border between attention in one launch and in two should be: on either side of 512.
 for context in 256 1024; do
     [ -z "$rehearse" ] || context=${lengths#*,}
@@ -351,11 +379,6 @@ for context in 256 1024; do
         unset BNT_CUDA_SPLIT
     done
 done
-judge=--gate
-[ -z "$rehearse" ] || judge=
-# shellcheck disable=SC2086 # $judge is a word or none
-check 'ternary products reach 0.9 of float32 products' "$bnt" bench --ops --device cuda $judge --shapes "$shapes" \
-    --batches "$batches" --repetitions "$repetitions" && sed 's/^/         | /' "$scratch/out"
 full=
 for head in full screened; do
     # shellcheck disable=SC2086 # $mock is a word or none

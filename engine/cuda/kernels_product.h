@@ -57,7 +57,8 @@ THREAD_FN uint32_t chunk_at(uint32_t lane, uint32_t c)
     return (lane + c * CUDA_STEP_GROUP) * 16;
 }
 
-/* The first n chunks of a thread, asked for before what they are multiplied with is known. */
+/* The first n chunks of a thread, asked for before what they are multiplied with is known; the rest
+ * of them is brought near. */
 THREAD_FN void fetch_chunks(const uint8_t *row, uint32_t row_bytes, uint32_t lane,
                             struct words4 *held, uint32_t n)
 {
@@ -65,6 +66,9 @@ THREAD_FN void fetch_chunks(const uint8_t *row, uint32_t row_bytes, uint32_t lan
     for (uint32_t c = 0; c < n; c++) {
         held[c] =
             chunk_at(lane, c) < row_bytes ? load_constant(row + chunk_at(lane, c)) : no_words();
+    }
+    for (uint32_t at = chunk_at(lane, n); at < row_bytes; at += CUDA_STEP_GROUP * 16) {
+        soon_wanted(row + at);
     }
 }
 
@@ -458,12 +462,12 @@ THREAD_FN void many_add(const struct token_tiles *tiles, const struct many_part 
     }
 }
 
-/* Over the tiles; aligned as in load_eight. */
+/* Over the tiles from column `from` on; aligned as in load_eight. */
 THREAD_FN void many_any(const struct cuda_float_args *a, const struct token_tiles *tiles,
-                        uint32_t first_row, const struct many_part *p, float *acc)
+                        uint32_t first_row, const struct many_part *p, uint32_t from, float *acc)
 {
     int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
-    for (uint32_t c = p->half * 8; c < tiles->len; c += CUDA_LANES) {
+    for (uint32_t c = from + p->half * 8; c < tiles->len; c += CUDA_LANES) {
         float w[2][8];
         UNROLL
         for (uint32_t i = 0; i < 2; i++) {
@@ -474,30 +478,32 @@ THREAD_FN void many_any(const struct cuda_float_args *a, const struct token_tile
     }
 }
 
-/* The same of 16-bit floats in aligned rows; four loads of a thread are on their way at once. */
-THREAD_FN void many_halves(const struct cuda_float_args *a, const struct token_tiles *tiles,
-                           uint32_t first_row, const struct many_part *p, float *acc)
+/* The same of 16-bit floats in aligned rows, as far as they are whole 32s; four loads of a thread
+ * are on their way at once. Returns how far. */
+THREAD_FN uint32_t many_halves(const struct cuda_float_args *a, const struct token_tiles *tiles,
+                               uint32_t first_row, const struct many_part *p, float *acc)
 {
-    const char *rows[2] = {many_row(a, first_row, p, 0), many_row(a, first_row, p, 1)};
-    for (uint32_t c = p->half * 8; c < tiles->len; c += 2 * CUDA_LANES) {
+    const char *first = many_row(a, first_row, p, 0) + (uint64_t)(tiles->at + p->half * 8) * 2;
+    const char *second = many_row(a, first_row, p, 1) + (uint64_t)(tiles->at + p->half * 8) * 2;
+    uint32_t whole = tiles->len / (2 * CUDA_LANES) * (2 * CUDA_LANES);
+    for (uint32_t c = 0; c < whole; c += 2 * CUDA_LANES) {
         struct words4 raw[2][2];
         UNROLL
-        for (uint32_t i = 0; i < 4; i++) {
-            uint32_t at = c + i / 2 * CUDA_LANES;
-            raw[i / 2][i % 2] = at < tiles->len
-                                    ? load_constant(rows[i % 2] + (uint64_t)(tiles->at + at) * 2)
-                                    : no_words();
+        for (uint32_t j = 0; j < 2; j++) {
+            raw[j][0] = load_constant(first + j * CUDA_LANES * 2);
+            raw[j][1] = load_constant(second + j * CUDA_LANES * 2);
         }
         UNROLL
         for (uint32_t j = 0; j < 2; j++) {
             float w[2][8];
             unpack_eight(CUDA_F16, &raw[j][0], w[0]);
             unpack_eight(CUDA_F16, &raw[j][1], w[1]);
-            if (c + j * CUDA_LANES < tiles->len) {
-                many_add(tiles, p, c + j * CUDA_LANES, w, 8, acc);
-            }
+            many_add(tiles, p, c + p->half * 8 + j * CUDA_LANES, w, 8, acc);
         }
+        first += 4 * CUDA_LANES;
+        second += 4 * CUDA_LANES;
     }
+    return whole;
 }
 
 /* The tiles of a block; the last token stands for those past it. */
@@ -537,11 +543,8 @@ BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
         FOR_THREADS(t)
         {
             struct many_part p = many_part_of(t);
-            if (halves) {
-                many_halves(a, &tiles, first_row, &p, MINE(acc, t));
-            } else {
-                many_any(a, &tiles, first_row, &p, MINE(acc, t));
-            }
+            uint32_t done = halves ? many_halves(a, &tiles, first_row, &p, MINE(acc, t)) : 0;
+            many_any(a, &tiles, first_row, &p, done, MINE(acc, t));
         }
     }
     UNROLL

@@ -22,6 +22,11 @@ static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
     k_values_global(const __grid_constant__ struct cuda_split_args a);
 static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
     k_attend_one_global(const __grid_constant__ struct cuda_split_args a);
+// Four of these, which is 128 registers a thread: by themselves they would take a few more, and three fit.
+static __global__ void __launch_bounds__(CUDA_MMA_THREADS, 4)
+    k_ternary_mma_global(const __grid_constant__ struct cuda_ternary_args a);
+static __global__ void __launch_bounds__(2 * CUDA_FLOAT_ROWS, 4)
+    k_float_many_global(const __grid_constant__ struct cuda_float_args a);
 
 #define DEFINE_KERNEL(id, fn, type)                                                                \
     static __global__ void fn##_global(const __grid_constant__ struct type a)                      \

@@ -159,6 +159,59 @@ static void products_of_any_shape_are_the_references(void **state)
     assert_int_equal(c.contexts + c.allocations + c.bytes, 0);
 }
 
+/* ---- float weights ---- */
+
+enum { MANY_ROWS = 70, MANY_TOK = 11, MANY_COLS = 2100 };
+
+/* Rows of 16-bit floats by many tokens at once and by each alone: parts of a row that are whole
+ * 32s, one 16 more, and rows whose parts are not aligned. */
+static void float_products_of_many_tokens_are_those_of_each(void **state)
+{
+    (void)state;
+    static const uint32_t cols[] = {1, 16, 48, 1032, 1040, 2080, MANY_COLS};
+    static uint16_t w[MANY_ROWS * MANY_COLS];
+    static float x[MANY_TOK * MANY_COLS], y[2][MANY_TOK * MANY_ROWS];
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 5);
+    for (size_t i = 0; i < MANY_ROWS * MANY_COLS; i++) {
+        w[i] = (uint16_t)(0x2c00 + bnt_rng_unit(&rng) * 0x0fff) | (uint16_t)(i % 3 ? 0x8000 : 0);
+    }
+    for (size_t i = 0; i < MANY_TOK * MANY_COLS; i++) {
+        x[i] = (float)(bnt_rng_unit(&rng) * 8 - 4);
+    }
+    for (size_t i = 0; i < 2 * sizeof cols / sizeof cols[0]; i++) {
+        const struct cuda_table *t = fake_cuda_table();
+        fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
+        assert_int_equal(t->open(0, 0, &context), CUDA_OK);
+        struct cuda_float_args a = {.w = on_device(w, sizeof w),
+                                    .row_bytes = 2ull * cols[i / 2],
+                                    .type = CUDA_F16,
+                                    .rows = MANY_ROWS,
+                                    .cols = cols[i / 2],
+                                    .x = on_device(x, sizeof x),
+                                    .x_stride = cols[i / 2],
+                                    .out_scale = 1,
+                                    .stride = MANY_ROWS};
+        for (uint32_t many = 0; many < 2; many++) {
+            a.y = on_device(NULL, sizeof y[0]);
+            float *first = a.y;
+            const float *from = a.x;
+            a.n = many ? MANY_TOK : 1;
+            for (uint32_t tok = 0; tok < MANY_TOK; tok += a.n) {
+                a.x = from + (size_t)tok * a.x_stride;
+                a.y = first + (size_t)tok * MANY_ROWS;
+                struct cuda_launch l = launch_of_float(&a);
+                assert_int_equal(l.kernel, many ? CUDA_K_FLOAT_MANY : CUDA_K_FLOAT);
+                assert_int_equal(t->launch(context, &l), CUDA_OK);
+            }
+            a.x = from;
+            assert_int_equal(t->download(context, y[many], first, sizeof y[0]), CUDA_OK);
+        }
+        assert_memory_equal(y[0], y[1], sizeof y[0]);
+        t->close(context);
+    }
+}
+
 /* ---- norms ---- */
 
 enum { NORM_TOK = 3 };
@@ -398,6 +451,8 @@ static void the_best_logits_are_the_samplers(void **state)
 static const struct suite_test tests[] = {
     {.name = "cuda_products_of_any_shape_are_the_references",
      .body = products_of_any_shape_are_the_references},
+    {.name = "cuda_float_products_of_many_tokens_are_those_of_each",
+     .body = float_products_of_many_tokens_are_those_of_each},
     {.name = "cuda_a_row_is_normed_and_quantised_as_for_either_alone",
      .body = a_row_is_normed_and_quantised_as_for_either_alone},
     {.name = "cuda_matrices_of_one_input_are_multiplied_as_each_alone",
