@@ -413,6 +413,7 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     if (st == BNT_OK && r->has_bandwidth) {
         bnt_stats_sort(b.gb_per_s.at, b.gb_per_s.n);
         r->bandwidth_gb_per_s = bnt_stats_median(b.gb_per_s.at, b.gb_per_s.n);
+        r->bandwidth_streams = bandwidth_probe_streams(b.bandwidth);
     }
     bandwidth_probe_free(b.bandwidth);
     free(b.gb_per_s.at);

@@ -93,7 +93,8 @@ struct bench_result {
     /* With as many threads, the median of what was probed before and after the single tokens of
      * the repetitions, but before those of the first one: what is resident is measured first. */
     double bandwidth_gb_per_s;
-    char no_energy[200]; /* why there is no figure of energy; "" with figures */
+    int bandwidth_streams; /* of each thread */
+    char no_energy[200];   /* why there is no figure of energy; "" with figures */
     /* Facts of what ran. */
     char arch[64], name[128], weights[32], device[16], kernel[32], kernel_note[256];
     uint64_t n_params, file_bytes;

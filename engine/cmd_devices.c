@@ -207,10 +207,11 @@ static void print_text(const struct report *r)
     printf("\ncaches    L1d %llu KiB, L2 %llu KiB, L3 %llu KiB (0: unknown)\n",
            (unsigned long long)r->cpu->l1d / 1024, (unsigned long long)r->cpu->l2 / 1024,
            (unsigned long long)r->cpu->l3 / 1024);
-    printf("memory    %.1f GB may be used; reads %.1f GB/s with 1 thread, %.1f GB/s with %d "
-           "(measured)\n",
-           (double)r->memory_limit / 1e9, r->memory.one_gb_per_s, r->memory.all_gb_per_s,
-           r->memory.n_threads);
+    printf("memory    %.1f GB may be used; reads %.1f GB/s with 1 thread in %d stream%s, %.1f "
+           "GB/s with %d in %d each (measured)\n",
+           (double)r->memory_limit / 1e9, r->memory.one_gb_per_s, r->memory.one_streams,
+           r->memory.one_streams == 1 ? "" : "s", r->memory.all_gb_per_s, r->memory.n_threads,
+           r->memory.all_streams);
     printf("kernels   self-tests took %.1f ms\n", r->self_test_ms);
     for (size_t i = 0; i < r->n_tables; i++) {
         const struct table_report *t = &r->tables[i];
@@ -285,9 +286,10 @@ static json_t *json_gpus(const struct report *r)
 static enum bnt_status print_json(const struct report *r)
 {
     json_t *memory = json_pack(
-        "{s:I, s:f, s:f, s:i, s:I}", "limit_bytes", (json_int_t)r->memory_limit, "read_gb_per_s_1",
-        r->memory.one_gb_per_s, "read_gb_per_s_all", r->memory.all_gb_per_s, "threads",
-        r->memory.n_threads, "buffer_bytes", (json_int_t)r->memory.buffer_bytes);
+        "{s:I, s:f, s:i, s:f, s:i, s:i, s:I}", "limit_bytes", (json_int_t)r->memory_limit,
+        "read_gb_per_s_1", r->memory.one_gb_per_s, "read_streams_1", r->memory.one_streams,
+        "read_gb_per_s_all", r->memory.all_gb_per_s, "read_streams_all", r->memory.all_streams,
+        "threads", r->memory.n_threads, "buffer_bytes", (json_int_t)r->memory.buffer_bytes);
     json_t *root =
         json_pack("{s:o, s:o, s:o, s:f, s:o}", "cpu", json_cpu(r), "memory", memory, "kernels",
                   json_tables(r), "self_test_ms", r->self_test_ms, "gpu", json_gpus(r));

@@ -71,9 +71,11 @@ struct op_bench_result {
     struct op_encoder encoders[OP_ENCODERS_MAX];
     size_t n_encoders;
     struct bandwidth bandwidth;
-    double zeros;      /* of the activations of OP_COLUMNS; 0: there was none */
-    double peak_gmacs; /* dot products of all threads (engine/cpu/dot_peak.h) */
-    double job_ns;     /* to hand a job to all threads; 0 with one */
+    double zeros; /* of the activations of OP_COLUMNS; 0: there was none */
+    /* Dot products of all threads (engine/cpu/dot_peak.h), or what a product by rows reached if
+     * that is more. */
+    double peak_gmacs;
+    double job_ns; /* to hand a job to all threads; 0 with one */
     char kernel[16];
     int n_threads;
     /* Of a GPU: its name; peak_gmacs is 0, not probed. fake: it is none, and its times mean

@@ -16,6 +16,7 @@ struct op_timer {
     uint8_t *copies;  /* the same in large pages; NULL until an op asks for them */
     uint64_t weight_bytes;
     uint64_t sum; /* of OP_READ: keeps the reads from being left out */
+    int streams;  /* of OP_READ */
     uint32_t repetitions;
     uint64_t pass_ns;
     bool typical;

@@ -211,7 +211,7 @@ static void read_rows(void *ctx, size_t begin, size_t end, int thread)
     (void)thread;
     struct exchange *x = ctx;
     const uint64_t *words = (const uint64_t *)(const void *)(x->at + begin * x->cols);
-    x->sum += bandwidth_sum(words, (end - begin) * x->cols * sizeof *x->at / sizeof *words);
+    x->sum += bandwidth_sum(words, (end - begin) * x->cols * sizeof *x->at / sizeof *words, 1);
 }
 
 /* Of both: written by columns, or each row by the thread that reads it. */
@@ -264,6 +264,7 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
     }
     *m = (struct speed_machine){.n_threads = threads,
                                 .gb_per_s = bandwidth.all_gb_per_s,
+                                .streams = bandwidth.all_streams,
                                 .dot_speed = 1,
                                 .step_speed = 1,
                                 .cache_bytes = cpu_features()->l3 > cpu_features()->l2
@@ -395,6 +396,7 @@ enum bnt_status speed_random_zeros(const char *kernel, uint64_t n_ff, double *ou
 /* A plain sum. */
 struct stream_sum {
     const uint64_t *words;
+    int streams;
     _Atomic uint64_t sum; /* keeps the reads from being left out */
 };
 
@@ -402,17 +404,17 @@ static void sum_words(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
     struct stream_sum *t = ctx;
-    t->sum += bandwidth_sum(t->words + begin, end - begin);
+    t->sum += bandwidth_sum(t->words + begin, end - begin, t->streams);
 }
 
-static double plain_gb_per_s(struct backend_cpu *b)
+static double plain_gb_per_s(struct backend_cpu *b, int streams)
 {
     enum { PIECE_WORDS = 1 << 17 };
     const struct bnt_model *m = b->base.model;
     const bool narrow = m->narrow.rows != NULL;
     const uint8_t *data = narrow ? m->narrow_form.data : m->head.data;
     const uint64_t bytes = narrow ? m->narrow_form.size : m->head.rows * m->head.row_bytes;
-    struct stream_sum t = {.words = (const uint64_t *)(const void *)data};
+    struct stream_sum t = {.words = (const uint64_t *)(const void *)data, .streams = streams};
     const uint64_t start = bnt_clock_now_ns();
     cpu_pool_run(b->pool, (size_t)(bytes / sizeof *t.words), PIECE_WORDS, sum_words, &t);
     return (double)bytes / (double)(bnt_clock_now_ns() - start);
@@ -547,14 +549,16 @@ enum bnt_status speed_streams_probe(struct bnt_session *s, const struct speed_ra
                                     struct speed_streams *out, struct bnt_err *err)
 {
     struct trial t = {0};
+    int streams;
     enum bnt_status st = check_streams(s, err);
+    st = st == BNT_OK ? bandwidth_streams(bnt_session_n_threads(s), &streams, err) : st;
     st = st == BNT_OK ? trial_begin(s, &t, err) : st;
     if (st != BNT_OK) {
         return st;
     }
     *out = (struct speed_streams){0};
     s->last = NULL;
-    out->plain_gb_per_s = plain_gb_per_s(&t.b);
+    out->plain_gb_per_s = plain_gb_per_s(&t.b, streams);
     struct bnt_session_stats stats;
     bnt_session_stats(s, &stats);
     out->head_bytes = stats.head_bytes_per_token;

@@ -35,8 +35,8 @@ static const struct bnt_opt options[] = {
     ROW(INT, 'w', "warmup", "N", "repetitions before those that count", warmup, .def = "1",
         .min = 0, .max = BENCH_REPS_MAX),
     ROW(FLAG, 0, "no-bandwidth", NULL,
-        "leave out the probe of the memory's speed, which takes a third of a second", no_bandwidth,
-        .def = NULL),
+        "leave out the probe of the memory's speed, which takes a third of a second or more",
+        no_bandwidth, .def = NULL),
     BNT_OPT_HEAD("Comparison"),
     ROW(STR, 0, "compare", "FILE|URL",
         "measure this program in turn with another bnt, or with a server (llama-server's protocol "

@@ -387,12 +387,12 @@ static json_t *json_figure(const struct figure *f)
 
 static json_t *json_machine(const struct speed_machine *m)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads",
-                     m->n_threads, "gb_per_s", m->gb_per_s, "ternary_share", m->ternary_share,
-                     "fives_share", m->fives_share, "head_share", m->head_share, "columns_share",
-                     m->columns_share, "job_us", m->job_ns / 1e3, "exchange_ns_per_byte",
-                     m->exchange_ns, "dot_speed", m->dot_speed, "step_speed", m->step_speed,
-                     "cache_bytes", (json_int_t)m->cache_bytes);
+    return json_pack("{s:i, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "threads",
+                     m->n_threads, "gb_per_s", m->gb_per_s, "streams", m->streams, "ternary_share",
+                     m->ternary_share, "fives_share", m->fives_share, "head_share", m->head_share,
+                     "columns_share", m->columns_share, "job_us", m->job_ns / 1e3,
+                     "exchange_ns_per_byte", m->exchange_ns, "dot_speed", m->dot_speed,
+                     "step_speed", m->step_speed, "cache_bytes", (json_int_t)m->cache_bytes);
 }
 
 static enum bnt_status print_json(const struct explain *e, struct bnt_err *err)
@@ -436,12 +436,13 @@ static void print_probes(const struct explain *e)
     const bool apart = e->o->machine != NULL;
     print_shape(e);
     printf("probed        %s kernels\n", e->probe.kernel);
-    printf("%-14s  %10s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s",
+    printf("%-14s  %10s  %7s  %14s  %11s  %12s  %8s\n", "  threads", "GB/s", "streams",
            apart ? "ternary, 2 bit" : "a layer's", "the head's", "GMAC/s", "job us");
     for (size_t i = 0; i < e->probe.n_machines; i++) {
         const struct speed_machine *m = &e->probe.machines[i];
-        printf("  %-12d  %10.1f  %12.0f %%  %9.0f %%  %12.0f  %8.2f\n", m->n_threads, m->gb_per_s,
-               100 * m->ternary_share, 100 * m->head_share, e->probe.gmacs[i], m->job_ns / 1e3);
+        printf("  %-12d  %10.1f  %7d  %12.0f %%  %9.0f %%  %12.0f  %8.2f\n", m->n_threads,
+               m->gb_per_s, m->streams, 100 * m->ternary_share, 100 * m->head_share,
+               e->probe.gmacs[i], m->job_ns / 1e3);
     }
     putchar('\n');
 }

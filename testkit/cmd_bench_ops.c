@@ -132,14 +132,15 @@ static enum bnt_status print_json(const struct ops *ops, struct bnt_err *err)
         json_object_set_new(row, "gweights_per_s", json_real(op_gmacs(&e->time)));
         json_array_append_new(encoders, row);
     }
-    json_t *doc = json_pack(
-        "{s:i, s:s, s:s, s:i, s:f, s:f, s:o, s:f, s:o, s:o, s:b, s:o, s:o}", "schema", 1, "version",
-        BNT_VERSION, "kernel", r->kernel, "threads", r->n_threads, "bandwidth_gb_per_s",
-        r->bandwidth.all_gb_per_s, "one_thread_gb_per_s", r->bandwidth.one_gb_per_s,
-        "dot_peak_gmac_per_s", bench_json_number(r->peak_gmacs > 0 ? r->peak_gmacs : NAN), "job_us",
-        r->job_ns / 1e3, "products", products, "quantisers", encoders, "good", v->good,
-        "worst_ratio", json_worst(v->worst_ratio, v->ratio, r->ratio_min), "worst_bandwidth_share",
-        json_worst(v->worst_share, v->share, OP_SHARE_MIN));
+    json_t *doc =
+        json_pack("{s:i, s:s, s:s, s:i, s:f, s:i, s:f, s:o, s:f, s:o, s:o, s:b, s:o, s:o}",
+                  "schema", 1, "version", BNT_VERSION, "kernel", r->kernel, "threads", r->n_threads,
+                  "bandwidth_gb_per_s", r->bandwidth.all_gb_per_s, "bandwidth_streams",
+                  r->bandwidth.all_streams, "one_thread_gb_per_s", r->bandwidth.one_gb_per_s,
+                  "dot_peak_gmac_per_s", bench_json_number(r->peak_gmacs > 0 ? r->peak_gmacs : NAN),
+                  "job_us", r->job_ns / 1e3, "products", products, "quantisers", encoders, "good",
+                  v->good, "worst_ratio", json_worst(v->worst_ratio, v->ratio, r->ratio_min),
+                  "worst_bandwidth_share", json_worst(v->worst_share, v->share, OP_SHARE_MIN));
     if (doc && r->zeros > 0) {
         json_object_set_new(doc, "zeros", json_real(r->zeros));
     }
@@ -200,10 +201,11 @@ static void print_head(const struct op_bench_result *r)
                r->fake ? "NO GPU, AND NO TIME OF ONE: " : "", r->device, r->bandwidth.all_gb_per_s);
         return;
     }
-    printf("%s kernels, %d thread%s; probed here: memory %.1f GB/s (%.1f with one thread), dot "
-           "products %.0f GMAC/s, a job %.2f us\n",
+    printf("%s kernels, %d thread%s; probed here: memory %.1f GB/s in %d stream%s a thread (%.1f "
+           "with one thread, in %d), dot products %.0f GMAC/s, a job %.2f us\n",
            r->kernel, r->n_threads, r->n_threads == 1 ? "" : "s", r->bandwidth.all_gb_per_s,
-           r->bandwidth.one_gb_per_s, r->peak_gmacs, r->job_ns / 1e3);
+           r->bandwidth.all_streams, r->bandwidth.all_streams == 1 ? "" : "s",
+           r->bandwidth.one_gb_per_s, r->bandwidth.one_streams, r->peak_gmacs, r->job_ns / 1e3);
 }
 
 static void print_verdict(const struct ops *ops)

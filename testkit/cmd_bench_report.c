@@ -163,13 +163,13 @@ static json_t *json_settings(const struct bench_report *report)
 static json_t *json_memory(const struct bench_result *r, const struct traffic *t)
 {
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "peak_bytes", (json_int_t)r->peak_bytes,
-        "session_bytes", (json_int_t)r->session_bytes, "kv_bytes", (json_int_t)r->kv_bytes,
-        "weight_bytes_per_token", (json_int_t)r->weight_bytes_per_token, "kv_bytes_per_token",
-        (json_int_t)r->kv_bytes_per_token, "bytes_per_token", (json_int_t)t->bytes_per_token,
-        "used_gb_per_s", bench_json_number(t->gb_per_s), "bandwidth_gb_per_s",
-        bench_json_number(r->has_bandwidth ? r->bandwidth_gb_per_s : NAN), "share",
-        bench_json_number(t->share));
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:i, s:o}", "peak_bytes",
+        (json_int_t)r->peak_bytes, "session_bytes", (json_int_t)r->session_bytes, "kv_bytes",
+        (json_int_t)r->kv_bytes, "weight_bytes_per_token", (json_int_t)r->weight_bytes_per_token,
+        "kv_bytes_per_token", (json_int_t)r->kv_bytes_per_token, "bytes_per_token",
+        (json_int_t)t->bytes_per_token, "used_gb_per_s", bench_json_number(t->gb_per_s),
+        "bandwidth_gb_per_s", bench_json_number(r->has_bandwidth ? r->bandwidth_gb_per_s : NAN),
+        "bandwidth_streams", r->bandwidth_streams, "share", bench_json_number(t->share));
 }
 
 static json_t *json_report(const struct bench_report *report, const struct lines *lines)
@@ -263,6 +263,12 @@ static void print_speed(const struct bench_result *r, const struct lines *lines)
     }
 }
 
+static void print_ways(const struct bench_result *r)
+{
+    printf(" with %d thread%s, %d stream%s each\n", r->n_threads, r->n_threads == 1 ? "" : "s",
+           r->bandwidth_streams, r->bandwidth_streams == 1 ? "" : "s");
+}
+
 static void print_memory(const struct bench_result *r, const struct traffic *t)
 {
     printf("peak memory   %.1f MB, of it %.1f MB for the session (context of %u)\n",
@@ -273,12 +279,12 @@ static void print_memory(const struct bench_result *r, const struct traffic *t)
     if (!r->has_bandwidth) {
         printf("bandwidth     not probed\n");
     } else if (isfinite(t->share)) {
-        printf("bandwidth     %.1f GB/s used, %.0f %% of the %.1f GB/s probed with %d thread%s\n",
-               t->gb_per_s, 100 * t->share, r->bandwidth_gb_per_s, r->n_threads,
-               r->n_threads == 1 ? "" : "s");
+        printf("bandwidth     %.1f GB/s used, %.0f %% of the %.1f GB/s probed", t->gb_per_s,
+               100 * t->share, r->bandwidth_gb_per_s);
+        print_ways(r);
     } else {
-        printf("bandwidth     %.1f GB/s probed with %d thread%s\n", r->bandwidth_gb_per_s,
-               r->n_threads, r->n_threads == 1 ? "" : "s");
+        printf("bandwidth     %.1f GB/s probed", r->bandwidth_gb_per_s);
+        print_ways(r);
     }
 }
 

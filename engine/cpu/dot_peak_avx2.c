@@ -16,10 +16,14 @@ static uint32_t run(uint64_t rounds)
         sum[i] = _mm256_set1_epi16((short)i);
     }
     for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 10
         for (int i = 0; i < SUMS; i++) {
-            /* Without the empty statement the product, always the same, would leave the loop. */
+            /* Opaque, else the product, always the same, would leave the loop, and sums that
+             * nobody looks at before the end would wait for it in memory. */
             __asm__ volatile("" : "+x"(codes));
-            sum[i] = _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(codes, acts));
+            __m256i next = _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(codes, acts));
+            __asm__ volatile("" : "+x"(next));
+            sum[i] = next;
         }
     }
     for (int i = 1; i < SUMS; i++) {

@@ -34,7 +34,6 @@
 /* Rounds of spinning before a thread parks: tens of microseconds, longer than the serial work
  * between two jobs. */
 #define SPIN_ROUNDS 4000
-#define MAX_THREADS 1024
 
 struct worker {
     struct cpu_pool *pool;
@@ -183,9 +182,9 @@ static void *worker_main(void *arg)
 
 enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err)
 {
-    if (n_threads < 1 || n_threads > MAX_THREADS) {
+    if (n_threads < 1 || n_threads > CPU_POOL_MAX_THREADS) {
         return bnt_err_set(err, BNT_E_USAGE, "number of threads must be 1 to %d, not %d",
-                           MAX_THREADS, n_threads);
+                           CPU_POOL_MAX_THREADS, n_threads);
     }
     size_t shares_bytes = (size_t)n_threads * sizeof(struct share);
     struct cpu_pool *p = aligned_alloc(_Alignof(struct cpu_pool), sizeof(*p));
@@ -326,7 +325,7 @@ void cpu_pool_run(struct cpu_pool *p, size_t n, size_t chunk, cpu_pool_fn *fn, v
 enum bnt_status cpu_pool_new_shared(struct cpu_pool **out, struct bnt_err *err)
 {
     int n = bnt_cpu_count();
-    return cpu_pool_new(n < MAX_THREADS ? n : MAX_THREADS, out, err);
+    return cpu_pool_new(n < CPU_POOL_MAX_THREADS ? n : CPU_POOL_MAX_THREADS, out, err);
 }
 
 enum bnt_status cpu_pool_run_once(size_t n, size_t chunk, cpu_pool_fn *fn, void *ctx,

@@ -13,6 +13,7 @@
 #include "base/status.h"
 
 struct cpu_pool;
+enum { CPU_POOL_MAX_THREADS = 1024 };
 
 /* n_threads counts the caller: 1 starts no thread. */
 enum bnt_status cpu_pool_new(int n_threads, struct cpu_pool **out, struct bnt_err *err);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "engine/bandwidth.h"
 #include "engine/cpu/pool.h"
 
@@ -66,6 +67,34 @@ static void pool_refuses_absurd_numbers(void **state)
 
 /* ---- Bandwidth. */
 
+/* However many streams, every word but what is left over after a multiple of 16 counts once. */
+static void streams_read_every_word_once(void **state)
+{
+    (void)state;
+    enum { WORDS = 1024 };
+    static uint64_t words[WORDS];
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 5);
+    for (size_t i = 0; i < WORDS; i++) {
+        words[i] = bnt_rng_next(&rng);
+    }
+    for (size_t n = 0; n <= WORDS; n++) {
+        uint64_t sum = 0;
+        for (size_t i = 0; i < n / 16 * 16; i++) {
+            sum += words[i];
+        }
+        for (int streams = 1; streams <= 8; streams *= 2) {
+            assert_true(bandwidth_sum(words, n, streams) == sum);
+        }
+    }
+}
+
+static bool is_way(int streams)
+{
+    return streams == 1 || streams == 2 || streams == 4 || streams == 8;
+}
+
+/* Chosen once: who asks again, or measures, is told the same. */
 static void bandwidth_is_plausible(void **state)
 {
     (void)state;
@@ -75,12 +104,20 @@ static void bandwidth_is_plausible(void **state)
     assert_true(b.one_gb_per_s > 0.05 && b.one_gb_per_s < 5000);
     assert_true(b.all_gb_per_s > 0.05 && b.all_gb_per_s < 5000);
     assert_true(b.n_threads == 2 && b.buffer_bytes >= 32u << 20 && b.elapsed_ns > 0);
+    assert_true(is_way(b.one_streams) && is_way(b.all_streams));
+    int streams = 0;
+    assert_int_equal(bandwidth_streams(2, &streams, NULL), BNT_OK);
+    assert_int_equal(streams, b.all_streams);
+    assert_int_equal(bandwidth_streams(1, &streams, NULL), BNT_OK);
+    assert_int_equal(streams, b.one_streams);
+    assert_int_equal(bandwidth_streams(CPU_POOL_MAX_THREADS + 1, &streams, NULL), BNT_E_USAGE);
 }
 
 static const struct suite_test tests[] = {
     {.name = "pool_runs_every_piece_once", .body = pool_runs_every_piece_once, .timeout_ms = 30000},
     {.name = "pool_refuses_absurd_numbers", .body = pool_refuses_absurd_numbers},
+    {.name = "pool_streams_read_every_word_once", .body = streams_read_every_word_once},
     {.name = "pool_bandwidth_is_plausible", .body = bandwidth_is_plausible},
     {0},
 };
-const struct suite suite_pool = {"pool", tests, "pool_piece"};
+const struct suite suite_pool = {"pool", tests, "pool_piece bandwidth_rest"};
