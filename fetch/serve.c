@@ -30,12 +30,13 @@ enum { BACKLOG = 128, POLL_MS = 100, CONNECTION_BYTES = 256 << 10, LINE_MAX_BYTE
 
 /* ---- where ---- */
 
-/* "ADDRESS:PORT", "[::1]:PORT" in two parts. */
+/* "ADDRESS:PORT", "[::1]:PORT" in two parts. A port past 65535 would be taken modulo 65536. */
 static bool split_listen(const char *text, char host[256], char port[16])
 {
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
-    if (!colon || n == 0 || n >= 256 || strlen(colon + 1) == 0 || strlen(colon + 1) >= 16) {
+    if (!colon || n == 0 || n >= 256 || strlen(colon + 1) == 0 || strlen(colon + 1) >= 16 ||
+        strtoull(colon + 1, NULL, 10) > UINT16_MAX) {
         return false;
     }
     if (text[0] == '[' && text[n - 1] == ']') {

@@ -311,9 +311,13 @@ static void command_refuses_what_cannot_be_served(void **state)
         const char *words[3];
         int code;
     } cases[] = {
-        {{"--writable", NULL, NULL}, 2},        {{"--private", NULL, NULL}, 2},
-        {{"--listen", "127.0.0.1", NULL}, 2},   {{"--listen", "no such host:1", NULL}, 2},
-        {{"--listen", "192.0.2.1:1", NULL}, 1}, {{"--token-file", "/dev/null", "--writable"}, 2},
+        {{"--writable", NULL, NULL}, 2},
+        {{"--private", NULL, NULL}, 2},
+        {{"--listen", "127.0.0.1", NULL}, 2},
+        {{"--listen", "no such host:1", NULL}, 2},
+        {{"--listen", "127.0.0.1:65536", NULL}, 2},
+        {{"--listen", "192.0.2.1:1", NULL}, 1},
+        {{"--token-file", "/dev/null", "--writable"}, 2},
         {{"operand", NULL, NULL}, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
