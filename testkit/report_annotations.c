@@ -15,7 +15,7 @@ bool report_location(const char *output, char *file, size_t size, unsigned *line
     for (const char *at = output; at && *at;) {
         static const char cmocka[] = "[   LINE   ] --- ";
         at += strncmp(at, cmocka, sizeof cmocka - 1) == 0 ? sizeof cmocka - 1 : 0;
-        size_t len = strcspn(at, " \t\r\n:");
+        size_t len = strcspn(at, *at == '/' ? "\t\r\n:" : " \t\r\n:"); /* prose has blanks, too */
         char *end = NULL;
         unsigned long n = at[len] == ':' ? strtoul(at + len + 1, &end, 10) : 0;
         if (n > 0 && n < 1u << 30 && *end == ':' && len > 2 && len < size && at[len + 1] != ' ' &&

@@ -617,13 +617,16 @@ static enum bnt_status check_test(const struct reader *r, const struct yaml_node
     return BNT_OK;
 }
 
-/* A model or script that is named by a relative path lies beside the suite; names stay. */
+/* A model or script that is named by a relative path lies beside the suite; names stay, which never
+ * end in .gguf. */
 static enum bnt_status beside_suite(struct reader *r, const char *spec, const char **out)
 {
     static const char scripted[] = "scripted:";
     size_t prefix = strncmp(spec, scripted, sizeof scripted - 1) == 0 ? sizeof scripted - 1 : 0;
     const char *slash = strrchr(r->suite->path, '/');
-    bool is_path = prefix > 0 || (!strstr(spec, "://") && strchr(spec, '/'));
+    const size_t len = strlen(spec);
+    bool is_path = prefix > 0 || (!strstr(spec, "://") && strchr(spec, '/')) ||
+                   (len > 5 && strcmp(spec + len - 5, ".gguf") == 0);
     char path[BNT_PATH_MAX];
     enum bnt_status st = bnt_path_format(
         path, r->err, "%.*s%.*s%s", (int)prefix, spec,
@@ -647,7 +650,7 @@ static enum bnt_status add_test(struct reader *r, const struct yaml_node *n,
     if (st == BNT_OK) {
         st = read_test_keys(r, n, &t);
     }
-    if (st == BNT_OK && !t.name) {
+    if (st == BNT_OK && (!t.name || !t.name[0])) {
         return bad(r, n, "a test needs a name");
     }
     add_to_name(name, r->suite->name);

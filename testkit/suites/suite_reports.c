@@ -120,6 +120,8 @@ static void place_of_a_failure_is_found(void **state)
         {"some text\n[  ERROR   ] --- 1 != 2\na/b.c:7: error: Failure!", "a/b.c", 7},
         {"x\n[   LINE   ] --- a/b.c:8: error: Failure!\n", "a/b.c", 8},
         {"cases.bnt.yml:3: text differs", "cases.bnt.yml", 3},
+        {"/my work/it's.bnt.yml:3: text differs", "/my work/it's.bnt.yml", 3},
+        {"my cases.bnt.yml:3: prose", NULL, 0},
         {"at 12:30: nothing\n", NULL, 0},
         {"http://example.org:80: refused", NULL, 0},
         {"x.c:-4: no", NULL, 0},

@@ -83,6 +83,7 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, expect: {text: y}}]\n", "needs a prompt, ids or a perplexity"},
         {"tests: [{name: a, prompt: x, ids: [1], expect: {text: y}}]\n", "not both"},
         {"tests: [{prompt: x, expect: {text: y}}]\n", "a test needs a name"},
+        {"tests: [{name: '', prompt: x, expect: {text: y}}]\n", "a test needs a name"},
         {"tests:\n  - {name: a, prompt: x, expect: {text: y}}\n"
          "  - {name: A, prompt: x, expect: {text: y}}\n",
          "another test has this name"},
@@ -122,6 +123,28 @@ static void mistakes_are_errors_with_their_place(void **state)
                      cases[i].says);
         }
     }
+}
+
+static void relative_models_lie_beside_the_suite(void **state)
+{
+    (void)state;
+    struct user_suite s;
+    struct bnt_err err = {0};
+    char own[BNT_PATH_MAX], below[BNT_PATH_MAX], script[BNT_PATH_MAX + 16] = "scripted:";
+    if (read_suite(&s,
+                   "models: [own.gguf, sub/m, \"scripted:a.json\", name, /abs.gguf]\n"
+                   "tests: [{name: a, prompt: x, expect: {text: y}}]\n",
+                   &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    fixture_path(script + strlen(script), "a.json");
+    const char *const want[] = {fixture_path(own, "own.gguf"), fixture_path(below, "sub/m"), script,
+                                "name", "/abs.gguf"};
+    assert_int_equal(s.n, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_string_equal(s.tests[i].model, want[i]);
+    }
+    user_suite_release(&s);
 }
 
 /* ---- the schema for editors ---- */
@@ -320,6 +343,8 @@ static void what_a_subject_cannot_do_is_no_failure_and_no_pass(void **state)
 static const struct suite_test tests[] = {
     {.name = "user_suite_parameters_and_models_make_a_test_each",
      .body = parameters_and_models_make_a_test_each},
+    {.name = "user_suite_relative_models_lie_beside_the_suite",
+     .body = relative_models_lie_beside_the_suite},
     {.name = "user_suite_mistakes_are_errors_with_their_place",
      .body = mistakes_are_errors_with_their_place},
     {.name = "user_suite_schema_has_the_keys_that_are_read",
