@@ -33,7 +33,10 @@ static enum bnt_status resolve_path(const char *path, struct bnt_model_ref *out,
         return st;
     }
     if (S_ISDIR(sb.st_mode)) {
-        return bnt_err_set(err, BNT_E_NOT_FOUND, "model %s is a folder, not a file", path);
+        bnt_err_set(err, BNT_E_NOT_FOUND, "model %s is a folder, not a file", path);
+        bnt_err_hint(err, "name a GGUF file in it; of a checkpoint of Hugging Face one is made by: "
+                          "bnt convert FOLDER OUT.gguf");
+        return BNT_E_NOT_FOUND;
     }
     return bnt_path_format(out->path, err, "%s", path);
 }
@@ -72,5 +75,11 @@ enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
     if (strchr(name, '/') || ends_in_gguf(name) || is_file(name)) {
         return resolve_path(name, out, err);
     }
-    return resolve_cached(app, name, out, err);
+    struct bnt_err why = {0};
+    struct stat sb;
+    enum bnt_status st = resolve_cached(app, name, out, &why);
+    if (st == BNT_E_NOT_FOUND && stat(name, &sb) == 0) { /* not of the cache: a folder is meant */
+        return resolve_path(name, out, err);
+    }
+    return st == BNT_OK ? st : bnt_err_copy(err, &why);
 }

@@ -112,7 +112,12 @@ static enum bnt_status local_tag(int fd, const char *path, char tag[BNT_CACHE_TA
         return bnt_err_errno(err, "source %s", path);
     }
     if (!S_ISREG(sb.st_mode)) {
-        return bnt_err_set(err, BNT_E_FILE, "source %s is not a regular file", path);
+        bnt_err_set(err, BNT_E_FILE, "source %s is not a regular file", path);
+        bnt_err_hint(err, "%s",
+                     S_ISDIR(sb.st_mode) ? "name a file in it; a model of several files is written "
+                                           "into bnt.yml, with files: (docs/manifest.md)"
+                                         : "");
+        return BNT_E_FILE;
     }
     snprintf(tag, BNT_CACHE_TAG_MAX, "%lld-%lld.%09ld", (long long)sb.st_size,
              (long long)sb.st_mtim.tv_sec, sb.st_mtim.tv_nsec);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "base/opt.h"
@@ -626,7 +627,7 @@ static enum bnt_status beside_suite(struct reader *r, const char *spec, const ch
     const char *slash = strrchr(r->suite->path, '/');
     const size_t len = strlen(spec);
     bool is_path = prefix > 0 || (!strstr(spec, "://") && strchr(spec, '/')) ||
-                   (len > 5 && strcmp(spec + len - 5, ".gguf") == 0);
+                   (len > 5 && strcasecmp(spec + len - 5, ".gguf") == 0);
     char path[BNT_PATH_MAX];
     enum bnt_status st = bnt_path_format(
         path, r->err, "%.*s%.*s%s", (int)prefix, spec,
