@@ -38,6 +38,9 @@ static enum bnt_status resolve_path(const char *path, struct bnt_model_ref *out,
                           "bnt convert FOLDER OUT.gguf");
         return BNT_E_NOT_FOUND;
     }
+    if (!S_ISREG(sb.st_mode)) { /* to open a pipe would wait for who writes it */
+        return bnt_err_set(err, BNT_E_FILE, "%s is not a regular file", path);
+    }
     return bnt_path_format(out->path, err, "%s", path);
 }
 
@@ -78,7 +81,7 @@ enum bnt_status cache_resolve_model(const struct bnt_app *app, const char *name,
     struct bnt_err why = {0};
     struct stat sb;
     enum bnt_status st = resolve_cached(app, name, out, &why);
-    if (st == BNT_E_NOT_FOUND && stat(name, &sb) == 0) { /* not of the cache: a folder is meant */
+    if (st == BNT_E_NOT_FOUND && stat(name, &sb) == 0) { /* a folder, a pipe */
         return resolve_path(name, out, err);
     }
     return st == BNT_OK ? st : bnt_err_copy(err, &why);
