@@ -113,12 +113,15 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         return bnt_msg_fail(BNT_E_USAGE, "the model is an option: -m FILE",
                             "doctor: unexpected '%s'", argv[0]);
     }
+    static void (*const sections[])(struct doctor *) = {doctor_environment, doctor_processor,
+                                                        doctor_model, doctor_cache, doctor_network};
     struct doctor d = {.app = app, .o = opts};
-    doctor_environment(&d);
-    doctor_processor(&d);
-    doctor_model(&d);
-    doctor_cache(&d);
-    doctor_network(&d);
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0] && !bnt_app_stop(app, 0); i++) {
+        sections[i](&d);
+    }
+    if (bnt_app_stop(app, 0)) { /* what was found may have been found by the interrupt */
+        return bnt_msg_fail(BNT_E_INTERRUPTED, NULL, "interrupted");
+    }
     enum bnt_status st = BNT_OK;
     if (d.o->json) {
         st = print_json(&d);

@@ -219,7 +219,8 @@ static enum bnt_status nats_of(const struct patient *p, const struct doctor *d,
 {
     struct bnt_session *s = NULL;
     struct bnt_perplexity ppl = {0};
-    struct bnt_session_options so = {.n_ctx = 128, .n_threads = (int)d->o->threads};
+    struct bnt_session_options so = {
+        .n_ctx = 128, .n_threads = (int)d->o->threads, .interrupted = d->app->interrupted};
     enum bnt_status st = bnt_session_new(p->model, &so, &s, err);
     if (st == BNT_OK) {
         st = bnt_perplexity(s, ids->at, ids->n, (uint32_t)ids->n + 1, NULL, NULL, &ppl, err);
