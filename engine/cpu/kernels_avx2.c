@@ -432,86 +432,6 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
 
 #include "engine/cpu/ternary_walk.inc"
 
-/* ---- one token whose input has many zeros ---- */
-
-#define STEP_COLUMNS 128
-/* Two of them at a time, so many between two looks at int32: 42 * 768 stays in int16. */
-enum { COLUMNS_OF_16_BITS = 84 };
-
-static V_INLINE uint64_t column_mask(const int8_t *q)
-{
-    const __m256i *at = (const __m256i *)(const void *)q, zero = _mm256_setzero_si256();
-    uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(at), zero));
-    uint32_t high =
-        (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(at + 1), zero));
-    return ~((uint64_t)high << 32 | low);
-}
-
-/* 16-bit sums of 128 rows, those of half a line, into their places of acc (struct column_codes). */
-static V_INLINE void add_half_sums(const __m256i sums[8], int32_t *acc)
-{
-    for (int g = 0; g < 4; g++) {
-        for (int i = 0; i < 4; i++) { /* lower and upper lanes of two vectors: pairs of k */
-            __m256i sum = sums[2 * g + i / 2];
-            __m256i wide = _mm256_cvtepi16_epi32(i % 2 == 0 ? _mm256_castsi256_si128(sum)
-                                                            : _mm256_extracti128_si256(sum, 1));
-            int32_t *at = acc + 16 * (4 * g + i / 2 * 2) + 4 * (i % 2);
-            __m128i *first = (__m128i *)(void *)at, *second = (__m128i *)(void *)(at + 16);
-            _mm_storeu_si128(first,
-                             _mm_add_epi32(_mm_loadu_si128(first), _mm256_castsi256_si128(wide)));
-            _mm_storeu_si128(
-                second, _mm_add_epi32(_mm_loadu_si128(second), _mm256_extracti128_si256(wide, 1)));
-        }
-    }
-}
-
-/* Half a line of two columns: sums[2*g] has rows of k 0 and 1, sums[2*g + 1] those of k 2 and 3. */
-static V_INLINE void add_pair(const uint8_t *a, const uint8_t *b, __m256i q, __m256i sums[8])
-{
-    const __m256i three = _mm256_set1_epi8(3);
-    __m256i one = _mm256_load_si256((const __m256i *)(const void *)a);
-    __m256i two = _mm256_load_si256((const __m256i *)(const void *)b);
-    __m256i pairs[2] = {_mm256_unpacklo_epi8(one, two), _mm256_unpackhi_epi8(one, two)};
-    for (int half = 0; half < 2; half++) {
-        for (int g = 0; g < 4; g++) {
-            __m256i code = _mm256_and_si256(_mm256_srli_epi16(pairs[half], 2 * g), three);
-            sums[2 * g + half] =
-                _mm256_add_epi16(sums[2 * g + half], _mm256_maddubs_epi16(code, q));
-        }
-    }
-}
-
-/* Half a line of n columns. */
-static V_INLINE void column_half(const uint8_t *const *at, const int8_t *q, uint32_t n,
-                                 uint64_t half, int32_t *acc)
-{
-    for (uint32_t c = 0; c < n;) {
-        uint32_t end = n - c > COLUMNS_OF_16_BITS ? c + COLUMNS_OF_16_BITS : n;
-        __m256i sums[8];
-        for (int i = 0; i < 8; i++) {
-            sums[i] = _mm256_setzero_si256();
-        }
-        for (; c < end; c += 2) {
-            int16_t two;
-            memcpy(&two, q + c, sizeof two);
-            for (uint32_t j = n + c; half % COLUMN_LINE == 0 && j < n + c + 2; j++) {
-                __builtin_prefetch(at[j] + half, 0, 2);
-            }
-            add_pair(at[c] + half, at[c + 1] + half, _mm256_set1_epi16(two), sums);
-        }
-        add_half_sums(sums, acc);
-    }
-}
-
-static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint32_t n,
-                                 uint64_t line, int32_t *acc)
-{
-    column_half(at, q, n, line, acc);
-    column_half(at, q, n, line + COLUMN_LINE / 2, acc + COLUMN_LINE / 8);
-}
-
-#include "engine/cpu/columns_walk.inc"
-
 static V_INLINE __m256i screen_load(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -627,7 +547,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .matmul_tl = tl_matmul_avx2,
     .matmul_float = matmul_float,
     .dot_ternary = dot_ternary,
-    .add_columns = add_columns,
+    .add_columns = add_columns_avx2,
     .dot_float = dot_float,
     .dot_narrow = dot_narrow,
     .dot_screen = dot_screen,

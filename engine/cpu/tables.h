@@ -9,6 +9,9 @@ extern const struct cpu_kernels cpu_kernels_ref;
 #if defined(__x86_64__)
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+/* Of the first one, in a file of its own: */
+void add_columns_avx2(const struct column_codes *w, const int8_t *q, uint64_t begin, uint64_t end,
+                      int32_t *acc);
 /* Of the last one, in a file of its own since it asks for AVX-512 VBMI: */
 void dot_fives_vbmi(const struct five_codes *w, const struct row_walk *walk,
                     const struct act_rows *a, float *y);

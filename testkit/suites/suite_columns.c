@@ -118,6 +118,44 @@ static void each_code_is_in_its_column(void **state)
     }
 }
 
+/* Columns longer than a table sums at a time, and more of them than it lists; codes 3 and values
+ * -128 first. */
+static void sums_are_the_reference_s(void **state)
+{
+    (void)state;
+    enum { LINES = 19, COLUMNS = 1536, ROWS = LINES * COLUMN_ROWS };
+    const uint64_t bytes = (uint64_t)COLUMNS * LINES * COLUMN_LINE;
+    uint8_t *codes = aligned_alloc(64, bytes);
+    int32_t *want = calloc(ROWS, sizeof *want), *got = calloc(ROWS, sizeof *got);
+    static _Alignas(64) int8_t q[COLUMNS];
+    assert_true(codes && want && got);
+    struct column_codes w = {codes, LINES * COLUMN_LINE, COLUMNS};
+    uint32_t random = 1;
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < bytes; i++) {
+            random = random * 1664525u + 1013904223u;
+            codes[i] = round == 0 ? 0xff : (uint8_t)(random >> 24);
+        }
+        for (int i = 0; i < COLUMNS; i++) {
+            random = random * 1664525u + 1013904223u;
+            q[i] = (int8_t)(random >> 30 == 0 ? 0 : random >> 20 & 255);
+            q[i] = round == 0 ? INT8_MIN : q[i];
+        }
+        cpu_kernels_ref.add_columns(&w, q, 64, COLUMNS, want);
+        for (const struct cpu_kernels *const *k = cpu_kernels_all(); *k; k++) {
+            if (!cpu_kernels_missing(*k)) {
+                memset(got, 0, ROWS * sizeof *got);
+                (*k)->add_columns(&w, q, 64, COLUMNS, got);
+                assert_memory_equal(got, want, ROWS * sizeof *got);
+            }
+        }
+        memset(want, 0, ROWS * sizeof *want);
+    }
+    free(codes);
+    free(want);
+    free(got);
+}
+
 static void lose_columns(const struct column_codes *w, const int8_t *q, uint64_t begin,
                          uint64_t end, int32_t *acc)
 {
@@ -176,6 +214,7 @@ static const struct suite_test tests[] = {
     {.name = "columns_another_packing_has_a_copy_of_its_own",
      .body = another_packing_has_a_copy_of_its_own},
     {.name = "columns_each_code_is_in_its_column", .body = each_code_is_in_its_column},
+    {.name = "columns_sums_are_the_reference_s", .body = sums_are_the_reference_s},
     {.name = "columns_a_table_that_loses_columns_fails_its_self_test",
      .body = a_table_that_loses_columns_fails_its_self_test},
     {.name = "columns_a_copy_is_made_once_where_it_is_kept_and_has_room",
