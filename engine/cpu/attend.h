@@ -23,7 +23,7 @@ void attend_scores_avx512(const struct attend_args *a);
  * row's sum. */
 void attend_values_avx512(const struct attend_args *a, const float sums[ATTEND_MAX_ROWS]);
 
-/* The same for one token of 4 heads, see attend_one_avx512.c. */
+/* The same for one token of 4 heads, see attend_one_avx512.c and attend_one_avx2.c. */
 enum { ATTEND_ONE_ROWS = 4 };
 static inline bool attend_one_token(const struct attend_args *a)
 {
@@ -32,5 +32,7 @@ static inline bool attend_one_token(const struct attend_args *a)
 }
 void attend_one_scores_avx512(const struct attend_args *a);
 void attend_one_values_avx512(const struct attend_args *a, const float sums[ATTEND_ONE_ROWS]);
+void attend_one_scores_avx2(const struct attend_args *a);
+void attend_one_values_avx2(const struct attend_args *a, const float sums[ATTEND_ONE_ROWS]);
 
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/cpu/attend.h"
 #include "engine/cpu/fmath.h"
 
 #define V_INLINE inline __attribute__((always_inline))
@@ -267,6 +268,9 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
     }
 }
 
+#define ATTEND_ONE_SCORES attend_one_scores_avx2
+#define ATTEND_ONE_VALUES attend_one_values_avx2
+
 #include "engine/cpu/float_kernels.inc"
 
 /* Register tile of the ternary product for several tokens; one token takes 4 rows. */
@@ -473,8 +477,8 @@ static V_INLINE void screen_block(__m256i acc[2], screen_table table, const uint
         level = g % 2 ? _mm256_srli_epi16(level, 4) : level;
         level = _mm256_shuffle_epi8(table, _mm256_and_si256(level, nibble));
         screen_group(sum, level, sign, q + 64 * g + half, stride);
-        sign = i > 1 ? _mm256_add_epi8(sign, sign)
-                     : _mm256_or_si256(_mm256_slli_epi16(signs, 7), one);
+        sign =
+            i > 1 ? _mm256_add_epi8(sign, sign) : _mm256_or_si256(_mm256_slli_epi16(signs, 7), one);
     }
     acc[0] = sum[0];
     acc[1] = sum[1];

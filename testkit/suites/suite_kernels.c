@@ -314,7 +314,7 @@ static void *random_cache(bool f16, size_t elements)
 static void attend_case(const struct cpu_kernels *k, uint64_t number)
 {
     bool f16 = number % 2 == 0;
-    bool one = number % 6 == 0; /* what attend_one_avx512.c is for */
+    bool one = number % 6 == 0; /* what attend_one_avx512.c and attend_one_avx2.c are for */
     uint32_t group = one ? 4 : (uint32_t)between(1, 9), dim = (uint32_t)between(1, 140);
     dim = one ? 64 * (1 + dim % 4) : number % 5 == 0 ? 128 : dim;
     struct attend_args a = {.n_tok = number % 3 == 0 ? 1 : (uint32_t)between(1, 6),
