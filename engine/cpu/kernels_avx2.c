@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "engine/cpu/attend.h"
 #include "engine/cpu/fmath.h"
+#include "engine/cpu/panel.h"
 
 #define V_INLINE inline __attribute__((always_inline))
 
@@ -390,6 +391,9 @@ static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint6
                            const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
     uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS_ONE + 1) * T_ROWS_ONE;
+    if (n_tok >= (w->cols <= PANEL_MAX_COLS ? PANEL_MIN_TOKS : PANEL_MANY_TOKS_AVX2)) {
+        row0 = panel_ternary_avx2(w, row0, row1, a, n_tok, y, y_stride);
+    }
     for (uint64_t r = row0; r < row1; r += block_rows) {
         uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
         size_t t = 0;

@@ -1,15 +1,21 @@
-/* Ternary products of many tokens by short rows, for the tables that have such a kernel. */
+/* Ternary products of many tokens, for the tables that have such a kernel. */
 #ifndef BNT_CPU_PANEL_H
 #define BNT_CPU_PANEL_H
 
 #include "engine/cpu/kernels.h"
 
-/* Where the panel wins: with so many tokens at least, and so many columns at most. */
+/* Where the panel of AVX-512 wins: with so many tokens at least, and so many columns at most. */
 enum { PANEL_MIN_TOKS = 16, PANEL_MAX_COLS = 1024 };
 
 /* As matmul_ternary of struct cpu_kernels, for rows from row0 on by whole vectors of 16 rows; at
  * most PANEL_MAX_COLS columns. Returns the first row that is left to do. */
 uint64_t panel_ternary_avx512(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                               const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
+
+/* As panel_ternary_avx512, for rows of any length. It wins where rows are short, and with many
+ * tokens everywhere. */
+enum { PANEL_MANY_TOKS_AVX2 = 96 };
+uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                            const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
 #endif

@@ -175,6 +175,10 @@ static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, s
         memset(c->bytes, 0xff, w.row_bytes * rows);
         memset(a.q, n_tok == 3 ? 127 : -128, n_tok * a.stride);
     }
+    if (n_tok == MAX_BATCH) { /* the largest sums of codes that are written */
+        memset(c->bytes, 0xaa, w.row_bytes * rows);
+        memset(a.q, -128, n_tok * a.stride);
+    }
     memset(c->y, 0, sizeof(c->y));
     uint64_t row0 = rows > 4 ? 1 : 0;
     cpu_kernels_ref.matmul_ternary(&w, row0, rows, &a, n_tok, c->y[0], rows + 1);

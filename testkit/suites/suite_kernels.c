@@ -154,19 +154,19 @@ static void quantize_case(const struct cpu_kernels *k, uint64_t number)
 
 static void ternary_case(const struct cpu_kernels *k, uint64_t number)
 {
-    bool batch = number % 4 == 1; /* for kernels that take many rows and tokens at once */
-    uint64_t cols = between(1, 1400), rows = between(1, batch ? 90 : 30);
-    size_t n_tok = (size_t)between(batch ? 15 : 1, batch ? 32 : 14), n_out = n_tok * rows;
+    bool batch = number % 4 == 1, large = number % 16 == 5; /* many rows and tokens at once */
+    uint64_t cols = between(1, 1400) + large * 3000u, rows = between(1, batch ? 90 : 30);
+    size_t n_tok = between(batch ? 15 : 1, batch ? 32 : 14) + large * 81u, n_out = n_tok * rows;
     struct act_rows a = random_acts(cols, n_tok);
     uint64_t row_bytes = ternary_row_bytes(cols);
     uint8_t *codes = guarded(rows * row_bytes);
     for (uint64_t i = 0; i < rows * row_bytes; i++) {
-        codes[i] = number % 4 == 0
-                       ? 0xff
-                       : (uint8_t)(next_u64() >> 32); /* 0xff: code 3, which no writer writes */
+        uint8_t any = (uint8_t)(next_u64() >> 32); /* code 3, which no writer writes, too */
+        codes[i] = number % 8 == 5 ? any & (uint8_t) ~(any >> 1 & 0x55) : any;
     }
-    if (number % 4 == 0) {
-        memset(a.q, number % 8 == 0 ? 127 : -128, n_tok * a.stride); /* the largest sums */
+    if (number % 4 == 0 || number % 16 == 1) { /* the largest sums */
+        memset(codes, number % 4 == 0 ? 0xff : 0xaa, rows * row_bytes);
+        memset(a.q, number % 32 < 16 ? 127 : -128, n_tok * a.stride);
     }
     struct ternary_weights w = {
         .codes = codes, .rows = rows, .cols = cols, .row_bytes = row_bytes, .scale = next_float()};
