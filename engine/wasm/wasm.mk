@@ -20,7 +20,8 @@ SRC_wasm_kernels := base/status.c $(addprefix engine/,dequant.c gguf_fault.c ten
     ternary.c ternary_tl.c) $(addprefix engine/cpu/,choose.c features.c fmath.c kernels_ref.c \
     kernels_wasm.c self_test.c tl_ref.c)
 SRC_wasm_engine := $(SRC_wasm_kernels) \
-    $(addprefix base/,app.c arena.c buf.c cache_dir.c clock.c env.c file.c msg.c opt.c rng.c thread.c) \
+    $(addprefix base/,app.c arena.c buf.c cache_dir.c clock.c env.c file.c msg.c opt.c rng.c stats.c \
+        thread.c) \
     $(addprefix engine/,arch.c bandwidth.c best.c bpe.c bpe_merges.c chat.c chat_detect.c detok.c \
         device_choice.c draft.c engine_arg.c generate.c gguf.c gguf_place.c gguf_read.c \
         gguf_value.c i2s_detect.c merge.c model.c model_arg.c packed_weights.c pretok.c \
