@@ -2,7 +2,6 @@
  * death, and locks: file_durable.c. */
 #include "base/fault.h"
 #include "base/file.h"
-#include "base/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/status.h"
@@ -25,6 +26,10 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 /* The whole file appended to buf (whose max bounds it); "-" is standard input, whose reading a
  * caught signal ends with INTERRUPTED. */
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
+
+/* The next line of f without its end, in place of what line held (whose max bounds it); a last one
+ * without an end counts. A line that is longer fails, with its rest unread. */
+enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err);
 
 /* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =
  * fsync, rename over the target, fsync the folder. Release without commit removes the temporary.

@@ -203,10 +203,7 @@ static enum bnt_status stat_hot(struct bnt_cache *c, const char *digest, bool *f
         st == BNT_E_NOT_FOUND) { /* gone meanwhile, or another one has made it hot */
         return store_stat(c->dir, digest, found, size, err);
     }
-    if (err && err->status == BNT_OK) {
-        *err = why;
-    }
-    return st;
+    return bnt_err_copy(err, &why);
 }
 
 enum bnt_status bnt_cache_has(struct bnt_cache *c, const char *digest, bool *has,

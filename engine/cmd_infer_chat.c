@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/lines.h"
+#include "base/file.h"
 #include "base/msg.h"
 #include "engine/cmd_infer_impl.h"
 #include "engine/quality.h"
@@ -202,8 +202,8 @@ static enum bnt_status read_line(struct bnt_buf *line, bool *end, struct bnt_err
         bnt_buf_reset(line);
         return bnt_err_set(err, BNT_E_USAGE, "a line of more than %d bytes", MAX_LINE_BYTES);
     }
-    if (st != BNT_OK && err->status == BNT_OK) {
-        *err = why;
+    if (st != BNT_OK) {
+        return bnt_err_copy(err, &why);
     }
     while (line->len > 0 && line->data[line->len - 1] == '\r') {
         line->data[--line->len] = '\0';

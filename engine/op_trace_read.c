@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/lines.h"
+#include "base/file.h"
 #include "engine/op_trace.h"
 
 /* One file being read. */
@@ -37,10 +37,7 @@ static enum bnt_status next_line(struct source *s, json_t **out, struct bnt_err 
             return bad_line(s, "the line is longer than a record can be", err);
         }
         (void)bnt_err_context(&why, "%s", s->path);
-        if (err && err->status == BNT_OK) {
-            *err = why;
-        }
-        return why.status;
+        return bnt_err_copy(err, &why);
     }
     if (end) {
         return BNT_OK;

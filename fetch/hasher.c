@@ -177,10 +177,7 @@ enum bnt_status hasher_finish(struct hasher *h, char hex[BNT_SHA256_HEX],
 {
     *tree = NULL;
     if (h->failed.status != BNT_OK) {
-        if (err && err->status == BNT_OK) {
-            *err = h->failed;
-        }
-        return h->failed.status;
+        return bnt_err_copy(err, &h->failed);
     }
     enum bnt_status st = bnt_chunk_chain_digest(h->chain, hex, err);
     struct bnt_chunk_tree **kept = h->tree ? &h->tree : &h->chain;

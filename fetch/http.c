@@ -424,10 +424,7 @@ static enum bnt_status curl_meaning(const struct http_exchange *x, CURLcode rc, 
 static enum bnt_status curl_error(const struct http_exchange *x, CURLcode rc, struct bnt_err *err)
 {
     if (x->failed.status != BNT_OK) {
-        if (err && err->status == BNT_OK) {
-            *err = x->failed;
-        }
-        return x->failed.status;
+        return bnt_err_copy(err, &x->failed);
     }
     if (rc == CURLE_OUT_OF_MEMORY) {
         return bnt_err_nomem(err, "the transfer", 0);

@@ -74,10 +74,7 @@ static enum bnt_status open_reader(const struct bnt_source_want *want, void **ou
     close_reader(r);
     *out = NULL;
     bnt_err_set(&why, BNT_E_UNSUPPORTED, "no place is known that has it");
-    if (err && err->status == BNT_OK) {
-        *err = why;
-    }
-    return why.status;
+    return bnt_err_copy(err, &why);
 }
 
 /* ---- files ---- */

@@ -619,10 +619,7 @@ static enum bnt_status wait_for_mirror(struct transfer *t, struct bnt_err *err)
 
 static enum bnt_status out_of_mirrors(const struct transfer *t, struct bnt_err *err)
 {
-    if (err && err->status == BNT_OK) {
-        *err = t->last;
-    }
-    return t->last.status;
+    return bnt_err_copy(err, &t->last);
 }
 
 static enum bnt_status drive(struct transfer *t, struct bnt_err *err)

@@ -7,7 +7,6 @@
 #include <jansson.h>
 
 #include "base/file.h"
-#include "base/lines.h"
 #include "base/msg.h"
 #include "engine/engine_arg.h"
 #include "engine/model_arg.h"

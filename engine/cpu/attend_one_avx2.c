@@ -14,6 +14,8 @@
 
 #define V_INLINE inline __attribute__((always_inline))
 
+#include "engine/cpu/sums_avx2.inc"
+
 enum {
     LANES = 16,       /* of a canonical sum */
     HALF = LANES / 2, /* of a register */
@@ -52,25 +54,12 @@ static V_INLINE void score_half(const struct attend_args *a, const uint16_t *con
     }
 }
 
-/* Lanes 4 apart of a and b added: 4 of a, 4 of b. */
-static V_INLINE __m256 fold4(__m256 a, __m256 b)
-{
-    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-}
-
-static V_INLINE __m256 fold2(__m256 a, __m256 b)
-{
-    const __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
-    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)),
-                         _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
-}
-
 /* The sums of 8 lanes of each position, of one head in the lower half, of the next in the upper. */
 static V_INLINE __m256 two_heads(const __m256 sums[TILE][ROWS], int h)
 {
     const __m256 even = fold2(fold4(sums[0][h], sums[0][h + 1]), fold4(sums[1][h], sums[1][h + 1]));
     const __m256 odd = fold2(fold4(sums[2][h], sums[2][h + 1]), fold4(sums[3][h], sums[3][h + 1]));
-    return _mm256_add_ps(_mm256_shuffle_ps(even, odd, 0x88), _mm256_shuffle_ps(even, odd, 0xdd));
+    return fold1(even, odd);
 }
 
 static V_INLINE void score_keys(const struct attend_args *a, const uint16_t *const keys[KEYS],

@@ -41,8 +41,9 @@ struct tl_weights {
 };
 
 /* Activations of n_tok tokens for a ternary product.
- * Row t: q + t*stride, int8, stride = act_stride(cols) bytes. Within it, blocks of 256 activations
- * are interleaved so that 64 loaded weight bytes (two I2_S blocks) meet 64 contiguous activations:
+ * Row t: q + t*stride, int8, stride at least act_stride(cols) bytes. Within it, blocks of 256
+ * activations are interleaved so that 64 loaded weight bytes (two I2_S blocks) meet 64 contiguous
+ * activations:
  *     position 256*b + 64*g + p       holds x[256*b + 32*g + p]         p = 0..31, g = 0..3
  *     position 256*b + 64*g + 32 + p  holds x[256*b + 128 + 32*g + p]
  * Positions past cols hold 0. */

@@ -17,6 +17,8 @@
 
 #define V_INLINE inline __attribute__((always_inline))
 
+#include "engine/cpu/sums_avx2.inc"
+
 typedef struct {
     __m256 lo, hi;
 } vf;
@@ -248,15 +250,7 @@ static V_INLINE float v_hsum(vf a)
 /* Lanes 8 and 4 apart of a, b folded: 4 lanes of a, 4 of b. */
 static V_INLINE __m256 fold84(vf a, vf b)
 {
-    __m256 x = _mm256_add_ps(a.lo, a.hi), y = _mm256_add_ps(b.lo, b.hi);
-    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
-}
-
-static V_INLINE __m256 fold2(__m256 a, __m256 b)
-{
-    __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
-    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)),
-                         _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+    return fold4(_mm256_add_ps(a.lo, a.hi), _mm256_add_ps(b.lo, b.hi));
 }
 
 static V_INLINE void v_sum16(const vf acc[16], float out[16])
@@ -264,8 +258,7 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
     for (int i = 0; i < 4; i += 2) {
         __m256 x = fold2(fold84(acc[i], acc[i + 1]), fold84(acc[4 + i], acc[5 + i]));
         __m256 y = fold2(fold84(acc[8 + i], acc[9 + i]), fold84(acc[12 + i], acc[13 + i]));
-        _mm256_storeu_ps(out + 4 * i, _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88),
-                                                    _mm256_shuffle_ps(x, y, 0xdd)));
+        _mm256_storeu_ps(out + 4 * i, fold1(x, y));
     }
 }
 

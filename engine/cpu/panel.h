@@ -4,7 +4,7 @@
 
 #include "engine/cpu/kernels.h"
 
-/* Where the panel of AVX-512 wins: with so many tokens at least, and so many columns at most. */
+/* Where a panel of short rows wins: with so many tokens at least, and so many columns at most. */
 enum { PANEL_MIN_TOKS = 16, PANEL_MAX_COLS = 1024 };
 
 /* As matmul_ternary of struct cpu_kernels, for rows from row0 on by whole vectors of 16 rows; at
@@ -12,8 +12,7 @@ enum { PANEL_MIN_TOKS = 16, PANEL_MAX_COLS = 1024 };
 uint64_t panel_ternary_avx512(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                               const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
-/* As panel_ternary_avx512, for rows of any length. It wins where rows are short, and with many
- * tokens everywhere. */
+/* As panel_ternary_avx512, for rows of any length: of long ones it wins with so many tokens. */
 enum { PANEL_MANY_TOKS_AVX2 = 96 };
 uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                             const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);

@@ -310,20 +310,25 @@ static void damaged_and_newer_files_are_told_apart(void **state)
     assert_true(access(in_scratch("none.db"), F_OK) != 0);
 }
 
-/* A run with such a history ends as it would without, and says so. */
-/* "none" is a word for every command, not the name of a file for some. */
-static void none_is_no_history_for_any_command(void **state)
+/* A program of suites whose one test passes. */
+static void suites_of_one_test(char path[BNT_PATH_MAX])
 {
-    (void)state;
     static const char program[] = "#!/bin/sh\n"
                                   "case $1 in\n"
                                   "--list) printf 'good\\tfake\\tfast\\t1000\\t-\\n' ;;\n"
                                   "*) printf 'ok 1 - good\\n1..1\\n' ;;\n"
                                   "esac\n";
-    char suites[BNT_PATH_MAX];
     write_file("suites", program);
-    snprintf(suites, sizeof suites, "%s", in_scratch("suites"));
-    assert_int_equal(chmod(suites, 0755), 0);
+    snprintf(path, BNT_PATH_MAX, "%s", in_scratch("suites"));
+    assert_int_equal(chmod(path, 0755), 0);
+}
+
+/* "none" is a word for every command, not the name of a file for some. */
+static void none_is_no_history_for_any_command(void **state)
+{
+    (void)state;
+    char suites[BNT_PATH_MAX];
+    suites_of_one_test(suites);
     const struct {
         const char *argv[8];
         int exit;
@@ -347,18 +352,12 @@ static void none_is_no_history_for_any_command(void **state)
     assert_int_not_equal(access("none", F_OK), 0);
 }
 
+/* A run with a history that cannot be used ends as it would without, and says so. */
 static void run_does_not_fail_for_its_history(void **state)
 {
     (void)state;
-    static const char program[] = "#!/bin/sh\n"
-                                  "case $1 in\n"
-                                  "--list) printf 'good\\tfake\\tfast\\t1000\\t-\\n' ;;\n"
-                                  "*) printf 'ok 1 - good\\n1..1\\n' ;;\n"
-                                  "esac\n";
     char suites[BNT_PATH_MAX];
-    write_file("suites", program);
-    snprintf(suites, sizeof suites, "%s", in_scratch("suites"));
-    assert_int_equal(chmod(suites, 0755), 0);
+    suites_of_one_test(suites);
     write_file("junk.db", "this is no database, and longer than any header of SQLite would be; "
                           "it goes on for more than a hundred bytes, to be sure of that.");
     static const char *const places[] = {"junk.db", "suites/h.db", "good.db"};
