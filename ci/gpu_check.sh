@@ -12,10 +12,12 @@
 # state of the GPU, every command with its time, exit code and output, the time of each kernel, the table.
 # gpu-check.clocks beside it has clocks, power and what throttles once a second.
 #
-# BUILD-DIR needs bnt, bnt-suites and bnt_cuda.so, which may have been built elsewhere; no compiler, no network.
+# Begun in the source tree. BUILD-DIR needs bnt, bnt-suites and bnt_cuda.so, which may have been built elsewhere (then
+# beside the library of cmocka, named by LD_LIBRARY_PATH); no compiler, no network.
 #
 # --rehearse goes through all of it without a GPU, on the fake device and with small models: what breaks there would
 # have broken on a GPU. Its times mean nothing, so the rows of figures are SKIPPED, and the exit code is 3 at best.
+# shellcheck disable=SC2030,SC2031 # what runs in the background has a folder and a report of its own
 set -u
 
 rehearse=
@@ -41,6 +43,7 @@ report=$reports/gpu-check.txt
 end=$(($(date +%s) + seconds_in_all))
 # A driver opens what it likes: that a test reaches only what it may is a row of its own.
 export BNT_TEST_CONFINE=0
+export BNT_SOURCE_DIR="${BNT_SOURCE_DIR:-$PWD}" BNT_MODELS_DIR="${BNT_MODELS_DIR:-$PWD/engine/models}"
 background=
 # shellcheck disable=SC2086 # process ids are words
 trap '[ -z "$background" ] || kill $background 2>/dev/null; rm -rf "$scratch"' EXIT
@@ -91,11 +94,16 @@ most=240
 run() {
     left=$((end - $(date +%s)))
     start=$(date +%s)
-    printf '\n=== %s\n$ %s\n' "$(date -u +%T)" "$*" >>"$report"
     timeout -k 5 "$((left < most ? left : most))" "$@" >"$scratch/out" 2>"$scratch/err"
     code=$?
     seconds=$(($(date +%s) - start))
+    told "$@"
+}
+
+# told COMMAND...: of what has run, to the report.
+told() {
     {
+        printf '\n=== %s\n$ %s\n' "$(date -u +%T)" "$*"
         printf '%s\n' "--- exit $code after $seconds s; stdout"
         head -n 2000 "$scratch/out"
         printf '%s\n' '--- stderr'
@@ -118,26 +126,67 @@ failure() {
     tail -n 12 "$scratch/out" "$scratch/err" | sed 's/^/         | /'
 }
 
-# check WHAT COMMAND...: a row by the exit code. A test that skips itself is no success; one that was cut short is $late.
+# judge WHAT: a row of what has run. A test that skips itself is no success; one that was cut short is $late.
 late=FAILED
+judge() {
+    if [ "$code" -eq 0 ] && grep -q '^ok .* # SKIP' "$scratch/out"; then
+        row SKIPPED "$1" "$(sed -n 's/^ok .* # SKIP //p' "$scratch/out" | head -n 1)"
+        return 1
+    fi
+    if [ "$code" -eq 124 ] && { [ $late = SKIPPED ] || ! is_time; }; then
+        row SKIPPED "$1" "not done in $seconds s"
+        return 1
+    fi
+    if [ "$code" -ne 0 ] && [ "$code" -ne "$MOCK_USED" ]; then
+        failure "$1"
+        return 1
+    fi
+    row ok "$1" "$seconds s"
+}
+
+# check WHAT COMMAND...: the row of a command that has the machine alone.
 check() {
     checked=$1
     shift
     in_time "$checked" || return 1
     run "$@"
-    if [ "$code" -eq 0 ] && grep -q '^ok .* # SKIP' "$scratch/out"; then
-        row SKIPPED "$checked" "$(sed -n 's/^ok .* # SKIP //p' "$scratch/out" | head -n 1)"
-        return 1
-    fi
-    if [ "$code" -eq 124 ] && { [ $late = SKIPPED ] || ! is_time; }; then
-        row SKIPPED "$checked" "not done in $seconds s"
-        return 1
-    fi
-    if [ "$code" -ne 0 ] && [ "$code" -ne "$MOCK_USED" ]; then
-        failure "$checked"
-        return 1
-    fi
-    row ok "$checked" "$seconds s"
+    judge "$checked"
+}
+
+# begin WHAT COMMAND...: beside others that are not timed. ended: waits for all of them, a row for each.
+begun=0
+begin() {
+    begun=$((begun + 1))
+    mkdir "$scratch/begun.$begun"
+    (
+        report=$scratch/begun.$begun/report
+        checked=$1
+        shift
+        printf '%s\n' "$checked" >"$scratch/begun.$begun/what"
+        scratch=$scratch/begun.$begun
+        code=124
+        seconds=0
+        if is_time; then
+            run "$@"
+        fi
+        printf '%s %s\n' "$code" "$seconds" >"$scratch/code"
+    ) &
+    eval "begun_$begun=$!"
+}
+ended() {
+    one=0
+    while [ "$one" -lt "$begun" ]; do
+        one=$((one + 1))
+        eval "wait \"\$begun_$one\""
+        for file in out err; do
+            mv "$scratch/begun.$one/$file" "$scratch/$file" 2>/dev/null || : >"$scratch/$file"
+        done
+        cat "$scratch/begun.$one/report" >>"$report" 2>/dev/null
+        read -r code seconds <"$scratch/begun.$one/code"
+        judge "$(cat "$scratch/begun.$one/what")"
+        rm -r "$scratch/begun.$one"
+    done
+    begun=0
 }
 
 # reached WHAT FIGURE least|most LIMIT UNIT: a figure that is missing has failed.
@@ -203,24 +252,33 @@ if [ -z "$model" ] || [ -n "$rehearse" ]; then
     make_model "$model" 30 2560 20 5 6912 128256 4096
     makes_2b=$!
 fi
+make_model "$scratch/3b.gguf" 26 3200 32 32 8640 32002 2048
+makes_3b=$!
 
 # ---- the same bits ----
 
-same_bits() {
-    export BNT_CUDA_OVERLAP="$1"
+for overlap in 0 1; do
+    export BNT_CUDA_OVERLAP=$overlap
     for test in the_logits_of_a_batch_are_the_cpus the_gpus_256_tokens_are_the_cpus \
         ids_drawn_on_a_gpu_are_the_cpus sequences_on_a_gpu_are_the_cpus; do
-        check "$test, overlap $1" "$build/bnt-suites" --run "$test"
+        begin "$test, overlap $overlap" "$build/bnt-suites" --run "$test"
     done
     # Attention of a step in two launches, which it takes far into a context, from an early position on.
     export BNT_CUDA_SPLIT="$early"
     for test in the_gpus_256_tokens_are_the_cpus sequences_on_a_gpu_are_the_cpus; do
-        check "$test, overlap $1, split $early" "$build/bnt-suites" --run "$test"
+        begin "$test, overlap $overlap, split $early" "$build/bnt-suites" --run "$test"
     done
     unset BNT_CUDA_SPLIT
-    export BNT_CUDA_OVERLAP=0
-}
-same_bits 0
+done
+export BNT_CUDA_OVERLAP=0
+for device in cpu cuda; do
+    begin "the rows of every operation on $device" "$bnt" trace -p 'Once upon a time' -n 2 --device "$device" \
+        --fallback never -o "$scratch/$device.trace"
+done
+ended
+check 'every operation has the rows of the CPU' "$bnt" diff "$scratch/cpu.trace" "$scratch/cuda.trace"
+[ -z "$mock" ] || made 'a file of the 2B shape' "$model" "$makes_2b"
+made 'a file of the 3B shape' "$scratch/3b.gguf" "$makes_3b"
 
 # ---- the figures of the 2B shape ----
 
@@ -237,7 +295,7 @@ bench_model() {
     : >"$scratch/bench"
     # shellcheck disable=SC2086 # $2 is words or none
     check "bench of $(basename "$1"), $4 at once, overlap $BNT_CUDA_OVERLAP" "$bnt" bench -m "$1" $2 --device cuda \
-        --fallback never --prompt-lengths "$3" --decode "$decode" --sequences "$4" --warmup 1 \
+        --fallback never --prompt-lengths "$3" --decode "$decode" --sequences "$4" --warmup 1 --no-bandwidth \
         --repetitions "$repetitions" --json && cp "$scratch/out" "$scratch/bench"
     rate=$(decode_rate "$scratch/bench")
     bytes=$(sed -n 's/.*"weight_bytes_per_token": \([0-9]*\).*/\1/p' "$scratch/bench")
@@ -245,9 +303,6 @@ bench_model() {
         'BEGIN { printf "         | %.0f GB/s of weights, were each read for each token\n", r * b / 1e9 }' | tee -a "$report"
 }
 
-[ -z "$mock" ] || made 'a file of the 2B shape' "$model" "$makes_2b"
-make_model "$scratch/3b.gguf" 26 3200 32 32 8640 32002 2048
-makes_3b=$!
 for overlap in 0 1; do
     export BNT_CUDA_OVERLAP=$overlap
     bench_model "$model" "$mock" "$lengths" 1
@@ -275,7 +330,6 @@ check '4096 positions take less than 4 GB' "$bnt" infer -m "$model" $mock -p 'On
 
 # ---- the figures of the 3B shape, and of single products ----
 
-made 'a file of the 3B shape' "$scratch/3b.gguf" "$makes_3b"
 for overlap in 0 1; do
     export BNT_CUDA_OVERLAP=$overlap
     bench_model "$scratch/3b.gguf" --allow-mock 25 1
@@ -348,11 +402,11 @@ sanitized() {
     if [ -n "$reason" ]; then
         row SKIPPED "compute-sanitizer $tool$what" "$reason"
     else
-        check "compute-sanitizer $tool$what" "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 "$bnt" "$@" \
+        begin "compute-sanitizer $tool$what" "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 "$bnt" "$@" \
             --device cuda --fallback never
     fi
 }
-most=60 # one that is slow leaves time to the others
+most=60 # all at once
 late=SKIPPED
 for tool in memcheck racecheck initcheck synccheck; do
     sanitized '' infer -p 'Once upon a time, there was a little girl named Lily' -n 8
@@ -363,6 +417,7 @@ for tool in memcheck racecheck initcheck synccheck; do
     sanitized ', products of 96 tokens' bench --ops --shapes 8000x640 --batches 96 --repetitions 1
     sanitized ', 9 sequences' bench --sequences 9 --prompt-lengths 5 --decode 3 --repetitions 1 --warmup 0
 done
+ended
 
 # ---- which way is the faster ----
 
@@ -393,12 +448,6 @@ reached '  decode with a screened head, against the full one' "$rate" least "$fu
 
 # ---- the rest of what must be equal ----
 
-same_bits 1
-for device in cpu cuda; do
-    check "the rows of every operation on $device" "$bnt" trace -p 'Once upon a time' -n 2 --device "$device" \
-        --fallback never -o "$scratch/$device.trace"
-done
-check 'every operation has the rows of the CPU' "$bnt" diff "$scratch/cpu.trace" "$scratch/cuda.trace"
 export BNT_TEST_CONFINE=1
 check 'a test that is confined reaches the GPU' "$build/bnt-suites" --run the_logits_of_a_batch_are_the_cpus
 export BNT_TEST_CONFINE=0
