@@ -1,12 +1,15 @@
 /* bnt mock server: the fault-injecting HTTP server for anybody's tests. */
+#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/app.h"
+#include "base/file.h"
 #include "base/msg.h"
 #include "mock/bnt_mock.h"
 #include "mock/cmd_mock_impl.h"
@@ -59,21 +62,48 @@ static json_t *headers_of(const char *head)
     return o;
 }
 
+/* The first failure ends the log: lines behind a gap would be taken for all there were. */
+struct log {
+    int fd; /* STDOUT_FILENO, or a file's */
+    const char *path;
+    enum bnt_status status;
+    struct bnt_err err;
+};
+
 static void log_request(void *ctx, const struct bnt_mock_served *served)
 {
-    FILE *log = ctx;
+    struct log *log = ctx;
     size_t method = strcspn(served->head, " ");
     const char *path = served->head + method + (served->head[method] == ' ');
     json_t *o = json_pack("{s:i, s:s%, s:s%, s:i, s:s, s:I, s:o}", "n", (int)served->n, "method",
                           served->head, method, "path", path, strcspn(path, " \r\n"), "status",
                           served->status, "fault", bnt_mock_fault_name(served->fault), "body_bytes",
                           (json_int_t)served->body_bytes, "headers", headers_of(served->head));
-    if (o) { /* a request that is no UTF-8 has no line */
-        json_dumpf(o, log, JSON_COMPACT | JSON_ENSURE_ASCII);
-        fputc('\n', log);
-        fflush(log);
+    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    if (text && log->status == BNT_OK) { /* a request that is no UTF-8 has no line */
+        log->status = bnt_write_all(log->fd, text, strlen(text), log->path, &log->err);
     }
+    if (text && log->status == BNT_OK) {
+        log->status = bnt_write_all(log->fd, "\n", 1, log->path, &log->err);
+    }
+    free(text);
     json_decref(o);
+}
+
+static enum bnt_status open_log(struct log *log, const char *path, struct bnt_err *err)
+{
+    const bool out = strcmp(path, "-") == 0;
+    log->path = out ? "standard output" : path;
+    log->fd = out ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return log->fd < 0 ? bnt_err_errno(err, "cannot write %s", path) : BNT_OK;
+}
+
+static enum bnt_status close_log(struct log *log, struct bnt_err *err)
+{
+    if (log->fd > STDOUT_FILENO && close(log->fd) != 0 && log->status == BNT_OK) {
+        log->status = bnt_err_errno(&log->err, "cannot write %s", log->path);
+    }
+    return log->status == BNT_OK ? BNT_OK : bnt_err_copy(err, &log->err);
 }
 
 /* ---- running ---- */
@@ -105,6 +135,14 @@ static void wait_for_signal(const struct bnt_app *app, const sigset_t *before)
     }
 }
 
+/* Nobody can ask a server whose address was not told. */
+static enum bnt_status tell_address(const struct bnt_mock_server *server, struct bnt_err *err)
+{
+    char line[256];
+    const int n = snprintf(line, sizeof line, "%s\n", bnt_mock_server_url(server));
+    return bnt_msg_write(line, (size_t)n, err);
+}
+
 static enum bnt_status serve(const struct bnt_app *app, const struct server_opts *o,
                              struct bnt_mock_server_options *so, struct bnt_err *err)
 {
@@ -114,24 +152,22 @@ static enum bnt_status serve(const struct bnt_app *app, const struct server_opts
     sigaddset(&ending, SIGINT);
     sigaddset(&ending, SIGTERM);
     sigprocmask(SIG_BLOCK, &ending, &before);
-    FILE *log = !o->log ? NULL : strcmp(o->log, "-") == 0 ? stdout : fopen(o->log, "w");
-    enum bnt_status st = BNT_OK;
-    if (o->log && !log) {
-        st = bnt_err_errno(err, "cannot write %s", o->log);
-    }
-    so->on_served = log ? log_request : NULL;
-    so->ctx = log;
+    struct log log = {.fd = -1};
+    enum bnt_status st = o->log ? open_log(&log, o->log, err) : BNT_OK;
+    so->on_served = o->log ? log_request : NULL;
+    so->ctx = &log;
     if (st == BNT_OK) {
         st = bnt_mock_server_start_with(so, &server, err);
     }
     if (st == BNT_OK) {
-        printf("%s\n", bnt_mock_server_url(server));
-        fflush(stdout);
-        wait_for_signal(app, &before);
+        st = tell_address(server, err);
+        if (st == BNT_OK) {
+            wait_for_signal(app, &before);
+        }
         bnt_mock_server_stop(server);
     }
-    if (log && log != stdout && fclose(log) != 0 && st == BNT_OK) {
-        st = bnt_err_set(err, BNT_E_FAILED, "cannot write %s", o->log);
+    if (st == BNT_OK) {
+        st = close_log(&log, err);
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     return st;

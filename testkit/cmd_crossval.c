@@ -218,10 +218,15 @@ static enum bnt_status print_json(const struct crossval_run_of *r,
     json_t *root = json_pack(
         "{s:o, s:o, s:s?, s:o}", "ours", side_json(r->ours), "reference", side_json(r->reference),
         "differs_at", differs ? crossval_rung_name(report->differs_at) : NULL, "rungs", rungs);
-    const bool printed = root && json_dumpf(root, stdout, JSON_COMPACT) == 0;
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
-    putchar('\n');
-    return printed ? BNT_OK : bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
+    if (!text) {
+        return bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
+    }
+    bnt_msg_puts(text);
+    bnt_msg_puts("\n");
+    free(text);
+    return BNT_OK;
 }
 
 /* ---- what is done ---- */
@@ -262,7 +267,7 @@ static enum bnt_status compare(struct crossval_run_of *r)
     } else {
         print_table(r, &report);
     }
-    fflush(stdout);
+    st = st == BNT_OK ? bnt_msg_flush() : st;
     return st == BNT_OK ? conclude(&report) : st;
 }
 

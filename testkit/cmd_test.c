@@ -231,7 +231,8 @@ static enum bnt_status run_command(struct bnt_app *app, const void *parsed, int 
         status = test_select(o, &run);
         status = status == BNT_OK ? list_tests(&run, o->reports.json) : status;
     } else {
-        status = test_session(app, o, &run);
+        status = test_reports_check(&o->reports);
+        status = status == BNT_OK ? test_session(app, o, &run) : status;
     }
     bnt_test_run_release(&run);
     return status;

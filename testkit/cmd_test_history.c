@@ -428,7 +428,7 @@ static enum bnt_status merge_parts(struct bnt_test_run *parts, const int *exit_c
     if (st != BNT_OK) {
         fputs(bnt_buf_view(&problems), stderr);
         st = bnt_msg_error(&err);
-    } else {
+    } else if ((st = test_reports_check(&o->reports)) == BNT_OK) {
         st = test_reports_write(&whole, &o->reports, merged_exit(&whole, o->strict));
     }
     bnt_buf_release(&problems);

@@ -45,6 +45,9 @@ struct test_reports {
         .offset = offsetof(type, member.json)                                                      \
     }
 
+/* Whether the reports can be written, and the kill matrix be read: asked before a run that takes
+ * long, told when they cannot. */
+enum bnt_status test_reports_check(const struct test_reports *reports);
 /* Print the run and write the files. Returns exit_code, or what went wrong in writing when that is
  * BNT_OK. */
 enum bnt_status test_reports_write(const struct bnt_test_run *run,

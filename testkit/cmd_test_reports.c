@@ -72,9 +72,6 @@ static enum bnt_status write_page(const struct bnt_test_run *run,
     struct bnt_err err = {0};
     struct kills kills = {0};
     struct bnt_buf text = BNT_BUF(TEST_REPORT_MAX_BYTES);
-    if (reports->kills && !reports->html) {
-        return bnt_msg_fail(BNT_E_USAGE, "give --html FILE too", "--kills is shown by the page");
-    }
     enum bnt_status status = reports->kills ? kills_read(reports->kills, &kills, &err) : BNT_OK;
     if (status == BNT_OK && reports->html) {
         status = bnt_test_report_html(run, exit_code, &kills, &text, &err);
@@ -84,6 +81,24 @@ static enum bnt_status write_page(const struct bnt_test_run *run,
     }
     kills_release(&kills);
     bnt_buf_release(&text);
+    return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+}
+
+enum bnt_status test_reports_check(const struct test_reports *reports)
+{
+    const char *const paths[] = {reports->junit, reports->tap, reports->result, reports->html};
+    struct bnt_err err = {0};
+    struct kills kills = {0};
+    if (reports->kills && !reports->html) {
+        return bnt_msg_fail(BNT_E_USAGE, "give --html FILE too", "--kills is shown by the page");
+    }
+    enum bnt_status status = reports->kills ? kills_read(reports->kills, &kills, &err) : BNT_OK;
+    kills_release(&kills);
+    for (size_t i = 0; status == BNT_OK && i < sizeof paths / sizeof paths[0]; i++) {
+        struct bnt_durable file = {.fd = -1};
+        status = paths[i] ? bnt_durable_open(&file, paths[i], &err) : BNT_OK;
+        bnt_durable_release(&file);
+    }
     return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
@@ -163,7 +178,11 @@ static enum bnt_status run_report(struct bnt_app *app, const void *parsed, int a
         return bnt_msg_fail(BNT_E_USAGE, "bnt test --result FILE writes one",
                             "give one result file");
     }
-    enum bnt_status st = bnt_test_result_read(argv[0], &run, &exit_code, &err);
+    enum bnt_status st = test_reports_check(&o->reports);
+    if (st != BNT_OK) {
+        return st;
+    }
+    st = bnt_test_result_read(argv[0], &run, &exit_code, &err);
     st = st == BNT_OK ? show_and_write(&run, &o->reports, (enum bnt_status)exit_code)
                       : bnt_msg_error(&err);
     bnt_test_run_release(&run);

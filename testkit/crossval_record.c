@@ -517,21 +517,31 @@ static enum bnt_status record_score(struct recording *r, json_t *root, struct bn
     return st == BNT_OK ? BNT_OK : bnt_err_copy(err, &why);
 }
 
-static enum bnt_status write_record(const json_t *root, const char *path, struct bnt_err *err)
+static enum bnt_status write_record(const json_t *root, struct bnt_durable *file,
+                                    struct bnt_err *err)
 {
     char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
     if (!text) {
         return bnt_err_nomem(err, "a record", 0);
     }
-    struct bnt_durable file;
-    enum bnt_status st = bnt_durable_open(&file, path, err);
-    if (st == BNT_OK) {
-        st = bnt_durable_write(&file, text, strlen(text), err);
-        st = st == BNT_OK ? bnt_durable_commit(&file, 0644, err) : st;
-        bnt_durable_release(&file);
-    }
+    enum bnt_status st = bnt_durable_write(file, text, strlen(text), err);
+    st = st == BNT_OK ? bnt_durable_commit(file, 0644, err) : st;
     free(text);
     return st;
+}
+
+/* JSON holds no other texts, and what it does not hold would be missing. */
+static enum bnt_status check_texts(const struct crossval_plan *plan, struct bnt_err *err)
+{
+    for (size_t i = 0; i <= plan->n_prompts; i++) {
+        const char *text = i < plan->n_prompts ? plan->prompts[i] : plan->text;
+        if (bnt_utf8_valid(text, strlen(text)) != strlen(text)) {
+            return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                               "%s is no UTF-8, and a record cannot hold it",
+                               i < plan->n_prompts ? "a prompt" : "the text");
+        }
+    }
+    return BNT_OK;
 }
 
 enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossval_plan *plan,
@@ -547,11 +557,16 @@ enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossv
                            "%.300s does not tell ids: its answers cannot be recorded",
                            r.facts.place);
     }
+    struct bnt_durable file = {.fd = -1};
+    enum bnt_status st = check_texts(plan, err);
+    st = st == BNT_OK ? bnt_durable_open(&file, path, err) : st;
     json_t *list = json_array();
     json_t *root =
         json_pack("{s:i, s:s, s:s, s:I, s:o}", "bnt_crossval", 1, "model", r.facts.name, "kind",
                   r.facts.kind, "n_vocab", (json_int_t)r.facts.n_vocab, "greedy", list);
-    enum bnt_status st = root ? BNT_OK : bnt_err_nomem(err, "a record", 0);
+    if (st == BNT_OK && !root) {
+        st = bnt_err_nomem(err, "a record", 0);
+    }
     for (size_t i = 0; st == BNT_OK && i < plan->n_prompts; i++) {
         st = record_prompt(&r, plan->prompts[i], list, err);
     }
@@ -559,8 +574,9 @@ enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossv
         st = record_score(&r, root, err);
     }
     if (st == BNT_OK) {
-        st = write_record(root, path, err);
+        st = write_record(root, &file, err);
     }
+    bnt_durable_release(&file);
     json_decref(root);
     return st;
 }

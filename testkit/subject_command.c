@@ -18,6 +18,7 @@
 #include <jansson.h>
 
 #include "base/json_load.h"
+#include "engine/quality.h"
 #include "testkit/proc.h"
 #include "testkit/subject.h"
 
@@ -229,6 +230,11 @@ static enum bnt_status tokenize(struct bnt_subject *s, const char *text, size_t 
                                 struct bnt_ids *out, struct bnt_err *err)
 {
     json_t *answer = NULL;
+    const size_t valid = bnt_utf8_valid(text, len);
+    if (valid != len) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "byte %zu of the text is no UTF-8: a command cannot be asked", valid);
+    }
     enum bnt_status st = ask(of(s),
                              json_pack("{s:s, s:s%, s:b, s:b}", "ask", "tokenize", "text", text,
                                        len, "add_special", (flags & BNT_ENCODE_ADD_SPECIAL) != 0,

@@ -387,6 +387,43 @@ static void commands_are_not_believed(void **state)
     }
 }
 
+/* A reference may take hours to answer, so a record that cannot be is told before it is asked. */
+static void what_cannot_be_recorded_is_not_asked(void **state)
+{
+    (void)state;
+    static const char *const cut[] = {"cut \xe4\xbb"};
+    char path[BNT_PATH_MAX];
+    struct crossval_recorded kept;
+    struct crossval_plan plans[3] = {short_plan(), short_plan(), short_plan()};
+    const char *const says[] = {"a prompt is no UTF-8", "the text is no UTF-8", "cannot write"};
+    struct bnt_subject *s = open_subject("tiny:1");
+    plans[0].prompts = cut;
+    plans[1].text = cut[0];
+    fixture_path(path, "no/record.json");
+    for (int i = 0; i < 3; i++) {
+        struct bnt_err err = {0};
+        assert_int_not_equal(crossval_record(s, &plans[i], path, &kept, &err), BNT_OK);
+        assert_non_null(strstr(err.msg, says[i]));
+        assert_int_equal(kept.n_rows, 0);
+    }
+    bnt_subject_close(s);
+}
+
+static void a_text_that_json_cannot_hold_is_told(void **state)
+{
+    (void)state;
+    struct bnt_subject *s = NULL;
+    struct bnt_err err = {0};
+    struct bnt_ids ids = {0};
+    assert_int_equal(bnt_subject_open_command(HELLO SAYS("{\"ids\": [0]}"), NULL, &s, NULL),
+                     BNT_OK);
+    assert_int_equal(bnt_subject_tokenize(s, "cut \xe4", 5, 0, &ids, &err), BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "byte 4 of the text is no UTF-8"));
+    assert_int_equal(bnt_subject_tokenize(s, "a", 1, 0, &ids, NULL), BNT_OK);
+    bnt_ids_release(&ids);
+    bnt_subject_close(s);
+}
+
 static enum bnt_status ignore_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
 {
     (void)index, (void)err;
@@ -713,6 +750,8 @@ static const struct suite_test tests[] = {
          logits_of_a_subject_are_a_record_of_perplexity, 0),
     TEST("logits_of_a_server_come_by_rows", logits_of_a_server_come_by_rows, 0),
     TEST("bounds_come_from_a_file", bounds_come_from_a_file, 0),
+    TEST("what_cannot_be_recorded_is_not_asked", what_cannot_be_recorded_is_not_asked, 0),
+    TEST("text_that_json_cannot_hold_is_told", a_text_that_json_cannot_hold_is_told, 0),
     TEST("commands_are_not_believed", commands_are_not_believed, .timeout_ms = 30000),
     TEST("logits_of_a_command_are_of_their_places", logits_of_a_command_are_of_their_places, 0),
     TEST("a_build_of_bnt_serves_another", a_build_of_bnt_serves_another, .tier = SUITE_INTEGRATION,

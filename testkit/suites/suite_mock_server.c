@@ -192,6 +192,37 @@ static void addresses_that_are_none_are_refused(void **state)
     bnt_mock_server_stop(s);
 }
 
+/* A log with a gap would be taken for all requests, and nobody finds a server that is silent. */
+static void what_cannot_be_written_is_no_success(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *run, *says;
+    } cases[] = {
+        {"exec \"$0\" mock server --script s.yml >/dev/full",
+         "cannot write standard output: No space"},
+        {"\"$0\" mock server --script s.yml --log /dev/full >url & p=$!; "
+         "until [ -s url ]; do sleep 0.05; done; "
+         "exec 3<>/dev/tcp/127.0.0.1/$(sed 's/.*://' url); printf 'GET /x HTTP/1.1\\r\\n\\r\\n' "
+         ">&3; "
+         "cat <&3; kill $p; wait $p",
+         "cannot write /dev/full: No space"},
+    };
+    FILE *f = fopen(ms_path("s.yml"), "w");
+    assert_non_null(f);
+    fputs("routes: [{path: /x, body: y}]\n", f);
+    assert_int_equal(fclose(f), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct suite_output o;
+        const char *const argv[] = {"/bin/bash", "-c", cases[i].run, suite_bnt(), NULL};
+        suite_run(argv, suite_scratch(), 8000, &o);
+        if (o.exit != BNT_E_NO_SPACE || !strstr(o.err, cases[i].says)) {
+            fail_msg("case %zu: exit %d: %s%s", i, o.exit, o.out, o.err);
+        }
+        suite_output_release(&o);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "mock_server_routes_answer_as_the_script_says",
      .body = routes_answer_as_the_script_says,
@@ -209,6 +240,8 @@ static const struct suite_test tests[] = {
      .body = mistakes_in_a_script_are_named_with_their_line},
     {.name = "mock_server_addresses_that_are_none_are_refused",
      .body = addresses_that_are_none_are_refused},
+    {.name = "mock_server_what_cannot_be_written_is_no_success",
+     .body = what_cannot_be_written_is_no_success},
     {0},
 };
 const struct suite suite_mock_server = {"mock_server", tests, "mock_step"};

@@ -375,20 +375,52 @@ static void run_bnt(const char *const *words, int exit_code, char *out, size_t s
     suite_output_release(&o);
 }
 
-static void write_lock(char digit)
+static void write_text(const char *name, const char *text)
 {
     char path[BNT_PATH_MAX];
-    char digest[65];
-    memset(digest, digit, 64);
-    digest[64] = '\0';
-    assert_int_equal(bnt_path_format(path, NULL, "%s/bnt.lock", suite_scratch()), BNT_OK);
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f,
-            "{\"schema\": 1, \"models\": {\"m\": {\"source\": \"https://example.org/m\", "
-            "\"files\": [{\"path\": \"m\", \"size\": 5, \"sha256\": \"%s\", \"mirrors\": []}]}}}\n",
-            digest);
+    fputs(text, f);
     assert_int_equal(fclose(f), 0);
+}
+
+/* Not at the end of the 45 minutes that the full tier may take. */
+static void what_cannot_be_reported_is_not_run(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[7];
+        int exit_code;
+    } cases[] = {
+        {{"test", "s.bnt.yml", "--result", "no/r.json"}, BNT_E_NOT_FOUND},
+        {{"test", "s.bnt.yml", "--junit", "no/j.xml"}, BNT_E_NOT_FOUND},
+        {{"test", "s.bnt.yml", "--tap", "."}, BNT_E_USAGE},
+        {{"test", "s.bnt.yml", "--html", "no/h.html"}, BNT_E_NOT_FOUND},
+        {{"test", "s.bnt.yml", "--html", "h.html", "--kills", "no.tsv"}, BNT_E_NOT_FOUND},
+        {{"test", "s.bnt.yml", "--kills", "no.tsv"}, BNT_E_USAGE},
+    };
+    char out[1024];
+    write_text("s.bnt.yml", "tests: [{name: a, prompt: b, max_tokens: 1, expect: {tokens: "
+                            "{min: 1}}}]\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_bnt(cases[i].words, cases[i].exit_code, out, sizeof out);
+        assert_string_equal(out, "");
+    }
+}
+
+static void write_lock(char digit)
+{
+    char digest[65];
+    char text[512];
+    memset(digest, digit, 64);
+    digest[64] = '\0';
+    snprintf(text, sizeof text,
+             "{\"schema\": 1, \"models\": {\"m\": {\"source\": \"https://example.org/m\", "
+             "\"files\": [{\"path\": \"m\", \"size\": 5, \"sha256\": \"%s\", \"mirrors\": "
+             "[]}]}}}\n",
+             digest);
+    write_text("bnt.lock", text);
 }
 
 static void cache_key_knows_the_content(void **state)
@@ -480,6 +512,8 @@ static const struct suite_test tests[] = {
      .body = page_of_random_texts_is_well_formed,
      .needs = "xmllint"},
     {.name = "reports_kill_matrix_is_read_strictly", .body = kill_matrix_is_read_strictly},
+    {.name = "reports_what_cannot_be_reported_is_not_run",
+     .body = what_cannot_be_reported_is_not_run},
     {.name = "reports_cache_key_knows_the_content", .body = cache_key_knows_the_content},
     {.name = "reports_download_trouble_is_infrastructure",
      .body = download_trouble_is_infrastructure},
