@@ -1,5 +1,6 @@
 /* bnt test lint: whether suites in YAML are right, without running them. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/msg.h"
@@ -21,20 +22,50 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
+struct lint {
+    struct user_suite **suites; /* those that are right */
+    size_t n, n_tests, n_files;
+    enum bnt_status worst;
+};
+
 /* The first mistake of a file, or its tests. */
-static enum bnt_status lint_file(const char *path, const struct lint_opts *o, size_t *n_tests)
+static void lint_file(struct lint *l, const char *path, const struct lint_opts *o)
 {
-    struct user_suite suite;
     struct bnt_err err = {0};
-    if (user_suite_read(path, &suite, &err) != BNT_OK) {
-        return bnt_msg_error(&err);
+    struct user_suite *suite = calloc(1, sizeof *suite);
+    struct user_suite **more = realloc(l->suites, (l->n + 1) * sizeof *more);
+    l->suites = more ? more : l->suites;
+    l->n_files++;
+    enum bnt_status st = suite && more ? user_suite_read(path, suite, &err)
+                                       : bnt_err_nomem(&err, path, sizeof *suite);
+    if (st != BNT_OK) {
+        free(suite);
+        l->worst = l->worst == BNT_OK ? st : l->worst;
+        (void)bnt_msg_error(&err);
+        return;
     }
-    *n_tests += suite.n;
-    for (size_t i = 0; o->list && i < suite.n; i++) {
-        printf("%s/%s\n", suite.name, suite.tests[i].name);
+    l->suites[l->n++] = suite;
+    l->n_tests += suite->n;
+    for (size_t i = 0; o->list && i < suite->n; i++) {
+        printf("%s/%s\n", suite->name, suite->tests[i].name);
     }
-    user_suite_release(&suite);
-    return BNT_OK;
+}
+
+static void lint_all(struct lint *l, char *paths, const struct lint_opts *o)
+{
+    struct bnt_err err = {0};
+    char *rest = NULL;
+    for (char *path = strtok_r(paths, ":", &rest); path; path = strtok_r(NULL, ":", &rest)) {
+        lint_file(l, path, o);
+    }
+    if (l->worst == BNT_OK && user_files_distinct(l->suites, l->n, &err) != BNT_OK) {
+        l->worst = bnt_msg_error(&err);
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        user_suite_release(l->suites[i]);
+        free(l->suites[i]);
+    }
+    free(l->suites);
 }
 
 static enum bnt_status run_lint(struct bnt_app *app, const void *parsed, int argc, char **argv)
@@ -42,8 +73,7 @@ static enum bnt_status run_lint(struct bnt_app *app, const void *parsed, int arg
     (void)app;
     struct bnt_err err = {0};
     struct bnt_buf files = BNT_BUF(LIST_MAX_BYTES);
-    enum bnt_status worst = BNT_OK;
-    size_t n_files = 0, n_tests = 0;
+    struct lint l = {.worst = BNT_OK};
     if (argc == 0) {
         return bnt_msg_fail(BNT_E_USAGE, "write: bnt test lint FILE" USER_SUITE_ENDING,
                             "no suite is named");
@@ -52,18 +82,13 @@ static enum bnt_status run_lint(struct bnt_app *app, const void *parsed, int arg
         bnt_buf_release(&files);
         return bnt_msg_error(&err);
     }
-    char *rest = NULL;
-    for (char *path = strtok_r(files.data, ":", &rest); path; path = strtok_r(NULL, ":", &rest)) {
-        enum bnt_status st = lint_file(path, parsed, &n_tests);
-        worst = worst == BNT_OK ? st : worst;
-        n_files++;
-    }
+    lint_all(&l, files.data, parsed);
     bnt_buf_release(&files);
-    if (worst == BNT_OK) {
-        bnt_msg_note("%zu test%s in %zu file%s, no mistake", n_tests, n_tests == 1 ? "" : "s",
-                     n_files, n_files == 1 ? "" : "s");
+    if (l.worst == BNT_OK) {
+        bnt_msg_note("%zu test%s in %zu file%s, no mistake", l.n_tests, l.n_tests == 1 ? "" : "s",
+                     l.n_files, l.n_files == 1 ? "" : "s");
     }
-    return worst;
+    return l.worst;
 }
 
 const struct bnt_cmd bnt_cmd_test_lint = {

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "testkit/user_suite.h"
 
 #define LIST_MAX_BYTES (100u << 10) /* of an environment variable */
 
@@ -56,13 +55,16 @@ static enum bnt_status add_folder(const char *path, struct bnt_buf *out, struct 
 {
     char *const roots[] = {(char *)(uintptr_t)path, NULL};
     size_t before = out->len;
-    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
+    FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, by_name);
     if (!walk) {
         return bnt_err_errno(err, "cannot list %s", path);
     }
     enum bnt_status st = BNT_OK;
     for (FTSENT *e = fts_read(walk); st == BNT_OK && e; e = fts_read(walk)) {
-        if (e->fts_info == FTS_F && is_suite(e->fts_name)) {
+        if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR) {
+            errno = e->fts_errno;
+            st = bnt_err_errno(err, "cannot list %s", e->fts_path);
+        } else if (e->fts_info != FTS_D && e->fts_info != FTS_DP && is_suite(e->fts_name)) {
             st = add_file(e->fts_path, out, err);
         }
     }
@@ -124,5 +126,47 @@ enum bnt_status user_files_export(char *const *operands, int n, const char *subj
         st = export_subject(n > 0 ? subject : NULL, err);
     }
     bnt_buf_release(&list);
+    return st;
+}
+
+struct place {
+    const struct user_test *test;
+    const struct user_suite *suite;
+};
+
+static int by_test_name(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return strcmp(x->test->name, y->test->name);
+}
+
+enum bnt_status user_files_distinct(struct user_suite *const *suites, size_t n, struct bnt_err *err)
+{
+    size_t n_places = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_places += suites[i]->n;
+    }
+    struct place *places = calloc(n_places + 1, sizeof *places), *next = places;
+    if (!places) {
+        return bnt_err_nomem(err, "the names of tests", n_places * sizeof *places);
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < suites[i]->n; k++) {
+            *next++ = (struct place){&suites[i]->tests[k], suites[i]};
+        }
+    }
+    qsort(places, n_places, sizeof *places, by_test_name);
+    enum bnt_status st = BNT_OK;
+    for (size_t i = 1; st == BNT_OK && i < n_places; i++) {
+        const struct place *a = &places[i - 1], *b = &places[i];
+        if (strcmp(a->test->name, b->test->name) == 0) {
+            bnt_err_hint(err, "tests are called as their suite and themselves, and a suite as its "
+                              "file, unless the file says suite: NAME");
+            st = bnt_err_set(err, BNT_E_FILE, "%s:%u and %s:%u: both tests are called %s",
+                             a->suite->path, a->test->line, b->suite->path, b->test->line,
+                             a->test->name);
+        }
+    }
+    free(places);
     return st;
 }

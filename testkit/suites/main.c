@@ -227,6 +227,7 @@ static void list_test(const struct suite *s, const struct suite_test *t)
     static const char *const thread_words[] = {
         [SUITE_NO_THREADS] = NULL, [SUITE_USES_THREADS] = "used", [SUITE_SHARES_DATA] = "shared"};
     const struct traits *all = traits_of(s) ? traits_of(s) : &none;
+    const char *inputs = user_tests_inputs(s);
     const bool cacheable = t->cacheable || (all->cacheable && !t->needs);
     printf("%s\t%s\t%s\t%u\t%s", t->name, s->name, tier_name(t->tier), isolate_timeout_ms(t),
            t->needs ? t->needs : "-");
@@ -237,7 +238,7 @@ static void list_test(const struct suite *s, const struct suite_test *t)
     list_word("cacheable", cacheable ? "yes" : NULL);
     list_word("threads", thread_words[all->threads]);
     list_kills(s->kills);
-    list_word("inputs", support_inputs_digest(s->name));
+    list_word("inputs", inputs ? inputs : support_inputs_digest(s->name));
     printf("\n");
 }
 

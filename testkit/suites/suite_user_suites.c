@@ -340,6 +340,81 @@ static void what_a_subject_cannot_do_is_no_failure_and_no_pass(void **state)
     bnt_buf_release(&report);
 }
 
+/* ---- programs ---- */
+
+static void bnt_test(const char *line, int exit_code, struct suite_output *out)
+{
+    const char *const argv[] = {"/bin/sh", "-c", line, suite_bnt(), NULL};
+    suite_run(argv, suite_scratch(), 0, out);
+    if (out->exit != exit_code) {
+        fail_msg("%s: exit %d: %s%s", line, out->exit, out->out, out->err);
+    }
+}
+
+/* The digest of what the only test of s.bnt.yml depends on; it takes every kind of model. */
+static void inputs_of(char hex[65])
+{
+    struct suite_output o;
+    bnt_test("\"$0\" test s.bnt.yml --list --json", 0, &o);
+    json_t *list = json_loads(o.out, 0, NULL);
+    const json_t *test = json_array_get(json_object_get(list, "tests"), 0);
+    snprintf(hex, 65, "%s", json_string_value(json_object_get(test, "inputs")));
+    assert_int_equal(strlen(hex), 64);
+    assert_string_equal(json_string_value(json_object_get(test, "subjects")),
+                        "real,tiny,scripted,http");
+    json_decref(list);
+    suite_output_release(&o);
+}
+
+/* What was edited since its last pass, and a model that a test never passed on, go first. */
+static void an_edited_suite_is_another_input(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], hex[4][65];
+    static const char suite[] = "tests: [{name: a, prompt_file: p.txt, expect: {text: %s}}]\n";
+    char text[128];
+    for (int i = 0; i < 4; i++) { /* 0 and 1 are equal, 2 has another prompt, 3 expects more */
+        snprintf(text, sizeof text, suite, i == 3 ? "z" : "y");
+        fixture_write(fixture_path(path, "s.bnt.yml"), text);
+        fixture_write(fixture_path(path, "p.txt"), i == 2 ? "b" : "a");
+        inputs_of(hex[i]);
+    }
+    assert_string_equal(hex[0], hex[1]);
+    assert_string_not_equal(hex[0], hex[2]);
+    assert_string_not_equal(hex[0], hex[3]);
+}
+
+static void tests_of_one_name_are_told_with_their_files(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    static const char *const lines[] = {"\"$0\" test lint .", "\"$0\" test . --history none"};
+    bnt_test("mkdir de en && echo 'tests: [{name: a, prompt: x, max_tokens: 1, "
+             "expect: {tokens: {min: 1}}}]' >de/s.bnt.yml && cp de/s.bnt.yml en/",
+             0, &o);
+    suite_output_release(&o);
+    for (int i = 0; i < 2; i++) {
+        bnt_test(lines[i], BNT_E_FILE, &o);
+        assert_non_null(strstr(o.err, "/de/s.bnt.yml:1 and "));
+        assert_non_null(strstr(o.err, "/en/s.bnt.yml:1: both tests are called s_a"));
+        suite_output_release(&o);
+    }
+}
+
+static void suites_behind_links_are_found(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    bnt_test("mkdir far all && echo 'tests: [{name: a, prompt: x, expect: {text: y}}]' "
+             ">far/a.bnt.yml && cp far/a.bnt.yml b && ln -s ../b all/b.bnt.yml && "
+             "ln -s ../far ../all all/ && \"$0\" test lint --list all",
+             0, &o);
+    assert_string_equal(o.out, "b/b_a\na/a_a\n");
+    suite_output_release(&o);
+    bnt_test("ln -s nowhere all/c.bnt.yml && \"$0\" test lint all", BNT_E_NOT_FOUND, &o);
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "user_suite_parameters_and_models_make_a_test_each",
      .body = parameters_and_models_make_a_test_each},
@@ -356,6 +431,11 @@ static const struct suite_test tests[] = {
      .body = all_that_is_wrong_is_told_at_once},
     {.name = "user_suite_what_a_subject_cannot_do_is_no_failure_and_no_pass",
      .body = what_a_subject_cannot_do_is_no_failure_and_no_pass},
+    {.name = "user_suite_an_edited_suite_is_another_input",
+     .body = an_edited_suite_is_another_input},
+    {.name = "user_suite_tests_of_one_name_are_told_with_their_files",
+     .body = tests_of_one_name_are_told_with_their_files},
+    {.name = "user_suite_suites_behind_links_are_found", .body = suites_behind_links_are_found},
     {0},
 };
 const struct suite suite_user_suites = {"user_suites", tests, "user_contains user_range"};

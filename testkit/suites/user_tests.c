@@ -5,11 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
+#include "base/file.h"
 #include "cache/commands.h"
-#include "testkit/user_suite.h"
+#include "testkit/user_files.h"
 
 #define REPORT_MAX_BYTES (1u << 20)
+#define INPUT_MAX_BYTES (16u << 20)
 #define MAX_SUITES 256
+#define ALL_KINDS "real,tiny,scripted,http" /* of the run's model, when the file names none */
 
 struct user_case {
     const struct user_test *test;
@@ -116,7 +120,7 @@ static struct suite_test as_test(const struct user_test *t, struct user_case *c)
         .timeout_ms = t->timeout_ms,
         .tier = (enum suite_tier)t->tier,
         .tags = or_null(t->tags),
-        .subjects = or_null(t->subjects),
+        .subjects = t->subjects[0] || t->model ? or_null(t->subjects) : ALL_KINDS,
         .reads = strncmp(c->spec, "scripted:", 9) == 0 ? c->spec + 9 : or_null(c->spec),
         .network = strncmp(c->spec, "http", 4) == 0 && has_scheme(c->spec) ? SUITE_NETWORK_OPEN
                                                                            : SUITE_NETWORK_LOOPBACK,
@@ -171,6 +175,45 @@ enum bnt_status user_tests_load(const struct suite *const **out, struct bnt_err 
         }
         at += n + (at[n] == ':');
     }
+    if (st == BNT_OK) {
+        st = user_files_distinct(loaded.files, loaded.n, err);
+    }
     *out = loaded.n ? loaded.list : NULL;
     return st;
+}
+
+/* The file, and the texts that came of files beside it. */
+static enum bnt_status add_inputs(struct bnt_sha256 *d, const struct user_suite *s)
+{
+    struct bnt_buf text = BNT_BUF(INPUT_MAX_BYTES);
+    enum bnt_status st = bnt_file_read(s->path, &text, NULL);
+    if (st == BNT_OK) {
+        st = bnt_sha256_update(d, bnt_buf_view(&text), text.len + 1, NULL);
+    }
+    for (size_t i = 0; st == BNT_OK && i < s->n; i++) {
+        const char *const texts[] = {s->tests[i].prompt, s->tests[i].expect.perplexity.text};
+        for (size_t k = 0; st == BNT_OK && k < 2; k++) {
+            st = texts[k] ? bnt_sha256_update(d, texts[k], strlen(texts[k]) + 1, NULL) : BNT_OK;
+        }
+    }
+    bnt_buf_release(&text);
+    return st;
+}
+
+const char *user_tests_inputs(const struct suite *suite)
+{
+    static const struct suite *last;
+    static char hex[BNT_SHA256_HEX];
+    for (size_t i = 0; suite != last && i < loaded.n; i++) {
+        if (loaded.list[i] == suite) {
+            struct bnt_sha256 *d = NULL;
+            last = suite;
+            if (bnt_sha256_new(&d, NULL) != BNT_OK || add_inputs(d, loaded.files[i]) != BNT_OK ||
+                bnt_sha256_hex(d, hex, NULL) != BNT_OK) {
+                snprintf(hex, sizeof hex, "-");
+            }
+            bnt_sha256_free(d);
+        }
+    }
+    return suite == last ? hex : NULL;
 }

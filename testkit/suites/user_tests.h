@@ -10,4 +10,9 @@
  * cache. Errors: those of user_suite_read. */
 enum bnt_status user_tests_load(const struct suite *const **out, struct bnt_err *err);
 
+/* Digest of what the tests of such a suite depend on: its file and the texts of those beside it;
+ * "-" when they cannot be read again. NULL: the suite is none of these. Valid until the next call.
+ */
+const char *user_tests_inputs(const struct suite *suite);
+
 #endif
