@@ -26,15 +26,18 @@ models=ci/models
 # Where there is no GitHub, the summary goes to a file all the same.
 summary=${GITHUB_STEP_SUMMARY:-build/summary.md}
 
-report() { # result file: its summary, annotations and page; what fails here does not hide the run
-    "$bnt" ci summary "$1" --out "$summary"
-    "$bnt" ci annotate "$1"
+# The summary and annotations of a run; what fails here becomes $status only when nothing else did.
+report() { # result file
+    "$bnt" ci summary "$1" --out "$summary" || untold=$?
+    "$bnt" ci annotate "$1" || untold=$?
+    [ "$status" -ne 0 ] || status=${untold:-0}
 }
 
 run_tests() { # result file, options...
     result=$1
     shift
     mkdir -p "$(dirname "$result")"
+    rm -f "$result" # of an earlier run
     status=0
     "$bnt" test ${BNT_CI_FILTER:+--filter "$BNT_CI_FILTER"} --result "$result" --html "${result%.json}.html" "$@" ||
         status=$?
@@ -108,6 +111,8 @@ slower() { # exit codes of the jobs that judge the speed; empty: it did not come
     if [ -n "$number" ]; then
         gh issue comment "$number" --body "$text"
     else
+        # An issue with a label that is not there is not made; one that is there already is an error to ignore.
+        gh label create performance || true
         gh issue create --title "Performance regression" --label performance --body "$text"
     fi
 }

@@ -54,6 +54,14 @@ export PATH
 export TIER=fast
 step ci 0 'ci/job.sh test fast'
 says "$GITHUB_STEP_SUMMARY" '## bnt test, fast tier: ok'
+
+# A summary without room hides neither how the run ended nor the annotations.
+head -c 1048576 /dev/zero >"$scratch/full"
+status=0
+GITHUB_STEP_SUMMARY="$scratch/full" ci/job.sh test fast --budget 0.01 --strict >"$scratch/log" 2>&1 || status=$?
+[ "$status" -eq 27 ] || { cat "$scratch/log"; fail "a run without room for its summary ended with $status, not 27"; }
+says "$scratch/log" '^::warning title=not run::'
+
 step warm 0 'ci/job.sh key'
 says "$GITHUB_OUTPUT" '^key=bnt-models-1-[0-9a-f]*$'
 step warm 0 'ci/job.sh models'
@@ -101,6 +109,7 @@ step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
 VERDICT=17
 : >"$scratch/issue"
 step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
+says "$scratch/gh" '^label create performance$'
 says "$scratch/gh" '^issue create '
 echo 41 >"$scratch/issue"
 step nightly 0 'ci/job.sh slower "$HISTORY" "$VERDICT"'
