@@ -206,7 +206,8 @@ static enum bnt_status apply_quarantine(struct session *s, struct bnt_err *err)
     bool absent = !s->o->quarantine && access(path, F_OK) != 0;
     return is_none(s->o->quarantine) || absent
                ? BNT_OK
-               : quarantine_apply(s->run, path, bnt_clock_unix_s(), err);
+               : quarantine_apply(s->run, path, bnt_clock_unix_s(),
+                                  getenv("BNT_SUITE_FILES") != NULL, err);
 }
 
 static enum bnt_status narrow(struct session *s, struct bnt_err *err)

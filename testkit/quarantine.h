@@ -18,10 +18,11 @@ enum { QUARANTINE_DAYS_MAX = 30 };
 #define QUARANTINE_DEFAULT "testkit/quarantine.yml"
 
 /* Read the file and mark the tests it names. now_unix_s: today. Errors: FILE with its place for a
- * field that is absent, unknown or wrong, a test that the program does not have, a date too far
- * ahead; FAILED for an entry that has expired. */
+ * field that is absent, unknown or wrong, a test that the program does not have (unless some_tests:
+ * it has those of the suites in YAML that were named, which need not be all), a date too far ahead;
+ * FAILED for an entry that has expired. */
 enum bnt_status quarantine_apply(struct bnt_test_run *run, const char *path, int64_t now_unix_s,
-                                 struct bnt_err *err);
+                                 bool some_tests, struct bnt_err *err);
 /* After the run: a failure of a marked test becomes QUARANTINED. */
 void quarantine_settle(struct bnt_test_run *run);
 

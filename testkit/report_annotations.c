@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "testkit/report_writer.h"
 
 enum { ANNOTATIONS_MAX = 10, MESSAGE_BYTES = 4096, TITLE_BYTES = 200 };
@@ -55,12 +56,28 @@ static void write_data(struct report_writer *w, const char *text, size_t max_byt
     }
 }
 
-/* The part of a path below the current folder, which is that of the checkout: GitHub knows files by
- * it. */
-static const char *below_here(const char *file)
+/* Length of the folder of the checkout, which holds `.git`: this folder or one above it; this one
+ * when none does. */
+static size_t checkout_of(const char *here)
+{
+    char mark[BNT_PATH_MAX];
+    size_t len = strlen(here);
+    while (len > 0) {
+        if (bnt_path_format(mark, NULL, "%.*s/.git", (int)len, here) == BNT_OK &&
+            access(mark, F_OK) == 0) {
+            return len;
+        }
+        while (len > 0 && here[--len] != '/') {
+        }
+    }
+    return strlen(here);
+}
+
+/* The part of a path below the checkout: GitHub knows files by it. */
+static const char *below_checkout(const char *file)
 {
     char here[BNT_PATH_MAX];
-    size_t len = getcwd(here, sizeof here) ? strlen(here) : 0;
+    size_t len = getcwd(here, sizeof here) ? checkout_of(here) : 0;
     bool below = len > 1 && strncmp(file, here, len) == 0 && file[len] == '/';
     return below ? file + len + 1 : file;
 }
@@ -100,7 +117,7 @@ static void annotate_test(struct annotations *a, const struct bnt_test_run *run,
     unsigned line = 0;
     bool placed = report_location(t->output, file, sizeof file, &line);
     struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
-    if (!begin(a, placed ? below_here(file) : NULL, line)) {
+    if (!begin(a, placed ? below_checkout(file) : NULL, line)) {
         return;
     }
     if (a->w.status == BNT_OK) {

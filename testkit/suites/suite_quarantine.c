@@ -82,12 +82,43 @@ static void file_is_read_strictly(void **state)
         struct bnt_err err = {0};
         make_run(&run);
         write_text("q.yml", cases[i].text);
-        enum bnt_status st = quarantine_apply(&run, in_scratch("q.yml"), NOW, &err);
+        enum bnt_status st = quarantine_apply(&run, in_scratch("q.yml"), NOW, false, &err);
         print_message("case %zu: %d %s (%s)\n", i, (int)st, err.msg, err.hint);
         assert_int_equal(st, cases[i].status);
         assert_true(!cases[i].says || strstr(err.msg, cases[i].says));
         bnt_test_run_release(&run);
     }
+}
+
+/* One suite in YAML is run; the file names tests of others, too. */
+static void tests_of_suites_that_are_not_named_are_passed_over(void **state)
+{
+    (void)state;
+    struct bnt_test_run run;
+    make_run(&run);
+    write_text("q.yml", ENTRY("gamma", "2026-06-20"));
+    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
+    assert_false(run.at[0].quarantined);
+    write_text("q.yml", ENTRY("alpha", "2026-06-20"));
+    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
+    assert_true(run.at[0].quarantined);
+    write_text("q.yml", ENTRY("gamma", "2026-06-14"));
+    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_E_FAILED);
+    bnt_test_run_release(&run);
+    struct suite_output o;
+    write_text("s.bnt.yml", "tests: [{name: a, prompt: b, max_tokens: 1, expect: {tokens: "
+                            "{min: 1}}}]\n");
+    write_text("q.yml", "quarantine: [{test: t_b, owner: o, reason: r, expires: soon}]\n");
+    suite_run(
+        (const char *const[]){"/bin/sh", "-c",
+                              "sed -i \"s/soon/$(date -u +%F)/\" q.yml; \"$0\" test s.bnt.yml "
+                              "--quarantine q.yml --history none",
+                              suite_bnt(), NULL},
+        suite_scratch(), 0, &o);
+    if (o.exit != 0) {
+        fail_msg("exit %d: %s", o.exit, o.err);
+    }
+    suite_output_release(&o);
 }
 
 static void only_a_failure_is_quarantined(void **state)
@@ -96,7 +127,7 @@ static void only_a_failure_is_quarantined(void **state)
     struct bnt_test_run run;
     make_run(&run);
     write_text("q.yml", ENTRY("alpha", "2026-06-20"));
-    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, NULL), BNT_OK);
+    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, false, NULL), BNT_OK);
     static const enum bnt_test_outcome cases[][2] = {
         {BNT_TEST_FAILED, BNT_TEST_QUARANTINED},
         {BNT_TEST_PASSED, BNT_TEST_PASSED},
@@ -119,13 +150,12 @@ static void run_one(struct bnt_test_run *run, const char *pairs, const char *she
 {
     struct bnt_buf text = BNT_BUF(1 << 16);
     struct bnt_err err = {0};
-    assert_int_equal(
-        bnt_buf_printf(&text, NULL,
-                       "#!/bin/sh\ncase \"$1\" in\n"
-                       "--list) printf 'one\\tfake\\tfast\\t60000\\t-\\t%s\\n' ;;\n"
-                       "*) cd %s; echo x >>count; n=$(wc -l <count); %s ;;\nesac\n",
-                       pairs, suite_scratch(), shell),
-        BNT_OK);
+    assert_int_equal(bnt_buf_printf(&text, NULL,
+                                    "#!/bin/sh\ncase \"$1\" in\n"
+                                    "--list) printf 'one\\tfake\\tfast\\t60000\\t-\\t%s\\n' ;;\n"
+                                    "*) cd %s; echo x >>count; n=$(wc -l <count); %s ;;\nesac\n",
+                                    pairs, suite_scratch(), shell),
+                     BNT_OK);
     write_text("suites", bnt_buf_view(&text));
     bnt_buf_release(&text);
     assert_int_equal(chmod(in_scratch("suites"), 0755), 0);
@@ -234,6 +264,8 @@ static void failure_is_labelled_and_stays_a_failure(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "quarantine_file_is_read_strictly", .body = file_is_read_strictly},
+    {.name = "quarantine_tests_of_suites_that_are_not_named_are_passed_over",
+     .body = tests_of_suites_that_are_not_named_are_passed_over},
     {.name = "quarantine_is_of_failures_only", .body = only_a_failure_is_quarantined},
     {.name = "quarantine_only_a_declared_cause_is_tried_again",
      .body = only_a_declared_cause_is_tried_again},

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "testkit/kills.h"
@@ -219,6 +221,35 @@ static void annotation_is_one_line_whatever_it_says(void **state)
     assert_non_null(strstr(text, "%250A::error::x"));
     bnt_buf_release(&out);
     bnt_test_run_release(&run);
+}
+
+/* A step may run in a folder below the checkout. */
+static void annotation_names_a_file_from_the_checkout_on(void **state)
+{
+    (void)state;
+    static const char *const folders[] = {"tree", "tree/.git", "tree/sub", "bare"};
+    static const char *const says[] = {"file=sub/s.bnt.yml,line=3,", "file=s.bnt.yml,line=3,"};
+    char path[BNT_PATH_MAX];
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), folders[i]), BNT_OK);
+        assert_int_equal(mkdir(path, 0755), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct bnt_test_run run;
+        struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+        make_large(&run, 1, 1);
+        free(run.at[0].output);
+        assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), folders[i + 2]),
+                         BNT_OK);
+        assert_int_equal(chdir(path), 0);
+        assert_true(asprintf(&run.at[0].output, "%s/s.bnt.yml:3: x\n", path) > 0);
+        assert_int_equal(bnt_test_report_annotations(&run, &out, NULL), BNT_OK);
+        print_message("%s", bnt_buf_view(&out));
+        assert_non_null(strstr(bnt_buf_view(&out), says[i]));
+        bnt_buf_release(&out);
+        bnt_test_run_release(&run);
+    }
+    assert_int_equal(chdir(suite_scratch()), 0);
 }
 
 /* ---- the page ---- */
@@ -505,6 +536,8 @@ static const struct suite_test tests[] = {
     {.name = "reports_annotation_is_one_line_whatever_it_says",
      .body = annotation_is_one_line_whatever_it_says,
      .needs = "source"},
+    {.name = "reports_annotation_names_a_file_from_the_checkout_on",
+     .body = annotation_names_a_file_from_the_checkout_on},
     {.name = "reports_page_holds_hostile_text_as_text",
      .body = page_holds_hostile_text_as_text,
      .needs = "xmllint,source"},
