@@ -26,8 +26,8 @@ enum {
     CHUNK_STEPS = CHUNK_COLS / 4,
     CHUNK_BYTES = CHUNK_STEPS * PANEL_VECS * 32, /* of a panel */
     PANEL_CHUNKS = 10, /* 40 KiB, read in one direction from the second-level cache */
-    GROUP_CHUNKS = 40, /* of all panels that a token meets while it is in the nearest cache */
     BLOCK_BYTES = 32,  /* of codes: 128 columns of a row */
+    LINE_BYTES = 64,
 };
 
 /* A panel of rows, a stretch of its columns, and what it is a part of. */
@@ -39,7 +39,7 @@ struct panel {
     bool last;           /* no chunk comes after them */
     float *y;
     size_t y_stride;
-    uint8_t *code;
+    uint8_t *code; /* PANEL_CHUNKS * CHUNK_BYTES */
 };
 
 static V_INLINE __m256i load(const void *p)
@@ -208,46 +208,45 @@ TILE(6)
 typedef void tile_fn(const struct panel *p, size_t t);
 static tile_fn *const tiles[PANEL_TOKS] = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
 
-/* One stretch of the columns of n_panel panels, for all tokens. */
-static void panel_stretch(struct panel *p, uint64_t n_panel, size_t n_tok)
+/* Unpacking reads 16 rows a little of each, which no processor foresees: the codes of the next
+ * stretch, `from` on in the panel's first row, are asked for while tokens meet this one. */
+static V_INLINE void ask_for_row(const struct panel *p, const uint8_t *from, uint64_t row)
 {
-    uint64_t row = p->row, bytes = (uint64_t)p->n_chunk * CHUNK_BYTES;
-    uint8_t *code = p->code;
-    bool three = false;
-    for (uint64_t i = 0; i < n_panel; i++, p->row += PANEL_ROWS, p->code += bytes) {
-        three = unpack_panel(p) || three;
+    for (int b = 0; b <= p->n_chunk; b++) { /* a chunk is a line, which may lie in two */
+        __builtin_prefetch(from + row * p->w->row_bytes + LINE_BYTES * (uint64_t)b, 0, 2);
     }
-    p->span = three ? CHUNK_STEPS / 2 : CHUNK_STEPS;
+}
+
+/* One stretch of the columns of a panel, for all tokens. */
+static void panel_stretch(struct panel *p, size_t n_tok)
+{
+    uint64_t row_bytes = p->w->row_bytes, asked = 0;
+    const uint8_t *first = p->w->codes + p->row * row_bytes;
+    const uint8_t *next = p->last ? first + PANEL_ROWS * row_bytes
+                                  : first + (p->chunk + (uint64_t)p->n_chunk) * 2 * BLOCK_BYTES;
+    p->span = unpack_panel(p) ? CHUNK_STEPS / 2 : CHUNK_STEPS;
     for (size_t t = 0, n; t < n_tok; t += n) {
         n = n_tok - t < PANEL_TOKS ? n_tok - t : PANEL_TOKS;
-        p->row = row;
-        p->code = code;
-        for (uint64_t i = 0; i < n_panel; i++, p->row += PANEL_ROWS, p->code += bytes) {
-            tiles[n - 1](p, t);
+        for (; asked * n_tok < (t + n) * PANEL_ROWS; asked++) {
+            ask_for_row(p, next, asked);
         }
+        tiles[n - 1](p, t);
     }
-    p->row = row;
-    p->code = code;
 }
 
 uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                             const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
-    _Alignas(64) uint8_t code[GROUP_CHUNKS * CHUNK_BYTES];
+    _Alignas(64) uint8_t code[PANEL_CHUNKS * CHUNK_BYTES];
     struct panel p = {.w = w, .a = a, .row = row0, .y = y, .y_stride = y_stride, .code = code};
     uint64_t n_chunk = act_stride(w->cols) / CHUNK_COLS;
-    for (uint64_t n_panel; row1 - p.row >= PANEL_ROWS; p.row += n_panel * PANEL_ROWS) {
-        n_panel = (row1 - p.row) / PANEL_ROWS;
+    for (; row1 - p.row >= PANEL_ROWS; p.row += PANEL_ROWS) {
         for (p.chunk = 0; p.chunk < n_chunk; p.chunk += (uint64_t)p.n_chunk) {
             /* Stretches of equal length, as few as there can be. */
             uint64_t left = n_chunk - p.chunk, n_left = (left + PANEL_CHUNKS - 1) / PANEL_CHUNKS;
             p.n_chunk = (int)((left + n_left - 1) / n_left);
             p.last = n_left == 1;
-            if (p.chunk == 0) {
-                uint64_t room = GROUP_CHUNKS / (uint64_t)p.n_chunk;
-                n_panel = n_panel < room ? n_panel : room;
-            }
-            panel_stretch(&p, n_panel, n_tok);
+            panel_stretch(&p, n_tok);
         }
     }
     return p.row;
