@@ -223,6 +223,13 @@ static enum bnt_status put_conversation(struct sink *s, const struct bnt_chat *c
                            : n == 0  ? "no messages"
                                      : "the last message must be the user's");
     }
+    if (chat->no_system && strcmp(messages[0].role, "system") == 0) {
+        bnt_err_hint(err, "put it in front of the first message of the user, or give "
+                          "--chat-template " BNT_CHAT_FORMS);
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "chat: the model's template has no system message of the form %s",
+                           chat->name);
+    }
     enum bnt_status st = chat->bos ? put_token(s, PIECE_CONTROL, chat->bos_text, err) : BNT_OK;
     if (st == BNT_OK && chat->default_system[0] != '\0' &&
         strcmp(messages[0].role, "system") != 0) {

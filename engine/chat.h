@@ -1,5 +1,7 @@
-/* Chat templates. A GGUF carries a Jinja program; its text is recognised as one of the known forms,
- * which are written here in C. An unrecognised one is named and refused, never guessed. */
+/* Chat templates. A GGUF carries a Jinja program. It is one of the known forms, written here in C,
+ * if it prints what the form does: it is run on a few conversations, and compared. One that cannot
+ * be run here is told by fragments of its text, with a note. An unrecognised one is named and
+ * refused, never guessed. */
 #ifndef BNT_CHAT_H
 #define BNT_CHAT_H
 
@@ -37,6 +39,7 @@ struct bnt_chat {
      * (bnt_tokenizer_find), else stop strings. Static, besides the model's own end tokens
      * (bnt_tokenizer_is_eog). */
     const char *stop[4];
+    bool no_system;    /* the template has another place for a system message, or none */
     bool bos;          /* the form itself begins with BOS; else the tokenizer's add_bos decides */
     bool trim;         /* the form strips white space around content */
     char bos_text[64]; /* text of the BOS and EOS tokens, "" when the file has none */
@@ -63,7 +66,8 @@ const char *bnt_chat_bitnet_template(void);
 
 /* Append the prompt for messages as text, ending where the assistant's answer begins. This is for
  * showing and testing: a model is fed by bnt_chat_encode, which knows template from content.
- * Errors: USAGE (no messages, an unknown role, the last message is the assistant's). */
+ * Errors: USAGE (no messages, an unknown role, the last message is the assistant's); UNSUPPORTED (a
+ * system message, where no_system). */
 enum bnt_status bnt_chat_render(const struct bnt_chat *chat,
                                 const struct bnt_chat_message *messages, size_t n,
                                 struct bnt_buf *out, struct bnt_err *err);

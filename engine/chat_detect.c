@@ -1,7 +1,7 @@
-/* Recognition of a Jinja chat template. The program is brought into one spelling (chat_normalise),
- * and a form is recognised by fragments of it that must and must not occur. Fragments cover
- * everything that a form puts out for a message, so a template that differs in what it prints is
- * unknown rather than nearly right. */
+/* Recognition of a Jinja chat template. What it prints decides (chat_prove.c), where it can be run.
+ * For others, and for templates that are known to be wrong, the program is brought into one
+ * spelling (chat_normalise), and a form is recognised by fragments of it that must and must not
+ * occur. */
 #include "engine/chat.h"
 
 #include <ctype.h>
@@ -284,34 +284,53 @@ static enum bnt_status unknown(const char *jinja, size_t len, struct bnt_err *er
     return BNT_E_UNSUPPORTED;
 }
 
+/* The form by fragments of the text: *found and *out, or NULL. */
+static enum bnt_status match_text(const char *jinja, size_t len, const struct pattern **found,
+                                  struct bnt_chat *out, struct bnt_err *err)
+{
+    /* The longest growth is that of attributes: ".a" becomes "['a']". */
+    struct bnt_buf text = BNT_BUF(3 * BNT_CHAT_MAX_TEMPLATE + 16);
+    enum bnt_status st = chat_normalise(jinja, len, &text, err);
+    for (size_t i = 0; st == BNT_OK && *found == NULL && i < sizeof(patterns) / sizeof(*patterns);
+         i++) {
+        *found = matches(&patterns[i], &text) ? &patterns[i] : NULL;
+    }
+    if (*found != NULL) {
+        chat_set_form((*found)->form, out);
+        out->trim = (*found)->trim;
+        out->corrected = (*found)->corrected;
+        out->note = (*found)->note;
+        out->bos = out->bos || find(&text, "{{bos_token") != NULL;
+        if (out->form == BNT_CHAT_CHATML && !find_default_system(&text, out)) {
+            *found = NULL;
+        }
+    }
+    bnt_buf_release(&text);
+    return st;
+}
+
 enum bnt_status bnt_chat_recognise(const char *jinja, size_t len, struct bnt_chat *out,
                                    struct bnt_err *err)
 {
     if (len > BNT_CHAT_MAX_TEMPLATE) {
         return unknown(jinja, len, err);
     }
-    /* The longest growth is that of attributes: ".a" becomes "['a']". */
-    struct bnt_buf text = BNT_BUF(3 * BNT_CHAT_MAX_TEMPLATE + 16);
-    enum bnt_status st = chat_normalise(jinja, len, &text, err);
     const struct pattern *found = NULL;
-    for (size_t i = 0; st == BNT_OK && found == NULL && i < sizeof(patterns) / sizeof(*patterns);
-         i++) {
-        found = matches(&patterns[i], &text) ? &patterns[i] : NULL;
+    struct bnt_chat own = {0};
+    enum chat_proof proof;
+    enum bnt_status st = match_text(jinja, len, &found, &own, err);
+    if (st != BNT_OK || (found != NULL && found->note != NULL)) {
+        *out = own; /* a difference that is known, and told */
+        return st;
     }
-    if (found != NULL) {
-        chat_set_form(found->form, out);
-        out->trim = found->trim;
-        out->corrected = found->corrected;
-        out->note = found->note;
-        out->bos = out->bos || find(&text, "{{bos_token") != NULL;
-        if (found->form == BNT_CHAT_CHATML && !find_default_system(&text, out)) {
-            st = unknown(jinja, len, err);
-        }
-    } else if (st == BNT_OK) {
-        st = unknown(jinja, len, err);
+    st = chat_prove(jinja, len, out, &proof, err);
+    if (st == BNT_OK && proof == CHAT_OPEN && found != NULL) {
+        *out = own;
+        out->note = "the chat template has parts that are not known here; told by the others it is "
+                    "of the form that is used";
     }
-    bnt_buf_release(&text);
-    return st;
+    bool known = proof == CHAT_PROVEN || (proof == CHAT_OPEN && found != NULL);
+    return st != BNT_OK || known ? st : unknown(jinja, len, err);
 }
 
 /* ---- The file. */

@@ -22,8 +22,8 @@ SRC_wasm_kernels := base/status.c $(addprefix engine/,dequant.c gguf_fault.c ten
 SRC_wasm_engine := $(SRC_wasm_kernels) \
     $(addprefix base/,app.c arena.c buf.c cache_dir.c clock.c env.c file.c msg.c opt.c rng.c stats.c \
         thread.c) \
-    $(addprefix engine/,arch.c bandwidth.c best.c bpe.c bpe_merges.c chat.c chat_detect.c detok.c \
-        device_choice.c draft.c engine_arg.c generate.c gguf.c gguf_place.c gguf_read.c \
+    $(addprefix engine/,arch.c bandwidth.c best.c bpe.c bpe_merges.c chat.c chat_detect.c \
+        chat_prove.c jinja.c jinja_expr.c detok.c device_choice.c draft.c engine_arg.c generate.c gguf.c gguf_place.c gguf_read.c \
         gguf_value.c i2s_detect.c merge.c model.c model_arg.c packed_weights.c pretok.c \
         pretok_runs.c pretok_words.c quality.c rope.c sampler.c columns.c fives.c narrow.c screen.c session.c special.c \
         spm.c stop.c tap.c tl_tiles.c tokenizer.c tokenizer_load.c unicode.c vocab.c weights.c) \

@@ -52,9 +52,13 @@
     "'<|im_end|>\\n' }}\n    {%- else "                                                            \
     "%}\n        {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}\n    "    \
     "{%- endif %}\n{%- endif "                                                                     \
-    "%}\n{%- for message in messages %}\n        {{- '<|im_start|>' + message.role + '\\n' + "     \
+    "%}\n{%- for message in messages %}\n    {%- if (message.role == \"user\") or (message.role "  \
+    "== \"system\" and not loop.first) or (message.role == \"assistant\" and not "                 \
+    "message.tool_calls) %}\n        {{- '<|im_start|>' + message.role + '\\n' + "                 \
     "message.content + "                                                                           \
-    "'<|im_end|>' + '\\n' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- "            \
+    "'<|im_end|>' + '\\n' }}\n    {%- elif message.role == \"assistant\" %}\n        {{- "         \
+    "tool_calls | tojson }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n  " \
+    "  {{- "                                                                                       \
     "'<|im_start|>assistant\\n' }}\n"                                                              \
     "{%- endif %}\n"
 #define FALCON_BODY                                                                                \
@@ -231,6 +235,112 @@ static void unknown_template_cannot_steer_the_terminal(void **state)
     }
     assert_non_null(strstr(err.msg, "gone"));
     assert_null(strstr(err.msg, "second"));
+}
+
+/* ---- What a template prints decides, not what it looks like. */
+
+#define EACH "{% for message in messages %}"
+#define CHATML_HEAD "'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'"
+#define CHATML_OPEN                                                                                \
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+static const char *const print_else[] = {
+    EACH "{{" CHATML_HEAD "}}" CHATML_OPEN,                    /* no line ends a message */
+    EACH "{{" CHATML_HEAD " + '\n\n'}}" CHATML_OPEN,           /* two do */
+    EACH "{{" CHATML_HEAD " + eos_token + '\n'}}" CHATML_OPEN, /* two tokens end it */
+    "[CHAT]\n" CHATML,                                         /* text in front */
+    EACH "{{" CHATML_HEAD "}}{% if not loop.last %}{{ '\n' }}{% endif %}" CHATML_OPEN,
+    EACH "{{" CHATML_HEAD " + '\n'}}{% endfor %}{{ '<|im_start|>assistant\n<think>\n' }}",
+    "{% if false %}" CHATML "{% endif %}" EACH "{{ message.content }}{% endfor %}",
+    "{% if messages[0]['role'] == 'user' %}{{ raise_exception('no') }}{% endif %}" CHATML,
+    LLAMA3 " ",
+};
+
+static const struct {
+    const char *jinja;
+    enum bnt_chat_form form;
+    bool no_system, bos, trim;
+    const char *default_system;
+} print_same[] = {
+    {EACH "{{'<|im_start|>' ~ message.role ~ \"\\n\" ~ message.content.strip() ~ '<|im_end|>' ~ "
+          "'\n'}}" CHATML_OPEN,
+     BNT_CHAT_CHATML, false, false, true, ""},
+    {"{% if messages[0]['role'] == 'system' %}{% set said = messages[0]['content'] %}{% set "
+     "messages = messages[1:] %}{% else %}{% set said = 'Be kind.' %}{% endif %}"
+     "{{ '<|im_start|>system\n' + said + '<|im_end|>\n' }}" CHATML,
+     BNT_CHAT_CHATML, false, false, false, "Be kind."},
+    {"{{ bos_token }}{% if messages[0].role != 'system' %}{{ '<|start_header_id|>system"
+     "<|end_header_id|>\n\nBe kind.<|eot_id|>' }}{% endif %}" EACH
+     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
+     "message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}",
+     BNT_CHAT_LLAMA3, false, true, true, "Be kind."},
+    {EACH "{{ (bos_token if loop.first else '') + " CHATML_HEAD " + '\n' }}" CHATML_OPEN,
+     BNT_CHAT_CHATML, false, true, false, ""},
+    {"{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+     "{{ raise_exception('roles alternate') }}{% endif %}{% set message = m %}{{" CHATML_HEAD
+     " + '\n'}}" CHATML_OPEN,
+     BNT_CHAT_CHATML, true, false, false, ""},
+    {EACH "{% if message.role in ['user', 'assistant'] %}{{" CHATML_HEAD
+          " + '\n'}}{% endif %}" CHATML_OPEN,
+     BNT_CHAT_CHATML, true, false, false, ""},
+};
+
+static void a_template_that_prints_something_else_is_unknown(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(print_else) / sizeof(*print_else); i++) {
+        struct bnt_chat chat;
+        struct bnt_err err = {0};
+        if (bnt_chat_recognise(print_else[i], strlen(print_else[i]), &chat, &err) !=
+            BNT_E_UNSUPPORTED) {
+            fail_msg("taken for %s: %s", chat.name, print_else[i]);
+        }
+    }
+}
+
+static void a_template_is_what_it_prints(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(print_same) / sizeof(*print_same); i++) {
+        struct bnt_chat chat;
+        struct bnt_err err = {0};
+        const char *jinja = print_same[i].jinja;
+        if (bnt_chat_recognise(jinja, strlen(jinja), &chat, &err) != BNT_OK) {
+            fail_msg("%s", err.msg);
+        }
+        if (chat.form != print_same[i].form || chat.no_system != print_same[i].no_system ||
+            chat.bos != print_same[i].bos || chat.trim != print_same[i].trim || chat.note != NULL ||
+            strcmp(chat.default_system, print_same[i].default_system) != 0) {
+            fail_msg("%s, no system %d, bos %d, trim %d, system '%s': %s", chat.name,
+                     chat.no_system, chat.bos, chat.trim, chat.default_system, jinja);
+        }
+        struct bnt_buf out = BNT_BUF(10000);
+        const struct bnt_chat_message said[] = {{"system", "x"}, {"user", "y"}};
+        assert_int_equal(bnt_chat_render(&chat, said, 2, &out, &err),
+                         chat.no_system ? BNT_E_UNSUPPORTED : BNT_OK);
+        bnt_buf_release(&out);
+    }
+}
+
+/* One that cannot be run is told by its text, and so said; one without an end costs little. */
+static void a_template_that_cannot_be_run_is_told_by_its_text(void **state)
+{
+    (void)state;
+    static const char *const jinja[] = {CHATML "{{ strftime_now('%Y') }}", CHATML "{% if x %}",
+                                        CHATML "{{ ((((1 if 1 }}", CHATML "{{ 'a\\x41' }}"};
+    for (size_t i = 0; i < sizeof(jinja) / sizeof(*jinja); i++) {
+        struct bnt_chat chat;
+        assert_int_equal(bnt_chat_recognise(jinja[i], strlen(jinja[i]), &chat, NULL), BNT_OK);
+        assert_non_null(chat.note);
+    }
+    struct bnt_buf deep = BNT_BUF(1u << 20);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(bnt_buf_puts(&deep, EACH "{{ ((((((((((x)))))))))) }}", NULL), BNT_OK);
+    }
+    struct bnt_chat chat;
+    assert_int_equal(bnt_chat_recognise(deep.data, deep.len, &chat, NULL), BNT_E_UNSUPPORTED);
+    bnt_buf_release(&deep);
 }
 
 /* ---- Rendering, by hand from the templates above. */
@@ -632,6 +742,11 @@ static const struct suite_test tests[] = {
     {.name = "chat_near_misses_are_refused_by_name", .body = near_misses_are_refused_by_name},
     {.name = "chat_unknown_template_cannot_steer_the_terminal",
      .body = unknown_template_cannot_steer_the_terminal},
+    {.name = "chat_template_that_prints_something_else_is_unknown",
+     .body = a_template_that_prints_something_else_is_unknown},
+    {.name = "chat_template_is_what_it_prints", .body = a_template_is_what_it_prints},
+    {.name = "chat_template_that_cannot_be_run_is_told_by_its_text",
+     .body = a_template_that_cannot_be_run_is_told_by_its_text},
     {.name = "chat_rendering_is_the_template_s", .body = rendering_is_the_template_s},
     {.name = "chat_history_only_grows", .body = history_only_grows},
     {.name = "chat_bad_conversations_are_usage_errors", .body = bad_conversations_are_usage_errors},
@@ -649,4 +764,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_chat = {"chat", tests, "chat_opening chat_trim chat_bos chat_close"};
+const struct suite suite_chat = {"chat", tests,
+                                 "chat_opening chat_trim chat_bos chat_close chat_unproven"};
