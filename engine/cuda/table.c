@@ -1,6 +1,6 @@
 /* Where the table of a device comes from: the module bnt_cuda.so, looked for once, beside the
- * program and in ../lib/bnt. A program without it, and a machine without driver or GPU, are
- * ordinary. */
+ * program and in ../lib/bnt (of bin/bnt) and ../../lib/bnt (of libexec/bnt/bnt-suites). A program
+ * without it, and a machine without driver or GPU, are ordinary. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ static const struct cuda_table *open_module(const char *path)
 
 static const struct cuda_table *look(void)
 {
-    static const char *const places[] = {"", "../lib/bnt/"};
+    static const char *const places[] = {"", "../lib/bnt/", "../../lib/bnt/"};
     char exe[BNT_PATH_MAX], path[BNT_PATH_MAX + 32];
     const char *named = getenv("BNT_CUDA_MODULE");
     if (named && named[0]) {

@@ -129,7 +129,7 @@ static void allow_cards(const struct rules *r)
 
 static void allow_project(const struct rules *r, const struct body_spec *spec)
 {
-    char dir[BNT_PATH_MAX];
+    char dir[BNT_PATH_MAX], lib[BNT_PATH_MAX];
     bool golden = getenv("BNT_UPDATE_GOLDEN") != NULL;
     bool coverage = strcmp(BNT_CONFIG, "coverage") == 0;
     allow(r, support_source_dir(), golden ? r->handled : FS_READ);
@@ -142,6 +142,11 @@ static void allow_project(const struct rules *r, const struct body_spec *spec)
     }
     if (bnt_exe_dir(dir, NULL) == BNT_OK) {
         allow(r, dir, coverage ? r->handled : FS_READ);
+        /* Where it is installed, bnt and the module for CUDA lie elsewhere. */
+        allow(r, support_bnt(), FS_READ);
+        if (bnt_path_format(lib, NULL, "%s/../../lib/bnt", dir) == BNT_OK) {
+            allow(r, lib, FS_READ);
+        }
     }
     if (spec->test->reads) {
         allow(r, spec->test->reads, FS_READ);

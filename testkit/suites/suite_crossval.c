@@ -749,7 +749,7 @@ static const struct suite_test tests[] = {
     TEST("logits_of_a_subject_are_a_record_of_perplexity",
          logits_of_a_subject_are_a_record_of_perplexity, 0),
     TEST("logits_of_a_server_come_by_rows", logits_of_a_server_come_by_rows, 0),
-    TEST("bounds_come_from_a_file", bounds_come_from_a_file, 0),
+    TEST("bounds_come_from_a_file", bounds_come_from_a_file, .needs = "source"),
     TEST("what_cannot_be_recorded_is_not_asked", what_cannot_be_recorded_is_not_asked, 0),
     TEST("text_that_json_cannot_hold_is_told", a_text_that_json_cannot_hold_is_told, 0),
     TEST("commands_are_not_believed", commands_are_not_believed, .timeout_ms = 30000),

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/app.h"
 #include "base/file.h"
 #include "base/status.h"
 #include "testkit/proc.h"
@@ -213,6 +214,38 @@ static void list_has_what_suites_say_of_all(void **state)
     }
 }
 
+/* Nothing lies beside the program there, and no folder of it is in PATH. */
+static void what_is_installed_tests_itself(void **state)
+{
+    (void)state;
+    static const char script[] =
+        "cd \"$0\" && mkdir -p 'a b/bin' 'a b/libexec/bnt' 'a b/lib/bnt' 'a b/share/bnt/models' && "
+        "put() { ln \"$1\" \"$2\" 2>/dev/null || cp \"$1\" \"$2\"; } && cd 'a b' && "
+        "put \"$1\" bin/bnt && put \"$2/bnt-suites\" libexec/bnt/bnt-suites && "
+        "put \"$2/fake_cuda.so\" lib/bnt/bnt_cuda.so && put \"$3\" share/bnt/models/ && "
+        "unset BNT BNT_SOURCE_DIR BNT_MODELS_DIR && cd .. && "
+        "'a b/bin/bnt' test --history none --quarantine none --diagnose 0 "
+        "--filter name:cache_cli_empty_cache_is_an_empty_list --filter "
+        "name:bad_locks_a_lock_that_lies "
+        "--filter name:crossval_bounds_come_from_a_file && "
+        "'a b/bin/bnt' test --history none --quarantine none --diagnose 0 --device cuda "
+        "--filter name:any_model_text_comes_back";
+    char dir[BNT_PATH_MAX], module[BNT_PATH_MAX], model[BNT_PATH_MAX];
+    struct suite_output o;
+    assert_int_equal(bnt_exe_dir(dir, NULL), BNT_OK);
+    assert_int_equal(bnt_path_format(module, NULL, "%s/fake_cuda.so", dir), BNT_OK);
+    if (access(module, R_OK) != 0) {
+        suite_skip("needs: fake_cuda.so beside bnt");
+    }
+    assert_int_equal(bnt_bundled_model(model, NULL), BNT_OK);
+    const char *const argv[] = {"/bin/sh",   "-c", script, suite_scratch(),
+                                suite_bnt(), dir,  model,  NULL};
+    suite_run(argv, suite_scratch(), 0, &o);
+    print_message("%s%s", o.out, o.err);
+    assert_int_equal(o.exit, 0);
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "testkit_last_line_counts", .body = last_line_counts_what_the_lines_say},
     {.name = "testkit_exit_codes_tell_what_happened", .body = exit_codes_tell_what_happened},
@@ -225,6 +258,9 @@ static const struct suite_test tests[] = {
     {.name = "testkit_interrupt_ends_the_test_and_reports",
      .body = interrupt_ends_the_test_and_reports,
      .timeout_ms = 30000},
+    {.name = "testkit_what_is_installed_tests_itself",
+     .body = what_is_installed_tests_itself,
+     .timeout_ms = 60000},
     {.name = "testkit_list_has_what_suites_say_of_all", .body = list_has_what_suites_say_of_all},
     {0},
 };

@@ -14,12 +14,15 @@ void support_set_scratch(const char *dir);
 void support_map_model(void);
 bool support_program_in_path(const char *name);
 
+/* suite_bnt, or NULL where there is none. */
+const char *support_bnt(void);
+
 /* The program bnt of a build with planted defects: this one, or that in build/fault beside it when
  * it is as new as this one. NULL without. */
 const char *support_fault_bnt(void);
 
 /* Put this library of the build folder (testkit/preload/) before all others in every program that
- * this process starts from now on. */
+ * this process starts from now on. Skips the test where it is not there: it is not installed. */
 void support_preload(const char *library);
 
 /* Where suite_skip of this process writes its reason. */
