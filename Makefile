@@ -266,7 +266,8 @@ $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(B)/libbnt.a
 
 # ---- install ----------------------------------------------------------------------------------------------------------
 
-DEST     = $(DESTDIR)$(PREFIX)
+# In quotes: a blank in it would make two paths, of which uninstall would remove the first.
+DEST     = "$(DESTDIR)$(PREFIX)"
 BASHCOMP = $(DEST)/share/bash-completion/completions
 ZSHCOMP  = $(DEST)/share/zsh/site-functions
 FISHCOMP = $(DEST)/share/fish/vendor_completions.d
