@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "engine/hf_vocab.h"
 #include "engine/pretok.h"
 #include "engine/tokenizer_impl.h"
@@ -222,9 +223,27 @@ static bool metaspace_prepends(const json_t *pre)
     return is_type(pre, "Metaspace") && (!scheme || strcmp(scheme, "never") != 0);
 }
 
-/* What is put around a text: the template says it where no flag does. */
+/* Nothing is put around a text: ByteLevel cares for offsets alone. */
+static bool puts_nothing(const json_t *post)
+{
+    const json_t *steps = json_object_get(post, "processors");
+    bool nothing = !post || json_is_null(post) || is_type(post, "ByteLevel") ||
+                   (is_type(post, "Sequence") && json_is_array(steps));
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        nothing = nothing && puts_nothing(json_array_get(steps, i));
+    }
+    return nothing;
+}
+
+/* What is put around a text: the template says it where no flag does. Without one there is nothing,
+ * which must be said: names of pre-tokenizers stand for a start token, too. LLaMA's kind is made
+ * from its slow tokenizer, which adds one. */
 static void read_template(const json_t *root, struct hf_vocab *v)
 {
+    if (!v->spm && puts_nothing(json_object_get(root, "post_processor")) &&
+        !BNT_FAULT(vocab_no_start)) {
+        v->add_bos = 0;
+    }
     const json_t *post = json_object_get(root, "post_processor");
     const json_t *steps = json_object_get(post, "processors");
     for (size_t i = 0; i < json_array_size(steps); i++) {

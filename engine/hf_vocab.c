@@ -166,6 +166,11 @@ static void take_special(struct hf_vocab *v, const json_t *config, const struct 
                                                           : -1;
     }
     v->no_space_prefix = !flag_of(config, "add_prefix_space", !v->no_space_prefix);
+    const json_t *class = json_object_get(config, "tokenizer_class");
+    if (json_is_string(class) && !v->spm &&
+        strncmp(json_string_value(class), "LlamaTokenizer", 14) == 0) {
+        v->add_bos = 1; /* whatever the template says, the class adds one */
+    }
     v->add_bos = flag_of(config, "add_bos_token", v->add_bos);
     v->add_eos = flag_of(config, "add_eos_token", v->add_eos);
 }

@@ -388,6 +388,50 @@ static void merges_are_texts_or_pairs(void **state)
     assert_string_equal(warned, "");
 }
 
+#define START "{\"bos_token\":\"<|begin_of_text|>\""
+
+/* A name of a pre-tokenizer stands for a start token, too: a tokenizer without one must say so. */
+static void a_start_token_is_added_where_the_tokenizer_adds_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *post, *config;
+        bool start;
+    } cases[] = {
+        {"null", START "}", false},
+        {"{\"type\":\"ByteLevel\"}", START ",\"tokenizer_class\":\"PreTrainedTokenizerFast\"}",
+         false},
+        {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"}]}", START "}", false},
+        {"null", START ",\"add_bos_token\":true}", true},
+        {"null", START ",\"tokenizer_class\":\"LlamaTokenizerFast\"}", true},
+    };
+    enter();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_buf b = BNT_BUF(1u << 16);
+        bnt_buf_printf(
+            &b, NULL,
+            "{\"added_tokens\":[{\"id\":256,\"content\":\"<|begin_of_text|>\",\"special\":"
+            "true}],\"pre_tokenizer\":%s,\"post_processor\":%s,\"model\":{\"type\":"
+            "\"BPE\",\"merges\":[],\"vocab\":{",
+            LLAMA3_SPLIT, cases[i].post);
+        cp_byte_tokens(&b);
+        bnt_buf_puts(&b, "}}}", NULL);
+        cp_file("ck/tokenizer.json", b.data, b.len);
+        cp_text("ck/tokenizer_config.json", cases[i].config);
+        bnt_buf_release(&b);
+        struct gguf *g = vocabulary(257);
+        struct bnt_tokenizer *t;
+        struct bnt_err err = {0};
+        es_ok(bnt_tokenizer_new(g, NULL, &t, &err), &err);
+        if (bnt_tokenizer_add_bos(t) != cases[i].start) {
+            fail_msg("case %zu: a start token is %sadded", i, cases[i].start ? "not " : "");
+        }
+        bnt_tokenizer_free(t);
+        gguf_close(g);
+    }
+    unlink("ck/tokenizer_config.json");
+}
+
 /* LLaMA 2 without its tokenizer.model: ranks of merges are scores. */
 static void write_llama2(void)
 {
@@ -512,6 +556,8 @@ static const struct suite_test tests[] = {
     {.name = "checkpoint_vocab_refuses_broken_sentencepiece_models",
      .body = broken_sentencepiece_models_are_refused},
     {.name = "checkpoint_vocab_takes_merges_as_texts_or_pairs", .body = merges_are_texts_or_pairs},
+    {.name = "checkpoint_vocab_adds_a_start_where_the_tokenizer_does",
+     .body = a_start_token_is_added_where_the_tokenizer_adds_one},
     {.name = "checkpoint_vocab_takes_ranks_of_merges_as_scores",
      .body = ranks_of_merges_are_scores},
     {.name = "checkpoint_vocab_refuses_foreign_tokenizers_by_name",
@@ -520,4 +566,5 @@ static const struct suite_test tests[] = {
      .body = the_right_chat_template_is_taken},
     {0},
 };
-const struct suite suite_checkpoint_vocab = {"checkpoint_vocab", tests, "piece_score"};
+const struct suite suite_checkpoint_vocab = {"checkpoint_vocab", tests,
+                                             "piece_score vocab_no_start"};
