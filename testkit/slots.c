@@ -50,7 +50,8 @@ static enum bnt_status make_places(struct slots *s, struct bnt_err *err)
 {
     enum bnt_status status = bnt_path_format(s->places, err, "%s/bnt-run-XXXXXX", bnt_temp_dir());
     if (status == BNT_OK && !mkdtemp(s->places)) {
-        status = bnt_err_errno(err, "%s", s->places);
+        status = bnt_err_errno(err, "no folder for the tests can be made in %s", bnt_temp_dir());
+        bnt_err_hint(err, "set TMPDIR to a folder that can be written");
         s->places[0] = '\0';
     }
     return status;

@@ -426,6 +426,19 @@ static void live_line_shows_budget_and_fits(void **state)
     bnt_test_run_release(&run);
 }
 
+static void a_run_without_a_place_says_what_to_set(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    static const char script[] = "TMPDIR=./none \"$0\" test --history none --filter base/base_err";
+    suite_run((const char *const[]){"sh", "-c", script, suite_bnt(), NULL}, suite_scratch(), 0, &o);
+    if (o.exit != BNT_E_NOT_FOUND || !strstr(o.err, "can be made in ./none") ||
+        !strstr(o.err, "set TMPDIR")) {
+        fail_msg("exit %d: %s%s", o.exit, o.out, o.err);
+    }
+    suite_output_release(&o);
+}
+
 /* gdb stops in the body of the one test, which is a child of the suites program. */
 static void gdb_stops_in_the_test(void **state)
 {
@@ -442,6 +455,8 @@ static void gdb_stops_in_the_test(void **state)
 }
 
 static const struct suite_test tests[] = {
+    {.name = "runner_a_run_without_a_place_says_what_to_set",
+     .body = a_run_without_a_place_says_what_to_set},
     {.name = "runner_verdict_is_read_strictly", .body = verdict_is_read_strictly},
     {.name = "runner_program_without_a_verdict_is_a_failure",
      .body = program_without_a_verdict_is_a_failure},
