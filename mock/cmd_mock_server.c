@@ -144,7 +144,7 @@ static enum bnt_status tell_address(const struct bnt_mock_server *server, struct
 }
 
 static enum bnt_status serve(const struct bnt_app *app, const struct server_opts *o,
-                             struct bnt_mock_server_options *so, struct bnt_err *err)
+                             const struct bnt_mock_server_options *so, struct bnt_err *err)
 {
     struct bnt_mock_server *server;
     sigset_t ending, before;
@@ -154,10 +154,11 @@ static enum bnt_status serve(const struct bnt_app *app, const struct server_opts
     sigprocmask(SIG_BLOCK, &ending, &before);
     struct log log = {.fd = -1};
     enum bnt_status st = o->log ? open_log(&log, o->log, err) : BNT_OK;
-    so->on_served = o->log ? log_request : NULL;
-    so->ctx = &log;
+    struct bnt_mock_server_options logged = *so;
+    logged.on_served = o->log ? log_request : NULL;
+    logged.ctx = &log;
     if (st == BNT_OK) {
-        st = bnt_mock_server_start_with(so, &server, err);
+        st = bnt_mock_server_start_with(&logged, &server, err);
     }
     if (st == BNT_OK) {
         st = tell_address(server, err);

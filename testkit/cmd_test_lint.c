@@ -34,7 +34,9 @@ static void lint_file(struct lint *l, const char *path, const struct lint_opts *
     struct bnt_err err = {0};
     struct user_suite *suite = calloc(1, sizeof *suite);
     struct user_suite **more = realloc(l->suites, (l->n + 1) * sizeof *more);
-    l->suites = more ? more : l->suites;
+    if (more) {
+        l->suites = more;
+    }
     l->n_files++;
     enum bnt_status st = suite && more ? user_suite_read(path, suite, &err)
                                        : bnt_err_nomem(&err, path, sizeof *suite);

@@ -109,12 +109,10 @@ static void tests_of_suites_that_are_not_named_are_passed_over(void **state)
     write_text("s.bnt.yml", "tests: [{name: a, prompt: b, max_tokens: 1, expect: {tokens: "
                             "{min: 1}}}]\n");
     write_text("q.yml", "quarantine: [{test: t_b, owner: o, reason: r, expires: soon}]\n");
-    suite_run(
-        (const char *const[]){"/bin/sh", "-c",
-                              "sed -i \"s/soon/$(date -u +%F)/\" q.yml; \"$0\" test s.bnt.yml "
-                              "--quarantine q.yml --history none",
-                              suite_bnt(), NULL},
-        suite_scratch(), 0, &o);
+    const char *script = "sed -i \"s/soon/$(date -u +%F)/\" q.yml; "
+                         "\"$0\" test s.bnt.yml --quarantine q.yml --history none";
+    const char *const argv[] = {"/bin/sh", "-c", script, suite_bnt(), NULL};
+    suite_run(argv, suite_scratch(), 0, &o);
     if (o.exit != 0) {
         fail_msg("exit %d: %s", o.exit, o.err);
     }
