@@ -49,7 +49,7 @@ OPT_ubsan := -O1
 OPT_tsan := -O1
 OPT_coverage := -O0
 OPT_fuzz := -O1
-OPT_fault := -O1
+OPT_fault := -O3
 # base/fault.h: the planted defects exist in this build alone.
 DEF_fault := -DBNT_FAULTS
 CPPFLAGS += $(DEF_$(CONFIG))
