@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/msg.h"
+
 static _Thread_local bool ran_out;
 
 static void *take(size_t n)
@@ -34,6 +36,21 @@ json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at
         snprintf(at->text, sizeof at->text, "out of memory");
     }
     return root;
+}
+
+static int put(const char *bytes, size_t n, void *unused)
+{
+    (void)unused;
+    bnt_msg_put(bytes, n);
+    return 0;
+}
+
+enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err)
+{
+    bool made = root && json_dump_callback(root, put, NULL, flags) == 0;
+    bnt_msg_puts("\n");
+    json_decref(root);
+    return made ? BNT_OK : bnt_err_nomem(err, "the JSON output", 0);
 }
 
 bool bnt_json_ran_out(void)

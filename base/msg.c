@@ -165,11 +165,16 @@ enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err)
     return st;
 }
 
-void bnt_msg_puts(const char *text)
+void bnt_msg_put(const void *bytes, size_t n)
 {
-    if (fputs(text, stdout) == EOF) {
+    if (fwrite(bytes, 1, n, stdout) != n) {
         stdout_errno = errno;
     }
+}
+
+void bnt_msg_puts(const char *text)
+{
+    bnt_msg_put(text, strlen(text));
 }
 
 enum bnt_status bnt_msg_flush(void)
@@ -177,6 +182,10 @@ enum bnt_status bnt_msg_flush(void)
     struct bnt_err err = {0};
     if (flush_stdout()) {
         return BNT_OK;
+    }
+    /* printf keeps the cause to itself; a byte more meets it again. */
+    if (!stdout_errno && write(STDOUT_FILENO, "\n", 1) < 0) {
+        stdout_errno = errno;
     }
     if (!stdout_errno) {
         return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write standard output");

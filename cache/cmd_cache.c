@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/app.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "cache/bnt_cache.h"
@@ -30,13 +31,8 @@ static const struct bnt_opt json_options[] = {
 
 enum bnt_status cmd_cache_print_json(json_t *value)
 {
-    int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2)) : -1;
-    putchar('\n');
-    json_decref(value);
-    return rc == 0 ? BNT_OK
-                   : bnt_msg_fail(
-                         BNT_E_MEMORY, NULL,
-                         "the JSON answer could not be made: no memory, or no room where it goes");
+    struct bnt_err err = {0};
+    return bnt_json_print(value, JSON_INDENT(2), &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 json_t *cmd_cache_text_or_null(const char *text)

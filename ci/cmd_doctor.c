@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "ci/commands.h"
 #include "ci/doctor.h"
@@ -102,9 +103,8 @@ static enum bnt_status print_json(const struct doctor *d)
     }
     json_t *root =
         json_pack("{s:I, s:o}", "problems", (json_int_t)count_problems(d), "checks", checks);
-    bool ok = root && json_dumpf(root, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
-    json_decref(root);
-    return ok ? BNT_OK : bnt_msg_fail(BNT_E_FAILED, NULL, "doctor: the JSON cannot be written");
+    struct bnt_err err = {0};
+    return bnt_json_print(root, JSON_INDENT(2), &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)

@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "ci/commands.h"
 
@@ -181,10 +182,12 @@ static enum bnt_status print_json(void)
                                 rows[i].meaning, "read_by", reader(&rows[i]));
         json_array_append_new(array, row);
     }
-    bool complete = json_array_size(array) == N_ROWS;
-    complete = complete && json_dumpf(array, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
-    json_decref(array);
-    return complete ? BNT_OK : bnt_msg_fail(BNT_E_FAILED, NULL, "env: the JSON cannot be written");
+    if (json_array_size(array) != N_ROWS) {
+        json_decref(array);
+        array = NULL;
+    }
+    struct bnt_err err = {0};
+    return bnt_json_print(array, JSON_INDENT(2), &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static void print_table(void)

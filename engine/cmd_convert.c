@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/app.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/commands.h"
 #include "engine/convert.h"
@@ -67,20 +68,18 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static void print_report(const struct convert_opts *o, const char *path,
-                         const struct bnt_convert_report *r)
+static enum bnt_status print_report(const struct convert_opts *o, const char *path,
+                                    const struct bnt_convert_report *r, struct bnt_err *err)
 {
     if (!o->json) {
         printf("%s  %s\n", r->file.digest, path);
-        return;
+        return BNT_OK;
     }
     json_t *v =
         json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:b}", "path", path, "digest", r->file.digest,
                   "bytes", (json_int_t)r->file.bytes, "architecture", r->arch, "type", r->type,
                   "tensors", (json_int_t)r->file.n_tensors, "packed", r->packed);
-    json_dumpf(v, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(v);
+    return bnt_json_print(v, JSON_COMPACT, err);
 }
 
 static enum bnt_weight_scale scale_of(const char *text)
@@ -120,8 +119,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    print_report(o, argv[1], &report);
-    return BNT_OK;
+    return print_report(o, argv[1], &report, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 const struct bnt_cmd bnt_cmd_convert = {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "base/sysinfo.h"
 #include "engine/bandwidth.h"
@@ -293,13 +294,9 @@ static enum bnt_status print_json(const struct report *r)
     json_t *root =
         json_pack("{s:o, s:o, s:o, s:f, s:o}", "cpu", json_cpu(r), "memory", memory, "kernels",
                   json_tables(r), "self_test_ms", r->self_test_ms, "gpu", json_gpus(r));
-    if (root == NULL || json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0) {
-        json_decref(root);
-        return bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
-    }
-    putchar('\n');
-    json_decref(root);
-    return BNT_OK;
+    struct bnt_err err = {0};
+    size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(6);
+    return bnt_json_print(root, flags, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)

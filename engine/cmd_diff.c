@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/commands.h"
 #include "engine/op_trace_diff.h"
@@ -61,9 +62,7 @@ static enum bnt_status print_json(const struct op_diff_result *r, struct bnt_err
     json_t *root = json_pack("{s:b, s:I, s:I, s:o}", "differs", r->first.kind != OP_DIFF_NONE,
                              "compared", (json_int_t)r->n_compared, "differ",
                              (json_int_t)r->n_differ, "first", op_difference_json(&r->first));
-    bool ok = root && json_dumpf(root, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
-    json_decref(root);
-    return ok ? BNT_OK : bnt_err_nomem(err, "the JSON output", 0);
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)

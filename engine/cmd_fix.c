@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/cmd_inspect_impl.h"
 #include "engine/commands.h"
@@ -51,7 +52,7 @@ static enum bnt_status print_json(const char *out, const struct fix_report *r, s
     json_object_set_new(root, "sha256", json_string(r->digest));
     json_object_set_new(root, "changes", changes);
     json_object_set_new(root, "warnings", inspect_json_u64(r->n_warnings));
-    return inspect_print_value(root, err);
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 static enum bnt_status print(const struct fix_opts *o, const char *out, const struct fix_report *r,

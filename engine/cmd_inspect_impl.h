@@ -69,8 +69,6 @@ json_t *inspect_json_str(struct gguf_str s);
 /* An integer above what JSON readers hold becomes text; a number that is none becomes null. */
 json_t *inspect_json_u64(uint64_t v);
 json_t *inspect_json_double(double v);
-/* The value on one line of standard output; takes root. */
-enum bnt_status inspect_print_value(json_t *root, struct bnt_err *err);
 
 /* A SARIF log on standard output: of a defect of the file, of another error, or (error unset) of a
  * sound file. */

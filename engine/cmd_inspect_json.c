@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/json_load.h"
 #include "engine/cmd_inspect_impl.h"
 #include "engine/unicode.h"
 
@@ -238,17 +239,6 @@ static json_t *tokenizer_facts(const struct inspect *in)
     return o;
 }
 
-enum bnt_status inspect_print_value(json_t *root, struct bnt_err *err)
-{
-    enum bnt_status st = BNT_OK;
-    if (json_dumpf(root, stdout, JSON_COMPACT) != 0 && !ferror(stdout)) {
-        st = bnt_err_set(err, BNT_E_FAILED, "cannot write the JSON value");
-    }
-    putchar('\n');
-    json_decref(root);
-    return st;
-}
-
 enum bnt_status inspect_print_json(const struct inspect *in, bool full_arrays, struct bnt_err *err)
 {
     json_t *root = json_object();
@@ -257,7 +247,7 @@ enum bnt_status inspect_print_json(const struct inspect *in, bool full_arrays, s
     json_object_set_new(root, "tokenizer", tokenizer_facts(in));
     json_object_set_new(root, "metadata", metadata(in->g, full_arrays));
     json_object_set_new(root, "tensors", tensors(in->g));
-    return inspect_print_value(root, err);
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 void inspect_print_error_json(const struct bnt_err *error)
@@ -273,5 +263,5 @@ void inspect_print_error_json(const struct bnt_err *error)
                         inspect_json_str((struct gguf_str){error->msg, strlen(error->msg)}));
     json_object_set_new(e, "hint",
                         inspect_json_str((struct gguf_str){error->hint, strlen(error->hint)}));
-    inspect_print_value(json_pack("{s:o}", "error", e), NULL);
+    (void)bnt_json_print(json_pack("{s:o}", "error", e), JSON_COMPACT, NULL);
 }

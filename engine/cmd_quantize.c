@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/app.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/commands.h"
 #include "engine/quantize_file.h"
@@ -50,18 +51,17 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static void print_report(const struct quantize_opts *o, const char *path, const char *type,
-                         const struct mwrite_report *r)
+static enum bnt_status print_report(const struct quantize_opts *o, const char *path,
+                                    const char *type, const struct mwrite_report *r,
+                                    struct bnt_err *err)
 {
     if (!o->json) {
         printf("%s  %s\n", r->digest, path);
-        return;
+        return BNT_OK;
     }
     json_t *v = json_pack("{s:s, s:s, s:I, s:s, s:I}", "path", path, "digest", r->digest, "bytes",
                           (json_int_t)r->bytes, "type", type, "tensors", (json_int_t)r->n_tensors);
-    json_dumpf(v, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(v);
+    return bnt_json_print(v, JSON_COMPACT, err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
@@ -101,8 +101,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (st != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    print_report(o, argv[1], type->name, &report);
-    return BNT_OK;
+    return print_report(o, argv[1], type->name, &report, &err) == BNT_OK ? BNT_OK
+                                                                         : bnt_msg_error(&err);
 }
 
 const struct bnt_cmd bnt_cmd_quantize = {

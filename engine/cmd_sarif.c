@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json_load.h"
 #include "engine/cmd_inspect_impl.h"
 
 enum { URI_MAX_BYTES = 3 * 4096 + 1, TEXT_MAX_BYTES = 1024 };
@@ -67,7 +68,5 @@ enum bnt_status sarif_print(json_t *rules, json_t *results, const struct bnt_err
     json_t *root =
         json_pack("{s:s, s:s, s:[o]}", "$schema", "https://json.schemastore.org/sarif-2.1.0.json",
                   "version", "2.1.0", "runs", run);
-    bool written = root && json_dumpf(root, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
-    json_decref(root);
-    return written ? BNT_OK : bnt_err_set(err, BNT_E_FAILED, "cannot write the SARIF log");
+    return bnt_json_print(root, JSON_COMPACT, err);
 }

@@ -165,13 +165,12 @@ static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bn
     }
     json_object_set_new(root, "text", json_text(bnt_buf_view(text), text->len, &lossless));
     json_object_set_new(root, "text_is_utf8", json_boolean(lossless));
-    if (st == BNT_OK && json_dumpf(root, stdout, JSON_COMPACT) != 0) {
-        st = bnt_err_nomem(err, "the JSON output", 0);
-    }
-    putchar('\n');
     bnt_buf_release(&piece);
-    json_decref(root);
-    return st;
+    if (st != BNT_OK) {
+        json_decref(root);
+        return st;
+    }
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 /* in: what was given; ids and text: both sides of it. */

@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "engine/cmd_inspect_impl.h"
 #include "engine/cmd_sarif.h"
 #include "engine/cmd_validate_impl.h"
@@ -118,7 +119,7 @@ enum bnt_status validate_print_json(const struct validate_report *r,
     json_object_set_new(root, "platforms", platforms(r));
     json_object_set_new(root, "statistics", statistics(r));
     json_object_set_new(root, "run", run_facts(&r->run));
-    return inspect_print_value(root, err);
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 static json_t *rules(void)

@@ -577,7 +577,6 @@ static struct jinja_value conditional(struct jinja *j)
     struct jinja_value v = nothing;
     if (yes) {
         v = disjunction(j);
-        j->left = behind;
     }
     j->left = behind;
     if (take_keyword(j, "else")) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json_load.h"
 
 #define PROGRESS_NS 500000000u /* between two events of progress */
 
@@ -32,12 +33,12 @@ static double seconds_since(uint64_t then_ns)
 void fetch_tell_put(struct fetch_tell *t, json_t *event)
 {
     if (t->json) {
-        t->lost = !event || json_dumpf(event, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6)) != 0 ||
-                  t->lost;
-        putchar('\n');
+        size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(6);
+        t->lost = bnt_json_print(event, flags, NULL) != BNT_OK || t->lost;
         fflush(stdout);
+    } else {
+        json_decref(event);
     }
-    json_decref(event);
 }
 
 static void put_progress(struct fetch_tell *t)
@@ -229,6 +230,5 @@ enum bnt_status fetch_tell_result(struct fetch_tell *t, enum bnt_status st)
     if (!t->lost || st != BNT_OK) {
         return st;
     }
-    return bnt_msg_fail(BNT_E_FAILED, NULL,
-                        "the JSON answer could not be made: no memory, or no room where it goes");
+    return bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
 }

@@ -10,7 +10,7 @@
 
 struct fetch_tell {
     bool json, quiet;
-    bool lost;        /* an event could not be written */
+    bool lost;        /* an event could not be made */
     bool came;        /* bytes of the file under way were read or downloaded */
     const char *name; /* of what is under way; borrowed */
     struct bnt_progress progress;
@@ -42,7 +42,7 @@ void fetch_tell_done(struct fetch_tell *t, const struct bnt_fetch_result *r, con
 enum bnt_status fetch_tell_error(struct fetch_tell *t, const struct bnt_err *err);
 /* Any other event: its members as json_pack made them, taken. */
 void fetch_tell_put(struct fetch_tell *t, json_t *event);
-/* The last line of --json. Returns st, or FAILED when a line was lost. */
+/* The last line of --json. Returns st, or MEMORY when a line was lost. */
 enum bnt_status fetch_tell_result(struct fetch_tell *t, enum bnt_status st);
 
 #endif

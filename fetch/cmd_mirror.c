@@ -7,6 +7,7 @@
 
 #include "base/app.h"
 #include "base/cache_dir.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "fetch/breaker.h"
@@ -59,13 +60,12 @@ static enum bnt_status print_json(const struct breaker_row *rows, size_t n)
                       (json_int_t)r->cool_s, "rate_bytes_s", (json_int_t)r->rate_bytes_s);
         ok = row && json_array_append_new(list, row) == 0;
     }
-    ok = ok && json_dumpf(list, stdout, JSON_INDENT(2)) == 0;
-    putchar('\n');
-    json_decref(list);
-    return ok ? BNT_OK
-              : bnt_msg_fail(
-                    BNT_E_MEMORY, NULL,
-                    "the JSON answer could not be made: no memory, or no room where it goes");
+    if (!ok) {
+        json_decref(list);
+        list = NULL;
+    }
+    struct bnt_err err = {0};
+    return bnt_json_print(list, JSON_INDENT(2), &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static void print_table(const struct breaker_row *rows, size_t n)

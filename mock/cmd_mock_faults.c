@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "mock/bnt_mock.h"
 #include "mock/cmd_mock_impl.h"
@@ -25,7 +26,7 @@ static const char *class_of(const struct bnt_mock_file_fault *f)
     return f->fault == GGUF_FAULT_NONE ? NULL : gguf_fault_info((int)f->fault)->name;
 }
 
-static void print_json(void)
+static enum bnt_status print_json(void)
 {
     json_t *list = json_array();
     const struct bnt_mock_file_fault *f;
@@ -35,9 +36,8 @@ static void print_json(void)
                                               bnt_mock_found_name(f->found), "class", class_of(f),
                                               "status", (int)f->status, "needs", f->needs));
     }
-    json_dumpf(list, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(list);
+    struct bnt_err err = {0};
+    return bnt_json_print(list, JSON_COMPACT, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 static void print_table(void)
@@ -66,10 +66,9 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
                             "unexpected operand %s", argv[0]);
     }
     if (o->json) {
-        print_json();
-    } else {
-        print_table();
+        return print_json();
     }
+    print_table();
     return BNT_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/app.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "mock/bnt_mock.h"
 #include "mock/cmd_mock_impl.h"
@@ -108,18 +109,17 @@ static struct bnt_mock_recipe recipe_of(const struct make_opts *o, const struct 
                                     .interrupted = app->interrupted};
 }
 
-static void print_made(const struct make_opts *o, const struct bnt_mock_made *made)
+static enum bnt_status print_made(const struct make_opts *o, const struct bnt_mock_made *made,
+                                  struct bnt_err *err)
 {
     if (!o->json) {
         printf("%s  %s\n", made->digest, o->output);
-        return;
+        return BNT_OK;
     }
     json_t *v =
         json_pack("{s:s, s:I, s:s, s:s, s:s}", "path", o->output, "bytes", (json_int_t)made->bytes,
                   "digest", made->digest, "kind", "tiny", "recipe", made->recipe);
-    json_dumpf(v, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(v);
+    return bnt_json_print(v, JSON_COMPACT, err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
@@ -139,8 +139,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     if (bnt_mock_make(&recipe, o->output, &made, &err) != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    print_made(o, &made);
-    return BNT_OK;
+    return print_made(o, &made, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 const struct bnt_cmd mock_cmd_make = {

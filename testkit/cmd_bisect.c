@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/app.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/model_arg.h"
 #include "testkit/bisect.h"
@@ -67,9 +68,7 @@ static enum bnt_status print_json(const struct bisect_result *r, struct bnt_err 
     json_t *root = json_pack("{s:b, s:b, s:I, s:o}", "differs", r->first.kind != OP_DIFF_NONE,
                              "unstable", r->unstable, "records_before", (json_int_t)r->n_before,
                              "first", op_difference_json(&r->first));
-    bool ok = root && json_dumpf(root, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
-    json_decref(root);
-    return ok ? BNT_OK : bnt_err_nomem(err, "the JSON output", 0);
+    return bnt_json_print(root, JSON_COMPACT, err);
 }
 
 static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char **argv)
