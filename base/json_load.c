@@ -38,19 +38,17 @@ json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at
     return root;
 }
 
-static int put(const char *bytes, size_t n, void *unused)
-{
-    (void)unused;
-    bnt_msg_put(bytes, n);
-    return 0;
-}
-
 enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err)
 {
-    bool made = root && json_dump_callback(root, put, NULL, flags) == 0;
-    bnt_msg_puts("\n");
+    char *text = root ? json_dumps(root, flags) : NULL;
     json_decref(root);
-    return made ? BNT_OK : bnt_err_nomem(err, "the JSON output", 0);
+    if (!text) {
+        return bnt_err_nomem(err, "the JSON output", 0);
+    }
+    bnt_msg_puts(text);
+    bnt_msg_puts("\n");
+    free(text);
+    return BNT_OK;
 }
 
 bool bnt_json_ran_out(void)

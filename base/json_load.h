@@ -17,8 +17,9 @@
 json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at);
 
 /* Print a value and the end of its line on standard output, with the flags of json_dumps, and free
- * it; NULL is one that there was no memory for. Errors: MEMORY (err may be NULL). What standard
- * output does not take is told by bnt_msg_flush, as of all that is printed. */
+ * it; NULL is one that there was no memory for. Errors: MEMORY (err may be NULL), nothing is
+ * printed then. What standard output does not take is told by bnt_msg_flush, as of all that is
+ * printed. */
 enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err);
 
 /* A list of token ids; NULL: memory ran out. */

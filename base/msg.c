@@ -165,16 +165,11 @@ enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err)
     return st;
 }
 
-void bnt_msg_put(const void *bytes, size_t n)
-{
-    if (fwrite(bytes, 1, n, stdout) != n) {
-        stdout_errno = errno;
-    }
-}
-
 void bnt_msg_puts(const char *text)
 {
-    bnt_msg_put(text, strlen(text));
+    if (fputs(text, stdout) == EOF) {
+        stdout_errno = errno;
+    }
 }
 
 enum bnt_status bnt_msg_flush(void)

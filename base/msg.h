@@ -30,10 +30,8 @@ void bnt_msg_warn_fn(void *ctx, const char *what, const char *hint);
 
 /* Bytes to stdout, now. A reader that has gone is an error, about which bnt_msg_error is silent. */
 enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err);
-/* A whole text, or n bytes, to stdout, behind what printf wrote; whether it arrives says the next
- * function. */
+/* A whole text to stdout, behind what printf wrote; whether it arrives says the next function. */
 void bnt_msg_puts(const char *text);
-void bnt_msg_put(const void *bytes, size_t n);
 /* What went to stdout must arrive: flushes it. OK, or the status of what kept it from being
  * written, which is told, unless it is a reader that has gone (`bnt ... | head`). */
 enum bnt_status bnt_msg_flush(void);

@@ -1,9 +1,9 @@
 /* `bnt perplexity`: figures with their intervals, verdicts, JSON. */
+#include "base/json_load.h"
 #include "engine/cmd_perplexity_impl.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -14,14 +14,7 @@
 
 static enum bnt_status print_json(json_t *doc, size_t flags, struct bnt_err *err)
 {
-    char *text = doc ? json_dumps(doc, flags | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(doc);
-    if (!text) {
-        return bnt_err_nomem(err, "JSON", 0);
-    }
-    puts(text);
-    free(text);
-    return BNT_OK;
+    return bnt_json_print(doc, flags | JSON_REAL_PRECISION(9), err);
 }
 
 /* The bytes of a token, or null for those that are no UTF-8 by themselves. */

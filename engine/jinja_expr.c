@@ -530,31 +530,29 @@ static struct jinja_value negation(struct jinja *j)
     return any ? truth(jinja_is_true(v) != negated) : v;
 }
 
-/* a and b, a or b: the value of the one that decides. */
-static struct jinja_value conjunction(struct jinja *j)
+/* Operands with `word` between them: the value of the first whose truth decides, else the last. */
+static struct jinja_value chained(struct jinja *j, const char *word, bool decides,
+                                  struct jinja_value (*operand)(struct jinja *))
 {
-    struct jinja_value v = negation(j);
-    while (j->end == JINJA_DONE && take_keyword(j, "and")) {
-        bool decided = !jinja_is_true(v);
+    struct jinja_value v = operand(j);
+    while (j->end == JINJA_DONE && take_keyword(j, word)) {
+        bool decided = jinja_is_true(v) == decides;
         j->dead += decided;
-        struct jinja_value b = negation(j);
+        struct jinja_value b = operand(j);
         j->dead -= decided;
         v = decided ? v : b;
     }
     return v;
 }
 
+static struct jinja_value conjunction(struct jinja *j)
+{
+    return chained(j, "and", false, negation);
+}
+
 static struct jinja_value disjunction(struct jinja *j)
 {
-    struct jinja_value v = conjunction(j);
-    while (j->end == JINJA_DONE && take_keyword(j, "or")) {
-        bool decided = jinja_is_true(v);
-        j->dead += decided;
-        struct jinja_value b = conjunction(j);
-        j->dead -= decided;
-        v = decided ? v : b;
-    }
-    return v;
+    return chained(j, "or", true, conjunction);
 }
 
 /* Where a condition follows, what stands before it is read once more, now that it is known whether

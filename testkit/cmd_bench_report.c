@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "base/stats.h"
 #include "testkit/cmd_bench_impl.h"
 
@@ -189,14 +190,7 @@ static json_t *json_report(const struct bench_report *report, const struct lines
 
 enum bnt_status bench_print_document(json_t *doc, struct bnt_err *err)
 {
-    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(doc);
-    if (text == NULL) {
-        return bnt_err_nomem(err, "the JSON of a measurement", 0);
-    }
-    puts(text);
-    free(text);
-    return BNT_OK;
+    return bnt_json_print(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(9), err);
 }
 
 enum bnt_status bench_print_json(const struct bench_report *report, struct bnt_err *err)

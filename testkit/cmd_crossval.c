@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/engine_arg.h"
 #include "engine/model_arg.h"
@@ -218,15 +219,8 @@ static enum bnt_status print_json(const struct crossval_run_of *r,
     json_t *root = json_pack(
         "{s:o, s:o, s:s?, s:o}", "ours", side_json(r->ours), "reference", side_json(r->reference),
         "differs_at", differs ? crossval_rung_name(report->differs_at) : NULL, "rungs", rungs);
-    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    json_decref(root);
-    if (!text) {
-        return bnt_msg_fail(BNT_E_MEMORY, NULL, "out of memory for the JSON output");
-    }
-    bnt_msg_puts(text);
-    bnt_msg_puts("\n");
-    free(text);
-    return BNT_OK;
+    struct bnt_err err = {0};
+    return bnt_json_print(root, JSON_COMPACT, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }
 
 /* ---- what is done ---- */

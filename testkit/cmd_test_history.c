@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "engine/model_arg.h"
 #include "testkit/cmd_test_impl.h"
@@ -38,15 +39,8 @@ static void format_time(int64_t unix_s, char out[24])
 
 static enum bnt_status print_json(json_t *root, struct bnt_err *err)
 {
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
-    json_decref(root);
-    if (!text) {
-        bnt_err_nomem(err, "the JSON answer", 0);
-        return bnt_msg_error(err);
-    }
-    printf("%s\n", text);
-    free(text);
-    return bnt_msg_flush();
+    size_t flags = JSON_INDENT(1) | JSON_REAL_PRECISION(6);
+    return bnt_json_print(root, flags, err) == BNT_OK ? bnt_msg_flush() : bnt_msg_error(err);
 }
 
 /* ---- bnt test history ---- */
