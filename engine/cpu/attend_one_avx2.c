@@ -24,7 +24,7 @@ enum {
     TILE = 4,        /* positions whose scores are finished together */
     KEYS_AHEAD = 64, /* positions that keys are asked for ahead */
     BLOCK = 64,      /* positions of a block of values, and how far ahead they are asked for */
-    LINE = 32        /* components of a cache line */
+    LINE = 32        /* components of a line of the nearest cache */
 };
 
 static V_INLINE __m256 widen(const uint16_t *half)
@@ -112,12 +112,15 @@ struct value_block {
     uint32_t c; /* 16 components from here on */
 };
 
-/* Add them to the sums, or begin these. */
+/* Add them to the sums, or begin these. Every second position asks for a line of the next block:
+ * all passes together for all of it, in the order of memory, where the rows of a cache follow one
+ * another. */
 static V_INLINE void weigh_block(const struct attend_args *a, struct value_block b,
                                  float sums[ROWS][ATTEND_MAX_DIM])
 {
     const uint64_t stride = a->kv_stride, n_kv = a->n_kv;
     const uint16_t *row = (const uint16_t *)a->v + b.begin * stride + b.c;
+    const uint16_t *const next = (const uint16_t *)a->v + (b.begin + BLOCK) * stride;
     __m256 acc[ROWS][2];
     for (int h = 0; h < ROWS; h++) {
         for (int i = 0; i < 2; i++) {
@@ -127,8 +130,9 @@ static V_INLINE void weigh_block(const struct attend_args *a, struct value_block
     }
     for (uint64_t p = b.begin; p < b.end; p++) {
         const __m256 value[2] = {widen(row), widen(row + HALF)};
-        if (b.c % LINE == 0) { /* every second pass asks for a line of each row of the next block */
-            __builtin_prefetch(row + BLOCK * stride, 0, 2);
+        if (p % 2 == 0) {
+            const uint64_t line = b.c / LANES * (BLOCK / 2) + (p - b.begin) / 2;
+            __builtin_prefetch(next + line * LINE, 0, 3);
         }
         for (uint64_t h = 0; h < ROWS; h++) {
             const __m256 score = _mm256_broadcast_ss(a->scores + h * n_kv + p);
