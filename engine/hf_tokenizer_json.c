@@ -8,6 +8,8 @@
 #include "engine/pretok.h"
 #include "engine/tokenizer_impl.h"
 
+#define BLANK "\xe2\x96\x81"
+
 static enum bnt_status bad(struct bnt_err *err, const char *what)
 {
     return bnt_err_set(err, BNT_E_FILE, "%s", what);
@@ -20,6 +22,25 @@ static bool is_type(const json_t *v, const char *type)
 }
 
 /* ---- how text is cut ---- */
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+
+/* What becomes of the matches, where it is not that they and the gaps are pieces: a step that drops
+ * all but its matches does the same where its expression leaves no gap, as those of `known` do that
+ * begin with a contraction. */
+static const char *behavior_of(const json_t *pre, const char *regex)
+{
+    const char *behavior = json_string_value(json_object_get(pre, "behavior"));
+    const char *usual = is_type(pre, "Punctuation") ? "Contiguous" : "Isolated";
+    bool covers = regex && strncmp(regex, CONTRACTIONS, strlen(CONTRACTIONS)) == 0;
+    if (BNT_FAULT(split_behavior) || !(is_type(pre, "Split") || is_type(pre, "Punctuation"))) {
+        return NULL;
+    }
+    bool matches_only = covers && behavior && strcmp(behavior, "Removed") == 0 &&
+                        json_is_true(json_object_get(pre, "invert"));
+    behavior = behavior ? behavior : "Isolated"; /* as the library has it */
+    return matches_only || strcmp(behavior, usual) == 0 ? NULL : behavior;
+}
 
 /* The steps of a pre-tokenizer as one text: names, expressions and flags that matter, "Split
  * REGEX;ByteLevel;". */
@@ -41,14 +62,15 @@ static enum bnt_status describe(const json_t *pre, struct bnt_buf *out, struct b
     bool blank =
         is_type(pre, "ByteLevel") && json_is_true(json_object_get(pre, "add_prefix_space"));
     bool digits = json_is_true(json_object_get(pre, "individual_digits"));
-    return bnt_buf_printf(out, err, "%s%s%s%s%s;", type ? type : "?", regex ? " " : "",
+    const char *behavior = behavior_of(pre, regex);
+    return bnt_buf_printf(out, err, "%s%s%s%s%s%s%s;", type ? type : "?", regex ? " " : "",
                           regex ? regex : "", blank ? " behind a blank" : "",
                           gpt2     ? "+"
                           : digits ? " each"
-                                   : "");
+                                   : "",
+                          behavior ? " " : "", behavior ? behavior : "");
 }
 
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* What each way of cutting is called by GGUF files. The texts are those of `describe`. */
@@ -71,10 +93,29 @@ static enum bnt_status unknown_pre(const char *steps, struct bnt_err *err)
                        steps);
 }
 
+/* A name that cuts the same and treats pieces that are tokens as the file does; where there is
+ * none, or the name was asked for, a key of its own says it. */
+static const char *name_of_merging(const char *name, bool asked, bool ignores, struct hf_vocab *v)
+{
+    const struct pretok *cut = pretok_find(name, strlen(name));
+    if (((cut->flags & PRETOK_IGNORE_MERGES) != 0) == ignores || BNT_FAULT(whole_pieces)) {
+        return name;
+    }
+    for (size_t i = 0; !asked && pretok_at(i); i++) {
+        const struct pretok *other = pretok_at(i);
+        if (other->steps == cut->steps && ((other->flags & PRETOK_IGNORE_MERGES) != 0) == ignores) {
+            return other->name;
+        }
+    }
+    v->ignore_merges = ignores;
+    return name;
+}
+
 static enum bnt_status find_pre(const json_t *root, const char *pre, struct hf_vocab *v,
                                 struct bnt_err *err)
 {
     struct bnt_buf steps = BNT_BUF(1u << 16);
+    const bool asked = pre != NULL;
     if (pre && !pretok_find(pre, strlen(pre))) {
         return bnt_err_set(err, BNT_E_USAGE, "--pre %s: no pre-tokenizer has this name", pre);
     }
@@ -86,7 +127,11 @@ static enum bnt_status find_pre(const json_t *root, const char *pre, struct hf_v
         st = unknown_pre(bnt_buf_view(&steps), err);
     }
     bnt_buf_release(&steps);
-    snprintf(v->pre, sizeof v->pre, "%s", pre ? pre : "");
+    if (st == BNT_OK) {
+        const json_t *ignores = json_object_get(json_object_get(root, "model"), "ignore_merges");
+        pre = name_of_merging(pre, asked, json_is_true(ignores), v);
+        snprintf(v->pre, sizeof v->pre, "%s", pre);
+    }
     return st;
 }
 
@@ -196,11 +241,26 @@ static bool has_prefix_step(const json_t *normalizer)
     return is_type(normalizer, "Prepend");
 }
 
+static bool is_text(const json_t *object, const char *key, const char *want)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text && strcmp(text, want) == 0;
+}
+
+/* The step that spells blanks as LLaMA's kind does. */
+static bool spells_blanks(const json_t *step)
+{
+    return is_type(step, "Replace") && is_text(step, "content", BLANK) &&
+           is_text(json_object_get(step, "pattern"), "String", " ");
+}
+
 /* Steps that the file says in its own way, or that no engine takes (NFC, for text as it is typed
  * everywhere nothing to do). */
 static bool is_told(const json_t *step, bool spm)
 {
-    return is_type(step, "NFC") || (spm && (is_type(step, "Prepend") || is_type(step, "Replace")));
+    return is_type(step, "NFC") ||
+           (spm &&
+            ((is_type(step, "Prepend") && is_text(step, "prepend", BLANK)) || spells_blanks(step)));
 }
 
 /* Whatever else rewrites text goes into v->rewritten. */
@@ -217,10 +277,80 @@ static void read_normalizer(const json_t *step, struct hf_vocab *v)
     }
 }
 
+/* What cuts nothing of a text whose blanks are spelt: Metaspace keeps words apart that no token
+ * reaches across, and of blanks to split at none are left. */
+static bool cuts_words_alone(const json_t *pre, bool *spelt)
+{
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    const json_t *sign = json_object_get(pre, "replacement");
+    bool metaspace = is_type(pre, "Metaspace") && (!sign || is_text(pre, "replacement", BLANK));
+    bool fine =
+        !pre || json_is_null(pre) || metaspace ||
+        (is_type(pre, "Split") && is_text(json_object_get(pre, "pattern"), "String", " ")) ||
+        (is_type(pre, "Sequence") && json_is_array(steps));
+    *spelt = *spelt || metaspace;
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        fine = fine && cuts_words_alone(json_array_get(steps, i), spelt);
+    }
+    return fine;
+}
+
+static bool normalizer_spells(const json_t *step)
+{
+    const json_t *steps = json_object_get(step, "normalizers");
+    bool spells = spells_blanks(step);
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        spells = spells || normalizer_spells(json_array_get(steps, i));
+    }
+    return spells;
+}
+
+/* LLaMA's kind is the only one with bytes to fall back on that a GGUF file can hold. */
+static enum bnt_status check_spm(const json_t *root, struct bnt_err *err)
+{
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    bool spelt = normalizer_spells(json_object_get(root, "normalizer"));
+    struct bnt_buf steps = BNT_BUF(1u << 16);
+    if (cuts_words_alone(pre, &spelt) && spelt) {
+        return BNT_OK;
+    }
+    enum bnt_status st = describe(pre, &steps, err);
+    if (st == BNT_OK) {
+        st = bnt_err_set(err, BNT_E_UNSUPPORTED,
+                         spelt ? "its way of cutting text is not known here for BPE with bytes to "
+                                 "fall back on: %.300s"
+                               : "it does not spell blanks as U+2581, as BPE with bytes to fall "
+                                 "back on does in GGUF files (its pre-tokenizer is %.300s)",
+                         bnt_buf_view(&steps));
+    }
+    bnt_buf_release(&steps);
+    return st;
+}
+
+/* Older files say it by add_prefix_space. */
 static bool metaspace_prepends(const json_t *pre)
 {
-    const char *scheme = json_string_value(json_object_get(pre, "prepend_scheme"));
-    return is_type(pre, "Metaspace") && (!scheme || strcmp(scheme, "never") != 0);
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        if (metaspace_prepends(json_array_get(steps, i))) {
+            return true;
+        }
+    }
+    return is_type(pre, "Metaspace") && !is_text(pre, "prepend_scheme", "never") &&
+           !json_is_false(json_object_get(pre, "add_prefix_space"));
+}
+
+/* A blank goes in front of a whole text, and not behind special tokens in it. */
+bool hf_prefix_first(const json_t *root)
+{
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    bool first = is_type(pre, "Metaspace") && is_text(pre, "prepend_scheme", "first");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        const json_t *step = json_array_get(steps, i);
+        first = first || (is_type(step, "Metaspace") && is_text(step, "prepend_scheme", "first"));
+    }
+    return first && !has_prefix_step(json_object_get(root, "normalizer"));
 }
 
 /* Nothing is put around a text: ByteLevel cares for offsets alone. */
@@ -240,20 +370,21 @@ static bool puts_nothing(const json_t *post)
  * from its slow tokenizer, which adds one. */
 static void read_template(const json_t *root, struct hf_vocab *v)
 {
-    if (!v->spm && puts_nothing(json_object_get(root, "post_processor")) &&
-        !BNT_FAULT(vocab_no_start)) {
-        v->add_bos = 0;
-    }
     const json_t *post = json_object_get(root, "post_processor");
     const json_t *steps = json_object_get(post, "processors");
+    if (!v->spm && !BNT_FAULT(vocab_no_start)) {
+        v->add_bos = 0;
+    }
     for (size_t i = 0; i < json_array_size(steps); i++) {
-        if (is_type(json_array_get(steps, i), "TemplateProcessing")) {
+        if (!puts_nothing(json_array_get(steps, i))) {
             post = json_array_get(steps, i);
         }
     }
     const json_t *single = json_object_get(post, "single");
     size_t n = json_array_size(single);
     if (!is_type(post, "TemplateProcessing") || n == 0) {
+        const char *type = json_string_value(json_object_get(post, "type"));
+        snprintf(v->around, sizeof v->around, "%s", puts_nothing(post) ? "" : type ? type : "?");
         return;
     }
     const json_t *first = json_object_get(json_array_get(single, 0), "SpecialToken");
@@ -262,6 +393,9 @@ static void read_template(const json_t *root, struct hf_vocab *v)
     v->add_bos = first != NULL;
     v->add_eos = n > 1 && last ? 1 : -1;
     v->bos = name ? hf_vocab_find(v, name) : -1;
+    if (n > 1u + (first != NULL) + (n > 1 && last)) {
+        snprintf(v->around, sizeof v->around, "a template of %zu parts", n);
+    }
 }
 
 static bool is_byte_level(const json_t *root)
@@ -282,6 +416,22 @@ static bool is_bpe(const json_t *model)
                                           : json_object_get(model, "merges") != NULL;
 }
 
+/* What would merge otherwise than a GGUF file can say. */
+static enum bnt_status check_model(const json_t *model, struct bnt_err *err)
+{
+    static const char *const keys[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *text = json_string_value(json_object_get(model, keys[i]));
+        if (text && text[0]) {
+            return bnt_err_set(err, BNT_E_UNSUPPORTED, "model.%s \"%.40s\" is not known here",
+                               keys[i], text);
+        }
+    }
+    return json_number_value(json_object_get(model, "dropout")) > 0
+               ? bnt_err_set(err, BNT_E_UNSUPPORTED, "model.dropout makes its tokens random")
+               : BNT_OK;
+}
+
 static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_vocab *v,
                                  struct bnt_err *err)
 {
@@ -295,11 +445,17 @@ static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_
                            "bytes to fall back on)",
                            type ? type : "?");
     }
-    if (!v->spm) {
-        return find_pre(root, pre, v, err);
+    enum bnt_status st = check_model(model, err);
+    if (st == BNT_OK) {
+        st = v->spm ? check_spm(root, err) : find_pre(root, pre, v, err);
     }
-    v->no_space_prefix = !has_prefix_step(json_object_get(root, "normalizer")) &&
-                         !metaspace_prepends(json_object_get(root, "pre_tokenizer"));
+    if (st != BNT_OK || !v->spm) {
+        return st;
+    }
+    v->prepends = has_prefix_step(json_object_get(root, "normalizer"));
+    v->prefix_first = hf_prefix_first(root);
+    v->no_space_prefix =
+        !v->prepends && !metaspace_prepends(json_object_get(root, "pre_tokenizer"));
     return BNT_OK;
 }
 

@@ -78,7 +78,20 @@ static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vo
                            (long long)id);
     }
     bool special = json_is_true(json_object_get(token, "special"));
-    return add_token(v, id, content, special ? HF_TOKEN_CONTROL : HF_TOKEN_USER, err);
+    bool unknown = special && id >= 0 && id < v->n && v->tokens[id].type == HF_TOKEN_UNKNOWN;
+    enum bnt_status st = add_token(v, id, content,
+                                   unknown   ? HF_TOKEN_UNKNOWN
+                                   : special ? HF_TOKEN_CONTROL
+                                             : HF_TOKEN_USER,
+                                   err);
+    if (st == BNT_OK) {
+        struct hf_token *t = &v->tokens[id];
+        t->lstrip = json_is_true(json_object_get(token, "lstrip"));
+        t->rstrip = json_is_true(json_object_get(token, "rstrip"));
+        t->single_word = json_is_true(json_object_get(token, "single_word"));
+        t->normalized = json_is_true(json_object_get(token, "normalized"));
+    }
+    return st;
 }
 
 /* -1: the key is no id. */
@@ -128,18 +141,17 @@ static enum bnt_status read_added(const char *dir, struct hf_vocab *v, struct bn
 
 /* ---- special tokens ---- */
 
-/* "<s>", or {"content": "<s>"}. */
-static const json_t *name_of(const json_t *config, const char *key)
+const char *hf_token_name(const json_t *config, const char *key)
 {
     const json_t *name = json_object_get(config, key);
     name = json_is_object(name) ? json_object_get(name, "content") : name;
-    return json_is_string(name) ? name : NULL;
+    return json_string_value(name);
 }
 
 static int64_t named_id(const struct hf_vocab *v, const json_t *config, const char *key)
 {
-    const json_t *name = name_of(config, key);
-    return name ? hf_vocab_find(v, json_string_value(name)) : -1;
+    const char *name = hf_token_name(config, key);
+    return name ? hf_vocab_find(v, name) : -1;
 }
 
 static int flag_of(const json_t *config, const char *key, int otherwise)
@@ -341,6 +353,44 @@ static enum bnt_status put_tokens(const struct hf_vocab *v, struct gguf_plan *p,
     return st;
 }
 
+/* Ids of the tokens that swallow white space on one side. */
+static enum bnt_status put_strips(const struct hf_vocab *v, bool left, struct gguf_plan *p,
+                                  struct bnt_err *err)
+{
+    struct bnt_buf ids = BNT_BUF(GPLAN_MAX_BYTES);
+    enum bnt_status st = BNT_OK;
+    uint64_t n = 0;
+    for (uint32_t i = 0; st == BNT_OK && i < v->n; i++) {
+        if (left ? v->tokens[i].lstrip : v->tokens[i].rstrip) {
+            st = gplan_append_number(&ids, i, 4, err);
+            n++;
+        }
+    }
+    if (st == BNT_OK && n > 0) {
+        st = gplan_put_array(p, left ? TOKENIZER_LSTRIP_KEY : TOKENIZER_RSTRIP_KEY, GGUF_I32, n,
+                             &ids, err);
+    }
+    bnt_buf_release(&ids);
+    return st;
+}
+
+/* What GGUF has no field for. */
+static enum bnt_status put_own_keys(const struct hf_vocab *v, struct gguf_plan *p,
+                                    struct bnt_err *err)
+{
+    enum bnt_status st = put_strips(v, true, p, err);
+    if (st == BNT_OK) {
+        st = put_strips(v, false, p, err);
+    }
+    if (st == BNT_OK && v->ignore_merges >= 0) {
+        st = gplan_put_bool(p, TOKENIZER_IGNORE_MERGES_KEY, v->ignore_merges, err);
+    }
+    if (st == BNT_OK && v->prefix_first && !v->no_space_prefix) {
+        st = gplan_put_bool(p, TOKENIZER_PREFIX_FIRST_KEY, true, err);
+    }
+    return st;
+}
+
 /* ---- files ---- */
 
 /* sentencepiece, with what older and newer files beside it add. */
@@ -368,11 +418,16 @@ static enum bnt_status read_model(const char *dir, const json_t *config, struct 
     return st;
 }
 
-static enum bnt_status read_json(const char *dir, const json_t *root, const char *pre,
-                                 struct hf_vocab *v, struct bnt_err *err)
+/* tokenizer_config.json has the last word on added tokens. */
+static enum bnt_status read_json(const char *dir, const json_t *root, const json_t *config,
+                                 const char *pre, struct hf_vocab *v, struct bnt_err *err)
 {
     enum bnt_status st = hf_tokenizer_json(root, pre, v, err);
-    return st == BNT_OK ? st : bnt_err_context(err, "%s/tokenizer.json", dir);
+    if (st != BNT_OK) {
+        return bnt_err_context(err, "%s/tokenizer.json", dir);
+    }
+    st = hf_added_tokens(json_object_get(config, "added_tokens_decoder"), v, err);
+    return st == BNT_OK ? st : bnt_err_context(err, "%s/tokenizer_config.json", dir);
 }
 
 /* tokenizer.json says most; the BPE of LLaMA is read from its original where that is there, with
@@ -390,43 +445,15 @@ static enum bnt_status read_vocab(const char *dir, const json_t *config, const c
     bool bytes = json_is_true(json_object_get(json_object_get(root, "model"), "byte_fallback"));
     if (st == BNT_OK && original && (!root || bytes)) {
         st = read_model(dir, config, v, err);
+        v->prefix_first = hf_prefix_first(root);
     } else if (st == BNT_OK && root) {
-        st = read_json(dir, root, pre, v, err);
+        st = read_json(dir, root, config, pre, v, err);
     } else if (st == BNT_OK) {
         bnt_err_hint(err, "fetch all files of the checkpoint");
         st = bnt_err_set(err, BNT_E_NOT_FOUND, "%s: no tokenizer.json and no tokenizer.model", dir);
     }
     json_decref(root);
     return st;
-}
-
-static void tell_rewritten(const char *dir, const struct hf_vocab *v,
-                           const struct hf_vocab_options *o)
-{
-    char what[BNT_PATH_MAX + 200];
-    if (v->rewritten[0]) {
-        snprintf(what, sizeof what, "%s: its tokenizer rewrites text before it cuts it (%s)", dir,
-                 v->rewritten);
-        o->warn(o->warn_ctx, what,
-                "a GGUF file cannot say this: text that would be rewritten gets other tokens than "
-                "the model was trained with");
-    }
-}
-
-/* A start or an end by a name that no token has. */
-static void tell_nameless(const char *dir, const struct hf_vocab *v, const json_t *config,
-                          const struct hf_vocab_options *o)
-{
-    static const char *const keys[] = {"bos_token", "eos_token"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const json_t *name = name_of(config, keys[i]);
-        char what[BNT_PATH_MAX + 160];
-        if (name && hf_vocab_find(v, json_string_value(name)) < 0) {
-            snprintf(what, sizeof what, "%s/tokenizer_config.json: no token is the %s %.60s", dir,
-                     keys[i], json_string_value(name));
-            o->warn(o->warn_ctx, what, "that of the other files is taken");
-        }
-    }
 }
 
 enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
@@ -441,6 +468,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
                          .pad = -1,
                          .add_bos = -1,
                          .add_eos = -1,
+                         .ignore_merges = -1,
                          .merges = BNT_BUF(GPLAN_MAX_BYTES)};
     v.tokens = calloc(v.n, sizeof *v.tokens);
     enum bnt_status st = v.tokens ? hf_json_load(dir, "tokenizer_config.json", true, &config, err)
@@ -459,11 +487,13 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
         st = put_special(&v, p, err);
     }
     if (st == BNT_OK) {
+        st = put_own_keys(&v, p, err);
+    }
+    if (st == BNT_OK) {
         st = put_chat(dir, config, p, err);
     }
     if (st == BNT_OK && o->warn) {
-        tell_rewritten(dir, &v, o);
-        tell_nameless(dir, &v, config, o);
+        hf_vocab_tell(dir, &v, config, o);
     }
     json_decref(config);
     release(&v);

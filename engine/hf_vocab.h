@@ -13,6 +13,9 @@ struct hf_token {
     size_t len;
     float score;
     int32_t type; /* as tokenizer.ggml.token_type has it */
+    /* Of an added token: swallows the white space before, after it; counts only where no letter or
+     * digit stands beside it; is looked for in rewritten text. */
+    bool lstrip, rstrip, single_word, normalized;
 };
 enum {
     HF_TOKEN_NORMAL = 1,
@@ -31,9 +34,13 @@ struct hf_vocab {
     struct bnt_buf merges; /* gpt2: texts with their lengths */
     uint64_t n_merges;
     char pre[48];
+    int ignore_merges; /* -1: as the name `pre` has it */
     int64_t bos, eos, unk, pad;
     int add_bos, add_eos; /* -1: not said */
     char rewritten[120];  /* how text is rewritten before it is cut, which no GGUF can say; or "" */
+    bool prefix_first;    /* the blank goes in front of a whole text, not behind special tokens */
+    bool prepends;        /* rewriting puts a blank in front of a text, and of a token */
+    char around[48];      /* what is put around a text in a way that is not known; or "" */
 };
 
 struct hf_vocab_options {
@@ -49,7 +56,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
                              const struct hf_vocab_options *o, struct gguf_plan *p,
                              struct bnt_err *err);
 
-/* ---- inside: hf_vocab.c, hf_tokenizer_json.c, spm_model.c ---- */
+/* ---- inside: hf_vocab.c, hf_vocab_tell.c, hf_tokenizer_json.c, spm_model.c ---- */
 
 /* A token at its id, which must be free or have the same text. Errors: FILE. */
 enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, size_t len,
@@ -61,6 +68,15 @@ enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf
 /* Tokens that tokenizer.json adds to those of its model, or tokenizer_config.json to a
  * tokenizer.model: an array with "id", or an object by id. */
 enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err);
+/* Whether a tokenizer.json is of the kind that `prefix_first` names. */
+bool hf_prefix_first(const json_t *root);
+/* Warn of what the written file cannot say, or says in keys that other engines do not read.
+ * config: tokenizer_config.json, or NULL. */
+void hf_vocab_tell(const char *dir, const struct hf_vocab *v, const json_t *config,
+                   const struct hf_vocab_options *o);
+/* The id named by a value of tokenizer_config.json, "<s>" or {"content": "<s>"}: its text, or
+ * NULL. */
+const char *hf_token_name(const json_t *config, const char *key);
 /* Fill v from the bytes of a tokenizer.model (a sentencepiece ModelProto). */
 enum bnt_status spm_model_read(const uint8_t *bytes, size_t n, struct hf_vocab *v,
                                struct bnt_err *err);

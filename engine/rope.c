@@ -88,7 +88,7 @@ static enum bnt_status apply_yarn(struct rope *r, const struct rope_keys *k, con
         double mix = yarn_ramp(r, k, i);
         r->freq[i] = r->freq[i] / k->factor * (1 - mix) + r->freq[i] * mix;
     }
-    r->attn_scale = k->attn_factor * (1 + (BNT_FAULT(yarn_scale) ? 0 : 0.1 * fm_log(k->factor)));
+    r->attn_scale *= 1 + (BNT_FAULT(yarn_scale) ? 0 : 0.1 * fm_log(k->factor));
     return BNT_OK;
 }
 
@@ -110,6 +110,11 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
         return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.scaling.factor is %g", g->path, arch,
                          k->factor);
     }
+    if (!(k->attn_factor > 0)) {
+        return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s.rope.scaling.attn_factor is %g", g->path,
+                         arch, k->attn_factor);
+    }
+    r->attn_scale = BNT_FAULT(attn_factor) ? 1 : k->attn_factor; /* whatever the kind of scaling */
     if (k->factor == 0 || k->factor == 1) {
         return BNT_OK;
     }

@@ -12,7 +12,7 @@
 struct rope {
     uint32_t n_rot;    /* rotated elements of a head, even */
     double theta;      /* base of the frequencies */
-    double attn_scale; /* YaRN's magnitude, else 1 */
+    double attn_scale; /* of what is rotated: scaling.attn_factor, times YaRN's own magnitude */
     double *freq;      /* n_rot/2: radians per position */
 };
 

@@ -115,9 +115,32 @@ static enum bnt_status push(struct fragments *f, size_t at, size_t len, int32_t 
     return BNT_OK;
 }
 
-static bool is_blank(char c)
+/* Where the white space that ends at text[at] begins, not before `from`. */
+static size_t blanks_before(const char *text, size_t from, size_t at)
 {
-    return isascii((unsigned char)c) && isspace((unsigned char)c);
+    uni_char c[4];
+    while (at > from) {
+        size_t lead = at - 1;
+        while (lead > from && at - lead < 4 && ((unsigned char)text[lead] & 0xc0) == 0x80) {
+            lead--;
+        }
+        if (uni_scan(text + lead, at - lead, c) != 1 || !uni_is(c[0], UNI_WS)) {
+            break;
+        }
+        at = lead;
+    }
+    return at;
+}
+
+/* Where the white space at text[at] ends, `end` at most. */
+static size_t blanks_after(const char *text, size_t at, size_t end)
+{
+    uni_char c[4];
+    while (at < end && uni_scan(text + at, end - at < 4 ? end - at : 4, c) > 0 &&
+           uni_is(c[0], UNI_WS)) {
+        at += uni_len(c[0]);
+    }
+    return at;
 }
 
 /* Cut one stretch of text at every occurrence of `what`. */
@@ -130,10 +153,7 @@ static enum bnt_status cut(const struct special *what, const char *text, struct 
     while (st == BNT_OK && at < end) {
         const char *found = memmem(text + at, end - at, what->text, what->len);
         size_t stop = found == NULL ? end : (size_t)(found - text);
-        size_t kept = stop;
-        while (found != NULL && what->lstrip && kept > at && is_blank(text[kept - 1])) {
-            kept--;
-        }
+        size_t kept = found != NULL && what->lstrip ? blanks_before(text, at, stop) : stop;
         if (kept > at) {
             st = push(out, at, kept - at, -1, err);
         }
@@ -141,9 +161,7 @@ static enum bnt_status cut(const struct special *what, const char *text, struct 
         if (found != NULL && st == BNT_OK) {
             st = push(out, stop, what->len, what->id, err);
             at += what->len;
-            while (what->rstrip && at < end && is_blank(text[at])) {
-                at++;
-            }
+            at = what->rstrip ? blanks_after(text, at, end) : at;
         }
     }
     return st;
@@ -192,9 +210,35 @@ static bool contains(struct gguf_str s, const char *word)
     return false;
 }
 
-/* Files do not say which tokens swallow the space around them: known families are told by their
- * names. */
-static void set_strips(struct special_set *s, const struct gguf *g)
+/* Mark the tokens whose ids stand in an array. *there: it is. */
+static enum bnt_status read_strips(struct special_set *s, const struct gguf *g, bool left,
+                                   bool *there, struct bnt_err *err)
+{
+    const char *key = left ? TOKENIZER_LSTRIP_KEY : TOKENIZER_RSTRIP_KEY;
+    const struct gguf_kv *kv = gguf_find(g, key);
+    struct gguf_iter it;
+    int64_t id = -1;
+    *there = *there || kv != NULL;
+    bool sound = kv == NULL || (kv->type == GGUF_ARR && kv->elem_type == GGUF_I32 &&
+                                gguf_iter_begin(g, key, GGUF_I32, &it));
+    for (uint64_t i = 0; sound && kv != NULL && i < kv->n; i++) {
+        const struct special *found = gguf_iter_i64(&it, &id) && id >= 0 && id <= INT32_MAX
+                                          ? special_by_id(s, (int32_t)id)
+                                          : NULL;
+        sound = found != NULL;
+        if (sound && !BNT_FAULT(strip_keys)) {
+            struct special *at = &s->at[found - s->at];
+            *(left ? &at->lstrip : &at->rstrip) = true;
+        }
+    }
+    return sound ? BNT_OK
+                 : gguf_fail(err, GGUF_FAULT_TOKENIZER,
+                             "%s: %s is no array of ids of special tokens (int32)", g->path, key);
+}
+
+/* Files of other programs do not say which tokens swallow the space around them: known families
+ * are told by their names. */
+static void guess_strips(struct special_set *s, const struct gguf *g)
 {
     struct gguf_str name = {"", 0};
     struct gguf_str pre = {"", 0};
@@ -250,8 +294,15 @@ enum bnt_status special_build(struct bnt_tokenizer *t, const struct gguf *g, str
     }
     qsort(s->by_len, s->n, sizeof(*s->by_len), compare_len);
     qsort(s->by_text, s->n, sizeof(*s->by_text), compare_text);
-    set_strips(s, g);
-    return BNT_OK;
+    bool told = false;
+    st = read_strips(s, g, true, &told, err);
+    if (st == BNT_OK) {
+        st = read_strips(s, g, false, &told, err);
+    }
+    if (!told || BNT_FAULT(strip_keys)) {
+        guess_strips(s, g);
+    }
+    return st;
 }
 
 void special_release(struct special_set *s)

@@ -32,6 +32,15 @@ static uint32_t rank_of_score(float score)
     return bits == MERGE_NONE ? MERGE_NONE - 1 : bits;
 }
 
+/* The token that text becomes: never one that stands for something else than its text. */
+static int32_t find_piece(const struct bnt_tokenizer *t, const char *text, size_t len)
+{
+    int32_t id = vocab_find(&t->vocab, &t->words, text, len);
+    enum token_type type = id < 0 ? TOKEN_NORMAL : tokenizer_type(t, id);
+    bool other = type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || type == TOKEN_BYTE;
+    return other && !BNT_FAULT(piece_control) ? -1 : id;
+}
+
 static uint32_t text_rank(const struct bnt_tokenizer *t, const struct merge_symbol *symbols,
                           uint32_t i, const char *word, size_t len, int32_t *merged)
 {
@@ -40,23 +49,33 @@ static uint32_t text_rank(const struct bnt_tokenizer *t, const struct merge_symb
     if (both > t->longest) {
         return MERGE_NONE;
     }
-    *merged = vocab_find(&t->vocab, &t->words, word + symbols[i].at, both);
+    *merged = find_piece(t, word + symbols[i].at, both);
     return *merged < 0 ? MERGE_NONE : rank_of_score(t->score[*merged]);
 }
 
-/* A symbol that is no token goes out as byte tokens; a byte without one as the unknown token, if
- * there is one. */
-static enum bnt_status emit(const struct bnt_tokenizer *t, int32_t id, const char *bytes,
-                            size_t len, struct bnt_ids *out, struct bnt_err *err)
+static bool has_bytes(const struct bnt_tokenizer *t, const char *bytes, size_t len)
 {
-    if (id >= 0) {
-        return bnt_ids_push(out, id, err);
+    for (size_t i = 0; i < len; i++) {
+        if (t->byte_symbol[(unsigned char)bytes[i]] < 0) {
+            return false;
+        }
     }
+    return !BNT_FAULT(byte_fallback);
+}
+
+/* A symbol that is no token goes out as byte tokens. Where a byte has none, a run of such symbols
+ * is one unknown token, if there is one: SentencePiece joins them. `from` is where the word's ids
+ * begin in out. */
+static enum bnt_status emit(const struct bnt_tokenizer *t, const char *bytes, size_t len,
+                            size_t from, struct bnt_ids *out, struct bnt_err *err)
+{
     enum bnt_status st = BNT_OK;
+    if (!has_bytes(t, bytes, len)) {
+        bool joins = t->unk < 0 || (out->n > from && out->at[out->n - 1] == t->unk);
+        return joins ? BNT_OK : bnt_ids_push(out, t->unk, err);
+    }
     for (size_t i = 0; i < len && st == BNT_OK; i++) {
-        id = BNT_FAULT(byte_fallback) ? -1 : t->byte_symbol[(unsigned char)bytes[i]];
-        id = id < 0 ? t->unk : id;
-        st = id < 0 ? BNT_OK : bnt_ids_push(out, id, err);
+        st = bnt_ids_push(out, t->byte_symbol[(unsigned char)bytes[i]], err);
     }
     return st;
 }
@@ -77,15 +96,17 @@ static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch
     s->n_symbols = 0;
     for (size_t at = 0; at < len;) {
         size_t n = char_len(word + at, len - at);
-        s->symbols[s->n_symbols++] = (struct merge_symbol){
-            .id = vocab_find(&t->vocab, &t->words, word + at, n), .at = (uint32_t)at};
+        s->symbols[s->n_symbols++] =
+            (struct merge_symbol){.id = find_piece(t, word + at, n), .at = (uint32_t)at};
         at += n;
     }
     size_t before = out->n;
     st = merge_all(t, s, text_rank, word, len, err);
     for (uint32_t i = 0; i != MERGE_NONE && st == BNT_OK; i = s->symbols[i].next) {
         const struct merge_symbol *symbol = &s->symbols[i];
-        st = emit(t, symbol->id, word + symbol->at, merge_symbol_len(s->symbols, i, len), out, err);
+        st = symbol->id >= 0 ? bnt_ids_push(out, symbol->id, err)
+                             : emit(t, word + symbol->at, merge_symbol_len(s->symbols, i, len),
+                                    before, out, err);
     }
     if (st == BNT_OK && out->n > before) {
         word_cache_put(s, word, len, out->at + before, out->n - before);
@@ -168,11 +189,16 @@ enum bnt_status spm_encode(const struct bnt_tokenizer *t, struct scratch *s, con
                            size_t len, bool prefix, struct bnt_ids *out, struct bnt_err *err)
 {
     size_t n = 0;
+    const size_t from = out->n;
     enum bnt_status st = spell_spaces(s, text, len, prefix, &n, err);
     for (size_t at = 0; st == BNT_OK && at < n;) {
-        size_t end = word_end(t, s->text + at, n - at);
+        size_t end = word_end(t, s->text + at, n - at), before = out->n;
         st = encode_word(t, s, s->text + at, end, out, err);
         at += end;
+        if (before > from && out->n > before && out->at[before] == t->unk &&
+            out->at[before - 1] == t->unk) { /* a run goes on from the word before */
+            memmove(&out->at[before], &out->at[before + 1], (--out->n - before) * sizeof *out->at);
+        }
     }
     return st;
 }

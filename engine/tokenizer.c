@@ -82,7 +82,8 @@ static enum bnt_status encode_fragments(const struct bnt_tokenizer *t, const cha
         if (part->id >= 0) {
             st = bnt_ids_push(out, part->id, err);
         } else if (t->spm) { /* text stands at the start or after a special token: a word begins */
-            st = spm_encode(t, s, text + part->at, part->len, t->add_space_prefix, out, err);
+            bool prefix = t->add_space_prefix && (part->at == 0 || !t->prefix_first);
+            st = spm_encode(t, s, text + part->at, part->len, prefix, out, err);
         } else {
             st = bpe_encode(t, s, text + part->at, part->len, out, err);
         }

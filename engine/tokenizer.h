@@ -6,7 +6,8 @@
  * Ids are int32. Text is bytes: invalid UTF-8 is never an error (byte-level BPE encodes the bytes;
  * SentencePiece falls back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every
  * input without special tokens, if the vocabulary has a token for every byte. Bytes without one
- * become the unknown token, or are left out where there is none. */
+ * become the unknown token (SentencePiece: a run of characters that are no token becomes one, as in
+ * the sentencepiece library), or are left out where there is none. */
 #ifndef BNT_TOKENIZER_H
 #define BNT_TOKENIZER_H
 
@@ -17,6 +18,17 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "engine/gguf.h"
+
+/* Keys of this program's own, for what GGUF has no field: arrays of the ids of special tokens that
+ * swallow the white space before or after them in a text (one of them present: names of families
+ * are not looked at), and whether a piece of byte-level BPE that is a token stands for itself
+ * whatever merges would make of it (absent: as the pre-tokenizer's family does). */
+#define TOKENIZER_LSTRIP_KEY "bnt.tokenizer.lstrip"
+#define TOKENIZER_RSTRIP_KEY "bnt.tokenizer.rstrip"
+#define TOKENIZER_IGNORE_MERGES_KEY "bnt.tokenizer.ignore_merges"
+/* SentencePiece: the space of add_space_prefix goes in front of a text alone, not behind special
+ * tokens in it. */
+#define TOKENIZER_PREFIX_FIRST_KEY "bnt.tokenizer.prefix_first"
 
 struct bnt_tokenizer;
 

@@ -69,6 +69,7 @@ struct bnt_tokenizer {
 
     float *score; /* SentencePiece */
     bool add_space_prefix;
+    bool prefix_first;       /* not behind special tokens */
     bool words_end_at_space; /* no token has a space after another character */
     uint32_t longest;        /* bytes of the longest token */
 };

@@ -335,6 +335,12 @@ static enum bnt_status choose_pre(struct load *l)
     }
     l->t->ignore_merges = (l->t->pre->flags & PRETOK_IGNORE_MERGES) != 0;
     l->t->add_bos = (l->t->pre->flags & PRETOK_ADD_BOS) != 0;
+    if (gguf_find(l->g, TOKENIZER_IGNORE_MERGES_KEY) != NULL &&
+        !gguf_get_bool(l->g, TOKENIZER_IGNORE_MERGES_KEY, &l->t->ignore_merges)) {
+        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
+                         "%s: " TOKENIZER_IGNORE_MERGES_KEY " is neither true nor false",
+                         l->g->path);
+    }
     return BNT_OK;
 }
 
@@ -468,6 +474,7 @@ static void read_flags(struct load *l)
         t->add_bos = true;
         t->add_space_prefix = true;
         gguf_get_bool(l->g, "tokenizer.ggml.add_space_prefix", &t->add_space_prefix);
+        gguf_get_bool(l->g, TOKENIZER_PREFIX_FIRST_KEY, &t->prefix_first);
     }
     gguf_get_bool(l->g, "tokenizer.ggml.add_bos_token", &t->add_bos);
     gguf_get_bool(l->g, "tokenizer.ggml.add_eos_token", &t->add_eos);

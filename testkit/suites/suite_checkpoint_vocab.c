@@ -11,90 +11,10 @@
 #include "engine/hf_vocab.h"
 #include "testkit/suite.h"
 #include "testkit/suites/checkpoint.h"
+#include "testkit/suites/checkpoint_keys.h"
 #include "testkit/suites/engine_support.h"
 
 #define BLANK "\xe2\x96\x81"
-
-/* ---- what becomes of a folder ---- */
-
-static char warned[512];
-
-static void keep_warning(void *ctx, const char *what, const char *hint)
-{
-    (void)ctx;
-    (void)hint;
-    snprintf(warned, sizeof warned, "%s", what);
-}
-
-static void enter(void)
-{
-    struct bnt_err err = {0};
-    assert_int_equal(chdir(suite_scratch()), 0);
-    es_ok(bnt_mkdirs("ck", &err), &err);
-}
-
-static enum bnt_status put(uint32_t n_vocab, struct gguf_plan *p, struct bnt_err *err)
-{
-    const struct hf_config c = {.n_vocab = n_vocab, .bos = -1, .eos = -1, .pad = -1};
-    const struct hf_vocab_options o = {.warn = keep_warning};
-    warned[0] = '\0';
-    *err = (struct bnt_err){0};
-    gplan_init(p);
-    return hf_vocab_put("ck", &c, &o, p, err);
-}
-
-/* The keys alone as a file, opened. */
-static struct gguf *vocabulary(uint32_t n_vocab)
-{
-    struct bnt_buf header = BNT_BUF(4u << 20);
-    struct gguf_plan p;
-    struct gguf *g;
-    struct bnt_err err;
-    es_ok(put(n_vocab, &p, &err), &err);
-    es_ok(gplan_header(&p, &header, &err), &err);
-    cp_file("vocab.gguf", header.data, header.len);
-    bnt_buf_release(&header);
-    gplan_release(&p);
-    es_ok(gguf_open("vocab.gguf", GGUF_MODE_MAP, &g, &err), &err);
-    return g;
-}
-
-static void expect_str(const struct gguf *g, const char *key, const char *want)
-{
-    struct gguf_str s = {"", 0};
-    bool there = gguf_get_str(g, key, &s);
-    if (there != (want != NULL) || (want && !gguf_str_eq(s, want))) {
-        fail_msg("%s is %.*s, not %s", key, (int)s.len, s.data, want ? want : "absent");
-    }
-}
-
-static void expect_id(const struct gguf *g, const char *key, int64_t want)
-{
-    uint64_t id = UINT64_MAX;
-    gguf_get_u64(g, key, &id);
-    if ((int64_t)id != want) {
-        fail_msg("%s is %lld, not %lld", key, (long long)id, (long long)want);
-    }
-}
-
-static void expect_ids(const struct gguf *g, const char *text, const int32_t *want, size_t n)
-{
-    struct bnt_tokenizer *t;
-    struct bnt_ids ids = {0};
-    struct bnt_err err = {0};
-    es_ok(bnt_tokenizer_new(g, &(struct bnt_tokenizer_options){0}, &t, &err), &err);
-    es_ok(bnt_tokenizer_encode(t, text, strlen(text),
-                               BNT_ENCODE_ADD_SPECIAL | BNT_ENCODE_PARSE_SPECIAL, &ids, &err),
-          &err);
-    if (ids.n != n || memcmp(ids.at, want, n * sizeof *want) != 0) {
-        for (size_t i = 0; i < ids.n; i++) {
-            print_message(" %d", ids.at[i]);
-        }
-        fail_msg("are the ids of \"%s\"", text);
-    }
-    bnt_ids_release(&ids);
-    bnt_tokenizer_free(t);
-}
 
 /* ---- sentencepiece ---- */
 
@@ -226,16 +146,16 @@ static void expect_token(const struct gguf *g, uint32_t id, const char *text, do
 static void a_sentencepiece_model_keeps_its_pieces(void **state)
 {
     (void)state;
-    enter();
+    cv_enter();
     write_spm(&llama);
     cp_text("ck/added_tokens.json", "{\"<old>\": 271}");
     cp_text("ck/tokenizer_config.json",
             "{\"add_bos_token\":true,\"add_eos_token\":false,\"pad_token\":\"<new>\",\"bos_token\":"
             "{\"content\":\"<s>\"},\"added_tokens_decoder\":{\"2\":{\"content\":\"</s>\",\"special"
             "\":true},\"272\":{\"content\":\"<new>\",\"special\":true}}}");
-    struct gguf *g = vocabulary(N_SPM);
-    expect_str(g, "tokenizer.ggml.model", "llama");
-    expect_str(g, "tokenizer.ggml.pre", "default");
+    struct gguf *g = cv_vocabulary(N_SPM);
+    cv_expect_str(g, "tokenizer.ggml.model", "llama");
+    cv_expect_str(g, "tokenizer.ggml.pre", "default");
     expect_token(g, 0, "<unk>", 0, UNKNOWN);
     expect_token(g, 1, "<s>", 0, CONTROL);
     expect_token(g, FIRST_BYTE + 0xc3, "<0xC3>", 0, BYTE);
@@ -245,19 +165,19 @@ static void a_sentencepiece_model_keeps_its_pieces(void **state)
     expect_token(g, 271, "<old>", -1000, USER);
     expect_token(g, 272, "<new>", -1000, CONTROL);
     expect_token(g, 274, "[PAD274]", -1000, UNUSED);
-    expect_id(g, "tokenizer.ggml.bos_token_id", 1);
-    expect_id(g, "tokenizer.ggml.eos_token_id", 2);
-    expect_id(g, "tokenizer.ggml.unknown_token_id", 0);
-    expect_id(g, "tokenizer.ggml.padding_token_id", 272);
+    cv_expect_id(g, "tokenizer.ggml.bos_token_id", 1);
+    cv_expect_id(g, "tokenizer.ggml.eos_token_id", 2);
+    cv_expect_id(g, "tokenizer.ggml.unknown_token_id", 0);
+    cv_expect_id(g, "tokenizer.ggml.padding_token_id", 272);
     assert_null(gguf_find(g, "tokenizer.ggml.add_space_prefix"));
     assert_null(gguf_find(g, "tokenizer.ggml.merges"));
-    assert_string_equal(warned, "");
+    assert_string_equal(cv_warned(), "");
     const int32_t want[] = {1, FIRST_PIECE + 2, FIRST_PIECE + 8};
-    expect_ids(g, "abd", want, 3);
+    cv_expect_ids(g, "abd", want, 3);
     const int32_t bytes[] = {1, FIRST_PIECE + 4, FIRST_BYTE + 0xc3, FIRST_BYTE + 0xa9};
-    expect_ids(g, "\xc3\xa9", bytes, 4);
+    cv_expect_ids(g, "\xc3\xa9", bytes, 4);
     const int32_t user[] = {1, FIRST_PIECE + 4, FIRST_PIECE + 11, FIRST_PIECE + 9, FIRST_PIECE};
-    expect_ids(g, "dd<user>a", user, 5);
+    cv_expect_ids(g, "dd<user>a", user, 5);
     gguf_close(g);
     unlink("ck/added_tokens.json");
     unlink("ck/tokenizer_config.json");
@@ -267,33 +187,22 @@ static void a_sentencepiece_model_keeps_its_pieces(void **state)
 static void normalizers_are_kept_or_told(void **state)
 {
     (void)state;
-    enter();
+    cv_enter();
     write_spm(&(struct spm){.kind = 2});
-    struct gguf *g = vocabulary(N_SPM);
+    struct gguf *g = cv_vocabulary(N_SPM);
     bool prefix = true;
     assert_true(gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", &prefix) && !prefix);
-    assert_string_equal(warned, "");
+    assert_string_equal(cv_warned(), "");
     gguf_close(g);
     cp_text("ck/tokenizer_config.json", "{\"add_prefix_space\":true}");
-    g = vocabulary(N_SPM);
+    g = cv_vocabulary(N_SPM);
     assert_null(gguf_find(g, "tokenizer.ggml.add_space_prefix"));
     gguf_close(g);
     unlink("ck/tokenizer_config.json");
     write_spm(&(struct spm){.kind = 2, .prefix = true, .joins = true, .table = "nfkc"});
-    gguf_close(vocabulary(N_SPM));
-    assert_non_null(strstr(warned, "several blanks become one"));
-    assert_non_null(strstr(warned, "by a table"));
-}
-
-static void expect_refusal(uint32_t n_vocab, enum bnt_status status, const char *word)
-{
-    struct gguf_plan p;
-    struct bnt_err err;
-    enum bnt_status st = put(n_vocab, &p, &err);
-    if (st != status || !strstr(err.msg, word)) {
-        fail_msg("status %d, not %d (%s): %s", (int)st, (int)status, word, err.msg);
-    }
-    gplan_release(&p);
+    gguf_close(cv_vocabulary(N_SPM));
+    assert_non_null(strstr(cv_warned(), "several blanks become one"));
+    assert_non_null(strstr(cv_warned(), "by a table"));
 }
 
 static void broken_sentencepiece_models_are_refused(void **state)
@@ -302,38 +211,31 @@ static void broken_sentencepiece_models_are_refused(void **state)
     struct bnt_buf b = BNT_BUF(1u << 16);
     struct gguf_plan p;
     struct bnt_err err;
-    enter();
+    cv_enter();
     write_spm(&(struct spm){.kind = 1, .prefix = true});
-    expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "kind 1");
+    cv_expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "kind 1");
     write_spm(&llama);
-    expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "token " BLANK "ab has the id 261");
+    cv_expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "token " BLANK "ab has the id 261");
     write_spm(&llama);
     cp_text("ck/tokenizer_config.json", "{\"added_tokens_decoder\":{\"0x\":{\"content\":\"q\"}}}");
-    expect_refusal(N_SPM, BNT_E_FILE, "token q has the id -1");
+    cv_expect_refusal(N_SPM, BNT_E_FILE, "token q has the id -1");
     unlink("ck/tokenizer_config.json");
     make_spm(&b, &llama);
     for (size_t n = 0; n < b.len; n += n < b.len - 80 ? 37 : 1) {
         cp_file("ck/tokenizer.model", b.data, n);
-        if (put(N_SPM, &p, &err) != BNT_E_FILE) {
+        if (cv_put(N_SPM, &p, &err) != BNT_E_FILE) {
             fail_msg("the first %zu of %zu bytes: %s", n, b.len, err.msg);
         }
         gplan_release(&p);
     }
     bnt_buf_release(&b);
     cp_text("ck/tokenizer.model", "IQ== 0\nIg== 1\n"); /* as LLaMA 3 has it */
-    expect_refusal(N_SPM, BNT_E_FILE, "no sentencepiece model");
+    cv_expect_refusal(N_SPM, BNT_E_FILE, "no sentencepiece model");
     assert_int_equal(unlink("ck/tokenizer.model"), 0);
-    expect_refusal(N_SPM, BNT_E_NOT_FOUND, "no tokenizer.json and no tokenizer.model");
+    cv_expect_refusal(N_SPM, BNT_E_NOT_FOUND, "no tokenizer.json and no tokenizer.model");
 }
 
 /* ---- tokenizer.json ---- */
-
-#define LLAMA3_SPLIT                                                                               \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'" \
-    "s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "              \
-    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"       \
-    "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":"    \
-    "false,\"trim_offsets\":true,\"use_regex\":false}]}"
 
 enum { HE = 256, THE, BLANK_THE, BEGIN, END, EOT, N_BPE };
 
@@ -365,27 +267,27 @@ static const char as_pairs[] = "[[\"h\",\"e\"],[\"t\",\"he\"],[\"\\u0120\",\"the
 static void merges_are_texts_or_pairs(void **state)
 {
     (void)state;
-    enter();
+    cv_enter();
     for (int pairs = 0; pairs < 2; pairs++) {
         static const char *const want[] = {"h e", "t he", "\xc4\xa0 the"};
         struct gguf_iter it;
         struct gguf_str s;
-        write_llama3(pairs ? as_pairs : as_texts, "null", LLAMA3_SPLIT);
-        struct gguf *g = vocabulary(N_BPE + 2);
-        expect_str(g, "tokenizer.ggml.model", "gpt2");
-        expect_str(g, "tokenizer.ggml.pre", "llama-bpe");
-        expect_id(g, "tokenizer.ggml.bos_token_id", BEGIN);
-        expect_id(g, "tokenizer.ggml.eot_token_id", EOT);
+        write_llama3(pairs ? as_pairs : as_texts, "null", CV_LLAMA3_SPLIT);
+        struct gguf *g = cv_vocabulary(N_BPE + 2);
+        cv_expect_str(g, "tokenizer.ggml.model", "gpt2");
+        cv_expect_str(g, "tokenizer.ggml.pre", "llama-bpe");
+        cv_expect_id(g, "tokenizer.ggml.bos_token_id", BEGIN);
+        cv_expect_id(g, "tokenizer.ggml.eot_token_id", EOT);
         assert_true(gguf_iter_begin(g, "tokenizer.ggml.merges", GGUF_STR, &it));
         for (size_t i = 0; i < 3; i++) {
             assert_true(gguf_iter_str(&it, &s) && gguf_str_eq(s, want[i]));
         }
         assert_false(gguf_iter_str(&it, &s));
         const int32_t ids[] = {BEGIN, THE, BLANK_THE, 0x20, HE, EOT};
-        expect_ids(g, "the the he<|eot_id|>", ids, 6);
+        cv_expect_ids(g, "the the he<|eot_id|>", ids, 6);
         gguf_close(g);
     }
-    assert_string_equal(warned, "");
+    assert_string_equal(cv_warned(), "");
 }
 
 #define START "{\"bos_token\":\"<|begin_of_text|>\""
@@ -405,21 +307,21 @@ static void a_start_token_is_added_where_the_tokenizer_adds_one(void **state)
         {"null", START ",\"add_bos_token\":true}", true},
         {"null", START ",\"tokenizer_class\":\"LlamaTokenizerFast\"}", true},
     };
-    enter();
+    cv_enter();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_buf b = BNT_BUF(1u << 16);
         bnt_buf_printf(
             &b, NULL,
             "{\"added_tokens\":[{\"id\":256,\"content\":\"<|begin_of_text|>\",\"special\":"
             "true}],\"pre_tokenizer\":%s,\"post_processor\":%s,\"model\":{\"type\":"
-            "\"BPE\",\"merges\":[],\"vocab\":{",
-            LLAMA3_SPLIT, cases[i].post);
+            "\"BPE\",\"ignore_merges\":true,\"merges\":[],\"vocab\":{",
+            CV_LLAMA3_SPLIT, cases[i].post);
         cp_byte_tokens(&b);
         bnt_buf_puts(&b, "}}}", NULL);
         cp_file("ck/tokenizer.json", b.data, b.len);
         cp_text("ck/tokenizer_config.json", cases[i].config);
         bnt_buf_release(&b);
-        struct gguf *g = vocabulary(257);
+        struct gguf *g = cv_vocabulary(257);
         struct bnt_tokenizer *t;
         struct bnt_err err = {0};
         es_ok(bnt_tokenizer_new(g, NULL, &t, &err), &err);
@@ -459,10 +361,10 @@ static void write_llama2(void)
 static void ranks_of_merges_are_scores(void **state)
 {
     (void)state;
-    enter();
+    cv_enter();
     write_llama2();
-    struct gguf *g = vocabulary(FIRST_PIECE + 10);
-    expect_str(g, "tokenizer.ggml.model", "llama");
+    struct gguf *g = cv_vocabulary(FIRST_PIECE + 10);
+    cv_expect_str(g, "tokenizer.ggml.model", "llama");
     expect_token(g, 0, "<unk>", 0, UNKNOWN);
     expect_token(g, FIRST_BYTE + 10, "<0x0A>", 0, BYTE);
     expect_token(g, FIRST_PIECE + 1, "ab", 0, NORMAL);
@@ -470,9 +372,9 @@ static void ranks_of_merges_are_scores(void **state)
     expect_token(g, FIRST_PIECE, BLANK "a", -2, NORMAL);
     expect_token(g, FIRST_PIECE + 9, "<0x-5>", -1e6, NORMAL); /* stands for no byte */
     const int32_t want[] = {1, FIRST_PIECE + 2, FIRST_PIECE + 8, FIRST_BYTE + 10};
-    expect_ids(g, "abd\n", want, 4);
+    cv_expect_ids(g, "abd\n", want, 4);
     gguf_close(g);
-    assert_string_equal(warned, "");
+    assert_string_equal(cv_warned(), "");
 }
 
 static void foreign_tokenizers_are_refused_by_name(void **state)
@@ -483,17 +385,17 @@ static void foreign_tokenizers_are_refused_by_name(void **state)
         enum bnt_status status;
         const char *word;
     } cases[] = {
-        {"[[\"h\",\"e\"],[\"t\"]]", "null", LLAMA3_SPLIT, BNT_E_FILE, "no pair of texts"},
-        {"[[\"h\",7]]", "null", LLAMA3_SPLIT, BNT_E_FILE, "no pair of texts"},
-        {"{}", "null", LLAMA3_SPLIT, BNT_E_FILE, "merges is no list"},
+        {"[[\"h\",\"e\"],[\"t\"]]", "null", CV_LLAMA3_SPLIT, BNT_E_FILE, "no pair of texts"},
+        {"[[\"h\",7]]", "null", CV_LLAMA3_SPLIT, BNT_E_FILE, "no pair of texts"},
+        {"{}", "null", CV_LLAMA3_SPLIT, BNT_E_FILE, "merges is no list"},
         {"[]", "null", "{\"type\":\"BertPreTokenizer\"}", BNT_E_UNSUPPORTED, "BertPreTokenizer"},
         {"[]", "null", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", BNT_E_UNSUPPORTED,
          "behind a blank"},
     };
-    enter();
+    cv_enter();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         write_llama3(cases[i].merges, cases[i].normalizer, cases[i].pre);
-        expect_refusal(N_BPE, cases[i].status, cases[i].word);
+        cv_expect_refusal(N_BPE, cases[i].status, cases[i].word);
     }
     static const char *const kinds[][2] = {
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]}}", "Unigram"},
@@ -503,13 +405,13 @@ static void foreign_tokenizers_are_refused_by_name(void **state)
         {"{}", "kind ?"}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         cp_text("ck/tokenizer.json", kinds[i][0]);
-        expect_refusal(N_BPE, BNT_E_UNSUPPORTED, kinds[i][1]);
+        cv_expect_refusal(N_BPE, BNT_E_UNSUPPORTED, kinds[i][1]);
     }
     cp_text("ck/tokenizer.json", "{\"model\":");
-    expect_refusal(N_BPE, BNT_E_FILE, "no JSON object");
-    write_llama3(as_texts, "{\"type\":\"Lowercase\"}", LLAMA3_SPLIT);
-    gguf_close(vocabulary(N_BPE));
-    assert_non_null(strstr(warned, "Lowercase"));
+    cv_expect_refusal(N_BPE, BNT_E_FILE, "no JSON object");
+    write_llama3(as_texts, "{\"type\":\"Lowercase\"}", CV_LLAMA3_SPLIT);
+    gguf_close(cv_vocabulary(N_BPE));
+    assert_non_null(strstr(cv_warned(), "Lowercase"));
 }
 
 /* ---- chat templates ---- */
@@ -517,35 +419,35 @@ static void foreign_tokenizers_are_refused_by_name(void **state)
 static void the_right_chat_template_is_taken(void **state)
 {
     (void)state;
-    enter();
-    write_llama3(as_texts, "null", LLAMA3_SPLIT);
+    cv_enter();
+    write_llama3(as_texts, "null", CV_LLAMA3_SPLIT);
     cp_text("ck/tokenizer_config.json", "{\"chat_template\":\"{{ one }}\"}");
-    struct gguf *g = vocabulary(N_BPE);
-    expect_str(g, "tokenizer.chat_template", "{{ one }}");
+    struct gguf *g = cv_vocabulary(N_BPE);
+    cv_expect_str(g, "tokenizer.chat_template", "{{ one }}");
     gguf_close(g);
     cp_text("ck/tokenizer_config.json",
             "{\"chat_template\":[{\"name\":\"tool-use\",\"template\":\"{{ tools }}\"},{\"name\":"
             "\"default\",\"template\":\"{{ plain }}\"},{\"name\":\"rag\",\"template\":\"{{ rag }}"
             "\"},{\"template\":\"{{ nameless }}\"}]}");
-    g = vocabulary(N_BPE);
+    g = cv_vocabulary(N_BPE);
     struct gguf_iter it;
     struct gguf_str s;
-    expect_str(g, "tokenizer.chat_template", "{{ plain }}");
-    expect_str(g, "tokenizer.chat_template.tool_use", "{{ tools }}");
-    expect_str(g, "tokenizer.chat_template.rag", "{{ rag }}");
+    cv_expect_str(g, "tokenizer.chat_template", "{{ plain }}");
+    cv_expect_str(g, "tokenizer.chat_template.tool_use", "{{ tools }}");
+    cv_expect_str(g, "tokenizer.chat_template.rag", "{{ rag }}");
     assert_true(gguf_iter_begin(g, "tokenizer.chat_templates", GGUF_STR, &it));
     assert_true(gguf_iter_str(&it, &s) && gguf_str_eq(s, "tool_use"));
     assert_true(gguf_iter_str(&it, &s) && gguf_str_eq(s, "rag"));
     assert_false(gguf_iter_str(&it, &s));
     gguf_close(g);
     cp_text("ck/chat_template.json", "{\"chat_template\":\"{{ json }}\"}");
-    g = vocabulary(N_BPE);
-    expect_str(g, "tokenizer.chat_template", "{{ json }}");
-    expect_str(g, "tokenizer.chat_template.rag", NULL);
+    g = cv_vocabulary(N_BPE);
+    cv_expect_str(g, "tokenizer.chat_template", "{{ json }}");
+    cv_expect_str(g, "tokenizer.chat_template.rag", NULL);
     gguf_close(g);
     cp_text("ck/chat_template.jinja", "{{ jinja }}");
-    g = vocabulary(N_BPE);
-    expect_str(g, "tokenizer.chat_template", "{{ jinja }}");
+    g = cv_vocabulary(N_BPE);
+    cv_expect_str(g, "tokenizer.chat_template", "{{ jinja }}");
     gguf_close(g);
 }
 

@@ -11,6 +11,7 @@
 #include "engine/bnt_infer.h"
 #include "engine/cuda/backend_cuda.h"
 #include "engine/gguf.h"
+#include "engine/rope.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/fake_cuda.h"
@@ -437,6 +438,9 @@ static void rope_keys_that_make_no_sense_are_refused(void **state)
         {{.arch = "llama", .keys = {{"rope.scaling.factor", NULL, -2, false}}},
          BNT_E_FILE,
          "rope.scaling.factor"},
+        {{.arch = "llama", .keys = {{"rope.scaling.attn_factor", NULL, 0, false}}},
+         BNT_E_FILE,
+         "rope.scaling.attn_factor"},
         {{.arch = "llama",
           .keys = {{"rope.scaling.type", "yarn", 0, false},
                    {"rope.scaling.factor", NULL, 4, false},
@@ -455,15 +459,63 @@ static void rope_keys_that_make_no_sense_are_refused(void **state)
     }
 }
 
+/* Where nothing is turned, cos is what rotated values are multiplied with. */
+static void attn_factor_counts_for_every_kind_of_scaling(void **state)
+{
+    (void)state;
+    static const struct {
+        struct family family;
+        double want;
+    } cases[] = {
+        {{.arch = "llama", .keys = {{"rope.scaling.attn_factor", NULL, 0.5, false}}}, 0.5},
+        {{.arch = "llama",
+          .keys = {{"rope.scaling.type", "none", 0, false},
+                   {"rope.scaling.attn_factor", NULL, 2, true}}},
+         2},
+        {{.arch = "llama",
+          .keys = {{"rope.scaling.type", "linear", 0, false},
+                   {"rope.scaling.factor", NULL, 4, false},
+                   {"rope.scaling.attn_factor", NULL, 0.75, false}}},
+         0.75},
+        {{.arch = "llama",
+          .keys = {{"rope.scaling.type", "yarn", 0, false},
+                   {"rope.scaling.factor", NULL, 1, false},
+                   {"rope.scaling.attn_factor", NULL, 0.75, false}}},
+         0.75},
+        {{.arch = "llama",
+          .keys = {{"rope.scaling.type", "yarn", 0, false},
+                   {"rope.scaling.factor", NULL, 8, false},
+                   {"rope.scaling.attn_factor", NULL, 0.75, false}}},
+         0.75 * 1.2079441541679836}, /* 1 + ln(8)/10 */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_err err = {0};
+        struct gguf *g;
+        struct rope r;
+        float cs[64];
+        write_family(&cases[i].family, family_path());
+        es_ok(gguf_open(family_path(), GGUF_MODE_MAP, &g, &err), &err);
+        es_ok(rope_init(&r, g, "llama", 64, 512, &err), &err);
+        rope_at(&r, 0, cs);
+        if (cs[0] != (float)cases[i].want || cs[r.n_rot - 1] != 0) {
+            fail_msg("case %zu: %g, not %g", i, (double)cs[0], cases[i].want);
+        }
+        rope_release(&r);
+        gguf_close(g);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "families_answer_as_the_reference",
      .body = families_answer_as_the_reference,
      .timeout_ms = 30000},
     {.name = "rope_keys_that_make_no_sense_are_refused",
      .body = rope_keys_that_make_no_sense_are_refused},
+    {.name = "rope_attn_factor_counts_for_every_kind_of_scaling",
+     .body = attn_factor_counts_for_every_kind_of_scaling},
     {0},
 };
 const struct suite suite_families = {
     "families", tests,
     "i2s_scale kv_off_by_one head_group attention_scale rope_style norm_epsilon "
-    "sub_norm residual bias rope_base rope_factors yarn_scale"};
+    "sub_norm residual bias rope_base rope_factors yarn_scale attn_factor"};

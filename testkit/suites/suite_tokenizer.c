@@ -330,6 +330,42 @@ static void unknown_characters_fall_back_to_bytes(void **state)
     bnt_tokenizer_free(t);
 }
 
+/* As sentencepiece joins them: over words, and within one from the cache of a long text. */
+static void a_run_of_unknown_characters_is_one_token(void **state)
+{
+    (void)state;
+    static const struct tv_token tokens[] = {{"<unk>", 2, 0}, {"a", 0, -1}, {NULL, 0, 0}};
+    struct tv_spec spec = {.model = "llama", .tokens = tokens, .add_space_prefix = -1};
+    struct bnt_tokenizer *t = tv_small(&spec, NULL);
+    EXPECT(t, "\xc3\xa9", PLAIN, 0);
+    EXPECT(t, "a\xc3\xa9zza", PLAIN, 1, 0, 1);
+    EXPECT(t, "z z a", PLAIN, 0, 1);
+    EXPECT(t, "a z a", PLAIN, 1, 0, 1);
+    EXPECT(t, "z<unk>z", PARSE, 0, 0, 0);
+    char text[3001];
+    for (size_t i = 0; i < 1500; i++) {
+        memcpy(text + 2 * i, " z", 2);
+    }
+    text[3000] = 'a';
+    tv_expect(t, text, sizeof text, PLAIN, (const int32_t[]){0, 1}, 2);
+    bnt_tokenizer_free(t);
+}
+
+static void text_never_merges_to_a_control_token(void **state)
+{
+    (void)state;
+    static const struct tv_token tokens[] = {
+        {"<unk>", 2, 0}, {"<s>", CONTROL, 9}, {"<", 0, -1}, {"s", 0, -1},  {">", 0, -1},
+        {"<s", 0, -2},   {"[x]", USER, 9},    {"[", 0, -1}, {"x]", 0, -1}, {NULL, 0, 0}};
+    struct tv_spec spec = {
+        .model = "llama", .tokens = tokens, .bos = "<s>", .add_space_prefix = -1};
+    struct bnt_tokenizer *t = tv_small(&spec, NULL);
+    EXPECT(t, "<s>", PLAIN, 5, 4);
+    EXPECT(t, "<s>", PARSE, 1);
+    EXPECT(t, "[x]", PLAIN, 6);
+    bnt_tokenizer_free(t);
+}
+
 static void space_prefix_goes_in_front_and_comes_off_again(void **state)
 {
     (void)state;
@@ -446,6 +482,10 @@ static const struct suite_test tests[] = {
     {.name = "tokenizer_tokens_may_reach_across_spaces", .body = tokens_may_reach_across_spaces},
     {.name = "tokenizer_unknown_characters_fall_back_to_bytes",
      .body = unknown_characters_fall_back_to_bytes},
+    {.name = "tokenizer_a_run_of_unknown_characters_is_one_token",
+     .body = a_run_of_unknown_characters_is_one_token},
+    {.name = "tokenizer_text_never_merges_to_a_control_token",
+     .body = text_never_merges_to_a_control_token},
     {.name = "tokenizer_space_prefix_goes_in_front_and_comes_off_again",
      .body = space_prefix_goes_in_front_and_comes_off_again},
     {.name = "tokenizer_inconsistent_vocabularies_are_refused",
@@ -454,6 +494,7 @@ static const struct suite_test tests[] = {
      .body = ids_outside_the_vocabulary_are_refused},
     {0},
 };
-const struct suite suite_tokenizer = {"tokenizer", tests,
+const struct suite suite_tokenizer = {
+    "tokenizer", tests,
     "merge_order byte_fallback space_prefix ignore_merges bos special_text "
-    "special_shortest detok_space"};
+    "special_shortest detok_space piece_control"};
