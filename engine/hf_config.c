@@ -11,6 +11,25 @@
 enum { KEY_BYTES = 160 };
 #define PI 3.14159265358979323846
 
+const char *hf_not_itself(const void *bytes, size_t n)
+{
+    static const struct {
+        const char *start, *what;
+    } known[] = {
+        {"version https://git-lfs", "a Git LFS pointer, not the file itself (run: git lfs pull)"},
+        {"<!DOCTYPE", "a web page, not the file itself"},
+        {"<!doctype", "a web page, not the file itself"},
+        {"<html", "a web page, not the file itself"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        size_t len = strlen(known[i].start);
+        if (n >= len && memcmp(bytes, known[i].start, len) == 0) {
+            return known[i].what;
+        }
+    }
+    return n == 0 ? "an empty file" : NULL;
+}
+
 enum bnt_status hf_json_load(const char *dir, const char *name, bool optional, json_t **out,
                              struct bnt_err *err)
 {
@@ -26,11 +45,13 @@ enum bnt_status hf_json_load(const char *dir, const char *name, bool optional, j
     if (st == BNT_OK) {
         *out = json_loadb(bnt_buf_view(&text), text.len, JSON_ALLOW_NUL, &at);
     }
+    const char *other = hf_not_itself(bnt_buf_view(&text), text.len);
     bnt_buf_release(&text);
     if (st == BNT_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        return at.line < 0
+        return other ? bnt_err_set(err, BNT_E_FILE, "%s: it is %s", path, other)
+               : at.line < 0
                    ? bnt_err_set(err, BNT_E_FILE, "%s: no JSON object, but another value", path)
                    : bnt_err_set(err, BNT_E_FILE, "%s: no JSON object: %s (line %d, column %d)",
                                  path, at.text, at.line, at.column);

@@ -11,6 +11,10 @@
 
 #define HF_MAX_JSON_BYTES (64u << 20)
 
+/* What a file that is not what its name says holds instead, as downloads leave it: "a Git LFS
+ * pointer..."; NULL: nothing that is known. */
+const char *hf_not_itself(const void *bytes, size_t n);
+
 /* How the one scale of a packed matrix is meant (docs/convert.md). */
 enum hf_scale { HF_SCALE_MULTIPLY, HF_SCALE_DIVIDE };
 

@@ -93,29 +93,10 @@ static enum bnt_status unknown_pre(const char *steps, struct bnt_err *err)
                        steps);
 }
 
-/* A name that cuts the same and treats pieces that are tokens as the file does; where there is
- * none, or the name was asked for, a key of its own says it. */
-static const char *name_of_merging(const char *name, bool asked, bool ignores, struct hf_vocab *v)
-{
-    const struct pretok *cut = pretok_find(name, strlen(name));
-    if (((cut->flags & PRETOK_IGNORE_MERGES) != 0) == ignores || BNT_FAULT(whole_pieces)) {
-        return name;
-    }
-    for (size_t i = 0; !asked && pretok_at(i); i++) {
-        const struct pretok *other = pretok_at(i);
-        if (other->steps == cut->steps && ((other->flags & PRETOK_IGNORE_MERGES) != 0) == ignores) {
-            return other->name;
-        }
-    }
-    v->ignore_merges = ignores;
-    return name;
-}
-
 static enum bnt_status find_pre(const json_t *root, const char *pre, struct hf_vocab *v,
                                 struct bnt_err *err)
 {
     struct bnt_buf steps = BNT_BUF(1u << 16);
-    const bool asked = pre != NULL;
     if (pre && !pretok_find(pre, strlen(pre))) {
         return bnt_err_set(err, BNT_E_USAGE, "--pre %s: no pre-tokenizer has this name", pre);
     }
@@ -127,11 +108,7 @@ static enum bnt_status find_pre(const json_t *root, const char *pre, struct hf_v
         st = unknown_pre(bnt_buf_view(&steps), err);
     }
     bnt_buf_release(&steps);
-    if (st == BNT_OK) {
-        const json_t *ignores = json_object_get(json_object_get(root, "model"), "ignore_merges");
-        pre = name_of_merging(pre, asked, json_is_true(ignores), v);
-        snprintf(v->pre, sizeof v->pre, "%s", pre);
-    }
+    snprintf(v->pre, sizeof v->pre, "%s", pre ? pre : "");
     return st;
 }
 
@@ -475,6 +452,10 @@ enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf
     }
     if (st == BNT_OK) {
         st = read_merges(model, v, err);
+    }
+    if (st == BNT_OK && !v->spm) {
+        bool ignores = json_is_true(json_object_get(model, "ignore_merges"));
+        st = hf_settle_merging(v, pre != NULL, ignores, err);
     }
     const char *unk = json_string_value(json_object_get(model, "unk_token"));
     if (st == BNT_OK && unk) {

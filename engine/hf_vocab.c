@@ -25,7 +25,12 @@ enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, s
                              int32_t type, struct bnt_err *err)
 {
     const int shown = len < 60 ? (int)len : 60; /* no NUL need follow a text */
-    if (id < 0 || id >= v->n) {
+    if (id < 0) {
+        return bnt_err_set(err, BNT_E_FILE,
+                           "token %.*s has an id that is no whole number from 0 on", shown, text);
+    }
+    if (id >= v->n) {
+        bnt_err_hint(err, "tokenizer and vocab_size of config.json are not of one checkpoint");
         return bnt_err_set(err, BNT_E_FILE, "token %.*s has the id %lld, the model has %u", shown,
                            text, (long long)id, v->n);
     }
@@ -404,7 +409,9 @@ static enum bnt_status read_model(const char *dir, const json_t *config, struct 
         st = bnt_file_read(path, &bytes, err);
     }
     if (st == BNT_OK) {
-        st = spm_model_read((const uint8_t *)bnt_buf_view(&bytes), bytes.len, v, err);
+        const char *other = hf_not_itself(bnt_buf_view(&bytes), bytes.len);
+        st = other ? bnt_err_set(err, BNT_E_FILE, "it is %s", other)
+                   : spm_model_read((const uint8_t *)bnt_buf_view(&bytes), bytes.len, v, err);
         st = st == BNT_OK ? st : bnt_err_context(err, "%s", path);
     }
     bnt_buf_release(&bytes);

@@ -56,7 +56,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
                              const struct hf_vocab_options *o, struct gguf_plan *p,
                              struct bnt_err *err);
 
-/* ---- inside: hf_vocab.c, hf_vocab_tell.c, hf_tokenizer_json.c, spm_model.c ---- */
+/* ---- inside: hf_vocab.c, hf_vocab_tell.c, hf_merging.c, hf_tokenizer_json.c, spm_model.c ---- */
 
 /* A token at its id, which must be free or have the same text. Errors: FILE. */
 enum bnt_status hf_vocab_set(struct hf_vocab *v, int64_t id, const char *text, size_t len,
@@ -68,6 +68,12 @@ enum bnt_status hf_tokenizer_json(const json_t *root, const char *pre, struct hf
 /* Tokens that tokenizer.json adds to those of its model, or tokenizer_config.json to a
  * tokenizer.model: an array with "id", or an object by id. */
 enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct bnt_err *err);
+/* Have v say whether a piece that is a token stands for itself (`ignores`) or is merged like
+ * others, once tokens, merges and the name of the pre-tokenizer are there: by the name as it is,
+ * where merges make every token of its own text, so that it is all one; else by one that cuts
+ * alike, unless the name was asked for; else by ignore_merges. */
+enum bnt_status hf_settle_merging(struct hf_vocab *v, bool asked, bool ignores,
+                                  struct bnt_err *err);
 /* Whether a tokenizer.json is of the kind that `prefix_first` names. */
 bool hf_prefix_first(const json_t *root);
 /* Warn of what the written file cannot say, or says in keys that other engines do not read.

@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "engine/hf_config.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
@@ -227,7 +228,7 @@ static enum bnt_status parse_header(struct safetensors *s, const char *text, uin
 static enum bnt_status read_header(struct safetensors *s, struct bnt_err *err)
 {
     const struct st_shard *shard = &s->shards[s->n_shards - 1];
-    uint8_t head[8];
+    uint8_t head[32];
     struct stat sb;
     uint64_t n = 0;
     if (fstat(shard->fd, &sb) != 0) {
@@ -237,7 +238,12 @@ static enum bnt_status read_header(struct safetensors *s, struct bnt_err *err)
     if (!S_ISREG(sb.st_mode) || size < 8) {
         return broken(err, shard->path, NULL, "no safetensors file: it has no header");
     }
-    enum bnt_status st = read_at(shard, 0, sizeof head, head, err);
+    const size_t n_head = size < sizeof head ? (size_t)size : sizeof head;
+    enum bnt_status st = read_at(shard, 0, n_head, head, err);
+    const char *other = st == BNT_OK ? hf_not_itself(head, n_head) : NULL;
+    if (other) {
+        return bnt_err_set(err, BNT_E_FILE, "%s: it is %s", shard->path, other);
+    }
     for (int i = 7; i >= 0; i--) {
         n = n << 8 | head[i];
     }
@@ -297,9 +303,12 @@ static enum bnt_status sort_names(struct safetensors *s, struct bnt_err *err)
         qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_name);
     }
     for (size_t i = 1; i < s->n_tensors; i++) {
-        if (strcmp(s->tensors[i - 1].name, s->tensors[i].name) == 0) {
-            return broken(err, s->shards[s->tensors[i].file].path, s->tensors[i].name,
-                          "it stands in another shard, too");
+        const struct st_tensor *a = &s->tensors[i - 1], *b = &s->tensors[i];
+        if (strcmp(a->name, b->name) == 0) {
+            bnt_err_hint(err, "a shard of another checkpoint may lie in the folder");
+            return bnt_err_set(err, BNT_E_FILE, "tensor %.120s stands in two shards: %s and %s",
+                               a->name, s->shards[a->file < b->file ? a->file : b->file].path,
+                               s->shards[a->file < b->file ? b->file : a->file].path);
         }
     }
     return BNT_OK;
@@ -370,9 +379,12 @@ static enum bnt_status open_index(struct safetensors *s, const char *dir, const 
         return st;
     }
     json_t *root = json_loadb(bnt_buf_view(&text), text.len, 0, &at);
+    const char *other = root ? NULL : hf_not_itself(bnt_buf_view(&text), text.len);
     bnt_buf_release(&text);
     const json_t *map = json_object_get(root, "weight_map");
-    if (!root) {
+    if (other) {
+        st = bnt_err_set(err, BNT_E_FILE, "%s: it is %s", path, other);
+    } else if (!root) {
         st = bnt_err_set(err, BNT_E_FILE, "%s: no JSON: %s (line %d)", path, at.text, at.line);
     } else if (!json_is_object(map)) {
         st = broken(err, path, NULL, "it has no weight_map");
@@ -402,7 +414,11 @@ enum bnt_status safetensors_open(const char *dir, struct safetensors *out, struc
     if (st == BNT_OK) {
         st = bnt_path_format(single, err, "%s/" SINGLE_NAME, dir);
     }
-    if (st == BNT_OK && access(index, F_OK) == 0) {
+    if (st == BNT_OK && access(index, F_OK) == 0 && access(single, F_OK) == 0) {
+        bnt_err_hint(err, "leave the one that is meant: libraries differ in which they take");
+        st = bnt_err_set(err, BNT_E_FILE, "%s: both " INDEX_NAME " and " SINGLE_NAME " are there",
+                         dir);
+    } else if (st == BNT_OK && access(index, F_OK) == 0) {
         st = open_index(out, dir, index, err);
     } else if (st == BNT_OK && access(single, F_OK) == 0) {
         st = open_shard(out, dir, SINGLE_NAME, err);

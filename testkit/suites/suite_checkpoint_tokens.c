@@ -17,7 +17,7 @@
 
 /* Parts of a tokenizer.json of byte-level BPE; NULL: the usual one. */
 struct bytes_json {
-    const char *added, *pre, *post, *model; /* the last: more members of "model" */
+    const char *added, *pre, *post, *merges, *model; /* the last: more members of "model" */
 };
 enum { HE = 256, HEL, MASK, END, N_BYTES_JSON };
 
@@ -27,9 +27,10 @@ static void write_bytes(const struct bytes_json *j)
     struct bnt_buf b = BNT_BUF(1u << 16);
     bnt_buf_printf(&b, NULL,
                    "{\"added_tokens\":[%s],\"pre_tokenizer\":%s,\"post_processor\":%s,\"model\":{"
-                   "\"type\":\"BPE\",%s\"merges\":[\"h e\"],\"vocab\":{",
+                   "\"type\":\"BPE\",%s\"merges\":%s,\"vocab\":{",
                    j->added ? j->added : "", j->pre ? j->pre : CV_LLAMA3_SPLIT,
-                   j->post ? j->post : "null", j->model ? j->model : "");
+                   j->post ? j->post : "null", j->model ? j->model : "",
+                   j->merges ? j->merges : "[\"h e\"]");
     cp_byte_tokens(&b);
     bnt_buf_printf(&b, NULL, ",\"he\":%d,\"hel\":%d}}}", HE, HEL);
     cp_file("ck/tokenizer.json", b.data, b.len);
@@ -122,17 +123,26 @@ static void whole_pieces_are_merged_as_the_file_says(void **state)
         const char *model, *pre, *name;
         int key; /* -1: none */
         bool whole;
+        const char *merges;
     } cases[] = {
-        {"\"ignore_merges\":true,", NULL, "llama-bpe", -1, true},
-        {"\"ignore_merges\":false,", NULL, "dbrx", -1, false},
-        {NULL, NULL, "dbrx", -1, false},
-        {"\"ignore_merges\":false,", "{\"type\":\"ByteLevel\"}", "gpt-2", -1, false},
-        {"\"ignore_merges\":true,", "{\"type\":\"ByteLevel\"}", "gpt-2", 1, true},
+        {"\"ignore_merges\":true,", NULL, "llama-bpe", -1, true, NULL},
+        {"\"ignore_merges\":false,", NULL, "dbrx", -1, false, NULL},
+        {NULL, NULL, "dbrx", -1, false, NULL},
+        {"\"ignore_merges\":false,", "{\"type\":\"ByteLevel\"}", "gpt-2", -1, false, NULL},
+        {"\"ignore_merges\":true,", "{\"type\":\"ByteLevel\"}", "gpt-2", 1, true, NULL},
+        /* Merges make it, or would if "el" did not come first. */
+        {NULL, NULL, "llama-bpe", -1, true, "[\"h e\",\"he l\"]"},
+        {"\"ignore_merges\":true,", "{\"type\":\"ByteLevel\"}", "gpt-2", -1, true,
+         "[\"h e\",\"he l\"]"},
+        {NULL, NULL, "dbrx", -1, false, "[\"a l\",\"h e\",\"l o\"]"},
+        {"\"ignore_merges\":true,", "{\"type\":\"ByteLevel\"}", "gpt-2", 1, true,
+         "[\"e l\",\"h e\",\"he l\"]"},
     };
     cv_enter();
     for (size_t i = 0; i < COUNT(cases); i++) {
         bool key = false;
-        write_bytes(&(struct bytes_json){.model = cases[i].model, .pre = cases[i].pre});
+        write_bytes(&(struct bytes_json){
+            .model = cases[i].model, .pre = cases[i].pre, .merges = cases[i].merges});
         struct gguf *g = cv_vocabulary(N_BYTES_JSON);
         cv_expect_str(g, "tokenizer.ggml.pre", cases[i].name);
         assert_int_equal(gguf_get_bool(g, TOKENIZER_IGNORE_MERGES_KEY, &key) ? key : -1,

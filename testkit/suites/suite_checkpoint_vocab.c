@@ -218,7 +218,7 @@ static void broken_sentencepiece_models_are_refused(void **state)
     cv_expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "token " BLANK "ab has the id 261");
     write_spm(&llama);
     cp_text("ck/tokenizer_config.json", "{\"added_tokens_decoder\":{\"0x\":{\"content\":\"q\"}}}");
-    cv_expect_refusal(N_SPM, BNT_E_FILE, "token q has the id -1");
+    cv_expect_refusal(N_SPM, BNT_E_FILE, "token q has an id that is no");
     unlink("ck/tokenizer_config.json");
     make_spm(&b, &llama);
     for (size_t n = 0; n < b.len; n += n < b.len - 80 ? 37 : 1) {

@@ -530,9 +530,14 @@ static void shards_that_are_not_there_are_named(void **state)
         {"{\"weight_map\":{\"a\":\"../one.safetensors\"}}", BNT_E_FILE, "no name of a file"},
         {"{\"weight_map\":{\"b\":\"one.safetensors\"}}", BNT_E_FILE, "not in the shard"},
         {"{\"weight_map\":{\"a\":\"one.safetensors\",\"c\":\"two.safetensors\"}}", BNT_E_FILE,
-         "another shard"},
+         "in two shards: ck/one.safetensors and ck/two.safetensors"},
         {"{\"weight_map\":7}", BNT_E_FILE, "weight_map"},
         {"{", BNT_E_FILE, "no JSON"},
+        {"", BNT_E_FILE, "an empty file"},
+        {"version https://git-lfs.github.com/spec/v1\n", BNT_E_FILE, "index.json: it is a Git LFS"},
+        {"{\"weight_map\":{\"a\":\"lfs.safetensors\"}}", BNT_E_FILE,
+         "lfs.safetensors: it is a Git LFS pointer"},
+        {"{\"weight_map\":{\"a\":\"page.safetensors\"}}", BNT_E_FILE, "a web page"},
     };
     struct cp_made m = {0};
     struct bnt_err err = {0};
@@ -541,6 +546,8 @@ static void shards_that_are_not_there_are_named(void **state)
     cp_write_shard(&m, 0, 1, "one.safetensors");
     cp_write_shard(&m, 0, 1, "two.safetensors");
     cp_release(&m);
+    cp_text("ck/lfs.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    cp_text("ck/page.safetensors", "<!DOCTYPE html><title>Not found</title>");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct safetensors s;
         err = (struct bnt_err){0};
@@ -549,6 +556,10 @@ static void shards_that_are_not_there_are_named(void **state)
         assert_non_null(strstr(err.msg, cases[i].word));
     }
     struct safetensors s;
+    cp_text("ck/model.safetensors", "");
+    err = (struct bnt_err){0};
+    assert_int_equal(safetensors_open("ck", &s, &err), BNT_E_FILE);
+    assert_non_null(strstr(err.msg, "both model.safetensors.index.json and model.safetensors"));
     assert_int_equal(safetensors_open("nowhere", &s, NULL), BNT_E_NOT_FOUND);
 }
 
