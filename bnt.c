@@ -248,6 +248,13 @@ static enum bnt_status dispatch(struct bnt_app *app, int argc, char **argv)
     return bnt_cmd_run(&root, "", app, argc - first + 1, argv + first - 1);
 }
 
+/* A verdict that the disk had no room for was told to nobody, so its code says nothing. */
+static enum bnt_status written_status(enum bnt_status st)
+{
+    const enum bnt_status written = bnt_msg_flush();
+    return st == BNT_OK || written == BNT_E_NO_SPACE ? written : st;
+}
+
 int main(int argc, char **argv)
 {
     catch_signals();
@@ -260,6 +267,5 @@ int main(int argc, char **argv)
         .cpu_has = engine_cpu_has,
         .network = &fetch_network,
     };
-    enum bnt_status st = dispatch(&app, argc, argv);
-    return (int)(st == BNT_OK ? bnt_msg_flush() : st);
+    return (int)written_status(dispatch(&app, argc, argv));
 }

@@ -174,20 +174,21 @@ void bnt_msg_puts(const char *text)
 
 enum bnt_status bnt_msg_flush(void)
 {
+    static enum bnt_status told;
     struct bnt_err err = {0};
-    if (flush_stdout()) {
-        return BNT_OK;
+    if (flush_stdout() || told != BNT_OK) {
+        return told;
     }
     /* printf keeps the cause to itself; a byte more meets it again. */
     if (!stdout_errno && write(STDOUT_FILENO, "\n", 1) < 0) {
         stdout_errno = errno;
     }
     if (!stdout_errno) {
-        return bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write standard output");
+        return told = bnt_msg_fail(BNT_E_FAILED, NULL, "cannot write standard output");
     }
     errno = stdout_errno;
     (void)bnt_err_errno(&err, "cannot write standard output");
-    return bnt_msg_error(&err);
+    return told = bnt_msg_error(&err);
 }
 
 void bnt_progress_begin(struct bnt_progress *p, const char *label, uint64_t total, bool bytes)

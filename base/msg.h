@@ -33,7 +33,7 @@ enum bnt_status bnt_msg_write(const void *bytes, size_t n, struct bnt_err *err);
 /* A whole text to stdout, behind what printf wrote; whether it arrives says the next function. */
 void bnt_msg_puts(const char *text);
 /* What went to stdout must arrive: flushes it. OK, or the status of what kept it from being
- * written, which is told, unless it is a reader that has gone (`bnt ... | head`). */
+ * written, which is told once, unless it is a reader that has gone (`bnt ... | head`). */
 enum bnt_status bnt_msg_flush(void);
 
 /* One line on a terminal that redraws itself at most 10 times a second, cut to the terminal's

@@ -183,6 +183,7 @@ static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_e
 {
     struct asking q = {.a = a, .wait_s = -1};
     *out = (struct attempt){.wait_s = -1};
+    a->pause_s = 0;
     bnt_buf_init(&a->body, a->body_max_bytes ? a->body_max_bytes : ASK_BODY_MAX_BYTES);
     for (size_t i = 0; i < a->n_headers; i++) {
         a->headers[i].value[0] = '\0';
@@ -317,6 +318,9 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
         note_attempt(a, &s, st, tried.wait_s);
         const uint64_t ns = tried.wait_s >= 0 ? (uint64_t)tried.wait_s * UINT64_C(1000000000)
                                               : backoff_wait_ns(i, backoff_random());
+        if (st == BNT_OK && tried.again && tried.wait_s > 0 && ns > most_wait_ns(o)) {
+            a->pause_s = tried.wait_s;
+        }
         if (!tried.again || i >= attempts || ns > most_wait_ns(o) || !may_retry(&s)) {
             st = st == BNT_OK ? st : bnt_err_copy(err, &why);
             break;
@@ -330,9 +334,11 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
 
 enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err)
 {
-    enum bnt_status st = http_status_of_code(a->code);
+    enum bnt_status st = a->pause_s > 0 ? BNT_E_RATE_LIMIT : http_status_of_code(a->code);
     bnt_err_set(err, st, "%.300s: the server answered %ld", a->shown, a->code);
-    if (st == BNT_E_RATE_LIMIT) {
+    if (a->pause_s > 0) {
+        bnt_err_hint(err, "the server asks to wait %lld s", (long long)a->pause_s);
+    } else if (st == BNT_E_RATE_LIMIT) {
         bnt_err_hint(err, "too many requests; wait, then try again");
     } else if (st == BNT_E_NETWORK) {
         bnt_err_hint(err, "the server is in trouble; try again later");

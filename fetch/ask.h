@@ -34,6 +34,7 @@ struct ask {
     size_t n_headers;
     struct bnt_buf body; /* of the answer; the caller releases it */
     long code;           /* of the answer */
+    int64_t pause_s;     /* that the server asked for, when there is no time for it; else 0 */
 };
 
 /* OK whenever there is an answer, whatever its code; one that may be another one later is asked for

@@ -224,6 +224,7 @@ static enum bnt_status ask_logged_in(struct source *s, struct ask *a, char locat
     memcpy(location, h[LOCATION].value, ASK_VALUE_MAX);
     a->body = q.body;
     a->code = q.code;
+    a->pause_s = q.pause_s;
     return st;
 }
 

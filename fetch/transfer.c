@@ -90,6 +90,15 @@ static uint64_t wait_budget_ns(const struct transfer *t)
     return left_ns < until_end_ns ? left_ns : until_end_ns;
 }
 
+/* A server that asks for a longer pause than there is time for is no failure of the network. */
+static void refuse_pause(struct transfer *t, struct mirror *m, long code, int64_t wait_s)
+{
+    struct bnt_err why = {0};
+    bnt_err_set(&why, BNT_E_RATE_LIMIT, "%.300s: the server answered %ld", m->source->shown, code);
+    bnt_err_hint(&why, "the server asks to wait %lld s", (long long)wait_s);
+    give_up(t, m, &why);
+}
+
 /* Leave a mirror alone for so long, or for good when that is more than the transfer may wait. */
 static void postpone(struct transfer *t, struct mirror *m, uint64_t wait_ns,
                      const struct bnt_err *why)
@@ -457,8 +466,10 @@ static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err 
     if (asked && head->wait_s > 0) {
         (void)breaker_cool(t->breaker, m->origin, head->wait_s, &t->fatal);
     }
-    if ((!transient && !expired) || m->failures >= most || t->retries >= RETRIES_MAX ||
-        !transfer_may_retry(t, m, why)) {
+    if (asked && (uint64_t)head->wait_s * NS_PER_S > wait_budget_ns(t)) {
+        refuse_pause(t, m, head->code, head->wait_s);
+    } else if ((!transient && !expired) || m->failures >= most || t->retries >= RETRIES_MAX ||
+               !transfer_may_retry(t, m, why)) {
         give_up(t, m, why);
     } else if (asked) {
         postpone(t, m, (uint64_t)head->wait_s * NS_PER_S, why);

@@ -261,7 +261,6 @@ static enum bnt_status compare(struct crossval_run_of *r)
     } else {
         print_table(r, &report);
     }
-    st = st == BNT_OK ? bnt_msg_flush() : st;
     return st == BNT_OK ? conclude(&report) : st;
 }
 

@@ -40,7 +40,7 @@ static void format_time(int64_t unix_s, char out[24])
 static enum bnt_status print_json(json_t *root, struct bnt_err *err)
 {
     size_t flags = JSON_INDENT(1) | JSON_REAL_PRECISION(6);
-    return bnt_json_print(root, flags, err) == BNT_OK ? bnt_msg_flush() : bnt_msg_error(err);
+    return bnt_json_print(root, flags, err) == BNT_OK ? BNT_OK : bnt_msg_error(err);
 }
 
 /* ---- bnt test history ---- */
@@ -299,7 +299,7 @@ static void explain_change(const struct history_row *now, const struct history_r
     }
 }
 
-static enum bnt_status explain(const char *test, const struct history_row *rows, size_t n)
+static void explain(const char *test, const struct history_row *rows, size_t n)
 {
     printf("%s: %zu decision%s in the history, the latest first\n", test, n, n == 1 ? "" : "s");
     for (size_t i = 0; i < n && i < SHOWN_ROWS; i++) {
@@ -313,7 +313,6 @@ static enum bnt_status explain(const char *test, const struct history_row *rows,
         }
         printf("\n");
     }
-    return bnt_msg_flush();
 }
 
 static enum bnt_status show_metric(void *ctx, const char *run_id, const struct bnt_test_metric *m,
@@ -365,8 +364,8 @@ static enum bnt_status run_why(struct bnt_app *app, const void *parsed, int argc
         }
         st = print_json(all, &err);
     } else {
-        st = explain(test, rows, n);
-        if (st == BNT_OK && history_each_metric(h, test, show_metric, NULL, &err) != BNT_OK) {
+        explain(test, rows, n);
+        if (history_each_metric(h, test, show_metric, NULL, &err) != BNT_OK) {
             st = bnt_msg_error(&err);
         }
     }

@@ -431,7 +431,7 @@ static void a_pause_is_kept_by_the_next_question(void **state)
     bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
     assert_int_equal(bnt_mkdirs(fixture_path(dir, "c"), NULL), BNT_OK);
     bnt_mock_server_hold(h.hub);
-    h.routes[0].status = 429;
+    h.routes[0].status = 503;
     h.routes[0].headers = "Retry-After: 200\r\n";
     bnt_mock_server_go_on(h.hub);
     assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), BNT_E_RATE_LIMIT);
