@@ -1,5 +1,7 @@
-/* Whether merges make every token of its own text: then it is all one whether pieces that are
- * tokens are merged or stand for themselves, and the usual name of a pre-tokenizer will do. */
+/* What merges make. Of bytes: whether they make every token of its own text; then it is all one
+ * whether pieces that are tokens are merged or stand for themselves, and the usual name of a
+ * pre-tokenizer will do. Of LLaMA's kind: whether they list every pair whose text is a token, since
+ * files of that kind hold no merges, and any such pair merges. */
 #include <string.h>
 
 #include "base/fault.h"
@@ -44,6 +46,12 @@ static enum bnt_status read_ranks(const struct hf_vocab *v, struct ranks *r, str
         st = st == BNT_OK ? vocab_index_put(&r->texts, &r->index, rank, &twice, err) : st;
     }
     return st;
+}
+
+static void release(struct ranks *r)
+{
+    vocab_release(&r->texts);
+    vocab_index_release(&r->index);
 }
 
 static void set_rank(const struct ranks *r, struct parts *p, uint32_t i)
@@ -105,8 +113,76 @@ static enum bnt_status all_are_made(const struct hf_vocab *v, bool *all, struct 
         const struct hf_token *t = &v->tokens[i];
         *all = !t->text || t->type != HF_TOKEN_NORMAL || is_made(&r, t);
     }
-    vocab_release(&r.texts);
-    vocab_index_release(&r.index);
+    release(&r);
+    return st;
+}
+
+static bool is_one_char(const struct hf_token *t)
+{
+    size_t n = 1;
+    while (n < t->len && ((unsigned char)t->text[n] & 0xc0) == 0x80) {
+        n++;
+    }
+    return n == t->len;
+}
+
+/* The normal tokens that text can become, by their texts; a symbol's number is not its id. */
+static enum bnt_status read_texts(const struct hf_vocab *v, struct ranks *r, struct bnt_err *err)
+{
+    enum bnt_status st = vocab_init(&r->texts, v->n, 16 * (size_t)v->n, err);
+    if (st == BNT_OK) {
+        st = vocab_index_init(&r->index, v->n, err);
+    }
+    for (uint32_t i = 0; st == BNT_OK && i < v->n; i++) {
+        const struct hf_token *t = &v->tokens[i];
+        bool is_text = t->text && t->len > 0 && t->type == HF_TOKEN_NORMAL;
+        if (is_text && (t->score > HF_UNMADE_SCORE || is_one_char(t))) {
+            uint32_t symbol;
+            const struct vocab_word word = {t->text, t->len,
+                                            vocab_hash(&r->texts, t->text, t->len)};
+            st = vocab_intern(&r->texts, &r->index, word, &symbol, err);
+        }
+    }
+    return st;
+}
+
+/* A token cut in two that are tokens: is the pair a merge? */
+static void count_pairs(struct hf_vocab *v, const struct hf_token *t, const struct ranks *texts,
+                        const struct ranks *merges)
+{
+    char pair[MAX_TOKEN_BYTES + 1];
+    for (size_t cut = 1; cut < t->len && t->len < MAX_TOKEN_BYTES; cut++) {
+        const char *right = t->text + cut;
+        if (((unsigned char)*right & 0xc0) == 0x80 ||
+            vocab_find(&texts->texts, &texts->index, t->text, cut) < 0 ||
+            vocab_find(&texts->texts, &texts->index, right, t->len - cut) < 0) {
+            continue;
+        }
+        memcpy(pair, t->text, cut);
+        pair[cut] = ' ';
+        memcpy(pair + cut + 1, right, t->len - cut);
+        if (vocab_find(&merges->texts, &merges->index, pair, t->len + 1) < 0 &&
+            v->unlisted.n++ == 0) {
+            snprintf(v->unlisted.first, sizeof v->unlisted.first, "%.*s",
+                     (int)(t->len + 1 < 70 ? t->len + 1 : 70), pair);
+        }
+    }
+}
+
+enum bnt_status hf_count_unlisted(struct hf_vocab *v, struct bnt_err *err)
+{
+    struct ranks texts = {0}, merges = {0};
+    enum bnt_status st = read_texts(v, &texts, err);
+    if (st == BNT_OK) {
+        st = read_ranks(v, &merges, err);
+    }
+    for (uint32_t i = 0; st == BNT_OK && i < v->n; i++) {
+        if (v->tokens[i].text && v->tokens[i].type == HF_TOKEN_NORMAL) {
+            count_pairs(v, &v->tokens[i], &texts, &merges);
+        }
+    }
+    release(&texts);
+    release(&merges);
     return st;
 }
 

@@ -146,7 +146,7 @@ static bool halves(const json_t *merge, const char **a, size_t *a_len, const cha
     return blank && **b;
 }
 
-/* A merge as a GGUF file has it, or for LLaMA's kind the score of what it makes: the lower the
+/* A merge as a GGUF file has it, and for LLaMA's kind the score of what it makes: the lower the
  * rank, the higher. */
 static enum bnt_status take_merge(struct hf_vocab *v, const json_t *merge, json_t *ranks,
                                   struct bnt_err *err)
@@ -157,19 +157,17 @@ static enum bnt_status take_merge(struct hf_vocab *v, const json_t *merge, json_
     if (!halves(merge, &a, &a_len, &b)) {
         return bad(err, "model.merges has an element that is no pair of texts");
     }
-    int n = snprintf(text, sizeof text, "%.*s%s%s", (int)a_len, a, v->spm ? "" : " ", b);
-    if (n < 0 || (size_t)n >= sizeof text) {
+    int n = snprintf(text, sizeof text, "%.*s%s", (int)a_len, a, b);
+    if (n < 0 || (size_t)n + 1 >= sizeof text) {
         return bad(err, "model.merges has an element that is too long");
     }
-    if (v->spm) {
-        if (!json_object_get(ranks, text)) {
-            json_object_set_new(ranks, text, json_integer((json_int_t)v->n_merges));
-        }
-        v->n_merges++;
-        return BNT_OK;
+    if (v->spm && !json_object_get(ranks, text)) {
+        json_object_set_new(ranks, text, json_integer((json_int_t)v->n_merges));
     }
     v->n_merges++;
-    return gplan_append_text(&v->merges, text, (size_t)n, err);
+    memmove(text + a_len + 1, text + a_len, (size_t)n - a_len);
+    text[a_len] = ' ';
+    return gplan_append_text(&v->merges, text, (size_t)n + 1, err);
 }
 
 static void score_tokens(struct hf_vocab *v, const json_t *ranks)
@@ -177,7 +175,9 @@ static void score_tokens(struct hf_vocab *v, const json_t *ranks)
     for (uint32_t i = 0; i < v->n; i++) {
         struct hf_token *t = &v->tokens[i];
         const json_t *rank = t->text ? json_object_get(ranks, t->text) : NULL;
-        t->score = rank ? -(float)json_integer_value(rank) : t->type == HF_TOKEN_NORMAL ? -1e6f : 0;
+        t->score = rank                         ? -(float)json_integer_value(rank)
+                   : t->type == HF_TOKEN_NORMAL ? HF_UNMADE_SCORE
+                                                : 0;
     }
 }
 
@@ -191,6 +191,7 @@ static enum bnt_status read_merges(const json_t *model, struct hf_vocab *v, stru
     }
     if (st == BNT_OK && v->spm) {
         score_tokens(v, ranks);
+        st = hf_count_unlisted(v, err);
     }
     json_decref(ranks);
     return st;
@@ -427,6 +428,7 @@ static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_
         st = v->spm ? check_spm(root, err) : find_pre(root, pre, v, err);
     }
     if (st != BNT_OK || !v->spm) {
+        v->byte_level_alone = is_type(json_object_get(root, "pre_tokenizer"), "ByteLevel");
         return st;
     }
     v->prepends = has_prefix_step(json_object_get(root, "normalizer"));

@@ -74,6 +74,13 @@ static enum bnt_status add_token(struct hf_vocab *v, int64_t id, const json_t *t
     return st;
 }
 
+static void note_some(struct hf_some *some, const char *text)
+{
+    if (some->n++ == 0) {
+        snprintf(some->first, sizeof some->first, "%s", text);
+    }
+}
+
 static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vocab *v,
                                    struct bnt_err *err)
 {
@@ -81,6 +88,10 @@ static enum bnt_status added_token(const json_t *token, int64_t id, struct hf_vo
     if (!json_is_string(content)) {
         return bnt_err_set(err, BNT_E_FILE, "the added token of id %lld has no content",
                            (long long)id);
+    }
+    if (id >= v->n) {
+        note_some(&v->beyond, json_string_value(content));
+        return BNT_OK;
     }
     bool special = json_is_true(json_object_get(token, "special"));
     bool unknown = special && id >= 0 && id < v->n && v->tokens[id].type == HF_TOKEN_UNKNOWN;
@@ -183,6 +194,7 @@ static void take_special(struct hf_vocab *v, const json_t *config, const struct 
                                                           : -1;
     }
     v->no_space_prefix = !flag_of(config, "add_prefix_space", !v->no_space_prefix);
+    v->blank_in_front = v->byte_level_alone && flag_of(config, "add_prefix_space", 0);
     const json_t *class = json_object_get(config, "tokenizer_class");
     if (json_is_string(class) && !v->spm &&
         strncmp(json_string_value(class), "LlamaTokenizer", 14) == 0) {
@@ -452,7 +464,9 @@ static enum bnt_status read_vocab(const char *dir, const json_t *config, const c
     bool bytes = json_is_true(json_object_get(json_object_get(root, "model"), "byte_fallback"));
     if (st == BNT_OK && original && (!root || bytes)) {
         st = read_model(dir, config, v, err);
-        v->prefix_first = hf_prefix_first(root);
+        /* Without tokenizer.json the library makes one, by the word of tokenizer_config.json. */
+        v->prefix_first =
+            root ? hf_prefix_first(root) : json_is_false(json_object_get(config, "legacy"));
     } else if (st == BNT_OK && root) {
         st = read_json(dir, root, config, pre, v, err);
     } else if (st == BNT_OK) {

@@ -26,12 +26,20 @@ enum {
     HF_TOKEN_BYTE
 };
 
+#define HF_UNMADE_SCORE (-1e6f) /* of LLaMA's kind from a tokenizer.json: no merge makes it */
+
+/* Tokens of which something is to be told. */
+struct hf_some {
+    uint32_t n;
+    char first[80];
+};
+
 struct hf_vocab {
     struct hf_token *tokens;
     uint32_t n; /* ids; those of the embedding */
     bool spm;   /* tokenizer.ggml.model "llama", else "gpt2" */
     bool no_space_prefix;
-    struct bnt_buf merges; /* gpt2: texts with their lengths */
+    struct bnt_buf merges; /* "a b": texts with their lengths; of a tokenizer.json */
     uint64_t n_merges;
     char pre[48];
     int ignore_merges; /* -1: as the name `pre` has it */
@@ -40,7 +48,11 @@ struct hf_vocab {
     char rewritten[120];  /* how text is rewritten before it is cut, which no GGUF can say; or "" */
     bool prefix_first;    /* the blank goes in front of a whole text, not behind special tokens */
     bool prepends;        /* rewriting puts a blank in front of a text, and of a token */
-    char around[48];      /* what is put around a text in a way that is not known; or "" */
+    struct hf_some beyond;   /* added tokens for which the embedding has no row: left out */
+    struct hf_some unlisted; /* LLaMA's kind: pairs that are a token, but no merge */
+    bool byte_level_alone;   /* the pre-tokenizer is ByteLevel and nothing else */
+    bool blank_in_front;     /* byte-level: a text gets a blank in front, which no GGUF can say */
+    char around[48];         /* what is put around a text in a way that is not known; or "" */
 };
 
 struct hf_vocab_options {
@@ -74,6 +86,9 @@ enum bnt_status hf_added_tokens(const json_t *added, struct hf_vocab *v, struct 
  * alike, unless the name was asked for; else by ignore_merges. */
 enum bnt_status hf_settle_merging(struct hf_vocab *v, bool asked, bool ignores,
                                   struct bnt_err *err);
+/* Have v->unlisted count pairs of neighbours that GGUF's LLaMA kind would merge since their text is
+ * a token, while no merge lists them. */
+enum bnt_status hf_count_unlisted(struct hf_vocab *v, struct bnt_err *err);
 /* Whether a tokenizer.json is of the kind that `prefix_first` names. */
 bool hf_prefix_first(const json_t *root);
 /* Warn of what the written file cannot say, or says in keys that other engines do not read.

@@ -37,7 +37,31 @@ static void tell_rewritten(const struct telling *t, const struct hf_vocab *v)
     }
 }
 
-/* A start or an end by a name that no token has, or other than the template's. */
+static void tell_some(const struct telling *t, const struct hf_vocab *v)
+{
+    char what[240];
+    if (v->beyond.n > 0) {
+        snprintf(what, sizeof what,
+                 "%u added tokens, %.60s the first, are left out: the embedding has %u rows",
+                 v->beyond.n, v->beyond.first, v->n);
+        tell(t, what, "the model was never trained with what has no row");
+    }
+    if (v->unlisted.n > 0) {
+        snprintf(what, sizeof what,
+                 "%u pairs of tokens are a token together, but no merge of tokenizer.json, \"%s\" "
+                 "the first",
+                 v->unlisted.n, v->unlisted.first);
+        tell(t, what,
+             "files of this kind hold no merges, and such pairs merge: text with them gets other "
+             "tokens than the model was trained with");
+    }
+    if (v->blank_in_front) {
+        tell(t, "tokenizer_config.json has a blank put in front of a text (add_prefix_space)",
+             "a GGUF file cannot say this of byte-level BPE: begin texts with a blank yourself");
+    }
+}
+
+/* A start or an end by a name that no token has. */
 static void tell_names(const struct telling *t, const struct hf_vocab *v, const json_t *config)
 {
     static const char *const keys[] = {"bos_token", "eos_token"};
@@ -94,6 +118,7 @@ void hf_vocab_tell(const char *dir, const struct hf_vocab *v, const json_t *conf
     tell_rewritten(&t, v);
     tell_names(&t, v, config);
     tell_flags(&t, v);
+    tell_some(&t, v);
     if (v->ignore_merges >= 0) {
         tell(&t,
              v->ignore_merges ? "pieces that are tokens stand for themselves (ignore_merges)"

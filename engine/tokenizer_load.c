@@ -86,10 +86,31 @@ static void warn_count(const struct load *l, size_t n, const char *what)
     }
 }
 
+/* True or false into *value, which keeps what it has where the key is not there. */
+static enum bnt_status read_flag(struct load *l, const char *key, bool *value)
+{
+    return gguf_find(l->g, key) == NULL || gguf_get_bool(l->g, key, value)
+               ? BNT_OK
+               : gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is neither true nor false",
+                           l->g->path, key);
+}
+
+/* A text into *value, which keeps what it has where the key is not there. */
+static enum bnt_status read_text(struct load *l, const char *key, struct gguf_str *value)
+{
+    return gguf_find(l->g, key) == NULL || gguf_get_str(l->g, key, value)
+               ? BNT_OK
+               : gguf_fail(l->err, GGUF_FAULT_TOKENIZER, "%s: %s is no text", l->g->path, key);
+}
+
 static enum bnt_status read_model(struct load *l)
 {
-    struct gguf_str model;
-    if (!gguf_get_str(l->g, "tokenizer.ggml.model", &model)) {
+    struct gguf_str model = {NULL, 0};
+    enum bnt_status st = read_text(l, "tokenizer.ggml.model", &model);
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (model.data == NULL) {
         return gguf_fail(l->err, GGUF_FAULT_MISSING_METADATA, "%s: no tokenizer.ggml.model",
                          l->g->path);
     }
@@ -158,6 +179,10 @@ static enum bnt_status read_types(struct load *l)
     }
     memset(l->t->type, TOKEN_NORMAL, (size_t)l->t->n_vocab);
     if (!per_token(l, "tokenizer.ggml.token_type", &it, &st)) {
+        if (st == BNT_OK) {
+            warn(l, "no tokenizer.ggml.token_type: special tokens are known by a few names alone",
+                 "the file is incomplete: convert it again");
+        }
         return st;
     }
     int64_t type;
@@ -323,9 +348,16 @@ static enum bnt_status unknown_pre(const struct load *l, struct gguf_str name)
 static enum bnt_status choose_pre(struct load *l)
 {
     struct gguf_str name = {"", 0};
+    enum bnt_status st = BNT_OK;
     if (l->opts->pre != NULL) {
         name = (struct gguf_str){l->opts->pre, strlen(l->opts->pre)};
-    } else if (!gguf_get_str(l->g, "tokenizer.ggml.pre", &name) || name.len == 0) {
+    } else {
+        st = read_text(l, "tokenizer.ggml.pre", &name);
+    }
+    if (st != BNT_OK) {
+        return st;
+    }
+    if (name.len == 0) {
         warn_of_missing_pre(l);
         name = (struct gguf_str){"default", 7};
     }
@@ -335,13 +367,7 @@ static enum bnt_status choose_pre(struct load *l)
     }
     l->t->ignore_merges = (l->t->pre->flags & PRETOK_IGNORE_MERGES) != 0;
     l->t->add_bos = (l->t->pre->flags & PRETOK_ADD_BOS) != 0;
-    if (gguf_find(l->g, TOKENIZER_IGNORE_MERGES_KEY) != NULL &&
-        !gguf_get_bool(l->g, TOKENIZER_IGNORE_MERGES_KEY, &l->t->ignore_merges)) {
-        return gguf_fail(l->err, GGUF_FAULT_TOKENIZER,
-                         "%s: " TOKENIZER_IGNORE_MERGES_KEY " is neither true nor false",
-                         l->g->path);
-    }
-    return BNT_OK;
+    return read_flag(l, TOKENIZER_IGNORE_MERGES_KEY, &l->t->ignore_merges);
 }
 
 static enum bnt_status read_merges(struct load *l)
@@ -467,17 +493,29 @@ static enum bnt_status read_special(struct load *l)
     return special_build(t, l->g, l->err);
 }
 
-static void read_flags(struct load *l)
+static enum bnt_status read_flags(struct load *l)
 {
     struct bnt_tokenizer *t = l->t;
+    bool none; /* of what the other kind of vocabulary has */
+    const struct {
+        const char *key;
+        bool *value;
+    } rows[] = {
+        {"tokenizer.ggml.add_bos_token", &t->add_bos},
+        {"tokenizer.ggml.add_eos_token", &t->add_eos},
+        {"tokenizer.ggml.add_space_prefix", t->spm ? &t->add_space_prefix : &none},
+        {TOKENIZER_PREFIX_FIRST_KEY, t->spm ? &t->prefix_first : &none},
+    };
     if (t->spm) {
         t->add_bos = true;
         t->add_space_prefix = true;
-        gguf_get_bool(l->g, "tokenizer.ggml.add_space_prefix", &t->add_space_prefix);
-        gguf_get_bool(l->g, TOKENIZER_PREFIX_FIRST_KEY, &t->prefix_first);
     }
-    gguf_get_bool(l->g, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    gguf_get_bool(l->g, "tokenizer.ggml.add_eos_token", &t->add_eos);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        enum bnt_status st = read_flag(l, rows[i].key, rows[i].value);
+        if (st != BNT_OK) {
+            return st;
+        }
+    }
     if ((t->add_bos && t->bos < 0) || (t->add_eos && t->eos < 0)) {
         warn(l,
              "the file asks for a token at the start or the end of a text without naming it: none "
@@ -486,6 +524,7 @@ static void read_flags(struct load *l)
     }
     t->add_bos = t->add_bos && t->bos >= 0;
     t->add_eos = t->add_eos && t->eos >= 0;
+    return BNT_OK;
 }
 
 /* Vocabularies may do without the rarer control characters and what no UTF-8 text has. */
@@ -536,9 +575,11 @@ static enum bnt_status load(struct load *l)
     if (l->t->spm) {
         spm_prepare(l->t);
     }
-    read_flags(l);
-    count_lost_bytes(l);
-    return BNT_OK;
+    st = read_flags(l);
+    if (st == BNT_OK) {
+        count_lost_bytes(l);
+    }
+    return st;
 }
 
 enum bnt_status bnt_tokenizer_new(const struct gguf *g, const struct bnt_tokenizer_options *opts,

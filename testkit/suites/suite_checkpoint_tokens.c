@@ -40,16 +40,16 @@ static void write_bytes(const struct bytes_json *j)
 enum { UNK, S, FIRST_BYTE, A = FIRST_BYTE + 256, B, AB, BLANK_ONE, BLANK_A, USER, N_SPM_JSON };
 
 /* LLaMA's kind: 2 special tokens, bytes, letters, and <u>. */
-static void write_spm(const char *normalizer, const char *pre, const char *model, const char *user)
+static void write_spm(const char *normalizer, const char *pre, const char *merges, const char *user)
 {
     struct bnt_buf b = BNT_BUF(1u << 16);
     bnt_buf_printf(
         &b, NULL,
         "{\"added_tokens\":[{\"id\":0,\"content\":\"<unk>\",\"special\":true},{\"id\":1,"
         "\"content\":\"<s>\",\"special\":true}%s],\"normalizer\":%s,\"pre_tokenizer\":%s,"
-        "\"model\":{\"byte_fallback\":true,%s\"unk_token\":\"<unk>\",\"merges\":[\"a b\","
-        "\"" BLANK " a\"],\"vocab\":{\"<unk>\":0,\"<s>\":1",
-        user, normalizer, pre, model);
+        "\"model\":{\"byte_fallback\":true,\"unk_token\":\"<unk>\",\"merges\":%s,\"vocab\":{"
+        "\"<unk>\":0,\"<s>\":1",
+        user, normalizer, pre, merges ? merges : "[\"a b\",\"" BLANK " a\"]");
     for (unsigned i = 0; i < 256; i++) {
         bnt_buf_printf(&b, NULL, ",\"<0x%02X>\":%u", i, FIRST_BYTE + i);
     }
@@ -109,10 +109,34 @@ static void what_no_file_can_say_of_tokens_is_told(void **state)
     gguf_close(cv_vocabulary(N_BYTES_JSON));
     expect_told("added token <mask> counts only where no letter", "becomes the token everywhere");
     assert_null(strstr(cv_warned(), "(normalized)"));
-    write_spm(SEQUENCE("normalizers", PREPEND "," REPLACE), "null", "",
+    write_spm(SEQUENCE("normalizers", PREPEND "," REPLACE), "null", NULL,
               ",{\"id\":263,\"content\":\"<u>\",\"normalized\":true}");
     gguf_close(cv_vocabulary(N_SPM_JSON));
     expect_told("added token <u> counts only behind a blank", "becomes the token everywhere");
+}
+
+static void what_is_left_out_is_told(void **state)
+{
+    (void)state;
+    cv_enter();
+    write_bytes(&(struct bytes_json){
+        .added = "{\"id\":258,\"content\":\"<mask>\",\"special\":true},{\"id\":260,\"content\":"
+                 "\"<pad>\",\"special\":true},{\"id\":999,\"content\":\"<x>\"}"});
+    struct gguf *g = cv_vocabulary(N_BYTES_JSON);
+    EXPECT(g, "<mask>", MASK);
+    expect_told("2 added tokens, <pad> the first, are left out: the embedding has 260 rows", "");
+    gguf_close(g);
+    write_bytes(&(struct bytes_json){.pre = "{\"type\":\"ByteLevel\"}"});
+    cp_text("ck/tokenizer_config.json", "{\"add_prefix_space\":true}");
+    gguf_close(cv_vocabulary(N_BYTES_JSON));
+    expect_told("has a blank put in front of a text (add_prefix_space)", "");
+    write_bytes(&(struct bytes_json){.model = "\"ignore_merges\":true,"});
+    gguf_close(cv_vocabulary(N_BYTES_JSON)); /* the library looks at a lone ByteLevel */
+    assert_string_equal(cv_warned(), "");
+    unlink("ck/tokenizer_config.json");
+    write_spm(REPLACE, "null", "[\"" BLANK " a\"]", "");
+    gguf_close(cv_vocabulary(N_SPM_JSON));
+    expect_told("1 pairs of tokens are a token together, but no merge", "\"a b\" the first");
 }
 
 /* "hel" is a token that merges do not make: a name that says so is found, or a key. */
@@ -215,7 +239,7 @@ static void models_that_merge_otherwise_are_refused(void **state)
         cv_expect_refusal(N_BYTES_JSON, BNT_E_UNSUPPORTED, bytes[i][1]);
     }
     for (size_t i = 0; i < COUNT(spm); i++) {
-        write_spm(spm[i][0], spm[i][1], "", "");
+        write_spm(spm[i][0], spm[i][1], NULL, "");
         cv_expect_refusal(N_SPM_JSON, BNT_E_UNSUPPORTED, spm[i][2]);
     }
     write_bytes(&(struct bytes_json){
@@ -223,7 +247,7 @@ static void models_that_merge_otherwise_are_refused(void **state)
             "\"dropout\":null,\"end_of_word_suffix\":\"\",\"continuing_subword_prefix\":null,"});
     gguf_close(cv_vocabulary(N_BYTES_JSON));
     write_spm("{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"y\"}",
-              "{\"type\":\"Metaspace\",\"replacement\":\"" BLANK "\"}", "", "");
+              "{\"type\":\"Metaspace\",\"replacement\":\"" BLANK "\"}", NULL, "");
     gguf_close(cv_vocabulary(N_SPM_JSON));
     expect_told("rewrites text before it cuts it (Replace)", "other tokens");
 }
@@ -249,7 +273,7 @@ static void a_blank_goes_in_front_where_the_tokenizer_puts_one(void **state)
     };
     cv_enter();
     for (size_t i = 0; i < COUNT(cases); i++) {
-        write_spm(cases[i].normalizer, cases[i].pre, "", "");
+        write_spm(cases[i].normalizer, cases[i].pre, NULL, "");
         struct gguf *g = cv_vocabulary(N_SPM_JSON);
         if (cases[i].blanks == 2) {
             EXPECT(g, "ab<s>ab", S, BLANK_ONE, AB, S, BLANK_ONE, AB);
@@ -308,6 +332,7 @@ static const struct suite_test tests[] = {
      .body = tokens_swallow_white_space_as_their_flags_say},
     {.name = "checkpoint_tokens_tell_what_no_file_can_say",
      .body = what_no_file_can_say_of_tokens_is_told},
+    {.name = "checkpoint_tokens_tell_what_is_left_out", .body = what_is_left_out_is_told},
     {.name = "checkpoint_tokens_merge_whole_pieces_as_the_file_says",
      .body = whole_pieces_are_merged_as_the_file_says},
     {.name = "checkpoint_tokens_refuse_steps_that_cut_otherwise",

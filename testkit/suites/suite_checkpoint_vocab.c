@@ -198,6 +198,12 @@ static void normalizers_are_kept_or_told(void **state)
     g = cv_vocabulary(N_SPM);
     assert_null(gguf_find(g, "tokenizer.ggml.add_space_prefix"));
     gguf_close(g);
+    /* As the library makes a tokenizer.json of it: a blank in front of a whole text alone. */
+    write_spm(&llama);
+    cp_text("ck/tokenizer_config.json", "{\"legacy\":false}");
+    g = cv_vocabulary(N_SPM);
+    assert_true(gguf_get_bool(g, TOKENIZER_PREFIX_FIRST_KEY, &prefix) && prefix);
+    gguf_close(g);
     unlink("ck/tokenizer_config.json");
     write_spm(&(struct spm){.kind = 2, .prefix = true, .joins = true, .table = "nfkc"});
     gguf_close(cv_vocabulary(N_SPM));
@@ -344,7 +350,8 @@ static void write_llama2(void)
                  "\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},{\"type\":"
                  "\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}]},"
                  "\"pre_tokenizer\":null,\"model\":{\"byte_fallback\":true,\"unk_token\":\"<unk>\","
-                 "\"merges\":[[\"a\",\"b\"],[\"\\u2581\",\"ab\"],[\"\\u2581\",\"a\"]],\"vocab\":{"
+                 "\"merges\":[[\"a\",\"b\"],[\"\\u2581\",\"ab\"],[\"\\u2581\",\"a\"],"
+                 "[\"\\u2581a\",\"b\"],[\"ab\",\"c\"]],\"vocab\":{"
                  "\"<unk>\":0,\"<s>\":1,\"</s>\":2",
                  NULL);
     for (unsigned i = 0; i < 256; i++) {

@@ -438,6 +438,30 @@ static void inconsistent_vocabularies_are_refused(void **state)
     expect_refused(tv_file(&spec), NULL, BNT_E_FILE, GGUF_FAULT_TOKENIZER, "token 0 is NaN");
 }
 
+/* What is of another type would be passed over, and text cut otherwise without a word. */
+static void keys_of_the_wrong_type_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *says;
+    } cases[] = {
+        {"tokenizer.ggml.pre", "tokenizer.ggml.pre is no text"},
+        {"tokenizer.ggml.add_bos_token", "add_bos_token is neither true nor false"},
+        {"tokenizer.ggml.add_eos_token", "add_eos_token is neither true nor false"},
+        {"tokenizer.ggml.add_space_prefix", "add_space_prefix is neither true nor false"},
+        {TOKENIZER_IGNORE_MERGES_KEY, "ignore_merges is neither true nor false"},
+        {TOKENIZER_PREFIX_FIRST_KEY, "prefix_first is neither true nor false"},
+        {TOKENIZER_LSTRIP_KEY, "lstrip is no array of ids"},
+        {TOKENIZER_RSTRIP_KEY, "rstrip is no array of ids"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct tv_spec spec = chat;
+        spec.pre = i == 0 ? NULL : spec.pre;
+        spec.number_key = cases[i].key;
+        expect_refused(tv_file(&spec), NULL, BNT_E_FILE, GGUF_FAULT_TOKENIZER, cases[i].says);
+    }
+}
+
 static void ids_outside_the_vocabulary_are_refused(void **state)
 {
     (void)state;
@@ -490,6 +514,8 @@ static const struct suite_test tests[] = {
      .body = space_prefix_goes_in_front_and_comes_off_again},
     {.name = "tokenizer_inconsistent_vocabularies_are_refused",
      .body = inconsistent_vocabularies_are_refused},
+    {.name = "tokenizer_keys_of_the_wrong_type_are_refused",
+     .body = keys_of_the_wrong_type_are_refused},
     {.name = "tokenizer_ids_outside_the_vocabulary_are_refused",
      .body = ids_outside_the_vocabulary_are_refused},
     {0},

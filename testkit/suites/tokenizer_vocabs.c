@@ -113,7 +113,8 @@ static uint64_t count_keys(const struct tv_spec *s)
 {
     bool merges = !s->no_merges && strcmp(s->model, "llama") != 0;
     return 4u + (s->pre != NULL) + (s->name != NULL) + merges + (s->bos != NULL) +
-           (s->eos != NULL) + (s->add_bos != 0) + (s->add_eos != 0) + (s->add_space_prefix != 0);
+           (s->eos != NULL) + (s->add_bos != 0) + (s->add_eos != 0) + (s->add_space_prefix != 0) +
+           (s->number_key != NULL);
 }
 
 static void put_all(struct gguf_bytes *g, const struct tv_spec *s)
@@ -133,6 +134,9 @@ static void put_all(struct gguf_bytes *g, const struct tv_spec *s)
         for (size_t i = 0; i < n; i++) {
             gb_str(g, s->merges[i]);
         }
+    }
+    if (s->number_key != NULL) {
+        gb_key_u32(g, s->number_key, 1);
     }
     if (s->bos != NULL) {
         gb_key_u32(g, "tokenizer.ggml.bos_token_id", id_of(s, s->bos));

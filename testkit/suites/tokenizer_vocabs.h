@@ -24,6 +24,7 @@ struct tv_spec {
     int add_bos, add_eos, add_space_prefix; /* 1: true, -1: false */
     int extra_scores;                       /* so many more scores than tokens, or fewer */
     int extra_types;
+    const char *number_key; /* one more key, the number 1 */
 };
 
 /* Open such a file; fails the test when it is no GGUF. Valid until the next call or tv_close. */
