@@ -196,14 +196,17 @@ static void on_bus_error(int number)
     _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_FILE);
 }
 
-/* The first SIGINT or SIGTERM asks for a clean stop; the second one kills, since the handler is
- * gone by then. */
+/* The first SIGINT, SIGTERM or SIGHUP (the terminal was closed) asks for a clean stop; the second
+ * one kills, since the handler is gone by then. nohup has SIGHUP ignored, and so it stays. */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (signal(SIGHUP, SIG_IGN) != SIG_IGN) {
+        sigaction(SIGHUP, &action, NULL);
+    }
     action.sa_handler = on_bus_error;
     action.sa_flags = 0;
     sigaction(SIGBUS, &action, NULL);

@@ -61,7 +61,8 @@ struct bnt_serve_opts {
     unsigned timeout_s;   /* a connection that is silent for so long is closed */
     unsigned grace_s;     /* for the transfers that run when the end is asked for */
     const volatile sig_atomic_t *interrupted; /* non-zero: end */
-    void (*ready)(void *ctx, const char *url);
+    /* Nobody can ask a server whose address was not told: an error ends it. */
+    enum bnt_status (*ready)(void *ctx, const char *url, struct bnt_err *err);
     void (*served)(void *ctx, const char *line); /* a request is over; from several threads */
     void *ctx;
 };
@@ -116,7 +117,7 @@ struct bnt_app {
     const struct bnt_cmd *const
         *commands; /* NULL-terminated: for help, completion and the man page */
     const struct bnt_opt *globals;
-    const volatile sig_atomic_t *interrupted; /* non-zero once SIGINT or SIGTERM came */
+    const volatile sig_atomic_t *interrupted; /* non-zero once SIGINT, SIGTERM or SIGHUP came */
 
     /* A model from what a user typed after -m: a path (it contains '/' or ends in .gguf, or is an
      * existing file), the name of a cached model, "bundled:" or NULL (both the bundled model).

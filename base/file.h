@@ -31,9 +31,13 @@ enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_
  * without an end counts. A line that is longer fails, with its rest unread. */
 enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err);
 
+/* For who writes files and nothing else: USAGE for "-", by which commands that can mean standard
+ * output. */
+enum bnt_status bnt_file_is_named(const char *path, struct bnt_err *err);
+
 /* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =
  * fsync, rename over the target, fsync the folder. Release without commit removes the temporary.
- * Errors of open: USAGE the target is a folder, a device or another thing that is no file. */
+ * Errors of open: USAGE the target is a folder, a device, another thing that is no file, or "-". */
 struct bnt_durable {
     int fd; /* -1 when closed */
     char target[BNT_PATH_MAX], temp[BNT_PATH_MAX];

@@ -87,6 +87,15 @@ enum bnt_status bnt_folder_of(const char *path, char out[BNT_PATH_MAX], struct b
     return bnt_path_format(out, err, "%.*s", (int)(slash - path), path);
 }
 
+enum bnt_status bnt_file_is_named(const char *path, struct bnt_err *err)
+{
+    if (strcmp(path, "-") != 0) {
+        return BNT_OK;
+    }
+    bnt_err_hint(err, "name a file; ./- is one of that name");
+    return bnt_err_set(err, BNT_E_USAGE, "-: this is not written to standard output");
+}
+
 /* The rename would put a file in the place of /dev/null, for whoever may write there. */
 static enum bnt_status check_target(const char *target, struct bnt_err *err)
 {
@@ -101,7 +110,8 @@ static enum bnt_status check_target(const char *target, struct bnt_err *err)
 enum bnt_status bnt_durable_open(struct bnt_durable *d, const char *target, struct bnt_err *err)
 {
     d->fd = -1;
-    enum bnt_status st = check_target(target, err);
+    enum bnt_status st = bnt_file_is_named(target, err);
+    st = st == BNT_OK ? check_target(target, err) : st;
     if (st == BNT_OK) {
         st = bnt_path_format(d->target, err, "%s", target);
     }

@@ -70,11 +70,12 @@ static const struct bnt_opt serve_options[] = {
 };
 
 /* Scripts wait for this line, so it must not stay in a buffer. */
-static void show_url(void *ctx, const char *url)
+static enum bnt_status show_url(void *ctx, const char *url, struct bnt_err *err)
 {
+    char line[256];
     (void)ctx;
-    puts(url);
-    (void)fflush(stdout);
+    const int n = snprintf(line, sizeof line, "%s\n", url);
+    return bnt_msg_write(line, (size_t)n, err);
 }
 
 static void show_request(void *ctx, const char *line)

@@ -17,12 +17,12 @@
 #include "cache/index.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "cache/db_error.h"
 #include "cache/guard_vfs.h"
 
 static const char schema[] =
@@ -86,48 +86,15 @@ struct cache_index {
     bool is_copy; /* in memory: of an older index that cannot be written */
 };
 
-/* The border: SQLite's code becomes ours here and nowhere else. */
 static enum bnt_status index_error(struct cache_index *ix, const char *doing, struct bnt_err *err)
 {
-    int code = sqlite3_errcode(ix->db);
-    enum bnt_status st = BNT_E_FAILED;
-    const char *hint = "";
-    switch (code & 0xff) {
-    case SQLITE_ERROR: /* our statements are right: the tables are not those that they are for */
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        st = BNT_E_FILE;
-        hint = REBUILD;
-        break;
-    case SQLITE_FULL:
-        st = BNT_E_NO_SPACE;
-        hint = "free some space, or set BNT_CACHE_DIR to another disk";
-        break;
-    case SQLITE_IOERR:
-        st = sqlite3_system_errno(ix->db) == ENOSPC ? BNT_E_NO_SPACE : BNT_E_FAILED;
-        hint = "the disk fails: the kernel's log says how; what it still holds stays in the cache";
-        break;
-    case SQLITE_NOMEM:
-        st = BNT_E_MEMORY;
-        break;
-    case SQLITE_BUSY:
-        hint = "another process has held the index for too long; end it, or try again";
-        break;
-    case SQLITE_READONLY:
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM:
-        hint = "set BNT_CACHE_DIR to a folder that can be written";
-        break;
-    default:
-        break;
-    }
-    if (err && err->status == BNT_OK) {
-        err->domain = "sqlite";
-        err->foreign = sqlite3_extended_errcode(ix->db);
-    }
-    bnt_err_set(err, st, "cache index %s: cannot %s: %s", ix->path, doing, sqlite3_errmsg(ix->db));
-    bnt_err_hint(err, "%s", hint);
-    return st;
+    static const struct db_hints hints = {
+        .damaged = REBUILD,
+        .full = "free some space, or set BNT_CACHE_DIR to another disk",
+        .io = "the disk fails: the kernel's log says how; what it still holds stays in the cache",
+        .busy = "another process has held the index for too long; end it, or try again",
+        .unwritable = "set BNT_CACHE_DIR to a folder that can be written"};
+    return db_error(ix->db, &hints, err, "cache index %s: cannot %s", ix->path, doing);
 }
 
 static enum bnt_status exec(struct cache_index *ix, const char *sql, const char *doing,

@@ -202,6 +202,13 @@ static enum bnt_status check_root(struct reader *r, const json_t *root, json_t *
     return BNT_OK;
 }
 
+/* What broke off a write, or a merge, leaves; the parser's word for it says nothing. */
+static bool is_blank(const struct bnt_buf *bytes)
+{
+    const char *text = bnt_buf_view(bytes);
+    return strspn(text, " \t\r\n") == bytes->len;
+}
+
 static enum bnt_status parse(struct lockfile *l, const struct bnt_buf *bytes, struct bnt_err *err)
 {
     struct reader r = {.text = bnt_buf_view(bytes), .err = err};
@@ -216,8 +223,9 @@ static enum bnt_status parse(struct lockfile *l, const struct bnt_buf *bytes, st
         return bnt_err_nomem(err, LOCKFILE_FILE, bytes->len);
     }
     if (!root) {
-        st = bnt_err_set(err, BNT_E_FILE, "%s:%d:%d: %s", LOCKFILE_FILE, at.line, at.column,
-                         at.text);
+        st = is_blank(bytes) ? bnt_err_set(err, BNT_E_FILE, "%s is empty", LOCKFILE_FILE)
+                             : bnt_err_set(err, BNT_E_FILE, "%s:%d:%d: %s", LOCKFILE_FILE, at.line,
+                                           at.column, at.text);
         bnt_err_hint(err, REMAKE);
         return st;
     }

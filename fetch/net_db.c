@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "cache/db_error.h"
 #include "cache/guard_vfs.h"
 
 #define BUSY_MS 10000
@@ -23,13 +24,7 @@ static const char schema[] =
 
 enum bnt_status net_db_error(sqlite3 *db, struct bnt_err *err)
 {
-    int rc = sqlite3_errcode(db);
-    if (err && err->status == BNT_OK) {
-        err->domain = "sqlite";
-        err->foreign = rc;
-    }
-    return bnt_err_set(err, rc == SQLITE_FULL ? BNT_E_NO_SPACE : BNT_E_FAILED, "net.db: %s",
-                       sqlite3_errmsg(db));
+    return db_error(db, NULL, err, "net.db");
 }
 
 enum bnt_status net_db_run(sqlite3 *db, const struct net_query *q, struct bnt_err *err)

@@ -235,8 +235,10 @@ enum bnt_status serve(const struct bnt_serve_opts *opts, struct bnt_err *err)
         st = start(&s, err);
     }
     if (st == BNT_OK) {
-        opts->ready(opts->ctx, s.url);
-        wait_for_signal(&s);
+        st = opts->ready(opts->ctx, s.url, err);
+        if (st == BNT_OK) {
+            wait_for_signal(&s);
+        }
         __atomic_store_n(&s.ending, true, __ATOMIC_SEQ_CST);
         (void)s.lib->quiesce_daemon(s.daemon);
         complete = wait_for_transfers(&s);

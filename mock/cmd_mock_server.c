@@ -127,7 +127,7 @@ static enum bnt_status parse_listen(const char *text, char address[64], uint16_t
     return BNT_OK;
 }
 
-/* Until SIGINT or SIGTERM, which are blocked but while this waits. */
+/* Until one of the signals that ask for an end, which are blocked but while this waits. */
 static void wait_for_signal(const struct bnt_app *app, const sigset_t *before)
 {
     while (!*app->interrupted) {
@@ -151,6 +151,7 @@ static enum bnt_status serve(const struct bnt_app *app, const struct server_opts
     sigemptyset(&ending);
     sigaddset(&ending, SIGINT);
     sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
     sigprocmask(SIG_BLOCK, &ending, &before);
     struct log log = {.fd = -1};
     enum bnt_status st = o->log ? open_log(&log, o->log, err) : BNT_OK;

@@ -378,6 +378,26 @@ static const yaml_node_t *routes_of(const struct reading *r)
     return is ? list : NULL;
 }
 
+static const yaml_node_t *item_of(const struct reading *r, const yaml_node_t *list, size_t i)
+{
+    return yaml_document_get_node(r->doc, list->data.sequence.items.start[i]);
+}
+
+/* Of two routes with one path only the first would ever answer. */
+static enum bnt_status check_path(const struct reading *r, const yaml_node_t *list, size_t i)
+{
+    const struct bnt_mock_route *routes = r->s->routes;
+    char what[64];
+    for (size_t k = 0; k < i; k++) {
+        if (strcmp(routes[k].path, routes[i].path) == 0) {
+            snprintf(what, sizeof what, "has a route already, in line %zu",
+                     item_of(r, list, k)->start_mark.line + 1);
+            return wrong(r, item_of(r, list, i), what, routes[i].path);
+        }
+    }
+    return BNT_OK;
+}
+
 static enum bnt_status take_document(const struct reading *r)
 {
     const yaml_node_t *list = routes_of(r);
@@ -391,8 +411,8 @@ static enum bnt_status take_document(const struct reading *r)
     r->s->routes = own(r->s, calloc(n + 1, sizeof *r->s->routes));
     enum bnt_status st = r->s->routes ? BNT_OK : no_memory(r);
     for (size_t i = 0; st == BNT_OK && i < n; i++) {
-        st = take_route(r, yaml_document_get_node(r->doc, list->data.sequence.items.start[i]),
-                        &r->s->routes[i]);
+        st = take_route(r, item_of(r, list, i), &r->s->routes[i]);
+        st = st == BNT_OK ? check_path(r, list, i) : st;
     }
     return st;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "mock/ssl_lib.h"
 
 #define VALID_S (24 * 3600L)
@@ -55,6 +56,10 @@ static X509 *make_certificate(const struct ssl_lib *lib, EVP_PKEY *key)
 static enum bnt_status write_certificate(const struct ssl_lib *lib, const char *path, X509 *x,
                                          struct bnt_err *err)
 {
+    enum bnt_status st = bnt_file_is_named(path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     FILE *f = fopen(path, "w");
     if (!f) {
         return bnt_err_errno(err, "cannot write %s", path);

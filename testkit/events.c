@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "testkit/report_writer.h"
 
 enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *err)
@@ -11,6 +12,10 @@ enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *
     *e = (struct events){.start_ns = bnt_clock_now_ns()};
     if (!path) {
         return BNT_OK;
+    }
+    enum bnt_status st = bnt_file_is_named(path, err);
+    if (st != BNT_OK) {
+        return st;
     }
     e->file = fopen(path, "we");
     return e->file ? BNT_OK : bnt_err_errno(err, "events %s", path);

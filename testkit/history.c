@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/db_error.h"
 #include "testkit/history_impl.h"
 
 enum { BUSY_MS = 5000 };
@@ -51,36 +52,10 @@ static const char schema[] =
 
 enum bnt_status history_error(struct history *h, const char *doing, struct bnt_err *err)
 {
-    int code = sqlite3_errcode(h->db);
-    enum bnt_status st = BNT_E_FAILED;
-    const char *hint = "";
-    switch (code & 0xff) {
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        st = BNT_E_FILE;
-        hint = "delete the file: a new one is made with the next run";
-        break;
-    case SQLITE_FULL:
-        st = BNT_E_NO_SPACE;
-        break;
-    case SQLITE_NOMEM:
-        st = BNT_E_MEMORY;
-        break;
-    case SQLITE_READONLY:
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM:
-        hint = "set BNT_HISTORY to a file that can be written";
-        break;
-    default:
-        break;
-    }
-    if (err && err->status == BNT_OK) {
-        err->domain = "sqlite";
-        err->foreign = sqlite3_extended_errcode(h->db);
-    }
-    bnt_err_set(err, st, "history %s: cannot %s: %s", h->path, doing, sqlite3_errmsg(h->db));
-    bnt_err_hint(err, "%s", hint);
-    return st;
+    static const struct db_hints hints = {
+        .damaged = "delete the file: a new one is made with the next run",
+        .unwritable = "set BNT_HISTORY to a file that can be written"};
+    return db_error(h->db, &hints, err, "history %s: cannot %s", h->path, doing);
 }
 
 enum bnt_status history_exec(struct history *h, const char *sql, const char *doing,
@@ -231,6 +206,7 @@ enum bnt_status history_open(const char *path, enum history_mode mode, struct hi
         return bnt_err_nomem(err, "the history", sizeof *h);
     }
     enum bnt_status st = bnt_path_format(h->path, err, "%s", path);
+    st = st == BNT_OK ? bnt_file_is_named(path, err) : st;
     if (st == BNT_OK && mode == HISTORY_WRITE) {
         st = make_folder_of(path, err);
     }

@@ -64,9 +64,13 @@ enum bnt_status history_near(struct history *h, const char *test, char *out, siz
  * importing twice is harmless. Prunes. */
 enum bnt_status history_record(struct history *h, const struct bnt_test_run *run, int exit_code,
                                struct bnt_err *err);
-/* Take over all runs and kept results of another history. *n: runs that were new. */
+/* Take over all runs and kept results of another history, or none of itself. *n: runs that were
+ * new.
+ */
 enum bnt_status history_merge(struct history *h, const char *other, size_t *n, struct bnt_err *err);
-/* Write a copy that nobody else writes to. Errors: FAILED when the file exists. */
+/* Write a copy that nobody else writes to, whole or not at all. Errors: FAILED when the file
+ * exists.
+ */
 enum bnt_status history_export(struct history *h, const char *path, struct bnt_err *err);
 /* Delete what is beyond the bounds. */
 enum bnt_status history_prune(struct history *h, struct bnt_err *err);

@@ -11,7 +11,6 @@ struct history {
     char path[BNT_PATH_MAX];
 };
 
-/* SQLite's code becomes ours here and nowhere else. */
 enum bnt_status history_error(struct history *h, const char *doing, struct bnt_err *err);
 enum bnt_status history_exec(struct history *h, const char *sql, const char *doing,
                              struct bnt_err *err);

@@ -1,6 +1,7 @@
 /* Writing the history: runs, merging, bounds, kept results. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fault.h"
 #include "testkit/history_impl.h"
@@ -282,6 +283,10 @@ static enum bnt_status count_taken(struct history *h, size_t *n, struct bnt_err 
 
 enum bnt_status history_merge(struct history *h, const char *other, size_t *n, struct bnt_err *err)
 {
+    if (bnt_same_file(h->path, other)) { /* its own lock would keep it out */
+        *n = 0;
+        return BNT_OK;
+    }
     /* Opened by itself first: that checks that it is a history, and of what schema. */
     struct history *checked;
     enum bnt_status st = history_open(other, HISTORY_READ, &checked, err);
@@ -310,7 +315,7 @@ enum bnt_status history_merge(struct history *h, const char *other, size_t *n, s
     return st;
 }
 
-enum bnt_status history_export(struct history *h, const char *path, struct bnt_err *err)
+static enum bnt_status vacuum_into(struct history *h, const char *path, struct bnt_err *err)
 {
     sqlite3_stmt *q;
     enum bnt_status st = history_prepare(h, "VACUUM INTO ?1", &q, err);
@@ -319,6 +324,21 @@ enum bnt_status history_export(struct history *h, const char *path, struct bnt_e
     }
     history_bind(q, 1, path);
     return history_run_once(h, q, "copy it", err);
+}
+
+enum bnt_status history_export(struct history *h, const char *path, struct bnt_err *err)
+{
+    struct stat sb;
+    struct bnt_durable file = {.fd = -1};
+    if (stat(path, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_size > 0) {
+        bnt_err_hint(err, "delete it first, or name another file");
+        return bnt_err_set(err, BNT_E_FAILED, "%s is there already", path);
+    }
+    enum bnt_status st = bnt_durable_open(&file, path, err);
+    st = st == BNT_OK ? vacuum_into(h, file.temp, err) : st;
+    st = st == BNT_OK ? bnt_durable_commit(&file, 0644, err) : st;
+    bnt_durable_release(&file);
+    return st;
 }
 
 enum bnt_status history_kept(struct history *h, const char *key, char run[17], bool *found,

@@ -115,6 +115,8 @@ const char *suite_on_device(void);
 const char *suite_bnt(void);
 /* This test's own empty folder, removed afterwards; the same one at every call. */
 const char *suite_scratch(void);
+/* The path of a file in it: valid until the fourth call from here. */
+const char *suite_in_scratch(const char *name);
 
 /* Report a figure: it is kept in the result file and the history, and judges nothing. name and unit
  * are words without blanks ("tokens_per_s", "1/s"); at most 16 figures a test. */

@@ -24,13 +24,6 @@
 
 /* ---- the patient ---- */
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", suite_scratch(), name);
-    return path;
-}
-
 /* The program, in `cwd` (NULL: here). */
 static void run_ok(const char *const *argv, const char *cwd)
 {
@@ -189,7 +182,7 @@ static void a_pre_tokenizer_that_is_not_the_trained_one_is_named(void **state)
 static void a_mock_in_use_is_named(void **state)
 {
     (void)state;
-    const char *mock = in_scratch("tinystories-bitnet.gguf");
+    const char *mock = suite_in_scratch("tinystories-bitnet.gguf");
     run_ok((const char *const[]){suite_bnt(), "mock", "make", "--seed", "7", "--layers", "1", "-o",
                                  mock, NULL},
            NULL);
@@ -223,10 +216,10 @@ static void missing_certificates_are_named(void **state)
 static void a_cache_that_cannot_be_used_is_named(void **state)
 {
     (void)state;
-    FILE *f = fopen(in_scratch("in-the-way"), "w");
+    FILE *f = fopen(suite_in_scratch("in-the-way"), "w");
     assert_non_null(f);
     fclose(f);
-    assert_int_equal(setenv("BNT_CACHE_DIR", in_scratch("in-the-way"), 1), 0);
+    assert_int_equal(setenv("BNT_CACHE_DIR", suite_in_scratch("in-the-way"), 1), 0);
     EXAMINE("cache.folder", "in-the-way", );
 }
 

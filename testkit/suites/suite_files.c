@@ -17,13 +17,6 @@
 #include "base/digest.h"
 #include "base/file.h"
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 static unsigned entries_in_scratch(void)
 {
     DIR *dir = opendir(suite_scratch());
@@ -106,7 +99,7 @@ static void digest_of_a_file_tells_and_can_be_stopped(void **state)
 {
     (void)state;
     char hex[BNT_SHA256_HEX];
-    const char *path = in_scratch("million");
+    const char *path = suite_in_scratch("million");
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     for (int i = 0; i < 1000000; i++) {
@@ -120,7 +113,8 @@ static void digest_of_a_file_tells_and_can_be_stopped(void **state)
     assert_int_equal(bnt_sha256_file(path, NULL, NULL, hex, NULL), BNT_OK);
     struct bnt_err err = {0};
     assert_int_equal(bnt_sha256_file(path, stop_at_once, NULL, hex, &err), BNT_E_INTERRUPTED);
-    assert_int_equal(bnt_sha256_file(in_scratch("absent"), NULL, NULL, hex, NULL), BNT_E_NOT_FOUND);
+    assert_int_equal(bnt_sha256_file(suite_in_scratch("absent"), NULL, NULL, hex, NULL),
+                     BNT_E_NOT_FOUND);
 }
 
 static void digest_text_is_checked(void **state)
@@ -147,7 +141,7 @@ static void durable_file_appears_whole(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("target"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("target"));
     write_file(path, "old");
     struct bnt_durable d;
     assert_int_equal(bnt_durable_open(&d, path, NULL), BNT_OK);
@@ -179,13 +173,14 @@ static void durable_file_takes_the_place_of_files_alone(void **state)
     assert_int_equal(stat(path, &sb), 0);
     assert_true(S_ISFIFO(sb.st_mode));
     assert_int_equal(bnt_durable_open(&d, suite_scratch(), NULL), BNT_E_USAGE);
+    assert_int_equal(bnt_durable_open(&d, "-", NULL), BNT_E_USAGE);
 }
 
 static void durable_release_leaves_nothing(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("target"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("target"));
     struct bnt_durable d;
     assert_int_equal(bnt_durable_open(&d, path, NULL), BNT_OK);
     assert_int_equal(bnt_durable_write(&d, "half", 4, NULL), BNT_OK);
@@ -199,7 +194,7 @@ static void durable_failed_write_keeps_the_old_file(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("target"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("target"));
     write_file(path, "old");
     signal(SIGXFSZ, SIG_IGN);
     struct rlimit before;
@@ -223,7 +218,7 @@ static void durable_says_where_it_cannot_write(void **state)
     (void)state;
     struct bnt_durable d;
     struct bnt_err err = {0};
-    assert_int_equal(bnt_durable_open(&d, in_scratch("no/such/folder/file"), &err),
+    assert_int_equal(bnt_durable_open(&d, suite_in_scratch("no/such/folder/file"), &err),
                      BNT_E_NOT_FOUND);
     assert_non_null(strstr(err.msg, "no/such/folder/file"));
     bnt_durable_release(&d);
@@ -235,7 +230,7 @@ static void read_is_bounded(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("five"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("five"));
     write_file(path, "12345");
     struct bnt_buf b = BNT_BUF(4);
     struct bnt_err err = {0};
@@ -252,7 +247,7 @@ static void mapping_shows_the_file(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("mapped"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("mapped"));
     write_file(path, "bytes");
     struct bnt_mapping m;
     assert_int_equal(bnt_map_file(path, &m, NULL), BNT_OK);
@@ -266,23 +261,23 @@ static void mapping_shows_the_file(void **state)
     bnt_unmap(&m);
     struct bnt_err err = {0};
     assert_int_equal(bnt_map_file(suite_scratch(), &m, &err), BNT_E_FILE);
-    assert_int_equal(bnt_map_file(in_scratch("absent"), &m, NULL), BNT_E_NOT_FOUND);
+    assert_int_equal(bnt_map_file(suite_in_scratch("absent"), &m, NULL), BNT_E_NOT_FOUND);
 }
 
 static void folders_are_made_to_any_depth(void **state)
 {
     (void)state;
     char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s", in_scratch("a/b/c"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("a/b/c"));
     assert_int_equal(bnt_mkdirs(path, NULL), BNT_OK);
     assert_int_equal(bnt_mkdirs(path, NULL), BNT_OK);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_true(S_ISDIR(st.st_mode));
-    write_file(in_scratch("file"), "x");
+    write_file(suite_in_scratch("file"), "x");
     struct bnt_err err = {0};
-    assert_int_not_equal(bnt_mkdirs(in_scratch("file/below"), &err), BNT_OK);
-    assert_int_not_equal(bnt_mkdirs(in_scratch("file"), NULL), BNT_OK);
+    assert_int_not_equal(bnt_mkdirs(suite_in_scratch("file/below"), &err), BNT_OK);
+    assert_int_not_equal(bnt_mkdirs(suite_in_scratch("file"), NULL), BNT_OK);
 }
 
 static void path_too_long_is_an_error_never_a_cut(void **state)
@@ -326,8 +321,8 @@ static void lock_excludes_another_process(void **state)
     (void)state;
     char lock[BNT_PATH_MAX];
     char counter[BNT_PATH_MAX];
-    snprintf(lock, sizeof lock, "%s", in_scratch("lock"));
-    snprintf(counter, sizeof counter, "%s", in_scratch("counter"));
+    snprintf(lock, sizeof lock, "%s", suite_in_scratch("lock"));
+    snprintf(counter, sizeof counter, "%s", suite_in_scratch("counter"));
     write_file(counter, "0\n");
     for (int i = 0; i < 2; i++) {
         if (fork() == 0) {
@@ -347,7 +342,7 @@ static void lock_ends_with_its_process(void **state)
 {
     (void)state;
     char lock[BNT_PATH_MAX];
-    snprintf(lock, sizeof lock, "%s", in_scratch("lock"));
+    snprintf(lock, sizeof lock, "%s", suite_in_scratch("lock"));
     int fd = -1;
     if (fork() == 0) {
         _exit(bnt_lock_acquire(lock, &fd, NULL) == BNT_OK ? 0 : 1);

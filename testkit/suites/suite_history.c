@@ -2,9 +2,11 @@
  * writers that lose each other's runs, a file that grows without end. */
 #include "testkit/suite.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,18 +50,11 @@ static void make_run(struct made *m, unsigned number)
     }
 }
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 static struct history *open_history(const char *name)
 {
     struct bnt_err err = {0};
     struct history *h = NULL;
-    if (history_open(in_scratch(name), HISTORY_WRITE, &h, &err) != BNT_OK) {
+    if (history_open(suite_in_scratch(name), HISTORY_WRITE, &h, &err) != BNT_OK) {
         fail_msg("%s", err.msg);
     }
     return h;
@@ -225,6 +220,15 @@ static void history_is_bounded(void **state)
     history_close(h);
 }
 
+static void hold_files_to(rlim_t bytes)
+{
+    struct rlimit r;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+    r.rlim_cur = bytes < r.rlim_max ? bytes : r.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 static void merging_twice_is_harmless(void **state)
 {
     (void)state;
@@ -235,7 +239,7 @@ static void merging_twice_is_harmless(void **state)
     record(h, 2);
     record(h, 3);
     history_close(h);
-    snprintf(other, sizeof other, "%s", in_scratch("other.db"));
+    snprintf(other, sizeof other, "%s", suite_in_scratch("other.db"));
     h = open_history("h.db");
     record(h, 1);
     record(h, 2);
@@ -243,8 +247,14 @@ static void merging_twice_is_harmless(void **state)
     assert_int_equal(n_new, 1);
     assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
     assert_int_equal(n_new, 0);
+    assert_int_equal(history_merge(h, history_path(h), &n_new, NULL), BNT_OK);
+    assert_int_equal(n_new, 0);
     assert_int_equal(history_export(h, other, NULL), BNT_E_FAILED); /* it is there */
     assert_int_equal(unlink(other), 0);
+    hold_files_to(1);
+    assert_int_equal(history_export(h, other, NULL), BNT_E_FAILED);
+    assert_int_equal(access(other, F_OK), -1); /* nothing, rather than a part */
+    hold_files_to(RLIM_INFINITY);
     assert_int_equal(history_export(h, other, NULL), BNT_OK);
     assert_int_equal(history_merge(h, other, &n_new, NULL), BNT_OK);
     assert_int_equal(n_new, 0);
@@ -260,7 +270,7 @@ static void writers_do_not_lose_each_others_runs(void **state)
     (void)state;
     char path[BNT_PATH_MAX];
     pid_t pids[WRITERS];
-    snprintf(path, sizeof path, "%s", in_scratch("new/folder/h.db"));
+    snprintf(path, sizeof path, "%s", suite_in_scratch("new/folder/h.db"));
     for (unsigned w = 0; w < WRITERS; w++) {
         pids[w] = fork();
         assert_true(pids[w] >= 0);
@@ -290,7 +300,7 @@ static void writers_do_not_lose_each_others_runs(void **state)
 
 static void write_file(const char *name, const char *text)
 {
-    FILE *f = fopen(in_scratch(name), "w");
+    FILE *f = fopen(suite_in_scratch(name), "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
@@ -303,11 +313,13 @@ static void damaged_and_newer_files_are_told_apart(void **state)
     struct history *h;
     write_file("junk.db", "this is no database, and longer than any header of SQLite would be; "
                           "it goes on for more than a hundred bytes, to be sure of that.");
-    assert_int_equal(history_open(in_scratch("junk.db"), HISTORY_WRITE, &h, &err), BNT_E_FILE);
+    assert_int_equal(history_open(suite_in_scratch("junk.db"), HISTORY_WRITE, &h, &err),
+                     BNT_E_FILE);
     assert_non_null(strstr(err.hint, "delete the file"));
     err = (struct bnt_err){0};
-    assert_int_equal(history_open(in_scratch("none.db"), HISTORY_READ, &h, &err), BNT_E_NOT_FOUND);
-    assert_true(access(in_scratch("none.db"), F_OK) != 0);
+    assert_int_equal(history_open(suite_in_scratch("none.db"), HISTORY_READ, &h, &err),
+                     BNT_E_NOT_FOUND);
+    assert_true(access(suite_in_scratch("none.db"), F_OK) != 0);
 }
 
 /* A program of suites whose one test passes. */
@@ -319,7 +331,7 @@ static void suites_of_one_test(char path[BNT_PATH_MAX])
                                   "*) printf 'ok 1 - good\\n1..1\\n' ;;\n"
                                   "esac\n";
     write_file("suites", program);
-    snprintf(path, BNT_PATH_MAX, "%s", in_scratch("suites"));
+    snprintf(path, BNT_PATH_MAX, "%s", suite_in_scratch("suites"));
     assert_int_equal(chmod(path, 0755), 0);
 }
 
@@ -363,8 +375,9 @@ static void run_does_not_fail_for_its_history(void **state)
     static const char *const places[] = {"junk.db", "suites/h.db", "good.db"};
     for (size_t i = 0; i < 3; i++) {
         struct suite_output o;
-        const char *const argv[] = {suite_bnt(),           "test", "--suites", suites, "--history",
-                                    in_scratch(places[i]), NULL};
+        const char *const argv[] = {suite_bnt(), "test",      "--suites",
+                                    suites,      "--history", suite_in_scratch(places[i]),
+                                    NULL};
         suite_run(argv, NULL, 0, &o);
         print_message("%s: %d\n%s%s\n", places[i], o.exit, o.out, o.err);
         assert_int_equal(o.exit, 0);

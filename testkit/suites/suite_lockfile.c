@@ -149,6 +149,8 @@ static void broken_lock_is_named_with_its_line(void **state)
     BNT(5, "fetch");
     fixture_file(LOCKFILE_FILE, "[]");
     BNT(5, "lock");
+    fixture_file(LOCKFILE_FILE, "\n");
+    assert_non_null(strstr(BNT(5, "fetch"), "bnt.lock is empty"));
 }
 
 /* ---- drift ---- */

@@ -11,15 +11,6 @@
 
 #include "testkit/suite.h"
 
-static const char *in_scratch(const char *name)
-{
-    static char paths[4][BNT_PATH_MAX];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 static void write_file(const char *dir, const char *file, const char *text)
 {
     char path[BNT_PATH_MAX];
@@ -45,8 +36,8 @@ static const char *kernel_made(const char *mount, const char *const *files)
 {
     char name[64];
     snprintf(name, sizeof name, "%s/bnt-memory-%d", mount, (int)getpid());
-    assert_int_equal(mkdir(in_scratch(mount), 0700), 0);
-    const char *dir = in_scratch(name);
+    assert_int_equal(mkdir(suite_in_scratch(mount), 0700), 0);
+    const char *dir = suite_in_scratch(name);
     assert_int_equal(mkdir(dir, 0700), 0);
     for (; *files; files++) {
         write_file(dir, *files, "");
@@ -57,7 +48,7 @@ static const char *kernel_made(const char *mount, const char *const *files)
 /* What /proc/self/cgroup is where both versions are mounted; a machine may have either alone. */
 static const char *list_of_groups(void)
 {
-    const char *list = in_scratch("list");
+    const char *list = suite_in_scratch("list");
     write_file(suite_scratch(), "list", "4:memory:/jobs/17\n3:cpuset:/\n0::/jobs/17\n");
     return list;
 }
@@ -88,8 +79,8 @@ static void both_versions_are_limited_entered_and_counted(void **state)
         struct memory_group g;
         const char *dir = kernel_made(cases[i].mount, cases[i].files);
         bool v2 = strcmp(cases[i].mount, "two") == 0;
-        memory_group_open_in(&g, list_of_groups(), v2 ? in_scratch("two") : "/nowhere",
-                             v2 ? "/nowhere" : in_scratch("one"));
+        memory_group_open_in(&g, list_of_groups(), v2 ? suite_in_scratch("two") : "/nowhere",
+                             v2 ? "/nowhere" : suite_in_scratch("one"));
         assert_string_equal(memory_group_name(&g), cases[i].name);
         write_file(dir, cases[i].events, "low 0\noom_kill 3\noom_kill_disable 0\n");
         assert_true(memory_group_limit(&g, 1000000));
@@ -110,9 +101,9 @@ static void without_groups_nothing_is_done(void **state)
 {
     (void)state;
     struct memory_group g;
-    memory_group_open_in(&g, list_of_groups(), "/nowhere", in_scratch("empty"));
+    memory_group_open_in(&g, list_of_groups(), "/nowhere", suite_in_scratch("empty"));
     assert_int_equal(g.kind, MEMORY_GROUP_NONE);
-    memory_group_open_in(&g, "/nowhere", in_scratch("empty"), in_scratch("empty"));
+    memory_group_open_in(&g, "/nowhere", suite_in_scratch("empty"), suite_in_scratch("empty"));
     assert_int_equal(g.kind, MEMORY_GROUP_NONE);
     assert_false(memory_group_limit(&g, 1000000));
     assert_false(memory_group_enter(&g));
@@ -192,15 +183,15 @@ static void version_2_of_a_kernel_does(void **state)
              "find /sys/fs/cgroup -name 'bnt-*'\necho o >/proc/sysrq-trigger; sleep 60\n",
              suite_scratch(), dir);
     write_file(suite_scratch(), "init", script);
-    assert_int_equal(chmod(in_scratch("init"), 0700), 0);
-    snprintf(init, sizeof init, "init=%s", in_scratch("init"));
+    assert_int_equal(chmod(suite_in_scratch("init"), 0700), 0);
+    snprintf(init, sizeof init, "init=%s", suite_in_scratch("init"));
     snprintf(own, sizeof own, "uml_dir=%s", suite_scratch());
     /* In a namespace, which ends the kernel's helpers with it. */
     suite_run((const char *const[]){"unshare", "--pid", "--fork", "linux.uml", "mem=800M",
                                     "root=/dev/root", "rootfstype=hostfs", "rw", "con=null",
                                     "con0=null,fd:1", own, init, NULL},
               NULL, 0, &o);
-    if (bnt_file_read(in_scratch("out"), &out, NULL) != BNT_OK) {
+    if (bnt_file_read(suite_in_scratch("out"), &out, NULL) != BNT_OK) {
         fail_msg("the kernel did not start:\n%s%s", o.out, o.err);
     }
     const char *text = bnt_buf_view(&out);

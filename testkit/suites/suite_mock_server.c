@@ -161,6 +161,8 @@ static void mistakes_in_a_script_are_named_with_their_line(void **state)
         {"routes:\n  - path: /x\n    steps:\n      - path: /y\n", ":4: path is not known"},
         {"routes:\n  - path: /x\n    steps:\n      - ignore-range: maybe\n", "neither true nor"},
         {"routes:\n  - path: /x\n    file: nothing-here\n", ":3: "},
+        {"routes:\n  - path: /x\n  - path: /y\n  - path: /x\n",
+         ":4: /x has a route already, in line 2"},
         {"routes: [\n", ":2: "},
         {"{\"routes\": [{\"path\": \"/x\", \"status\": \"up\"}]}", ":1: up is no"},
     };

@@ -12,13 +12,6 @@
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", suite_scratch(), name);
-    return path;
-}
-
 /* ---- one row, by hand ---- */
 
 static enum bnt_status to_file(void *ctx, const char *line, size_t n, struct bnt_err *err)
@@ -36,7 +29,7 @@ static void trace_row(const float *values, uint32_t n, bool full, struct op_trac
     struct op_choice choice = {.full = full};
     struct bnt_ids none = {0};
     es_ok(op_choice_ops(NULL, &choice, &err), &err);
-    FILE *f = fopen(in_scratch("row.trace"), "w");
+    FILE *f = fopen(suite_in_scratch("row.trace"), "w");
     assert_non_null(f);
     struct op_tracer t = {.choice = &choice, .put = to_file, .ctx = f};
     struct op_trace_head head = {.model = "a \"b\"\\c",
@@ -49,7 +42,7 @@ static void trace_row(const float *values, uint32_t n, bool full, struct op_trac
     op_tracer_row(&t, &(struct bnt_tap_row){BNT_TAP_K, 1, 0, 2, n, values});
     es_ok(op_tracer_end(&t, &none, &err), &err);
     fclose(f);
-    es_ok(op_trace_read(in_scratch("row.trace"), out, &err), &err);
+    es_ok(op_trace_read(suite_in_scratch("row.trace"), out, &err), &err);
     assert_int_equal(out->n_records, 1);
 }
 
@@ -109,7 +102,7 @@ static void trace_model(const char *name, const char *const *more)
 {
     const char *argv[24] = {
         suite_bnt(), "trace", "-m", suite_bundled_model(), "-p", "Once upon a time",
-        "-n",        "2",     "-o", in_scratch(name)};
+        "-n",        "2",     "-o", suite_in_scratch(name)};
     for (size_t n = 10; *more; more++) {
         argv[n++] = *more;
     }
@@ -125,7 +118,7 @@ static void trace_model(const char *name, const char *const *more)
 static void read_into(const char *name, struct op_trace *t)
 {
     struct bnt_err err = {0};
-    es_ok(op_trace_read(in_scratch(name), t, &err), &err);
+    es_ok(op_trace_read(suite_in_scratch(name), t, &err), &err);
 }
 
 static struct op_record *record_of(struct op_trace *t, enum bnt_tap_op op, int32_t layer,
@@ -260,13 +253,13 @@ static void damaged_traces_are_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
-        FILE *f = fopen(in_scratch("damaged"), "w");
+        FILE *f = fopen(suite_in_scratch("damaged"), "w");
         assert_non_null(f);
         fputs(damaged[i].text, f);
         fclose(f);
         struct bnt_err err = {0};
         struct op_trace t;
-        enum bnt_status st = op_trace_read(in_scratch("damaged"), &t, &err);
+        enum bnt_status st = op_trace_read(suite_in_scratch("damaged"), &t, &err);
         if (st != damaged[i].status) {
             fail_msg("case %zu: %d, %s", i, (int)st, err.msg);
         }
@@ -278,13 +271,13 @@ static void damaged_traces_are_refused(void **state)
 static void endless_line_is_not_read_to_its_end(void **state)
 {
     (void)state;
-    FILE *f = fopen(in_scratch("endless"), "w");
+    FILE *f = fopen(suite_in_scratch("endless"), "w");
     assert_non_null(f);
     assert_int_equal(ftruncate(fileno(f), (off_t)1 << 40), 0);
     fclose(f);
     struct bnt_err err = {0};
     struct op_trace t;
-    assert_int_equal(op_trace_read(in_scratch("endless"), &t, &err), BNT_E_FILE);
+    assert_int_equal(op_trace_read(suite_in_scratch("endless"), &t, &err), BNT_E_FILE);
     assert_non_null(strstr(err.msg, "longer than a record can be"));
     op_trace_release(&t);
 }

@@ -57,15 +57,6 @@ static uint8_t salt = 3;
 static const struct packed_want form = {
     .layout = "form", .version = 1, .size = SIZE, .fill = fill, .ctx = &salt};
 
-static const char *in_scratch(const char *name)
-{
-    static char path[2][BNT_PATH_MAX];
-    static unsigned k;
-    char *out = path[k++ % 2];
-    assert_int_equal(bnt_path_format(out, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return out;
-}
-
 /* Large enough to be hashed while forms are made. */
 static const char *const model_in_thread = "a model in a thread";
 
@@ -93,14 +84,14 @@ static void model_digest(char digest[BNT_SHA256_HEX])
 /* A model of which only the bytes count, and a store beside it. The large one has settled. */
 static void open_store(struct packed_store *s, const char *model_bytes)
 {
-    const char *model = in_scratch("model");
+    const char *model = suite_in_scratch("model");
     forget_facts();
     FILE *f = fopen(model, "w");
     assert_non_null(f);
     assert_true(fputs(model_bytes, f) >= 0);
     assert_int_equal(fclose(f), 0);
     struct bnt_model_options mo = {
-        .packed_dir = in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
+        .packed_dir = suite_in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
     assert_int_equal(packed_store_init(s, model, &mo, NULL), BNT_OK);
     if (model_bytes == model_in_thread) {
         s->late_bytes = strlen(model_bytes);
@@ -258,8 +249,8 @@ static void a_proof_ends_with_a_change(void **state)
     assert_true(bnt_fact_get(&id, "packed", value)); /* else the next start would read the file */
     s = (struct packed_store){0};
     struct bnt_model_options mo = {
-        .packed_dir = in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
-    assert_int_equal(packed_store_init(&s, in_scratch("model"), &mo, NULL), BNT_OK);
+        .packed_dir = suite_in_scratch("kept"), .packed_min_bytes = 100, .warn = hear};
+    assert_int_equal(packed_store_init(&s, suite_in_scratch("model"), &mo, NULL), BNT_OK);
     open_form(&s, &form, false);
     flip(kept_file(&s, BNT_PACKED_SUFFIX), HEADER + 5);
     open_form(&s, &form, true);
@@ -323,19 +314,19 @@ static void what_cannot_be_kept_is_made_in_memory(void **state)
         bnt_file_fault(NULL);
         assert_int_equal(n_words, 1);
         assert_non_null(strstr(last_word, "not kept"));
-        snprintf(folder, sizeof folder, "%s/%s", in_scratch("kept"), s.digest);
+        snprintf(folder, sizeof folder, "%s/%s", suite_in_scratch("kept"), s.digest);
         assert_int_equal(entries(folder), 0); /* and nothing half written is left */
-        assert_int_equal(entries(in_scratch("kept")), 0);
+        assert_int_equal(entries(suite_in_scratch("kept")), 0);
         open_form(&s, &form, true);
         assert_int_equal(n_words, 1);
         packed_store_release(&s);
     }
     open_store(&s, "a model");
-    FILE *f = fopen(in_scratch("kept/lies"), "w");
+    FILE *f = fopen(suite_in_scratch("kept/lies"), "w");
     assert_non_null(f);
     fclose(f);
     free(s.dir);
-    s.dir = strdup(in_scratch("kept/lies")); /* a file where the folder should be */
+    s.dir = strdup(suite_in_scratch("kept/lies")); /* a file where the folder should be */
     open_form(&s, &form, true);
     assert_int_equal(n_words, 2);
     packed_store_release(&s);
@@ -349,11 +340,11 @@ static void small_forms_and_stores_without_a_folder_keep_nothing(void **state)
     s.min_bytes = SIZE + 1;
     open_form(&s, &form, true);
     open_form(&s, &form, true);
-    assert_int_equal(access(in_scratch("kept"), F_OK), -1);
+    assert_int_equal(access(suite_in_scratch("kept"), F_OK), -1);
     assert_string_equal(s.digest, ""); /* nor is the model read for it */
     packed_store_release(&s);
     struct bnt_model_options none = {0};
-    assert_int_equal(packed_store_init(&s, in_scratch("model"), &none, NULL), BNT_OK);
+    assert_int_equal(packed_store_init(&s, suite_in_scratch("model"), &none, NULL), BNT_OK);
     open_form(&s, &form, true);
     packed_store_release(&s);
 }
@@ -526,11 +517,11 @@ static void a_replaced_model_lends_no_digest(void **state)
     for (unsigned i = 0; i < 2; i++) {
         struct packed_store s;
         open_store(&s, models[i]);
-        FILE *f = fopen(in_scratch("model.new"), "w");
+        FILE *f = fopen(suite_in_scratch("model.new"), "w");
         assert_non_null(f);
         assert_true(fprintf(f, "not %s", models[i]) > 0);
         assert_int_equal(fclose(f), 0);
-        assert_int_equal(rename(in_scratch("model.new"), in_scratch("model")), 0);
+        assert_int_equal(rename(suite_in_scratch("model.new"), suite_in_scratch("model")), 0);
         open_form(&s, &form, true);
         assert_int_equal(n_words, i + 1);
         assert_non_null(strstr(last_word, "replaced"));
@@ -607,7 +598,7 @@ static void repacked_weights_are_found_and_say_the_same(void **state)
         float *plain = logits_of(path, &mo, &found, &made);
         assert_int_equal(found, 0);
         mo = (struct bnt_model_options){
-            .packed_dir = in_scratch("kept"), .packed_min_bytes = 1, .warn = hear};
+            .packed_dir = suite_in_scratch("kept"), .packed_min_bytes = 1, .warn = hear};
         float *first = logits_of(path, &mo, &found, &first_made);
         assert_int_equal(found, 0);
         assert_true(first_made > 0);
@@ -632,7 +623,7 @@ static void weights_that_fit_as_they_are_write_nothing(void **state)
     (void)state;
     uint64_t found, made;
     struct bnt_model_options mo = {
-        .packed_dir = in_scratch("kept"), .packed_min_bytes = 600000, .warn = hear};
+        .packed_dir = suite_in_scratch("kept"), .packed_min_bytes = 600000, .warn = hear};
     struct es_engine e;
     es_open_with(&e, suite_bundled_model(), &mo, &(struct bnt_session_options){.n_ctx = 16});
     found = bnt_model_info(e.model)->packed_bytes;
@@ -640,7 +631,7 @@ static void weights_that_fit_as_they_are_write_nothing(void **state)
     assert_int_equal(bnt_model_info(e.model)->hash_ns, 0);
     es_close(&e);
     assert_int_equal(found + made, 0);
-    assert_int_equal(access(in_scratch("kept"), F_OK), -1);
+    assert_int_equal(access(suite_in_scratch("kept"), F_OK), -1);
 }
 
 /* The option of the command: the folder of the cache, and what --json says of it. */

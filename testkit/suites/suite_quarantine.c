@@ -14,16 +14,9 @@
 /* 2026-06-15, 12:00 UTC. */
 #define NOW 1781524800
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 static void write_text(const char *name, const char *text)
 {
-    FILE *f = fopen(in_scratch(name), "w");
+    FILE *f = fopen(suite_in_scratch(name), "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
@@ -82,7 +75,7 @@ static void file_is_read_strictly(void **state)
         struct bnt_err err = {0};
         make_run(&run);
         write_text("q.yml", cases[i].text);
-        enum bnt_status st = quarantine_apply(&run, in_scratch("q.yml"), NOW, false, &err);
+        enum bnt_status st = quarantine_apply(&run, suite_in_scratch("q.yml"), NOW, false, &err);
         print_message("case %zu: %d %s (%s)\n", i, (int)st, err.msg, err.hint);
         assert_int_equal(st, cases[i].status);
         assert_true(!cases[i].says || strstr(err.msg, cases[i].says));
@@ -97,13 +90,14 @@ static void tests_of_suites_that_are_not_named_are_passed_over(void **state)
     struct bnt_test_run run;
     make_run(&run);
     write_text("q.yml", ENTRY("gamma", "2026-06-20"));
-    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
+    assert_int_equal(quarantine_apply(&run, suite_in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
     assert_false(run.at[0].quarantined);
     write_text("q.yml", ENTRY("alpha", "2026-06-20"));
-    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
+    assert_int_equal(quarantine_apply(&run, suite_in_scratch("q.yml"), NOW, true, NULL), BNT_OK);
     assert_true(run.at[0].quarantined);
     write_text("q.yml", ENTRY("gamma", "2026-06-14"));
-    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, true, NULL), BNT_E_FAILED);
+    assert_int_equal(quarantine_apply(&run, suite_in_scratch("q.yml"), NOW, true, NULL),
+                     BNT_E_FAILED);
     bnt_test_run_release(&run);
     struct suite_output o;
     write_text("s.bnt.yml", "tests: [{name: a, prompt: b, max_tokens: 1, expect: {tokens: "
@@ -125,7 +119,7 @@ static void only_a_failure_is_quarantined(void **state)
     struct bnt_test_run run;
     make_run(&run);
     write_text("q.yml", ENTRY("alpha", "2026-06-20"));
-    assert_int_equal(quarantine_apply(&run, in_scratch("q.yml"), NOW, false, NULL), BNT_OK);
+    assert_int_equal(quarantine_apply(&run, suite_in_scratch("q.yml"), NOW, false, NULL), BNT_OK);
     static const enum bnt_test_outcome cases[][2] = {
         {BNT_TEST_FAILED, BNT_TEST_QUARANTINED},
         {BNT_TEST_PASSED, BNT_TEST_PASSED},
@@ -156,9 +150,9 @@ static void run_one(struct bnt_test_run *run, const char *pairs, const char *she
                      BNT_OK);
     write_text("suites", bnt_buf_view(&text));
     bnt_buf_release(&text);
-    assert_int_equal(chmod(in_scratch("suites"), 0755), 0);
+    assert_int_equal(chmod(suite_in_scratch("suites"), 0755), 0);
     *run = (struct bnt_test_run){0};
-    if (bnt_test_collect(run, in_scratch("suites"), BNT_TIER_FAST, NULL, &err) != BNT_OK ||
+    if (bnt_test_collect(run, suite_in_scratch("suites"), BNT_TIER_FAST, NULL, &err) != BNT_OK ||
         bnt_test_execute(run, options, &err) != BNT_OK) {
         fail_msg("%s", err.msg);
     }
@@ -187,7 +181,7 @@ static void only_a_declared_cause_is_tried_again(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test_run run;
-        (void)remove(in_scratch("count"));
+        (void)remove(suite_in_scratch("count"));
         run_one(&run, cases[i].pairs, cases[i].shell, &(struct bnt_test_options){.n_jobs = 1});
         const struct bnt_test *t = &run.at[0];
         print_message("%s: %s after %zu\n", cases[i].what, bnt_test_outcome_name(t->outcome),
@@ -214,7 +208,7 @@ static void repeated_test_fails_if_one_run_fails(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test_run run;
-        (void)remove(in_scratch("count"));
+        (void)remove(suite_in_scratch("count"));
         run_one(&run, "tags=x", cases[i].shell,
                 &(struct bnt_test_options){.n_jobs = 2, .n_repeats = 5});
         assert_int_equal(run.at[0].outcome, cases[i].outcome);
@@ -242,7 +236,7 @@ static void failure_is_labelled_and_stays_a_failure(void **state)
     setenv("BNT_TEST_SEED", "7", 1);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test_run run;
-        (void)remove(in_scratch("count"));
+        (void)remove(suite_in_scratch("count"));
         run_one(&run, "tags=x", cases[i].shell, &(struct bnt_test_options){.n_jobs = 1});
         run.seed = 7;
         diagnose_failures(&run, 30000, NULL);
@@ -253,7 +247,7 @@ static void failure_is_labelled_and_stays_a_failure(void **state)
         bnt_test_run_release(&run);
     }
     struct bnt_test_run run;
-    (void)remove(in_scratch("count"));
+    (void)remove(suite_in_scratch("count"));
     run_one(&run, "tags=x", FAIL(""), &(struct bnt_test_options){.n_jobs = 1});
     diagnose_failures(&run, 0, NULL); /* no time: no label */
     assert_null(run.at[0].label);

@@ -19,13 +19,6 @@
 
 #define DIGEST "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 /* ---- drafts ---- */
 
 static void drafts_come_from_behind_the_longest_match(void **state)
@@ -265,7 +258,7 @@ static const char *saved(const char *model, enum bnt_kv_type kv_type)
     es_open(&e, model,
             &(struct bnt_session_options){.n_ctx = 24, .kv_type = kv_type, .device = "cpu"});
     es_ok(bnt_session_eval(e.session, text, N_TEXT, &err), &err);
-    const char *path = in_scratch("saved");
+    const char *path = suite_in_scratch("saved");
     es_ok(bnt_session_save(e.session, path, DIGEST, &err), &err);
     es_close(&e);
     return path;
@@ -320,7 +313,8 @@ static void refused(const char *digest, const struct bnt_session_options *so,
     on_cpu.device = "cpu";
     es_open(&e, suite_bundled_model(), &on_cpu);
     es_ok(bnt_session_eval(e.session, text, 2, &err), &err);
-    assert_int_equal(bnt_session_restore(e.session, in_scratch("saved"), digest, &err), status);
+    assert_int_equal(bnt_session_restore(e.session, suite_in_scratch("saved"), digest, &err),
+                     status);
     assert_non_null(strstr(err.msg, word));
     assert_int_equal(bnt_session_n_past(e.session), 2);
     assert_memory_equal(bnt_session_ids(e.session), text, 2 * sizeof *text);
@@ -368,7 +362,7 @@ static void infer_goes_on_from_a_saved_session(void **state)
 {
     (void)state;
     char file[BNT_PATH_MAX];
-    snprintf(file, sizeof file, "%s", in_scratch("session"));
+    snprintf(file, sizeof file, "%s", suite_in_scratch("session"));
     struct infer_result first = INFER("-p", alike[0], "-n", "4", "--json", "--session-save", file);
     infer_expect(&first, BNT_OK);
     infer_drop(&first);

@@ -470,6 +470,18 @@ static void served_model_is_leased(void **state)
     free(log);
 }
 
+/* Nobody can ask a server whose address was not told. */
+static void address_that_cannot_be_written_ends_it(void **state)
+{
+    (void)state;
+    static const char run[] = "exec \"$0\" cache serve --listen 127.0.0.1:0 >/dev/full";
+    struct suite_output o;
+    suite_run((const char *const[]){"/bin/sh", "-c", run, suite_bnt(), NULL}, NULL, 8000, &o);
+    assert_int_equal(o.exit, BNT_E_NO_SPACE);
+    assert_non_null(strstr(o.err, "cannot write standard output"));
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "serve_ranges_are_what_was_asked_for", .body = ranges_are_what_was_asked_for},
     {.name = "serve_head_and_conditions_answer_without_bytes",
@@ -491,6 +503,8 @@ static const struct suite_test tests[] = {
      .body = running_transfer_ends_before_the_server},
     {.name = "serve_transfer_that_does_not_end_is_cut_and_told",
      .body = transfer_that_does_not_end_is_cut_and_told},
+    {.name = "serve_address_that_cannot_be_written_ends_it",
+     .body = address_that_cannot_be_written_ends_it},
     {.name = "serve_model_is_leased_while_it_is_sent", .body = served_model_is_leased},
     {0},
 };

@@ -177,16 +177,9 @@ static void shards_are_balanced_by_time_and_whole(void **state)
     assert_true(worst <= 1.15);
 }
 
-static const char *in_scratch(const char *name)
-{
-    static char path[BNT_PATH_MAX];
-    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", suite_scratch(), name), BNT_OK);
-    return path;
-}
-
 static void write_text(const char *name, const char *text)
 {
-    FILE *f = fopen(in_scratch(name), "w");
+    FILE *f = fopen(suite_in_scratch(name), "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
@@ -201,13 +194,13 @@ static void times_of_a_file_divide(void **state)
     write_text("times.json", "{\"format\": \"bnt-test-times\", \"schema\": 1, \"seconds\": "
                              "{\"t0000\": 30, \"t0001\": 10, \"t0002\": 10, \"t0003\": 10}}");
     make_run(&run, seconds, 4);
-    assert_int_equal(shard_split(&run, 1, 2, in_scratch("times.json"), NULL), BNT_OK);
+    assert_int_equal(shard_split(&run, 1, 2, suite_in_scratch("times.json"), NULL), BNT_OK);
     assert_int_equal(run.n, 1);
     assert_string_equal(run.at[0].name, "t0000");
     bnt_test_run_release(&run);
     write_text("times.json", "{\"t0000\": 30}");
     make_run(&run, seconds, 4);
-    assert_int_equal(shard_split(&run, 1, 2, in_scratch("times.json"), &err), BNT_E_FILE);
+    assert_int_equal(shard_split(&run, 1, 2, suite_in_scratch("times.json"), &err), BNT_E_FILE);
     assert_non_null(strstr(err.hint, "bnt test history --times"));
     bnt_test_run_release(&run);
 }
@@ -225,7 +218,7 @@ static void through_a_file(struct bnt_test_run *run, int exit_code)
     bnt_buf_release(&text);
     bnt_test_run_release(run);
     *run = (struct bnt_test_run){0};
-    if (bnt_test_result_read(in_scratch("result.json"), run, &read_exit, &err) != BNT_OK) {
+    if (bnt_test_result_read(suite_in_scratch("result.json"), run, &read_exit, &err) != BNT_OK) {
         fail_msg("%s", err.msg);
     }
     assert_int_equal(read_exit, exit_code);
@@ -333,7 +326,8 @@ static void hostile_result_files_are_refused(void **state)
         struct bnt_err err = {0};
         int exit_code;
         write_text("r.json", cases[i].text);
-        enum bnt_status st = bnt_test_result_read(in_scratch("r.json"), &run, &exit_code, &err);
+        enum bnt_status st =
+            bnt_test_result_read(suite_in_scratch("r.json"), &run, &exit_code, &err);
         print_message("case %zu: %d %s\n", i, (int)st, err.msg);
         assert_int_equal(st, cases[i].status);
         bnt_test_run_release(&run);

@@ -272,6 +272,15 @@ const char *suite_scratch(void)
     return scratch_dir;
 }
 
+const char *suite_in_scratch(const char *name)
+{
+    static char paths[4][BNT_PATH_MAX];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    assert_int_equal(bnt_path_format(path, NULL, "%s/%s", scratch_dir, name), BNT_OK);
+    return path;
+}
+
 void suite_run(const char *const *argv, const char *cwd, unsigned timeout_ms,
                struct suite_output *result)
 {
