@@ -286,6 +286,33 @@ static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
     return st == BNT_OK ? check_graph(r) : st;
 }
 
+/* One id or a list of them. */
+static void read_ends(const json_t *value, struct hf_config *c)
+{
+    c->n_ends = 0;
+    for (size_t i = 0; i == 0 || i < json_array_size(value); i++) {
+        const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        bool sound = json_is_integer(id) && json_integer_value(id) >= 0 &&
+                     json_integer_value(id) < c->n_vocab;
+        if (sound && c->n_ends < HF_MAX_ENDS) {
+            c->ends[c->n_ends++] = json_integer_value(id);
+        }
+    }
+}
+
+/* generation_config.json says what ends an answer, where it is there; else config.json does. */
+static enum bnt_status read_generation(const char *dir, const json_t *config, struct hf_config *c,
+                                       struct bnt_err *err)
+{
+    json_t *root = NULL;
+    enum bnt_status st = hf_json_load(dir, "generation_config.json", true, &root, err);
+    const json_t *ends = json_object_get(root, "eos_token_id");
+    read_ends(ends && !json_is_null(ends) ? ends : json_object_get(config, "eos_token_id"), c);
+    c->eos = c->eos < 0 && c->n_ends > 0 ? c->ends[0] : c->eos;
+    json_decref(root);
+    return st;
+}
+
 enum bnt_status hf_config_load(const char *dir, struct hf_config *out, struct bnt_err *err)
 {
     json_t *root;
@@ -297,6 +324,9 @@ enum bnt_status hf_config_load(const char *dir, struct hf_config *out, struct bn
     const struct reader r = {dir, root, err};
     *out = (struct hf_config){0};
     st = read_all(&r, out);
+    if (st == BNT_OK) {
+        st = read_generation(dir, root, out, err);
+    }
     json_decref(root);
     return st;
 }

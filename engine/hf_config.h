@@ -9,6 +9,7 @@
 #include "engine/arch.h"
 #include "engine/gguf_plan.h"
 
+enum { HF_MAX_ENDS = 8 };
 #define HF_MAX_JSON_BYTES (64u << 20)
 
 /* What a file that is not what its name says holds instead, as downloads leave it: "a Git LFS
@@ -25,8 +26,10 @@ struct hf_config {
     bool tied;   /* the head is the embedding */
     bool bitnet; /* trained for ternary weights: its family, or its quantization_config */
     enum hf_scale scale;
-    int64_t bos, eos, pad; /* -1: not said */
-    char rope_type[16];    /* "", "linear", "yarn", "llama3" */
+    int64_t bos, eos, pad;     /* -1: not said */
+    int64_t ends[HF_MAX_ENDS]; /* all ids that end an answer, of which eos is one */
+    size_t n_ends;
+    char rope_type[16]; /* "", "linear", "yarn", "llama3" */
     double rope_factor, rope_n_ctx_orig, rope_low, rope_high;
     double yarn_beta_fast, yarn_beta_slow, yarn_attention; /* 0: not said */
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "engine/tokenizer_impl.h"
 
 #define MAX_MODEL_BYTES (256u << 20)
 #define ADDED_SCORE (-1000.0f) /* of what merging must not make */
@@ -204,6 +205,22 @@ static void take_special(struct hf_vocab *v, const json_t *config, const struct 
     v->add_eos = flag_of(config, "add_eos_token", v->add_eos);
 }
 
+/* Further ends that engines would not know by their names. */
+static void take_ends(struct hf_vocab *v, const struct hf_config *c)
+{
+    for (size_t i = 0; i < c->n_ends; i++) {
+        const char *text = v->tokens[c->ends[i]].text;
+        if (c->ends[i] == v->eos || tokenizer_name_ends(text)) {
+            continue;
+        }
+        if (v->eom < 0) {
+            v->eom = c->ends[i];
+        } else {
+            note_some(&v->ends, text);
+        }
+    }
+}
+
 static enum bnt_status put_special(const struct hf_vocab *v, struct gguf_plan *p,
                                    struct bnt_err *err)
 {
@@ -212,11 +229,10 @@ static enum bnt_status put_special(const struct hf_vocab *v, struct gguf_plan *p
     const struct {
         const char *key;
         int64_t id;
-    } ids[] = {{"tokenizer.ggml.bos_token_id", v->bos},
-               {"tokenizer.ggml.eos_token_id", v->eos},
-               {"tokenizer.ggml.eot_token_id", eot},
-               {"tokenizer.ggml.unknown_token_id", v->unk},
-               {"tokenizer.ggml.padding_token_id", v->pad}};
+    } ids[] = {
+        {"tokenizer.ggml.bos_token_id", v->bos},     {"tokenizer.ggml.eos_token_id", v->eos},
+        {"tokenizer.ggml.eot_token_id", eot},        {"tokenizer.ggml.eom_token_id", v->eom},
+        {"tokenizer.ggml.unknown_token_id", v->unk}, {"tokenizer.ggml.padding_token_id", v->pad}};
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < sizeof ids / sizeof ids[0]; i++) {
         if (ids[i].id >= 0) {
@@ -485,6 +501,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
     struct hf_vocab v = {.n = c->n_vocab,
                          .bos = -1,
                          .eos = -1,
+                         .eom = -1,
                          .unk = -1,
                          .pad = -1,
                          .add_bos = -1,
@@ -502,6 +519,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
     }
     if (st == BNT_OK) {
         take_special(&v, config, c);
+        take_ends(&v, c);
         st = put_tokens(&v, p, err);
     }
     if (st == BNT_OK) {

@@ -48,6 +48,8 @@ struct hf_vocab {
     char rewritten[120];  /* how text is rewritten before it is cut, which no GGUF can say; or "" */
     bool prefix_first;    /* the blank goes in front of a whole text, not behind special tokens */
     bool prepends;        /* rewriting puts a blank in front of a text, and of a token */
+    int64_t eom;          /* ends an answer too, and its name does not say so; -1: none */
+    struct hf_some ends;  /* more of that kind, which no GGUF can say */
     struct hf_some beyond;   /* added tokens for which the embedding has no row: left out */
     struct hf_some unlisted; /* LLaMA's kind: pairs that are a token, but no merge */
     bool byte_level_alone;   /* the pre-tokenizer is ByteLevel and nothing else */

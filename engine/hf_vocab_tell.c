@@ -40,6 +40,13 @@ static void tell_rewritten(const struct telling *t, const struct hf_vocab *v)
 static void tell_some(const struct telling *t, const struct hf_vocab *v)
 {
     char what[240];
+    if (v->ends.n > 0) {
+        snprintf(what, sizeof what,
+                 "no place is left in a GGUF file for %u more tokens that end an answer "
+                 "(eos_token_id), %.60s the first",
+                 v->ends.n, v->ends.first);
+        tell(t, what, "name them where you run it: --stop-id ID");
+    }
     if (v->beyond.n > 0) {
         snprintf(what, sizeof what,
                  "%u added tokens, %.60s the first, are left out: the embedding has %u rows",

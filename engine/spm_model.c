@@ -1,7 +1,8 @@
 /* tokenizer.model of sentencepiece: a protocol buffer. Read here: ModelProto 1 (pieces: 1 text, 2
- * score, 3 type), 2 (trainer: 3 model type, 40 to 43 ids of unknown, start, end, padding) and 3
- * (normalizer: 2 a table of characters, 3 whether a blank goes in front, 4 whether blanks are
- * joined). Other fields are passed over by their wire type.
+ * score, 3 type), 2 (trainer: 3 model type, 24 whether blanks end words, 40 to 43 ids of unknown,
+ * start, end, padding) and 3 (normalizer: 2 a table of characters, 3 whether a blank goes in front,
+ * 4 whether blanks are joined, 5 whether they are spelt as U+2581). Other fields are passed over by
+ * their wire type.
  */
 #include <stdio.h>
 #include <string.h>
@@ -119,12 +120,13 @@ static enum bnt_status read_trainer(struct proto p, struct hf_vocab *v, struct b
 {
     enum { BPE = 2, UNIGRAM = 1 };
     struct field f;
-    uint64_t model = UNIGRAM;
+    uint64_t model = UNIGRAM, suffix = 0;
     v->unk = 0; /* defaults of the format */
     v->bos = 1;
     v->eos = 2;
     while (next_field(&p, &f)) {
         model = f.id == 3 ? f.value : model;
+        suffix = f.id == 24 ? f.value : suffix;
         v->unk = f.id == 40 ? id_of(f.value) : v->unk;
         v->bos = f.id == 41 ? id_of(f.value) : v->bos;
         v->eos = f.id == 42 ? id_of(f.value) : v->eos;
@@ -132,6 +134,10 @@ static enum bnt_status read_trainer(struct proto p, struct hf_vocab *v, struct b
     }
     if (p.at != p.end) {
         return bad(err, "the trainer's part is malformed");
+    }
+    if (suffix) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                           "a sentencepiece model whose blanks end words is not known here");
     }
     return model == BPE
                ? BNT_OK
@@ -143,11 +149,18 @@ static enum bnt_status read_trainer(struct proto p, struct hf_vocab *v, struct b
 static enum bnt_status read_normalizer(struct proto p, struct hf_vocab *v, struct bnt_err *err)
 {
     struct field f;
-    bool joins = true, maps = false; /* defaults of the format */
+    bool joins = true, maps = false, spells = true; /* defaults of the format */
     while (next_field(&p, &f)) {
         v->no_space_prefix = f.id == 3 ? f.value == 0 : v->no_space_prefix;
         joins = f.id == 4 ? f.value != 0 : joins;
+        spells = f.id == 5 ? f.value != 0 : spells;
         maps = maps || (f.id == 2 && f.bytes.end > f.bytes.at);
+    }
+    if (!spells) {
+        return bnt_err_set(
+            err, BNT_E_UNSUPPORTED,
+            "a sentencepiece model that does not spell blanks as U+2581 is not known "
+            "here");
     }
     if (joins || maps) {
         snprintf(v->rewritten, sizeof v->rewritten, "%s%s%s",

@@ -79,6 +79,10 @@ static inline enum token_type tokenizer_type(const struct bnt_tokenizer *t, int3
     return (enum token_type)(t->type[id] & TOKEN_TYPE_MASK);
 }
 
+/* ---- tokenizer_load.c ---- */
+/* A token of this text ends an answer, whatever the file says of it. */
+bool tokenizer_name_ends(const char *text);
+
 /* ---- special.c ---- */
 enum bnt_status special_build(struct bnt_tokenizer *t, const struct gguf *g, struct bnt_err *err);
 void special_release(struct special_set *s);

@@ -63,6 +63,16 @@ static const char *const user_names[] = {"<|channel|>", "<|message|>", "<|start|
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+bool tokenizer_name_ends(const char *text)
+{
+    for (size_t i = 0; i < COUNT(end_names); i++) {
+        if (strcmp(text, end_names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct load {
     const struct gguf *g;
     const struct bnt_tokenizer_options *opts;

@@ -26,23 +26,34 @@ void cv_enter(void)
     es_ok(bnt_mkdirs("ck", &err), &err);
 }
 
-enum bnt_status cv_put(uint32_t n_vocab, struct gguf_plan *p, struct bnt_err *err)
+static enum bnt_status put(const struct hf_config *c, struct gguf_plan *p, struct bnt_err *err)
 {
-    const struct hf_config c = {.n_vocab = n_vocab, .bos = -1, .eos = -1, .pad = -1};
     const struct hf_vocab_options o = {.warn = keep_warning};
     warned[0] = '\0';
     *err = (struct bnt_err){0};
     gplan_init(p);
-    return hf_vocab_put("ck", &c, &o, p, err);
+    return hf_vocab_put("ck", c, &o, p, err);
+}
+
+enum bnt_status cv_put(uint32_t n_vocab, struct gguf_plan *p, struct bnt_err *err)
+{
+    const struct hf_config c = {.n_vocab = n_vocab, .bos = -1, .eos = -1, .pad = -1};
+    return put(&c, p, err);
 }
 
 struct gguf *cv_vocabulary(uint32_t n_vocab)
+{
+    return cv_vocabulary_of(
+        &(struct hf_config){.n_vocab = n_vocab, .bos = -1, .eos = -1, .pad = -1});
+}
+
+struct gguf *cv_vocabulary_of(const struct hf_config *c)
 {
     struct bnt_buf header = BNT_BUF(4u << 20);
     struct gguf_plan p;
     struct gguf *g;
     struct bnt_err err;
-    es_ok(cv_put(n_vocab, &p, &err), &err);
+    es_ok(put(c, &p, &err), &err);
     es_ok(gplan_header(&p, &header, &err), &err);
     cp_file("vocab.gguf", header.data, header.len);
     bnt_buf_release(&header);

@@ -20,6 +20,7 @@ void cv_enter(void);
 enum bnt_status cv_put(uint32_t n_vocab, struct gguf_plan *p, struct bnt_err *err);
 /* The keys alone as a file, opened. */
 struct gguf *cv_vocabulary(uint32_t n_vocab);
+struct gguf *cv_vocabulary_of(const struct hf_config *c);
 /* All warnings of the last cv_put with their hints, a line each. */
 const char *cv_warned(void);
 

@@ -327,6 +327,50 @@ static void what_is_put_around_a_text_is_kept_or_told(void **state)
     unlink("ck/tokenizer_config.json");
 }
 
+/* generation_config.json has them all; names tell most, one has a key, the rest is told. */
+static void all_tokens_that_end_an_answer_are_kept_or_told(void **state)
+{
+    (void)state;
+    static const char config[] =
+        "{\"architectures\":[\"LlamaForCausalLM\"],\"num_hidden_layers\":1,\"hidden_size\":64,"
+        "\"intermediate_size\":64,\"num_attention_heads\":1,\"max_position_embeddings\":64,"
+        "\"rms_norm_eps\":0.1,\"vocab_size\":260,\"eos_token_id\":[258,256]}";
+    static const struct {
+        const char *generation; /* NULL: none */
+        int64_t eos, eom;
+        const char *told;
+    } cases[] = {
+        {NULL, MASK, HE, ""},
+        {"{\"eos_token_id\":[258,259]}", MASK, -1, ""}, /* </s> is known by its name */
+        {"{\"eos_token_id\":258}", MASK, -1, ""},
+        {"{\"eos_token_id\":[257,999,258,65,259]}", MASK, HEL, "1 more tokens that end an answer"},
+        {"{}", MASK, HE, ""},
+    };
+    cv_enter();
+    write_bytes(&(struct bytes_json){.added =
+                                         "{\"id\":258,\"content\":\"<mask>\",\"special\":true},"
+                                         "{\"id\":259,\"content\":\"</s>\",\"special\":true}",
+                                     .model = "\"ignore_merges\":true,"});
+    cp_text("ck/config.json", config);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct bnt_err err = {0};
+        struct hf_config c;
+        if (cases[i].generation) {
+            cp_text("ck/generation_config.json", cases[i].generation);
+        }
+        es_ok(hf_config_load("ck", &c, &err), &err);
+        struct gguf *g = cv_vocabulary_of(&c);
+        cv_expect_id(g, "tokenizer.ggml.eos_token_id", cases[i].eos);
+        cv_expect_id(g, "tokenizer.ggml.eom_token_id", cases[i].eom);
+        if (!strstr(cv_warned(), cases[i].told) ||
+            (cases[i].told[0] == 0) != (cv_warned()[0] == 0)) {
+            fail_msg("case %zu: told is \"%s\"", i, cv_warned());
+        }
+        gguf_close(g);
+    }
+    unlink("ck/generation_config.json");
+}
+
 static const struct suite_test tests[] = {
     {.name = "checkpoint_tokens_swallow_white_space_as_their_flags_say",
      .body = tokens_swallow_white_space_as_their_flags_say},
@@ -343,6 +387,8 @@ static const struct suite_test tests[] = {
      .body = a_blank_goes_in_front_where_the_tokenizer_puts_one},
     {.name = "checkpoint_tokens_keep_or_tell_what_is_put_around",
      .body = what_is_put_around_a_text_is_kept_or_told},
+    {.name = "checkpoint_tokens_that_end_an_answer_are_kept_or_told",
+     .body = all_tokens_that_end_an_answer_are_kept_or_told},
     {0},
 };
 const struct suite suite_checkpoint_tokens = {"checkpoint_tokens", tests,

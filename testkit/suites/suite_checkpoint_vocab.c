@@ -77,6 +77,7 @@ struct spm {
     int kind;           /* 1: unigram, 2: BPE */
     bool prefix, joins; /* a blank in front; several blanks become one */
     const char *table;  /* of characters; NULL: none */
+    bool suffix, plain; /* blanks end words; they are not spelt as U+2581 */
 };
 
 /* With parts that nobody reads here: names, floats and the trailing self-test. */
@@ -97,6 +98,7 @@ static void make_spm(struct bnt_buf *b, const struct spm *m)
     put_bytes(&trainer, 1, "corpus.txt", 10);
     put_number(&trainer, 3, (uint64_t)m->kind);
     put_float(&trainer, 10, 0.9995f);
+    put_number(&trainer, 24, m->suffix);
     put_number(&trainer, 40, 0);
     put_number(&trainer, 41, 1);
     put_number(&trainer, 42, 2);
@@ -106,6 +108,7 @@ static void make_spm(struct bnt_buf *b, const struct spm *m)
     put_bytes(&normalizer, 2, m->table ? m->table : "", m->table ? strlen(m->table) : 0);
     put_number(&normalizer, 3, m->prefix);
     put_number(&normalizer, 4, m->joins);
+    put_number(&normalizer, 5, !m->plain);
     put_bytes(b, 3, normalizer.data, normalizer.len);
     bnt_buf_release(&trainer);
     bnt_buf_release(&normalizer);
@@ -220,6 +223,10 @@ static void broken_sentencepiece_models_are_refused(void **state)
     cv_enter();
     write_spm(&(struct spm){.kind = 1, .prefix = true});
     cv_expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "kind 1");
+    write_spm(&(struct spm){.kind = 2, .prefix = true, .suffix = true});
+    cv_expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "blanks end words");
+    write_spm(&(struct spm){.kind = 2, .prefix = true, .plain = true});
+    cv_expect_refusal(N_SPM, BNT_E_UNSUPPORTED, "does not spell blanks");
     write_spm(&llama);
     cv_expect_refusal(FIRST_PIECE + 2, BNT_E_FILE, "token " BLANK "ab has the id 261");
     write_spm(&llama);
