@@ -1,5 +1,6 @@
 /* bnt: main. Signals, global options, the table of commands: the only file that knows all folders.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -196,6 +197,17 @@ static void on_bus_error(int number)
     _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_FILE);
 }
 
+/* A file that is opened while standard output or error is closed would take its place, and what is
+ * printed would land in it. What stands there now fails as a closed one does. */
+static void fill_closed_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
 /* The first SIGINT, SIGTERM or SIGHUP (the terminal was closed) asks for a clean stop; the second
  * one kills, since the handler is gone by then. nohup has SIGHUP ignored, and so it stays. */
 static void catch_signals(void)
@@ -260,6 +272,7 @@ static enum bnt_status written_status(enum bnt_status st)
 
 int main(int argc, char **argv)
 {
+    fill_closed_streams();
     catch_signals();
     struct bnt_app app = {
         .commands = commands,

@@ -117,6 +117,7 @@ static enum bnt_status print_matrix(const struct shard_load *loads, unsigned n, 
                                                  loads[i].seconds));
     }
     json_t *root = json_pack("{s:o}", "include", include);
+    /* Not by bnt_json_print: the text may go into a file of outputs, too. */
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(root);
     enum bnt_status st =

@@ -217,6 +217,7 @@ static enum bnt_status print_json(struct infer *in, const struct bnt_generation 
     if (text == NULL) {
         return bnt_err_nomem(err, "the JSON answer", g->text.len);
     }
+    /* Not by bnt_json_print: who reads the answers of --prompts gets each when it is there. */
     st = infer_write_stdout(NULL, text, strlen(text), err);
     free(text);
     return st == BNT_OK ? infer_write_stdout(NULL, "\n", 1, err) : st;
