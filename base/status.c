@@ -67,7 +67,7 @@ enum bnt_status bnt_err_context(struct bnt_err *err, const char *fmt, ...)
     return err->status;
 }
 
-static enum bnt_status status_of_errno(int code)
+enum bnt_status bnt_status_of_errno(int code)
 {
     switch (code) {
     case ENOENT:
@@ -86,7 +86,7 @@ static enum bnt_status status_of_errno(int code)
 enum bnt_status bnt_err_errno(struct bnt_err *err, const char *fmt, ...)
 {
     int code = errno;
-    enum bnt_status status = status_of_errno(code);
+    enum bnt_status status = bnt_status_of_errno(code);
     if (err && err->status == BNT_OK) {
         va_list ap;
         va_start(ap, fmt);

@@ -52,8 +52,10 @@ void bnt_err_hint(struct bnt_err *err, const char *fmt, ...) BNT_PRINTF(2, 3);
  * `return`. */
 enum bnt_status bnt_err_context(struct bnt_err *err, const char *fmt, ...) BNT_PRINTF(2, 3);
 
-/* Set from errno (taken first thing): "<fmt>: <strerror>". Maps ENOENT to NOT_FOUND, ENOSPC/EDQUOT
- * to NO_SPACE, ENOMEM to MEMORY, all else to FAILED. */
+/* ENOENT is NOT_FOUND; ENOSPC, EDQUOT and EFBIG are NO_SPACE; ENOMEM is MEMORY; all else FAILED. */
+enum bnt_status bnt_status_of_errno(int code);
+
+/* Set from errno (taken first thing), with that status: "<fmt>: <strerror>". */
 enum bnt_status bnt_err_errno(struct bnt_err *err, const char *fmt, ...) BNT_PRINTF(2, 3);
 
 /* Out of memory while making `what` of `bytes`. */

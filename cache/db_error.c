@@ -1,6 +1,5 @@
 #include "cache/db_error.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -18,7 +17,8 @@ static enum bnt_status meaning(sqlite3 *db, const struct db_hints *hints, const 
         return BNT_E_NO_SPACE;
     case SQLITE_IOERR:
         *hint = hints->io;
-        return sqlite3_system_errno(db) == ENOSPC ? BNT_E_NO_SPACE : BNT_E_FAILED;
+        return bnt_status_of_errno(sqlite3_system_errno(db)) == BNT_E_NO_SPACE ? BNT_E_NO_SPACE
+                                                                               : BNT_E_FAILED;
     case SQLITE_NOMEM:
         return BNT_E_MEMORY;
     case SQLITE_BUSY:

@@ -160,7 +160,12 @@ static enum bnt_status make_schema(struct history *h, struct bnt_err *err)
     if (st == BNT_OK && version == 0) {
         st = history_exec(h, schema, "make its tables", err);
     }
-    (void)sqlite3_exec(h->db, st == BNT_OK ? "COMMIT" : "ROLLBACK", NULL, NULL, NULL);
+    if (st == BNT_OK) {
+        st = history_exec(h, "COMMIT", "make its tables", err);
+    }
+    if (st != BNT_OK) {
+        (void)sqlite3_exec(h->db, "ROLLBACK", NULL, NULL, NULL);
+    }
     return st;
 }
 

@@ -252,7 +252,7 @@ static void merging_twice_is_harmless(void **state)
     assert_int_equal(history_export(h, other, NULL), BNT_E_FAILED); /* it is there */
     assert_int_equal(unlink(other), 0);
     hold_files_to(1);
-    assert_int_equal(history_export(h, other, NULL), BNT_E_FAILED);
+    assert_int_equal(history_export(h, other, NULL), BNT_E_NO_SPACE);
     assert_int_equal(access(other, F_OK), -1); /* nothing, rather than a part */
     hold_files_to(RLIM_INFINITY);
     assert_int_equal(history_export(h, other, NULL), BNT_OK);
@@ -260,6 +260,20 @@ static void merging_twice_is_harmless(void **state)
     assert_int_equal(n_new, 0);
     assert_int_equal(n_runs(h), 3);
     assert_int_equal(rows_of(h, "gamma", rows), 3);
+    history_close(h);
+}
+
+/* One that could not get its tables is not taken for one that has none. */
+static void new_file_on_a_full_disk_is_told(void **state)
+{
+    (void)state;
+    struct history *h;
+    hold_files_to(8192);
+    assert_int_not_equal(history_open(suite_in_scratch("h.db"), HISTORY_WRITE, &h, NULL), BNT_OK);
+    hold_files_to(RLIM_INFINITY);
+    h = open_history("h.db");
+    record(h, 1);
+    assert_int_equal(n_runs(h), 1);
     history_close(h);
 }
 
@@ -436,6 +450,7 @@ static const struct suite_test tests[] = {
     {.name = "history_notes_tests_of_other_shards", .body = tests_of_other_shards_are_noted},
     {.name = "history_is_bounded", .body = history_is_bounded},
     {.name = "history_merging_twice_is_harmless", .body = merging_twice_is_harmless},
+    {.name = "history_new_file_on_a_full_disk_is_told", .body = new_file_on_a_full_disk_is_told},
     {.name = "history_writers_do_not_lose_each_others_runs",
      .body = writers_do_not_lose_each_others_runs},
     {.name = "history_damaged_file_is_told", .body = damaged_and_newer_files_are_told_apart},
