@@ -101,10 +101,35 @@ static enum bnt_status reserve_chars(struct scratch *s, size_t n, struct bnt_err
     return BNT_OK;
 }
 
+/* The text behind a blank, in s->text. */
+static enum bnt_status put_blank(struct scratch *s, const char **text, size_t *len,
+                                 struct bnt_err *err)
+{
+    if (*len + 1 > s->cap_text) {
+        free(s->text);
+        s->text = malloc(*len + 1);
+        s->cap_text = s->text == NULL ? 0 : *len + 1;
+        if (s->text == NULL) {
+            return bnt_err_nomem(err, "tokenizing", *len + 1);
+        }
+    }
+    s->text[0] = ' ';
+    memcpy(s->text + 1, *text, *len);
+    *text = s->text;
+    (*len)++;
+    return BNT_OK;
+}
+
 enum bnt_status bpe_encode(const struct bnt_tokenizer *t, struct scratch *s, const char *text,
                            size_t len, struct bnt_ids *out, struct bnt_err *err)
 {
-    enum bnt_status st = reserve_chars(s, len, err);
+    enum bnt_status st = BNT_OK;
+    if (t->blank_in_front && len > 0 && text[0] != ' ') {
+        st = put_blank(s, &text, &len, err);
+    }
+    if (st == BNT_OK) {
+        st = reserve_chars(s, len, err);
+    }
     if (st != BNT_OK) {
         return st;
     }

@@ -81,6 +81,7 @@ static const struct {
      "llama-bpe"},
     {"Split " CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" REST ";ByteLevel;", "qwen2"},
     {"ByteLevel+;", "gpt-2"},
+    {"ByteLevel behind a blank+;", "gpt-2"},
     {"Digits each;ByteLevel+;", "starcoder"},
     {"Punctuation;ByteLevel+;Split [0-9][0-9][0-9];", "falcon"},
     {"Punctuation;ByteLevel+;Digits;Split [0-9][0-9][0-9];", "falcon"},
@@ -428,7 +429,10 @@ static enum bnt_status read_kind(const json_t *root, const char *pre, struct hf_
         st = v->spm ? check_spm(root, err) : find_pre(root, pre, v, err);
     }
     if (st != BNT_OK || !v->spm) {
-        v->byte_level_alone = is_type(json_object_get(root, "pre_tokenizer"), "ByteLevel");
+        const json_t *alone = json_object_get(root, "pre_tokenizer");
+        v->byte_level_alone = is_type(alone, "ByteLevel");
+        v->blank_in_front =
+            v->byte_level_alone && json_is_true(json_object_get(alone, "add_prefix_space"));
         return st;
     }
     v->prepends = has_prefix_step(json_object_get(root, "normalizer"));

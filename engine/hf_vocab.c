@@ -195,7 +195,9 @@ static void take_special(struct hf_vocab *v, const json_t *config, const struct 
                                                           : -1;
     }
     v->no_space_prefix = !flag_of(config, "add_prefix_space", !v->no_space_prefix);
-    v->blank_in_front = v->byte_level_alone && flag_of(config, "add_prefix_space", 0);
+    if (v->byte_level_alone) { /* the library looks at no other */
+        v->blank_in_front = flag_of(config, "add_prefix_space", v->blank_in_front);
+    }
     const json_t *class = json_object_get(config, "tokenizer_class");
     if (json_is_string(class) && !v->spm &&
         strncmp(json_string_value(class), "LlamaTokenizer", 14) == 0) {
@@ -417,6 +419,9 @@ static enum bnt_status put_own_keys(const struct hf_vocab *v, struct gguf_plan *
     }
     if (st == BNT_OK && v->ignore_merges >= 0) {
         st = gplan_put_bool(p, TOKENIZER_IGNORE_MERGES_KEY, v->ignore_merges, err);
+    }
+    if (st == BNT_OK && v->blank_in_front) {
+        st = gplan_put_bool(p, TOKENIZER_BLANK_KEY, true, err);
     }
     if (st == BNT_OK && v->prefix_first && !v->no_space_prefix) {
         st = gplan_put_bool(p, TOKENIZER_PREFIX_FIRST_KEY, true, err);

@@ -53,8 +53,8 @@ struct hf_vocab {
     struct hf_some beyond;   /* added tokens for which the embedding has no row: left out */
     struct hf_some unlisted; /* LLaMA's kind: pairs that are a token, but no merge */
     bool byte_level_alone;   /* the pre-tokenizer is ByteLevel and nothing else */
-    bool blank_in_front;     /* byte-level: a text gets a blank in front, which no GGUF can say */
-    char around[48];         /* what is put around a text in a way that is not known; or "" */
+    bool blank_in_front; /* byte-level: a text gets a blank in front where it begins with none */
+    char around[48];     /* what is put around a text in a way that is not known; or "" */
 };
 
 struct hf_vocab_options {

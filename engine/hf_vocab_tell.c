@@ -63,8 +63,8 @@ static void tell_some(const struct telling *t, const struct hf_vocab *v)
              "tokens than the model was trained with");
     }
     if (v->blank_in_front) {
-        tell(t, "tokenizer_config.json has a blank put in front of a text (add_prefix_space)",
-             "a GGUF file cannot say this of byte-level BPE: begin texts with a blank yourself");
+        tell(t, "a text gets a blank in front where it begins with none (add_prefix_space)",
+             "it is kept in the key " TOKENIZER_BLANK_KEY ", which other engines do not read");
     }
 }
 

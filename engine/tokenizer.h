@@ -5,9 +5,10 @@
  *
  * Ids are int32. Text is bytes: invalid UTF-8 is never an error (byte-level BPE encodes the bytes;
  * SentencePiece falls back to byte tokens), and decode(encode(x)) == x for byte-level BPE on every
- * input without special tokens, if the vocabulary has a token for every byte. Bytes without one
- * become the unknown token (SentencePiece: a run of characters that are no token becomes one, as in
- * the sentencepiece library), or are left out where there is none. */
+ * input without special tokens, if the vocabulary has a token for every byte and the file puts no
+ * blank in front. Bytes without one become the unknown token (SentencePiece: a run of characters
+ * that are no token becomes one, as in the sentencepiece library), or are left out where there is
+ * none. */
 #ifndef BNT_TOKENIZER_H
 #define BNT_TOKENIZER_H
 
@@ -26,6 +27,9 @@
 #define TOKENIZER_LSTRIP_KEY "bnt.tokenizer.lstrip"
 #define TOKENIZER_RSTRIP_KEY "bnt.tokenizer.rstrip"
 #define TOKENIZER_IGNORE_MERGES_KEY "bnt.tokenizer.ignore_merges"
+/* Byte-level BPE: a text, and what follows a special token, gets a blank in front where it begins
+ * with none. */
+#define TOKENIZER_BLANK_KEY "bnt.tokenizer.blank_in_front"
 /* SentencePiece: the space of add_space_prefix goes in front of a text alone, not behind special
  * tokens in it. */
 #define TOKENIZER_PREFIX_FIRST_KEY "bnt.tokenizer.prefix_first"

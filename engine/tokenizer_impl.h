@@ -59,7 +59,7 @@ struct bnt_tokenizer {
     bool add_bos, add_eos;
 
     const struct pretok *pre; /* BPE */
-    bool ignore_merges;
+    bool ignore_merges, blank_in_front;
     struct bpe_merge *merges;
     uint64_t *merge_slots; /* upper half: hash of the pair; lower half: merge + 1, 0 where free */
     uint64_t merge_mask;

@@ -514,6 +514,7 @@ static enum bnt_status read_flags(struct load *l)
         {"tokenizer.ggml.add_bos_token", &t->add_bos},
         {"tokenizer.ggml.add_eos_token", &t->add_eos},
         {"tokenizer.ggml.add_space_prefix", t->spm ? &t->add_space_prefix : &none},
+        {TOKENIZER_BLANK_KEY, t->spm ? &none : &t->blank_in_front},
         {TOKENIZER_PREFIX_FIRST_KEY, t->spm ? &t->prefix_first : &none},
     };
     if (t->spm) {

@@ -126,14 +126,6 @@ static void what_is_left_out_is_told(void **state)
     EXPECT(g, "<mask>", MASK);
     expect_told("2 added tokens, <pad> the first, are left out: the embedding has 260 rows", "");
     gguf_close(g);
-    write_bytes(&(struct bytes_json){.pre = "{\"type\":\"ByteLevel\"}"});
-    cp_text("ck/tokenizer_config.json", "{\"add_prefix_space\":true}");
-    gguf_close(cv_vocabulary(N_BYTES_JSON));
-    expect_told("has a blank put in front of a text (add_prefix_space)", "");
-    write_bytes(&(struct bytes_json){.model = "\"ignore_merges\":true,"});
-    gguf_close(cv_vocabulary(N_BYTES_JSON)); /* the library looks at a lone ByteLevel */
-    assert_string_equal(cv_warned(), "");
-    unlink("ck/tokenizer_config.json");
     write_spm(REPLACE, "null", "[\"" BLANK " a\"]", "");
     gguf_close(cv_vocabulary(N_SPM_JSON));
     expect_told("1 pairs of tokens are a token together, but no merge", "\"a b\" the first");
@@ -288,6 +280,40 @@ static void a_blank_goes_in_front_where_the_tokenizer_puts_one(void **state)
     }
 }
 
+/* The same for bytes, by the word of tokenizer_config.json first, for a ByteLevel that is alone. */
+static void bytes_get_a_blank_in_front_too(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre, *config;
+        bool blank;
+    } cases[] = {
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "{}", true},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", "{}", false},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "{\"add_prefix_space\":false}",
+         false},
+        {"{\"type\":\"ByteLevel\"}", "{\"add_prefix_space\":true}", true},
+        {NULL, "{\"add_prefix_space\":true}", false},
+    };
+    cv_enter();
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        write_bytes(
+            &(struct bytes_json){.pre = cases[i].pre,
+                                 .added = "{\"id\":258,\"content\":\"<mask>\",\"special\":true}",
+                                 .model = cases[i].pre ? NULL : "\"ignore_merges\":true,"});
+        cp_text("ck/tokenizer_config.json", cases[i].config);
+        struct gguf *g = cv_vocabulary(N_BYTES_JSON);
+        if (cases[i].blank) {
+            EXPECT(g, "he<mask>a<mask> b<mask>", ' ', HE, MASK, ' ', 'a', MASK, ' ', 'b', MASK);
+        } else {
+            EXPECT(g, "he<mask>a<mask> b<mask>", HE, MASK, 'a', MASK, ' ', 'b', MASK);
+        }
+        assert_int_equal(strstr(cv_warned(), TOKENIZER_BLANK_KEY) != NULL, cases[i].blank);
+        gguf_close(g);
+    }
+    unlink("ck/tokenizer_config.json");
+}
+
 #define PART(id) "{\"SpecialToken\":{\"id\":\"" id "\",\"type_id\":0}}"
 #define TEXT "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
 #define TEMPLATE(parts) "{\"type\":\"TemplateProcessing\",\"single\":[" parts "]}"
@@ -385,6 +411,8 @@ static const struct suite_test tests[] = {
      .body = models_that_merge_otherwise_are_refused},
     {.name = "checkpoint_tokens_put_a_blank_in_front_as_the_tokenizer_does",
      .body = a_blank_goes_in_front_where_the_tokenizer_puts_one},
+    {.name = "checkpoint_tokens_of_bytes_get_a_blank_in_front_too",
+     .body = bytes_get_a_blank_in_front_too},
     {.name = "checkpoint_tokens_keep_or_tell_what_is_put_around",
      .body = what_is_put_around_a_text_is_kept_or_told},
     {.name = "checkpoint_tokens_that_end_an_answer_are_kept_or_told",

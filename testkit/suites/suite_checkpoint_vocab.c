@@ -403,8 +403,11 @@ static void foreign_tokenizers_are_refused_by_name(void **state)
         {"[[\"h\",7]]", "null", CV_LLAMA3_SPLIT, BNT_E_FILE, "no pair of texts"},
         {"{}", "null", CV_LLAMA3_SPLIT, BNT_E_FILE, "merges is no list"},
         {"[]", "null", "{\"type\":\"BertPreTokenizer\"}", BNT_E_UNSUPPORTED, "BertPreTokenizer"},
-        {"[]", "null", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", BNT_E_UNSUPPORTED,
-         "behind a blank"},
+        {"[]", "null",
+         "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":"
+         "true},"
+         "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}]}",
+         BNT_E_UNSUPPORTED, "behind a blank"},
     };
     cv_enter();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

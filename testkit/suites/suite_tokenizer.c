@@ -450,6 +450,7 @@ static void keys_of_the_wrong_type_are_refused(void **state)
         {"tokenizer.ggml.add_eos_token", "add_eos_token is neither true nor false"},
         {"tokenizer.ggml.add_space_prefix", "add_space_prefix is neither true nor false"},
         {TOKENIZER_IGNORE_MERGES_KEY, "ignore_merges is neither true nor false"},
+        {TOKENIZER_BLANK_KEY, "blank_in_front is neither true nor false"},
         {TOKENIZER_PREFIX_FIRST_KEY, "prefix_first is neither true nor false"},
         {TOKENIZER_LSTRIP_KEY, "lstrip is no array of ids"},
         {TOKENIZER_RSTRIP_KEY, "rstrip is no array of ids"},
