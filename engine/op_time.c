@@ -243,7 +243,8 @@ static void run_product(struct op_run *r)
     const bool one = r->spec.n_tok == 1;
     const uint64_t n = one ? cpu_slots(r->rows, 1) : r->rows;
     const struct cpu_slot_kind kind = {1, WALK_STREAMS * r->row_bytes};
-    const size_t chunk = one ? cpu_slot_chunk(&b, kind, n, macs) : cpu_chunk(&b, n, macs);
+    const size_t chunk =
+        one ? cpu_slot_chunk(&b, kind, n, macs) : cpu_chunk(&b, n, macs, r->spec.n_tok);
     cpu_pool_run(r->t->pool, (size_t)(BNT_FAULT(op_half) ? (n + 1) / 2 : n), chunk,
                  one ? product_slots : product_rows, r);
     op_next_weights(r);

@@ -245,7 +245,8 @@ struct product {
 /* Pieces that a job is cut into, by the engine's own rule. */
 static double pieces_of(const struct sum *s, const struct product *p)
 {
-    const struct backend_cpu b = {.base.config.n_threads = s->m->n_threads};
+    const struct backend_cpu b = {.base.config.n_threads = s->m->n_threads,
+                                  .kernels = s->m->kernels};
     if (p->columns) {
         return ceil(p->bytes / CPU_PIECE_BYTES);
     }
@@ -254,7 +255,8 @@ static double pieces_of(const struct sum *s, const struct product *p)
     const uint64_t n = one ? cpu_slots(p->rows, height) : p->rows;
     const double slot_bytes = (double)(WALK_STREAMS * height) * p->bytes / (double)p->rows;
     const struct cpu_slot_kind kind = {height, (uint64_t)slot_bytes};
-    const size_t chunk = one ? cpu_slot_chunk(&b, kind, n, p->macs) : cpu_chunk(&b, n, p->macs);
+    const size_t chunk =
+        one ? cpu_slot_chunk(&b, kind, n, p->macs) : cpu_chunk(&b, n, p->macs, p->n_tok);
     return ceil((double)n / (double)chunk);
 }
 

@@ -113,8 +113,9 @@ struct speed_rates {
 
 struct speed_machine {
     int n_threads;
-    double gb_per_s; /* read by all threads together, as probed */
-    int streams;     /* of each of them meanwhile (engine/bandwidth.h) */
+    const struct cpu_kernels *kernels; /* by which jobs are cut into pieces */
+    double gb_per_s;                   /* read by all threads together, as probed */
+    int streams;                       /* of each of them meanwhile (engine/bandwidth.h) */
     /* Of it, that the products reach: of ternary weights in 2 bits, five to a byte, of the head in
      * its form, and, by one thread, of columns, whose exchange is reckoned apart. */
     double ternary_share, fives_share, head_share, columns_share;

@@ -263,6 +263,7 @@ static void probe_machine(struct prober *p, int threads, struct speed_machine *m
         p->st = bandwidth_measure(threads, &bandwidth, p->err);
     }
     *m = (struct speed_machine){.n_threads = threads,
+                                .kernels = op_timer_kernels(p->t),
                                 .gb_per_s = bandwidth.all_gb_per_s,
                                 .streams = bandwidth.all_streams,
                                 .dot_speed = 1,

@@ -293,7 +293,7 @@ static void run_head(struct head_task *t)
         cpu_pool_run(t->b->pool, slots, chunk, head_slots, t);
         return;
     }
-    cpu_pool_run(t->b->pool, t->w.rows, cpu_chunk(t->b, t->w.rows, macs), head_rows, t);
+    cpu_pool_run(t->b->pool, t->w.rows, cpu_chunk(t->b, t->w.rows, macs, t->n), head_rows, t);
 }
 
 /* The head by pieces of STREAM_HEAD_BYTES that are read, used and forgotten. */

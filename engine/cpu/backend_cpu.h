@@ -174,7 +174,8 @@ struct cpu_slot_kind {
 size_t cpu_slot_chunk(const struct backend_cpu *b, struct cpu_slot_kind kind, uint64_t slots,
                       uint64_t macs);
 
-/* Rows per piece for a parallel step over `rows` rows of weights, `macs` multiply-adds in all. */
-size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs);
+/* Rows per piece for a parallel step over `rows` rows of weights that meet n_tok tokens, `macs`
+ * multiply-adds in all. */
+size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs, size_t n_tok);
 
 #endif

@@ -13,14 +13,17 @@
 
 enum { ROW_GRAIN = 16 };
 
-size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs)
+size_t cpu_chunk(const struct backend_cpu *b, uint64_t rows, uint64_t macs, size_t n_tok)
 {
-    int threads = b->base.config.n_threads;
+    uint64_t threads = (uint64_t)b->base.config.n_threads, pieces = threads * 8;
     if (threads == 1 || macs < CPU_SERIAL_MACS) {
         return (size_t)rows;
     }
-    uint64_t chunk = rows / ((uint64_t)threads * 8) / ROW_GRAIN * ROW_GRAIN;
-    return (size_t)(chunk < ROW_GRAIN ? ROW_GRAIN : chunk);
+    if (n_tok >= CPU_MANY_TOKENS && rows < pieces * b->kernels->piece_rows) {
+        uint64_t whole = rows / b->kernels->piece_rows / threads * threads;
+        pieces = whole > threads ? whole : threads;
+    }
+    return (size_t)((rows + pieces * ROW_GRAIN - 1) / (pieces * ROW_GRAIN) * ROW_GRAIN);
 }
 
 /* Tokens per piece of an elementwise step. */
@@ -202,7 +205,7 @@ static void run_linear(struct linear_task *t)
     if (t->gated) {
         rows = t->w[0]->rows;
     }
-    size_t chunk = cpu_chunk(b, rows, macs);
+    size_t chunk = cpu_chunk(b, rows, macs, b->n);
     /* Tiles are summed as wholes, of 32 or 64 rows. */
     chunk = tiled ? (chunk + 63) / 64 * 64 : chunk;
     cpu_pool_run(b->pool, rows, chunk, t->gated ? gated_piece : linear_piece, t);

@@ -265,7 +265,12 @@ struct cpu_kernels {
 
     void (*add)(float *y, const float *x, size_t n);            /* y += x */
     void (*store_f16)(const float *x, size_t n, uint16_t *dst); /* round to nearest even */
+
+    /* What matmul_ternary makes of the activations of CPU_MANY_TOKENS or more is worth it when so
+     * many rows meet it in one call; 0: any number. */
+    uint32_t piece_rows;
 };
+enum { CPU_MANY_TOKENS = 28 };
 
 /* Features of this processor that kernels ask for, detected once. */
 struct cpu_features {

@@ -380,16 +380,15 @@ static void ternary_token(const struct ternary_weights *w, uint64_t row0, uint64
 /* Bytes of codes that stay in the second-level cache while all tokens pass over them. */
 #define CODE_BLOCK_BYTES (128u * 1024)
 
-static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
-                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
+/* Tokens from t0 on. */
+static void matmul_tiles(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                         const struct act_rows *a, size_t t0, size_t n_tok, float *y,
+                         size_t y_stride)
 {
     uint64_t block_rows = (CODE_BLOCK_BYTES / (w->row_bytes + 1) / T_ROWS_ONE + 1) * T_ROWS_ONE;
-    if (n_tok >= (w->cols <= PANEL_MAX_COLS ? PANEL_MIN_TOKS : PANEL_MANY_TOKS_AVX2)) {
-        row0 = panel_ternary_avx2(w, row0, row1, a, n_tok, y, y_stride);
-    }
-    for (uint64_t r = row0; r < row1; r += block_rows) {
+    for (uint64_t r = row0; t0 < n_tok && r < row1; r += block_rows) {
         uint64_t end = row1 - r > block_rows ? r + block_rows : row1;
-        size_t t = 0;
+        size_t t = t0;
         for (; t + T_TOKS <= n_tok; t += T_TOKS) {
             ternary_tokens(w, r, end, a, t, y, y_stride);
         }
@@ -397,6 +396,22 @@ static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint6
             ternary_token(w, r, end, a, t, y, y_stride);
         }
     }
+}
+
+static void matmul_ternary(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
+{
+    if (n_tok >= CPU_MANY_TOKENS && row1 - row0 >= LUT_MIN_ROWS) {
+        /* A strip that is half empty takes as long as a full one. */
+        size_t rest = n_tok % LUT_TOKS <= LUT_TOKS / 2 ? n_tok % LUT_TOKS : 0;
+        uint64_t row = lut_ternary_avx2(w, row0, row1, a, n_tok - rest, y, y_stride);
+        matmul_tiles(w, row0, row, a, n_tok - rest, n_tok, y, y_stride);
+        row0 = row;
+    }
+    if (n_tok >= (w->cols <= PANEL_MAX_COLS ? PANEL_MIN_TOKS : PANEL_MANY_TOKS_AVX2)) {
+        row0 = panel_ternary_avx2(w, row0, row1, a, n_tok, y, y_stride);
+    }
+    matmul_tiles(w, row0, row1, a, 0, n_tok, y, y_stride);
 }
 
 /* ---- one token ---- */
@@ -558,6 +573,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .act_mul = act_mul,
     .add = add,
     .store_f16 = store_f16,
+    .piece_rows = 1024,
 };
 
 #endif

@@ -9,7 +9,7 @@ SRC_neon := engine/cpu/check/check_main.c base/status.c \
                                     kernels_avx2.c columns_avx2.c kernels_avx512.c fives_vbmi.c \
                                     kernels_neon.c \
                                     panel_avx512.c attend_avx512.c attend_one_avx512.c \
-                                    attend_one_avx2.c panel_avx2.c \
+                                    attend_one_avx2.c panel_avx2.c lut_avx2.c \
                                     kernels_i8mm.c tl_ref.c tl_avx2.c tl_avx512.c tl_neon.c) \
             $(addprefix engine/,dequant.c ternary.c ternary_tl.c tensor_type.c gguf_fault.c)
 

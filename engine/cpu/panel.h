@@ -17,4 +17,10 @@ enum { PANEL_MANY_TOKS_AVX2 = 40 };
 uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                             const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
+/* As panel_ternary_avx2, by look-up (lut_avx2.c) and by whole vectors of 8 rows: wins with so many
+ * rows and CPU_MANY_TOKENS, which it takes LUT_TOKS at a time. Ends early where a code is 3. */
+enum { LUT_MIN_ROWS = 384, LUT_TOKS = 16 };
+uint64_t lut_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
+                          const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
+
 #endif

@@ -16,6 +16,8 @@
 
 #define V_INLINE inline __attribute__((always_inline))
 
+#include "engine/cpu/sums_avx2.inc"
+
 enum {
     LANES = 8,      /* rows of a vector */
     PANEL_VECS = 2, /* 2 vectors of rows and 6 tokens: 12 sums of 16 registers */
@@ -45,26 +47,6 @@ struct panel {
 static V_INLINE __m256i load(const void *p)
 {
     return _mm256_loadu_si256(p);
-}
-
-/* out[j] has element j of each in[i]. */
-static V_INLINE void transpose8(const __m256i in[8], __m256i out[8])
-{
-    __m256i two[8], four[8];
-    for (int i = 0; i < 8; i += 2) {
-        two[i] = _mm256_unpacklo_epi32(in[i], in[i + 1]);
-        two[i + 1] = _mm256_unpackhi_epi32(in[i], in[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        for (int h = 0; h < 2; h++) {
-            four[i + 2 * h] = _mm256_unpacklo_epi64(two[i + h], two[i + 2 + h]);
-            four[i + 2 * h + 1] = _mm256_unpackhi_epi64(two[i + h], two[i + 2 + h]);
-        }
-    }
-    for (int j = 0; j < 4; j++) {
-        out[j] = _mm256_permute2x128_si256(four[j], four[4 + j], 0x20);
-        out[4 + j] = _mm256_permute2x128_si256(four[j], four[4 + j], 0x31);
-    }
 }
 
 /* A block of 8 rows into its 32 code vectors; returns bits where a code is 3. */
