@@ -134,6 +134,9 @@ static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, st
         if (n == 0) {
             return BNT_OK;
         }
+        if ((size_t)n > buf->max - buf->len) {
+            return bnt_err_set(err, BNT_E_FILE, "%s: more than %zu bytes", path, buf->max);
+        }
         if (bnt_buf_append(buf, chunk, (size_t)n, err) != BNT_OK) {
             return bnt_err_context(err, "%s", path);
         }
