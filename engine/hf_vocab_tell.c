@@ -49,7 +49,8 @@ static void tell_some(const struct telling *t, const struct hf_vocab *v)
     }
     if (v->beyond.n > 0) {
         snprintf(what, sizeof what,
-                 "%u added tokens, %.60s the first, are left out: the embedding has %u rows",
+                 "added tokens without a row are left out: %u, %.60s the first; the embedding has "
+                 "%u rows",
                  v->beyond.n, v->beyond.first, v->n);
         tell(t, what, "the model was never trained with what has no row");
     }

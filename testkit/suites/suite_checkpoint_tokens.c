@@ -124,7 +124,9 @@ static void what_is_left_out_is_told(void **state)
                  "\"<pad>\",\"special\":true},{\"id\":999,\"content\":\"<x>\"}"});
     struct gguf *g = cv_vocabulary(N_BYTES_JSON);
     EXPECT(g, "<mask>", MASK);
-    expect_told("2 added tokens, <pad> the first, are left out: the embedding has 260 rows", "");
+    expect_told(
+        "added tokens without a row are left out: 2, <pad> the first; the embedding has 260 rows",
+        "");
     gguf_close(g);
     write_spm(REPLACE, "null", "[\"" BLANK " a\"]", "");
     gguf_close(cv_vocabulary(N_SPM_JSON));
