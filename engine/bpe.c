@@ -105,13 +105,9 @@ static enum bnt_status reserve_chars(struct scratch *s, size_t n, struct bnt_err
 static enum bnt_status put_blank(struct scratch *s, const char **text, size_t *len,
                                  struct bnt_err *err)
 {
-    if (*len + 1 > s->cap_text) {
-        free(s->text);
-        s->text = malloc(*len + 1);
-        s->cap_text = s->text == NULL ? 0 : *len + 1;
-        if (s->text == NULL) {
-            return bnt_err_nomem(err, "tokenizing", *len + 1);
-        }
+    enum bnt_status st = scratch_reserve_text(s, *len + 1, err);
+    if (st != BNT_OK) {
+        return st;
     }
     s->text[0] = ' ';
     memcpy(s->text + 1, *text, *len);

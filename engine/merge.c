@@ -112,6 +112,16 @@ void scratch_release(struct scratch *s)
     *s = (struct scratch){0};
 }
 
+enum bnt_status scratch_reserve_text(struct scratch *s, size_t n, struct bnt_err *err)
+{
+    if (n > s->cap_text) {
+        free(s->text);
+        s->text = malloc(n);
+        s->cap_text = s->text == NULL ? 0 : n;
+    }
+    return n <= s->cap_text ? BNT_OK : bnt_err_nomem(err, "tokenizing", n);
+}
+
 enum bnt_status scratch_reserve_symbols(struct scratch *s, size_t n, struct bnt_err *err)
 {
     if (n > s->cap_symbols) {

@@ -118,14 +118,9 @@ static enum bnt_status encode_word(const struct bnt_tokenizer *t, struct scratch
 static enum bnt_status spell_spaces(struct scratch *s, const char *text, size_t len, bool prefix,
                                     size_t *n, struct bnt_err *err)
 {
-    size_t need = 3 * (len + 1);
-    if (need > s->cap_text) {
-        free(s->text);
-        s->text = malloc(need);
-        s->cap_text = s->text == NULL ? 0 : need;
-        if (s->text == NULL) {
-            return bnt_err_nomem(err, "tokenizing", need);
-        }
+    enum bnt_status st = scratch_reserve_text(s, 3 * (len + 1), err);
+    if (st != BNT_OK) {
+        return st;
     }
     char *p = s->text;
     if (prefix && !BNT_FAULT(space_prefix)) {

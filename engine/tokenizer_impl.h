@@ -128,7 +128,7 @@ struct scratch {
     uni_char *chars; /* BPE: the fragment's characters, and the ends of its pieces */
     uint32_t *ends, *spare;
     size_t cap_chars;
-    char *text; /* SentencePiece: the fragment with its spaces spelt out */
+    char *text; /* the fragment with its spaces spelt out (SentencePiece), or behind a blank */
     size_t cap_text;
     struct merge_symbol *symbols;
     size_t n_symbols, cap_symbols;
@@ -138,6 +138,8 @@ struct scratch {
 };
 void scratch_release(struct scratch *s);
 enum bnt_status scratch_reserve_symbols(struct scratch *s, size_t n, struct bnt_err *err);
+/* What s->text held is gone. */
+enum bnt_status scratch_reserve_text(struct scratch *s, size_t n, struct bnt_err *err);
 
 /* Rank of merging symbols i and its next, and what that gives; MERGE_NONE when they do not merge.
  * word[0..len-1] is the text that symbols' `at` refer to. */
