@@ -111,10 +111,17 @@ enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct b
     int c = EOF;
     bnt_buf_reset(line);
     while (st == BNT_OK && (c = getc_unlocked(f)) != EOF && c != '\n') {
-        st = bnt_buf_putc(line, (char)c, err);
+        st = line->len < line->max
+                 ? bnt_buf_putc(line, (char)c, err)
+                 : bnt_err_set(err, BNT_E_FILE, "a line of more than %zu bytes", line->max);
     }
     *end = st == BNT_OK && c == EOF && line->len == 0;
-    return st == BNT_OK && c == EOF && ferror(f) ? bnt_err_errno(err, "cannot read a line") : st;
+    if (st == BNT_OK && c == EOF && ferror(f)) {
+        st = errno == EINTR
+                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while reading a line")
+                 : bnt_err_errno(err, "cannot read a line");
+    }
+    return st;
 }
 
 static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, struct bnt_err *err)

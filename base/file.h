@@ -28,7 +28,8 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
 /* The next line of f without its end, in place of what line held (whose max bounds it); a last one
- * without an end counts. A line that is longer fails, with its rest unread. */
+ * without an end counts. A line that is longer is FILE, with its rest unread;
+ * a caught signal ends the wait for one with INTERRUPTED. */
 enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err);
 
 /* For who writes files and nothing else: USAGE for "-", by which commands that can mean standard
@@ -51,6 +52,13 @@ enum bnt_status bnt_durable_retarget(struct bnt_durable *d, const char *target,
 /* mode: final permission bits, e.g. 0444. */
 enum bnt_status bnt_durable_commit(struct bnt_durable *d, unsigned mode, struct bnt_err *err);
 void bnt_durable_release(struct bnt_durable *d);
+
+/* For who has all of the content at hand; mode 0644. */
+enum bnt_status bnt_file_write(const char *target, const void *bytes, size_t n,
+                               struct bnt_err *err);
+/* Whether bnt_durable_open would do, and with which error not: asked before the work whose result
+ * goes there. */
+enum bnt_status bnt_file_may_write(const char *target, struct bnt_err *err);
 
 /* fsync a folder, so that a rename or unlink in it is durable. */
 enum bnt_status bnt_dir_sync(const char *path, struct bnt_err *err);

@@ -180,6 +180,28 @@ void bnt_durable_release(struct bnt_durable *d)
     }
 }
 
+enum bnt_status bnt_file_write(const char *target, const void *bytes, size_t n, struct bnt_err *err)
+{
+    struct bnt_durable d;
+    enum bnt_status st = bnt_durable_open(&d, target, err);
+    if (st == BNT_OK) {
+        st = bnt_durable_write(&d, bytes, n, err);
+    }
+    if (st == BNT_OK) {
+        st = bnt_durable_commit(&d, 0644, err);
+    }
+    bnt_durable_release(&d);
+    return st;
+}
+
+enum bnt_status bnt_file_may_write(const char *target, struct bnt_err *err)
+{
+    struct bnt_durable d;
+    enum bnt_status st = bnt_durable_open(&d, target, err);
+    bnt_durable_release(&d);
+    return st;
+}
+
 enum bnt_status bnt_lock_acquire(const char *path, int *fd, struct bnt_err *err)
 {
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);

@@ -65,18 +65,10 @@ static enum bnt_status tree_of_name(const char *name, struct bnt_chunk_tree **ou
 static enum bnt_status write_tree(struct bnt_chunk_tree *t, const char *path, struct bnt_err *err)
 {
     struct bnt_buf bytes = BNT_BUF(BNT_CHUNK_TREE_MAX_BYTES);
-    struct bnt_durable d = {.fd = -1};
     enum bnt_status st = bnt_chunk_tree_encode(t, &bytes, err);
     if (st == BNT_OK) {
-        st = bnt_durable_open(&d, path, err);
+        st = bnt_file_write(path, bytes.data, bytes.len, err);
     }
-    if (st == BNT_OK) {
-        st = bnt_durable_write(&d, bytes.data, bytes.len, err);
-    }
-    if (st == BNT_OK) {
-        st = bnt_durable_commit(&d, 0644, err);
-    }
-    bnt_durable_release(&d);
     bnt_buf_release(&bytes);
     return st;
 }
@@ -105,8 +97,11 @@ static enum bnt_status run_tree(struct bnt_app *app, const void *opts, int argc,
         return bnt_msg_fail(BNT_E_USAGE, "write: bnt cache tree NAME, or bnt cache tree FILE",
                             "which model? one name or one file");
     }
-    enum bnt_status st = is_file(argv[0]) ? bnt_chunk_tree_of_file(argv[0], &t, &err)
-                                          : tree_of_name(argv[0], &t, &err);
+    enum bnt_status st = o->output ? bnt_file_may_write(o->output, &err) : BNT_OK;
+    if (st == BNT_OK) {
+        st = is_file(argv[0]) ? bnt_chunk_tree_of_file(argv[0], &t, &err)
+                              : tree_of_name(argv[0], &t, &err);
+    }
     if (st == BNT_OK && o->output) {
         st = write_tree(t, o->output, &err);
     }

@@ -244,7 +244,15 @@ static enum bnt_status answer(struct infer *in, const struct bnt_buf *prompt,
     return st;
 }
 
-enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt)
+static enum bnt_status tell(struct bnt_err *err, const char *where)
+{
+    if (where) {
+        (void)bnt_err_context(err, "%s", where);
+    }
+    return bnt_msg_error(err);
+}
+
+enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt, const char *where)
 {
     struct bnt_err err = {0}, quality = {0};
     struct bnt_generation g;
@@ -257,9 +265,9 @@ enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt)
         st = report(in, &g, &err);
     }
     if (st != BNT_OK) {
-        st = bnt_msg_error(&err);
+        st = tell(&err, where);
     } else if (validate(in, &g, &quality) != BNT_OK) {
-        st = bnt_msg_error(&quality);
+        st = tell(&quality, where);
     } else if (g.finish == BNT_FINISH_INTERRUPTED) {
         bnt_msg_note("interrupted after %zu tokens", g.ids.n);
         st = BNT_E_INTERRUPTED;
@@ -275,7 +283,11 @@ static enum bnt_status prepare(struct infer *in, struct bnt_buf *prompt, bool co
                                struct bnt_err *err)
 {
     bool later = converse || in->o->prompts != NULL;
-    enum bnt_status st = later ? BNT_OK : read_prompt(in->o, prompt, err);
+    const char *save = in->o->session_save;
+    enum bnt_status st = save ? bnt_file_may_write(save, err) : BNT_OK;
+    if (st == BNT_OK && !later) {
+        st = read_prompt(in->o, prompt, err);
+    }
     if (st == BNT_OK) {
         st = infer_open(in, err);
     }
@@ -308,7 +320,7 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     } else {
         st = converse                ? infer_converse(&in)
              : in.o->prompts != NULL ? infer_run_prompts(&in)
-                                     : infer_run_prompt(&in, &prompt);
+                                     : infer_run_prompt(&in, &prompt, NULL);
     }
     if ((st == BNT_OK || st == BNT_E_INTERRUPTED) && infer_save_session(&in, &err) != BNT_OK) {
         st = bnt_msg_error(&err);

@@ -196,11 +196,11 @@ static enum bnt_status read_line(struct bnt_buf *line, bool *end, struct bnt_err
     }
     struct bnt_err why = {0};
     enum bnt_status st = bnt_read_line(stdin, line, end, &why);
-    if (st != BNT_OK && line->len == line->max) {
+    if (st == BNT_E_FILE) {
         for (int c = getchar(); c != EOF && c != '\n'; c = getchar()) {
         }
         bnt_buf_reset(line);
-        return bnt_err_set(err, BNT_E_USAGE, "a line of more than %d bytes", MAX_LINE_BYTES);
+        return bnt_err_set(err, BNT_E_USAGE, "%s", why.msg);
     }
     if (st != BNT_OK) {
         return bnt_err_copy(err, &why);

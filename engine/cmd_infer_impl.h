@@ -77,8 +77,9 @@ enum bnt_status infer_load_session(struct infer *in, struct bnt_err *err);
 enum bnt_status infer_save_session(struct infer *in, struct bnt_err *err);
 enum bnt_status infer_run_prompts(struct infer *in);
 
-/* cmd_infer.c: answer one prompt, and report. Tells its failures. */
-enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt);
+/* cmd_infer.c: answer one prompt, and report. Tells its failures, which begin with `where` it came
+ * from; NULL when there is no other prompt. */
+enum bnt_status infer_run_prompt(struct infer *in, const struct bnt_buf *prompt, const char *where);
 
 /* cmd_infer_report.c */
 /* Figures of one answer. A value that cannot be told is NaN: null in JSON, a dash in the table. */

@@ -1,4 +1,5 @@
 /* `bnt infer`: sessions from one run to the next, and several prompts in one run. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -48,13 +49,15 @@ static enum bnt_status take_line(const char **at, const char *end, struct bnt_bu
 }
 
 /* Each prompt is answered as if it were alone: the sampler begins anew. */
-static enum bnt_status answer_line(struct infer *in, const struct bnt_buf *line)
+static enum bnt_status answer_line(struct infer *in, const struct bnt_buf *line, size_t number)
 {
+    char where[256];
     struct bnt_err err = {0};
+    snprintf(where, sizeof where, "%.200s:%zu", in->o->prompts, number);
     bnt_ids_release(&in->prompt);
     bnt_sampler_free(in->sampler);
     in->sampler = NULL;
-    return infer_make_sampler(in, &err) == BNT_OK ? infer_run_prompt(in, line)
+    return infer_make_sampler(in, &err) == BNT_OK ? infer_run_prompt(in, line, where)
                                                   : bnt_msg_error(&err);
 }
 
@@ -68,9 +71,9 @@ enum bnt_status infer_run_prompts(struct infer *in)
         st = bnt_err_set(&err, BNT_E_USAGE, "%s: there is no prompt in it", in->o->prompts);
     }
     st = st == BNT_OK ? BNT_OK : bnt_msg_error(&err);
-    while (st == BNT_OK && at < end) {
+    for (size_t number = 1; st == BNT_OK && at < end; number++) {
         st = take_line(&at, end, &line, &err);
-        st = st == BNT_OK ? answer_line(in, &line) : bnt_msg_error(&err);
+        st = st == BNT_OK ? answer_line(in, &line, number) : bnt_msg_error(&err);
     }
     bnt_buf_release(&text);
     bnt_buf_release(&line);

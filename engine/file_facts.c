@@ -106,17 +106,12 @@ bool bnt_fact_get(const struct bnt_file_id *id, const char *key, char value[BNT_
 void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *value)
 {
     char dir[BNT_PATH_MAX], path[BNT_PATH_MAX], line[LINE_MAX_BYTES + BNT_FACT_MAX];
-    struct bnt_durable d;
-    if (!bnt_file_settled(id) || folder(dir) != BNT_OK || fact_path(id, key, path) != BNT_OK ||
-        bnt_mkdirs(dir, NULL) != BNT_OK || bnt_durable_open(&d, path, NULL) != BNT_OK) {
-        return;
-    }
     size_t n = line_head(id, line);
     n += (size_t)snprintf(line + n, sizeof line - n, "%s\n", value);
-    if (bnt_durable_write(&d, line, n, NULL) == BNT_OK) {
-        bnt_durable_commit(&d, 0644, NULL);
+    if (bnt_file_settled(id) && folder(dir) == BNT_OK && fact_path(id, key, path) == BNT_OK &&
+        bnt_mkdirs(dir, NULL) == BNT_OK) {
+        bnt_file_write(path, line, n, NULL);
     }
-    bnt_durable_release(&d);
 }
 
 /* Mapped, since reading would copy all of it. */

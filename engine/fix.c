@@ -372,18 +372,15 @@ static enum bnt_status check_target(const char *in, const char *out, const struc
         bnt_err_hint(err, "bnt tokenize --help names them");
         return bnt_err_set(err, BNT_E_USAGE, "pre-tokenizer %s is not known here", o->pre);
     }
-    if (stat(out, &b) != 0) {
-        return BNT_OK;
-    }
     if (bnt_same_file(in, out)) {
         bnt_err_hint(err, "name another file: the original is never written to");
         return bnt_err_set(err, BNT_E_USAGE, "%s and %s are one file", in, out);
     }
-    if (!o->overwrite || !S_ISREG(b.st_mode)) {
+    if (stat(out, &b) == 0 && (!o->overwrite || !S_ISREG(b.st_mode))) {
         bnt_err_hint(err, "name another file, or give --force");
         return bnt_err_set(err, BNT_E_USAGE, "%s exists", out);
     }
-    return BNT_OK;
+    return bnt_file_may_write(out, err);
 }
 
 enum bnt_status fix_file(const char *in, const char *out, const struct fix_options *o,

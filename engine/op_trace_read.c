@@ -33,7 +33,7 @@ static enum bnt_status next_line(struct source *s, json_t **out, struct bnt_err 
     *out = NULL;
     s->number++;
     if (bnt_read_line(s->file, &s->line, &end, &why) != BNT_OK) {
-        if (s->line.len == s->line.max) {
+        if (why.status == BNT_E_FILE) {
             return bad_line(s, "the line is longer than a record can be", err);
         }
         (void)bnt_err_context(&why, "%s", s->path);

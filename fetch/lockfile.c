@@ -333,20 +333,12 @@ static enum bnt_status put_all(struct bnt_buf *b, json_t *models, struct bnt_err
 enum bnt_status lockfile_write(struct lockfile *l, struct bnt_err *err)
 {
     struct bnt_buf b = BNT_BUF(LOCKFILE_MAX_BYTES);
-    struct bnt_durable d = {.fd = -1};
     if (!l->changed && l->exists) {
         return BNT_OK;
     }
     enum bnt_status st = put_all(&b, l->models, err);
     if (st == BNT_OK) {
-        st = bnt_durable_open(&d, l->path, err);
-        if (st == BNT_OK) {
-            st = bnt_durable_write(&d, b.data, b.len, err);
-        }
-        if (st == BNT_OK) {
-            st = bnt_durable_commit(&d, 0644, err);
-        }
-        bnt_durable_release(&d);
+        st = bnt_file_write(l->path, b.data, b.len, err);
     }
     bnt_buf_release(&b);
     l->exists = l->exists || st == BNT_OK;

@@ -8,23 +8,23 @@
 
 #include "base/file.h"
 
+static bool is_stdout(const char *path)
+{
+    return !path || strcmp(path, "-") == 0;
+}
+
+enum bnt_status mock_may_write_out(const char *path, struct bnt_err *err)
+{
+    return is_stdout(path) ? BNT_OK : bnt_file_may_write(path, err);
+}
+
 enum bnt_status mock_write_out(const char *path, const struct bnt_buf *text, struct bnt_err *err)
 {
-    struct bnt_durable d;
-    if (!path || strcmp(path, "-") == 0) {
+    if (is_stdout(path)) {
         fwrite(bnt_buf_view(text), 1, text->len, stdout);
         return BNT_OK;
     }
-    enum bnt_status st = bnt_durable_open(&d, path, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    st = bnt_durable_write(&d, bnt_buf_view(text), text->len, err);
-    if (st == BNT_OK) {
-        st = bnt_durable_commit(&d, 0644, err);
-    }
-    bnt_durable_release(&d);
-    return st;
+    return bnt_file_write(path, bnt_buf_view(text), text->len, err);
 }
 
 static const struct bnt_cmd *const subs[] = {&mock_cmd_make,   &mock_cmd_faults,   &mock_cmd_script,

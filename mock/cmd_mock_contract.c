@@ -95,7 +95,10 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     model.name = argc == 1 ? argv[0] : model.name;
     /* That a mock keeps a contract is what --check is for; none may be derived from one unasked. */
     model.allow_mock = model.allow_mock || (o->check && !model.real_model);
-    enum bnt_status st = bnt_model_arg_resolve(app, &model, &ref, &mock, &err);
+    enum bnt_status st = mock_may_write_out(o->output, &err);
+    if (st == BNT_OK) {
+        st = bnt_model_arg_resolve(app, &model, &ref, &mock, &err);
+    }
     if (st == BNT_OK && o->check) {
         st = check(o, &ref, &err);
         return st == BNT_OK ? BNT_OK : bnt_msg_error(&err);

@@ -50,7 +50,10 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         return bnt_msg_fail(BNT_E_USAGE, "write: bnt mock script -m MODEL \"Once upon a time\"",
                             "which prompts shall be answered?");
     }
-    enum bnt_status st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
+    enum bnt_status st = mock_may_write_out(o->output, &err);
+    if (st == BNT_OK) {
+        st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
+    }
     if (st == BNT_OK && mock) {
         bnt_model_arg_warn(&ref);
     }

@@ -23,20 +23,6 @@ enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const st
     return status;
 }
 
-static enum bnt_status write_file(const char *path, const struct bnt_buf *text, struct bnt_err *err)
-{
-    struct bnt_durable file = {.fd = -1};
-    enum bnt_status status = bnt_durable_open(&file, path, err);
-    if (status == BNT_OK) {
-        status = bnt_durable_write(&file, bnt_buf_view(text), text->len, err);
-    }
-    if (status == BNT_OK) {
-        status = bnt_durable_commit(&file, 0644, err);
-    }
-    bnt_durable_release(&file);
-    return status;
-}
-
 /* path NULL: not asked for. */
 static enum bnt_status write_report(const struct bnt_test_run *run, const char *path, int exit_code,
                                     report_fn *make)
@@ -45,7 +31,7 @@ static enum bnt_status write_report(const struct bnt_test_run *run, const char *
     struct bnt_buf text = BNT_BUF(TEST_REPORT_MAX_BYTES);
     enum bnt_status status = path ? make(run, exit_code, &text, &err) : BNT_OK;
     if (path && status == BNT_OK) {
-        status = write_file(path, &text, &err);
+        status = bnt_file_write(path, bnt_buf_view(&text), text.len, &err);
     }
     bnt_buf_release(&text);
     return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
@@ -77,7 +63,7 @@ static enum bnt_status write_page(const struct bnt_test_run *run,
         status = bnt_test_report_html(run, exit_code, &kills, &text, &err);
     }
     if (status == BNT_OK && reports->html) {
-        status = write_file(reports->html, &text, &err);
+        status = bnt_file_write(reports->html, bnt_buf_view(&text), text.len, &err);
     }
     kills_release(&kills);
     bnt_buf_release(&text);
@@ -95,9 +81,7 @@ enum bnt_status test_reports_check(const struct test_reports *reports)
     enum bnt_status status = reports->kills ? kills_read(reports->kills, &kills, &err) : BNT_OK;
     kills_release(&kills);
     for (size_t i = 0; status == BNT_OK && i < sizeof paths / sizeof paths[0]; i++) {
-        struct bnt_durable file = {.fd = -1};
-        status = paths[i] ? bnt_durable_open(&file, paths[i], &err) : BNT_OK;
-        bnt_durable_release(&file);
+        status = paths[i] ? bnt_file_may_write(paths[i], &err) : BNT_OK;
     }
     return status == BNT_OK ? BNT_OK : bnt_msg_error(&err);
 }

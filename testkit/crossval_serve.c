@@ -228,9 +228,12 @@ enum bnt_status crossval_serve(struct bnt_subject *subject, const struct crossva
     struct bnt_buf line = BNT_BUF(64u << 20);
     bool end = false;
     enum bnt_status st = BNT_OK;
-    while (st == BNT_OK) {
+    for (unsigned long long n = 1; st == BNT_OK; n++) {
         bnt_buf_reset(&line);
         st = lines->read(lines->ctx, &line, &end, err);
+        if (st != BNT_OK) {
+            (void)bnt_err_context(err, "question %llu", n);
+        }
         if (st != BNT_OK || end) {
             break;
         }

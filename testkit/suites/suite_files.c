@@ -222,6 +222,10 @@ static void durable_says_where_it_cannot_write(void **state)
                      BNT_E_NOT_FOUND);
     assert_non_null(strstr(err.msg, "no/such/folder/file"));
     bnt_durable_release(&d);
+    assert_int_equal(bnt_file_may_write(suite_in_scratch("no/such/folder/file"), NULL),
+                     BNT_E_NOT_FOUND);
+    assert_int_equal(bnt_file_may_write(suite_in_scratch("file"), NULL), BNT_OK);
+    assert_int_equal(entries_in_scratch(), 0);
 }
 
 /* ---- reading, folders, paths ---- */
