@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cache_dir.h"
+#include "base/env.h"
 #include "cache/db_error.h"
 #include "testkit/history_impl.h"
 
@@ -106,21 +108,19 @@ void history_column(sqlite3_stmt *q, int column, char *out, size_t size)
 
 enum bnt_status history_find(const char *given, char out[BNT_PATH_MAX], struct bnt_err *err)
 {
-    const char *file = given && given[0] ? given : getenv("BNT_HISTORY");
-    const char *state = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    if (file && file[0]) {
+    const char *file = given && given[0] ? given : bnt_env("BNT_HISTORY");
+    char folder[BNT_PATH_MAX];
+    struct bnt_err why = {0};
+    if (file) {
         return bnt_path_format(out, err, "%s", strcmp(file, "none") == 0 ? "" : file);
     }
-    if (state && state[0] == '/') {
-        return bnt_path_format(out, err, "%s/bnt/history.db", state);
+    enum bnt_status st = bnt_user_dir("XDG_STATE_HOME", "/.local/state", folder, &why);
+    if (st == BNT_OK) {
+        return bnt_path_format(out, err, "%s/history.db", folder);
     }
-    if (home && home[0] == '/') {
-        return bnt_path_format(out, err, "%s/.local/state/bnt/history.db", home);
-    }
-    enum bnt_status st = bnt_err_set(err, BNT_E_NOT_FOUND, "no place for the history of tests");
-    bnt_err_hint(err, "set HOME, or BNT_HISTORY to a file");
-    return st;
+    (void)bnt_err_context(&why, "no place for the history of tests");
+    bnt_err_hint(&why, "set HOME, or BNT_HISTORY to a file");
+    return bnt_err_copy(err, &why);
 }
 
 static enum bnt_status make_folder_of(const char *path, struct bnt_err *err)

@@ -30,7 +30,8 @@ enum history_mode {
 
 struct history;
 
-/* given: a path, or NULL. "none", given or in $BNT_HISTORY, is "" in out: no history is kept. */
+/* given: a path, or NULL. "none", given or in $BNT_HISTORY, is "" in out: no history is kept.
+ * Errors: as bnt_user_dir. */
 enum bnt_status history_find(const char *given, char out[BNT_PATH_MAX], struct bnt_err *err);
 /* Errors: NOT_FOUND (HISTORY_READ), FILE when it is damaged, UNSUPPORTED for a newer schema. */
 enum bnt_status history_open(const char *path, enum history_mode mode, struct history **out,
