@@ -50,8 +50,7 @@ static int64_t seconds(const char *text)
     if (!isdigit((unsigned char)text[0])) {
         return -1;
     }
-    long long n = strtoll(text, NULL, 10);
-    return n > INT32_MAX * 16ll ? INT32_MAX * 16ll : n;
+    return strtoll(text, NULL, 10);
 }
 
 /* The number after "key=" where the key begins a word. */
@@ -72,12 +71,9 @@ static int64_t until(int64_t then_s, int64_t now_s)
     return then_s > now_s ? then_s - now_s : 0;
 }
 
-int64_t backoff_header_wait_s(const char *name, const char *value, int64_t now_s)
+static int64_t asked_s(const char *name, const char *value, int64_t now_s)
 {
     int64_t date_s;
-    if (BNT_FAULT(retry_after)) {
-        return -1;
-    }
     if (strcasecmp(name, "retry-after") == 0) {
         return backoff_http_date(value, &date_s) ? until(date_s, now_s) : seconds(value);
     }
@@ -87,4 +83,13 @@ int64_t backoff_header_wait_s(const char *name, const char *value, int64_t now_s
     }
     int64_t n = seconds(value);
     return n >= UNIX_TIME_MIN ? until(n, now_s) : n;
+}
+
+int64_t backoff_header_wait_s(const char *name, const char *value, int64_t now_s)
+{
+    if (BNT_FAULT(retry_after)) {
+        return -1;
+    }
+    const int64_t wait_s = asked_s(name, value, now_s);
+    return wait_s < BACKOFF_ASKED_MAX_S ? wait_s : BACKOFF_ASKED_MAX_S;
 }

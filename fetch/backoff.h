@@ -9,6 +9,7 @@
 
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_CEILING_MS 30000
+#define BACKOFF_ASKED_MAX_S 31536000 /* a year: in nanoseconds and beside a clock it fits */
 
 /* Full jitter: a time between 0 and min(BACKOFF_CEILING_MS, BACKOFF_FIRST_MS * 2^(failures - 1)),
  * picked by `random`, so that many clients of one server that failed do not come back together.
@@ -17,7 +18,8 @@ uint64_t backoff_wait_ns(unsigned failures, uint64_t random);
 /* Bits of the kernel for the above. */
 uint64_t backoff_random(void);
 
-/* Seconds to wait that a header asks for, or -1 when it asks for nothing that is understood.
+/* Seconds to wait that a header asks for, at most BACKOFF_ASKED_MAX_S, or -1 when it asks for
+ * nothing that is understood.
  *
  *     Retry-After: 120 | Wed, 21 Oct 2015 07:28:00 GMT
  *     RateLimit-Reset: 50                              seconds
