@@ -241,8 +241,10 @@ static bool digest_prefix(const char *key, char prefix[BNT_SHA256_HEX])
     return true;
 }
 
-/* NOT_FOUND for a key, naming the nearest name and saying what to type. */
-static enum bnt_status unknown_key(struct bnt_cache *c, const char *key, struct bnt_err *err)
+/* NOT_FOUND for a key, naming the nearest name and saying what to type: who needs the model fetches
+ * it, who tidies up looks at what is there. */
+static enum bnt_status unknown_key(struct bnt_cache *c, const char *key, bool needed,
+                                   struct bnt_err *err)
 {
     struct bnt_cache_list list = {0};
     enum bnt_status st = c->index ? index_list(c->index, &list, err) : BNT_OK;
@@ -262,15 +264,19 @@ static enum bnt_status unknown_key(struct bnt_cache *c, const char *key, struct 
     const char *near = bnt_did_you_mean(key, names);
     st = bnt_err_set(err, BNT_E_NOT_FOUND, "no model '%.200s' in the cache %s%s%s%s", key, c->dir,
                      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-    bnt_err_hint(err, "run: bnt fetch SOURCE --name %.100s%s", key,
-                 n ? "   (bnt cache ls shows what is there)" : "   (the cache has no names yet)");
+    const char *there = n ? "bnt cache ls shows what is there" : "the cache has no names yet";
+    if (needed) {
+        bnt_err_hint(err, "run: bnt fetch SOURCE --name %.100s   (%s)", key, there);
+    } else {
+        bnt_err_hint(err, "%s", there);
+    }
     free(names);
     bnt_cache_list_release(&list);
     return st;
 }
 
-enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
-                               struct bnt_err *err)
+static enum bnt_status find(struct bnt_cache *c, const char *key, bool needed,
+                            struct bnt_cache_entry *out, struct bnt_err *err)
 {
     char prefix[BNT_SHA256_HEX];
     size_t n_found = 0;
@@ -287,7 +293,13 @@ enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_
         bnt_err_hint(err, "give more digits; bnt cache ls shows them");
         return st;
     }
-    return st != BNT_OK || n_found == 1 ? st : unknown_key(c, key, err);
+    return st != BNT_OK || n_found == 1 ? st : unknown_key(c, key, needed, err);
+}
+
+enum bnt_status bnt_cache_find(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
+                               struct bnt_err *err)
+{
+    return find(c, key, false, out, err);
 }
 
 enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bnt_cache_entry *out,
@@ -296,7 +308,7 @@ enum bnt_status bnt_cache_lookup(struct bnt_cache *c, const char *key, struct bn
     bool in_store = false, is_cold = false;
     struct bnt_cache_cold cold;
     uint64_t size = 0;
-    enum bnt_status st = bnt_cache_find(c, key, out, err);
+    enum bnt_status st = find(c, key, true, out, err);
     if (st == BNT_OK) {
         st = store_blob_path(c->dir, out->digest, path, err);
     }

@@ -235,6 +235,11 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "fetch", "bundled:");
     BNT_EXITS(BNT_E_USAGE, "cache", "rm");
+    BNT(&o, "cache", "rm", "absent");
+    assert_int_equal(o.exit, BNT_E_NOT_FOUND);
+    assert_non_null(strstr(o.err, "hint: bnt cache ls "));
+    assert_null(strstr(o.err, "bnt fetch"));
+    suite_output_release(&o);
     BNT_EXITS(BNT_E_NOT_FOUND, "cache", "pin", "absent");
     BNT_EXITS(BNT_OK, "cache", "pin", "m");
     BNT_EXITS(BNT_E_FAILED, "cache", "rm", "m");
