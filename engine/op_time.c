@@ -191,7 +191,8 @@ struct backend_cpu op_engine_of(const struct op_run *r)
     return (struct backend_cpu){.base.config.n_threads = alone ? 1 : cpu_pool_n_threads(r->t->pool),
                                 .kernels = r->t->kernels,
                                 .s = {.act = r->act, .h = r->x, .row = r->scratch},
-                                .width = (uint32_t)r->spec.cols};
+                                .width = (uint32_t)r->spec.cols,
+                                .n = r->spec.n_tok};
 }
 
 static struct weight weight_of(const struct op_run *r)
@@ -209,15 +210,10 @@ static struct weight weight_of(const struct op_run *r)
 static void product_rows(void *ctx, size_t begin, size_t end, int thread)
 {
     const struct op_run *r = ctx;
+    const struct backend_cpu b = op_engine_of(r);
     const struct weight w = weight_of(r);
-    if (w.ternary) {
-        const struct ternary_weights tw = cpu_ternary(&w);
-        r->t->kernels->matmul_ternary(&tw, begin, end, &r->act, r->spec.n_tok, r->y, r->rows);
-    } else {
-        const struct float_weights fw = cpu_floats(&w);
-        r->t->kernels->matmul_float(&fw, begin, end, r->x, w.cols, r->spec.n_tok, r->y, r->rows,
-                                    r->scratch + (size_t)thread * w.cols);
-    }
+    const struct cpu_output out = {r->y, r->rows};
+    cpu_multiply(&b, &w, (struct cpu_rows){begin, end}, &out, thread);
 }
 
 static void product_slots(void *ctx, size_t begin, size_t end, int thread)
@@ -329,25 +325,28 @@ static enum bnt_status prepare_product(struct op_run *r, struct bnt_err *err)
 {
     const struct op_spec *s = &r->spec;
     enum bnt_status st = bind_weights(r, err);
+    const bool ternary = s->what == OP_TERNARY;
     uint64_t threads = (uint64_t)cpu_pool_n_threads(r->t->pool);
+    uint64_t scratch = ternary ? r->t->kernels->scratch_bytes / sizeof(float) : s->cols;
     if (st == BNT_OK) {
         st = op_take(r,
                      &(struct op_needs){.x = s->n_tok * s->cols,
                                         .y = s->n_tok * r->rows,
                                         .z = s->n_tok,
-                                        .act_cols = s->what == OP_TERNARY ? s->cols : 0,
-                                        .scratch = threads * s->cols},
+                                        .act_cols = ternary ? s->cols : 0,
+                                        .scratch = threads * scratch},
                      err);
     }
     if (st != BNT_OK) {
         return st;
     }
-    for (uint32_t t = 0; t < s->n_tok && s->what == OP_TERNARY; t++) {
+    r->act.scratch = (uint8_t *)r->scratch;
+    for (uint32_t t = 0; t < s->n_tok && ternary; t++) {
         r->t->kernels->quantize_act(r->x + t * s->cols, s->cols, r->act.q + t * r->act.stride,
                                     &r->act.scale[t], &r->act.sum[t]);
     }
     r->run = run_product;
-    uint64_t in = s->what == OP_TERNARY ? r->act.stride : s->cols * sizeof(float);
+    uint64_t in = ternary ? r->act.stride : s->cols * sizeof(float);
     r->cost = (struct op_time){.count = s->rows * s->cols * s->n_tok,
                                .weight_bytes = s->rows * r->row_bytes,
                                .bytes = s->rows * r->row_bytes +

@@ -34,7 +34,7 @@ struct op_run {
     uint8_t *bytes;
     float *above;            /* of a screened head, in z */
     struct bnt_model *model; /* of a head that is read by a copy; owned */
-    float *scratch;          /* of matmul_float, a row per thread */
+    float *scratch;          /* of a product of floats, a row per thread; of a ternary one, act's */
     struct rope rope;
     struct bnt_sampler *sampler;
     uint64_t rows; /* that are timed: fewer than asked for when a matrix is too large */

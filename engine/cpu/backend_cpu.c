@@ -90,6 +90,20 @@ static uint64_t tables_bytes(const struct bnt_model *m)
     return (most + 63) / 64 * 64;
 }
 
+/* What products of several tokens want, of each thread. */
+static uint64_t product_scratch_bytes(const struct bnt_model *m, const struct backend_config *c,
+                                      const struct cpu_kernels *kernels)
+{
+    bool wanted = false;
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
+            const struct weight *w = &m->layers[il].w[i];
+            wanted = wanted || (w->ternary && !w->look_up);
+        }
+    }
+    return wanted && c->n_batch > 1 ? kernels->scratch_bytes : 0;
+}
+
 static void take_batch(struct cursor *cur, const struct bnt_model *m,
                        const struct backend_config *c, struct cpu_scratch *s)
 {
@@ -124,12 +138,15 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
 }
 
 uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
-                            struct bnt_arena *arena, struct cpu_scratch *s)
+                            const struct cpu_kernels *kernels, struct bnt_arena *arena,
+                            struct cpu_scratch *s)
 {
     struct cursor cur = {.arena = arena};
     s->k_cache = take(&cur, kv_bytes(m, c));
     s->v_cache = take(&cur, kv_bytes(m, c));
     take_batch(&cur, m, c, s);
+    s->act.scratch =
+        take(&cur, (uint64_t)c->n_threads * product_scratch_bytes(m, c, kernels));
     if (m->screened) {
         s->screen_act.stride = act_stride(m->info.n_embd);
         s->screen_act.q = take(&cur, 2 * CPU_NEAR_TOKENS * s->screen_act.stride);
@@ -153,7 +170,7 @@ uint64_t backend_cpu_memory(const struct bnt_model *m, const struct bnt_session_
 {
     struct backend_config c = backend_config_of(m, opts);
     struct cpu_scratch s;
-    return cpu_scratch_layout(m, &c, NULL, &s) +
+    return cpu_scratch_layout(m, &c, cpu_kernels_expected(c.kernel), NULL, &s) +
            (uint64_t)m->info.n_vocab * BACKEND_HEAD_BATCH * sizeof(float);
 }
 
@@ -450,12 +467,14 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
         b->fives = cpu_kernels_have_fives(b->kernels);
-        uint64_t bytes = cpu_scratch_layout(base->model, &base->config, NULL, &b->s);
+        uint64_t bytes =
+            cpu_scratch_layout(base->model, &base->config, b->kernels, NULL, &b->s);
         st = bytes > SIZE_MAX ? bnt_err_nomem(err, "a session's arena", bytes)
                               : bnt_arena_init(&b->arena, (size_t)bytes, err);
     }
     if (st == BNT_OK) {
-        base->memory_bytes = cpu_scratch_layout(base->model, &base->config, &b->arena, &b->s);
+        base->memory_bytes =
+            cpu_scratch_layout(base->model, &base->config, b->kernels, &b->arena, &b->s);
         base->kv_bytes = 2 * kv_bytes(base->model, &base->config);
     }
     return st;

@@ -24,7 +24,7 @@ struct cpu_scratch {
     float *gate, *up;           /* [n_batch][n_ff] */
     float *y;                   /* [n_batch][n_embd]: a product before it joins x */
     float *cs;                  /* [n_batch][n_rot] */
-    struct act_rows act;        /* [n_batch] of the widest ternary input */
+    struct act_rows act;        /* [n_batch] of the widest ternary input; scratch [n_threads] */
     float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
     float *row;                 /* [n_threads][widest cols] */
     int32_t *column_sums;       /* [n_threads][column_sums]: of a product by columns */
@@ -87,9 +87,11 @@ static inline size_t cpu_cache_at(const struct backend_cpu *b, struct backend_he
            b->base.config.n_ctx * in->head_dim;
 }
 
-/* Lay the scratch out for a config: fills s when base is not NULL; returns the bytes it takes. */
+/* Lay the scratch out for a config and the kernels that use it: fills s when there is an arena;
+ * returns the bytes it takes. */
 uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_config *c,
-                            struct bnt_arena *arena, struct cpu_scratch *s);
+                            const struct cpu_kernels *kernels, struct bnt_arena *arena,
+                            struct cpu_scratch *s);
 
 /* One layer of the forward pass, see forward.c. */
 typedef void cpu_layer_fn(struct backend_cpu *b, uint32_t il);
@@ -132,6 +134,13 @@ static inline struct float_weights cpu_floats(const struct weight *w)
     return (struct float_weights){w->type, w->data, w->rows, w->cols, w->row_bytes};
 }
 
+struct cpu_rows {
+    uint64_t begin, end;
+};
+/* These rows of w times the inputs of the batch in work (s.act, or s.h). */
+void cpu_multiply(const struct backend_cpu *b, const struct weight *w, struct cpu_rows rows,
+                  const struct cpu_output *out, int thread);
+
 /* A matrix for one token is cut into slots: `height` neighbouring rows of each of WALK_STREAMS
  * stretches (struct row_walk), or what is left over when the rows do not divide. */
 static inline uint64_t cpu_slots(uint64_t rows, uint64_t height)
@@ -144,9 +153,6 @@ static inline uint64_t cpu_slot_height(const struct backend_cpu *b, const struct
 }
 /* Bytes that a product of one token reads. */
 uint64_t cpu_read_bytes(const struct backend_cpu *b, const struct weight *w);
-struct cpu_rows {
-    uint64_t begin, end;
-};
 enum { SLOT_RANGES = WALK_STREAMS + 1 };
 /* The rows of some slots: how many ranges, none of them empty. */
 int cpu_slot_rows(uint64_t rows, uint64_t height, struct cpu_rows slots,

@@ -50,6 +50,22 @@ const char *cpu_kernels_missing(const struct cpu_kernels *k)
     return NULL;
 }
 
+static bool is_auto(const char *name)
+{
+    return name == NULL || strcmp(name, "auto") == 0;
+}
+
+const struct cpu_kernels *cpu_kernels_expected(const char *name)
+{
+    size_t i = 0;
+    while (all_tables[i] != &cpu_kernels_ref &&
+           (cpu_kernels_missing(all_tables[i]) ||
+            !(is_auto(name) || strcmp(all_tables[i]->name, name) == 0))) {
+        i++;
+    }
+    return all_tables[i];
+}
+
 bool cpu_kernels_have_fives(const struct cpu_kernels *k)
 {
     bool avx512 = strcmp(k->name, "avx512") == 0;
@@ -99,7 +115,7 @@ enum bnt_status cpu_kernels_choose_from(const struct cpu_kernels *const *tables,
                                         struct cpu_choice *out, struct bnt_err *err)
 {
     out->note[0] = '\0';
-    if (name != NULL && strcmp(name, "auto") != 0) {
+    if (!is_auto(name)) {
         return choose_forced(tables, name, &out->kernels, err);
     }
     for (size_t i = 0; tables[i] != NULL; i++) {

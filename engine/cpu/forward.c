@@ -62,22 +62,28 @@ static void finish_rows(const struct linear_task *t, int i, uint64_t r0, uint64_
     }
 }
 
-static void product_rows(const struct linear_task *t, int i, uint64_t r0, uint64_t r1, int thread)
+void cpu_multiply(const struct backend_cpu *b, const struct weight *w, struct cpu_rows rows,
+                  const struct cpu_output *out, int thread)
 {
-    const struct backend_cpu *b = t->b;
-    const struct weight *w = t->w[i];
-    const struct cpu_output *out = &t->out[i];
+    const uint64_t r0 = rows.begin, r1 = rows.end;
     if (w->look_up) {
         struct tl_weights tw = {weight_planes(w), w->scale};
         b->kernels->matmul_tl(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
     } else if (w->ternary) {
         struct ternary_weights tw = cpu_ternary(w);
-        b->kernels->matmul_ternary(&tw, r0, r1, &b->s.act, b->n, out->y, out->stride);
+        struct act_rows act = b->s.act;
+        act.scratch += b->n > 1 ? (size_t)thread * b->kernels->scratch_bytes : 0;
+        b->kernels->matmul_ternary(&tw, r0, r1, &act, b->n, out->y, out->stride);
     } else {
         struct float_weights fw = cpu_floats(w);
         b->kernels->matmul_float(&fw, r0, r1, b->s.h, b->width, b->n, out->y, out->stride,
                                  b->s.row + (size_t)thread * b->width);
     }
+}
+
+static void product_rows(const struct linear_task *t, int i, uint64_t r0, uint64_t r1, int thread)
+{
+    cpu_multiply(t->b, t->w[i], (struct cpu_rows){r0, r1}, &t->out[i], thread);
     finish_rows(t, i, r0, r1);
 }
 

@@ -55,6 +55,8 @@ struct act_rows {
     uint64_t stride; /* bytes */
     uint8_t *tables; /* n_tok times tables_stride: what tl_tables made of q; else NULL */
     uint64_t tables_stride;
+    uint8_t *scratch; /* of the calling thread, for products of two tokens or more: scratch_bytes of
+                         the table, 64-byte aligned */
 };
 static inline uint64_t act_stride(uint64_t cols)
 {
@@ -269,6 +271,7 @@ struct cpu_kernels {
     /* What matmul_ternary makes of the activations of CPU_MANY_TOKENS or more is worth it when so
      * many rows meet it in one call; 0: any number. */
     uint32_t piece_rows;
+    uint32_t scratch_bytes; /* of struct act_rows, for matmul_ternary: whole lines of 64 bytes */
 };
 enum { CPU_MANY_TOKENS = 28 };
 
@@ -286,6 +289,10 @@ const struct cpu_features *cpu_features(void);
 const struct cpu_kernels *const *cpu_kernels_all(void);
 /* NULL when this processor can run it, else the name of the feature that is missing. */
 const char *cpu_kernels_missing(const struct cpu_kernels *k);
+
+/* The table that cpu_kernels_choose takes by that name as long as no self-test fails; the reference
+ * where it takes none. */
+const struct cpu_kernels *cpu_kernels_expected(const char *name);
 
 /* Whether dot_fives of k runs here: it may ask for more than its table does. */
 bool cpu_kernels_have_fives(const struct cpu_kernels *k);

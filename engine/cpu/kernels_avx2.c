@@ -574,6 +574,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .add = add,
     .store_f16 = store_f16,
     .piece_rows = 1024,
+    .scratch_bytes = PRODUCT_SCRATCH_AVX2,
 };
 
 #endif

@@ -50,6 +50,7 @@ struct lut {
     _Alignas(64) uint16_t place[PASSES][ROWS][PASS]; /* in bytes, of the row's sum in each table */
     _Alignas(64) uint8_t tables[PASS][TABLE_BYTES];
 };
+_Static_assert(sizeof(struct lut) <= PRODUCT_SCRATCH_AVX2, "its tables and sums fit");
 
 /* ---- places ---- */
 
@@ -281,26 +282,26 @@ static bool multiply_block(struct lut *l)
 uint64_t lut_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                           const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
-    struct lut l;
-    l.w = w;
-    l.a = a;
-    l.y = y;
-    l.y_stride = y_stride;
-    l.row = row0;
-    for (uint64_t left; (left = (row1 - l.row) / HALF) > 0; l.row += (uint64_t)l.rows) {
+    struct lut *l = (struct lut *)(void *)a->scratch;
+    l->w = w;
+    l->a = a;
+    l->y = y;
+    l->y_stride = y_stride;
+    l->row = row0;
+    for (uint64_t left; (left = (row1 - l->row) / HALF) > 0; l->row += (uint64_t)l->rows) {
         /* Blocks of equal height, as few as there can be. */
         const uint64_t n_left = (left * HALF + ROWS - 1) / ROWS;
-        l.rows = (int)((left + n_left - 1) / n_left * HALF);
-        for (l.tok = 0; l.tok < n_tok; l.tok += STRIPS * STRIP) {
-            const size_t toks = n_tok - l.tok < STRIPS * STRIP ? n_tok - l.tok : STRIPS * STRIP;
-            l.strips = (int)((toks + STRIP - 1) / STRIP);
-            l.last_toks = (int)toks - (l.strips - 1) * STRIP;
-            if (!multiply_block(&l)) {
-                return l.row;
+        l->rows = (int)((left + n_left - 1) / n_left * HALF);
+        for (l->tok = 0; l->tok < n_tok; l->tok += STRIPS * STRIP) {
+            const size_t toks = n_tok - l->tok < STRIPS * STRIP ? n_tok - l->tok : STRIPS * STRIP;
+            l->strips = (int)((toks + STRIP - 1) / STRIP);
+            l->last_toks = (int)toks - (l->strips - 1) * STRIP;
+            if (!multiply_block(l)) {
+                return l->row;
             }
         }
     }
-    return l.row;
+    return l->row;
 }
 
 #endif

@@ -12,6 +12,9 @@ enum { PANEL_MIN_TOKS = 16, PANEL_MAX_COLS = 1024 };
 uint64_t panel_ternary_avx512(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                               const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
+/* What either of the next two takes of a->scratch, at most. */
+enum { PRODUCT_SCRATCH_AVX2 = 341 * 1024 };
+
 /* As panel_ternary_avx512, for rows of any length: of long ones it wins with so many tokens. */
 enum { PANEL_MANY_TOKS_AVX2 = 40 };
 uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,

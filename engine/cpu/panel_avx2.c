@@ -43,6 +43,7 @@ struct panel {
     size_t y_stride;
     uint8_t *code; /* PANEL_CHUNKS * CHUNK_BYTES */
 };
+_Static_assert(PANEL_CHUNKS * CHUNK_BYTES <= PRODUCT_SCRATCH_AVX2, "a panel fits");
 
 static V_INLINE __m256i load(const void *p)
 {
@@ -219,8 +220,8 @@ static void panel_stretch(struct panel *p, size_t n_tok)
 uint64_t panel_ternary_avx2(const struct ternary_weights *w, uint64_t row0, uint64_t row1,
                             const struct act_rows *a, size_t n_tok, float *y, size_t y_stride)
 {
-    _Alignas(64) uint8_t code[PANEL_CHUNKS * CHUNK_BYTES];
-    struct panel p = {.w = w, .a = a, .row = row0, .y = y, .y_stride = y_stride, .code = code};
+    struct panel p = {
+        .w = w, .a = a, .row = row0, .y = y, .y_stride = y_stride, .code = a->scratch};
     uint64_t n_chunk = act_stride(w->cols) / CHUNK_COLS;
     for (; row1 - p.row >= PANEL_ROWS; p.row += PANEL_ROWS) {
         for (p.chunk = 0; p.chunk < n_chunk; p.chunk += (uint64_t)p.n_chunk) {

@@ -39,6 +39,7 @@ struct check {
     uint16_t kv_half[2][MAX_KV * MAX_DIM];
     float scores[MAX_ATTEND_TOKS * MAX_HEADS * MAX_KV];
     uint8_t tables[2][TL_TOKS * (32 * TL_COLS + 256)];
+    _Alignas(64) uint8_t for_products[]; /* k->scratch_bytes */
 };
 
 /* SplitMix64. */
@@ -164,8 +165,11 @@ static bool check_ternary_shape(struct check *c, uint64_t cols, uint64_t rows, s
                                 .cols = cols,
                                 .row_bytes = ternary_row_bytes(cols),
                                 .scale = 0.37f};
-    struct act_rows a = {
-        .q = c->q[0], .scale = c->scale[0], .sum = c->sum[0], .stride = act_stride(cols)};
+    struct act_rows a = {.q = c->q[0],
+                         .scale = c->scale[0],
+                         .sum = c->sum[0],
+                         .stride = act_stride(cols),
+                         .scratch = c->for_products};
     for (size_t t = 0; t < n_tok; t++) {
         fill(c, c->x, cols);
         cpu_kernels_ref.quantize_act(c->x, cols, a.q + t * a.stride, &a.scale[t], &a.sum[t]);
@@ -714,9 +718,10 @@ enum bnt_status cpu_kernels_self_test(const struct cpu_kernels *k, struct bnt_er
     if (k == &cpu_kernels_ref) {
         return BNT_OK; /* it defines the results */
     }
-    struct check *c = aligned_alloc(64, (sizeof(*c) + 63) / 64 * 64);
+    size_t size = sizeof(struct check) + k->scratch_bytes;
+    struct check *c = aligned_alloc(64, size);
     if (c == NULL) {
-        return bnt_err_nomem(err, "the kernel self-test", sizeof(*c));
+        return bnt_err_nomem(err, "the kernel self-test", size);
     }
     memset(c, 0, sizeof(*c));
     c->k = k;

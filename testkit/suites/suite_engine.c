@@ -2,6 +2,7 @@
  * threads, batches, streaming), memory held to its limit, packings of I2_S told apart, and files
  * that lack something refused by name. */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,44 @@ static void streamed_layers_give_equal_bits(void **state)
     const struct variant v[] = {{.n_threads = 2, .n_batch = 16, .stream = true},
                                 {.n_threads = 1, .n_batch = 1, .stream = true}};
     equal_to_plain(suite_bundled_model(), v, 2);
+}
+
+/* ---- stacks ---- */
+
+/* Of the caller and of the threads of a session, as `ulimit -s` or a C library may have it. */
+enum { SMALL_STACK = 192 * 1024, PROMPT = 100 };
+
+static void *evaluate_prompt(void *kernel)
+{
+    struct es_engine e;
+    int32_t ids[PROMPT];
+    for (int i = 0; i < PROMPT; i++) {
+        ids[i] = story[i % STORY];
+    }
+    es_open(&e, suite_bundled_model(),
+            &(struct bnt_session_options){.n_threads = 2, .kernel = kernel});
+    (void)es_greedy(&e, ids, PROMPT);
+    es_close(&e);
+    return kernel;
+}
+
+static void prompts_need_little_stack(void **state)
+{
+    (void)state;
+    pthread_attr_t attr;
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, SMALL_STACK), 0);
+    assert_int_equal(pthread_setattr_default_np(&attr), 0);
+    for (const struct cpu_kernels *const *k = cpu_kernels_all(); *k; k++) {
+        pthread_t thread;
+        void *done = NULL, *name = (void *)(uintptr_t)(*k)->name;
+        if (!cpu_kernels_missing(*k)) {
+            assert_int_equal(pthread_create(&thread, NULL, evaluate_prompt, name), 0);
+            assert_int_equal(pthread_join(thread, &done), 0);
+            assert_ptr_equal(done, name);
+        }
+    }
+    pthread_attr_destroy(&attr);
 }
 
 /* ---- positions ---- */
@@ -482,6 +521,7 @@ static const struct suite_test tests[] = {
     {.name = "engine_streamed_layers_give_equal_bits",
      .body = streamed_layers_give_equal_bits,
      .timeout_ms = 60000},
+    {.name = "engine_prompts_need_little_stack", .body = prompts_need_little_stack},
     {.name = "engine_rewind_forgets_and_overflow_is_refused",
      .body = rewind_forgets_and_overflow_is_refused},
     {.name = "engine_bad_ids_change_nothing", .body = bad_ids_change_nothing},

@@ -170,6 +170,7 @@ static void ternary_case(const struct cpu_kernels *k, uint64_t number)
     size_t n_tok = between(batch ? 15 : 1, batch ? 32 : 14) + large * 81u + tall * 13u;
     size_t n_out = n_tok * rows;
     struct act_rows a = random_acts(cols, n_tok);
+    a.scratch = guarded(k->scratch_bytes);
     uint64_t row_bytes = ternary_row_bytes(cols);
     uint8_t *codes = guarded(rows * row_bytes);
     for (uint64_t i = 0; i < rows * row_bytes; i++) {
@@ -188,6 +189,7 @@ static void ternary_case(const struct cpu_kernels *k, uint64_t number)
     k->matmul_ternary(&w, row0, rows, &a, n_tok, got, rows);
     assert_same(k, number, "matmul_ternary", got, want, n_out);
     drop_acts(&a, n_tok);
+    drop(a.scratch, k->scratch_bytes);
     drop(codes, rows * row_bytes);
     drop_floats(got, n_out);
     drop_floats(want, n_out);
@@ -519,6 +521,7 @@ static void batch_case(const struct cpu_kernels *k, uint64_t number)
     uint64_t cols = between(1, 900), rows = between(1, 20);
     size_t n_tok = (size_t)between(2, 19), n_out = n_tok * rows;
     struct act_rows a = random_acts(cols, n_tok);
+    a.scratch = guarded(k->scratch_bytes);
     struct ternary_weights w = {
         .rows = rows, .cols = cols, .row_bytes = ternary_row_bytes(cols), .scale = 0.1f};
     uint8_t *codes = guarded(rows * w.row_bytes);
@@ -542,6 +545,7 @@ static void batch_case(const struct cpu_kernels *k, uint64_t number)
     }
     assert_same(k, number, "matmul_float in steps", steps, batch, n_out);
     drop_acts(&a, n_tok);
+    drop(a.scratch, k->scratch_bytes);
     drop(codes, rows * w.row_bytes);
     drop((void *)(uintptr_t)fw.data, rows * fw.row_bytes);
     drop_floats(x, n_tok * fw.cols);
@@ -567,21 +571,25 @@ struct matmul_job {
 
 static void matmul_piece(void *ctx, size_t begin, size_t end, int thread)
 {
-    (void)thread;
     const struct matmul_job *job = ctx;
-    job->k->matmul_ternary(job->w, begin, end, job->a, job->n_tok, job->y, job->w->rows);
+    struct act_rows a = *job->a;
+    a.scratch += (size_t)thread * job->k->scratch_bytes;
+    job->k->matmul_ternary(job->w, begin, end, &a, job->n_tok, job->y, job->w->rows);
 }
 
 static void thread_case(const struct cpu_kernels *k, uint64_t number)
 {
     static const int threads[] = {2, 5};
-    enum { ROWS = 203, COLS = 700, TOKS = 6 };
+    enum { ROWS = 1203, COLS = 700, TOKS = 45, MOST_THREADS = 5 };
+    const bool large = number % 2 == 1; /* pieces that are worth a look-up, of codes in tables */
     struct act_rows a = random_acts(COLS, TOKS);
+    a.scratch = guarded(MOST_THREADS * k->scratch_bytes);
     struct ternary_weights w = {
         .rows = ROWS, .cols = COLS, .row_bytes = ternary_row_bytes(COLS), .scale = 0.1f};
     uint8_t *codes = guarded(ROWS * w.row_bytes);
     for (uint64_t i = 0; i < ROWS * w.row_bytes; i++) {
-        codes[i] = (uint8_t)(next_u64() >> 32);
+        uint8_t any = (uint8_t)(next_u64() >> 32);
+        codes[i] = large ? any & (uint8_t) ~(any >> 1 & 0x55) : any;
     }
     w.codes = codes;
     static float alone[ROWS * TOKS], together[ROWS * TOKS];
@@ -591,11 +599,13 @@ static void thread_case(const struct cpu_kernels *k, uint64_t number)
         assert_int_equal(cpu_pool_new(threads[i], &pool, NULL), BNT_OK);
         struct matmul_job job = {.k = k, .w = &w, .a = &a, .n_tok = TOKS, .y = together};
         memset(together, 0, sizeof(together));
-        cpu_pool_run(pool, ROWS, (size_t)between(1, 60), matmul_piece, &job);
+        size_t chunk = (size_t)(large ? between(400, 600) : between(1, 60));
+        cpu_pool_run(pool, ROWS, chunk, matmul_piece, &job);
         assert_same(k, number, "matmul_ternary by threads", together, alone, ROWS * TOKS);
         cpu_pool_free(pool);
     }
     drop_acts(&a, TOKS);
+    drop(a.scratch, MOST_THREADS * k->scratch_bytes);
     drop(codes, ROWS * w.row_bytes);
 }
 

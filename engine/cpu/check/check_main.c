@@ -87,6 +87,7 @@ static const struct row_walk whole_walk = {0, ROWS / WALK_STREAMS, ROWS / WALK_S
 
 static void run_matmul_ternary(const struct cpu_kernels *k)
 {
+    uint8_t *for_products = aligned_alloc(64, k->scratch_bytes);
     for (uint64_t cols = 1; cols <= COLS; cols += 63) {
         size_t n_tok = 1 + cols % TOKS;
         struct ternary_weights tw = {.codes = bytes,
@@ -94,7 +95,11 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
                                      .cols = cols,
                                      .row_bytes = ternary_row_bytes(cols),
                                      .scale = 0.0173f};
-        struct act_rows a = {.q = q, .scale = scale, .sum = sum, .stride = act_stride(cols)};
+        struct act_rows a = {.q = q,
+                             .scale = scale,
+                             .sum = sum,
+                             .stride = act_stride(cols),
+                             .scratch = for_products};
         for (size_t t = 0; t < n_tok; t++) {
             fill(x, cols);
             k->quantize_act(x, cols, q + t * a.stride, &scale[t], &sum[t]);
@@ -107,6 +112,7 @@ static void run_matmul_ternary(const struct cpu_kernels *k)
         k->dot_ternary(&tw, &whole_walk, &a, y);
         mix_floats(y, WALK_STREAMS * whole_walk.spread);
     }
+    free(for_products);
 }
 
 /* A table without a kernel for it has the reference's results. */
