@@ -10,7 +10,7 @@
 #include "base/crypto_lib.h"
 #include "base/fault.h"
 
-enum { READ_BYTES = 1 << 20, RAW_BYTES = BNT_SHA256_BYTES, WORDS = RAW_BYTES / 4 };
+enum { READ_BYTES = 1 << 16, RAW_BYTES = BNT_SHA256_BYTES, WORDS = RAW_BYTES / 4 };
 
 struct bnt_sha256 {
     const struct crypto_lib *lib;
