@@ -145,8 +145,7 @@ uint64_t cpu_scratch_layout(const struct bnt_model *m, const struct backend_conf
     s->k_cache = take(&cur, kv_bytes(m, c));
     s->v_cache = take(&cur, kv_bytes(m, c));
     take_batch(&cur, m, c, s);
-    s->act.scratch =
-        take(&cur, (uint64_t)c->n_threads * product_scratch_bytes(m, c, kernels));
+    s->act.scratch = take(&cur, (uint64_t)c->n_threads * product_scratch_bytes(m, c, kernels));
     if (m->screened) {
         s->screen_act.stride = act_stride(m->info.n_embd);
         s->screen_act.q = take(&cur, 2 * CPU_NEAR_TOKENS * s->screen_act.stride);
@@ -467,8 +466,7 @@ static enum bnt_status start(struct backend_cpu *b, struct bnt_err *err)
     if (st == BNT_OK) {
         base->kernel = b->kernels->name;
         b->fives = cpu_kernels_have_fives(b->kernels);
-        uint64_t bytes =
-            cpu_scratch_layout(base->model, &base->config, b->kernels, NULL, &b->s);
+        uint64_t bytes = cpu_scratch_layout(base->model, &base->config, b->kernels, NULL, &b->s);
         st = bytes > SIZE_MAX ? bnt_err_nomem(err, "a session's arena", bytes)
                               : bnt_arena_init(&b->arena, (size_t)bytes, err);
     }

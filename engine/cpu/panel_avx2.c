@@ -43,7 +43,7 @@ struct panel {
     size_t y_stride;
     uint8_t *code; /* PANEL_CHUNKS * CHUNK_BYTES */
 };
-_Static_assert(PANEL_CHUNKS * CHUNK_BYTES <= PRODUCT_SCRATCH_AVX2, "a panel fits");
+_Static_assert(PRODUCT_SCRATCH_AVX2 >= PANEL_CHUNKS * CHUNK_BYTES, "a panel fits");
 
 static V_INLINE __m256i load(const void *p)
 {
