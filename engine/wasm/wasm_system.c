@@ -4,6 +4,7 @@
  * sessions belong to a model by its digest. */
 #include "base/sysinfo.h"
 
+#include "base/file.h"
 #include "engine/bnt_infer.h"
 #include "engine/file_facts.h"
 
@@ -64,6 +65,13 @@ enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *pro
                                    char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
 {
     (void)path, (void)progress, (void)ctx, (void)hex, (void)hashed;
+    return no_sessions(err);
+}
+
+/* Asked for a session alone, before there is one. */
+enum bnt_status bnt_file_may_write(const char *target, struct bnt_err *err)
+{
+    (void)target;
     return no_sessions(err);
 }
 
