@@ -107,6 +107,12 @@ enum bnt_status bnt_err_nomem(struct bnt_err *err, const char *what, unsigned lo
     return BNT_E_MEMORY;
 }
 
+enum bnt_status bnt_err_interrupted(const volatile sig_atomic_t *interrupted, struct bnt_err *err)
+{
+    return interrupted && *interrupted ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
+                                       : BNT_OK;
+}
+
 const char *bnt_status_meaning(int status)
 {
     switch (status) {

@@ -12,6 +12,7 @@
 #ifndef BNT_STATUS_H
 #define BNT_STATUS_H
 
+#include <signal.h>
 #include <stdarg.h>
 
 #include "base/exit.h"
@@ -60,6 +61,9 @@ enum bnt_status bnt_err_errno(struct bnt_err *err, const char *fmt, ...) BNT_PRI
 
 /* Out of memory while making `what` of `bytes`. */
 enum bnt_status bnt_err_nomem(struct bnt_err *err, const char *what, unsigned long long bytes);
+
+/* INTERRUPTED once *interrupted is non-zero; before, and for NULL, OK. */
+enum bnt_status bnt_err_interrupted(const volatile sig_atomic_t *interrupted, struct bnt_err *err);
 
 /* Meaning of a status from the table; "unknown status" for a number outside it. */
 const char *bnt_status_meaning(int status);

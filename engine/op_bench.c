@@ -235,7 +235,8 @@ static enum bnt_status time_encoders(const struct op_bench_plan *plan, struct op
             st = time_encoder(t, &plan->shapes[s], encoders[i], e, NULL);
         }
         if (st != BNT_OK && st != BNT_E_USAGE) {
-            return bnt_err_set(err, st, "the quantisers of weights cannot be timed");
+            return bnt_err_set(err, st, "the quantisers of weights cannot be timed: %s",
+                               bnt_status_meaning(st));
         }
         result->n_encoders += st == BNT_OK;
     }
@@ -272,9 +273,8 @@ enum bnt_status op_bench_products(const struct op_bench_plan *plan, op_product_f
         struct op_product *p = &result->products[result->n_products++];
         p->shape = &plan->shapes[i % plan->n_shapes];
         p->n_tok = plan->batches[i / plan->n_shapes];
-        st = plan->interrupted && *plan->interrupted
-                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                 : time(ctx, p, err);
+        st = bnt_err_interrupted(plan->timer.interrupted, err);
+        st = st == BNT_OK ? time(ctx, p, err) : st;
         if (plan->progress) {
             plan->progress(plan->ctx, i + 1, total);
         }

@@ -8,8 +8,6 @@
 #ifndef BNT_OP_BENCH_H
 #define BNT_OP_BENCH_H
 
-#include <signal.h>
-
 #include "engine/bandwidth.h"
 #include "engine/bnt_infer.h"
 #include "engine/op_time.h"
@@ -40,7 +38,6 @@ struct op_bench_plan {
     uint32_t batches[OP_BATCHES_MAX]; /* tokens */
     size_t n_batches;
     struct op_timer_options timer;
-    const volatile sig_atomic_t *interrupted; /* may be NULL */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 };

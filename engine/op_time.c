@@ -89,6 +89,7 @@ enum bnt_status op_timer_new(const struct op_timer_options *o, struct op_timer *
         return bnt_err_nomem(err, "a timer of operations", sizeof *t);
     }
     t->typical = o->typical;
+    t->interrupted = o->interrupted;
     t->repetitions = o->repetitions > 0 ? o->repetitions : 1;
     t->pass_ns = 1000u * (uint64_t)(o->pass_us > 0 ? o->pass_us : DEFAULT_PASS_US);
     enum bnt_status st = cpu_kernels_choose(o->kernel, &t->kernels, note, sizeof note, err);
@@ -384,11 +385,11 @@ static enum bnt_status prepare(struct op_timer *t, const struct op_spec *spec, s
         [OP_FIVES] = op_copies_prepare, [OP_NARROW] = op_copies_prepare,
         [OP_SCREEN] = op_copies_prepare};
     prepare_fn *const product = products[spec->what];
-    if (!product) {
-        return op_small_prepare(r, err);
+    enum bnt_status st = bnt_err_interrupted(t->interrupted, err);
+    if (st == BNT_OK && product) {
+        st = choose_weights(r, err);
     }
-    enum bnt_status st = choose_weights(r, err);
-    return st == BNT_OK ? product(r, err) : st;
+    return st != BNT_OK ? st : product ? product(r, err) : op_small_prepare(r, err);
 }
 
 static uint64_t pass(struct op_run *r)
@@ -426,6 +427,7 @@ static enum bnt_status time_runs(struct op_run *runs, size_t n, struct op_time *
                                  struct bnt_err *err)
 {
     const struct op_timer *t = runs[0].t;
+    enum bnt_status st = BNT_OK;
     for (size_t i = 0; i < n; i++) {
         runs[i].pass_ns = calloc(t->repetitions, sizeof *runs[i].pass_ns);
         if (!runs[i].pass_ns) {
@@ -433,10 +435,14 @@ static enum bnt_status time_runs(struct op_run *runs, size_t n, struct op_time *
         }
         find_runs(&runs[i]);
     }
-    for (uint32_t rep = 0; rep < t->repetitions; rep++) {
+    for (uint32_t rep = 0; rep < t->repetitions && st == BNT_OK; rep++) {
         for (size_t i = 0; i < n; i++) {
             runs[i].pass_ns[rep] = (double)pass(&runs[i]) / (double)runs[i].runs_per_pass;
         }
+        st = bnt_err_interrupted(t->interrupted, err);
+    }
+    if (st != BNT_OK) {
+        return st;
     }
     double *passes = calloc(t->repetitions, sizeof *passes);
     if (!passes) {

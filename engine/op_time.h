@@ -14,6 +14,7 @@
 #ifndef BNT_OP_TIME_H
 #define BNT_OP_TIME_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -86,11 +87,12 @@ struct op_time {
 };
 
 struct op_timer_options {
-    const char *kernel;   /* as of a session */
-    int n_threads;        /* 0: as many as this process may use */
-    uint32_t repetitions; /* passes, of which the best counts */
-    uint32_t pass_us;     /* a pass is as many runs as fill this; 0: 2000 */
-    bool typical;         /* the median of the passes */
+    const char *kernel;                       /* as of a session */
+    int n_threads;                            /* 0: as many as this process may use */
+    uint32_t repetitions;                     /* passes, of which the best counts */
+    uint32_t pass_us;                         /* a pass is as many runs as fill this; 0: 2000 */
+    bool typical;                             /* the median of the passes */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 
 struct op_timer;
@@ -103,7 +105,7 @@ struct cpu_pool;
 struct cpu_pool *op_timer_pool(struct op_timer *t);
 
 /* Errors: USAGE a shape of 0 or past TERNARY_MAX_COLS, a type that the op has not; DIFFERS a
- * product that is not the reference's; MEMORY. */
+ * product that is not the reference's; MEMORY; INTERRUPTED, looked for before each op and pass. */
 enum bnt_status op_timer_run(struct op_timer *t, const struct op_spec *spec, struct op_time *out,
                              struct bnt_err *err);
 /* Ops whose passes take turns, so that what the machine does meanwhile meets all of them. OP_READ

@@ -20,6 +20,7 @@ struct op_timer {
     uint32_t repetitions;
     uint64_t pass_ns;
     bool typical;
+    const volatile sig_atomic_t *interrupted;
 };
 
 /* One op, ready to run again and again. All its memory is in the arena. */

@@ -326,7 +326,8 @@ enum bnt_status speed_probe_run(const struct speed_probe_plan *plan, struct spee
         const struct op_timer_options options = {.kernel = plan->kernel,
                                                  .n_threads = plan->threads[i],
                                                  .repetitions = plan->repetitions,
-                                                 .typical = true};
+                                                 .typical = true,
+                                                 .interrupted = plan->interrupted};
         p.st = op_timer_new(&options, &p.t, err);
         if (p.st != BNT_OK) {
             break;

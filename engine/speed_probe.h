@@ -16,6 +16,7 @@ struct speed_probe_plan {
     int threads[SPEED_MACHINES_MAX]; /* a machine of each number; the first is 1 */
     size_t n_threads;
     uint32_t repetitions;
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
 };
 
 struct speed_probe {

@@ -431,9 +431,7 @@ enum bnt_status validate_content(struct validate *v, struct bnt_err *err)
         *s = (struct validate_stats){.tensor = t, .n = n_weights(t)};
         struct scan c = {.v = v, .t = t, .s = s, .err = err};
         enum bnt_status st = scan_tensor(&c);
-        if (st == BNT_OK && interrupted(v)) {
-            st = bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
-        }
+        st = st == BNT_OK ? bnt_err_interrupted(v->o->interrupted, err) : st;
         if (st != BNT_OK) {
             return st;
         }

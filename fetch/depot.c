@@ -78,8 +78,8 @@ static enum bnt_status on_head(void *ctx, const struct http_head *head, struct b
 static enum bnt_status on_body(void *ctx, const char *bytes, size_t n, struct bnt_err *err)
 {
     struct call *c = ctx;
-    if (c->blob->interrupted && *c->blob->interrupted) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
+    if (bnt_err_interrupted(c->blob->interrupted, err) != BNT_OK) {
+        return BNT_E_INTERRUPTED;
     }
     c->bytes += n;
     return bnt_sha256_update(c->hash, bytes, n, err);

@@ -175,8 +175,8 @@ static enum bnt_status count_bytes(struct unpacking *u, const char *path, uint64
                                    struct bnt_err *err)
 {
     uint64_t sum = u->count->bytes + n;
-    if (u->interrupted && *u->interrupted) {
-        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
+    if (bnt_err_interrupted(u->interrupted, err) != BNT_OK) {
+        return BNT_E_INTERRUPTED;
     }
     if (sum > u->limits->bytes) {
         return refuse(u, path, "more bytes than allowed", err);

@@ -46,13 +46,14 @@ static const struct bnt_opt options[] = {
     BNT_OPT_END,
 };
 
-static enum bnt_status derive(const struct contract_opts *o, const char *path, struct bnt_err *err)
+static enum bnt_status derive(const struct contract_opts *o, const struct bnt_contract_of *of,
+                              struct bnt_err *err)
 {
     struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
     unsigned sections;
     enum bnt_status st = bnt_contract_sections(o->sections ? o->sections : "all", &sections, err);
     if (st == BNT_OK) {
-        st = bnt_contract_derive(path, sections, (uint64_t)o->seed, &text, err);
+        st = bnt_contract_derive(of, sections, &text, err);
     }
     if (st == BNT_OK) {
         st = mock_write_out(o->output, &text, err);
@@ -61,22 +62,22 @@ static enum bnt_status derive(const struct contract_opts *o, const char *path, s
     return st;
 }
 
-static enum bnt_status check(const struct contract_opts *o, const struct bnt_model_ref *ref,
-                             struct bnt_err *err)
+static enum bnt_status check(const struct contract_opts *o, const struct bnt_contract_of *of,
+                             const char *kind, struct bnt_err *err)
 {
     struct bnt_buf patch = BNT_BUF(2 * BNT_CONTRACT_MAX_BYTES);
     char names[128];
     unsigned sections = BNT_CONTRACT_EVERYTHING;
     enum bnt_status st = o->sections ? bnt_contract_sections(o->sections, &sections, err) : BNT_OK;
     if (st == BNT_OK) {
-        st = bnt_contract_check(o->check, ref->path, &sections, &patch, err);
+        st = bnt_contract_check(o->check, of, &sections, &patch, err);
     }
     fwrite(bnt_buf_view(&patch), 1, patch.len, stdout);
     bnt_buf_release(&patch);
     if (st == BNT_OK) {
         bnt_contract_section_names(sections, names, sizeof names);
-        bnt_msg_note("%s (kind: %s) keeps the contract %s, as far as: %s", ref->path, ref->kind,
-                     o->check, names);
+        bnt_msg_note("%s (kind: %s) keeps the contract %s, as far as: %s", of->path, kind, o->check,
+                     names);
     }
     return st;
 }
@@ -86,6 +87,8 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     const struct contract_opts *o = opts;
     struct bnt_model_arg model = o->model;
     struct bnt_model_ref ref;
+    const struct bnt_contract_of of = {
+        .path = ref.path, .seed = (uint64_t)o->seed, .interrupted = app->interrupted};
     struct bnt_err err = {0};
     bool mock = false;
     if (argc > 1 || (argc == 1 && model.name) || (o->check && o->output)) {
@@ -100,14 +103,14 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
         st = bnt_model_arg_resolve(app, &model, &ref, &mock, &err);
     }
     if (st == BNT_OK && o->check) {
-        st = check(o, &ref, &err);
+        st = check(o, &of, ref.kind, &err);
         return st == BNT_OK ? BNT_OK : bnt_msg_error(&err);
     }
     if (st == BNT_OK && mock) {
         bnt_model_arg_warn(&ref);
     }
     if (st == BNT_OK) {
-        st = derive(o, ref.path, &err);
+        st = derive(o, &of, &err);
     }
     return st == BNT_OK ? bnt_model_arg_exit(st, mock) : bnt_msg_error(&err);
 }

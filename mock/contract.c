@@ -347,8 +347,9 @@ static enum bnt_status write_head(struct derivation *d, unsigned sections, struc
             st = bnt_buf_printf(d->out, err, " %s", table[i].name);
         }
     }
-    return st == BNT_OK ? bnt_buf_printf(d->out, err, "\nseed: %llu\n", (unsigned long long)d->seed)
-                        : st;
+    return st == BNT_OK
+               ? bnt_buf_printf(d->out, err, "\nseed: %llu\n", (unsigned long long)d->of.seed)
+               : st;
 }
 
 /* Those that are not asked for are as the contract has them, so that a patch fits the contract. */
@@ -365,6 +366,7 @@ static enum bnt_status write_sections(struct derivation *d, unsigned sections, u
         st = bnt_buf_printf(d->out, err, "\n[%s]\n", table[i].name);
         if (st == BNT_OK && (asked & table[i].bit)) {
             st = table[i].write(d, err);
+            st = st == BNT_OK ? bnt_err_interrupted(d->of.interrupted, err) : st;
         } else if (st == BNT_OK && (as_given = contract_section(d->given, table[i].name, &len))) {
             st = bnt_buf_append(d->out, as_given, len, err);
         }
@@ -380,16 +382,16 @@ static enum bnt_status derive(struct derivation *d, unsigned sections, unsigned 
     struct gguf_str kind;
     struct bnt_session_options session = {.n_ctx = CONTRACT_N_CTX};
     struct bnt_model_options mo = {.session = &session};
-    enum bnt_status st = gguf_open(d->path, GGUF_MODE_AUTO, &g, err);
+    enum bnt_status st = gguf_open(d->of.path, GGUF_MODE_AUTO, &g, err);
     if (st == BNT_OK && d->given && gguf_get_str(g, "general.mock.kind", &kind)) {
         *asked &= BNT_CONTRACT_ALL;
     }
     if (st == BNT_OK && *asked == 0) {
-        st =
-            bnt_err_set(err, BNT_E_USAGE, "%s: the contract has no section to hold it to", d->path);
+        st = bnt_err_set(err, BNT_E_USAGE, "%s: the contract has no section to hold it to",
+                         d->of.path);
     }
     if (st == BNT_OK && (*asked & NEEDS_MODEL)) {
-        st = bnt_model_open(d->path, &mo, &d->model, err);
+        st = bnt_model_open(d->of.path, &mo, &d->model, err);
     }
     if (st == BNT_OK) {
         d->g = g;
@@ -400,10 +402,10 @@ static enum bnt_status derive(struct derivation *d, unsigned sections, unsigned 
     return st;
 }
 
-enum bnt_status bnt_contract_derive(const char *path, unsigned sections, uint64_t seed,
+enum bnt_status bnt_contract_derive(const struct bnt_contract_of *of, unsigned sections,
                                     struct bnt_buf *out, struct bnt_err *err)
 {
-    struct derivation d = {.path = path, .seed = seed, .out = out};
+    struct derivation d = {.of = *of, .out = out};
     return derive(&d, sections, &sections, err);
 }
 
@@ -449,28 +451,29 @@ static size_t count_changes(const char *patch)
     return n;
 }
 
-enum bnt_status bnt_contract_check(const char *contract_path, const char *path, unsigned *sections,
-                                   struct bnt_buf *patch, struct bnt_err *err)
+enum bnt_status bnt_contract_check(const char *contract_path, const struct bnt_contract_of *of,
+                                   unsigned *sections, struct bnt_buf *patch, struct bnt_err *err)
 {
     struct bnt_buf wanted = BNT_BUF(BNT_CONTRACT_MAX_BYTES), got = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
-    struct derivation d = {.path = path, .out = &got};
+    struct derivation d = {.of = *of, .out = &got};
     unsigned has = 0;
     enum bnt_status st = bnt_file_read(contract_path, &wanted, err);
     if (st == BNT_OK) {
         d.given = bnt_buf_view(&wanted);
-        st = read_head(contract_path, d.given, &has, &d.seed, err);
+        st = read_head(contract_path, d.given, &has, &d.of.seed, err);
     }
     *sections &= has;
     if (st == BNT_OK) {
         st = derive(&d, has, sections, err);
     }
     if (st == BNT_OK) {
-        st = line_diff(contract_path, bnt_buf_view(&wanted), path, bnt_buf_view(&got), patch, err);
+        st = line_diff(contract_path, bnt_buf_view(&wanted), of->path, bnt_buf_view(&got), patch,
+                       err);
     }
     if (st == BNT_OK && patch->len > 0 && !BNT_FAULT(contract_drift)) {
         bnt_err_hint(err, "apply the patch if the change is meant; else the model is another one");
         st = bnt_err_set(err, BNT_E_CONTRACT, "%s does not keep the contract %s: %zu lines differ",
-                         path, contract_path, count_changes(bnt_buf_view(patch)));
+                         of->path, contract_path, count_changes(bnt_buf_view(patch)));
     }
     bnt_buf_release(&wanted);
     bnt_buf_release(&got);

@@ -7,6 +7,7 @@
 #ifndef BNT_MOCK_CONTRACT_H
 #define BNT_MOCK_CONTRACT_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,15 +43,23 @@ enum bnt_status bnt_contract_sections(const char *names, unsigned *out, struct b
 /* The other way round: "tensors, text" into out, cut at its size. */
 void bnt_contract_section_names(unsigned sections, char *out, size_t size);
 
-/* Append the contract of a file. Errors: those of gguf_open, bnt_model_open and of a session. */
-enum bnt_status bnt_contract_derive(const char *path, unsigned sections, uint64_t seed,
+/* The model that is asked. */
+struct bnt_contract_of {
+    const char *path;
+    uint64_t seed; /* of the texts; that of the contract where one is checked */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+};
+
+/* Append the contract of a file. Errors: those of gguf_open, bnt_model_open and of a session;
+ * INTERRUPTED. */
+enum bnt_status bnt_contract_derive(const struct bnt_contract_of *of, unsigned sections,
                                     struct bnt_buf *out, struct bnt_err *err);
 
 /* Derive what a contract has of *sections, and compare. A mock is not held to values and answers.
  * *sections becomes those that the contract has and the model was held to. CONTRACT: *patch is what
  * turns the contract into what was derived, and the error says how many lines differ. Errors: also
  * FILE for no contract, USAGE when none of its sections is left. */
-enum bnt_status bnt_contract_check(const char *contract_path, const char *path, unsigned *sections,
-                                   struct bnt_buf *patch, struct bnt_err *err);
+enum bnt_status bnt_contract_check(const char *contract_path, const struct bnt_contract_of *of,
+                                   unsigned *sections, struct bnt_buf *patch, struct bnt_err *err);
 
 #endif

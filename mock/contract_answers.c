@@ -46,7 +46,8 @@ static enum bnt_status write_answer(struct derivation *d, const struct bnt_ids *
                                     const struct recorded *record, struct bnt_err *err)
 {
     struct bnt_session *s = NULL;
-    struct bnt_session_options so = {.n_ctx = CONTRACT_N_CTX, .n_threads = 1};
+    struct bnt_session_options so = {
+        .n_ctx = CONTRACT_N_CTX, .n_threads = 1, .interrupted = d->of.interrupted};
     size_t n = record->n > 0 ? record->n : N_ANSWER;
     size_t room = CONTRACT_N_CTX - prompt->n;
     bool kept = true;

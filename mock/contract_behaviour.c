@@ -31,6 +31,7 @@ static enum bnt_status logits_with(struct watching *w, struct bnt_session_option
 {
     struct bnt_session *s = NULL;
     so.n_ctx = CONTRACT_N_CTX;
+    so.interrupted = w->d->of.interrupted;
     enum bnt_status st = bnt_session_new(w->d->model, &so, &s, err);
     if (st == BNT_OK) {
         st = bnt_session_eval(s, w->prompt, w->n_prompt, err);
@@ -91,7 +92,8 @@ static enum bnt_status generate(struct watching *w, struct request r, struct bnt
 {
     struct bnt_session *s = NULL;
     struct bnt_sampler *sampler = NULL;
-    struct bnt_session_options so = {.n_ctx = r.n_ctx, .n_threads = 1};
+    struct bnt_session_options so = {
+        .n_ctx = r.n_ctx, .n_threads = 1, .interrupted = w->d->of.interrupted};
     bnt_generation_init(g);
     enum bnt_status st = bnt_session_new(w->d->model, &so, &s, err);
     if (st == BNT_OK) {
@@ -194,7 +196,7 @@ static enum bnt_status generation(struct watching *w, struct bnt_err *err)
 {
     struct request warm = greedy(N_MADE);
     warm.sampling.temperature = 1;
-    warm.sampling.seed = w->d->seed;
+    warm.sampling.seed = w->d->of.seed;
     enum bnt_status st = same_twice(w, "greedy ids are the same twice", greedy(N_MADE), err);
     if (st == BNT_OK) {
         st = same_twice(w, "sampled ids of one seed are the same twice", warm, err);

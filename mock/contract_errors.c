@@ -175,7 +175,7 @@ static enum bnt_status open_with(struct asking *a, const struct bnt_model_option
                                  struct bnt_err *err)
 {
     struct bnt_model *m = NULL;
-    enum bnt_status st = bnt_model_open(a->d->path, mo, &m, err);
+    enum bnt_status st = bnt_model_open(a->d->of.path, mo, &m, err);
     bnt_model_close(m);
     return st;
 }
@@ -257,7 +257,8 @@ enum bnt_status contract_errors(struct derivation *d, struct bnt_err *err)
     struct asking a = {.d = d,
                        .t = bnt_model_tokenizer(d->model),
                        .n_vocab = (int32_t)bnt_model_info(d->model)->n_vocab};
-    struct bnt_session_options so = {.n_ctx = CONTRACT_N_CTX, .n_threads = 1};
+    struct bnt_session_options so = {
+        .n_ctx = CONTRACT_N_CTX, .n_threads = 1, .interrupted = d->of.interrupted};
     enum bnt_status st = bnt_session_new(d->model, &so, &a.s, err);
     for (size_t i = 0; st == BNT_OK && i < sizeof bad_inputs / sizeof bad_inputs[0]; i++) {
         struct bnt_err said = {0};

@@ -8,11 +8,10 @@
 #include "mock/contract.h"
 
 struct derivation {
-    const char *path;
+    struct bnt_contract_of of;
     const struct gguf *g;
     struct bnt_model *model; /* NULL where only header sections are wanted */
-    uint64_t seed;
-    const char *given; /* the contract that is checked; NULL when one is made */
+    const char *given;       /* the contract that is checked; NULL when one is made */
     struct bnt_buf *out;
 };
 

@@ -154,7 +154,7 @@ static enum bnt_status text_line(struct derivation *d, const struct bnt_buf *tex
 
 enum bnt_status contract_text(struct derivation *d, struct bnt_err *err)
 {
-    struct draw draw = draw_stream(d->seed, "contract", 8);
+    struct draw draw = draw_stream(d->of.seed, "contract", 8);
     struct bnt_buf text = BNT_BUF(4096);
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < BNT_CONTRACT_STRINGS; i++) {

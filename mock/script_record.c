@@ -156,9 +156,10 @@ enum bnt_status script_record(const struct script_record *r, struct bnt_buf *out
                               struct bnt_err *err)
 {
     struct recording v = {.r = r, .answers = json_array()};
+    const struct bnt_session_options so = {.interrupted = r->interrupted};
     enum bnt_status st = bnt_model_open(r->model, NULL, &v.model, err);
     if (st == BNT_OK) {
-        st = bnt_session_new(v.model, NULL, &v.session, err);
+        st = bnt_session_new(v.model, &so, &v.session, err);
     }
     if (st == BNT_OK) {
         v.t = bnt_model_tokenizer(v.model);

@@ -116,7 +116,8 @@ static enum bnt_status probe(struct explain *e, struct bnt_err *err)
     const int most = e->o->engine.threads > 0 ? (int)e->o->engine.threads : bnt_cpu_count();
     struct speed_probe_plan plan = {.shape = &e->shape,
                                     .kernel = e->o->engine.kernel,
-                                    .repetitions = (uint32_t)e->o->repetitions};
+                                    .repetitions = (uint32_t)e->o->repetitions,
+                                    .interrupted = e->app->interrupted};
     for (int n = 1; n < most && plan.n_threads < SPEED_MACHINES_MAX - 1; n *= 2) {
         plan.threads[plan.n_threads++] = n;
     }

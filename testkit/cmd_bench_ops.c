@@ -71,10 +71,10 @@ static enum bnt_status plan_of(const struct bnt_app *app, struct ops *ops, struc
     struct op_bench_plan *plan = &ops->plan;
     ops->copied = strcmp(o->engine.packed, "off") != 0 && strcmp(o->engine.device, "cpu") == 0;
     plan->shapes = ops->shapes;
-    plan->interrupted = app->interrupted;
     plan->timer = (struct op_timer_options){.kernel = o->engine.kernel,
                                             .n_threads = (int)o->engine.threads,
-                                            .repetitions = (uint32_t)o->repetitions};
+                                            .repetitions = (uint32_t)o->repetitions,
+                                            .interrupted = app->interrupted};
     const struct bench_list batches = {"--batches", o->batches ? o->batches : BATCHES_DEFAULT,
                                        BATCH_LARGEST};
     enum bnt_status st =

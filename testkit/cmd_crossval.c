@@ -98,8 +98,9 @@ struct crossval_run_of {
 static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err)
 {
     const struct crossval_opts *o = r->o;
-    const struct bnt_subject_options opts = {.session = bnt_engine_session(&o->engine),
-                                             .model = bnt_engine_model(&o->engine)};
+    struct bnt_subject_options opts = {.session = bnt_engine_session(&o->engine),
+                                       .model = bnt_engine_model(&o->engine)};
+    opts.session.interrupted = r->app->interrupted;
     struct bnt_model_ref ref;
     enum bnt_status st = bnt_model_arg_resolve(r->app, &o->model, &ref, &r->mock, err);
     if (st == BNT_OK && r->mock) {

@@ -511,9 +511,8 @@ enum bnt_status crossval_run(struct bnt_subject *ours, struct bnt_subject *refer
     *out = (struct crossval_report){.differs_at = CROSSVAL_N_RUNGS};
     enum bnt_status st = read_prompts(&l, err);
     for (int i = 0; st == BNT_OK && i < CROSSVAL_N_RUNGS; i++) {
-        st = plan->interrupted && *plan->interrupted
-                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                 : climb(&l, (enum crossval_rung)i, rungs[i], err);
+        st = climb(&l, (enum crossval_rung)i, rungs[i], err);
+        st = st == BNT_OK ? bnt_err_interrupted(plan->interrupted, err) : st;
         out->n_same += i != CROSSVAL_SPEED && out->rungs[i].verdict == CROSSVAL_SAME;
         if (out->rungs[i].verdict == CROSSVAL_DIFFERS) {
             out->differs_at = (enum crossval_rung)i;

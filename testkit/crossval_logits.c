@@ -172,9 +172,8 @@ enum bnt_status crossval_record_logits(struct bnt_subject *subject,
     *n_rows = st == BNT_OK ? r.text.n - r.done : 0;
     st = st == BNT_OK ? create(&r, path, err) : st;
     while (st == BNT_OK && r.done < r.text.n) {
-        st = plan->interrupted && *plan->interrupted
-                 ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                 : next_window(&r, err);
+        st = next_window(&r, err);
+        st = st == BNT_OK ? bnt_err_interrupted(plan->interrupted, err) : st;
     }
     st = st == BNT_OK ? bnt_record_commit(r.writer, err) : st;
     bnt_record_free(r.writer);

@@ -569,6 +569,7 @@ enum bnt_status crossval_record(struct bnt_subject *subject, const struct crossv
     }
     for (size_t i = 0; st == BNT_OK && i < plan->n_prompts; i++) {
         st = record_prompt(&r, plan->prompts[i], list, err);
+        st = st == BNT_OK ? bnt_err_interrupted(plan->interrupted, err) : st;
     }
     if (st == BNT_OK) {
         st = record_score(&r, root, err);

@@ -265,6 +265,28 @@ static void ops_are_told_as_json(void **state)
     suite_output_release(&o);
 }
 
+static void nothing_is_timed_past_an_interruption(void **state)
+{
+    (void)state;
+    const volatile sig_atomic_t now = 1;
+    const struct op_shape shape = {.name = "64x64", .rows = 64, .cols = 64};
+    const struct op_bench_plan plan = {
+        .shapes = &shape,
+        .n_shapes = 1,
+        .batches = {1},
+        .n_batches = 1,
+        .timer = {.n_threads = 1, .repetitions = 1, .pass_us = 50, .interrupted = &now}};
+    struct op_bench_result result = {0};
+    struct op_timer *t;
+    struct op_time time;
+    const struct op_spec spec = {.what = OP_ADD, .rows = 1, .cols = 64, .n_tok = 1};
+    assert_int_equal(op_timer_new(&plan.timer, &t, NULL), BNT_OK);
+    assert_int_equal(op_timer_run(t, &spec, &time, NULL), BNT_E_INTERRUPTED);
+    op_timer_free(t);
+    assert_int_equal(op_bench_run(&plan, &result, NULL), BNT_E_INTERRUPTED);
+    op_bench_release(&result);
+}
+
 static const struct suite_test tests[] = {
     {.name = "an_op_is_computed_whole_and_counted", .body = an_op_is_computed_whole_and_counted},
     {.name = "columns_that_meet_zeros_are_not_counted",
@@ -277,6 +299,8 @@ static const struct suite_test tests[] = {
     {.name = "columns_are_judged_by_the_rows_that_they_spare",
      .body = columns_are_judged_by_the_rows_that_they_spare},
     {.name = "ops_are_told_as_json", .body = ops_are_told_as_json},
+    {.name = "nothing_is_timed_past_an_interruption",
+     .body = nothing_is_timed_past_an_interruption},
     {0},
 };
 const struct suite suite_bench_ops = {"bench_ops", tests, "op_half ops_gate"};

@@ -21,11 +21,27 @@ static void keeps(const char *contract, const char *model)
     struct bnt_err err = {0};
     struct bnt_buf patch = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
     unsigned sections = BNT_CONTRACT_EVERYTHING;
-    if (bnt_contract_check(contract, model, &sections, &patch, &err) != BNT_OK) {
+    if (bnt_contract_check(contract, &(struct bnt_contract_of){.path = model}, &sections, &patch,
+                           &err) != BNT_OK) {
         fail_msg("%s\n%s", err.msg, bnt_buf_view(&patch));
     }
     assert_int_equal(patch.len, 0);
     bnt_buf_release(&patch);
+}
+
+/* A contract that somebody did not wait for is none. */
+static void an_interrupted_derivation_is_told(void **state)
+{
+    (void)state;
+    static const unsigned each[] = {BNT_CONTRACT_FORMAT, BNT_CONTRACT_ERRORS,
+                                    BNT_CONTRACT_BEHAVIOUR, BNT_CONTRACT_ANSWERS};
+    const volatile sig_atomic_t now = 1;
+    const struct bnt_contract_of of = {.path = suite_bundled_model(), .interrupted = &now};
+    for (size_t i = 0; i < sizeof each / sizeof each[0]; i++) {
+        struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
+        assert_int_equal(bnt_contract_derive(&of, each[i], &text, NULL), BNT_E_INTERRUPTED);
+        bnt_buf_release(&text);
+    }
 }
 
 /* ---- real and mock ---- */
@@ -51,9 +67,10 @@ static void a_contract_is_the_same_text_every_time(void **state)
     (void)state;
     struct bnt_err err = {0};
     struct bnt_buf one = BNT_BUF(BNT_CONTRACT_MAX_BYTES), two = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
-    const char *path = ms_make("m.gguf", &(struct bnt_mock_recipe){.tokenizer = "spm"}, NULL);
-    es_ok(bnt_contract_derive(path, BNT_CONTRACT_ALL, 5, &one, &err), &err);
-    es_ok(bnt_contract_derive(path, BNT_CONTRACT_ALL, 5, &two, &err), &err);
+    struct bnt_mock_recipe r = {.tokenizer = "spm"};
+    const struct bnt_contract_of of = {.path = ms_make("m.gguf", &r, NULL), .seed = 5};
+    es_ok(bnt_contract_derive(&of, BNT_CONTRACT_ALL, &one, &err), &err);
+    es_ok(bnt_contract_derive(&of, BNT_CONTRACT_ALL, &two, &err), &err);
     assert_string_equal(bnt_buf_view(&one), bnt_buf_view(&two));
     bnt_buf_release(&one);
     bnt_buf_release(&two);
@@ -105,9 +122,9 @@ static void drift_is_a_patch_in_either_direction(void **state)
         struct bnt_buf patch = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
         struct bnt_mock_recipe r = cases[i].recipe;
         r.like = suite_bundled_model();
-        const char *mock = ms_make("mock.gguf", &r, NULL);
+        const struct bnt_contract_of of = {.path = ms_make("mock.gguf", &r, NULL)};
         unsigned all = BNT_CONTRACT_EVERYTHING;
-        enum bnt_status st = bnt_contract_check(suite_source(bundled), mock, &all, &patch, &err);
+        enum bnt_status st = bnt_contract_check(suite_source(bundled), &of, &all, &patch, &err);
         /* A model of NaN may also refuse to speak. */
         bool refused = cases[i].recipe.fault && strcmp(cases[i].recipe.fault, "norm-nan") == 0 &&
                        st == BNT_E_INFERENCE;
@@ -125,6 +142,7 @@ static void lines_added_to_or_taken_from_a_contract_are_seen(void **state)
     (void)state;
     struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
     assert_int_equal(bnt_file_read(suite_source(bundled), &text, NULL), BNT_OK);
+    const struct bnt_contract_of of = {.path = suite_bundled_model()};
     char *line = strstr(text.data, "general.license str\n");
     assert_non_null(line);
     for (int added = 0; added < 2; added++) {
@@ -138,8 +156,7 @@ static void lines_added_to_or_taken_from_a_contract_are_seen(void **state)
                 added ? line : line + strlen("general.license str\n"));
         fclose(f);
         unsigned all = BNT_CONTRACT_EVERYTHING;
-        assert_int_equal(bnt_contract_check(path, suite_bundled_model(), &all, &patch, &err),
-                         BNT_E_CONTRACT);
+        assert_int_equal(bnt_contract_check(path, &of, &all, &patch, &err), BNT_E_CONTRACT);
         assert_non_null(strstr(bnt_buf_view(&patch),
                                added ? "\n-general.more str\n" : "\n+general.license str\n"));
         assert_non_null(strstr(err.msg, "1 lines differ"));
@@ -160,6 +177,7 @@ static void what_is_no_contract_is_refused(void **state)
         "bnt contract 1\nsections: weights\nseed: 1\n",
         "GGUF",
     };
+    const struct bnt_contract_of of = {.path = suite_bundled_model()};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct bnt_err err = {0};
         struct bnt_buf patch = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
@@ -169,7 +187,7 @@ static void what_is_no_contract_is_refused(void **state)
         fputs(texts[i], f);
         fclose(f);
         unsigned all = BNT_CONTRACT_EVERYTHING;
-        enum bnt_status st = bnt_contract_check(path, suite_bundled_model(), &all, &patch, &err);
+        enum bnt_status st = bnt_contract_check(path, &of, &all, &patch, &err);
         if ((st != BNT_E_FILE && st != BNT_E_USAGE) || patch.len > 0) {
             fail_msg("case %zu: status %d, '%s'", i, (int)st, err.msg);
         }
@@ -263,6 +281,7 @@ static const struct suite_test tests[] = {
     {.name = "contract_what_is_none_is_refused", .body = what_is_no_contract_is_refused},
     {.name = "contract_patches_turn_one_text_into_the_other",
      .body = patches_turn_one_text_into_the_other},
+    {.name = "contract_interrupted_derivation_is_told", .body = an_interrupted_derivation_is_told},
     {0},
 };
 const struct suite suite_contract = {"contract", tests, "contract_drift"};

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -123,6 +124,21 @@ static void other_weights_differ_at_the_first_logits(void **state)
 }
 
 /* ---- records ---- */
+
+static void an_interrupted_record_is_none(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX];
+    const volatile sig_atomic_t now = 1;
+    struct bnt_subject *a = open_subject("tiny:1");
+    struct crossval_plan plan = short_plan();
+    struct crossval_recorded counts;
+    plan.interrupted = &now;
+    fixture_path(path, "answers.json");
+    assert_int_equal(crossval_record(a, &plan, path, &counts, NULL), BNT_E_INTERRUPTED);
+    assert_int_not_equal(access(path, F_OK), 0);
+    bnt_subject_close(a);
+}
 
 static void a_record_gives_the_same_answers_again(void **state)
 {
@@ -769,6 +785,7 @@ static const struct suite_test tests[] = {
          .needs = "bitnet-server,fault-build", .tier = SUITE_FULL, .timeout_ms = 300000),
     TEST("bitnet_cpp_has_the_same_perplexity", bitnet_cpp_has_the_same_perplexity,
          .needs = "bitnet-server,shared", .tier = SUITE_FULL, .timeout_ms = 300000),
+    {.name = "crossval_interrupted_record_is_none", .body = an_interrupted_record_is_none},
     {0},
 };
 const struct suite suite_crossval = {"crossval", tests, "crossval_blind"};

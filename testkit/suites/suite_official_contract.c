@@ -30,7 +30,8 @@ static enum bnt_status held(const char *model, unsigned *sections, struct bnt_bu
                             struct bnt_err *err)
 {
     *patch = (struct bnt_buf)BNT_BUF(BNT_CONTRACT_MAX_BYTES);
-    return bnt_contract_check(official_contract(), model, sections, patch, err);
+    return bnt_contract_check(official_contract(), &(struct bnt_contract_of){.path = model},
+                              sections, patch, err);
 }
 
 static void keeps(const char *model, unsigned sections, unsigned want)
@@ -183,7 +184,8 @@ static void put_contract(struct bnt_buf *out, const char *file, const json_t *fa
     static const char sections[] = "sections: format metadata tensors values";
     struct bnt_err err = {0};
     struct bnt_buf text = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
-    es_ok(bnt_contract_derive(file, HEADER_SECTIONS | BNT_CONTRACT_VALUES, 1, &text, &err), &err);
+    const struct bnt_contract_of of = {.path = file, .seed = 1};
+    es_ok(bnt_contract_derive(&of, HEADER_SECTIONS | BNT_CONTRACT_VALUES, &text, &err), &err);
     char *rest = strstr(text.data, sections);
     assert_non_null(rest);
     rest += strlen(sections);
@@ -276,10 +278,12 @@ static void the_rest_is_derived_from_the_file(void **state)
     struct bnt_buf bundled = BNT_BUF(BNT_CONTRACT_MAX_BYTES);
     const char *path = ms_path("derived.contract");
     unsigned sections = REST;
-    es_ok(bnt_contract_derive(official_file(), BNT_CONTRACT_ALL, 1, &whole, &err), &err);
+    const struct bnt_contract_of of = {.path = official_file(), .seed = 1};
+    es_ok(bnt_contract_derive(&of, BNT_CONTRACT_ALL, &whole, &err), &err);
     write_text(path, bnt_buf_view(&whole));
     struct bnt_mock_recipe r = small_like(official_file());
-    if (bnt_contract_check(path, ms_make("like.gguf", &r, NULL), &sections, &patch, &err)) {
+    const struct bnt_contract_of like = {.path = ms_make("like.gguf", &r, NULL)};
+    if (bnt_contract_check(path, &like, &sections, &patch, &err)) {
         fail_msg("%s\n%s", err.msg, bnt_buf_view(&patch));
     }
     assert_int_equal(sections, REST);
