@@ -33,87 +33,25 @@ typedef struct {
 #define PREFETCH_BYTES 8192
 #define WALK_AHEAD_BYTES 2048
 
-#define BOTH(type, op, a, b) ((type){op((a).lo, (b).lo), op((a).hi, (b).hi)})
-
-static V_INLINE vf v_zero(void)
-{
-    return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()};
-}
-static V_INLINE vf v_set1(float x)
-{
-    return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return BOTH(vf, _mm256_add_ps, a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return BOTH(vf, _mm256_sub_ps, a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return BOTH(vf, _mm256_mul_ps, a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return BOTH(vf, _mm256_div_ps, a, b);
-}
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return BOTH(vf, _mm256_max_ps, a, b);
-}
-/* The instruction returns its second operand when either is a NaN. */
-static V_INLINE vf v_relu(vf a)
-{
-    return v_max(v_zero(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return (vi){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return (vf){_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
-}
+/* See lanes16.inc. */
+#define V_EACH(type, op, a) ((type){op((a).lo), op((a).hi)})
+#define V_EACH2(type, op, a, b) ((type){op((a).lo, (b).lo), op((a).hi, (b).hi)})
+#define V_SAME(type, x) ((type){(x), (x)})
+#define V_F32(name) _mm256_##name##_ps
+#define V_I32(name) _mm256_##name##_epi32
+#define V_SPLAT_F32 _mm256_set1_ps
+#define V_SPLAT_I32 _mm256_set1_epi32
+#define V_AND _mm256_and_si256
+#define V_BITS _mm256_castps_si256
+#define V_FLOATS _mm256_castsi256_ps
+#define V_HALF(x) _mm256_srai_epi32(x, 1)
+#define V_EXPONENT(x) _mm256_slli_epi32(x, 23)
+#include "engine/cpu/lanes16.inc"
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
     return (vf){_mm256_blendv_ps(b.lo, a.lo, _mm256_cmp_ps(x.lo, limit.lo, _CMP_LT_OQ)),
                 _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, limit.hi, _CMP_LT_OQ))};
-}
-
-static V_INLINE vi vi_zero(void)
-{
-    return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()};
-}
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return BOTH(vi, _mm256_add_epi32, a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return BOTH(vi, _mm256_sub_epi32, a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return BOTH(vi, _mm256_and_si256, a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return BOTH(vi, _mm256_max_epi32, a, b);
-}
-static V_INLINE vi vi_half(vi a)
-{
-    return (vi){_mm256_srai_epi32(a.lo, 1), _mm256_srai_epi32(a.hi, 1)};
-}
-static V_INLINE vi vi_exponent(vi a)
-{
-    return (vi){_mm256_slli_epi32(a.lo, 23), _mm256_slli_epi32(a.hi, 23)};
 }
 
 static V_INLINE int32_t hsum_epi32(__m256i a)
@@ -197,20 +135,6 @@ static V_INLINE vf v_load_bf16(const uint16_t *p)
     return (vf){widen_bf16(load_halves(p)), widen_bf16(load_halves(p + 8))};
 }
 
-static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_f16(padded);
-}
-
-static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_bf16(padded);
-}
-
 static V_INLINE void v_store_f16(uint16_t *p, vf a)
 {
     _mm_storeu_si128((__m128i *)(void *)p,
@@ -219,12 +143,8 @@ static V_INLINE void v_store_f16(uint16_t *p, vf a)
                      _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
-{
-    uint16_t all[16];
-    v_store_f16(all, a);
-    memcpy(p, all, n * sizeof(*p));
-}
+#define V_MASKED_F32
+#include "engine/cpu/tails16.inc"
 
 static V_INLINE vf v_swap_pairs(vf a)
 {
@@ -232,11 +152,11 @@ static V_INLINE vf v_swap_pairs(vf a)
 }
 static V_INLINE vf v_even_lanes(vf a)
 {
-    return (vf){_mm256_moveldup_ps(a.lo), _mm256_moveldup_ps(a.hi)};
+    return V_EACH(vf, _mm256_moveldup_ps, a);
 }
 static V_INLINE vf v_odd_lanes(vf a)
 {
-    return (vf){_mm256_movehdup_ps(a.lo), _mm256_movehdup_ps(a.hi)};
+    return V_EACH(vf, _mm256_movehdup_ps, a);
 }
 
 static V_INLINE float v_hsum(vf a)
@@ -544,8 +464,8 @@ static V_INLINE narrow_bytes narrow_look_up(narrow_table table, narrow_bytes cod
 static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4])
 {
     const vi upper = vi_set1((int32_t)0xffff0000u);
-    const vi pair[2] = {BOTH(vi, _mm256_unpacklo_epi8, low, high),
-                        BOTH(vi, _mm256_unpackhi_epi8, low, high)};
+    const vi pair[2] = {V_EACH2(vi, _mm256_unpacklo_epi8, low, high),
+                        V_EACH2(vi, _mm256_unpackhi_epi8, low, high)};
     for (int i = 0; i < 2; i++) {
         vi lower = {_mm256_slli_epi32(pair[i].lo, 16), _mm256_slli_epi32(pair[i].hi, 16)};
         out[2 * i] = v_from_bits(lower);
@@ -557,22 +477,11 @@ static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4]
 
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .tl_tables = tl_tables_avx2,
     .matmul_tl = tl_matmul_avx2,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .add_columns = add_columns_avx2,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
     .piece_rows = 1024,
     .scratch_bytes = PRODUCT_SCRATCH_AVX2,
 };

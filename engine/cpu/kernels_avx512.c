@@ -31,51 +31,24 @@ typedef __m512i vi;
 #define PREFETCH_BYTES 8192
 #define WALK_AHEAD_BYTES 3072
 
+/* See lanes16.inc. */
+#define V_EACH(type, op, a) op(a)
+#define V_EACH2(type, op, a, b) op(a, b)
+#define V_SAME(type, x) (x)
+#define V_F32(name) _mm512_##name##_ps
+#define V_I32(name) _mm512_##name##_epi32
+#define V_SPLAT_F32 _mm512_set1_ps
+#define V_SPLAT_I32 _mm512_set1_epi32
+#define V_AND _mm512_and_si512
+#define V_BITS _mm512_castps_si512
+#define V_FLOATS _mm512_castsi512_ps
+#define V_HALF(x) _mm512_srai_epi32(x, 1)
+#define V_EXPONENT(x) _mm512_slli_epi32(x, 23)
+#include "engine/cpu/lanes16.inc"
+
 static V_INLINE __mmask16 first_lanes(size_t n)
 {
     return (__mmask16)((1u << n) - 1);
-}
-
-static V_INLINE vf v_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-static V_INLINE vf v_set1(float x)
-{
-    return _mm512_set1_ps(x);
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return _mm512_add_ps(a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return _mm512_sub_ps(a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return _mm512_mul_ps(a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return _mm512_div_ps(a, b);
-}
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return _mm512_max_ps(a, b);
-}
-/* The instruction returns its second operand when either is a NaN. */
-static V_INLINE vf v_relu(vf a)
-{
-    return _mm512_max_ps(_mm512_setzero_ps(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return _mm512_castps_si512(a);
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return _mm512_castsi512_ps(a);
 }
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
@@ -83,38 +56,6 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
 }
 
-static V_INLINE vi vi_zero(void)
-{
-    return _mm512_setzero_si512();
-}
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return _mm512_set1_epi32(x);
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return _mm512_add_epi32(a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return _mm512_sub_epi32(a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return _mm512_and_si512(a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return _mm512_max_epi32(a, b);
-}
-static V_INLINE vi vi_half(vi a)
-{
-    return _mm512_srai_epi32(a, 1);
-}
-static V_INLINE vi vi_exponent(vi a)
-{
-    return _mm512_slli_epi32(a, 23);
-}
 static V_INLINE int32_t vi_hmax(vi a)
 {
     return _mm512_reduce_max_epi32(a);
@@ -631,23 +572,12 @@ static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4]
 
 const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .tl_tables = tl_tables_avx512,
     .matmul_tl = tl_matmul_avx512,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .dot_fives = dot_fives_vbmi,
     .add_columns = add_columns,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
 };
 
 #endif

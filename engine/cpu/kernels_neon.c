@@ -30,54 +30,22 @@ typedef struct {
 #define PREFETCH_BYTES 8192
 #define WALK_AHEAD_BYTES 2048
 
-/* The same instruction on all four registers. */
-#define FOUR(type, op, a, b)                                                                       \
+/* See lanes16.inc. */
+#define V_EACH(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
+#define V_EACH2(type, op, a, b)                                                                    \
     ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]),               \
              op((a).r[3], (b).r[3])}})
-#define FOUR1(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
-#define SAME(type, value) ((type){{(value), (value), (value), (value)}})
-
-static V_INLINE vf v_set1(float x)
-{
-    return SAME(vf, vdupq_n_f32(x));
-}
-static V_INLINE vf v_zero(void)
-{
-    return v_set1(0.0f);
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return FOUR(vf, vaddq_f32, a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return FOUR(vf, vsubq_f32, a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return FOUR(vf, vmulq_f32, a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return FOUR(vf, vdivq_f32, a, b);
-}
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return FOUR(vf, vmaxq_f32, a, b);
-}
-/* fmax keeps a NaN. */
-static V_INLINE vf v_relu(vf a)
-{
-    return v_max(v_zero(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return FOUR1(vi, vreinterpretq_s32_f32, a);
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return FOUR1(vf, vreinterpretq_f32_s32, a);
-}
+#define V_SAME(type, x) ((type){{(x), (x), (x), (x)}})
+#define V_F32(name) v##name##q_f32
+#define V_I32(name) v##name##q_s32
+#define V_SPLAT_F32 vdupq_n_f32
+#define V_SPLAT_I32 vdupq_n_s32
+#define V_AND vandq_s32
+#define V_BITS vreinterpretq_s32_f32
+#define V_FLOATS vreinterpretq_f32_s32
+#define V_HALF(x) vshrq_n_s32(x, 1)
+#define V_EXPONENT(x) vshlq_n_s32(x, 23)
+#include "engine/cpu/lanes16.inc"
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
@@ -86,43 +54,6 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
         out.r[i] = vbslq_f32(vcltq_f32(x.r[i], limit.r[i]), a.r[i], b.r[i]);
     }
     return out;
-}
-
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return SAME(vi, vdupq_n_s32(x));
-}
-static V_INLINE vi vi_zero(void)
-{
-    return vi_set1(0);
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return FOUR(vi, vaddq_s32, a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return FOUR(vi, vsubq_s32, a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return FOUR(vi, vandq_s32, a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return FOUR(vi, vmaxq_s32, a, b);
-}
-
-static V_INLINE vi vi_half(vi a)
-{
-    return (vi){{vshrq_n_s32(a.r[0], 1), vshrq_n_s32(a.r[1], 1), vshrq_n_s32(a.r[2], 1),
-                 vshrq_n_s32(a.r[3], 1)}};
-}
-
-static V_INLINE vi vi_exponent(vi a)
-{
-    return (vi){{vshlq_n_s32(a.r[0], 23), vshlq_n_s32(a.r[1], 23), vshlq_n_s32(a.r[2], 23),
-                 vshlq_n_s32(a.r[3], 23)}};
 }
 
 static V_INLINE int32_t vi_hsum(vi a)
@@ -154,20 +85,6 @@ static V_INLINE void v_store(float *p, vf a)
     }
 }
 
-static V_INLINE vf v_load_n(const float *p, size_t n)
-{
-    float padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load(padded);
-}
-
-static V_INLINE void v_store_n(float *p, vf a, size_t n)
-{
-    float all[16];
-    v_store(all, a);
-    memcpy(p, all, n * sizeof(*p));
-}
-
 static V_INLINE vf v_load_f16(const uint16_t *p)
 {
     vf out;
@@ -186,20 +103,6 @@ static V_INLINE vf v_load_bf16(const uint16_t *p)
     return out;
 }
 
-static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_f16(padded);
-}
-
-static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_bf16(padded);
-}
-
 static V_INLINE void v_store_f16(uint16_t *p, vf a)
 {
     for (int i = 0; i < 4; i++) {
@@ -207,24 +110,19 @@ static V_INLINE void v_store_f16(uint16_t *p, vf a)
     }
 }
 
-static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
-{
-    uint16_t all[16];
-    v_store_f16(all, a);
-    memcpy(p, all, n * sizeof(*p));
-}
+#include "engine/cpu/tails16.inc"
 
 static V_INLINE vf v_swap_pairs(vf a)
 {
-    return FOUR1(vf, vrev64q_f32, a);
+    return V_EACH(vf, vrev64q_f32, a);
 }
 static V_INLINE vf v_even_lanes(vf a)
 {
-    return FOUR(vf, vtrn1q_f32, a, a);
+    return V_EACH2(vf, vtrn1q_f32, a, a);
 }
 static V_INLINE vf v_odd_lanes(vf a)
 {
-    return FOUR(vf, vtrn2q_f32, a, a);
+    return V_EACH2(vf, vtrn2q_f32, a, a);
 }
 
 /* Lanes 8 and 4 apart folded. */
@@ -449,42 +347,20 @@ static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4]
 
 const struct cpu_kernels cpu_kernels_neon = {
     .name = "neon",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .tl_tables = tl_tables_neon,
     .matmul_tl = tl_matmul_neon,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .add_columns = add_columns,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
 };
 
 const struct cpu_kernels cpu_kernels_i8mm = {
     .name = "i8mm",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary_i8mm,
     .tl_tables = tl_tables_neon,
     .matmul_tl = tl_matmul_neon,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .add_columns = add_columns,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
 };
 
 #endif

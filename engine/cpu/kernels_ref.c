@@ -385,21 +385,10 @@ static void store_f16(const float *x, size_t n, uint16_t *dst)
 
 const struct cpu_kernels cpu_kernels_ref = {
     .name = "ref",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     .tl_tables = tl_tables_ref,
     .matmul_tl = tl_matmul_ref,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .dot_fives = dot_fives,
     .add_columns = add_columns,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
 };

@@ -32,55 +32,23 @@ typedef struct {
 #define PREFETCH_BYTES 0
 #define WALK_AHEAD_BYTES 0
 
-/* The same instruction on all four registers. */
-#define FOUR(type, op, a, b)                                                                       \
+/* See lanes16.inc. f32x4.max keeps a NaN; it takes many instructions on x86, but there is little to
+ * do. */
+#define V_EACH(type, op, a) ((type){{op((a).r[0]), op((a).r[1]), op((a).r[2]), op((a).r[3])}})
+#define V_EACH2(type, op, a, b)                                                                    \
     ((type){{op((a).r[0], (b).r[0]), op((a).r[1], (b).r[1]), op((a).r[2], (b).r[2]),               \
              op((a).r[3], (b).r[3])}})
-#define FOUR_BY(type, op, a, n)                                                                    \
-    ((type){{op((a).r[0], n), op((a).r[1], n), op((a).r[2], n), op((a).r[3], n)}})
-#define SAME(type, value) ((type){{(value), (value), (value), (value)}})
-
-static V_INLINE vf v_set1(float x)
-{
-    return SAME(vf, wasm_f32x4_splat(x));
-}
-static V_INLINE vf v_zero(void)
-{
-    return v_set1(0.0f);
-}
-static V_INLINE vf v_add(vf a, vf b)
-{
-    return FOUR(vf, wasm_f32x4_add, a, b);
-}
-static V_INLINE vf v_sub(vf a, vf b)
-{
-    return FOUR(vf, wasm_f32x4_sub, a, b);
-}
-static V_INLINE vf v_mul(vf a, vf b)
-{
-    return FOUR(vf, wasm_f32x4_mul, a, b);
-}
-static V_INLINE vf v_div(vf a, vf b)
-{
-    return FOUR(vf, wasm_f32x4_div, a, b);
-}
-/* f32x4.max keeps a NaN; it takes many instructions on x86, but there is little to do. */
-static V_INLINE vf v_max(vf a, vf b)
-{
-    return FOUR(vf, wasm_f32x4_max, a, b);
-}
-static V_INLINE vf v_relu(vf a)
-{
-    return v_max(v_zero(), a);
-}
-static V_INLINE vi v_bits(vf a)
-{
-    return (vi){{a.r[0], a.r[1], a.r[2], a.r[3]}};
-}
-static V_INLINE vf v_from_bits(vi a)
-{
-    return (vf){{a.r[0], a.r[1], a.r[2], a.r[3]}};
-}
+#define V_SAME(type, x) ((type){{(x), (x), (x), (x)}})
+#define V_F32(name) wasm_f32x4_##name
+#define V_I32(name) wasm_i32x4_##name
+#define V_SPLAT_F32 wasm_f32x4_splat
+#define V_SPLAT_I32 wasm_i32x4_splat
+#define V_AND wasm_v128_and
+#define V_BITS(x) (x)
+#define V_FLOATS(x) (x)
+#define V_HALF(x) wasm_i32x4_shr(x, 1)
+#define V_EXPONENT(x) wasm_i32x4_shl(x, 23)
+#include "engine/cpu/lanes16.inc"
 
 static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
 {
@@ -89,39 +57,6 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
         out.r[i] = wasm_v128_bitselect(a.r[i], b.r[i], wasm_f32x4_lt(x.r[i], limit.r[i]));
     }
     return out;
-}
-
-static V_INLINE vi vi_set1(int32_t x)
-{
-    return SAME(vi, wasm_i32x4_splat(x));
-}
-static V_INLINE vi vi_zero(void)
-{
-    return vi_set1(0);
-}
-static V_INLINE vi vi_add(vi a, vi b)
-{
-    return FOUR(vi, wasm_i32x4_add, a, b);
-}
-static V_INLINE vi vi_sub(vi a, vi b)
-{
-    return FOUR(vi, wasm_i32x4_sub, a, b);
-}
-static V_INLINE vi vi_and(vi a, vi b)
-{
-    return FOUR(vi, wasm_v128_and, a, b);
-}
-static V_INLINE vi vi_max(vi a, vi b)
-{
-    return FOUR(vi, wasm_i32x4_max, a, b);
-}
-static V_INLINE vi vi_half(vi a)
-{
-    return FOUR_BY(vi, wasm_i32x4_shr, a, 1);
-}
-static V_INLINE vi vi_exponent(vi a)
-{
-    return FOUR_BY(vi, wasm_i32x4_shl, a, 23);
 }
 
 static V_INLINE int32_t hsum_i32(v128_t a)
@@ -163,20 +98,6 @@ static V_INLINE void v_store(float *p, vf a)
     }
 }
 
-static V_INLINE vf v_load_n(const float *p, size_t n)
-{
-    float padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load(padded);
-}
-
-static V_INLINE void v_store_n(float *p, vf a, size_t n)
-{
-    float all[16];
-    v_store(all, a);
-    memcpy(p, all, n * sizeof(*p));
-}
-
 /* Four F16 in the low halves of the lanes to F32, exactly. The exponent and mantissa moved to their
  * place stand for a number 2^112 too small; the product puts that right, subnormals included.
  * Infinities and NaNs, whose exponent is then no longer the largest, get it back. */
@@ -208,33 +129,16 @@ static V_INLINE vf v_load_bf16(const uint16_t *p)
     return out;
 }
 
-static V_INLINE vf v_load_f16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_f16(padded);
-}
-
-static V_INLINE vf v_load_bf16_n(const uint16_t *p, size_t n)
-{
-    uint16_t padded[16] = {0};
-    memcpy(padded, p, n * sizeof(*p));
-    return v_load_bf16(padded);
-}
-
-static V_INLINE void v_store_f16_n(uint16_t *p, vf a, size_t n)
+static V_INLINE void v_store_f16(uint16_t *p, vf a)
 {
     float all[16];
     v_store(all, a);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < 16; i++) {
         p[i] = f32_to_f16(all[i]);
     }
 }
 
-static V_INLINE void v_store_f16(uint16_t *p, vf a)
-{
-    v_store_f16_n(p, a, 16);
-}
+#include "engine/cpu/tails16.inc"
 
 static V_INLINE v128_t swap_pairs(v128_t a)
 {
@@ -251,15 +155,15 @@ static V_INLINE v128_t odd_lanes(v128_t a)
 
 static V_INLINE vf v_swap_pairs(vf a)
 {
-    return (vf){{swap_pairs(a.r[0]), swap_pairs(a.r[1]), swap_pairs(a.r[2]), swap_pairs(a.r[3])}};
+    return V_EACH(vf, swap_pairs, a);
 }
 static V_INLINE vf v_even_lanes(vf a)
 {
-    return (vf){{even_lanes(a.r[0]), even_lanes(a.r[1]), even_lanes(a.r[2]), even_lanes(a.r[3])}};
+    return V_EACH(vf, even_lanes, a);
 }
 static V_INLINE vf v_odd_lanes(vf a)
 {
-    return (vf){{odd_lanes(a.r[0]), odd_lanes(a.r[1]), odd_lanes(a.r[2]), odd_lanes(a.r[3])}};
+    return V_EACH(vf, odd_lanes, a);
 }
 
 /* Lanes 8 and 4 apart folded. */
@@ -490,23 +394,12 @@ static V_INLINE void narrow_widen(narrow_bytes high, narrow_bytes low, vf out[4]
 
 const struct cpu_kernels cpu_kernels_wasm = {
     .name = "wasm",
-    .quantize_act = quantize_act,
     .matmul_ternary = matmul_ternary,
     /* Codes of 2 bits are what a module multiplies fast. */
     .tl_tables = tl_tables_ref,
     .matmul_tl = tl_matmul_ref,
-    .matmul_float = matmul_float,
-    .dot_ternary = dot_ternary,
     .add_columns = add_columns,
-    .dot_float = dot_float,
-    .dot_narrow = dot_narrow,
-    .dot_screen = dot_screen,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .attend = attend,
-    .act_mul = act_mul,
-    .add = add,
-    .store_f16 = store_f16,
+    CPU_OWN_ENTRIES,
 };
 
 #endif

@@ -26,6 +26,13 @@ void matmul_ternary_i8mm(const struct ternary_weights *w, uint64_t row0, uint64_
 extern const struct cpu_kernels cpu_kernels_wasm;
 #endif
 
+/* The entries that a table has as functions of its own file, by these names. */
+#define CPU_OWN_ENTRIES                                                                            \
+    .quantize_act = quantize_act, .matmul_float = matmul_float, .dot_ternary = dot_ternary,        \
+    .dot_float = dot_float, .dot_narrow = dot_narrow, .dot_screen = dot_screen,                    \
+    .rmsnorm = rmsnorm, .rope = rope, .attend = attend, .act_mul = act_mul, .add = add,            \
+    .store_f16 = store_f16
+
 /* cpu_kernels_choose among given tables (NULL-terminated, fastest first): what it does, open to
  * tests. */
 struct cpu_choice {
