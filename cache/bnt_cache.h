@@ -78,6 +78,9 @@ struct bnt_cache_entry {
 enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct bnt_err *err);
 void bnt_cache_close(struct bnt_cache *c);               /* NULL is fine */
 const char *bnt_cache_folder(const struct bnt_cache *c); /* valid until close */
+/* From now on everything that takes long ends with INTERRUPTED once *interrupted is non-zero;
+ * NULL: never. c may be NULL. */
+void bnt_cache_interrupt(struct bnt_cache *c, const volatile sig_atomic_t *interrupted);
 
 /* Set a damaged index aside (index.db.damaged) and list the blobs of the store in a new one, and
  * their names. Pins, times and counts of use are lost. `blobs` counts what was found. */
@@ -174,9 +177,9 @@ enum bnt_status bnt_chunk_tree_root(struct bnt_chunk_tree *t, char hex[BNT_SHA25
                                     struct bnt_err *err);
 void bnt_chunk_tree_free(struct bnt_chunk_tree *t);           /* NULL is fine */
 uint64_t bnt_chunk_tree_size(const struct bnt_chunk_tree *t); /* bytes of the content */
-/* The tree of a file. */
-enum bnt_status bnt_chunk_tree_of_file(const char *path, struct bnt_chunk_tree **out,
-                                       struct bnt_err *err);
+/* The tree of a file. interrupted: NULL, or non-zero stops. */
+enum bnt_status bnt_chunk_tree_of_file(const char *path, const volatile sig_atomic_t *interrupted,
+                                       struct bnt_chunk_tree **out, struct bnt_err *err);
 /* The form in which trees lie in the cache and travel: append it to a buffer of at most
  * BNT_CHUNK_TREE_MAX_BYTES, and read it. A server has the tree of FILE as FILE with this suffix.
  * Errors of reading: FILE, when it is not whole. */
@@ -227,17 +230,13 @@ enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cach
                                       struct bnt_cache_damage *out, struct bnt_err *err);
 void bnt_cache_damage_release(struct bnt_cache_damage *d);
 /* Replace the blob of an entry, reading only its bad chunks, from the sources of its names and what
- * else the source knows. Mappings of the damaged file keep its bytes. interrupted: NULL, or
- * non-zero stops. Errors: DIGEST when all places have other content by now, UNSUPPORTED without a
- * tree or a place, and those of the source. */
+ * else the source knows. Mappings of the damaged file keep its bytes. Errors: DIGEST when all
+ * places have other content by now, UNSUPPORTED without a tree or a place, and those of the source.
+ */
 struct bnt_source;
-struct bnt_cache_repair_opts {
-    const struct bnt_source *source;
-    const volatile sig_atomic_t *interrupted;
-};
 enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                  const struct bnt_cache_damage *damage,
-                                 const struct bnt_cache_repair_opts *opts, struct bnt_err *err);
+                                 const struct bnt_source *source, struct bnt_err *err);
 
 /* Say that this process uses a blob: until release, or the end of the process, no collection or
  * removal takes it. Also across exec and threads, but not for a child after its parent has
@@ -292,7 +291,6 @@ struct bnt_cache_push_opts {
     const struct bnt_network *network;
     const char *place;
     bool move; /* drop the local copy, unless a process uses it */
-    const volatile sig_atomic_t *interrupted;
 };
 struct bnt_cache_pushed {
     uint64_t sent_bytes; /* 0: the place had it */
@@ -305,8 +303,7 @@ enum bnt_status bnt_cache_push(struct bnt_cache *c, const struct bnt_cache_entry
                                struct bnt_err *err);
 /* Bring the blob of an entry back from where it lies. Errors: NOT_FOUND when it lies nowhere. */
 enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry *entry,
-                               const struct bnt_network *network,
-                               const volatile sig_atomic_t *interrupted, struct bnt_err *err);
+                               const struct bnt_network *network, struct bnt_err *err);
 
 /* The blobs of entries and their names as a tar archive that appears whole or not at all; the same
  * content gives the same bytes. */

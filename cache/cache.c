@@ -104,6 +104,13 @@ static enum bnt_status ensure_index(struct bnt_cache *c, struct bnt_err *err)
     return open_index(c, &blobs, err);
 }
 
+void bnt_cache_interrupt(struct bnt_cache *c, const volatile sig_atomic_t *interrupted)
+{
+    if (c) {
+        c->interrupted = interrupted;
+    }
+}
+
 enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct bnt_err *err)
 {
     *out = NULL;
@@ -416,7 +423,7 @@ static enum bnt_status keep_tree(struct bnt_cache *c, struct bnt_cache_temp *t, 
         return st;
     }
     if (st == BNT_OK && !t->tree) {
-        st = bnt_chunk_tree_of_file(t->path, &t->tree, err);
+        st = bnt_chunk_tree_of_file(t->path, c->interrupted, &t->tree, err);
     }
     return st == BNT_OK ? tree_store(c->dir, digest, t->tree, err) : st;
 }
@@ -527,7 +534,7 @@ static void note_tree(struct bnt_cache *c, const struct bnt_cache_entry *e, cons
     if (index_is_readonly(c->index) || tree_load(c->dir, e->digest, &t, NULL) != BNT_OK) {
         return;
     }
-    if (!t && bnt_chunk_tree_of_file(path, &t, NULL) == BNT_OK) {
+    if (!t && bnt_chunk_tree_of_file(path, c->interrupted, &t, NULL) == BNT_OK) {
         (void)tree_store(c->dir, e->digest, t, NULL);
     }
     bnt_chunk_tree_free(t);
@@ -560,7 +567,7 @@ static enum bnt_status verify_once(struct bnt_cache *c, const struct verificatio
         st = tier_stat(c->dir, entry->digest, &warm, &stored, err);
     }
     if (st == BNT_OK && warm) {
-        st = tier_check(c->dir, entry->digest, &same, err);
+        st = tier_check(c, entry->digest, &same, err);
         *health = same ? BNT_CACHE_OK : BNT_CACHE_CORRUPT;
         return st == BNT_OK && same ? note_verified(c, entry, err) : st;
     }

@@ -9,6 +9,7 @@
 struct bnt_cache {
     char dir[BNT_PATH_MAX];
     struct cache_index *index; /* NULL while the folder does not exist: an empty cache */
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero ends what takes long */
 };
 
 /* How an error calls the entry. */

@@ -35,21 +35,30 @@ static enum bnt_status write_member_end(struct bnt_durable *d, uint64_t size, st
     return bnt_durable_write(d, zeros, (size_t)tar_pad_bytes(size), err);
 }
 
-static enum bnt_status write_bytes(struct bnt_durable *d, const char *name, const void *bytes,
+/* What is under way. */
+struct export
+{
+    struct bnt_cache *c;
+    struct bnt_durable d;
+};
+
+static enum bnt_status write_bytes(struct export *x, const char *name, const uint8_t *bytes,
                                    uint64_t size, struct bnt_err *err)
 {
     uint8_t block[TAR_BLOCK];
     enum bnt_status st = tar_header(name, size, block, err);
     if (st == BNT_OK) {
-        st = bnt_durable_write(d, block, sizeof block, err);
+        st = bnt_durable_write(&x->d, block, sizeof block, err);
     }
-    if (st == BNT_OK) {
-        st = bnt_durable_write(d, bytes, (size_t)size, err);
+    for (uint64_t at = 0; st == BNT_OK && at < size; at += COPY_BYTES) {
+        const uint64_t left = size - at;
+        st = bnt_durable_write(&x->d, bytes + at, left < COPY_BYTES ? left : COPY_BYTES, err);
+        st = st == BNT_OK ? bnt_err_interrupted(x->c->interrupted, err) : st;
     }
-    return st == BNT_OK ? write_member_end(d, size, err) : st;
+    return st == BNT_OK ? write_member_end(&x->d, size, err) : st;
 }
 
-static enum bnt_status write_list(struct bnt_durable *d, const struct bnt_cache_list *l,
+static enum bnt_status write_list(struct export *x, const struct bnt_cache_list *l,
                                   struct bnt_err *err)
 {
     json_t *names = json_array();
@@ -68,7 +77,7 @@ static enum bnt_status write_list(struct bnt_durable *d, const struct bnt_cache_
     if (!text) {
         return bnt_err_nomem(err, "the list of an export", 0);
     }
-    enum bnt_status st = write_bytes(d, LIST_NAME, text, strlen(text), err);
+    enum bnt_status st = write_bytes(x, LIST_NAME, (const uint8_t *)text, strlen(text), err);
     free(text);
     return st;
 }
@@ -83,9 +92,10 @@ static bool is_first_of_blob(const struct bnt_cache_list *l, size_t i)
     return true;
 }
 
-static enum bnt_status write_blob(struct bnt_cache *c, struct bnt_durable *d,
-                                  const struct bnt_cache_entry *e, struct bnt_err *err)
+static enum bnt_status write_blob(struct export *x, const struct bnt_cache_entry *e,
+                                  struct bnt_err *err)
 {
+    struct bnt_cache *c = x->c;
     struct bnt_cache_entry found;
     struct bnt_cache_lease lease = {.fd = -1};
     struct bnt_mapping m;
@@ -99,7 +109,7 @@ static enum bnt_status write_blob(struct bnt_cache *c, struct bnt_durable *d,
     }
     if (st == BNT_OK) {
         snprintf(name, sizeof name, BLOB_PREFIX "%.2s/%s", e->digest, e->digest);
-        st = write_bytes(d, name, m.data, m.size, err);
+        st = write_bytes(x, name, m.data, m.size, err);
         bnt_unmap(&m);
     }
     bnt_cache_lease_release(&lease);
@@ -110,24 +120,24 @@ enum bnt_status bnt_cache_export(struct bnt_cache *c, const struct bnt_cache_lis
                                  const char *path, struct bnt_err *err)
 {
     static const uint8_t end[2 * TAR_BLOCK];
-    struct bnt_durable d;
-    enum bnt_status st = bnt_durable_open(&d, path, err);
+    struct export x = {.c = c};
+    enum bnt_status st = bnt_durable_open(&x.d, path, err);
     if (st != BNT_OK) {
         return st;
     }
-    st = write_list(&d, entries, err);
+    st = write_list(&x, entries, err);
     for (size_t i = 0; st == BNT_OK && i < entries->n; i++) {
         if (is_first_of_blob(entries, i)) {
-            st = write_blob(c, &d, &entries->at[i], err);
+            st = write_blob(&x, &entries->at[i], err);
         }
     }
     if (st == BNT_OK) {
-        st = bnt_durable_write(&d, end, sizeof end, err);
+        st = bnt_durable_write(&x.d, end, sizeof end, err);
     }
     if (st == BNT_OK) {
-        st = bnt_durable_commit(&d, 0644, err);
+        st = bnt_durable_commit(&x.d, 0644, err);
     }
-    bnt_durable_release(&d);
+    bnt_durable_release(&x.d);
     return st;
 }
 
@@ -179,6 +189,7 @@ static enum bnt_status read_member(struct import *in, uint64_t size, int to, str
         if (st == BNT_OK && list) {
             st = bnt_buf_append(list, in->copy, n, err);
         }
+        st = st == BNT_OK ? bnt_err_interrupted(in->c->interrupted, err) : st;
         rest -= n;
     }
     return st == BNT_OK ? read_exactly(in, in->copy, (size_t)tar_pad_bytes(size), err) : st;

@@ -28,7 +28,6 @@ static enum bnt_status select_exports(struct bnt_cache *cache, int argc, char **
 
 static enum bnt_status run_export(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
@@ -38,6 +37,7 @@ static enum bnt_status run_export(struct bnt_app *app, const void *opts, int arg
                             "which file shall the models go to?");
     }
     enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
+    bnt_cache_interrupt(cache, app->interrupted);
     if (st == BNT_OK) {
         st = select_exports(cache, argc - 1, argv + 1, &list, &err);
     }
@@ -67,7 +67,6 @@ const struct bnt_cmd cmd_cache_export = {
 
 static enum bnt_status run_import(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
@@ -79,6 +78,7 @@ static enum bnt_status run_import(struct bnt_app *app, const void *opts, int arg
     if (bnt_cache_open(NULL, &cache, &err) != BNT_OK) {
         return bnt_msg_error(&err);
     }
+    bnt_cache_interrupt(cache, app->interrupted);
     enum bnt_status st = bnt_cache_import_file(cache, argv[0], &r, &err);
     if (st == BNT_OK) {
         bnt_msg_note("%" PRIu64 " models, %.1f MB, and %" PRIu64 " names imported", r.n_models,

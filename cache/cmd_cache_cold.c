@@ -39,8 +39,7 @@ enum bnt_status cmd_cache_cold_place(const struct bnt_app *app, const char *opti
     if (app->network->place(place, kept, &err) != BNT_OK) {
         return bnt_msg_error(&err);
     }
-    *out = (struct bnt_cache_push_opts){
-        .network = app->network, .place = place, .interrupted = app->interrupted};
+    *out = (struct bnt_cache_push_opts){.network = app->network, .place = place};
     return BNT_OK;
 }
 
@@ -74,7 +73,7 @@ static enum bnt_status run_push(struct bnt_app *app, const void *opts, int argc,
     enum bnt_status st = cmd_cache_cold_place(app, o->cold, &push);
     if (st == BNT_OK) {
         push.move = o->move;
-        st = cmd_cache_open_for_names(argc, &cache);
+        st = cmd_cache_open_for_names(app, argc, &cache);
     }
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         st = push_one(cache, argv[i], &push);
@@ -103,7 +102,7 @@ static enum bnt_status run_pull(struct bnt_app *app, const void *opts, int argc,
 {
     (void)opts;
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(app, argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_err err = {0};
         struct bnt_cache_entry e;
@@ -112,7 +111,7 @@ static enum bnt_status run_pull(struct bnt_app *app, const void *opts, int argc,
             st = bnt_err_set(&err, BNT_E_OFFLINE, "BNT_OFFLINE=1 keeps %.200s away", argv[i]);
         }
         if (st == BNT_OK) {
-            st = bnt_cache_pull(cache, &e, app->network, app->interrupted, &err);
+            st = bnt_cache_pull(cache, &e, app->network, &err);
         }
         if (st != BNT_OK) {
             st = bnt_msg_error(&err);

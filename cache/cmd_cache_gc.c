@@ -12,23 +12,25 @@
 
 /* ---- rm, pin, unpin ---- */
 
-enum bnt_status cmd_cache_open_for_names(int argc, struct bnt_cache **cache)
+enum bnt_status cmd_cache_open_for_names(const struct bnt_app *app, int argc,
+                                         struct bnt_cache **cache)
 {
     struct bnt_err err = {0};
     if (argc == 0) {
         return bnt_msg_fail(BNT_E_USAGE, "bnt cache ls shows names and digests",
                             "which model? at least one name or digest");
     }
-    return bnt_cache_open(NULL, cache, &err) == BNT_OK ? BNT_OK : bnt_msg_error(&err);
+    enum bnt_status st = bnt_cache_open(NULL, cache, &err);
+    bnt_cache_interrupt(*cache, app->interrupted);
+    return st == BNT_OK ? st : bnt_msg_error(&err);
 }
 
 static enum bnt_status run_rm(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(app, argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         bool blob = false;
@@ -56,11 +58,11 @@ const struct bnt_cmd cmd_cache_rm = {
     .run = run_rm,
 };
 
-static enum bnt_status set_pins(int argc, char **argv, bool pinned)
+static enum bnt_status set_pins(const struct bnt_app *app, int argc, char **argv, bool pinned)
 {
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(app, argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         if (bnt_cache_pin(cache, argv[i], pinned, &e, &err) != BNT_OK) {
@@ -73,27 +75,24 @@ static enum bnt_status set_pins(int argc, char **argv, bool pinned)
 
 static enum bnt_status run_pin(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
-    return set_pins(argc, argv, true);
+    return set_pins(app, argc, argv, true);
 }
 
 static enum bnt_status run_unpin(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
-    return set_pins(argc, argv, false);
+    return set_pins(app, argc, argv, false);
 }
 
 /* ---- demote ---- */
 
 static enum bnt_status run_demote(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     (void)opts;
     struct bnt_err err = {0};
     struct bnt_cache *cache = NULL;
-    enum bnt_status st = cmd_cache_open_for_names(argc, &cache);
+    enum bnt_status st = cmd_cache_open_for_names(app, argc, &cache);
     for (int i = 0; st == BNT_OK && i < argc; i++) {
         struct bnt_cache_entry e;
         struct bnt_cache_demotion d;
@@ -357,8 +356,11 @@ static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, c
                             argv[0]);
     }
     enum bnt_status st = gc_prepare(app, o, &gc, &listed);
-    if (st == BNT_OK && (bnt_cache_open(NULL, &cache, &err) != BNT_OK ||
-                         bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK ||
+    if (st == BNT_OK && bnt_cache_open(NULL, &cache, &err) != BNT_OK) {
+        st = bnt_msg_error(&err);
+    }
+    bnt_cache_interrupt(cache, app->interrupted);
+    if (st == BNT_OK && (bnt_cache_gc(cache, &gc, &report, &err) != BNT_OK ||
                          app->network->downloads(bnt_cache_folder(cache), !o->dry_run, &downloads,
                                                  &err) != BNT_OK)) {
         st = bnt_msg_error(&err);

@@ -31,7 +31,8 @@ enum bnt_status cmd_cache_print_json(json_t *value);
 /* The text, or JSON null for "". */
 json_t *cmd_cache_text_or_null(const char *text);
 /* Open the cache for a command that takes keys; USAGE, told, when there is none. */
-enum bnt_status cmd_cache_open_for_names(int argc, struct bnt_cache **cache);
+enum bnt_status cmd_cache_open_for_names(const struct bnt_app *app, int argc,
+                                         struct bnt_cache **cache);
 /* The cold tier that an option names, or BNT_COLD; USAGE, told, when there is none. */
 enum bnt_status cmd_cache_cold_place(const struct bnt_app *app, const char *option,
                                      struct bnt_cache_push_opts *out);

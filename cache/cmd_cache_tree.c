@@ -37,13 +37,14 @@ static bool is_file(const char *text)
 }
 
 /* The tree of a cached model: the one that is kept, else made from its bytes and kept. */
-static enum bnt_status tree_of_name(const char *name, struct bnt_chunk_tree **out,
-                                    struct bnt_err *err)
+static enum bnt_status tree_of_name(const struct bnt_app *app, const char *name,
+                                    struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     struct bnt_cache *cache = NULL;
     struct bnt_cache_entry e;
     char path[BNT_PATH_MAX];
     enum bnt_status st = bnt_cache_open(NULL, &cache, err);
+    bnt_cache_interrupt(cache, app->interrupted);
     if (st == BNT_OK) {
         st = bnt_cache_find(cache, name, &e, err);
     }
@@ -89,7 +90,6 @@ static enum bnt_status print_tree(struct bnt_chunk_tree *t, bool json, struct bn
 
 static enum bnt_status run_tree(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
-    (void)app;
     const struct tree_opts *o = opts;
     struct bnt_err err = {0};
     struct bnt_chunk_tree *t = NULL;
@@ -99,8 +99,8 @@ static enum bnt_status run_tree(struct bnt_app *app, const void *opts, int argc,
     }
     enum bnt_status st = o->output ? bnt_file_may_write(o->output, &err) : BNT_OK;
     if (st == BNT_OK) {
-        st = is_file(argv[0]) ? bnt_chunk_tree_of_file(argv[0], &t, &err)
-                              : tree_of_name(argv[0], &t, &err);
+        st = is_file(argv[0]) ? bnt_chunk_tree_of_file(argv[0], app->interrupted, &t, &err)
+                              : tree_of_name(app, argv[0], &t, &err);
     }
     if (st == BNT_OK && o->output) {
         st = write_tree(t, o->output, &err);

@@ -90,9 +90,7 @@ static bool repair_one(struct verify_run *run, const struct bnt_cache_entry *e,
     if (!run->repair) {
         return false;
     }
-    const struct bnt_cache_repair_opts opts = {.source = run->app->source,
-                                               .interrupted = run->app->interrupted};
-    if (bnt_cache_repair(run->cache, e, d, &opts, &err) != BNT_OK) {
+    if (bnt_cache_repair(run->cache, e, d, run->app->source, &err) != BNT_OK) {
         bnt_msg_error(&err);
         return false;
     }
@@ -223,6 +221,7 @@ static enum bnt_status run_verify(struct bnt_app *app, const void *opts, int arg
         .app = app, .repair = o->repair, .entries = o->json ? json_array() : NULL};
     struct bnt_cache_list list = {0};
     enum bnt_status st = bnt_cache_open(NULL, &run.cache, &err);
+    bnt_cache_interrupt(run.cache, app->interrupted);
     if (st == BNT_OK) {
         st = select_entries(run.cache, &list, argc, argv, &err);
     }

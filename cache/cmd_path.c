@@ -35,8 +35,9 @@ static enum bnt_status run_path(struct bnt_app *app, const void *opts, int argc,
     if (bnt_cache_open(NULL, &cache, &err) != BNT_OK) {
         return bnt_msg_error(&err);
     }
+    bnt_cache_interrupt(cache, app->interrupted);
     const struct bnt_network *network = o->offline || bnt_app_offline() ? NULL : app->network;
-    enum bnt_status st = cold_bring(cache, argv[0], network, app->interrupted, &err);
+    enum bnt_status st = cold_bring(cache, argv[0], network, &err);
     if (st == BNT_OK) {
         st = bnt_cache_lookup(cache, argv[0], &entry, path, &err);
     }

@@ -159,7 +159,7 @@ static enum bnt_status expand_warm(struct bnt_cache *c, const char *digest, stru
         st = bnt_cache_temp_open(c, &s->temp, err);
     }
     if (st == BNT_OK) {
-        st = warm_file_read(warm, s->temp.fd, hex, err);
+        st = warm_file_read(warm, s->temp.fd, hex, c->interrupted, err);
     }
     if (st == BNT_OK && strcmp(hex, digest) != 0) {
         st = bnt_err_set(err, BNT_E_DIGEST, "cache: the compressed copy of %s is corrupt", digest);
@@ -243,7 +243,7 @@ enum bnt_status bnt_cache_push(struct bnt_cache *c, const struct bnt_cache_entry
         .digest = entry->digest,
         .size = entry->size,
         .cache_dir = c->dir,
-        .interrupted = opts->interrupted,
+        .interrupted = c->interrupted,
     };
     *out = (struct bnt_cache_pushed){.sent_bytes = 0};
     enum bnt_status st = opts->network->place(opts->place, record.place, err);
@@ -278,8 +278,7 @@ enum bnt_status cache_cold_error(const struct bnt_cache_entry *e, const struct b
 }
 
 enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry *entry,
-                               const struct bnt_network *network,
-                               const volatile sig_atomic_t *interrupted, struct bnt_err *err)
+                               const struct bnt_network *network, struct bnt_err *err)
 {
     struct bnt_cache_cold cold;
     bool found = false;
@@ -294,13 +293,13 @@ enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry
         .digest = entry->digest,
         .size = entry->size,
         .cache_dir = c->dir,
-        .interrupted = interrupted,
+        .interrupted = c->interrupted,
     };
     return st == BNT_OK ? network->recall(c, &blob, err) : st;
 }
 
 enum bnt_status cold_bring(struct bnt_cache *c, const char *key, const struct bnt_network *network,
-                           const volatile sig_atomic_t *interrupted, struct bnt_err *err)
+                           struct bnt_err *err)
 {
     struct bnt_cache_entry e;
     struct bnt_cache_cold cold;
@@ -311,5 +310,5 @@ enum bnt_status cold_bring(struct bnt_cache *c, const char *key, const struct bn
         bnt_cache_cold(c, e.digest, &cold, &found, NULL) != BNT_OK || !found) {
         return BNT_OK;
     }
-    return bnt_cache_pull(c, &e, network, interrupted, err);
+    return bnt_cache_pull(c, &e, network, err);
 }

@@ -14,6 +14,6 @@ enum bnt_status cold_walk(const char *dir, store_visit_fn *fn, void *ctx, struct
 /* Before a look-up: bring back what the key leads to when it is far away alone. Without a network
  * (NULL) and for any other key nothing happens; the look-up says what is wrong. */
 enum bnt_status cold_bring(struct bnt_cache *c, const char *key, const struct bnt_network *network,
-                           const volatile sig_atomic_t *interrupted, struct bnt_err *err);
+                           struct bnt_err *err);
 
 #endif

@@ -48,7 +48,7 @@ static enum bnt_status read_at(int fd, const char *path, uint64_t offset, uint8_
     return BNT_OK;
 }
 
-static enum bnt_status find_bad(int fd, const char *path, const struct bnt_chunk_tree *t,
+static enum bnt_status find_bad(const struct bnt_cache *c, int fd, const struct bnt_chunk_tree *t,
                                 struct bnt_cache_damage *out, struct bnt_err *err)
 {
     uint8_t *chunk = malloc(BNT_CACHE_CHUNK_BYTES);
@@ -60,7 +60,7 @@ static enum bnt_status find_bad(int fd, const char *path, const struct bnt_chunk
         size_t n = tree_leaf_bytes(t, i), got = 0;
         bool same = false;
         if (fd >= 0) {
-            st = read_at(fd, path, offset, chunk, n, &got, err);
+            st = read_at(fd, "the damaged model", offset, chunk, n, &got, err);
         }
         if (st == BNT_OK && got == n) {
             st = tree_leaf_is(t, i, chunk, n, &same, err);
@@ -69,6 +69,7 @@ static enum bnt_status find_bad(int fd, const char *path, const struct bnt_chunk
             out->bad[out->n_bad++] = offset;
             out->bad_bytes += n;
         }
+        st = st == BNT_OK ? bnt_err_interrupted(c->interrupted, err) : st;
     }
     free(chunk);
     return st;
@@ -101,7 +102,7 @@ enum bnt_status bnt_cache_damage_find(struct bnt_cache *c, const struct bnt_cach
         out->n_chunks = tree_leaves(t);
         st = open_damaged(c, entry->digest, &fd, err);
         if (st == BNT_OK) {
-            st = find_bad(fd, "the damaged model", t, out, err);
+            st = find_bad(c, fd, t, out, err);
         }
     }
     if (fd >= 0) {
@@ -123,7 +124,7 @@ struct repair {
     struct bnt_cache *c;
     const struct bnt_chunk_tree *tree;
     const struct bnt_cache_damage *damage;
-    const struct bnt_cache_repair_opts *opts;
+    const struct bnt_source *source;
     void *reader;
     int from; /* the damaged blob, or -1 */
     struct bnt_cache_temp *temp;
@@ -145,7 +146,7 @@ static enum bnt_status fill_bad(const struct repair *r, size_t i, struct bnt_err
     uint64_t offset = (uint64_t)i * BNT_CACHE_CHUNK_BYTES;
     size_t n = tree_leaf_bytes(r->tree, i);
     bool same = false;
-    enum bnt_status st = r->opts->source->read(r->reader, offset, r->chunk, n, err);
+    enum bnt_status st = r->source->read(r->reader, offset, r->chunk, n, err);
     if (st == BNT_OK) {
         st = tree_leaf_is(r->tree, i, r->chunk, n, &same, err);
     }
@@ -248,7 +249,7 @@ static enum bnt_status run_repair(struct repair *r, const struct bnt_cache_entry
     if (!r->chunk) {
         return bnt_err_nomem(err, "a chunk", (size_t)BNT_CACHE_CHUNK_BYTES);
     }
-    enum bnt_status st = r->opts->source->open(want, &r->reader, err);
+    enum bnt_status st = r->source->open(want, &r->reader, err);
     if (st == BNT_OK) {
         st = bnt_cache_temp_open(r->c, &temp, err);
     }
@@ -260,7 +261,7 @@ static enum bnt_status run_repair(struct repair *r, const struct bnt_cache_entry
         st = replace_blob(r, entry, err);
     }
     bnt_cache_temp_release(&temp);
-    r->opts->source->close(r->reader);
+    r->source->close(r->reader);
     free(r->chunk);
     r->temp = NULL;
     r->chunk = NULL;
@@ -281,7 +282,7 @@ static enum bnt_status repair_from_places(struct repair *r, const struct bnt_cac
                                              .cache_dir = r->c->dir,
                                              .right = is_leaf,
                                              .ctx = (void *)(uintptr_t)r->tree,
-                                             .interrupted = r->opts->interrupted};
+                                             .interrupted = r->c->interrupted};
         st = run_repair(r, entry, &want, err);
     }
     free(places.at);
@@ -291,7 +292,7 @@ static enum bnt_status repair_from_places(struct repair *r, const struct bnt_cac
 
 enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                  const struct bnt_cache_damage *damage,
-                                 const struct bnt_cache_repair_opts *opts, struct bnt_err *err)
+                                 const struct bnt_source *source, struct bnt_err *err)
 {
     struct bnt_chunk_tree *t = NULL;
     int from = -1;
@@ -304,7 +305,7 @@ enum bnt_status bnt_cache_repair(struct bnt_cache *c, const struct bnt_cache_ent
         st = open_damaged(c, entry->digest, &from, err);
     }
     if (st == BNT_OK) {
-        struct repair r = {.c = c, .tree = t, .damage = damage, .opts = opts, .from = from};
+        struct repair r = {.c = c, .tree = t, .damage = damage, .source = source, .from = from};
         st = repair_from_places(&r, entry, err);
     }
     if (from >= 0) {

@@ -54,9 +54,10 @@ static enum bnt_status resolve_cached(const struct bnt_app *app, const char *nam
     if (st != BNT_OK) {
         return st;
     }
+    bnt_cache_interrupt(cache, app ? app->interrupted : NULL);
     /* The lease is never released: the command works with the model until its process ends. */
     if (app && !bnt_app_offline()) {
-        st = cold_bring(cache, name, app->network, app->interrupted, err);
+        st = cold_bring(cache, name, app->network, err);
     }
     if (st == BNT_OK) {
         st = bnt_cache_use(cache, name, &entry, out->path, &lease, err);

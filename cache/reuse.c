@@ -69,7 +69,7 @@ static enum bnt_status leaves_of(struct reuse *r, const char *digest, uint64_t b
         return BNT_OK;
     }
     st = store_blob_path(r->c->dir, digest, path, err);
-    return st == BNT_OK ? bnt_chunk_tree_of_file(path, t, err) : st;
+    return st == BNT_OK ? bnt_chunk_tree_of_file(path, r->c->interrupted, t, err) : st;
 }
 
 /* store_visit_fn: the leaves of one tree, when its blob is hot. */
@@ -196,6 +196,7 @@ enum bnt_status bnt_cache_reuse_chunks(struct bnt_cache *c, const struct bnt_chu
     }
     for (size_t i = 0; st == BNT_OK && i < tree_leaves(want); i++) {
         st = place_chunk(&r, i, err);
+        st = st == BNT_OK ? bnt_err_interrupted(c->interrupted, err) : st;
     }
     if (r.from >= 0) {
         close(r.from);

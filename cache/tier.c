@@ -69,14 +69,15 @@ void tier_drop(const char *dir, const char *digest)
     }
 }
 
-enum bnt_status tier_check(const char *dir, const char *digest, bool *same, struct bnt_err *err)
+enum bnt_status tier_check(const struct bnt_cache *c, const char *digest, bool *same,
+                           struct bnt_err *err)
 {
     char path[BNT_PATH_MAX], hex[BNT_SHA256_HEX];
     *same = false;
     struct bnt_err why = {0};
-    enum bnt_status st = tier_warm_path(dir, digest, path, &why);
+    enum bnt_status st = tier_warm_path(c->dir, digest, path, &why);
     if (st == BNT_OK) {
-        st = warm_file_read(path, -1, hex, &why);
+        st = warm_file_read(path, -1, hex, c->interrupted, &why);
         *same = st == BNT_OK && strcmp(hex, digest) == 0;
     }
     /* A damaged frame is a finding. */
@@ -129,7 +130,7 @@ static enum bnt_status expand(struct bnt_cache *c, const char *path, const char 
     if (st != BNT_OK) {
         return st;
     }
-    st = warm_file_read(path, temp.fd, hex, err);
+    st = warm_file_read(path, temp.fd, hex, c->interrupted, err);
     if (st == BNT_E_FILE || (st == BNT_OK && strcmp(hex, digest) != 0)) {
         st = BNT_E_DIGEST;
         if (err) {
@@ -218,7 +219,7 @@ static enum bnt_status compress(struct bnt_cache *c, const char *hot, const char
     struct stat sb;
     enum bnt_status st = bnt_cache_temp_open(c, t, err);
     if (st == BNT_OK) {
-        st = warm_file_write(hot, t->fd, t->path, NULL, NULL, err);
+        st = warm_file_write(hot, t->fd, t->path, c->interrupted, err);
     }
     if (st == BNT_OK && fstat(t->fd, &sb) != 0) {
         st = bnt_err_errno(err, "cache: cannot look at %s", t->path);
@@ -229,7 +230,7 @@ static enum bnt_status compress(struct bnt_cache *c, const char *hot, const char
     out->after_bytes = (uint64_t)sb.st_size;
     out->moved = out->after_bytes < out->before_bytes - out->before_bytes / DEMOTE_MIN_PART;
     if (out->moved) {
-        st = warm_file_read(t->path, -1, hex, err);
+        st = warm_file_read(t->path, -1, hex, c->interrupted, err);
     }
     if (st == BNT_OK && out->moved && strcmp(hex, digest) != 0) {
         st = bnt_err_set(err, BNT_E_DIGEST, "cache: %s is corrupt: sha256 differs", digest);

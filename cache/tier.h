@@ -16,7 +16,8 @@ enum bnt_status tier_stat(const char *dir, const char *digest, bool *found, uint
  * when the cache has neither, DIGEST when the warm copy is damaged. */
 enum bnt_status tier_promote(struct bnt_cache *c, const char *digest, struct bnt_err *err);
 /* Expand a warm copy without keeping it, and compare: *same. */
-enum bnt_status tier_check(const char *dir, const char *digest, bool *same, struct bnt_err *err);
+enum bnt_status tier_check(const struct bnt_cache *c, const char *digest, bool *same,
+                           struct bnt_err *err);
 /* What can be read of a damaged warm copy, as a file without a name. *fd is -1 when there is none.
  */
 enum bnt_status tier_salvage(struct bnt_cache *c, const char *digest, int *fd, struct bnt_err *err);

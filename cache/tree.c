@@ -26,6 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/cache_impl.h"
 #include "cache/store.h"
 
 #define MAGIC_BYTES 8
@@ -254,8 +255,8 @@ enum bnt_status tree_leaf_is(const struct bnt_chunk_tree *t, size_t i, const voi
     return st;
 }
 
-enum bnt_status bnt_chunk_tree_of_file(const char *path, struct bnt_chunk_tree **out,
-                                       struct bnt_err *err)
+enum bnt_status bnt_chunk_tree_of_file(const char *path, const volatile sig_atomic_t *interrupted,
+                                       struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     struct bnt_mapping m;
     *out = NULL;
@@ -264,8 +265,11 @@ enum bnt_status bnt_chunk_tree_of_file(const char *path, struct bnt_chunk_tree *
         return st;
     }
     st = bnt_chunk_tree_new(out, err);
-    if (st == BNT_OK) {
-        st = bnt_chunk_tree_update(*out, m.data, (size_t)m.size, err);
+    for (uint64_t at = 0; st == BNT_OK && at < m.size; at += BNT_CACHE_CHUNK_BYTES) {
+        const uint64_t left = m.size - at;
+        st = bnt_chunk_tree_update(
+            *out, m.data + at, left < BNT_CACHE_CHUNK_BYTES ? left : BNT_CACHE_CHUNK_BYTES, err);
+        st = st == BNT_OK ? bnt_err_interrupted(interrupted, err) : st;
     }
     if (st == BNT_OK) {
         st = complete(*out, err);
@@ -433,14 +437,21 @@ enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
     return st;
 }
 
+/* A bnt_digest_progress_fn. */
+static int stops(void *cache, uint64_t done_bytes)
+{
+    (void)done_bytes;
+    return bnt_err_interrupted(((const struct bnt_cache *)cache)->interrupted, NULL) != BNT_OK;
+}
+
 /* Whether a tree and its blob belong together: the blob still has the digest that is its name. */
-static enum bnt_status tree_of_sound(const char *path, const char *digest,
+static enum bnt_status tree_of_sound(struct bnt_cache *c, const char *path, const char *digest,
                                      struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     char hex[BNT_SHA256_HEX] = "";
-    enum bnt_status st = bnt_sha256_file(path, NULL, NULL, hex, err);
+    enum bnt_status st = bnt_sha256_file(path, stops, c, hex, err);
     if (st == BNT_OK && strcmp(hex, digest) == 0) {
-        st = bnt_chunk_tree_of_file(path, out, err);
+        st = bnt_chunk_tree_of_file(path, c->interrupted, out, err);
     }
     return st;
 }
@@ -459,7 +470,7 @@ enum bnt_status bnt_cache_tree_make(struct bnt_cache *c, const char *digest,
     st = store_stat(dir, digest, &hot, &bytes, err);
     if (st == BNT_OK && hot) {
         st = store_blob_path(dir, digest, path, err);
-        st = st == BNT_OK ? tree_of_sound(path, digest, out, err) : st;
+        st = st == BNT_OK ? tree_of_sound(c, path, digest, out, err) : st;
     }
     if (st == BNT_OK && *out) {
         (void)tree_store(dir, digest, *out, NULL); /* else the next one makes it again */

@@ -263,7 +263,7 @@ static enum bnt_status write_batch(const struct bnt_mapping *m, size_t first, si
 }
 
 enum bnt_status warm_file_write(const char *from, int fd, const char *what,
-                                bnt_digest_progress_fn *progress, void *ctx, struct bnt_err *err)
+                                const volatile sig_atomic_t *interrupted, struct bnt_err *err)
 {
     struct bnt_mapping m;
     enum bnt_status st = bnt_map_file(from, &m, err);
@@ -280,9 +280,7 @@ enum bnt_status warm_file_write(const char *from, int fd, const char *what,
     size_t batch = (size_t)thread_count();
     for (size_t i = 0; st == BNT_OK && i < frames; i += batch) {
         st = write_batch(&m, i, frames - i < batch ? frames - i : batch, &tail, fd, what, err);
-        if (st == BNT_OK && progress && progress(ctx, (uint64_t)i * FRAME_BYTES)) {
-            st = bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while compressing %s", from);
-        }
+        st = st == BNT_OK ? bnt_err_interrupted(interrupted, err) : st;
     }
     if (st == BNT_OK) {
         st = write_tail(&tail, m.size, fd, what, err);
@@ -397,8 +395,9 @@ struct reading {
     int direct;           /* the same file past the page cache; -1: cannot be */
     bool salvage;         /* leave damaged frames out */
     struct bnt_sha256 *d; /* NULL: not hashed */
+    const volatile sig_atomic_t *interrupted;
     int n_threads;
-    uint8_t *slots;       /* n_slots of FRAME_BYTES; frame i lies in slot i % n_slots */
+    uint8_t *slots; /* n_slots of FRAME_BYTES; frame i lies in slot i % n_slots */
     size_t n_slots;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t step;  /* something of it changed */
@@ -498,6 +497,7 @@ static void do_step(struct reading *r, const struct expander *x)
     r->hashing = r->hashing || hash;
     pthread_mutex_unlock(&r->lock);
     enum bnt_status st = hash ? hash_frame(r, frame, &err) : read_frame(r, x, frame, &err);
+    st = st == BNT_OK ? bnt_err_interrupted(r->interrupted, &err) : st;
     pthread_mutex_lock(&r->lock);
     r->ready[frame % r->n_slots] = !hash;
     if (hash) {
@@ -550,16 +550,18 @@ static enum bnt_status read_all(struct reading *r, struct bnt_err *err)
     return st;
 }
 
-static enum bnt_status read_warm(const char *path, int fd, bool salvage, struct bnt_sha256 *d,
-                                 struct bnt_err *err)
+/* r: what, fd, salvage, d and interrupted are set. */
+static enum bnt_status read_warm(struct reading r, struct bnt_err *err)
 {
+    const char *path = r.what;
+    const int fd = r.fd;
     struct warm_map w;
     enum bnt_status st = map_warm(path, &w, err);
     if (st != BNT_OK) {
         return st;
     }
-    struct reading r = {
-        .w = &w, .what = path, .fd = fd, .direct = -1, .salvage = salvage, .d = d};
+    r.w = &w;
+    r.direct = -1;
     if (fd >= 0) {
         st = bnt_file_reserve(fd, w.raw_bytes, path, err);
         r.direct = st == BNT_OK && w.raw_bytes >= DIRECT_MIN ? bnt_file_open_direct(fd) : -1;
@@ -585,12 +587,13 @@ static enum bnt_status read_warm(const char *path, int fd, bool salvage, struct 
 }
 
 enum bnt_status warm_file_read(const char *path, int fd, char hex[BNT_SHA256_HEX],
-                               struct bnt_err *err)
+                               const volatile sig_atomic_t *interrupted, struct bnt_err *err)
 {
     struct bnt_sha256 *d = NULL;
     enum bnt_status st = bnt_sha256_new(&d, err);
     if (st == BNT_OK) {
-        st = read_warm(path, fd, false, d, err);
+        st = read_warm((struct reading){.what = path, .fd = fd, .d = d, .interrupted = interrupted},
+                       err);
     }
     if (st == BNT_OK) {
         st = bnt_sha256_hex(d, hex, err);
@@ -601,5 +604,5 @@ enum bnt_status warm_file_read(const char *path, int fd, char hex[BNT_SHA256_HEX
 
 enum bnt_status warm_file_salvage(const char *path, int fd, struct bnt_err *err)
 {
-    return read_warm(path, fd, true, NULL, err);
+    return read_warm((struct reading){.what = path, .fd = fd, .salvage = true}, err);
 }

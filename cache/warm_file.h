@@ -13,12 +13,13 @@ struct warm_info {
 };
 enum bnt_status warm_file_info(const char *path, struct warm_info *out, struct bnt_err *err);
 
-/* Compress the file at `from` into fd. */
+/* Compress the file at `from` into fd, which messages call `what`. interrupted: NULL, or non-zero
+ * stops. */
 enum bnt_status warm_file_write(const char *from, int fd, const char *what,
-                                bnt_digest_progress_fn *progress, void *ctx, struct bnt_err *err);
+                                const volatile sig_atomic_t *interrupted, struct bnt_err *err);
 /* Expand into fd (-1: nowhere) and hash. Errors: FILE when a frame is damaged. */
 enum bnt_status warm_file_read(const char *path, int fd, char hex[BNT_SHA256_HEX],
-                               struct bnt_err *err);
+                               const volatile sig_atomic_t *interrupted, struct bnt_err *err);
 /* Expand what can be expanded; holes where frames are damaged. */
 enum bnt_status warm_file_salvage(const char *path, int fd, struct bnt_err *err);
 

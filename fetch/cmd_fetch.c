@@ -603,6 +603,7 @@ static enum bnt_status run_fetch(struct bnt_app *app, const void *opts, int argc
         st = bnt_cache_open(NULL, &f.opts.cache, &err);
     }
     if (st == BNT_OK) {
+        bnt_cache_interrupt(f.opts.cache, app->interrupted);
         f.opts.fetch.net_dir = bnt_cache_folder(f.opts.cache);
     }
     if (st != BNT_OK) {

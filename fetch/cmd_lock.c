@@ -153,6 +153,7 @@ static enum bnt_status run(struct bnt_app *app, const struct lock_cmd_opts *o, b
         st = bnt_cache_open(NULL, &l.opts.cache, &err);
     }
     if (st == BNT_OK) {
+        bnt_cache_interrupt(l.opts.cache, app->interrupted);
         l.opts.fetch.net_dir = bnt_cache_folder(l.opts.cache);
         st = argc > 0 ? lock_named(&l, argc, argv, &err) : lock_all(&l, refresh, &err);
     }

@@ -569,6 +569,7 @@ static enum bnt_status look_again(struct fetch *f, struct bnt_err *err)
     struct bnt_cache *own = f->cache;
     enum bnt_status st = bnt_cache_open(bnt_cache_folder(own), &f->cache, err);
     if (st == BNT_OK) {
+        bnt_cache_interrupt(f->cache, f->opts->interrupted);
         st = try_cache(f, err);
         bnt_cache_close(f->cache);
     }

@@ -193,7 +193,7 @@ static enum bnt_status change_repair(struct bnt_cache *c)
         st = bnt_cache_damage_find(c, &e, &d, NULL);
     }
     if (st == BNT_OK && d.n_bad > 0) {
-        st = bnt_cache_repair(c, &e, &d, &(struct bnt_cache_repair_opts){.source = &source}, NULL);
+        st = bnt_cache_repair(c, &e, &d, &source, NULL);
     }
     bnt_cache_damage_release(&d);
     return st;
@@ -272,7 +272,7 @@ static enum bnt_status change_recall(struct bnt_cache *c)
 {
     struct bnt_cache_entry e;
     enum bnt_status st = bnt_cache_find(c, "kept", &e, NULL);
-    return st == BNT_OK ? bnt_cache_pull(c, &e, &far_network, NULL, NULL) : st;
+    return st == BNT_OK ? bnt_cache_pull(c, &e, &far_network, NULL) : st;
 }
 
 /* The archive that prepare_archive has made. */

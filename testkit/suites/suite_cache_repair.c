@@ -50,7 +50,6 @@ static void close_origin(void *reader)
 }
 
 static const struct bnt_source counting_source = {open_origin, read_origin, close_origin};
-static const struct bnt_cache_repair_opts counting = {.source = &counting_source};
 
 /* ---- what the bodies share ---- */
 
@@ -137,7 +136,7 @@ static void random_flips_are_found_and_healed_by_chunks(void **state)
             assert_true(hit[d.bad[i] / BNT_CACHE_CHUNK_BYTES]);
         }
         bytes_read = 0;
-        assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, NULL), BNT_OK);
+        assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, NULL), BNT_OK);
         assert_int_equal(bytes_read, d.bad_bytes);
         assert_true(bytes_read <= n_hit * BNT_CACHE_CHUNK_BYTES);
         bnt_cache_damage_release(&d);
@@ -162,13 +161,13 @@ static void cut_and_missing_files_are_healed(void **state)
     assert_int_equal(health_of(c, &e), BNT_CACHE_SIZE_DIFFERS);
     assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
     assert_int_equal(d.n_bad, CHUNKS - 2);
-    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, NULL), BNT_OK);
     bnt_cache_damage_release(&d);
     assert_int_equal(health_of(c, &e), BNT_CACHE_OK);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
     assert_int_equal(d.n_bad, CHUNKS);
-    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, NULL), BNT_OK);
     bnt_cache_damage_release(&d);
     assert_int_equal(health_of(c, &e), BNT_CACHE_OK);
     bnt_cache_close(c);
@@ -188,7 +187,7 @@ static void mapping_keeps_its_bytes_during_a_repair(void **state)
     flip_bit(path, 7, 0);
     assert_int_equal(bnt_map_file(path, &m, NULL), BNT_OK);
     assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
-    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, NULL), BNT_OK);
     assert_int_equal(m.data[7], origin[7] ^ 1);
     bnt_unmap(&m);
     bnt_cache_damage_release(&d);
@@ -209,7 +208,7 @@ static void source_with_other_bytes_heals_nothing(void **state)
     flip_bit(path, 100, 3);
     assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
     origin[200] ^= 1;
-    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, &err), BNT_E_DIGEST);
+    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, &err), BNT_E_DIGEST);
     assert_non_null(strstr(err.hint, "bnt fetch --force file:///test/m"));
     assert_int_equal(health_of(c, &e), BNT_CACHE_CORRUPT);
     bnt_cache_damage_release(&d);
@@ -282,7 +281,7 @@ static void tree_is_made_of_a_sound_blob_that_has_a_chain(void **state)
     bnt_cache_damage_release(&d);
     flip_bit(path, BLOB_BYTES - 1, 3);
     assert_int_equal(bnt_cache_tree_root(c, e.digest, true, root, NULL), BNT_OK);
-    assert_int_equal(bnt_chunk_tree_of_file(path, &t, NULL), BNT_OK);
+    assert_int_equal(bnt_chunk_tree_of_file(path, NULL, &t, NULL), BNT_OK);
     assert_int_equal(bnt_chunk_tree_root(t, want, NULL), BNT_OK);
     assert_string_equal(root, want);
     bnt_chunk_tree_free(t);
@@ -312,7 +311,7 @@ static void damaged_tree_counts_as_none_and_is_made_again(void **state)
     assert_int_equal(truncate(path, sb.st_size - 1), 0);
     assert_int_equal(bnt_cache_damage_find(c, &e, &d, NULL), BNT_OK);
     assert_false(d.has_tree);
-    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting, &err), BNT_E_UNSUPPORTED);
+    assert_int_equal(bnt_cache_repair(c, &e, &d, &counting_source, &err), BNT_E_UNSUPPORTED);
     bnt_cache_damage_release(&d);
     assert_int_equal(health_of(c, &e), BNT_CACHE_OK);
     assert_int_equal(bnt_cache_tree_root(c, e.digest, false, again, NULL), BNT_OK);

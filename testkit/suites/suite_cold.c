@@ -93,7 +93,7 @@ static void proven_model_goes_and_comes_back(void **state)
     assert_int_equal(bnt_cache_rebuild(fixture_path(dir, "c"), &blobs, NULL), BNT_OK);
     assert_int_equal(blobs, 1); /* the index knows it again from the record alone */
     c = fixture_cache();
-    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL), BNT_OK);
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
     fixture_assert_holds(path, TEXT);
     assert_true(is_recorded(c, e.digest));
@@ -232,11 +232,11 @@ static void far_bytes_are_held_to_the_digest(void **state)
     struct bnt_cache_entry e = add_model(c);
     struct bnt_mock_server *far = far_place(steps);
     assert_int_equal(push(c, &e, far, &p, NULL), BNT_OK);
-    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL, NULL), BNT_E_DIGEST);
+    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL), BNT_E_DIGEST);
     assert_false(is_here(c, e.digest));
-    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL, NULL), BNT_E_NOT_FOUND);
+    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL), BNT_E_NOT_FOUND);
     assert_true(is_recorded(c, e.digest)); /* the place may have it again, as here */
-    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL), BNT_OK);
     assert_true(is_here(c, e.digest));
     bnt_cache_close(c);
     bnt_mock_server_stop(far);

@@ -80,12 +80,11 @@ static enum bnt_cache_health health_of(struct bnt_cache *c, struct bnt_cache_ent
 static enum bnt_status repair(struct bnt_cache *c, struct bnt_cache_entry *e, uint64_t *bad_bytes,
                               struct bnt_err *err)
 {
-    static const struct bnt_cache_repair_opts opts = {.source = &fetch_source};
     struct bnt_cache_damage d;
     assert_int_equal(health_of(c, e), BNT_CACHE_CORRUPT);
     assert_int_equal(bnt_cache_damage_find(c, e, &d, NULL), BNT_OK);
     assert_true(d.has_tree);
-    enum bnt_status st = bnt_cache_repair(c, e, &d, &opts, err);
+    enum bnt_status st = bnt_cache_repair(c, e, &d, &fetch_source, err);
     *bad_bytes = d.bad_bytes;
     bnt_cache_damage_release(&d);
     assert_int_equal(health_of(c, e), st == BNT_OK ? BNT_CACHE_OK : BNT_CACHE_CORRUPT);
