@@ -14,6 +14,7 @@ struct arch {
     enum rope_style rope;
     bool sub_norms;     /* attn_sub_norm before wo, ffn_sub_norm before down (BitNet b1.58) */
     bool qkv_bias;      /* attn_{q,k,v}.bias are there; elsewhere they are optional */
+    bool head_norms;    /* attn_q_norm, attn_k_norm: each head of q and k, before it is rotated */
     const char *family; /* what people call it */
 };
 

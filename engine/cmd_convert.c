@@ -129,7 +129,7 @@ const struct bnt_cmd bnt_cmd_convert = {
     .description =
         "FOLDER holds config.json, the weights as safetensors (one file, or shards with their "
         "index) and tokenizer.json or tokenizer.model. Families: BitNet b1.58, with float masters "
-        "or packed to two bits, LLaMA and Qwen2.\n\n"
+        "or packed to two bits, LLaMA, Qwen2 and Qwen3.\n\n"
         "Masters of a ternary model are ternarised by absmean, as its paper says; packed weights "
         "keep their codes. Weights are streamed, within 1 GB of memory whatever their size. The "
         "file is written whole or not at all, and read again before it gets its name: types, "

@@ -13,14 +13,14 @@
 
 enum { NAME_BYTES = 160 };
 
-enum dim { ONE, EMBD, FF, Q, KV, VOCAB };
+enum dim { ONE, EMBD, FF, Q, KV, HEAD, VOCAB };
 
 /* A tensor of the family: its name there ("self_attn.q_proj.weight", below model.layers.N.) and
  * another by which older checkpoints have it, and its name here, without "blk.N.". */
 struct rule {
     const char *theirs, *older, *ours;
     enum dim rows, cols;
-    enum { LAYER, LINEAR, SUB_NORM, BIAS } kind;
+    enum { LAYER, LINEAR, SUB_NORM, HEAD_NORM, BIAS } kind;
 };
 
 static const struct rule layer_rules[] = {
@@ -31,6 +31,8 @@ static const struct rule layer_rules[] = {
     {"self_attn.k_proj.bias", NULL, "attn_k.bias", ONE, KV, BIAS},
     {"self_attn.v_proj.weight", NULL, "attn_v.weight", KV, EMBD, LINEAR},
     {"self_attn.v_proj.bias", NULL, "attn_v.bias", ONE, KV, BIAS},
+    {"self_attn.q_norm.weight", NULL, "attn_q_norm.weight", ONE, HEAD, HEAD_NORM},
+    {"self_attn.k_norm.weight", NULL, "attn_k_norm.weight", ONE, HEAD, HEAD_NORM},
     {"self_attn.attn_sub_norm.weight", "self_attn.inner_attn_ln.weight", "attn_sub_norm.weight",
      ONE, Q, SUB_NORM},
     {"self_attn.o_proj.weight", NULL, "attn_output.weight", EMBD, Q, LINEAR},
@@ -63,8 +65,8 @@ struct converting {
 static uint64_t size_of(const struct hf_config *c, enum dim d)
 {
     const uint64_t head = c->head_dim;
-    const uint64_t sizes[] = {1,         c->n_embd, c->n_ff, c->n_head * head, c->n_head_kv * head,
-                              c->n_vocab};
+    const uint64_t sizes[] = {1,    c->n_embd, c->n_ff, c->n_head * head, c->n_head_kv * head,
+                              head, c->n_vocab};
     return sizes[d];
 }
 
@@ -171,7 +173,10 @@ static enum bnt_status missing(const struct converting *v, const char *name, str
 
 static bool is_wanted(const struct converting *v, const struct rule *r)
 {
-    return r->kind == SUB_NORM ? v->config.arch->sub_norms : r->kind != BIAS;
+    const struct arch *arch = v->config.arch;
+    return r->kind == SUB_NORM    ? arch->sub_norms
+           : r->kind == HEAD_NORM ? arch->head_norms
+                                  : r->kind != BIAS;
 }
 
 /* LLaMA's heads are rotated by neighbours in a GGUF file, by halves in a checkpoint. */

@@ -1,6 +1,6 @@
 /* A Hugging Face checkpoint as a GGUF file: BitNet b1.58 (masters in float32, float16 or bfloat16,
- * or packed to two bits), LLaMA, Qwen2. Weights are streamed from the shards: docs/convert.md says
- * how little memory that takes. */
+ * or packed to two bits), LLaMA, Qwen2, Qwen3. Weights are streamed from the shards:
+ * docs/convert.md says how little memory that takes. */
 #ifndef BNT_CONVERT_H
 #define BNT_CONVERT_H
 

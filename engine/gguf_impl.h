@@ -67,6 +67,7 @@ struct gguf_reader {
     struct gguf_tensor *tensors;
     struct gguf_kv_place *kv_places;
     struct gguf_tensor_place *tensor_places;
+    bool long_q2_0;                 /* tensor_type.h: its blocks of this file are of 128 weights */
     struct bnt_err *err;            /* never NULL */
     const struct gguf_watch *watch; /* NULL: the first defect ends the reading */
     struct gguf_place where;        /* of the defect that ended it */

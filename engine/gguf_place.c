@@ -238,6 +238,24 @@ static bool is_tl2(const struct gguf *g, const struct gguf_tensor *t, uint64_t r
     return gguf_get_u64(g, "general.file_type", &file_type) && file_type == FILE_TYPE_TL2;
 }
 
+/* Are the blocks of Q2_0 in this file of 128 weights (else of 64)? Tensors that only one of the two
+ * fills tell. */
+static bool has_long_q2_0(const struct gguf_reader *r, const struct extent *extents, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        const struct gguf_tensor *t = &r->tensors[extents[i].tensor];
+        uint64_t end = i + 1 < n ? extents[i + 1].offset : r->g->file_size;
+        uint64_t room = end - extents[i].offset, in_64, in_128;
+        if (r->tensor_places[extents[i].tensor].type_id == TENSOR_Q2_0 &&
+            tensor_size(TENSOR_Q2_0, t->ne, &in_64) &&
+            tensor_size(TENSOR_Q2_0_G128, t->ne, &in_128) && !fills(r->g, in_64, room) &&
+            fills(r->g, in_128, room)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum bnt_status unknown_type(const struct gguf_reader *r, const struct gguf_tensor *t,
                                     uint32_t id)
 {
@@ -255,7 +273,10 @@ static enum bnt_status unknown_type(const struct gguf_reader *r, const struct gg
 static enum bnt_status size_tensor(struct gguf_reader *r, struct gguf_tensor *t, uint32_t id,
                                    uint64_t room)
 {
-    const struct tensor_type_info *info = tensor_type_info(id);
+    const struct tensor_type_info *info = id > TENSOR_ID_MASK ? NULL
+                                          : id == TENSOR_Q2_0 && r->long_q2_0
+                                              ? tensor_type_info(TENSOR_Q2_0_G128)
+                                              : tensor_type_info(id);
     t->type = (enum tensor_type)id;
     if (!info || (id == AMBIGUOUS_TYPE && !is_tl2(r->g, t, room))) {
         return unknown_type(r, t, id);
@@ -314,6 +335,7 @@ static enum bnt_status check_tensors(struct gguf_reader *r)
         return bnt_err_nomem(r->err, "tensor extents", r->g->n_tensors * sizeof *extents);
     }
     enum bnt_status st = place_tensors(r, extents, &n);
+    r->long_q2_0 = st == BNT_OK && has_long_q2_0(r, extents, n);
     for (uint64_t i = 0; i < n && st == BNT_OK; i++) {
         const struct gguf_tensor *next = i + 1 < n ? &r->tensors[extents[i + 1].tensor] : NULL;
         st = fit_tensor(r, &r->tensors[extents[i].tensor], next);

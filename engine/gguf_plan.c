@@ -345,7 +345,7 @@ static enum bnt_status append_tensor(struct bnt_buf *out, const struct gplan_ten
         st = gplan_append_number(out, t->ne[d % GGUF_MAX_DIMS], 8, err);
     }
     if (st == BNT_OK) {
-        st = gplan_append_number(out, t->type, 4, err);
+        st = gplan_append_number(out, t->type & TENSOR_ID_MASK, 4, err);
     }
     return st == BNT_OK ? gplan_append_number(out, t->offset, 8, err) : st;
 }

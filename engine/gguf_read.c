@@ -27,11 +27,12 @@ struct swap_rule {
 };
 
 static const struct swap_rule swap_rules[] = {
-    {TENSOR_F32, 4, 0, 0, 0},    {TENSOR_F16, 2, 0, 0, 0},    {TENSOR_BF16, 2, 0, 0, 0},
-    {TENSOR_Q4_0, 0, 1, 0, 0},   {TENSOR_Q4_1, 0, 2, 0, 0},   {TENSOR_Q5_0, 0, 1, 0, 2},
-    {TENSOR_Q5_1, 0, 2, 0, 4},   {TENSOR_Q8_0, 0, 1, 0, 0},   {TENSOR_Q4_K, 0, 2, 0, 0},
-    {TENSOR_Q5_K, 0, 2, 0, 0},   {TENSOR_Q6_K, 0, 1, 208, 0}, {TENSOR_TQ1_0, 0, 1, 52, 0},
-    {TENSOR_TQ2_0, 0, 1, 64, 0},
+    {TENSOR_F32, 4, 0, 0, 0},       {TENSOR_F16, 2, 0, 0, 0},    {TENSOR_BF16, 2, 0, 0, 0},
+    {TENSOR_Q4_0, 0, 1, 0, 0},      {TENSOR_Q4_1, 0, 2, 0, 0},   {TENSOR_Q5_0, 0, 1, 0, 2},
+    {TENSOR_Q5_1, 0, 2, 0, 4},      {TENSOR_Q8_0, 0, 1, 0, 0},   {TENSOR_Q4_K, 0, 2, 0, 0},
+    {TENSOR_Q5_K, 0, 2, 0, 0},      {TENSOR_Q6_K, 0, 1, 208, 0}, {TENSOR_TQ1_0, 0, 1, 52, 0},
+    {TENSOR_TQ2_0, 0, 1, 64, 0},    {TENSOR_Q1_0, 0, 1, 0, 0},   {TENSOR_Q2_0, 0, 1, 0, 0},
+    {TENSOR_Q2_0_G128, 0, 1, 0, 0},
 };
 
 static void reverse(uint8_t *p, unsigned n)

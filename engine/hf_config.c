@@ -74,7 +74,7 @@ static enum bnt_status absurd(const struct reader *r, const char *key)
 
 static enum bnt_status unsupported(const struct reader *r, const char *key, const char *value)
 {
-    bnt_err_hint(r->err, "BitNet b1.58, LLaMA and Qwen2 checkpoints are converted");
+    bnt_err_hint(r->err, "BitNet b1.58, LLaMA, Qwen2 and Qwen3 checkpoints are converted");
     return bnt_err_set(r->err, BNT_E_UNSUPPORTED, "%s/config.json: %s %s is not known here", r->dir,
                        key, value);
 }
@@ -133,6 +133,8 @@ static enum bnt_status read_family(const struct reader *r, struct hf_config *c)
         row = silu ? "llama" : NULL;
     } else if (strcmp(name, "Qwen2ForCausalLM") == 0) {
         row = silu ? "qwen2" : NULL;
+    } else if (strcmp(name, "Qwen3ForCausalLM") == 0) {
+        row = silu ? "qwen3" : NULL;
     } else {
         return unsupported(r, "architecture", name);
     }

@@ -201,6 +201,8 @@ static enum bnt_status bind_layer(struct bnt_model *m, uint32_t il, struct bnt_e
     } norms[] = {
         {"attn_norm", in->n_embd, true, &layer->attn_norm},
         {"ffn_norm", in->n_embd, true, &layer->ffn_norm},
+        {"attn_q_norm", in->head_dim, m->arch->head_norms, &layer->q_norm},
+        {"attn_k_norm", in->head_dim, m->arch->head_norms, &layer->k_norm},
         {"attn_sub_norm", (uint64_t)in->n_head * in->head_dim, m->arch->sub_norms,
          &layer->attn_sub_norm},
         {"ffn_sub_norm", in->n_ff, m->arch->sub_norms, &layer->ffn_sub_norm},

@@ -49,7 +49,9 @@ struct weight {
 enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, N_LAYER_WEIGHTS };
 
 struct layer {
-    const float *attn_norm, *attn_sub_norm, *ffn_norm, *ffn_sub_norm; /* sub-norms: NULL without */
+    const float *attn_norm, *ffn_norm;
+    const float *attn_sub_norm, *ffn_sub_norm; /* NULL without */
+    const float *q_norm, *k_norm;              /* of one head; NULL without */
     struct weight w[N_LAYER_WEIGHTS];
 };
 

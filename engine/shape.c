@@ -16,6 +16,8 @@ const struct shape_rule shape_rules[] = {
     {"attn_v.weight", true, SHAPE_LINEAR, SHAPE_ALWAYS, SHAPE_EMBD, SHAPE_KV},
     {"attn_v.bias", true, SHAPE_BIAS, SHAPE_QKV_BIAS, SHAPE_KV, SHAPE_ONE},
     {"attn_v.scale", true, SHAPE_SCALE, SHAPE_OPTIONAL, SHAPE_ONE, SHAPE_ONE},
+    {"attn_q_norm.weight", true, SHAPE_NORM, SHAPE_HEAD_NORMS, SHAPE_HEAD, SHAPE_ONE},
+    {"attn_k_norm.weight", true, SHAPE_NORM, SHAPE_HEAD_NORMS, SHAPE_HEAD, SHAPE_ONE},
     {"attn_sub_norm.weight", true, SHAPE_NORM, SHAPE_SUB_NORMS, SHAPE_Q, SHAPE_ONE},
     {"attn_output.weight", true, SHAPE_LINEAR, SHAPE_ALWAYS, SHAPE_Q, SHAPE_EMBD},
     {"attn_output.scale", true, SHAPE_SCALE, SHAPE_OPTIONAL, SHAPE_ONE, SHAPE_ONE},
@@ -68,14 +70,16 @@ const struct shape_rule *shape_find(struct gguf_str name, uint32_t *layer)
 const char *shape_dim_name(enum shape_dim dim)
 {
     static const char *const names[SHAPE_N_DIMS] = {
-        "1", "n_embd", "n_ff", "n_vocab", "n_head*head_dim", "n_head_kv*head_dim", "n_rot/2"};
+        "1",        "n_embd", "n_ff", "n_vocab", "n_head*head_dim", "n_head_kv*head_dim",
+        "head_dim", "n_rot/2"};
     return names[dim];
 }
 
 bool shape_wanted(const struct shape_rule *r, const struct arch *arch)
 {
     return r->where == SHAPE_ALWAYS || (r->where == SHAPE_SUB_NORMS && arch->sub_norms) ||
-           (r->where == SHAPE_QKV_BIAS && arch->qkv_bias);
+           (r->where == SHAPE_QKV_BIAS && arch->qkv_bias) ||
+           (r->where == SHAPE_HEAD_NORMS && arch->head_norms);
 }
 
 /* <arch>.<suffix>, or the fallback when it is not there; 0 stands for none. */
@@ -110,6 +114,7 @@ enum bnt_status shape_read(const struct gguf *g, const char *arch, struct shape_
               [SHAPE_VOCAB] = embd->ne[1],
               [SHAPE_Q] = n_head * head_dim,
               [SHAPE_KV] = number(g, arch, "attention.head_count_kv", n_head) * head_dim,
+              [SHAPE_HEAD] = head_dim,
               [SHAPE_FACTORS] = n_rot / 2},
         .n_layer = (uint32_t)n_layer};
     return BNT_OK;

@@ -16,6 +16,7 @@ enum shape_dim {
     SHAPE_VOCAB,
     SHAPE_Q,       /* n_head * head_dim */
     SHAPE_KV,      /* n_head_kv * head_dim */
+    SHAPE_HEAD,    /* head_dim */
     SHAPE_FACTORS, /* half of what is rotated */
     SHAPE_N_DIMS
 };
@@ -24,7 +25,13 @@ enum shape_dim {
 enum shape_role { SHAPE_NORM, SHAPE_BIAS, SHAPE_SCALE, SHAPE_FREQS, SHAPE_EMBEDDING, SHAPE_LINEAR };
 
 /* Which families have it. */
-enum shape_where { SHAPE_ALWAYS, SHAPE_SUB_NORMS, SHAPE_QKV_BIAS, SHAPE_OPTIONAL };
+enum shape_where {
+    SHAPE_ALWAYS,
+    SHAPE_SUB_NORMS,
+    SHAPE_QKV_BIAS,
+    SHAPE_HEAD_NORMS,
+    SHAPE_OPTIONAL
+};
 
 struct shape_rule {
     const char *name; /* "attn_q.weight" (below blk.N.) or "output_norm.weight" */

@@ -3,7 +3,8 @@
  * Layouts: docs/formats.md for the ternary types; ggml-org/ggml src/ggml-common.h for the others.
  * Ids are ggml's, except that 36, 38 and 39 mean I2_S, TL1 and TL2 as microsoft/BitNet numbers them
  * (upstream ggml has since given 39 to MXFP4: type, architecture, file type and byte size decide,
- * see gguf.c). */
+ * see gguf_place.c). 42 is Q2_0, whose blocks are of 64 weights in ggml and of 128 in the engine
+ * for which it was made: the byte size decides, and the latter goes by a number of its own here. */
 #ifndef BNT_TENSOR_TYPE_H
 #define BNT_TENSOR_TYPE_H
 
@@ -11,6 +12,8 @@
 #include <stdint.h>
 
 #include "base/status.h"
+
+#define TENSOR_ID_MASK 0xffff /* what of a type stands in a file */
 
 enum tensor_type {
     TENSOR_F32 = 0,
@@ -29,7 +32,10 @@ enum tensor_type {
     TENSOR_I2_S = 36,
     TENSOR_TL1 = 38,
     TENSOR_TL2 = 39,
-    TENSOR_IQ2_BN = 135 /* ik_llama.cpp's number */
+    TENSOR_Q1_0 = 41,    /* a sign and a scale for 128 weights */
+    TENSOR_Q2_0 = 42,    /* scale * {-1, 0, 1, 2} */
+    TENSOR_IQ2_BN = 135, /* ik_llama.cpp's number */
+    TENSOR_Q2_0_G128 = TENSOR_Q2_0 + TENSOR_ID_MASK + 1
 };
 
 struct tensor_type_info {
@@ -40,8 +46,8 @@ struct tensor_type_info {
     bool ternary;           /* values are scale * {-1, 0, 1} */
 };
 
-/* NULL for an id that is not known here. */
-const struct tensor_type_info *tensor_type_info(uint32_t id);
+/* NULL for one that is not known here. */
+const struct tensor_type_info *tensor_type_info(uint32_t type);
 
 /* By name in either case ("i2_s"); NULL for one that is not known here. */
 const struct tensor_type_info *tensor_type_find(const char *name);

@@ -233,7 +233,8 @@ static enum bnt_status plan_scratch_tensors(struct making *m, struct bnt_err *er
               [SHAPE_FF] = r->n_ff,
               [SHAPE_VOCAB] = r->n_vocab,
               [SHAPE_Q] = r->n_embd,
-              [SHAPE_KV] = (uint64_t)r->n_embd / r->n_head * r->n_head_kv}};
+              [SHAPE_KV] = (uint64_t)r->n_embd / r->n_head * r->n_head_kv,
+              [SHAPE_HEAD] = r->n_embd / r->n_head}};
     enum bnt_status st = BNT_OK;
     for (uint32_t layer = 0; layer <= r->n_layer; layer++) {
         for (const struct shape_rule *rule = shape_rules; st == BNT_OK && rule->name; rule++) {
@@ -325,6 +326,7 @@ static enum bnt_status override(struct making *m, struct shape_dims *dims, struc
     dims->n[SHAPE_VOCAB] = full.n_vocab;
     dims->n[SHAPE_Q] = full.n_head * head_dim;
     dims->n[SHAPE_KV] = full.n_head_kv * head_dim;
+    dims->n[SHAPE_HEAD] = head_dim;
     dims->n[SHAPE_FACTORS] = head_dim / 2;
     return st;
 }

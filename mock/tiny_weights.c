@@ -85,6 +85,16 @@ static void draw_block(struct draw *d, enum tensor_type type, float unit, uint8_
         memset(b + 192, 4, 16);
         f16_store(b + 208, unit);
         break;
+    case TENSOR_Q1_0:
+        f16_store(b, 64 * unit);
+        break;
+    case TENSOR_Q2_0:
+    case TENSOR_Q2_0_G128:
+        f16_store(b, 64 * unit);
+        for (uint32_t i = 2; i < n; i++) { /* 3, which no ternary model has, becomes 1 */
+            b[i] ^= (uint8_t)((b[i] & b[i] >> 1 & 0x55) << 1);
+        }
+        break;
     default:
         break;
     }

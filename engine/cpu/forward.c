@@ -320,6 +320,16 @@ struct layer_task {
     uint32_t il;
 };
 
+/* Each of the heads in a row, by the weights of one. */
+static void norm_heads(const struct backend_cpu *b, float *x, uint32_t n_head, const float *norm)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    for (uint32_t head = 0; norm && head < n_head; head++) {
+        float *at = x + (size_t)head * in->head_dim;
+        b->kernels->rmsnorm(at, norm, (float)in->rms_eps, in->head_dim, at);
+    }
+}
+
 static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
@@ -329,10 +339,12 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
     uint32_t hd = m->info.head_dim;
     for (size_t tok = begin; tok < end; tok++) {
         const float *cs = b->s.cs + tok * m->rope.n_rot;
-        float *k = b->s.k + tok * b->kv_dim;
+        float *q = b->s.q + tok * b->q_dim, *k = b->s.k + tok * b->kv_dim;
         enum rope_style style =
             BNT_FAULT(rope_style) ? ROPE_NORM + ROPE_NEOX - m->arch->rope : m->arch->rope;
-        b->kernels->rope(b->s.q + tok * b->q_dim, m->info.n_head, hd, m->rope.n_rot, style, cs);
+        norm_heads(b, q, m->info.n_head, b->now->q_norm);
+        norm_heads(b, k, m->info.n_head_kv, b->now->k_norm);
+        b->kernels->rope(q, m->info.n_head, hd, m->rope.n_rot, style, cs);
         b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope,
                          cs - (BNT_FAULT(rope_key_late) && tok > 0 ? m->rope.n_rot : 0));
         for (uint32_t head = 0; head < m->info.n_head_kv; head++) {
@@ -561,7 +573,7 @@ void cpu_layer_unattended(struct backend_cpu *b, uint32_t il)
 void cpu_layer_attention(struct backend_cpu *b, uint32_t il)
 {
     struct layer_task here = {b, 0};
-    (void)il;
+    b->now = &b->base.model->layers[il];
     cpu_pool_run(b->pool, b->n, token_chunk(b), rotate_and_store, &here);
     attend(b, &here);
 }

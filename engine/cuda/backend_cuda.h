@@ -44,7 +44,7 @@ struct cuda_weight {
 };
 
 struct cuda_layer {
-    float *attn_norm, *attn_sub_norm, *ffn_norm, *ffn_sub_norm;
+    float *attn_norm, *attn_sub_norm, *ffn_norm, *ffn_sub_norm, *q_norm, *k_norm;
     struct cuda_weight w[N_LAYER_WEIGHTS];
 };
 

@@ -303,6 +303,31 @@ static enum bnt_status attend(const struct backend_cuda *b, uint32_t il, struct 
     return st;
 }
 
+/* Each head of q and k, as rows of its own. */
+static enum bnt_status norm_heads(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct bnt_model_info *in = &b->base.model->info;
+    const struct cuda_layer *l = &b->w->layers[il];
+    const struct {
+        float *x;
+        const float *norm;
+        uint32_t n_head;
+    } rows[] = {{b->s.q, l->q_norm, in->n_head}, {b->s.k, l->k_norm, in->n_head_kv}};
+    enum bnt_status st = BNT_OK;
+    for (int i = 0; st == BNT_OK && i < 2 && rows[i].norm; i++) {
+        struct cuda_norm_args a = {.x = rows[i].x,
+                                   .norm = rows[i].norm,
+                                   .x_stride = in->head_dim,
+                                   .n = in->head_dim,
+                                   .eps = (float)in->rms_eps,
+                                   .h = rows[i].x,
+                                   .h_stride = in->head_dim};
+        struct cuda_launch l1 = launch_of_norm(&a, b->n * rows[i].n_head);
+        st = cuda_launch(b, &l1, err);
+    }
+    return st;
+}
+
 static enum bnt_status rotate_and_store(const struct backend_cuda *b, uint32_t il,
                                         struct bnt_err *err)
 {
@@ -352,6 +377,9 @@ static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, stru
     enum bnt_status st = prepare(b, &in, err);
     if (st == BNT_OK) {
         st = qkv(b, il, err);
+    }
+    if (st == BNT_OK) {
+        st = norm_heads(b, il, err);
     }
     if (st == BNT_OK) {
         st = rotate_and_store(b, il, err);
@@ -492,6 +520,7 @@ static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, str
                                   .add = 1,
                                   .m = {matrix(&l->w[W_DOWN], b->s.x, 0)}};
     enum bnt_status st = step(b, &qkv_args, err);
+    st = st == BNT_OK ? norm_heads(b, il, err) : st;
     st = st == BNT_OK ? attend_spread(b, il, true, err) : st;
     st = st == BNT_OK ? step(b, &wo, err) : st;
     st = st == BNT_OK ? step(b, &gated, err) : st;

@@ -60,6 +60,8 @@ uint64_t cuda_weights_layout(struct cuda_weights *to, uint8_t *base)
         l->attn_sub_norm = place_vector(&c, from->attn_sub_norm, q_dim);
         l->ffn_norm = place_vector(&c, from->ffn_norm, m->info.n_embd);
         l->ffn_sub_norm = place_vector(&c, from->ffn_sub_norm, m->info.n_ff);
+        l->q_norm = place_vector(&c, from->q_norm, m->info.head_dim);
+        l->k_norm = place_vector(&c, from->k_norm, m->info.head_dim);
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
             place(&c, &from->w[i], &l->w[i]);
         }
@@ -141,7 +143,9 @@ static enum bnt_status put_layer(const struct backend_cuda *b, struct cuda_layer
     } norms[] = {{to->attn_norm, l->attn_norm, m->info.n_embd},
                  {to->attn_sub_norm, l->attn_sub_norm, b->q_dim},
                  {to->ffn_norm, l->ffn_norm, m->info.n_embd},
-                 {to->ffn_sub_norm, l->ffn_sub_norm, m->info.n_ff}};
+                 {to->ffn_sub_norm, l->ffn_sub_norm, m->info.n_ff},
+                 {to->q_norm, l->q_norm, m->info.head_dim},
+                 {to->k_norm, l->k_norm, m->info.head_dim}};
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < sizeof norms / sizeof norms[0]; i++) {
         st = put(b, norms[i].dst, norms[i].src, norms[i].n * sizeof(float), err);
