@@ -48,6 +48,10 @@ struct inspect {
 /* Fill `in` from an open file; in borrows from both. */
 void inspect_gather(const struct gguf *g, const struct bnt_model_ref *ref, struct inspect *in);
 
+/* Whether there are tensors of the type that a file type speaks of: "Q4_K_S" of Q4_K, "Q2_0" of
+ * Q2_0_G128, too. */
+bool inspect_has_type(const struct inspect *in, const char *name);
+
 /* Scale of a tensor that has one (I2_S, TL1, TL2); false for other types. */
 bool inspect_scale(const struct gguf *g, const struct gguf_tensor *t, float *scale);
 

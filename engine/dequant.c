@@ -177,7 +177,9 @@ static void block_q1_0(const uint8_t *b, float *y)
     uint32_t scale, four[4];
     memcpy(&scale, &d, sizeof scale);
     for (int i = 0; i < 32; i++) {
-        const uint32_t *sign = signs[b[2 + i / 2] >> 4 * (i % 2) & 15];
+        const uint32_t *sign = signs[b[2 + (i ^ BNT_FAULT(dequant_q1_0)) / 2] >>
+                                         4 * ((i ^ BNT_FAULT(dequant_q1_0)) % 2) &
+                                     15];
         for (int j = 0; j < 4; j++) {
             four[j] = scale ^ sign[j];
         }
@@ -190,7 +192,7 @@ static void block_q2_0(const uint8_t *b, float *y, int n)
 {
     const float d = half_at(b), values[4] = {-d, 0 * d, d, 2 * d};
     for (int i = 0; i < n; i++) {
-        y[i] = values[b[2 + i / 4] >> 2 * (i % 4) & 3];
+        y[i] = values[b[2 + i / 4] >> 2 * (i % 4 ^ (BNT_FAULT(dequant_q2_0) ? 3 : 0)) & 3];
     }
 }
 

@@ -273,10 +273,11 @@ static enum bnt_status unknown_type(const struct gguf_reader *r, const struct gg
 static enum bnt_status size_tensor(struct gguf_reader *r, struct gguf_tensor *t, uint32_t id,
                                    uint64_t room)
 {
-    const struct tensor_type_info *info = id > TENSOR_ID_MASK ? NULL
-                                          : id == TENSOR_Q2_0 && r->long_q2_0
-                                              ? tensor_type_info(TENSOR_Q2_0_G128)
-                                              : tensor_type_info(id);
+    const struct tensor_type_info *info =
+        id > TENSOR_ID_MASK ? NULL
+        : id == TENSOR_Q2_0 && r->long_q2_0 && !BNT_FAULT(gguf_q2_0_short)
+            ? tensor_type_info(TENSOR_Q2_0_G128)
+            : tensor_type_info(id);
     t->type = (enum tensor_type)id;
     if (!info || (id == AMBIGUOUS_TYPE && !is_tl2(r->g, t, room))) {
         return unknown_type(r, t, id);

@@ -8,16 +8,17 @@
 #include "engine/cmd_inspect_impl.h"
 
 /* general.file_type: what most tensors are. The numbers are llama.cpp's, from 36 on bitnet.cpp's,
- * from 134 on ik_llama.cpp's. */
+ * from 134 on ik_llama.cpp's; two names have 40. */
 static const struct {
     int64_t id;
     const char *name;
 } file_types[] = {
-    {0, "F32"},     {1, "F16"},     {2, "Q4_0"},     {3, "Q4_1"},     {7, "Q8_0"},
-    {8, "Q5_0"},    {9, "Q5_1"},    {10, "Q2_K"},    {11, "Q3_K_S"},  {12, "Q3_K_M"},
-    {13, "Q3_K_L"}, {14, "Q4_K_S"}, {15, "Q4_K_M"},  {16, "Q5_K_S"},  {17, "Q5_K_M"},
-    {18, "Q6_K"},   {32, "BF16"},   {36, "TQ1_0"},   {37, "TQ2_0"},   {38, "TL1"},
-    {39, "TL2"},    {40, "I2_S"},   {136, "IQ1_BN"}, {137, "IQ2_BN"},
+    {0, "F32"},      {1, "F16"},     {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
+    {8, "Q5_0"},     {9, "Q5_1"},    {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
+    {13, "Q3_K_L"},  {14, "Q4_K_S"}, {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
+    {18, "Q6_K"},    {32, "BF16"},   {36, "TQ1_0"},  {37, "TQ2_0"},  {38, "TL1"},
+    {39, "TL2"},     {40, "I2_S"},   {40, "Q1_0"},   {41, "Q2_0"},   {136, "IQ1_BN"},
+    {137, "IQ2_BN"},
 };
 
 static const struct {
@@ -67,9 +68,26 @@ static void gather_architecture(struct inspect *in)
     }
     in->file_type = -1;
     gguf_get_i64(in->g, "general.file_type", &in->file_type);
+}
+
+bool inspect_has_type(const struct inspect *in, const char *name)
+{
+    for (size_t i = 0; i < in->n_types; i++) {
+        size_t ours = strlen(name), theirs = strlen(in->types[i].name);
+        if (strncmp(name, in->types[i].name, ours < theirs ? ours : theirs) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void name_file_type(struct inspect *in)
+{
     for (size_t i = 0; i < sizeof file_types / sizeof file_types[0]; i++) {
-        if (file_types[i].id == in->file_type) {
-            in->file_type_name = file_types[i].name;
+        const char *name = file_types[i].name;
+        if (file_types[i].id == in->file_type &&
+            (!in->file_type_name || inspect_has_type(in, name))) {
+            in->file_type_name = name;
         }
     }
 }
@@ -149,6 +167,7 @@ void inspect_gather(const struct gguf *g, const struct bnt_model_ref *ref, struc
     gather_tokenizer(in);
     gather_architecture(in);
     gather_types(in);
+    name_file_type(in);
 }
 
 bool inspect_scale(const struct gguf *g, const struct gguf_tensor *t, float *scale)

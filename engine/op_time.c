@@ -191,7 +191,10 @@ struct backend_cpu op_engine_of(const struct op_run *r)
     const bool alone = r->spec.alone;
     return (struct backend_cpu){.base.config.n_threads = alone ? 1 : cpu_pool_n_threads(r->t->pool),
                                 .kernels = r->t->kernels,
-                                .s = {.act = r->act, .h = r->x, .row = r->scratch},
+                                .s = {.act = r->act,
+                                      .h = r->x,
+                                      .row = r->scratch,
+                                      .row_stride = CPU_DEQUANT_ROWS * r->spec.cols},
                                 .width = (uint32_t)r->spec.cols,
                                 .n = r->spec.n_tok};
 }
@@ -328,7 +331,8 @@ static enum bnt_status prepare_product(struct op_run *r, struct bnt_err *err)
     enum bnt_status st = bind_weights(r, err);
     const bool ternary = s->what == OP_TERNARY;
     uint64_t threads = (uint64_t)cpu_pool_n_threads(r->t->pool);
-    uint64_t scratch = ternary ? r->t->kernels->scratch_bytes / sizeof(float) : s->cols;
+    uint64_t scratch =
+        ternary ? r->t->kernels->scratch_bytes / sizeof(float) : CPU_DEQUANT_ROWS * s->cols;
     if (st == BNT_OK) {
         st = op_take(r,
                      &(struct op_needs){.x = s->n_tok * s->cols,

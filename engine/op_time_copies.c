@@ -224,7 +224,8 @@ static enum bnt_status prepare_screen(struct op_run *r, struct bnt_err *err)
     r->row_bytes = screen_row_bytes(cols);
     r->rows = rows_that_fit(r, cols * sizeof(uint16_t));
     r->matrix_bytes = r->rows * r->row_bytes;
-    struct op_needs needs = {.x = cols, .y = r->rows, .z = 2 * r->rows, .scratch = threads * cols};
+    struct op_needs needs = {
+        .x = cols, .y = r->rows, .z = 2 * r->rows, .scratch = threads * CPU_DEQUANT_ROWS * cols};
     needs.bytes = parts_of(r).all;
     enum bnt_status st = op_take(r, &needs, err);
     st = st == BNT_OK ? make_model(r, err) : st;

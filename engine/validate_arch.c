@@ -288,7 +288,6 @@ static void check_vocab_size(struct validate *v)
     }
 }
 
-/* "Q4_K_S" means tensors of type Q4_K. */
 static void check_file_type(struct validate *v)
 {
     struct inspect in;
@@ -298,13 +297,8 @@ static void check_file_type(struct validate *v)
         return; /* what is broken there has been told */
     }
     inspect_gather(v->g, &ref, &in);
-    if (!in.file_type_name) {
+    if (!in.file_type_name || inspect_has_type(&in, in.file_type_name)) {
         return;
-    }
-    for (size_t i = 0; i < in.n_types; i++) {
-        if (strncmp(in.file_type_name, in.types[i].name, strlen(in.types[i].name)) == 0) {
-            return;
-        }
     }
     validate_add(v, VALIDATE_FILE_TYPE, &at, "general.file_type is %lld (%s), and no tensor is %s",
                  (long long)in.file_type, in.file_type_name, in.file_type_name);

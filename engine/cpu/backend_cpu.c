@@ -104,6 +104,23 @@ static uint64_t product_scratch_bytes(const struct bnt_model *m, const struct ba
     return wanted && c->n_batch > 1 ? kernels->scratch_bytes : 0;
 }
 
+/* Of float_weights that the kernels cannot multiply as they lie. */
+static bool dequantizes(const struct weight *w)
+{
+    return !w->ternary && !tensor_is_plain(w->type);
+}
+
+static bool rows_are_dequantized(const struct bnt_model *m)
+{
+    bool any = dequantizes(&m->head);
+    for (uint32_t il = 0; !any && il < m->info.n_layer; il++) {
+        for (int i = 0; !any && i < N_LAYER_WEIGHTS; i++) {
+            any = dequantizes(&m->layers[il].w[i]);
+        }
+    }
+    return any;
+}
+
 static void take_batch(struct cursor *cur, const struct bnt_model *m,
                        const struct backend_config *c, struct cpu_scratch *s)
 {
@@ -129,7 +146,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     s->act.tables = take(cur, c->n_batch * s->act.tables_stride);
     uint64_t query_rows = (uint64_t)cpu_attend_tokens(in) * (in->n_head / in->n_head_kv);
     s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
-    s->row = take_floats(cur, c->n_threads, width);
+    s->row_stride = width * (rows_are_dequantized(m) ? CPU_DEQUANT_ROWS : 1);
+    s->row = take_floats(cur, c->n_threads, s->row_stride);
     if (m->by_columns) {
         struct column_codes codes = columns_of(m, 0);
         s->column_sums = take(cur, (uint64_t)c->n_threads * column_sums(&codes) * sizeof(int32_t));
@@ -286,7 +304,7 @@ static void head_rows(void *ctx, size_t begin, size_t end, int thread)
     const struct backend_cpu *b = t->b;
     struct float_weights fw = cpu_floats(&t->w);
     b->kernels->matmul_float(&fw, begin, end, b->s.h, b->width, t->n, t->out + t->first_row,
-                             b->base.model->info.n_vocab, b->s.row + (size_t)thread * b->width);
+                             b->base.model->info.n_vocab, cpu_own_row(&b->s, thread));
 }
 
 static void head_slots(void *ctx, size_t begin, size_t end, int thread)

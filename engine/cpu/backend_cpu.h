@@ -26,7 +26,8 @@ struct cpu_scratch {
     float *cs;                  /* [n_batch][n_rot] */
     struct act_rows act;        /* [n_batch] of the widest ternary input; scratch [n_threads] */
     float *scores;              /* [n_threads][cpu_attend_tokens][heads per group][n_ctx] */
-    float *row;                 /* [n_threads][widest cols] */
+    float *row;                 /* [n_threads][row_stride]: at least one of the widest cols */
+    uint64_t row_stride;        /* CPU_DEQUANT_ROWS of them where rows are dequantised */
     int32_t *column_sums;       /* [n_threads][column_sums]: of a product by columns */
     bool *column_used;          /* [n_threads]: whose sums hold anything */
     /* Of a screened head, for up to CPU_NEAR_TOKENS tokens: their inputs (kernels.h), then
@@ -53,6 +54,12 @@ static inline uint32_t cpu_attend_tokens(const struct bnt_model_info *in)
     uint32_t group = in->n_head / in->n_head_kv;
     /* The defect is of each token, and tokens of a block see one position more each. */
     return group < 32 && !BNT_FAULT(kv_off_by_one) ? 32 / group : 1;
+}
+
+/* Room of one thread in s->row. */
+static inline float *cpu_own_row(const struct cpu_scratch *s, int thread)
+{
+    return s->row + (size_t)thread * s->row_stride;
 }
 
 #define STREAM_HEAD_BYTES (16u << 20)

@@ -71,7 +71,7 @@ static void dot_dequantized(const struct backend_cpu *b, const struct weight *w,
     int n = cpu_slot_rows(w->rows, 1, slots, ranges);
     for (int i = 0; i < n; i++) {
         b->kernels->matmul_float(&fw, ranges[i].begin, ranges[i].end, b->s.h, 0, 1, y, 0,
-                                 b->s.row + (size_t)thread * b->width);
+                                 cpu_own_row(&b->s, thread));
     }
 }
 

@@ -77,7 +77,7 @@ void cpu_multiply(const struct backend_cpu *b, const struct weight *w, struct cp
     } else {
         struct float_weights fw = cpu_floats(w);
         b->kernels->matmul_float(&fw, r0, r1, b->s.h, b->width, b->n, out->y, out->stride,
-                                 b->s.row + (size_t)thread * b->width);
+                                 cpu_own_row(&b->s, thread));
     }
 }
 
@@ -239,7 +239,7 @@ static void norm_tokens(void *ctx, size_t begin, size_t end, int thread)
     for (size_t tok = begin; tok < end; tok++) {
         const float *x = t->x + tok * t->n;
         /* Else in one row that stays in the nearest cache. */
-        float *h = t->kept ? b->s.h + tok * b->width : b->s.row + (size_t)thread * b->width;
+        float *h = t->kept ? b->s.h + tok * b->width : cpu_own_row(&b->s, thread);
         if (t->norm) {
             float eps = (float)b->base.model->info.rms_eps * (BNT_FAULT(norm_epsilon) ? 1e4f : 1);
             b->kernels->rmsnorm(x, t->norm, eps, t->n, h);
@@ -343,7 +343,7 @@ static void rotate_and_store(void *ctx, size_t begin, size_t end, int thread)
         enum rope_style style =
             BNT_FAULT(rope_style) ? ROPE_NORM + ROPE_NEOX - m->arch->rope : m->arch->rope;
         norm_heads(b, q, m->info.n_head, b->now->q_norm);
-        norm_heads(b, k, m->info.n_head_kv, b->now->k_norm);
+        norm_heads(b, k, m->info.n_head_kv, BNT_FAULT(head_norm) ? NULL : b->now->k_norm);
         b->kernels->rope(q, m->info.n_head, hd, m->rope.n_rot, style, cs);
         b->kernels->rope(k, m->info.n_head_kv, hd, m->rope.n_rot, m->arch->rope,
                          cs - (BNT_FAULT(rope_key_late) && tok > 0 ? m->rope.n_rot : 0));

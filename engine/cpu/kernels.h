@@ -195,6 +195,8 @@ static inline uint32_t attend_most_seen(const struct attend_args *a)
     return a->n_kv + (a->n_tok - 1) * a->n_kv_step;
 }
 
+enum { CPU_DEQUANT_ROWS = 8 };
+
 struct cpu_kernels {
     const char *name; /* "ref", "avx2", "avx512", "neon", "i8mm", "wasm" */
 
@@ -218,7 +220,8 @@ struct cpu_kernels {
                       const struct act_rows *a, size_t n_tok, float *y, size_t y_stride);
 
     /* y[t*y_stride + r] = dot(row r, x + t*x_stride), canonical 16-lane order, for r in [row0,
-     * row1). scratch: w->cols floats for dequantised rows (types other than F32, F16, BF16). */
+     * row1). scratch: CPU_DEQUANT_ROWS * w->cols floats for dequantised rows; of F32, F16 and BF16
+     * there are none. */
     void (*matmul_float)(const struct float_weights *w, uint64_t row0, uint64_t row1,
                          const float *x, size_t x_stride, size_t n_tok, float *y, size_t y_stride,
                          float *scratch);

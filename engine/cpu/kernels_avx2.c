@@ -185,6 +185,26 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
 #define ATTEND_ONE_SCORES attend_one_scores_avx2
 #define ATTEND_ONE_VALUES attend_one_values_avx2
 
+static V_INLINE vf v_scales(const uint8_t *half)
+{
+    uint16_t bits;
+    memcpy(&bits, half, sizeof bits);
+    __m256 d = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+    return (vf){d, d};
+}
+
+static V_INLINE vf v_pick(vf values, uint32_t word, int bits, int from)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                  w = _mm256_set1_epi32((int)word);
+    __m256i lo = _mm256_add_epi32(_mm256_slli_epi32(lane, bits - 1), _mm256_set1_epi32(from));
+    __m256i hi = _mm256_add_epi32(lo, _mm256_set1_epi32(8 * bits));
+    return (vf){_mm256_permutevar_ps(values.lo, _mm256_srlv_epi32(w, lo)),
+                _mm256_permutevar_ps(values.hi, _mm256_srlv_epi32(w, hi))};
+}
+
+#define DOT_GROUPS
+#include "engine/cpu/group_rows.inc"
 #include "engine/cpu/float_kernels.inc"
 
 /* Register tile of the ternary product for several tokens; one token takes 4 rows. */

@@ -157,6 +157,23 @@ static V_INLINE void v_sum16(const vf acc[16], float out[16])
     sum16_avx512(acc, out);
 }
 
+static V_INLINE vf v_scales(const uint8_t *half)
+{
+    uint16_t bits;
+    memcpy(&bits, half, sizeof bits);
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)bits));
+}
+
+static V_INLINE vf v_pick(vf values, uint32_t word, int bits, int from)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i at =
+        _mm512_add_epi32(_mm512_slli_epi32(lane, (unsigned)bits - 1), _mm512_set1_epi32(from));
+    return _mm512_permutevar_ps(values, _mm512_srlv_epi32(_mm512_set1_epi32((int)word), at));
+}
+
+#define DOT_GROUPS
+#include "engine/cpu/group_rows.inc"
 #include "engine/cpu/float_kernels.inc"
 
 /* Register tile of the ternary product. */

@@ -183,7 +183,7 @@ static void full_rows(void *ctx, size_t begin, size_t end, int thread)
         }
         row.data = data + b->s.list[i] * row.row_bytes;
         b->kernels->matmul_float(&row, 0, 1, t->x, b->width, 1, &b->s.exact[i], 0,
-                                 b->s.row + (size_t)thread * b->width);
+                                 cpu_own_row(&b->s, thread));
     }
 }
 

@@ -30,7 +30,7 @@ struct check {
     _Alignas(64) int8_t q[2][MAX_BATCH * MAX_COLS];
     _Alignas(64) uint8_t bytes[MAX_ROWS * MAX_COLS * 4];
     float x[MAX_TOKS * MAX_COLS], w[MAX_COLS];
-    float scratch[MAX_COLS];
+    float scratch[CPU_DEQUANT_ROWS * MAX_COLS];
     float y[2][CPU_MANY_TOKENS * (LUT_ROWS + 1)];
     float scale[2][MAX_BATCH];
     int32_t sum[2][MAX_BATCH];

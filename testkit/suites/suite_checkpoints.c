@@ -1,8 +1,8 @@
 /* Guards what a converted checkpoint says: heads rotated in the wrong order or by the wrong
  * frequencies, a bias or a head that is lost, numbers of another width. Tiny checkpoints of LLaMA
- * and Qwen2 are made here and converted; the engine's logits are compared with a forward pass that
- * is written down below as the transformers library has it, in double, from the checkpoint's own
- * numbers and names. */
+ * Qwen2 and Qwen3 are made here and converted; the engine's logits are compared with a forward pass
+ * that is written down below as the transformers library has it, in double, from the checkpoint's
+ * own numbers and names. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ enum {
 struct family {
     const char *what, *architecture;
     unsigned head_dim;
-    bool tied, qkv_bias, other_bias;
+    bool tied, qkv_bias, other_bias, head_norms;
     const char *dtype; /* of the matrices */
     const char *rope;  /* what config.json says of it, members with a comma at the end, or "" */
     /* And what that means: factor, original context, low and high; attention_factor 0: not said. */
@@ -69,6 +69,12 @@ static const struct family families[] = {
              "\"original_max_position_embeddings\":128},",
      .scaling = YARN, .factor = 2, .n_ctx_orig = 128, .low = 2, .high = 16,
      .attention_factor = 0.75},
+    {"Qwen3", "Qwen3ForCausalLM", 32, .tied = true, .head_norms = true, .dtype = "BF16",
+     .rope = "\"use_sliding_window\":false,"},
+    {"Qwen3, yarn", "Qwen3ForCausalLM", 16, .head_norms = true, .dtype = "F32",
+     .rope = "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,"
+             "\"original_max_position_embeddings\":128},",
+     .scaling = YARN, .factor = 4, .n_ctx_orig = 128, .low = 1, .high = 32},
 };
 
 /* ---- the checkpoint ---- */
@@ -130,6 +136,10 @@ static void add_layer(struct cp_made *m, const struct family *f, unsigned il)
     for (size_t i = 0; i < sizeof linear / sizeof linear[0]; i++) {
         snprintf(name, sizeof name, "model.layers.%u.%s", il, linear[i].name);
         add_linear(m, name, f, linear[i].shape, linear[i].bias);
+    }
+    for (int i = 0; i < 2 && f->head_norms; i++) {
+        snprintf(name, sizeof name, "model.layers.%u.self_attn.%c_norm.weight", il, "qk"[i]);
+        add(m, name, "F32", f->head_dim, 0);
     }
     snprintf(name, sizeof name, "model.layers.%u.input_layernorm.weight", il);
     add(m, name, "F32", N_EMBD, 0);
@@ -226,14 +236,16 @@ static void linear(const struct cp_made *m, int il, const char *stem, const doub
     }
 }
 
+/* Over as many numbers as w has; y may be x. */
 static void rms_norm(const struct cp_tensor *w, const double *x, double *y)
 {
+    const size_t n = w->shape[0];
     double sum = 0;
-    for (int i = 0; i < N_EMBD; i++) {
+    for (size_t i = 0; i < n; i++) {
         sum += x[i] * x[i];
     }
-    for (int i = 0; i < N_EMBD; i++) {
-        y[i] = number_at(w, (size_t)i) * x[i] / sqrt(sum / N_EMBD + EPSILON);
+    for (size_t i = 0; i < n; i++) {
+        y[i] = number_at(w, i) * x[i] / sqrt(sum / (double)n + EPSILON);
     }
 }
 
@@ -304,6 +316,19 @@ static void attend(const struct state *s, const struct family *f, unsigned pos, 
     }
 }
 
+/* n_head heads of position pos. */
+static void norm_and_rotate(const struct family *f, const struct cp_tensor *norm, double *x,
+                            unsigned n_head, unsigned pos)
+{
+    for (unsigned i = 0; i < n_head; i++) {
+        double *head = x + i * f->head_dim;
+        if (f->head_norms) {
+            rms_norm(norm, head, head);
+        }
+        rotate(f, head, pos);
+    }
+}
+
 static void attention(const struct cp_made *m, const struct family *f, int il, struct state *s)
 {
     for (unsigned p = 0; p < N_IDS; p++) {
@@ -312,12 +337,8 @@ static void attention(const struct cp_made *m, const struct family *f, int il, s
         linear(m, il, "self_attn.q_proj", h, s->q[p]);
         linear(m, il, "self_attn.k_proj", h, s->k[p]);
         linear(m, il, "self_attn.v_proj", h, s->v[p]);
-        for (unsigned i = 0; i < N_HEAD; i++) {
-            rotate(f, s->q[p] + i * f->head_dim, p);
-        }
-        for (unsigned i = 0; i < N_HEAD_KV; i++) {
-            rotate(f, s->k[p] + i * f->head_dim, p);
-        }
+        norm_and_rotate(f, find(m, il, "self_attn.q_norm.weight"), s->q[p], N_HEAD, p);
+        norm_and_rotate(f, find(m, il, "self_attn.k_norm.weight"), s->k[p], N_HEAD_KV, p);
     }
     for (unsigned p = 0; p < N_IDS; p++) {
         double mixed[N_HEAD * MAX_HEAD_DIM], y[N_EMBD];

@@ -283,7 +283,7 @@ static void bfloat16_masters_are_ternarised_by_absmean(void **state)
     cp_release(&m);
 }
 
-/* ---- LLaMA and Qwen2 ---- */
+/* ---- LLaMA, Qwen2 and Qwen3 ---- */
 
 /* Their name of a tensor of a mock with one layer. */
 static const char *name_there(const char *ours)
@@ -298,6 +298,8 @@ static const char *name_there(const char *ours)
         {"blk.0.attn_k.bias", "model.layers.0.self_attn.k_proj.bias"},
         {"blk.0.attn_v.weight", "model.layers.0.self_attn.v_proj.weight"},
         {"blk.0.attn_v.bias", "model.layers.0.self_attn.v_proj.bias"},
+        {"blk.0.attn_q_norm.weight", "model.layers.0.self_attn.q_norm.weight"},
+        {"blk.0.attn_k_norm.weight", "model.layers.0.self_attn.k_norm.weight"},
         {"blk.0.attn_output.weight", "model.layers.0.self_attn.o_proj.weight"},
         {"blk.0.ffn_norm.weight", "model.layers.0.post_attention_layernorm.weight"},
         {"blk.0.ffn_gate.weight", "model.layers.0.mlp.gate_proj.weight"},
@@ -391,6 +393,7 @@ static void other_families_keep_their_weights(void **state)
     enter_scratch();
     check_family("llama", "LlamaForCausalLM");
     check_family("qwen2", "Qwen2ForCausalLM");
+    check_family("qwen3", "Qwen3ForCausalLM");
 }
 
 /* ---- broken checkpoints ---- */

@@ -34,6 +34,7 @@ struct family {
     const char *name, *arch;
     struct key keys[MAX_KEYS]; /* take the place of the bundled model's, or are added */
     bool q_k_v_bias;           /* element i is (37 i mod 64 - 32) / 64 */
+    bool head_norms;           /* element i of both is one more than that */
     bool freq_factors;         /* rope_freqs.weight: element i is 1 + i / 4 */
     bool own_head;             /* output.weight: the embedding's rows in reverse */
     /* After the story, best first, by a float64 forward pass over the same file. */
@@ -63,6 +64,11 @@ static const struct family families[] = {
      .q_k_v_bias = true,
      .top = {264, 262, 310, 306, 351},
      .logit = {9.78882, 9.08788, 8.26893, 6.17279, 6.10400}},
+    {.name = "qwen3",
+     .arch = "qwen3",
+     .head_norms = true,
+     .top = {264, 262, 310, 351, 44},
+     .logit = {10.49236, 9.31856, 7.35894, 6.99925, 6.84624}},
     {.name = "llama with biases",
      .arch = "llama",
      .q_k_v_bias = true,
@@ -156,6 +162,14 @@ static void fill_bias(struct gguf_bytes *g, const struct gguf *src, uint64_t n)
     }
 }
 
+static void fill_norm(struct gguf_bytes *g, const struct gguf *src, uint64_t n)
+{
+    (void)src;
+    for (uint64_t i = 0; i < n; i++) {
+        gb_f32(g, 1 + ((float)(i * 37 % 64) - 32) / 64);
+    }
+}
+
 static void fill_factors(struct gguf_bytes *g, const struct gguf *src, uint64_t n)
 {
     (void)src;
@@ -199,6 +213,15 @@ static void add_biases(struct parts *p, const struct gguf *src)
     }
 }
 
+static void add_head_norms(struct parts *p)
+{
+    for (int i = 0; i < 8; i++) { /* of four layers */
+        struct part *part = add_part(p, 64, 1, TENSOR_F32);
+        snprintf(part->name, sizeof part->name, "blk.%d.attn_%c_norm.weight", i / 2, "qk"[i % 2]);
+        part->fill = fill_norm;
+    }
+}
+
 static void list_parts(struct parts *p, const struct gguf *src, const struct family *f)
 {
     bool sub_norms = strncmp(f->arch, "bitnet", 6) == 0;
@@ -213,6 +236,9 @@ static void list_parts(struct parts *p, const struct gguf *src, const struct fam
     }
     if (f->q_k_v_bias) {
         add_biases(p, src);
+    }
+    if (f->head_norms) {
+        add_head_norms(p);
     }
     if (f->freq_factors) {
         struct part *part = add_part(p, 32, 1, TENSOR_F32);
@@ -518,4 +544,4 @@ static const struct suite_test tests[] = {
 const struct suite suite_families = {
     "families", tests,
     "i2s_scale kv_off_by_one head_group attention_scale rope_style norm_epsilon "
-    "sub_norm residual bias rope_base rope_factors yarn_scale attn_factor"};
+    "sub_norm head_norm residual bias rope_base rope_factors yarn_scale attn_factor"};

@@ -223,14 +223,15 @@ static void float_case(const struct cpu_kernels *k, uint64_t number)
     size_t n_tok = (size_t)between(1, 9), n_out = n_tok * rows;
     struct float_weights w =
         random_weights(float_types[number % N_FLOAT_TYPES], between(1, 700), rows);
-    float *x = random_floats(n_tok * w.cols, number % 7 == 0), *scratch = guarded_floats(w.cols);
+    float *x = random_floats(n_tok * w.cols, number % 7 == 0),
+          *scratch = guarded_floats(CPU_DEQUANT_ROWS * w.cols);
     float *got = guarded_floats(n_out), *want = guarded_floats(n_out);
     uint64_t row0 = between(0, rows - 1);
     cpu_kernels_ref.matmul_float(&w, row0, rows, x, w.cols, n_tok, want, rows, scratch);
     k->matmul_float(&w, row0, rows, x, w.cols, n_tok, got, rows, scratch);
     assert_same(k, number, tensor_type_info((uint32_t)w.type)->name, got, want, n_out);
     drop_floats(x, n_tok * w.cols);
-    drop_floats(scratch, w.cols);
+    drop_floats(scratch, CPU_DEQUANT_ROWS * w.cols);
     drop_floats(got, n_out);
     drop_floats(want, n_out);
     drop((void *)(uintptr_t)w.data, rows * w.row_bytes);

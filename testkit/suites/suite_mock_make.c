@@ -141,11 +141,12 @@ static void every_type_loads_and_speaks(void **state)
 {
     (void)state;
     static const struct bnt_mock_recipe recipes[] = {
-        {.type = "i2_s"},      {.type = "tq1_0"},      {.type = "tq2_0"}, {.type = "iq2_bn"},
-        {.type = "f32"},       {.type = "f16"},        {.type = "bf16"},  {.type = "q4_0"},
-        {.type = "q4_1"},      {.type = "q5_0"},       {.type = "q5_1"},  {.type = "q8_0"},
-        {.type = "q4_k"},      {.type = "q5_k"},       {.type = "q6_k"},  {.embd_type = "q6_k"},
-        {.embd_type = "q8_0"}, {.embd_type = "tq2_0"},
+        {.type = "i2_s"},       {.type = "tq1_0"}, {.type = "tq2_0"},     {.type = "iq2_bn"},
+        {.type = "f32"},        {.type = "f16"},   {.type = "bf16"},      {.type = "q4_0"},
+        {.type = "q4_1"},       {.type = "q5_0"},  {.type = "q5_1"},      {.type = "q8_0"},
+        {.type = "q4_k"},       {.type = "q5_k"},  {.type = "q6_k"},      {.embd_type = "q6_k"},
+        {.type = "q1_0"},       {.type = "q2_0"},  {.type = "q2_0_g128"}, {.embd_type = "q8_0"},
+        {.embd_type = "tq2_0"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         struct bnt_mock_recipe r = recipes[i];
@@ -200,6 +201,7 @@ static void every_family_and_vocabulary_speaks(void **state)
         {.arch = "bitnet-25", .n_layer = 8},
         {.arch = "llama", .tokenizer = "spm", .type = "q8_0"},
         {.arch = "qwen2", .n_embd = 64, .n_head = 2, .n_vocab = 2000, .type = "f16"},
+        {.arch = "qwen3", .embd_type = "q1_0", .type = "q2_0"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         int32_t ids[STEPS];
@@ -418,5 +420,5 @@ static const struct suite_test tests[] = {
     {.name = "mock_is_known_by_what_stands_in_it", .body = a_mock_is_known_by_what_stands_in_it},
     {0},
 };
-const struct suite suite_mock_make = {"mock_make", tests,
-                                      "ternary_sign tl1_strip tl2_sign dequant_tq1_order"};
+const struct suite suite_mock_make = {
+    "mock_make", tests, "ternary_sign tl1_strip tl2_sign dequant_tq1_order gguf_q2_0_short"};

@@ -168,8 +168,9 @@ static void check_codes(const struct tensor_type_info *info, const struct vec_ca
 static void rows_equal_recorded_bits(void **state)
 {
     (void)state;
-    static const char *const names[] = {"F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",  "Q5_1",
-                                        "Q8_0", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0"};
+    static const char *const names[] = {"F16",   "BF16",  "Q4_0", "Q4_1", "Q5_0",
+                                        "Q5_1",  "Q8_0",  "Q4_K", "Q5_K", "Q6_K",
+                                        "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "Q2_0_G128"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         each_case(names[i], check_rows, NULL);
     }
@@ -718,5 +719,6 @@ static const struct suite_test tests[] = {
 const struct suite suite_tensor_types = {
     "tensor_types", tests,
     "dequant_q4_0 dequant_q6_k dequant_k_scale dequant_tq1_order "
-    "dequant_scale_block i2s_lanes ternary_sign ternary_bad_code tl1_strip "
+    "dequant_q1_0 dequant_q2_0 dequant_scale_block i2s_lanes ternary_sign ternary_bad_code "
+    "tl1_strip "
     "tl2_sign f16_rounding"};

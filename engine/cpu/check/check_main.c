@@ -19,7 +19,8 @@
 static uint64_t rng;
 static uint64_t hash;
 
-static float x[TOKS * COLS], w[COLS], y[TOKS * COLS], scratch[COLS], scores[8 * 512];
+static float x[TOKS * COLS], w[COLS], y[TOKS * COLS], scratch[CPU_DEQUANT_ROWS * COLS],
+    scores[8 * 512];
 static uint8_t bytes[ROWS * COLS * 4];
 static _Alignas(64) int8_t q[TOKS * 1792];
 static float scale[TOKS];
