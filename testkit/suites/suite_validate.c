@@ -150,11 +150,12 @@ static void expect_sound(const char *path, enum validate_level level)
     validate_release(&r);
 }
 
+static const char *const families[] = {"bitnet-b1.58", "bitnet", "bitnet-25",
+                                       "llama",        "qwen2",  "qwen3"};
+
 static void sound_files_have_no_findings(void **state)
 {
     (void)state;
-    static const char *const families[] = {"bitnet-b1.58", "bitnet", "bitnet-25",
-                                           "llama",        "qwen2",  "qwen3"};
     expect_sound(suite_bundled_model(), VALIDATE_COMPREHENSIVE);
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         struct bnt_mock_recipe r = {.arch = families[i], .n_layer = 1, .n_vocab = 360};
@@ -165,8 +166,6 @@ static void sound_files_have_no_findings(void **state)
 static void sound_files_of_every_type_have_no_findings(void **state)
 {
     (void)state;
-    static const char *const families[] = {"bitnet-b1.58", "bitnet", "bitnet-25",
-                                           "llama",        "qwen2",  "qwen3"};
     static const char *const types[] = {"i2_s", "tq1_0", "tq2_0", "iq2_bn", "f32",  "f16",
                                         "bf16", "q4_0",  "q4_1",  "q5_0",   "q5_1", "q8_0",
                                         "q4_k", "q5_k",  "q6_k",  "q1_0",   "q2_0", "q2_0_g128"};
