@@ -165,6 +165,30 @@ const char *hf_token_name(const json_t *config, const char *key)
     return json_string_value(name);
 }
 
+/* tokenizer_config.json, NULL without one. While it says nothing of added tokens, the names in
+ * special_tokens_map.json go before its own, as in the transformers library; else that file is only
+ * for versions of the library that are older than added_tokens_decoder. */
+static enum bnt_status load_config(const char *dir, json_t **out, struct bnt_err *err)
+{
+    static const char *const keys[] = {"bos_token", "eos_token", "pad_token", "unk_token"};
+    json_t *map = NULL;
+    enum bnt_status st = hf_json_load(dir, "tokenizer_config.json", true, out, err);
+    if (st == BNT_OK && !json_object_get(*out, "added_tokens_decoder")) {
+        st = hf_json_load(dir, "special_tokens_map.json", true, &map, err);
+    }
+    if (st == BNT_OK && map && !*out) {
+        *out = json_object();
+    }
+    for (size_t i = 0; st == BNT_OK && i < sizeof keys / sizeof keys[0]; i++) {
+        if (hf_token_name(map, keys[i]) &&
+            json_object_set(*out, keys[i], json_object_get(map, keys[i])) != 0) {
+            st = bnt_err_nomem(err, "special tokens", 0);
+        }
+    }
+    json_decref(map);
+    return st;
+}
+
 static int64_t named_id(const struct hf_vocab *v, const json_t *config, const char *key)
 {
     const char *name = hf_token_name(config, key);
@@ -514,7 +538,7 @@ enum bnt_status hf_vocab_put(const char *dir, const struct hf_config *c,
                          .ignore_merges = -1,
                          .merges = BNT_BUF(GPLAN_MAX_BYTES)};
     v.tokens = calloc(v.n, sizeof *v.tokens);
-    enum bnt_status st = v.tokens ? hf_json_load(dir, "tokenizer_config.json", true, &config, err)
+    enum bnt_status st = v.tokens ? load_config(dir, &config, err)
                                   : bnt_err_nomem(err, "a vocabulary", v.n * sizeof *v.tokens);
     if (st == BNT_OK) {
         st = read_vocab(dir, config, o->pre, &v, err);

@@ -94,7 +94,7 @@ enum bnt_status hf_count_unlisted(struct hf_vocab *v, struct bnt_err *err);
 /* Whether a tokenizer.json is of the kind that `prefix_first` names. */
 bool hf_prefix_first(const json_t *root);
 /* Warn of what the written file cannot say, or says in keys that other engines do not read.
- * config: tokenizer_config.json, or NULL. */
+ * config: tokenizer_config.json with the names that hold, or NULL. */
 void hf_vocab_tell(const char *dir, const struct hf_vocab *v, const json_t *config,
                    const struct hf_vocab_options *o);
 /* The id named by a value of tokenizer_config.json, "<s>" or {"content": "<s>"}: its text, or

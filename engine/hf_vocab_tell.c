@@ -77,8 +77,7 @@ static void tell_names(const struct telling *t, const struct hf_vocab *v, const 
         const char *name = hf_token_name(config, keys[i]);
         char what[160];
         if (name && hf_vocab_find(v, name) < 0) {
-            snprintf(what, sizeof what, "tokenizer_config.json: no token is the %s %.60s", keys[i],
-                     name);
+            snprintf(what, sizeof what, "no token is the %s %.60s", keys[i], name);
             tell(t, what, "that of the other files is taken");
         }
     }

@@ -355,6 +355,40 @@ static void what_is_put_around_a_text_is_kept_or_told(void **state)
     unlink("ck/tokenizer_config.json");
 }
 
+/* As the transformers library takes them. */
+static void names_of_special_tokens_come_from_the_file_that_counts(void **state)
+{
+    (void)state;
+    static const char map[] = "{\"eos_token\":\"<end>\",\"pad_token\":{\"content\":\"<mask>\"}}";
+    static const struct {
+        const char *config /* NULL: none */, *map;
+        int64_t eos, pad;
+    } cases[] = {
+        {NULL, map, END, MASK},
+        {"{\"eos_token\":\"<mask>\",\"pad_token\":null}", map, END, MASK},
+        {"{\"eos_token\":\"<mask>\"}", "{\"eos_token\":null}", MASK, -1},
+        {"{\"eos_token\":\"<mask>\",\"added_tokens_decoder\":{}}", map, MASK, -1},
+    };
+    cv_enter();
+    write_bytes(&(struct bytes_json){.added =
+                                         "{\"id\":258,\"content\":\"<mask>\",\"special\":true},"
+                                         "{\"id\":259,\"content\":\"<end>\",\"special\":true}"});
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        unlink("ck/tokenizer_config.json");
+        if (cases[i].config) {
+            cp_text("ck/tokenizer_config.json", cases[i].config);
+        }
+        cp_text("ck/special_tokens_map.json", cases[i].map);
+        struct gguf *g = cv_vocabulary(N_BYTES_JSON);
+        print_message("case %zu\n", i);
+        cv_expect_id(g, "tokenizer.ggml.eos_token_id", cases[i].eos);
+        cv_expect_id(g, "tokenizer.ggml.padding_token_id", cases[i].pad);
+        gguf_close(g);
+    }
+    unlink("ck/tokenizer_config.json");
+    unlink("ck/special_tokens_map.json");
+}
+
 /* generation_config.json has them all; names tell most, one has a key, the rest is told. */
 static void all_tokens_that_end_an_answer_are_kept_or_told(void **state)
 {
@@ -419,6 +453,8 @@ static const struct suite_test tests[] = {
      .body = what_is_put_around_a_text_is_kept_or_told},
     {.name = "checkpoint_tokens_that_end_an_answer_are_kept_or_told",
      .body = all_tokens_that_end_an_answer_are_kept_or_told},
+    {.name = "checkpoint_tokens_are_named_by_the_file_that_counts",
+     .body = names_of_special_tokens_come_from_the_file_that_counts},
     {0},
 };
 const struct suite suite_checkpoint_tokens = {"checkpoint_tokens", tests,
