@@ -51,7 +51,8 @@ enum bnt_head_form {
 typedef void bnt_packing_fn(void *ctx, uint64_t bytes);
 
 struct bnt_model_options {
-    /* The session that is planned: its memory counts. NULL: one with the defaults. */
+    /* The session that is planned: its memory counts, and what interrupts it ends the making of
+     * forms, too. NULL: one with the defaults. */
     const struct bnt_session_options *session;
     const char *i2s_layout; /* "auto" (NULL), "128/32", "64/16", "4-rows" */
     const char *pre;        /* tokenizer.ggml.pre override; NULL: the file's */

@@ -115,13 +115,34 @@ void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *val
 }
 
 /* Mapped, since reading would copy all of it. */
-static enum bnt_status hash_whole(const char *path, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+static enum bnt_status hash_mapped(const struct bnt_mapping *map, bnt_digest_progress_fn *progress,
+                                   void *ctx, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    enum { PIECE_BYTES = 16 << 20 };
+    struct bnt_sha256 *d = NULL;
+    enum bnt_status st = bnt_sha256_new(&d, err);
+    for (uint64_t at = 0; st == BNT_OK && at < map->size; at += PIECE_BYTES) {
+        const uint64_t left = map->size - at, n = left < PIECE_BYTES ? left : PIECE_BYTES;
+        st = bnt_sha256_update(d, map->data + at, (size_t)n, err);
+        if (st == BNT_OK && progress && progress(ctx, at + n)) {
+            st = bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
+        }
+    }
+    if (st == BNT_OK) {
+        st = bnt_sha256_hex(d, hex, err);
+    }
+    bnt_sha256_free(d);
+    return st;
+}
+
+static enum bnt_status hash_whole(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+                                  char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
     struct bnt_mapping map;
     if (bnt_map_file(path, &map, NULL) != BNT_OK) {
-        return bnt_sha256_file(path, NULL, NULL, hex, err);
+        return bnt_sha256_file(path, progress, ctx, hex, err);
     }
-    enum bnt_status st = bnt_sha256_text(map.data, (size_t)map.size, hex, err);
+    enum bnt_status st = hash_mapped(&map, progress, ctx, hex, err);
     bnt_unmap(&map);
     return st;
 }
@@ -137,8 +158,7 @@ enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *pro
         memcpy(hex, value, BNT_SHA256_HEX);
         return BNT_OK;
     }
-    enum bnt_status st =
-        progress ? bnt_sha256_file(path, progress, ctx, hex, err) : hash_whole(path, hex, err);
+    enum bnt_status st = hash_whole(path, progress, ctx, hex, err);
     if (st != BNT_OK) {
         return st;
     }

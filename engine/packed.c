@@ -42,6 +42,7 @@ struct hashing {
     bool running; /* started and not joined */
     const char *path;
     struct bnt_file_id id;
+    const volatile sig_atomic_t *interrupted;
     char digest[BNT_SHA256_HEX];
     enum bnt_status st;
     struct bnt_err why;
@@ -69,6 +70,7 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
     *s = (struct packed_store){.warn = opts->warn,
                                .packing = opts->packing,
                                .warn_ctx = opts->warn_ctx,
+                               .interrupted = opts->session ? opts->session->interrupted : NULL,
                                .late_bytes = PACKED_LATE_BYTES};
     s->min_bytes = opts->packed_min_bytes ? opts->packed_min_bytes : PACKED_MIN_BYTES;
     if (!opts->packed_dir || !bnt_file_identify(path, &s->id)) {
@@ -81,6 +83,11 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
     s->dir = strdup(opts->packed_dir);
     return s->model_path && s->dir ? BNT_OK
                                    : bnt_err_nomem(err, "a path", strlen(opts->packed_dir));
+}
+
+bool packed_stops(const struct packed_store *s)
+{
+    return bnt_err_interrupted(s->interrupted, NULL) != BNT_OK;
 }
 
 bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
@@ -133,12 +140,19 @@ static enum bnt_status same_model(const char *path, const struct bnt_file_id *id
                : bnt_err_set(err, BNT_E_FAILED, "%s was replaced while it was opened", path);
 }
 
+/* A bnt_digest_progress_fn. */
+static int stops(void *hashing, uint64_t done_bytes)
+{
+    (void)done_bytes;
+    return bnt_err_interrupted(((const struct hashing *)hashing)->interrupted, NULL) != BNT_OK;
+}
+
 static void *hash_main(void *arg)
 {
     struct hashing *h = arg;
     bool hashed;
     uint64_t t0 = bnt_clock_now_ns();
-    h->st = bnt_digest_of_file(h->path, NULL, NULL, h->digest, &hashed, &h->why);
+    h->st = bnt_digest_of_file(h->path, stops, h, h->digest, &hashed, &h->why);
     if (h->st == BNT_OK) {
         h->st = same_model(h->path, &h->id, &h->why);
     }
@@ -160,7 +174,7 @@ static enum bnt_status end_hash(struct packed_store *s, struct hashing *h, struc
 
 static enum bnt_status hash_now(struct packed_store *s, struct bnt_err *err)
 {
-    struct hashing h = {.path = s->model_path, .id = s->id};
+    struct hashing h = {.path = s->model_path, .id = s->id, .interrupted = s->interrupted};
     hash_main(&h);
     return end_hash(s, &h, err);
 }
@@ -168,7 +182,7 @@ static enum bnt_status hash_now(struct packed_store *s, struct bnt_err *err)
 static bool start_hash(struct packed_store *s)
 {
     struct hashing *h = &s->making->hash;
-    *h = (struct hashing){.path = s->model_path, .id = s->id};
+    *h = (struct hashing){.path = s->model_path, .id = s->id, .interrupted = s->interrupted};
     h->running = bnt_thread_start(&h->thread, hash_main, h) == 0;
     return h->running;
 }
@@ -414,11 +428,13 @@ static enum bnt_status make_kept(struct packed_store *s, const struct place *p, 
     }
     uint8_t *form = (uint8_t *)(uintptr_t)k->map.data + PACKED_HEADER_BYTES;
     enum bnt_status st = p->want->fill(p->want->ctx, form, err);
+    st = st == BNT_OK ? bnt_err_interrupted(s->interrupted, err) : st;
     if (st != BNT_OK) {
         packed_kept_drop(k);
         return st;
     }
     k->looked = known;
+    k->interrupted = s->interrupted;
     k->users++;
     k->next = s->making->first;
     s->making->first = k;
@@ -436,6 +452,9 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     uint64_t cost_bytes = want->cost_bytes > want->size ? want->cost_bytes : want->size;
     if (packed_store_keeps(s, cost_bytes) &&
         (find_digest(s, &why) != BNT_OK || find_place(s, &p, &why) != BNT_OK)) {
+        if (why.status == BNT_E_INTERRUPTED) {
+            return bnt_err_copy(err, &why);
+        }
         give_up(s, &why);
     }
     bool keeps = packed_store_keeps(s, cost_bytes);
@@ -443,7 +462,14 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
         s->mapped_bytes += out->size;
         return BNT_OK;
     }
-    enum bnt_status st = keeps ? make_kept(s, &p, out, err) : packed_make_in_memory(want, out, err);
+    enum bnt_status st = bnt_err_interrupted(s->interrupted, err);
+    if (st == BNT_OK) {
+        st = keeps ? make_kept(s, &p, out, err) : packed_make_in_memory(want, out, err);
+    }
+    if (st == BNT_OK && packed_stops(s)) {
+        packed_release(out);
+        st = bnt_err_interrupted(s->interrupted, err);
+    }
     s->made_bytes += st == BNT_OK && !out->mapped ? out->size : 0;
     return st;
 }
@@ -525,10 +551,10 @@ void packed_finish(struct packed_store *s)
         if (kept == BNT_OK) {
             kept = put_in_place(s, k, &why);
         }
-        if (kept != BNT_OK) {
+        if (kept != BNT_OK && kept != BNT_E_INTERRUPTED) { /* else nobody will read it for long */
             packed_kept_replace(k, NULL);
         }
-        if (kept != BNT_OK && !s->gave_up) {
+        if (kept != BNT_OK && kept != BNT_E_INTERRUPTED && !s->gave_up) {
             give_up(s, &why);
         }
         bnt_durable_release(&k->file);

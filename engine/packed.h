@@ -57,9 +57,10 @@ struct packed_store {
     bnt_warn_fn *warn;              /* NULL: nobody listens */
     bnt_packing_fn *packing;        /* the same */
     void *warn_ctx;                 /* of both */
-    uint64_t mapped_bytes, made_bytes; /* forms that were found, that were made */
-    uint64_t hash_ns;                  /* time to find the digest, while forms are made or before */
-    struct packed_making *making;      /* NULL: nothing was made that is not in its place */
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero: nothing more is made or kept */
+    uint64_t mapped_bytes, made_bytes;        /* forms that were found, that were made */
+    uint64_t hash_ns;             /* time to find the digest, while forms are made or before */
+    struct packed_making *making; /* NULL: nothing was made that is not in its place */
     struct packed_written { /* a file that this process wrote, and what stands in its header */
         char *path, form[BNT_SHA256_HEX];
         struct bnt_file_id id;
@@ -74,12 +75,16 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
 bool packed_store_keeps(const struct packed_store *s, uint64_t bytes);
 void packed_store_release(struct packed_store *s); /* finishes; forms that are open stay valid */
 
+/* An interruption came: what is being made is dropped. */
+bool packed_stops(const struct packed_store *s);
+
 struct packed_want {
     const char *layout;  /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
     uint32_t version;    /* of the layout */
     uint64_t size;       /* bytes, at least 1 */
     uint64_t cost_bytes; /* a small form is worth a file when fill reads so much; 0: size */
-    /* Write all of dst[size], which is zero before. Its failure is packed_open's. */
+    /* Write all of dst[size], which is zero before. Its failure is packed_open's. It may end early
+     * once packed_stops. */
     enum bnt_status (*fill)(void *ctx, uint8_t *dst, struct bnt_err *err);
     void *ctx;
 };
@@ -92,7 +97,7 @@ struct packed {
     struct packed_kept *kept; /* has them instead, when the form was made and is to be kept */
 };
 
-/* Errors: MEMORY, those of fill. */
+/* Errors: MEMORY, INTERRUPTED, those of fill. */
 enum bnt_status packed_open(struct packed_store *s, const struct packed_want *want,
                             struct packed *out, struct bnt_err *err);
 /* Bring what was made into its place, waiting for what is still at work: the threads of the store

@@ -21,6 +21,7 @@ struct packed_kept {
     bool in_file; /* map is the file's content; else memory, which the thread writes there */
     bool looked;  /* there was no right file with the folder's lock held, which still is */
     int users;    /* the store until the form is in its place; the form until its release */
+    const volatile sig_atomic_t *interrupted; /* NULL, or non-zero: it is not kept */
     pthread_t thread;
     bool started;
     char digest[BNT_SHA256_HEX]; /* of the form */

@@ -105,10 +105,12 @@ static void *keep_main(void *arg)
     k->st = k->in_file ? BNT_OK
                        : bnt_pwrite_all(k->file.fd, form_of(k), k->size, PACKED_HEADER_BYTES, path,
                                         &k->why);
+    k->st = k->st == BNT_OK ? bnt_err_interrupted(k->interrupted, &k->why) : k->st;
     if (k->st == BNT_OK) { /* the disk works while the processor hashes */
         sync_file_range(k->file.fd, 0, 0, SYNC_FILE_RANGE_WRITE);
         k->st = bnt_sha256_text(form_of(k), k->size, k->digest, &k->why);
     }
+    k->st = k->st == BNT_OK ? bnt_err_interrupted(k->interrupted, &k->why) : k->st;
     if (k->st == BNT_OK && bnt_file_sync(k->file.fd) != 0) {
         k->st = bnt_err_errno(&k->why, "cannot sync %s", path);
     }

@@ -62,6 +62,7 @@ struct fill_task {
     uint8_t *codes, *rest;
     float *values; /* a row for each thread */
     screen_code_fn *code;
+    const volatile sig_atomic_t *interrupted;
 };
 
 static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
@@ -69,7 +70,7 @@ static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
     const struct fill_task *t = ctx;
     uint64_t cols = t->head->cols, blocks = blocks_of(t->head);
     float *values = t->values + (size_t)thread * blocks * 256;
-    for (size_t r = begin; r < end; r++) {
+    for (size_t r = begin; r < end && !(t->interrupted && *t->interrupted); r++) {
         struct screen_place at = {&t->rows[r], t->codes + r * screen_row_bytes(cols),
                                   t->rest + r * blocks * SCREEN_REST_BLOCK_BYTES};
         dequantize_row(t->head->type, t->head->data + r * t->head->row_bytes, cols, values);
@@ -77,7 +78,8 @@ static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
     }
 }
 
-enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_err *err)
+enum bnt_status screen_fill(const struct weight *head, uint8_t *dst,
+                            const volatile sig_atomic_t *interrupted, struct bnt_err *err)
 {
     struct cpu_pool *pool;
     enum bnt_status st = cpu_pool_new_shared(&pool, err);
@@ -91,6 +93,7 @@ enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_
                           .codes = dst + table_bytes(head),
                           .rest = dst + screen_token_bytes(head),
                           .code = screen_code_best(),
+                          .interrupted = interrupted,
                           .values = calloc(1, bytes)};
     if (t.values) {
         cpu_pool_run(pool, head->rows, PIECE_ROWS, fill_rows, &t);
@@ -105,7 +108,7 @@ enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_
 static enum bnt_status fill_form(void *ctx, uint8_t *dst, struct bnt_err *err)
 {
     const struct bnt_model *m = ctx;
-    return screen_fill(&m->head, dst, err);
+    return screen_fill(&m->head, dst, m->packs.interrupted, err);
 }
 
 enum bnt_status screen_open(struct bnt_model *m, struct bnt_err *err)

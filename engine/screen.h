@@ -58,8 +58,10 @@ bool screen_fits(const struct weight *head);
 uint64_t screen_bytes(const struct weight *head);
 /* The part of it that is read for every token. */
 uint64_t screen_token_bytes(const struct weight *head);
-/* All threads of the process's share work on it. Errors: MEMORY, FAILED (no threads). */
-enum bnt_status screen_fill(const struct weight *head, uint8_t *dst, struct bnt_err *err);
+/* All threads of the process's share work on it. interrupted: NULL, or non-zero ends it early.
+ * Errors: MEMORY, FAILED (no threads). */
+enum bnt_status screen_fill(const struct weight *head, uint8_t *dst,
+                            const volatile sig_atomic_t *interrupted, struct bnt_err *err);
 /* data: 64-byte aligned, as long as the screen is used. */
 void screen_view(const struct weight *head, const uint8_t *data, struct screen *out);
 /* Find or make the copy for a model whose head is in memory: m->screen. */

@@ -154,7 +154,7 @@ static void put_up(struct backend_cuda *b, struct bnt_model *m, const float *x)
     uint64_t bytes = screen_bytes(&m->head);
     uint8_t *copy = aligned_alloc(64, (bytes + 63) / 64 * 64);
     assert_non_null(copy);
-    es_ok(screen_fill(&m->head, copy, &err), &err);
+    es_ok(screen_fill(&m->head, copy, NULL, &err), &err);
     b->base.model = m;
     b->base.config = (struct backend_config){.n_ctx = 1, .n_batch = 1, .n_seq = 1};
     b->width = m->info.n_embd;

@@ -151,6 +151,39 @@ static void a_form_is_made_once(void **state)
     assert_int_equal(n_words, 0);
 }
 
+static sig_atomic_t interrupted;
+
+static enum bnt_status fill_interrupted(void *ctx, uint8_t *dst, struct bnt_err *err)
+{
+    interrupted = 1;
+    return fill(ctx, dst, err);
+}
+
+/* Who stops while forms are made waits for no other one, and for no disk; the next start makes them
+ * all. What was made before may be kept or not. */
+static void an_interruption_ends_the_making(void **state)
+{
+    (void)state;
+    struct packed_store s;
+    struct packed first, p;
+    struct packed_want second = form;
+    open_store(&s, "a model");
+    s.interrupted = &interrupted;
+    assert_int_equal(packed_open(&s, &form, &first, NULL), BNT_OK);
+    second.layout = "second";
+    second.fill = fill_interrupted;
+    assert_int_equal(packed_open(&s, &second, &p, NULL), BNT_E_INTERRUPTED);
+    assert_int_equal(packed_open(&s, &form, &p, NULL), BNT_E_INTERRUPTED);
+    packed_finish(&s);
+    packed_release(&first);
+    assert_int_equal(n_fills, 2);
+    assert_int_equal(n_words, 0);
+    interrupted = 0;
+    second.fill = fill;
+    open_form(&s, &second, true);
+    packed_store_release(&s);
+}
+
 static void flip(const char *path, long at)
 {
     assert_int_equal(chmod(path, 0644), 0);
@@ -664,6 +697,7 @@ static void infer_keeps_packed_weights_in_the_cache(void **state)
 
 static const struct suite_test tests[] = {
     {.name = "packed_a_form_is_made_once", .body = a_form_is_made_once},
+    {.name = "packed_an_interruption_ends_the_making", .body = an_interruption_ends_the_making},
     {.name = "packed_damage_is_made_good_with_a_word", .body = damage_is_made_good_with_a_word},
     {.name = "packed_a_foreign_file_is_not_used", .body = a_foreign_file_is_not_used},
     {.name = "packed_a_proof_ends_with_a_change", .body = a_proof_ends_with_a_change},

@@ -365,7 +365,7 @@ static void a_copy_is_no_further_than_it_says(void **state)
     struct bnt_err err = {0};
     uint8_t *copy = aligned_alloc(64, (screen_bytes(&head) + 63) / 64 * 64);
     assert_non_null(copy);
-    assert_int_equal(screen_fill(&head, copy, &err), BNT_OK);
+    assert_int_equal(screen_fill(&head, copy, NULL, &err), BNT_OK);
     struct screen s;
     screen_view(&head, copy, &s);
     for (int r = 0; r < ROWS; r++) {
