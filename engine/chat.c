@@ -145,10 +145,24 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Where an answer begins behind its thoughts; 0 without. */
+static size_t behind_thoughts(const char *text)
+{
+    static const char end[] = "</think>";
+    const char *answer = text;
+    for (const char *at = text; (at = strstr(at, end)) != NULL; answer = at) {
+        at += sizeof(end) - 1;
+    }
+    return answer == text ? 0 : (size_t)(answer - text) + strspn(answer, "\n");
+}
+
 static enum bnt_status put_content(struct sink *s, const struct bnt_chat *chat, const char *text,
-                                   struct bnt_err *err)
+                                   bool answer, struct bnt_err *err)
 {
     size_t begin = 0, end = strlen(text);
+    if (answer && chat->no_thoughts && !BNT_FAULT(chat_thoughts)) {
+        begin = behind_thoughts(text);
+    }
     while (chat->trim && begin < end && is_space(text[begin])) {
         begin++;
     }
@@ -207,7 +221,7 @@ static enum bnt_status put_message(struct sink *s, const struct bnt_chat *chat,
 {
     enum bnt_status st = put_open(s, f, m->role, err);
     if (st == BNT_OK) {
-        st = put_content(s, chat, m->content, err);
+        st = put_content(s, chat, m->content, strcmp(m->role, "assistant") == 0, err);
     }
     return st == BNT_OK ? put_close(s, chat, f, m->role, err) : st;
 }
@@ -334,5 +348,8 @@ enum bnt_status bnt_chat_encode_next(const struct bnt_chat *chat, const struct b
 bool bnt_chat_keeps(const struct bnt_chat *chat, const char *content)
 {
     size_t n = strlen(content);
+    if (chat->no_thoughts && behind_thoughts(content) > 0) {
+        return false;
+    }
     return !chat->trim || n == 0 || (!is_space(content[0]) && !is_space(content[n - 1]));
 }

@@ -39,9 +39,10 @@ struct bnt_chat {
      * (bnt_tokenizer_find), else stop strings. Static, besides the model's own end tokens
      * (bnt_tokenizer_is_eog). */
     const char *stop[4];
-    bool no_system;    /* the template has another place for a system message, or none */
-    bool bos;          /* the form itself begins with BOS; else the tokenizer's add_bos decides */
-    bool trim;         /* the form strips white space around content */
+    bool no_system;   /* the template has another place for a system message, or none */
+    bool bos;         /* the form itself begins with BOS; else the tokenizer's add_bos decides */
+    bool trim;        /* the form strips white space around content */
+    bool no_thoughts; /* of earlier answers only what follows "</think>" and its newlines is kept */
     char bos_text[64]; /* text of the BOS and EOS tokens, "" when the file has none */
     char eos_text[64];
     char default_system[256]; /* what the template says for the system when messages do not; "" if

@@ -16,14 +16,15 @@
 
 enum { MAX_PROBE = 5, N_PROBES = 3, SYSTEM_PROBE = 2 };
 
-/* White space around contents tells who strips it; a thought's end, who drops thoughts. */
+/* White space around contents tells who strips it; a thought's end, who drops thoughts and what
+ * stands behind them. */
 static const struct probe {
     struct bnt_chat_message messages[MAX_PROBE];
     size_t n;
 } probes[N_PROBES] = {
     {{{"user", " Who? "}}, 1},
     {{{"user", "a"},
-      {"assistant", "\n b</think> c "},
+      {"assistant", "\n b</think>\n c "},
       {"user", "d\n"},
       {"assistant", "<e>"},
       {"user", "f"}},
@@ -97,7 +98,7 @@ static enum bnt_status take_default_system(const struct printed *p, struct bnt_c
     return st;
 }
 
-/* The form, stripping or not, prints what the template does. */
+/* The form, as its options are, prints what the template does. */
 static enum bnt_status try_form(const struct printed *p, struct bnt_chat *chat, bool *yes,
                                 struct bnt_err *err)
 {
@@ -123,11 +124,12 @@ static enum bnt_status find_form(const struct printed *p, struct bnt_chat *out, 
     enum bnt_status st = BNT_OK;
     *found = false;
     for (int form = BNT_CHAT_LLAMA3; form <= BNT_CHAT_ZEPHYR && !*found; form++) {
-        for (int trim = 0; trim < 2 && st == BNT_OK && !*found; trim++) {
+        for (int how = 0; how < 4 && st == BNT_OK && !*found; how++) {
             struct bnt_chat chat;
             chat_set_form((enum bnt_chat_form)form, &chat);
             bool bos = chat.bos;
-            chat.trim = trim != 0;
+            chat.trim = how % 2 != 0;
+            chat.no_thoughts = how / 2 != 0;
             st = try_form(p, &chat, found, err);
             if (st == BNT_OK && *found) {
                 *out = chat;

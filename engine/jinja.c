@@ -175,7 +175,7 @@ static void set_name(struct walk *w, struct jinja_text name, struct jinja_value 
         jinja_stop(&w->j, JINJA_UNKNOWN);
         return;
     }
-    w->j.names[w->j.n_names++] = (struct jinja_name){name, v};
+    w->j.names[w->j.n_names++] = (struct jinja_name){.name = name, .value = v};
 }
 
 /* The first word of part i, "" when it is no statement. */
@@ -235,7 +235,8 @@ static void run_for(struct walk *w, struct jinja_text text, bool live)
         w->i = begin;
         struct jinja_value loop = {.kind = JINJA_LOOP, .n = k, .end = steps};
         set_name(w, (struct jinja_text){"loop", 4}, loop);
-        set_name(w, name, (struct jinja_value){.kind = JINJA_MESSAGE, .n = over_what.n + k});
+        long which = over_what.backwards ? over_what.end - 1 - k : over_what.n + k;
+        set_name(w, name, (struct jinja_value){.kind = JINJA_MESSAGE, .n = which});
         run_block(w, true);
         w->j.n_names = names; /* what is set in a loop ends with the step */
     }
@@ -248,17 +249,27 @@ static void run_for(struct walk *w, struct jinja_text text, bool live)
     w->i++;
 }
 
-/* set NAME = EXPRESSION */
+/* set NAME = EXPRESSION, set NAMESPACE.NAME = EXPRESSION */
 static void run_set(struct walk *w, struct jinja_text text)
 {
     w->j.left = text;
     (void)jinja_take_word(&w->j);
-    struct jinja_text name = jinja_take_word(&w->j);
-    if (name.len == 0 || !jinja_take(&w->j, "=")) {
-        jinja_stop(&w->j, JINJA_UNKNOWN);
-        return;
+    struct jinja_text name = jinja_take_word(&w->j), member = {"", 0};
+    if (jinja_take(&w->j, ".")) {
+        member = jinja_take_word(&w->j);
     }
-    set_name(w, name, jinja_value_of(&w->j, w->j.left));
+    struct jinja_text value = w->j.left;
+    struct jinja_value space =
+        member.len > 0 ? jinja_value_of(&w->j, name) : (struct jinja_value){0};
+    w->j.left = value;
+    bool known = name.len > 0 && (member.len == 0 || space.kind == JINJA_NAMESPACE);
+    if (!known || !jinja_take(&w->j, "=")) {
+        jinja_stop(&w->j, JINJA_UNKNOWN);
+    } else if (member.len > 0) {
+        jinja_set_member(&w->j, space.n, member, jinja_value_of(&w->j, w->j.left));
+    } else {
+        set_name(w, name, jinja_value_of(&w->j, w->j.left));
+    }
 }
 
 static bool ends_block(struct jinja_text word)

@@ -53,6 +53,8 @@ bool jinja_is_true(struct jinja_value v)
         return v.end > v.n;
     case JINJA_MESSAGE:
     case JINJA_LOOP:
+    case JINJA_SPLIT:
+    case JINJA_NAMESPACE:
         return true;
     default:
         return false;
@@ -192,8 +194,35 @@ static struct jinja_value value_of_name(struct jinja *j, struct jinja_text name)
     return jinja_is(name, "add_generation_prompt") ? truth(true) : nothing;
 }
 
+void jinja_set_member(struct jinja *j, long space, struct jinja_text name, struct jinja_value v)
+{
+    size_t i = 0;
+    while (i < j->n_members && (j->members[i].space != space || !equal(j->members[i].name, name))) {
+        i++;
+    }
+    if (i == JINJA_MAX_NAMES) {
+        jinja_stop(j, JINJA_UNKNOWN);
+        return;
+    }
+    j->n_members += i == j->n_members;
+    j->members[i] = (struct jinja_name){name, v, space};
+}
+
+static struct jinja_value member_of_space(const struct jinja *j, long space, struct jinja_text name)
+{
+    for (size_t i = 0; i < j->n_members; i++) {
+        if (j->members[i].space == space && equal(j->members[i].name, name)) {
+            return j->members[i].value;
+        }
+    }
+    return nothing;
+}
+
 static struct jinja_value member(struct jinja *j, struct jinja_value of, struct jinja_text name)
 {
+    if (of.kind == JINJA_NAMESPACE) {
+        return member_of_space(j, of.n, name);
+    }
     if (of.kind == JINJA_MESSAGE) {
         const struct bnt_chat_message *m = &j->in->messages[of.n];
         const char *text = jinja_is(name, "role")      ? m->role
@@ -214,9 +243,45 @@ static struct jinja_value member(struct jinja *j, struct jinja_value of, struct 
 
 static struct jinja_value changed(struct jinja *j, struct jinja_text t, struct jinja_text how);
 
-/* [index], ['name'] or [from:], behind the bracket. */
+static const struct jinja_text blanks = {" \t\n\r\v\f", 6};
+
+/* Without the bytes of `what` at its ends. */
+static struct jinja_value stripped(struct jinja_text t, struct jinja_text what, bool left,
+                                   bool right)
+{
+    while (left && t.len > 0 && memchr(what.at, *t.at, what.len) != NULL) {
+        t.at++;
+        t.len--;
+    }
+    while (right && t.len > 0 && memchr(what.at, t.at[t.len - 1], what.len) != NULL) {
+        t.len--;
+    }
+    return string(t.at, t.len);
+}
+
+/* The first piece (index 0) or the last (-1) of a text that is cut. */
+static struct jinja_value piece(struct jinja *j, struct jinja_value of, long index)
+{
+    struct jinja_text left = of.text;
+    const char *cut = memmem(left.at, left.len, of.by.at, of.by.len);
+    if (index == 0) {
+        return string(left.at, cut != NULL ? (size_t)(cut - left.at) : left.len);
+    }
+    for (; cut != NULL; cut = memmem(left.at, left.len, of.by.at, of.by.len)) {
+        left.len -= (size_t)(cut - left.at) + of.by.len;
+        left.at = cut + of.by.len;
+    }
+    return index == -1 ? string(left.at, left.len) : unknown(j);
+}
+
+/* [index], ['name'], [from:] or [::-1], behind the bracket. */
 static struct jinja_value subscript(struct jinja *j, struct jinja_value of)
 {
+    if (jinja_take(j, "::")) {
+        bool turned = jinja_take(j, "-") && jinja_take(j, "1") && jinja_take(j, "]");
+        of.backwards = !of.backwards;
+        return turned && of.kind == JINJA_MESSAGES ? of : unknown(j);
+    }
     struct jinja_value key = expression(j);
     bool rest = jinja_take(j, ":");
     if (!jinja_take(j, "]")) {
@@ -225,7 +290,10 @@ static struct jinja_value subscript(struct jinja *j, struct jinja_value of)
     if (key.kind == JINJA_STR && !rest) {
         return member(j, of, key.text);
     }
-    if (key.kind != JINJA_INT || of.kind != JINJA_MESSAGES) {
+    if (key.kind == JINJA_INT && of.kind == JINJA_SPLIT && !rest) {
+        return piece(j, of, key.n);
+    }
+    if (key.kind != JINJA_INT || of.kind != JINJA_MESSAGES || of.backwards) {
         return unknown(j);
     }
     long n = of.end - of.n, i = key.n < 0 ? key.n + n : key.n;
@@ -255,8 +323,28 @@ static struct jinja_value arguments(struct jinja *j, size_t *n)
     return first;
 }
 
+/* namespace(name=value, ...), behind the bracket. */
+static struct jinja_value namespace(struct jinja *j)
+{
+    struct jinja_value space = {.kind = JINJA_NAMESPACE, .n = ++j->n_spaces};
+    while (j->end == JINJA_DONE && !jinja_take(j, ")")) {
+        struct jinja_text name = jinja_take_word(j);
+        if (name.len == 0 || !jinja_take(j, "=")) {
+            return malformed(j);
+        }
+        jinja_set_member(j, space.n, name, expression(j));
+        if (!jinja_take(j, ",") && (j->left.len == 0 || *j->left.at != ')')) {
+            return malformed(j);
+        }
+    }
+    return space;
+}
+
 static struct jinja_value call(struct jinja *j, struct jinja_text name)
 {
+    if (jinja_is(name, "namespace")) {
+        return namespace(j);
+    }
     size_t n;
     (void)arguments(j, &n);
     if (j->dead == 0 && jinja_is(name, "raise_exception")) {
@@ -265,15 +353,30 @@ static struct jinja_value call(struct jinja *j, struct jinja_text name)
     return unknown(j);
 }
 
+static struct jinja_value method_by_text(struct jinja *j, struct jinja_text t,
+                                         struct jinja_text name, struct jinja_text arg)
+{
+    bool start = jinja_is(name, "startswith"), left = jinja_is(name, "lstrip"),
+         right = jinja_is(name, "rstrip");
+    if (start || jinja_is(name, "endswith")) {
+        return truth(arg.len <= t.len &&
+                     memcmp(start ? t.at : t.at + t.len - arg.len, arg.at, arg.len) == 0);
+    }
+    if (left || right || jinja_is(name, "strip")) {
+        return stripped(t, arg, !right, !left);
+    }
+    return jinja_is(name, "split") && arg.len > 0
+               ? (struct jinja_value){.kind = JINJA_SPLIT, .text = t, .by = arg}
+               : unknown(j);
+}
+
 static struct jinja_value method(struct jinja *j, struct jinja_value of, struct jinja_text name)
 {
     size_t n;
     struct jinja_value arg = arguments(j, &n);
-    bool start = jinja_is(name, "startswith"), text = of.kind == JINJA_STR;
-    if (text && n == 1 && arg.kind == JINJA_STR && (start || jinja_is(name, "endswith"))) {
-        struct jinja_text t = of.text, a = arg.text;
-        return truth(a.len <= t.len &&
-                     memcmp(start ? t.at : t.at + t.len - a.len, a.at, a.len) == 0);
+    bool text = of.kind == JINJA_STR;
+    if (text && n == 1 && arg.kind == JINJA_STR) {
+        return method_by_text(j, of.text, name, arg.text);
     }
     if (of.kind == JINJA_MESSAGE && n == 1 && arg.kind == JINJA_STR && jinja_is(name, "get")) {
         return member(j, of, arg.text);
@@ -283,27 +386,15 @@ static struct jinja_value method(struct jinja *j, struct jinja_value of, struct 
 
 /* ---- filters, tests ---- */
 
-static struct jinja_value stripped(struct jinja_text t, bool left, bool right)
-{
-    while (left && t.len > 0 && isspace((unsigned char)*t.at)) {
-        t.at++;
-        t.len--;
-    }
-    while (right && t.len > 0 && isspace((unsigned char)t.at[t.len - 1])) {
-        t.len--;
-    }
-    return string(t.at, t.len);
-}
-
 /* A text as a filter or a method without arguments makes it. */
 static struct jinja_value changed(struct jinja *j, struct jinja_text t, struct jinja_text how)
 {
     bool upper = jinja_is(how, "upper"), capital = jinja_is(how, "capitalize");
     if (jinja_is(how, "trim") || jinja_is(how, "strip")) {
-        return stripped(t, true, true);
+        return stripped(t, blanks, true, true);
     }
     if (jinja_is(how, "lstrip") || jinja_is(how, "rstrip")) {
-        return stripped(t, *how.at == 'l', *how.at == 'r');
+        return stripped(t, blanks, *how.at == 'l', *how.at == 'r');
     }
     if (!upper && !capital && !jinja_is(how, "lower")) {
         return unknown(j);

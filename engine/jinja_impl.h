@@ -15,8 +15,10 @@ enum jinja_kind {
     JINJA_INT,      /* n */
     JINJA_STR,      /* text */
     JINJA_MESSAGE,  /* n: which */
-    JINJA_MESSAGES, /* n to end - 1 */
-    JINJA_LOOP      /* n: step, end: steps */
+    JINJA_MESSAGES, /* n to end - 1; backwards: the last first */
+    JINJA_LOOP,     /* n: step, end: steps */
+    JINJA_SPLIT,    /* text, cut at each `by` */
+    JINJA_NAMESPACE /* n: which */
 };
 
 struct jinja_text {
@@ -27,18 +29,23 @@ struct jinja_text {
 struct jinja_value {
     enum jinja_kind kind;
     long n, end;
-    struct jinja_text text;
+    bool backwards;
+    struct jinja_text text, by;
 };
 
 struct jinja_name {
     struct jinja_text name;
     struct jinja_value value;
+    long space; /* > 0: a member of that namespace */
 };
 
 struct jinja {
     const struct jinja_input *in;
     struct jinja_name names[JINJA_MAX_NAMES]; /* the last of a name counts */
     size_t n_names;
+    struct jinja_name members[JINJA_MAX_NAMES]; /* of namespaces: they outlive a loop's step */
+    size_t n_members;
+    long n_spaces;
     char *room; /* texts made by expressions, JINJA_MAX_ROOM bytes */
     size_t used;
     size_t work;
@@ -53,6 +60,8 @@ struct jinja {
 struct jinja_value jinja_value_of(struct jinja *j, struct jinja_text text);
 bool jinja_is_true(struct jinja_value v);
 void jinja_stop(struct jinja *j, enum jinja_end end); /* the first one counts */
+/* Set a member of a namespace. */
+void jinja_set_member(struct jinja *j, long space, struct jinja_text name, struct jinja_value v);
 /* Take a name or a keyword from the front of j->left, blanks before it dropped; empty: none. */
 struct jinja_text jinja_take_word(struct jinja *j);
 bool jinja_take(struct jinja *j, const char *sign); /* no word */

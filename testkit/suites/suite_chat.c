@@ -1,6 +1,7 @@
 /* Guards the conversation that a model sees: a template taken for another, white space that
  * training did not have, a user who writes a control token and so speaks as somebody else. */
 #include "testkit/suite.h"
+#include "testkit/suites/chat_templates.h"
 
 #include <dirent.h>
 #include <stdbool.h>
@@ -16,72 +17,6 @@
 
 /* ---- Recognition. Templates in the manner of the published files, shortened to what decides. */
 
-#define LLAMA3                                                                                     \
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "        \
-    "'<|start_header_id|>' + "                                                                     \
-    "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if " \
-    "loop.index0 == 0 %}"                                                                          \
-    "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if "            \
-    "add_generation_prompt %}"                                                                     \
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-#define BITNET                                                                                     \
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "        \
-    "message['role'] | capitalize"                                                                 \
-    " + ': '+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content " \
-    "= bos_token + content"                                                                        \
-    " %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% "  \
-    "endif %}"
-#define BITNET_WRONG                                                                               \
-    "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}{% if "             \
-    "message['role'] == 'user' %}"                                                                 \
-    "{{ 'Human: ' + message['content'] + '\\n\\nBITNETAssistant: ' + eos_token }}{% elif "         \
-    "message['role'] == "                                                                          \
-    "'assistant' %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
-#define CHATML                                                                                     \
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] " \
-    "+ '<|im_end|>' + "                                                                            \
-    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-#define CHATML_TEXT                                                                                \
-    "{% for message in messages %}\n<|im_start|>{{ message.role }}\n{{ message.content "           \
-    "}}<|im_end|>\n{% endfor %}\n"                                                                 \
-    "{% if add_generation_prompt %}\n<|im_start|>assistant\n{% endif %}"
-#define QWEN2                                                                                      \
-    "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}{{- \"# Tools\" }}\n{%- else %}\n    {%- " \
-    "if messages[0].role "                                                                         \
-    "== 'system' %}\n        {{- '<|im_start|>system\\n' + messages[0]['content'] + "              \
-    "'<|im_end|>\\n' }}\n    {%- else "                                                            \
-    "%}\n        {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}\n    "    \
-    "{%- endif %}\n{%- endif "                                                                     \
-    "%}\n{%- for message in messages %}\n    {%- if (message.role == \"user\") or (message.role "  \
-    "== \"system\" and not loop.first) or (message.role == \"assistant\" and not "                 \
-    "message.tool_calls) %}\n        {{- '<|im_start|>' + message.role + '\\n' + "                 \
-    "message.content + "                                                                           \
-    "'<|im_end|>' + '\\n' }}\n    {%- elif message.role == \"assistant\" %}\n        {{- "         \
-    "tool_calls | tojson }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n  " \
-    "  {{- "                                                                                       \
-    "'<|im_start|>assistant\\n' }}\n"                                                              \
-    "{%- endif %}\n"
-#define FALCON_BODY                                                                                \
-    "{%- for message in messages %}\n{%- if message['role'] == 'system' %}\n{{- '<|system|>\\n' "  \
-    "+ message['content'] "                                                                        \
-    "+ '\\n' }}\n{%- elif message['role'] == 'user' %}\n{{- '<|user|>\\n' + message['content'] + " \
-    "'\\n' }}\n{%- elif "                                                                          \
-    "message['role'] == 'assistant' %}\n{%- if not loop.last %}\n{{- '<|assistant|>\\n' + "        \
-    "message['content'] + "                                                                        \
-    "eos_token + '\\n' }}\n{%- else %}\n{{- '<|assistant|>\\n' + message['content'] + eos_token "  \
-    "}}\n{%- endif %}\n"                                                                           \
-    "{%- endif %}\n{%- if loop.last and add_generation_prompt %}\n{{- '<|assistant|>\\n' }}\n{%- " \
-    "endif %}\n{%- endfor %}"
-#define ZEPHYR                                                                                     \
-    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + "        \
-    "message['content'] + "                                                                        \
-    "eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + "                   \
-    "message['content'] + eos_token }}\n"                                                          \
-    "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + "     \
-    "eos_token }}\n"                                                                               \
-    "{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif "  \
-    "%}\n{% endfor %}"
-
 static const struct {
     const char *what, *jinja;
     enum bnt_chat_form form;
@@ -96,6 +31,7 @@ static const struct {
     {"ChatML", CHATML, BNT_CHAT_CHATML, false, false, false, ""},
     {"ChatML as text between tags", CHATML_TEXT, BNT_CHAT_CHATML, false, false, false, ""},
     {"Qwen2", QWEN2, BNT_CHAT_CHATML, false, false, false, "You are a helpful assistant."},
+    {"Qwen3", QWEN3, BNT_CHAT_CHATML, false, false, false, ""},
     {"a system message with an apostrophe and a backslash",
      "{{ \"<|im_start|>system\\nYou're \\\\ here.<|im_end|>\\n\" }}" CHATML, BNT_CHAT_CHATML, false,
      false, false, "You're \\ here."},
@@ -152,6 +88,7 @@ static void known_templates_are_recognised(void **state)
         }
         if (chat.form != known[i].form || chat.corrected != known[i].corrected ||
             chat.trim != known[i].trim || chat.bos != known[i].bos ||
+            chat.no_thoughts != (strcmp(known[i].what, "Qwen3") == 0) ||
             strcmp(chat.default_system, known[i].default_system) != 0) {
             fail_msg("%s: form %s, corrected %d, trim %d, bos %d, system '%s'", known[i].what,
                      chat.name, chat.corrected, chat.trim, chat.bos, chat.default_system);
@@ -615,6 +552,35 @@ static void next_turn_adds_what_the_whole_would(void **state)
     close_bundled();
 }
 
+static void thoughts_of_earlier_answers_are_dropped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *answer, *kept;
+    } cases[] = {{"<think>\nwell\n</think>\n\nYes.\n", "Yes.\n"},
+                 {"</think>a</think>b", "b"},
+                 {"<think>never ends", "<think>never ends"},
+                 {"\nYes.", "\nYes."},
+                 {"a</think>", ""}};
+    const struct bnt_chat drops = recognise(QWEN3), keeps = recognise(CHATML);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        const char *answer = cases[i].answer;
+        const struct bnt_chat_message messages[] = {
+            {"user", "a</think>b"}, {"assistant", answer}, {"user", "c"}};
+        char want[200];
+        struct bnt_buf text = BNT_BUF(1000);
+        snprintf(want, sizeof(want),
+                 "<|im_start|>user\na</think>b<|im_end|>\n<|im_start|>assistant\n%s<|im_end|>\n"
+                 "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n",
+                 cases[i].kept);
+        assert_int_equal(bnt_chat_render(&drops, messages, 3, &text, NULL), BNT_OK);
+        assert_string_equal(bnt_buf_view(&text), want);
+        bnt_buf_release(&text);
+        assert_int_equal(bnt_chat_keeps(&drops, answer), strcmp(answer, cases[i].kept) == 0);
+        assert_true(bnt_chat_keeps(&keeps, answer));
+    }
+}
+
 static void answers_that_a_form_would_strip_are_told(void **state)
 {
     (void)state;
@@ -757,6 +723,8 @@ static const struct suite_test tests[] = {
      .body = content_cannot_inject_a_control_token},
     {.name = "chat_next_turn_adds_what_the_whole_would",
      .body = next_turn_adds_what_the_whole_would},
+    {.name = "chat_thoughts_of_earlier_answers_are_dropped",
+     .body = thoughts_of_earlier_answers_are_dropped},
     {.name = "chat_answers_that_a_form_would_strip_are_told",
      .body = answers_that_a_form_would_strip_are_told},
     {.name = "chat_file_decides_unless_overridden", .body = file_decides_unless_overridden},
@@ -764,5 +732,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_chat = {"chat", tests,
-                                 "chat_opening chat_trim chat_bos chat_close chat_unproven"};
+const struct suite suite_chat = {
+    "chat", tests, "chat_opening chat_trim chat_thoughts chat_bos chat_close chat_unproven"};
