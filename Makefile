@@ -44,12 +44,15 @@ SAN_coverage := --coverage
 SAN_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 OPT_release := -O3
 OPT_debug := -O0
-OPT_asan := -O1
-OPT_ubsan := -O1
-OPT_tsan := -O1
+OPT_asan := -O1 -g1
+OPT_ubsan := -O1 -g1
+OPT_tsan := -O1 -g1
 OPT_coverage := -O0
 OPT_fuzz := -O1
-OPT_fault := -O3
+OPT_fault := -O3 -g1
+# Under a sanitizer most time is that of kernels. Copies of their helpers in every caller make no faster kernels there, and
+# half of the compiler's time.
+KERNEL := $(if $(filter asan ubsan tsan,$(CONFIG)),-O2 -Dalways_inline=unused)
 # base/fault.h: the planted defects exist in this build alone.
 DEF_fault := -DBNT_FAULTS
 CPPFLAGS += $(DEF_$(CONFIG))
@@ -152,6 +155,7 @@ $(B)/engine/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 $(B)/engine/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
 endif
 
+$(B)/engine/cpu/%.o: CFLAGS += $(KERNEL)
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call show,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<

@@ -243,22 +243,26 @@ rule_headers() {
     done
 }
 
-# Instruction set flags of a file, as in the Makefile.
-isa_flags() {
-    case $(uname -m):$1 in
-    x86_64:*_avx2.c) echo -mavx2 -mf16c ;;
-    x86_64:*_avx512.c) echo -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c ;;
-    x86_64:*_vbmi.c) echo -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi ;;
-    esac
+# Runs a command with the files of each set of instruction set flags, which are those of the Makefile: most time of a
+# compiler that checks syntax alone is that of its start.
+by_isa() { # command before the files, after them
+    files .c >"$scratch/by_isa.$1"
+    for isa in avx2 avx512 vbmi ''; do
+        case $(uname -m):$isa in
+        x86_64:avx2) flags="-mavx2 -mf16c" ;;
+        x86_64:avx512) flags="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c" ;;
+        x86_64:vbmi) flags="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi" ;;
+        *) flags= ;;
+        esac
+        list=$(if [ "$isa" ]; then grep "_$isa\.c\$"; else grep -vE '_(avx2|avx512|vbmi)\.c$'; fi <"$scratch/by_isa.$1" |
+            sed "s/.*/'&'/" | tr '\n' ' ')
+        [ -z "$list" ] || eval "$2 $list $3 -std=c11 $CPPFLAGS $flags" 2>&1 | grep -E '(warning|error):' || true
+    done
 }
 
 rule_warnings() {
     for compiler in gcc clang; do
-        command -v $compiler >/dev/null || continue
-        files .c | while read -r file; do
-            eval "$compiler $CPPFLAGS $WARN -std=c11 -O1 -fsyntax-only $(isa_flags "$file")" '"$file"' 2>&1 |
-                grep -E '(warning|error):' || true
-        done
+        ! command -v $compiler >/dev/null || by_isa $compiler "$compiler $WARN -O1 -fsyntax-only" ''
     done
 }
 
@@ -270,10 +274,7 @@ rule_cppcheck() {
 }
 
 rule_tidy() {
-    files .c | while read -r file; do
-        eval "clang-tidy --quiet '$file' -- -std=c11 $CPPFLAGS $(isa_flags "$file")" 2>/dev/null |
-            grep -E '(warning|error):' | sed "s|^$(pwd)/||" || true
-    done
+    by_isa tidy 'clang-tidy --quiet' -- | sed "s|^$(pwd)/||"
 }
 
 # ---- running them -----------------------------------------------------------------------------------------------------
