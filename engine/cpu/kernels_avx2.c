@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     __m256i lo, hi;
 } vi;
+typedef __m256i vt;
 
 /* Register tiles of the float stages: 2 x 2 accumulators take 8 of 16 registers. */
 #define F_ROWS 2
@@ -54,7 +55,12 @@ static V_INLINE vf v_below(vf x, vf limit, vf a, vf b)
                 _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, limit.hi, _CMP_LT_OQ))};
 }
 
-static V_INLINE int32_t hsum_epi32(__m256i a)
+static V_INLINE vt vt_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+static V_INLINE int32_t vt_hsum(vt a)
 {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
@@ -63,7 +69,7 @@ static V_INLINE int32_t hsum_epi32(__m256i a)
 
 static V_INLINE int32_t vi_hsum(vi a)
 {
-    return hsum_epi32(_mm256_add_epi32(a.lo, a.hi));
+    return vt_hsum(_mm256_add_epi32(a.lo, a.hi));
 }
 
 static V_INLINE int32_t vi_hmax(vi a)
@@ -288,7 +294,7 @@ static V_INLINE void ternary_tile(int n_row, int n_tok, const struct ternary_wei
         int32_t minus = a->sum[t0 + (size_t)t];
         for (int r = 0; r < n_row; r++) {
             y[(size_t)t * y_stride + (size_t)r] =
-                (float)(hsum_epi32(wide[n_tok * r + t]) - minus) * scale;
+                (float)(vt_hsum(wide[n_tok * r + t]) - minus) * scale;
         }
     }
 }
@@ -382,7 +388,7 @@ static V_INLINE void walk_ternary(const uint8_t *codes, uint64_t apart, uint64_t
         }
     }
     for (int i = 0; i < WALK_STREAMS; i++) {
-        sums[i] = hsum_epi32(wide[i]);
+        sums[i] = vt_hsum(wide[i]);
     }
 }
 
@@ -393,6 +399,7 @@ static V_INLINE __m256i screen_load(const uint8_t *p)
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
+enum { SCREEN_OFFSET = 0 };
 typedef __m256i screen_table;
 
 static V_INLINE screen_table screen_table_load(void)
@@ -434,19 +441,6 @@ static V_INLINE void screen_block(__m256i acc[2], screen_table table, const uint
     }
     acc[0] = sum[0];
     acc[1] = sum[1];
-}
-
-typedef __m256i screen_acc;
-
-static V_INLINE screen_acc screen_zero(void)
-{
-    return _mm256_setzero_si256();
-}
-
-static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
-{
-    (void)sum;
-    return hsum_epi32(acc);
 }
 
 #include "engine/cpu/screen_walk.inc"

@@ -537,16 +537,15 @@ static V_INLINE void screen_block(vi acc[2], screen_table table, const uint8_t *
     }
 }
 
-typedef vi screen_acc;
+typedef vi vt;
 
-static V_INLINE screen_acc screen_zero(void)
+static V_INLINE vt vt_zero(void)
 {
     return vi_zero();
 }
-
-static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
+static V_INLINE int32_t vt_hsum(vt a)
 {
-    return vi_hsum(acc) - SCREEN_OFFSET * sum;
+    return vi_hsum(a);
 }
 
 #include "engine/cpu/screen_walk.inc"

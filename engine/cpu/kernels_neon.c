@@ -248,6 +248,7 @@ static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint
 
 #include "engine/cpu/columns_walk.inc"
 
+enum { SCREEN_OFFSET = 0 };
 typedef int8x16x2_t screen_table; /* levels above zero, below it */
 
 static V_INLINE screen_table screen_table_load(void)
@@ -285,19 +286,6 @@ static V_INLINE void screen_block(int32x4_t acc[2], screen_table table, const ui
             acc[1] = vdotq_s32(acc[1], code[g], vld1q_s8(q + stride + 64 * g + p));
         }
     }
-}
-
-typedef int32x4_t screen_acc;
-
-static V_INLINE screen_acc screen_zero(void)
-{
-    return vdupq_n_s32(0);
-}
-
-static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
-{
-    (void)sum;
-    return vaddvq_s32(acc);
 }
 
 #include "engine/cpu/screen_walk.inc"

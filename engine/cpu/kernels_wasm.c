@@ -285,6 +285,7 @@ static V_INLINE void column_line(const uint8_t *const *at, const int8_t *q, uint
 
 #include "engine/cpu/columns_walk.inc"
 
+enum { SCREEN_OFFSET = 0 };
 typedef v128_t screen_table;
 
 static V_INLINE screen_table screen_table_load(void)
@@ -326,19 +327,6 @@ static V_INLINE void screen_block(v128_t acc[2], screen_table table, const uint8
             acc[1] = screen_dot(acc[1], code[g], wasm_v128_load(q + (size_t)stride + 64 * g + p));
         }
     }
-}
-
-typedef v128_t screen_acc;
-
-static V_INLINE screen_acc screen_zero(void)
-{
-    return vt_zero();
-}
-
-static V_INLINE int32_t screen_sum(screen_acc acc, int32_t sum)
-{
-    (void)sum;
-    return vt_hsum(acc);
 }
 
 #include "engine/cpu/screen_walk.inc"
