@@ -23,6 +23,8 @@ $(NEON)/%.o: %.c
 	$(CROSS)gcc $(CPPFLAGS) $(filter-out $(SAN_$(CONFIG)),$(CFLAGS)) $(ISA_neon) -MMD -MP -c \
 	    -o $@ $<
 
+-include $(patsubst %.c,$(NEON)/%.d,$(SRC_neon))
+
 $(NEON)/check-aarch64: $(patsubst %.c,$(NEON)/%.o,$(SRC_neon))
 	$(CROSS)gcc -static -o $@ $^ -lm
 
