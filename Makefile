@@ -50,9 +50,9 @@ OPT_tsan := -O1 -g1
 OPT_coverage := -O0
 OPT_fuzz := -O1
 OPT_fault := -O3 -g1
-# Under a sanitizer most time is that of kernels. Copies of their helpers in every caller make no faster kernels there, and
+# Under ASan most time is that of kernels. Copies of their helpers in every caller make no faster kernels there, and
 # half of the compiler's time.
-KERNEL := $(if $(filter asan ubsan tsan,$(CONFIG)),-O2 -Dalways_inline=unused)
+KERNEL := $(if $(filter asan ubsan,$(CONFIG)),-O2 -Dalways_inline=unused)
 # base/fault.h: the planted defects exist in this build alone.
 DEF_fault := -DBNT_FAULTS
 CPPFLAGS += $(DEF_$(CONFIG))

@@ -521,7 +521,9 @@ static const struct suite_test tests[] = {
     {.name = "engine_streamed_layers_give_equal_bits",
      .body = streamed_layers_give_equal_bits,
      .timeout_ms = 60000},
-    {.name = "engine_prompts_need_little_stack", .body = prompts_need_little_stack},
+    {.name = "engine_prompts_need_little_stack",
+     .body = prompts_need_little_stack,
+     .needs = "no-tsan"}, /* whose own data of a thread lie on its stack, and take more */
     {.name = "engine_rewind_forgets_and_overflow_is_refused",
      .body = rewind_forgets_and_overflow_is_refused},
     {.name = "engine_bad_ids_change_nothing", .body = bad_ids_change_nothing},
