@@ -85,11 +85,6 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
                                    : bnt_err_nomem(err, "a path", strlen(opts->packed_dir));
 }
 
-bool packed_stops(const struct packed_store *s)
-{
-    return bnt_err_interrupted(s->interrupted, NULL) != BNT_OK;
-}
-
 bool packed_store_keeps(const struct packed_store *s, uint64_t bytes)
 {
     return s->dir != NULL && !s->gave_up && bytes >= s->min_bytes;

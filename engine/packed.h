@@ -76,7 +76,10 @@ bool packed_store_keeps(const struct packed_store *s, uint64_t bytes);
 void packed_store_release(struct packed_store *s); /* finishes; forms that are open stay valid */
 
 /* An interruption came: what is being made is dropped. */
-bool packed_stops(const struct packed_store *s);
+static inline bool packed_stops(const struct packed_store *s)
+{
+    return s->interrupted && *s->interrupted;
+}
 
 struct packed_want {
     const char *layout;  /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
