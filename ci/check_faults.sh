@@ -15,7 +15,7 @@ one() { # build, suite, defect
     status=0
     [ "$3" = - ] || export BNT_FAULT="$3"
     # The tests of the suite that belong to the tier, up to the first failure. 4: none does.
-    "$1/bnt-suites" --tier "${TIER:-fast}" --fail-fast "$2/" >"$log" 2>/dev/null || status=$?
+    "$1/bnt-suites" --tier "${TIER:-fast}" --fail-fast "/$2/" >"$log" 2>/dev/null || status=$?
     test=$(sed -n 's/^not ok [0-9]* - \([a-z0-9_]*\).*/\1/p' "$log" | head -n 1)
     if [ "$status" -eq 1 ] && [ -n "$test" ]; then
         verdict=killed

@@ -28,7 +28,7 @@ run_suites() { # how many may be skipped, tier, filters...
         echo "left out here, since they guard nothing that threads share: $(grep -cvF "$only" "$build/suites.list") tests"
     # shellcheck disable=SC2086,SC2016 # nothing, or two words; the inner shell expands
     grep -F "$only" "$build/suites.list" | cut -f2 | sort -u |
-        xargs -P "$(nproc)" -I '{}' sh -c 'suite=$1; shift; "$@" "$suite/" >"$0/$suite"' "$build/taps" '{}' \
+        xargs -P "$(nproc)" -I '{}' sh -c 'suite=$1; shift; "$@" "/$suite/" >"$0/$suite"' "$build/taps" '{}' \
             $fixed "$build/bnt-suites" --tier "$tier" || status=$?
     cat "$build/taps"/* >"$tap"
     awk -v status="$status" -v may_skip="$may_skip" '

@@ -148,8 +148,8 @@ static enum suite_tier tier_of(const char *name)
     return tier;
 }
 
-/* A filter is part of "suite/name"; a test is selected when any filter matches, or there is none.
- */
+/* A filter is part of "/suite/name" ("/cli/": the suite cli, and not cache_cli); a test is selected
+ * when any filter matches, or there is none. */
 static bool selected(const struct suite *s, const struct suite_test *t, const char *id, int n,
                      char **filters)
 {
@@ -157,7 +157,7 @@ static bool selected(const struct suite *s, const struct suite_test *t, const ch
         return strcmp(t->name, id) == 0;
     }
     char full[256];
-    snprintf(full, sizeof full, "%s/%s", s->name, t->name);
+    snprintf(full, sizeof full, "/%s/%s", s->name, t->name);
     for (int i = 0; i < n; i++) {
         if (strstr(full, filters[i])) {
             return true;
@@ -353,7 +353,7 @@ static const struct bnt_cmd command = {
     .name = "bnt-suites",
     .synopsis = "[--list] [--run ID] [FILTER...]",
     .summary = "run this project's tests, one process each, with TAP on standard output",
-    .description = "FILTER is a part of SUITE/NAME. A test is killed with its process group when "
+    .description = "FILTER is a part of /SUITE/NAME. A test is killed with its process group when "
                    "its time is over; its "
                    "output is shown when it fails. A skip says which need is not met here.",
     .opts = options,
