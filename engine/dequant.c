@@ -161,49 +161,36 @@ static void block_tq2_0(const uint8_t *b, float *y)
     }
 }
 
-/* Q1_0: a bit that is set stands for the scale, one that is not for its negative. The signs of four
- * weights at once. */
-static void block_q1_0(const uint8_t *b, float *y)
+/* Q1_0 and Q2_0: the scale, then n codes of 1 or 2 bits from the low bits of a byte up. */
+static void block_of_codes(const uint8_t *b, int bits, const float *values, int n, float *y)
 {
-#define SIGN(nibble, j) ((nibble) >> (j)&1 ? 0 : 0x80000000u)
-#define SIGNS(nibble)                                                                              \
-    {                                                                                              \
-        SIGN(nibble, 0), SIGN(nibble, 1), SIGN(nibble, 2), SIGN(nibble, 3)                         \
-    }
-    static const uint32_t signs[16][4] = {
-        SIGNS(0), SIGNS(1), SIGNS(2),  SIGNS(3),  SIGNS(4),  SIGNS(5),  SIGNS(6),  SIGNS(7),
-        SIGNS(8), SIGNS(9), SIGNS(10), SIGNS(11), SIGNS(12), SIGNS(13), SIGNS(14), SIGNS(15)};
-    const float d = half_at(b);
-    uint32_t scale, four[4];
-    memcpy(&scale, &d, sizeof scale);
-    for (int i = 0; i < 32; i++) {
-        const uint32_t *sign = signs[b[2 + (i ^ BNT_FAULT(dequant_q1_0)) / 2] >>
-                                         4 * ((i ^ BNT_FAULT(dequant_q1_0)) % 2) &
-                                     15];
-        for (int j = 0; j < 4; j++) {
-            four[j] = scale ^ sign[j];
-        }
-        memcpy(y + 4 * i, four, sizeof four);
+    const int mask = (1 << bits) - 1, last = 8 / bits - 1;
+    for (int i = 0; i < n; i++) {
+        int place = BNT_FAULT(dequant_codes) ? last - (i & last) : i & last;
+        y[i] = values[b[2 + i * bits / 8] >> bits * place & mask];
     }
 }
 
-/* Q2_0: codes from the low bits of a byte up. */
-static void block_q2_0(const uint8_t *b, float *y, int n)
+static void block_q1_0(const uint8_t *b, float *y)
+{
+    const float d = half_at(b), values[2] = {-d, d};
+    block_of_codes(b, 1, values, 128, y);
+}
+
+static void block_q2_0(const uint8_t *b, int n, float *y)
 {
     const float d = half_at(b), values[4] = {-d, 0 * d, d, 2 * d};
-    for (int i = 0; i < n; i++) {
-        y[i] = values[b[2 + i / 4] >> 2 * (i % 4 ^ (BNT_FAULT(dequant_q2_0) ? 3 : 0)) & 3];
-    }
+    block_of_codes(b, 2, values, n, y);
 }
 
 static void block_q2_0_g64(const uint8_t *b, float *y)
 {
-    block_q2_0(b, y, 64);
+    block_q2_0(b, 64, y);
 }
 
 static void block_q2_0_g128(const uint8_t *b, float *y)
 {
-    block_q2_0(b, y, 128);
+    block_q2_0(b, 128, y);
 }
 
 /* IQ2_BN: the row's scale, then its codes. */

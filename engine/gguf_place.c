@@ -273,11 +273,9 @@ static enum bnt_status unknown_type(const struct gguf_reader *r, const struct gg
 static enum bnt_status size_tensor(struct gguf_reader *r, struct gguf_tensor *t, uint32_t id,
                                    uint64_t room)
 {
+    bool long_q2_0 = id == TENSOR_Q2_0 && r->long_q2_0 && !BNT_FAULT(gguf_q2_0_short);
     const struct tensor_type_info *info =
-        id > TENSOR_ID_MASK ? NULL
-        : id == TENSOR_Q2_0 && r->long_q2_0 && !BNT_FAULT(gguf_q2_0_short)
-            ? tensor_type_info(TENSOR_Q2_0_G128)
-            : tensor_type_info(id);
+        id <= TENSOR_ID_MASK ? tensor_type_info(long_q2_0 ? TENSOR_Q2_0_G128 : id) : NULL;
     t->type = (enum tensor_type)id;
     if (!info || (id == AMBIGUOUS_TYPE && !is_tl2(r->g, t, room))) {
         return unknown_type(r, t, id);

@@ -73,8 +73,9 @@ static void gather_architecture(struct inspect *in)
 bool inspect_has_type(const struct inspect *in, const char *name)
 {
     for (size_t i = 0; i < in->n_types; i++) {
-        size_t ours = strlen(name), theirs = strlen(in->types[i].name);
-        if (strncmp(name, in->types[i].name, ours < theirs ? ours : theirs) == 0) {
+        const char *type = in->types[i].name;
+        size_t ours = strlen(name), theirs = type ? strlen(type) : 0;
+        if (type && strncmp(name, type, ours < theirs ? ours : theirs) == 0) {
             return true;
         }
     }

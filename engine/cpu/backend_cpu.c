@@ -90,35 +90,36 @@ static uint64_t tables_bytes(const struct bnt_model *m)
     return (most + 63) / 64 * 64;
 }
 
-/* What products of several tokens want, of each thread. */
-static uint64_t product_scratch_bytes(const struct bnt_model *m, const struct backend_config *c,
-                                      const struct cpu_kernels *kernels)
+/* Whether some matrix of a layer is. */
+static bool any_matrix(const struct bnt_model *m, bool (*is)(const struct weight *w))
 {
-    bool wanted = false;
     for (uint32_t il = 0; il < m->info.n_layer; il++) {
         for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
-            const struct weight *w = &m->layers[il].w[i];
-            wanted = wanted || (w->ternary && !w->look_up);
+            if (is(&m->layers[il].w[i])) {
+                return true;
+            }
         }
     }
-    return wanted && c->n_batch > 1 ? kernels->scratch_bytes : 0;
+    return false;
+}
+
+/* Of ternary_weights. */
+static bool is_in_codes(const struct weight *w)
+{
+    return w->ternary && !w->look_up;
 }
 
 /* Of float_weights that the kernels cannot multiply as they lie. */
-static bool dequantizes(const struct weight *w)
+static bool is_dequantized(const struct weight *w)
 {
     return !w->ternary && !tensor_is_plain(w->type);
 }
 
-static bool rows_are_dequantized(const struct bnt_model *m)
+/* What products of several tokens want, of each thread. */
+static uint64_t product_scratch_bytes(const struct bnt_model *m, const struct backend_config *c,
+                                      const struct cpu_kernels *kernels)
 {
-    bool any = dequantizes(&m->head);
-    for (uint32_t il = 0; !any && il < m->info.n_layer; il++) {
-        for (int i = 0; !any && i < N_LAYER_WEIGHTS; i++) {
-            any = dequantizes(&m->layers[il].w[i]);
-        }
-    }
-    return any;
+    return c->n_batch > 1 && any_matrix(m, is_in_codes) ? kernels->scratch_bytes : 0;
 }
 
 static void take_batch(struct cursor *cur, const struct bnt_model *m,
@@ -146,7 +147,8 @@ static void take_batch(struct cursor *cur, const struct bnt_model *m,
     s->act.tables = take(cur, c->n_batch * s->act.tables_stride);
     uint64_t query_rows = (uint64_t)cpu_attend_tokens(in) * (in->n_head / in->n_head_kv);
     s->scores = take_floats(cur, (uint64_t)c->n_threads * query_rows, c->n_ctx);
-    s->row_stride = width * (rows_are_dequantized(m) ? CPU_DEQUANT_ROWS : 1);
+    bool dequantized = is_dequantized(&m->head) || any_matrix(m, is_dequantized);
+    s->row_stride = width * (dequantized ? CPU_DEQUANT_ROWS : 1);
     s->row = take_floats(cur, c->n_threads, s->row_stride);
     if (m->by_columns) {
         struct column_codes codes = columns_of(m, 0);

@@ -719,6 +719,6 @@ static const struct suite_test tests[] = {
 const struct suite suite_tensor_types = {
     "tensor_types", tests,
     "dequant_q4_0 dequant_q6_k dequant_k_scale dequant_tq1_order "
-    "dequant_q1_0 dequant_q2_0 dequant_scale_block i2s_lanes ternary_sign ternary_bad_code "
+    "dequant_codes dequant_scale_block i2s_lanes ternary_sign ternary_bad_code "
     "tl1_strip "
     "tl2_sign f16_rounding"};
