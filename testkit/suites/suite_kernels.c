@@ -582,7 +582,7 @@ static void matmul_piece(void *ctx, size_t begin, size_t end, int thread)
 static void thread_case(const struct cpu_kernels *k, uint64_t number)
 {
     static const int threads[] = {2, 5};
-    enum { ROWS = 1203, COLS = 700, TOKS = 45, MOST_THREADS = 5 };
+    enum { ROWS = 1203, COLS = 140, TOKS = 29, MOST_THREADS = 5 };
     const bool large = number % 2 == 1; /* pieces that are worth a look-up, of codes in tables */
     struct act_rows a = random_acts(COLS, TOKS);
     a.scratch = guarded(MOST_THREADS * k->scratch_bytes);
