@@ -196,7 +196,9 @@ enum bnt_status bnt_cmd_man(const struct bnt_cmd *const *commands, const struct 
                             struct bnt_buf *out, struct bnt_err *err)
 {
     struct opt_text t = {.out = out, .err = err, .st = BNT_OK};
+    /* Flush left: choices are one word of any length, which no line can spread. */
     OPT_TEXT(&t, ".TH BNT 1 \"\" \"bnt " BNT_VERSION "\" \"User Commands\"\n"
+                 ".ad l\n"
                  ".SH NAME\nbnt \\- real 1-bit language models in continuous integration\n"
                  ".SH SYNOPSIS\n\\fBbnt\\fR [\\fIOPTIONS\\fR] \\fICOMMAND\\fR ...\n"
                  ".SH DESCRIPTION\n"
