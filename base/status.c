@@ -109,8 +109,10 @@ enum bnt_status bnt_err_nomem(struct bnt_err *err, const char *what, unsigned lo
 
 enum bnt_status bnt_err_interrupted(const volatile sig_atomic_t *interrupted, struct bnt_err *err)
 {
-    return interrupted && *interrupted ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
-                                       : BNT_OK;
+    /* Threads ask for what the main thread's signal handler says. */
+    return interrupted && __atomic_load_n(interrupted, __ATOMIC_RELAXED)
+               ? bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted")
+               : BNT_OK;
 }
 
 const char *bnt_status_meaning(int status)

@@ -70,7 +70,7 @@ static void fill_rows(void *ctx, size_t begin, size_t end, int thread)
     const struct fill_task *t = ctx;
     uint64_t cols = t->head->cols, blocks = blocks_of(t->head);
     float *values = t->values + (size_t)thread * blocks * 256;
-    for (size_t r = begin; r < end && !(t->interrupted && *t->interrupted); r++) {
+    for (size_t r = begin; r < end && bnt_err_interrupted(t->interrupted, NULL) == BNT_OK; r++) {
         struct screen_place at = {&t->rows[r], t->codes + r * screen_row_bytes(cols),
                                   t->rest + r * blocks * SCREEN_REST_BLOCK_BYTES};
         dequantize_row(t->head->type, t->head->data + r * t->head->row_bytes, cols, values);

@@ -155,7 +155,7 @@ static sig_atomic_t interrupted;
 
 static enum bnt_status fill_interrupted(void *ctx, uint8_t *dst, struct bnt_err *err)
 {
-    interrupted = 1;
+    __atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED); /* as a signal's handler would */
     return fill(ctx, dst, err);
 }
 
