@@ -28,8 +28,8 @@ enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
 /* The next line of f without its end, in place of what line held (whose max bounds it); a last one
- * without an end counts. A line that is longer is FILE, with its rest unread;
- * a caught signal ends the wait for one with INTERRUPTED. */
+ * without an end counts. A line that is longer is FILE, with its rest unread; a
+ * caught signal ends the wait for one with INTERRUPTED. */
 enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err);
 
 /* For who writes files and nothing else: USAGE for "-", by which commands that can mean standard

@@ -103,7 +103,8 @@ static void turn_pieces(void *ctx, size_t begin, size_t end, int thread)
 {
     (void)thread;
     const struct turn_task *t = ctx;
-    for (size_t i = begin; i < end && !packed_stops(&t->m->packs); i++) {
+    for (size_t i = begin; i < end && bnt_err_interrupted(t->m->packs.interrupted, NULL) == BNT_OK;
+         i++) {
         const struct weight *w = &t->m->layers[i / t->blocks].w[W_DOWN];
         columns_turn(w, i % t->blocks, t->dst + i * BLOCK * column_bytes(w));
     }

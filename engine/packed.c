@@ -461,9 +461,8 @@ enum bnt_status packed_open(struct packed_store *s, const struct packed_want *wa
     if (st == BNT_OK) {
         st = keeps ? make_kept(s, &p, out, err) : packed_make_in_memory(want, out, err);
     }
-    if (st == BNT_OK && packed_stops(s)) {
+    if (st == BNT_OK && (st = bnt_err_interrupted(s->interrupted, err)) != BNT_OK) {
         packed_release(out);
-        st = bnt_err_interrupted(s->interrupted, err);
     }
     s->made_bytes += st == BNT_OK && !out->mapped ? out->size : 0;
     return st;

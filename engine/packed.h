@@ -75,19 +75,13 @@ enum bnt_status packed_store_init(struct packed_store *s, const char *path,
 bool packed_store_keeps(const struct packed_store *s, uint64_t bytes);
 void packed_store_release(struct packed_store *s); /* finishes; forms that are open stay valid */
 
-/* An interruption came: what is being made is dropped. */
-static inline bool packed_stops(const struct packed_store *s)
-{
-    return s->interrupted && *s->interrupted;
-}
-
 struct packed_want {
     const char *layout;  /* [a-z0-9-], shorter than PACKED_LAYOUT_MAX */
     uint32_t version;    /* of the layout */
     uint64_t size;       /* bytes, at least 1 */
     uint64_t cost_bytes; /* a small form is worth a file when fill reads so much; 0: size */
     /* Write all of dst[size], which is zero before. Its failure is packed_open's. It may end early
-     * once packed_stops. */
+     * once bnt_err_interrupted. */
     enum bnt_status (*fill)(void *ctx, uint8_t *dst, struct bnt_err *err);
     void *ctx;
 };

@@ -322,8 +322,8 @@ static enum bnt_status norm_heads(const struct backend_cuda *b, uint32_t il, str
                                    .eps = (float)in->rms_eps,
                                    .h = rows[i].x,
                                    .h_stride = in->head_dim};
-        struct cuda_launch l1 = launch_of_norm(&a, b->n * rows[i].n_head);
-        st = cuda_launch(b, &l1, err);
+        struct cuda_launch normed = launch_of_norm(&a, b->n * rows[i].n_head);
+        st = cuda_launch(b, &normed, err);
     }
     return st;
 }
