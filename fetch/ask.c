@@ -203,8 +203,10 @@ static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_e
         (void)q.lib->easy_getinfo(q.easy, CURLINFO_RESPONSE_CODE, &a->code);
         out->again = http_code_is_transient(a->code);
     } else {
-        out->again = a->persists && q.failed.status == BNT_OK && http_curl_is_transient(rc);
-        st = no_answer(&q, rc, err);
+        bool again = q.failed.status == BNT_OK && http_curl_is_transient(rc);
+        st = http_proxy_error(q.lib, q.easy, a->shown, &again, err);
+        st = st == BNT_OK ? no_answer(&q, rc, err) : st;
+        out->again = a->persists && again;
     }
     q.lib->easy_cleanup(q.easy);
     if (q.lines) {
@@ -338,6 +340,8 @@ enum bnt_status ask_refused(const struct ask *a, struct bnt_err *err)
     bnt_err_set(err, st, "%.300s: the server answered %ld", a->shown, a->code);
     if (a->pause_s > 0) {
         bnt_err_hint(err, "the server asks to wait %lld s", (long long)a->pause_s);
+    } else if (a->code == 407) {
+        http_proxy_hint(a->code, err);
     } else if (st == BNT_E_RATE_LIMIT) {
         bnt_err_hint(err, "too many requests; wait, then try again");
     } else if (st == BNT_E_NETWORK) {

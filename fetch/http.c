@@ -472,12 +472,42 @@ static const char *hint_of_class(long code)
     return "it does not give the file at this URL; check the URL, or fetch from another place";
 }
 
+void http_proxy_hint(long code, struct bnt_err *err)
+{
+    if (code == 407) {
+        bnt_err_hint(err,
+                     "it wants a login: put USER:PASSWORD@ before its host in the variable that "
+                     "names it, such as https_proxy");
+    } else {
+        bnt_err_hint(err,
+                     "it does not let the request through; ask who runs it, or name the host in "
+                     "no_proxy");
+    }
+}
+
+enum bnt_status http_proxy_error(const struct curl_lib *lib, CURL *easy, const char *shown,
+                                 bool *transient, struct bnt_err *err)
+{
+    long code = 0;
+    (void)lib->easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &code);
+    if (code < 400 || BNT_FAULT(proxy_unseen)) {
+        return BNT_OK;
+    }
+    *transient = http_code_is_transient(code);
+    enum bnt_status st = http_status_of_code(code);
+    bnt_err_set(err, st, "%.300s: the proxy answered %ld", shown, code);
+    http_proxy_hint(code, err);
+    return st;
+}
+
 /* An answer other than 200 and 206. */
 static enum bnt_status code_error(const struct http_exchange *x, long code, struct bnt_err *err)
 {
     enum bnt_status st = http_status_of_code(code);
     bnt_err_set(err, st, "%.300s: the server answered %ld", x->request.source->shown, code);
-    if (st == BNT_E_AUTH) {
+    if (code == 407) { /* over http the proxy answers in the server's stead */
+        http_proxy_hint(code, err);
+    } else if (st == BNT_E_AUTH) {
         bnt_err_hint(err, "the server wants a login that has access; put it into ~/.netrc");
     } else if (st == BNT_E_NOT_FOUND) {
         bnt_err_hint(err, "check the spelling of the URL");
@@ -547,6 +577,12 @@ struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_er
     o.redirected = redirects > 0;
     o.slow = first_us > HTTP_SLOW_MS * 1000;
     bool answered = rc == CURLE_OK || rc == CURLE_WRITE_ERROR || code >= 400;
+    if (rc != CURLE_OK) {
+        o.status = http_proxy_error(x->lib, x->easy, x->request.source->shown, &o.transient, err);
+    }
+    if (o.status != BNT_OK) {
+        return o;
+    }
     if (x->failed.status == BNT_OK && answered && !is_answer(x, code)) {
         o.status = code_error(x, code, err);
         o.transient = http_code_is_transient(code);

@@ -78,5 +78,11 @@ bool http_code_is_transient(long code);
 bool http_curl_is_transient(CURLcode rc);
 /* The status that the code of an answer stands for, when it is not a success. */
 enum bnt_status http_status_of_code(long code);
+/* When no answer came since a proxy did not let the request through: the status of its code. Else
+ * OK. */
+enum bnt_status http_proxy_error(const struct curl_lib *lib, CURL *easy, const char *shown,
+                                 bool *transient, struct bnt_err *err);
+/* What to do about a proxy's code. */
+void http_proxy_hint(long code, struct bnt_err *err);
 
 #endif

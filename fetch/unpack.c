@@ -1,7 +1,7 @@
 /* The rules that keep an archive inside:
  *
  * 1. Everything is written into a folder that this process has just made beside the target, with a
- *    name nobody knows, and that becomes the target by rename at the end.
+ *    name nobody knows, and that becomes the target by rename at the end, when it is on the disk.
  * 2. Only folders and regular files are made in it, so that no link is ever there to be followed.
  * 3. A path is refused when it is absolute or has an empty part, "." or "..".
  * 4. Files are made with O_EXCL and O_NOFOLLOW: an entry that comes twice is refused.
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@
 
 #define LIBRARY "libarchive.so.13"
 #define READ_BYTES (1u << 17)
-enum { REMOVE_OPEN_MAX = 16 };
+enum { WALK_OPEN_MAX = 16 };
 
 struct archive_lib {
     struct archive *(*read_new)(void);
@@ -280,6 +281,37 @@ static int remove_one(const char *path, const struct stat *sb, int what, struct 
     return remove(path);
 }
 
+/* A file or folder to the disk. */
+static int sync_one(const char *path, const struct stat *sb, int what, struct FTW *place)
+{
+    (void)sb, (void)what, (void)place;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* EINVAL: a file system without folder sync. */
+    int code = fd >= 0 && (bnt_file_sync(fd) == 0 || errno == EINVAL) ? 0 : errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return code;
+}
+
+/* What was unpacked is whole and durable before its name is. */
+static enum bnt_status show_folder(struct unpacking *u, const char *folder, struct bnt_err *err)
+{
+    char parent[BNT_PATH_MAX];
+    int code = fchmod(u->folder, 0755) != 0
+                   ? errno
+                   : nftw(u->temp, sync_one, WALK_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
+    if (code != 0) {
+        errno = code > 0 ? code : errno;
+        return bnt_err_errno(err, "cannot bring %s to disk", u->temp);
+    }
+    if (bnt_file_rename(u->temp, folder) != 0) {
+        return bnt_err_errno(err, "cannot make %s", folder);
+    }
+    enum bnt_status st = bnt_folder_of(folder, parent, err);
+    return st == BNT_OK ? bnt_dir_sync(parent, err) : st;
+}
+
 static enum bnt_status into_folder(struct unpacking *u, int fd, const char *folder,
                                    struct bnt_err *err)
 {
@@ -295,8 +327,8 @@ static enum bnt_status into_folder(struct unpacking *u, int fd, const char *fold
     if (st == BNT_OK) {
         st = unpack_all(u, err);
     }
-    if (st == BNT_OK && (fchmod(u->folder, 0755) != 0 || rename(u->temp, folder) != 0)) {
-        st = bnt_err_errno(err, "cannot make %s", folder);
+    if (st == BNT_OK) {
+        st = show_folder(u, folder, err);
     }
     if (u->archive) {
         (void)u->lib.read_free(u->archive);
@@ -305,7 +337,7 @@ static enum bnt_status into_folder(struct unpacking *u, int fd, const char *fold
         close(u->folder);
     }
     if (st != BNT_OK) {
-        (void)nftw(u->temp, remove_one, REMOVE_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
+        (void)nftw(u->temp, remove_one, WALK_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
     }
     return st;
 }
@@ -331,9 +363,16 @@ enum bnt_status unpack(const char *path, const char *folder, const struct unpack
         return st;
     }
     u.input_bytes = (uint64_t)sb.st_size;
+    /* libarchive drops names of UTF-8 that the locale cannot hold, as C cannot. */
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    locale_t before = uselocale(utf8);
     enum bnt_status st = load(&u.lib, err);
     if (st == BNT_OK) {
         st = into_folder(&u, fd, folder, err);
+    }
+    (void)uselocale(before);
+    if (utf8) {
+        freelocale(utf8);
     }
     close(fd);
     return st;

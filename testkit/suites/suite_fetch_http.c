@@ -493,6 +493,47 @@ static void proxy_of_the_environment_is_asked(void **state)
 
 /* ---- the user ---- */
 
+/* The server of the URL was never asked: that is said, and not tried again. */
+static void proxy_that_lets_nothing_through_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source;
+        const char *code, *hint;
+    } cases[] = {
+        {"https://login.invalid/m.gguf", "the proxy answered 407", "USER:PASSWORD@"},
+        {"https://closed.invalid/m.gguf", "the proxy answered 403", "no_proxy"},
+        {"hf://org/repo/m.gguf", "the proxy answered 407", "USER:PASSWORD@"},
+        {"http://plain.invalid/m.gguf", "the server answered 407", "USER:PASSWORD@"},
+    };
+    static const struct bnt_mock_route routes[] = {
+        {.path = "login.invalid:443", .status = 407},
+        {.path = "closed.invalid:443", .status = 403},
+        {.path = "http://plain.invalid/m.gguf", .status = 407},
+        {0},
+    };
+    struct bnt_mock_server *proxy = start_http(routes);
+    struct bnt_cache *c = fixture_cache();
+    char hex[BNT_SHA256_HEX];
+    fixture_digest(body, hex);
+    assert_int_equal(setenv("https_proxy", bnt_mock_server_url(proxy), 1), 0);
+    assert_int_equal(setenv("http_proxy", bnt_mock_server_url(proxy), 1), 0);
+    assert_int_equal(setenv("HF_ENDPOINT", "https://login.invalid", 1), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_fetch_result r;
+        struct bnt_err err = {0};
+        const struct bnt_fetch_opts o = {.sha256 = hex};
+        if (bnt_fetch(c, cases[i].source, &o, &r, &err) != BNT_E_AUTH ||
+            !strstr(err.msg, cases[i].code) || !strstr(err.hint, cases[i].hint)) {
+            fail_msg("%s: status %d, %s, %s", cases[i].source, err.status, err.msg, err.hint);
+        }
+        assert_int_equal(bnt_mock_server_requests(proxy), i + 1);
+    }
+    fixture_assert_empty(c);
+    bnt_mock_server_stop(proxy);
+    bnt_cache_close(c);
+}
+
 static volatile sig_atomic_t interrupted;
 
 static void interrupt_at_first_byte(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
@@ -550,7 +591,9 @@ static const struct suite_test tests[] = {
      .body = signature_in_a_url_is_not_written_down},
     {.name = "fetch_login_comes_from_netrc", .body = login_comes_from_netrc},
     {.name = "fetch_proxy_of_the_environment_is_asked", .body = proxy_of_the_environment_is_asked},
+    {.name = "fetch_proxy_that_lets_nothing_through_is_named",
+     .body = proxy_that_lets_nothing_through_is_named},
     {.name = "fetch_interrupt_ends_a_transfer", .body = interrupt_ends_a_transfer},
     {0},
 };
-const struct suite suite_fetch_http = {"fetch_http", tests, "digest_unchecked"};
+const struct suite suite_fetch_http = {"fetch_http", tests, "digest_unchecked proxy_unseen"};

@@ -3,6 +3,7 @@
 #include "testkit/suite.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +149,51 @@ static void zip_is_unpacked(void **state)
     assert_good(suite_source("testkit/data/archive/good.zip"));
 }
 
+/* U+00FC and ".gguf", with the flag that its name is UTF-8, as most writers of zip set it. */
+static void name_of_utf8_is_kept_in_any_locale(void **state)
+{
+    (void)state;
+    static const unsigned char zip[] = {
+        0x50, 0x4b, 0x03, 0x04, 0x14, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x21, 0x00, 0xd9,
+        0x72, 0x95, 0xd7, 0x05, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00,
+        0xc3, 0xbc, 0x2e, 0x67, 0x67, 0x75, 0x66, 0x6d, 0x6f, 0x64, 0x65, 0x6c, 0x50, 0x4b, 0x01,
+        0x02, 0x14, 0x03, 0x14, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x21, 0x00, 0xd9, 0x72,
+        0x95, 0xd7, 0x05, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x80, 0x01, 0x00, 0x00, 0x00, 0x00, 0xc3, 0xbc,
+        0x2e, 0x67, 0x67, 0x75, 0x66, 0x50, 0x4b, 0x05, 0x06, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+        0x01, 0x00, 0x35, 0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x00, 0x00,
+    };
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    FILE *f = fopen(fixture_path(path, "a.zip"), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(zip, 1, sizeof zip, f), sizeof zip);
+    assert_int_equal(fclose(f), 0);
+    if (unpack_here(path, &usual, &err) != BNT_OK) {
+        fail_msg("%s", err.msg);
+    }
+    fixture_assert_holds(fixture_path(path, "out/\xc3\xbc.gguf"), "model");
+}
+
+static int no_sync(enum bnt_file_step step, size_t *n)
+{
+    (void)n;
+    return step == BNT_FILE_SYNC ? ENOSPC : 0;
+}
+
+static void folder_appears_when_it_is_on_the_disk(void **state)
+{
+    (void)state;
+    static const struct entry one[] = {{"a", '0', NULL, "12345"}};
+    char path[BNT_PATH_MAX];
+    struct bnt_err err;
+    write_tar(fixture_path(path, "a.tar"), one, 1);
+    bnt_file_fault(no_sync);
+    assert_int_equal(unpack_here(path, &usual, &err), BNT_E_NO_SPACE);
+    bnt_file_fault(NULL);
+    assert_int_equal(things(), 1);
+}
+
 static void escapes_are_refused_and_leave_nothing(void **state)
 {
     (void)state;
@@ -281,6 +327,10 @@ static const struct suite_test tests[] = {
     {.name = "unpack_gzip", .body = gzip_is_unpacked, .needs = "source"},
     {.name = "unpack_zstd", .body = zstd_is_unpacked, .needs = "source"},
     {.name = "unpack_zip", .body = zip_is_unpacked, .needs = "source"},
+    {.name = "unpack_name_of_utf8_is_kept_in_any_locale",
+     .body = name_of_utf8_is_kept_in_any_locale},
+    {.name = "unpack_folder_appears_when_it_is_on_the_disk",
+     .body = folder_appears_when_it_is_on_the_disk},
     {.name = "unpack_escapes_are_refused_and_leave_nothing",
      .body = escapes_are_refused_and_leave_nothing,
      .needs = "source"},
