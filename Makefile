@@ -264,6 +264,8 @@ $(B)/fuzz_%: $(B)/engine/fuzz/fuzz_%.o $(B)/libbnt.a
 
 # check-neon: the kernels built by a cross compiler and run under qemu-user.
 -include engine/cpu/neon.mk
+# check-avx512: its kernels on a processor without it.
+-include engine/cpu/emulated.mk
 # wasm, check-wasm: the engine as a WebAssembly module, run under Node.
 -include engine/wasm/wasm.mk
 -include mock/check/check_mock.mk

@@ -54,6 +54,7 @@ fuzz  libclang-rt-dev       clang
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
 cross libc6-dev-arm64-cross aarch64-linux-gnu-gcc
 cross qemu-user-static      qemu-aarch64-static
+cross libsimde-dev          <simde/x86/avx512.h>
 kernel user-mode-linux      linux.uml
 servers apache2-utils       htpasswd
 servers docker-registry     docker-registry

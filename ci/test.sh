@@ -2,7 +2,7 @@
 # Run the tests of a build folder.
 #
 #     ci/test.sh BUILD             the fast tier, by `bnt test`
-#     ci/test.sh --suites BUILD    the same by bnt-suites (what the sanitizers watch)
+#     ci/test.sh --suites BUILD [FILTER]...   the same by bnt-suites (what the sanitizers watch)
 #     ci/test.sh --integration BUILD   what the integration tier adds, without the suites of --servers
 #     ci/test.sh --servers BUILD   the suites against servers of others, none of which may be skipped
 #
@@ -47,7 +47,8 @@ run_suites() { # how many may be skipped, tier, filters...
 case ${1:-} in
 --suites)
     build=$2
-    run_suites any fast
+    shift 2
+    run_suites any fast "$@"
     ;;
 --servers)
     build=$2

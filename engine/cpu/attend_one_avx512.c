@@ -35,16 +35,20 @@ enum {
  * lanes of a register, which takes a port that is wanted. */
 static V_INLINE vf mul_each(vf a, const float *b)
 {
+#ifdef CPU_EMULATED
+    return _mm512_mul_ps(a, _mm512_set1_ps(*b));
+#else
     vf product;
     __asm__("vmulps %2%{1to16%}, %1, %0" : "=v"(product) : "v"(a), "m"(*b));
     return product;
+#endif
 }
 
 /* A one of which the compiler does not know that it is one. */
 static V_INLINE vf hidden_one(void)
 {
     vf one = _mm512_set1_ps(1.0f);
-    __asm__("" : "+v"(one));
+    CPU_OPAQUE(one);
     return one;
 }
 

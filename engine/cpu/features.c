@@ -120,6 +120,9 @@ static void detect_isa(struct cpu_features *f)
     f->avx512vl = zmm && (b & bit_AVX512VL) != 0;
     f->avx512vnni = zmm && (c & bit_AVX512VNNI) != 0;
     f->avx512vbmi = zmm && (c & bit_AVX512VBMI) != 0;
+#ifdef CPU_EMULATED /* by AVX2 and FMA (engine/cpu/check/emulated) */
+    f->avx512f = f->avx512bw = f->avx512vl = f->avx512vnni = f->avx512vbmi = f->avx2;
+#endif
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         f->avxvnni = ymm && (a & 1u << 4) != 0;
     }

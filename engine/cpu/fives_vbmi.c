@@ -29,7 +29,7 @@ enum { INVERSE_OF_81 = 0x781948b1 }; /* modulo 2^32 */
 #define ADD_PRODUCTS(sum, a, b)                                                                    \
     do {                                                                                           \
         (sum) = _mm512_dpbusd_epi32(sum, a, b);                                                    \
-        __asm__("" : "+v"(sum));                                                                   \
+        CPU_OPAQUE(sum);                                                                           \
     } while (0)
 
 #define DIGITS(u) ((u) % 3 + (u) / 3 % 3 * 4 + (u) / 9 % 3 * 16 + (u) / 27 * 64)

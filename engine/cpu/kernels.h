@@ -21,6 +21,13 @@
 #include "engine/tensor_type.h"
 #include "engine/tl_place.h"
 
+/* Hides from the compiler what a vector is; in an emulated one (check/emulated) it may look. */
+#ifdef CPU_EMULATED
+#define CPU_OPAQUE(vector) ((void)0)
+#else
+#define CPU_OPAQUE(vector) __asm__("" : "+v"(vector))
+#endif
+
 /* With more columns than this a sum of hostile codes (3) and activations (-128) leaves int32. */
 #define TERNARY_MAX_COLS (1u << 22)
 

@@ -121,7 +121,7 @@ static V_INLINE void panel_tile(const struct panel *p, int n_vec, int n_tok, siz
             for (int v = 0; v < n_vec; v++) {
                 /* Opaque, so that a sum stays in its register. */
                 vi sum = _mm512_dpbusd_epi32(acc[v][i], code[v], act);
-                __asm__("" : "+v"(sum));
+                CPU_OPAQUE(sum);
                 acc[v][i] = sum;
             }
         }
