@@ -47,8 +47,10 @@ static enum bnt_status append(struct project *p, struct manifest_model *m,
         if (!manifest_file_name(m->name, slash ? slash + 1 : own_path, f->cache_name) ||
             manifest_model(&p->manifest, f->cache_name)) {
             free(block);
-            return bnt_err_set(err, BNT_E_FILE, "%s: %.200s makes no free name for the cache",
-                               m->name, own_path);
+            return bnt_err_set(err, BNT_E_FILE,
+                               "%s: %.200s makes no free name for the cache; rename one model, or "
+                               "say `companions: false`",
+                               m->name, path(list, i));
         }
     }
     m->found = block;

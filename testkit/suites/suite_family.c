@@ -262,6 +262,9 @@ static void local_companions_are_locked_and_verified(void **state)
     assert_non_null(strstr(BNT(2, "fetch"), "files: [FILE, FILE]"));
     BNT(0, "fetch", "./m.gguf", "--name", "own", "--with-tokenizer");
     assert_named("own.tokenizer.json", "changed");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.gguf, companions: true}\n"
+                                "  m.tokenizer.json: {source: other.json}\n");
+    assert_non_null(strstr(BNT(5, "fetch"), "m: tokenizer.json makes no free name"));
 }
 
 /* ---- a hub that is not at its best ---- */

@@ -86,7 +86,7 @@ static void stop_equals_a_plain_search(void **state)
         for (int i = 0; i < 64; i++) {
             text[i] = (char)('a' + rand_r(&seed) % 2);
         }
-        size_t len = (size_t)(rand_r(&seed) % 5 + 1);
+        size_t len = (unsigned)rand_r(&seed) % 5 + 1;
         for (size_t i = 0; i < len; i++) {
             stop[i] = (char)('a' + rand_r(&seed) % 2);
         }
