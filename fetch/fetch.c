@@ -421,7 +421,7 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
     if (!part.resumed && !f->opts->force && !was_again) {
         st = seed(f, from, &part, err);
     }
-    bool resumed = part.resumed;
+    bool resumed = part.resumed, unpublished = false;
     if (st == BNT_OK) {
         st = fetch_room(f->opts, part.file.fd, f->source.shown, f->size, err);
     }
@@ -446,12 +446,17 @@ static enum bnt_status download_once(struct fetch *f, const char *key, const str
         st = check_digest(f, err);
         if (st == BNT_OK) {
             st = publish(f, &part.file, err);
+            unpublished = st != BNT_OK && part.file.path[0];
         }
         if (st == BNT_OK) {
             note_asked(f, result.validator);
         }
     }
-    part_drop(&part);
+    if (unpublished) { /* the bytes are right, and the next fetch only has to publish them */
+        part_keep(&part);
+    } else {
+        part_drop(&part);
+    }
     return st;
 }
 

@@ -2,11 +2,12 @@
  *
  * Invariants:
  *   1. A data file has one writer for all its life, or one after the other. The state file names
- * its owner in its own name, so owning is a rename, which only one process can win: no lock has to
- *      work for that.
+ *      its owner in its own name, so owning is a rename, which only one process can win: no lock
+ *      has to work for that.
  *   2. A part is taken up in place only from an owner that is known to be gone: "free", or a
- * process of this boot and this pid namespace that does not live any more. What another machine or
- * an earlier boot left is copied instead, so that a writer that still lives there does no harm.
+ *      process of this boot and this pid namespace that does not live any more. What another
+ *      machine or an earlier boot left is copied instead, so that a writer that still lives there
+ *      does no harm.
  *   3. Every byte is written once: at the beginning of a hole, which then shrinks (data first, then
  *      the record). The record may claim less than is there, never more.
  *   4. 3 survives a kill, since the kernel keeps what was written, and pages of the record are
@@ -16,11 +17,12 @@
  *      another one restarts, with a new data file. Whoever publishes a part has hashed it, every
  *      byte at the time of its writing or later.
  *
- *            part_open                part_write ... part_write              bnt_cache_add,
- * part_drop nothing ----------> <me>.state ------------------------------> no holes
- * ------------------------> blob ^   |  ^ | part_open     |   |  | | part_keep          SIGKILL at
- * any point leaves <dead>.state; (a rename, or a copy)|   |  | v                    part_open of
- * the next one takes it up |   |  free.state |   v <dead>.state
+ *            part_open               part_write...              bnt_cache_add, part_drop
+ *   nothing ----------> <me>.state ---------------> no holes ---------------------------> blob
+ *                         ^    |
+ *               part_open |    +-- part_keep: free.state
+ *     (a rename or a copy)|    +-- SIGKILL at any point: <dead>.state
+ *                         +----------------------------+
  *
  * The lock <key>.lock orders live processes: while one transfers, the others wait, then find the
  * model in the cache. Where locks lie, each of them makes a part of its own: bandwidth, not
@@ -164,8 +166,8 @@ static enum bnt_status make_folder(const char *cache_dir, char out[BNT_PATH_MAX]
     return st;
 }
 
-/* Whether the file that we have locked is still the one of that name: its last holder removes it.
- */
+/* Whether the file that we have locked is still the one of that name: a sweep may have removed it
+ * before it was locked. */
 static bool still_there(const struct part_lock *l)
 {
     struct stat ours, now;
@@ -382,12 +384,28 @@ static enum bnt_status copy_front(struct part *p, const struct part_record *from
     return st;
 }
 
+/* The data file of a record, to go on with; -1 when that is not to be had. A death on the way into
+ * the cache has left it read-only. */
+static int open_data(const struct part *p)
+{
+    struct stat sb;
+    int fd = open(p->file.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), writable = -1;
+    if (fd >= 0 && fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) &&
+        record_ok(&p->record, p->key, (uint64_t)sb.st_size)) {
+        (void)(BNT_FAULT(part_sealed) ? 0 : fchmod(fd, 0600));
+        writable = open(p->file.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return writable;
+}
+
 /* Take up the part of a dead owner in place. False: another process was faster, or it is damaged.
  */
 static bool take(struct part *p, const char *state_name)
 {
     char from[BNT_PATH_MAX];
-    struct stat sb;
     if (bnt_path_format(from, NULL, "%s/%s", p->dir, state_name) != BNT_OK ||
         bnt_file_rename(from, p->state_path) != 0) {
         return false;
@@ -396,15 +414,11 @@ static bool take(struct part *p, const char *state_name)
     bool ok = p->state_fd >= 0 && read_record(p->state_fd, 0, &p->record) &&
               memchr(p->record.data_name, '\0', sizeof p->record.data_name) &&
               bnt_path_format(p->file.path, NULL, "%s/%s", p->dir, p->record.data_name) == BNT_OK;
-    if (ok) {
-        p->file.fd = open(p->file.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        ok = p->file.fd >= 0 && fstat(p->file.fd, &sb) == 0 && S_ISREG(sb.st_mode) &&
-             record_ok(&p->record, p->key, (uint64_t)sb.st_size);
-    }
-    if (!ok) {
+    p->file.fd = ok ? open_data(p) : -1;
+    if (p->file.fd < 0) {
         part_drop(p);
     }
-    return ok;
+    return p->file.fd >= 0;
 }
 
 /* Copy what another boot or machine left. */
@@ -435,26 +449,19 @@ static enum bnt_status take_copy(struct part *p, const char *state_name, bool *t
     return st;
 }
 
-/* Look for a state file of the key; remove files that are too old for anybody. */
+/* Look for a state file of the key. */
 static enum bnt_status look_around(struct part *p, bool may_resume, bool *taken,
                                    struct bnt_err *err)
 {
     enum bnt_status st = BNT_OK;
-    int64_t now_s = (int64_t)time(NULL); /* file times are real even where the clock is a fake */
     size_t k = strlen(p->key);
     DIR *d = opendir(p->dir);
     if (!d) {
         return bnt_err_errno(err, "cannot list %s", p->dir);
     }
     for (struct dirent *e = readdir(d); st == BNT_OK && e; e = readdir(d)) {
-        struct stat sb;
         char owner[OWNER_MAX] = "";
         size_t n = strlen(e->d_name);
-        if (fstatat(dirfd(d), e->d_name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode) &&
-            now_s - sb.st_mtime > PART_AGE_S) {
-            (void)unlinkat(dirfd(d), e->d_name, 0);
-            continue;
-        }
         if (*taken || !may_resume || BNT_FAULT(resume) || n <= k + 7 || n - k - 7 >= OWNER_MAX ||
             strncmp(e->d_name, p->key, k) != 0 || e->d_name[k] != '.' ||
             strcmp(e->d_name + n - 6, ".state") != 0) {
@@ -476,6 +483,7 @@ enum bnt_status part_open(const char *cache_dir, const char *key, bool may_resum
                           struct bnt_err *err)
 {
     char owner[OWNER_MAX];
+    struct bnt_downloads swept;
     bool taken = false;
     *p = (struct part){.file = {.fd = -1}, .state_fd = -1};
     snprintf(p->key, sizeof p->key, "%s", key);
@@ -485,6 +493,7 @@ enum bnt_status part_open(const char *cache_dir, const char *key, bool may_resum
         st = bnt_path_format(p->state_path, err, "%s/%s.%s.state", p->dir, key, owner);
     }
     if (st == BNT_OK) {
+        (void)part_sweep(cache_dir, true, &swept, NULL); /* a later one tries again */
         st = look_around(p, may_resume, &taken, err);
     }
     p->resumed = taken && part_done_bytes(p) > 0;
@@ -580,9 +589,10 @@ void part_keep(struct part *p)
     }
     /* What fails here costs a later transfer some bytes, nothing else. */
     (void)sync_part(p, NULL);
-    close(p->file.fd);
+    p->file.path[0] = '\0'; /* it stays */
+    bnt_cache_temp_release(&p->file);
     close(p->state_fd);
-    p->file.fd = p->state_fd = -1;
+    p->state_fd = -1;
     if (bnt_path_format(to, NULL, "%s/%s." FREE_OWNER ".state", p->dir, p->key) == BNT_OK) {
         (void)bnt_file_rename(p->state_path, to);
     }
@@ -666,6 +676,7 @@ static void count_file(DIR *d, const char *name, const struct bnt_buf *live, boo
     out->files++;
     out->bytes += bytes;
     snprintf(line, sizeof line, "\n%s\n", name);
+    /* File times are real even where the clock is a fake. */
     if ((int64_t)time(NULL) - sb.st_mtime <= PART_AGE_S || strstr(bnt_buf_view(live), line) ||
         is_locked(dirfd(d), name)) {
         return;

@@ -3,6 +3,7 @@
 #include "testkit/suite.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -420,9 +421,87 @@ static void sweep_takes_what_is_old_and_nobodys(void **state)
     assert_int_equal(d.files, 0);
 }
 
+/* A lock is made once, and held long after: whoever holds it does not sweep it away, or the next
+ * process would transfer the same file beside it. */
+static void lock_that_is_held_is_not_swept(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX];
+    struct part p;
+    struct part_lock lock, other;
+    fixture_path(dir, "c");
+    assert_int_equal(part_lock_wait(dir, "k", &(struct bnt_fetch_opts){0}, &lock, NULL), BNT_OK);
+    age("c/part/k.lock");
+    open_part(&p);
+    const struct bnt_fetch_opts over = {.deadline_ns = 1};
+    assert_int_equal(part_lock_wait(dir, "k", &over, &other, NULL), BNT_E_TIME);
+    part_lock_release(&lock);
+    assert_int_equal(part_lock_wait(dir, "k", &over, &other, NULL), BNT_OK);
+    part_lock_release(&other);
+    part_drop(&p);
+}
+
+/* The cache makes a file read-only before it is a blob. */
+static void part_that_was_sealed_is_taken_up(void **state)
+{
+    (void)state;
+    struct part a, b;
+    char to[BNT_PATH_MAX];
+    assert_true(fixture_drop_capabilities());
+    open_part(&a);
+    write_some(&a, "all of it");
+    assert_int_equal(fchmod(a.file.fd, 0444), 0);
+    assert_int_equal(rename(a.state_path, fixture_path(to, "c/part/k.free.state")), 0);
+    open_part(&b);
+    assert_true(b.resumed);
+    write_some(&b, "!");
+    fixture_assert_holds(b.file.path, "all of it!");
+    part_drop(&a);
+    part_drop(&b);
+}
+
+static int renames_left;
+
+static int fail_a_rename(enum bnt_file_step step, size_t *n)
+{
+    (void)n;
+    return step == BNT_FILE_RENAME && renames_left-- == 0 ? ENOSPC : 0;
+}
+
+/* All bytes are there and right, and only the cache cannot take them: they are not fetched again,
+ * whichever of the renames on the way into it fails. */
+static void download_that_could_not_enter_the_cache_is_kept(void **state)
+{
+    (void)state;
+    char hex[BNT_SHA256_HEX], url[300];
+    struct bnt_fetch_result r;
+    struct bnt_mock_server *s = serve_one(6, 0, url, hex);
+    struct bnt_cache *c = fixture_cache();
+    const struct bnt_fetch_opts o = {.sha256 = hex, .name = "m"};
+    for (int i = 0; i < 2; i++) { /* of the chunk tree, of the blob */
+        renames_left = i;
+        bnt_file_fault(fail_a_rename);
+        assert_int_equal(bnt_fetch(c, url, &o, &r, NULL), BNT_E_NO_SPACE);
+        bnt_file_fault(NULL);
+        assert_int_equal(count_parts(".data"), 1);
+    }
+    const size_t asked = bnt_mock_server_requests(s);
+    assert_int_equal(bnt_fetch(c, url, &o, &r, NULL), BNT_OK);
+    assert_int_equal(bnt_mock_server_requests(s), asked);
+    transfer_assert_blob(&r, transfer_bytes(FILE_BYTES, 6), FILE_BYTES);
+    assert_int_equal(count_parts(".data"), 0);
+    assert_int_equal(count_parts(".state"), 0);
+    bnt_cache_close(c);
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
     {.name = "part_sweep_takes_what_is_old_and_nobodys",
      .body = sweep_takes_what_is_old_and_nobodys},
+    {.name = "part_lock_that_is_held_is_not_swept", .body = lock_that_is_held_is_not_swept},
+    {.name = "part_that_was_sealed_is_taken_up", .body = part_that_was_sealed_is_taken_up},
+    {.name = "part_download_that_could_not_enter_the_cache_is_kept",
+     .body = download_that_could_not_enter_the_cache_is_kept},
     {.name = "part_killed_fetches_finish", .body = killed_fetches_finish, .timeout_ms = 30000},
     {.name = "part_killed_fetches_of_many_connections_finish",
      .body = killed_fetches_of_many_connections_finish,
@@ -442,4 +521,4 @@ static const struct suite_test tests[] = {
     {.name = "part_with_a_damaged_state_is_not_believed", .body = damaged_state_is_not_believed},
     {0},
 };
-const struct suite suite_part = {"part", tests, "resume"};
+const struct suite suite_part = {"part", tests, "resume part_sealed"};
