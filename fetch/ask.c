@@ -1,10 +1,8 @@
 /* One request by libcurl's easy interface into memory. */
 #include "fetch/ask.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -27,7 +25,7 @@ struct asking {
     CURL *easy;
     struct curl_slist *lines; /* headers of the request */
     struct bnt_err failed;    /* from within a callback */
-    int64_t wait_s;           /* what the server asks for; -1: nothing */
+    struct http_times times;
     char text[CURL_ERROR_SIZE];
 };
 
@@ -42,31 +40,10 @@ static size_t on_header(char *line, size_t one, size_t n, void *ctx)
 {
     struct asking *q = ctx;
     (void)one;
-    static const char retry[] = "retry-after:";
-    if (n > sizeof retry && strncasecmp(line, retry, sizeof retry - 1) == 0) {
-        char value[64];
-        snprintf(value, sizeof value, "%.*s", (int)(n - sizeof retry + 1), line + sizeof retry - 1);
-        value[strcspn(value, "\r\n")] = '\0';
-        q->wait_s =
-            backoff_header_wait_s("retry-after", value + strspn(value, " "), bnt_clock_unix_s());
-    }
+    http_times_line(&q->times, line, n);
     for (size_t i = 0; i < q->a->n_headers; i++) {
         struct ask_header *h = &q->a->headers[i];
-        size_t k = strlen(h->name);
-        if (n <= k || line[k] != ':' || strncasecmp(line, h->name, k) != 0) {
-            continue;
-        }
-        const char *begin = line + k + 1, *end = line + n;
-        while (begin < end && isspace((unsigned char)*begin)) {
-            begin++;
-        }
-        while (end > begin && isspace((unsigned char)end[-1])) {
-            end--;
-        }
-        if ((size_t)(end - begin) < sizeof h->value) {
-            memcpy(h->value, begin, (size_t)(end - begin));
-            h->value[end - begin] = '\0';
-        }
+        (void)http_header_value(line, n, h->name, h->value, sizeof h->value);
     }
     return n;
 }
@@ -181,7 +158,7 @@ struct attempt {
 
 static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_err *err)
 {
-    struct asking q = {.a = a, .wait_s = -1};
+    struct asking q = {.a = a};
     *out = (struct attempt){.wait_s = -1};
     a->pause_s = 0;
     bnt_buf_init(&a->body, a->body_max_bytes ? a->body_max_bytes : ASK_BODY_MAX_BYTES);
@@ -202,6 +179,7 @@ static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_e
     if (rc == CURLE_OK) {
         (void)q.lib->easy_getinfo(q.easy, CURLINFO_RESPONSE_CODE, &a->code);
         out->again = http_code_is_transient(a->code);
+        out->wait_s = http_times_wait_s(&q.times, a->code);
     } else {
         bool again = q.failed.status == BNT_OK && http_curl_is_transient(rc);
         st = http_proxy_error(q.lib, q.easy, a->shown, &again, err);
@@ -212,7 +190,6 @@ static enum bnt_status ask_once(struct ask *a, struct attempt *out, struct bnt_e
     if (q.lines) {
         q.lib->slist_free_all(q.lines);
     }
-    out->wait_s = q.wait_s;
     return st;
 }
 

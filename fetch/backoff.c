@@ -35,13 +35,18 @@ uint64_t backoff_random(void)
 
 bool backoff_http_date(const char *value, int64_t *unix_s)
 {
-    struct tm tm = {0};
-    const char *end = strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    if (!end || *end) {
-        return false;
+    /* RFC 9110, 5.6.7: the usual form, and two that are only read. */
+    static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
+                                        "%a %b %e %H:%M:%S %Y"};
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        struct tm tm = {0};
+        const char *end = strptime(value, forms[i], &tm);
+        if (end && !*end) {
+            *unix_s = (int64_t)timegm(&tm);
+            return true;
+        }
     }
-    *unix_s = (int64_t)timegm(&tm);
-    return true;
+    return false;
 }
 
 /* A whole number of seconds at the beginning of a text; -1 when there is none. */

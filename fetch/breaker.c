@@ -50,6 +50,12 @@ struct circuit {
 
 /* ---- rows ---- */
 
+/* A time that lies further ahead than it was ever put is of a clock that was set back since. */
+static int64_t not_beyond(int64_t until_s, int64_t now_s, int64_t most_s)
+{
+    return until_s - now_s <= most_s || BNT_FAULT(breaker_clock) ? until_s : 0;
+}
+
 static enum bnt_status load(struct breaker *b, const char *origin, struct circuit *c,
                             struct bnt_err *err)
 {
@@ -62,7 +68,14 @@ static enum bnt_status load(struct breaker *b, const char *origin, struct circui
         .n_row = 7,
     };
     enum bnt_status st = net_db_run(b->db, &q, err);
-    *c = (struct circuit){row[0], row[1], row[2], row[3], row[4], row[5], row[6]};
+    const int64_t now_s = bnt_clock_unix_s();
+    *c = (struct circuit){.state = row[0],
+                          .open_until_s = not_beyond(row[1], now_s, BREAKER_OPEN_MAX_S),
+                          .probe_until_s = not_beyond(row[2], now_s, BREAKER_PROBE_S),
+                          .closed_s = row[3],
+                          .ejections = row[4],
+                          .cool_until_s = row[5],
+                          .rate = row[6]};
     return st;
 }
 

@@ -100,7 +100,11 @@ enum bnt_status hasher_new(bool first_contact, struct hasher **out, struct bnt_e
     h->page_bytes = sysconf(_SC_PAGESIZE);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work, NULL);
-    pthread_cond_init(&h->idle, NULL);
+    pthread_condattr_t monotonic; /* a wait does not end later when somebody sets the clock back */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->idle, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int code = bnt_thread_start(&h->thread, run, h);
     if (code != 0) {
         free(h);
@@ -155,7 +159,7 @@ void hasher_advance(struct hasher *h, uint64_t end)
 bool hasher_wait(struct hasher *h, unsigned wait_ms)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += wait_ms / 1000;
     until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;

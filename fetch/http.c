@@ -34,6 +34,63 @@
  * size and time in seconds. */
 #define ETAG_AGE_S 2
 
+/* ---- lines of a head ---- */
+
+bool http_header_value(const char *line, size_t n, const char *name, char *value, size_t size)
+{
+    size_t k = strlen(name);
+    if (n <= k || strncasecmp(line, name, k) != 0 || line[k] != ':') {
+        return false;
+    }
+    const char *begin = line + k + 1, *end = line + n;
+    while (begin < end && isspace((unsigned char)*begin)) {
+        begin++;
+    }
+    while (end > begin && isspace((unsigned char)end[-1])) {
+        end--;
+    }
+    if ((size_t)(end - begin) >= size) {
+        return false;
+    }
+    memcpy(value, begin, (size_t)(end - begin));
+    value[end - begin] = '\0';
+    return true;
+}
+
+/* Another one may follow: after a redirect, or a proxy's. */
+static bool begins_answer(const char *line, size_t n)
+{
+    return n >= 5 && memcmp(line, "HTTP/", 5) == 0;
+}
+
+void http_times_line(struct http_times *t, const char *line, size_t n)
+{
+    static const char *const waits[] = {"retry-after", "ratelimit", "ratelimit-reset",
+                                        "x-ratelimit-reset"}; /* the first one, else who is first */
+    char value[sizeof t->value];
+    if (begins_answer(line, n)) {
+        *t = (struct http_times){.date_s = 0};
+    } else if (http_header_value(line, n, "date", value, sizeof value)) {
+        (void)backoff_http_date(value, &t->date_s);
+    }
+    for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++) {
+        if ((!t->name || i == 0) && http_header_value(line, n, waits[i], value, sizeof value)) {
+            t->name = waits[i];
+            memcpy(t->value, value, sizeof value);
+        }
+    }
+}
+
+int64_t http_times_wait_s(const struct http_times *t, long code)
+{
+    if (!t->name || (code != 429 && code != 503)) {
+        return -1;
+    }
+    return backoff_header_wait_s(t->name, t->value, t->date_s ? t->date_s : bnt_clock_unix_s());
+}
+
+/* ---- an exchange ---- */
+
 static long response_code(const struct http_exchange *x)
 {
     long code = 0;
@@ -55,19 +112,20 @@ static void finish_head(struct http_exchange *x)
 {
     struct http_head *h = &x->head;
     int64_t modified_s;
-    bool dated = x->date_s && backoff_http_date(x->last_modified, &modified_s);
+    const int64_t date_s = x->times.date_s;
+    bool dated = date_s && backoff_http_date(x->last_modified, &modified_s);
     h->code = response_code(x);
     if (h->code == 200) {
         curl_off_t length = -1;
         (void)x->lib->easy_getinfo(x->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         h->total = length > 0 ? (uint64_t)length : 0;
     }
-    if (dated && x->date_s - modified_s < ETAG_AGE_S && !BNT_FAULT(etag_young)) {
+    if (dated && date_s - modified_s < ETAG_AGE_S && !BNT_FAULT(etag_young)) {
         h->etag[0] = '\0';
     }
     if (h->etag[0]) {
         memcpy(h->validator, h->etag, sizeof h->validator);
-    } else if (dated && x->date_s - modified_s >= VALIDATOR_AGE_S) {
+    } else if (dated && date_s - modified_s >= VALIDATOR_AGE_S) {
         snprintf(h->validator, sizeof h->validator, "%s", x->last_modified);
     }
 }
@@ -93,28 +151,6 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *ctx)
         st = r->on_body(r->ctx, bytes, n, &x->failed);
     }
     return st == BNT_OK ? n : 0;
-}
-
-/* The value of a header line, trimmed into `value`, when it is the header of that name. */
-static bool header_value(const char *line, size_t n, const char *name, char *value, size_t size)
-{
-    size_t k = strlen(name);
-    if (n <= k || strncasecmp(line, name, k) != 0 || line[k] != ':') {
-        return false;
-    }
-    const char *begin = line + k + 1, *end = line + n;
-    while (begin < end && isspace((unsigned char)*begin)) {
-        begin++;
-    }
-    while (end > begin && isspace((unsigned char)end[-1])) {
-        end--;
-    }
-    if ((size_t)(end - begin) >= size) {
-        return false;
-    }
-    memcpy(value, begin, (size_t)(end - begin));
-    value[end - begin] = '\0';
-    return true;
 }
 
 /* "bytes BEGIN-LAST/TOTAL"; anything else, "*" included, leaves range_begin at its maximum. */
@@ -143,7 +179,6 @@ static void start_head(struct http_exchange *x)
 {
     x->head = (struct http_head){.range_begin = UINT64_MAX, .wait_s = -1};
     x->last_modified[0] = '\0';
-    x->date_s = 0;
 }
 
 /* Whether the file itself is packed: servers say so by Content-Encoding, too. */
@@ -162,28 +197,18 @@ static bool is_archive(const struct source *s)
 
 static void read_header(struct http_exchange *x, const char *line, size_t n)
 {
-    static const char *const waits[] = {"retry-after", "ratelimit", "ratelimit-reset",
-                                        "x-ratelimit-reset"}; /* the earlier wins */
     struct http_head *h = &x->head;
     char value[BNT_CACHE_TAG_MAX];
-    if (header_value(line, n, "etag", value, sizeof value) && value[0] == '"') {
+    if (http_header_value(line, n, "etag", value, sizeof value) && value[0] == '"') {
         memcpy(h->etag, value, sizeof value);
-    } else if (header_value(line, n, "content-range", value, sizeof value)) {
+    } else if (http_header_value(line, n, "content-range", value, sizeof value)) {
         read_content_range(h, value);
-    } else if (header_value(line, n, "content-encoding", value, sizeof value)) {
+    } else if (http_header_value(line, n, "content-encoding", value, sizeof value)) {
         const bool plain = strcasecmp(value, "identity") == 0 || is_archive(x->request.source);
         snprintf(h->encoding, sizeof h->encoding, "%.31s", plain ? "" : value);
-    } else if (header_value(line, n, "last-modified", x->last_modified, sizeof x->last_modified)) {
-        return;
-    } else if (header_value(line, n, "date", value, sizeof value)) {
-        (void)backoff_http_date(value, &x->date_s);
     } else {
-        for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++) {
-            if (header_value(line, n, waits[i], value, sizeof value) && (h->wait_s < 0 || i == 0)) {
-                int64_t now_s = x->date_s ? x->date_s : bnt_clock_unix_s();
-                h->wait_s = backoff_header_wait_s(waits[i], value, now_s);
-            }
-        }
+        (void)http_header_value(line, n, "last-modified", x->last_modified,
+                                sizeof x->last_modified);
     }
 }
 
@@ -191,7 +216,8 @@ static size_t on_header(char *line, size_t one, size_t n, void *ctx)
 {
     struct http_exchange *x = ctx;
     (void)one;
-    if (n >= 5 && memcmp(line, "HTTP/", 5) == 0) { /* another answer: after a redirect or a proxy */
+    http_times_line(&x->times, line, n);
+    if (begins_answer(line, n)) {
         start_head(x);
     } else {
         read_header(x, line, n);
@@ -584,9 +610,10 @@ struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_er
         return o;
     }
     if (x->failed.status == BNT_OK && answered && !is_answer(x, code)) {
+        x->head.code = code;
+        x->head.wait_s = http_times_wait_s(&x->times, code);
         o.status = code_error(x, code, err);
         o.transient = http_code_is_transient(code);
-        x->head.code = code;
     } else if (rc != CURLE_OK) {
         o.status = curl_error(x, rc, err);
         o.transient = x->failed.status == BNT_OK && http_curl_is_transient(rc);

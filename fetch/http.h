@@ -17,7 +17,7 @@ struct http_head {
                                           is old enough to be trusted, or "" */
     uint64_t total;                    /* bytes of the whole file; 0 while unknown */
     uint64_t range_begin; /* 206: first byte; UINT64_MAX without a Content-Range that makes sense */
-    int64_t wait_s;       /* what the server asks to wait; -1: nothing */
+    int64_t wait_s;       /* of a 429 or 503: what the server asks to wait; -1: nothing */
     char encoding[32];    /* in which the body is packed for the way; "": it comes as it is */
 };
 
@@ -42,6 +42,13 @@ struct http_request {
     void *ctx;
 };
 
+/* What the lines of a head say of time: how long to wait, by the clock of who says it. */
+struct http_times {
+    int64_t date_s;   /* Date; 0: not said */
+    const char *name; /* of the line that asks for a wait; NULL: none */
+    char value[128];  /* its value: it may come before Date, on which it depends */
+};
+
 struct http_exchange {
     const struct curl_lib *lib;
     CURL *easy; /* NULL when there is none */
@@ -51,7 +58,7 @@ struct http_exchange {
     uint64_t sent;         /* of the upload */
     bool head_seen;        /* on_head was called */
     struct bnt_err failed; /* of the callbacks */
-    int64_t date_s;        /* the server's Date; 0: not said */
+    struct http_times times;
     char last_modified[64];
     char range[64];
     char text[CURL_ERROR_SIZE];
@@ -72,6 +79,15 @@ enum bnt_status http_begin(struct http_exchange *x, const struct curl_lib *lib,
 /* What libcurl's result and the answer mean; err is set when status is not OK. */
 struct http_outcome http_end(struct http_exchange *x, CURLcode rc, struct bnt_err *err);
 void http_release(struct http_exchange *x);
+
+/* The value of a line of a head, without the blanks around it, when it is the header of that name
+ * and fits. */
+bool http_header_value(const char *line, size_t n, const char *name, char *value, size_t size);
+/* Take a line of a head; the first one of an answer begins anew. */
+void http_times_line(struct http_times *t, const char *line, size_t n);
+/* Seconds to wait that an answer of this code asks for; -1: none. Only 429 and 503 ask: others tell
+ * with the same words what is left of an allowance. */
+int64_t http_times_wait_s(const struct http_times *t, long code);
 
 /* Whether the same request may get another answer later. */
 bool http_code_is_transient(long code);

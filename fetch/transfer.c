@@ -462,7 +462,7 @@ static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err 
     }
     m->failures = c->got_bytes >= PROGRESS_BYTES ? 1 : m->failures + 1;
     t->retries++;
-    bool asked = (head->code == 429 || head->code == 503) && head->wait_s >= 0;
+    bool asked = head->wait_s >= 0;
     if (asked && head->wait_s > 0) {
         (void)breaker_cool(t->breaker, m->origin, head->wait_s, &t->fatal);
     }

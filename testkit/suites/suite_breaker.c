@@ -160,6 +160,25 @@ static void dead_probe_is_replaced(void **state)
     breaker_close(b);
 }
 
+/* A machine that begins in the future, and is told the time then. */
+static void clock_that_is_set_back_opens_no_circuit(void **state)
+{
+    (void)state;
+    int64_t wait_s;
+    bnt_clock_fake(5000000000000000);
+    struct breaker *b = start();
+    report(b, BREAKER_FAILED, 10);
+    assert_false(asked(b, false, &wait_s));
+    bnt_clock_fake(1000000000000000);
+    assert_true(asked(b, false, &wait_s)); /* the probe */
+    assert_false(asked(b, false, &wait_s));
+    bnt_clock_fake(500000000000000);
+    assert_true(asked(b, false, &wait_s));
+    report(b, BREAKER_GOOD, 1);
+    assert_int_equal(state_of(b), BREAKER_CLOSED);
+    breaker_close(b);
+}
+
 static void last_mirror_is_asked_but_gets_its_pause(void **state)
 {
     (void)state;
@@ -331,6 +350,8 @@ static const struct suite_test tests[] = {
     {.name = "breaker_window_forgets", .body = window_forgets},
     {.name = "breaker_one_probe_at_a_time_then_closed_or_longer_open",
      .body = one_probe_at_a_time_then_closed_or_longer_open},
+    {.name = "breaker_clock_that_is_set_back_opens_no_circuit",
+     .body = clock_that_is_set_back_opens_no_circuit},
     {.name = "breaker_dead_probe_is_replaced", .body = dead_probe_is_replaced},
     {.name = "breaker_last_mirror_is_asked_but_gets_its_pause",
      .body = last_mirror_is_asked_but_gets_its_pause},
@@ -340,4 +361,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 const struct suite suite_breaker = {"breaker", tests,
-                                    "breaker_escalation breaker_probe retry_budget"};
+                                    "breaker_clock breaker_escalation breaker_probe retry_budget"};

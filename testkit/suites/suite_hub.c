@@ -422,23 +422,38 @@ static void a_question_without_an_answer_is_asked_again(void **state)
 static void a_pause_is_kept_by_the_next_question(void **state)
 {
     (void)state;
-    struct hub h;
-    char dir[BNT_PATH_MAX];
-    struct bnt_fetch_result r;
-    struct bnt_err err;
-    const struct bnt_fetch_opts once = {.name = "a", .max_attempts = 1, .max_wait_s = 100};
-    start(&h);
-    bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
-    assert_int_equal(bnt_mkdirs(fixture_path(dir, "c"), NULL), BNT_OK);
-    bnt_mock_server_hold(h.hub);
-    h.routes[0].status = 503;
-    h.routes[0].headers = "Retry-After: 200\r\n";
-    bnt_mock_server_go_on(h.hub);
-    assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), BNT_E_RATE_LIMIT);
-    assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), BNT_E_RATE_LIMIT);
-    assert_non_null(strstr(err.msg, "asked for a pause of "));
-    assert_int_equal(bnt_mock_server_requests(h.hub), 1);
-    stop(&h);
+    static const struct {
+        int status;
+        const char *headers;
+        enum bnt_status first, next;
+        size_t asked;
+    } cases[] = {
+        {503, "Retry-After: 200\r\n", BNT_E_RATE_LIMIT, BNT_E_RATE_LIMIT, 1},
+        {429, "RateLimit: \"api\";r=0;t=200\r\n", BNT_E_RATE_LIMIT, BNT_E_RATE_LIMIT, 1},
+        /* What is left of an allowance is no wish for a pause. */
+        {500, "RateLimit: \"api\";r=99;t=200\r\n", BNT_E_NETWORK, BNT_E_NETWORK, 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct hub h;
+        char dir[BNT_PATH_MAX];
+        struct bnt_fetch_result r;
+        struct bnt_err err;
+        const struct bnt_fetch_opts once = {.name = "a", .max_attempts = 1, .max_wait_s = 100};
+        start(&h);
+        bnt_clock_fake(UINT64_C(1000000) * 1000000000u);
+        assert_int_equal(bnt_mkdirs(fixture_path(dir, "c"), NULL), BNT_OK);
+        bnt_mock_server_hold(h.hub);
+        h.routes[0].status = cases[i].status;
+        h.routes[0].headers = cases[i].headers;
+        bnt_mock_server_go_on(h.hub);
+        assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), cases[i].first);
+        assert_int_equal(get("hf://org/repo/m.gguf", &once, &r, &err), cases[i].next);
+        if (cases[i].asked == 1) {
+            assert_non_null(strstr(err.msg, "asked for a pause of "));
+        }
+        assert_int_equal(bnt_mock_server_requests(h.hub), cases[i].asked);
+        stop(&h);
+    }
 }
 
 /* ---- the lock file ---- */
