@@ -352,8 +352,8 @@ static enum bnt_status out_of_range(struct bnt_err *err, const char *name, doubl
     return bnt_err_set(err, BNT_E_USAGE, "sampler: %s = %g is outside %s", name, value, range);
 }
 
-static enum bnt_status check_params(const struct bnt_sampler_params *p, int32_t n_vocab,
-                                    struct bnt_err *err)
+enum bnt_status bnt_sampler_check(const struct bnt_sampler_params *p, int32_t n_vocab,
+                                  struct bnt_err *err)
 {
     if (!(p->temperature >= 0) || isinf(p->temperature)) {
         return out_of_range(err, "temperature", p->temperature, "[0, infinity)");
@@ -468,7 +468,7 @@ enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vo
     if (n_vocab <= 0) {
         return bnt_err_set(err, BNT_E_USAGE, "sampler: a vocabulary of %d ids", n_vocab);
     }
-    enum bnt_status st = check_params(p, n_vocab, err);
+    enum bnt_status st = bnt_sampler_check(p, n_vocab, err);
     if (st != BNT_OK) {
         return st;
     }

@@ -39,6 +39,9 @@ struct bnt_sampler;
 struct bnt_sampler_params bnt_sampler_defaults(void);
 
 /* Errors: USAGE names the parameter outside its range. */
+enum bnt_status bnt_sampler_check(const struct bnt_sampler_params *p, int32_t n_vocab,
+                                  struct bnt_err *err);
+/* Errors: those of bnt_sampler_check. */
 enum bnt_status bnt_sampler_new(const struct bnt_sampler_params *p, int32_t n_vocab,
                                 struct bnt_sampler **out, struct bnt_err *err);
 void bnt_sampler_free(struct bnt_sampler *s);

@@ -278,11 +278,8 @@ static enum bnt_status tokenize(struct bnt_subject *s, const char *text, size_t 
 static enum bnt_status check_sampling(const struct bnt_subject_request *r, struct bnt_err *err)
 {
     struct bnt_sampler_params p = r->sampling ? *r->sampling : bnt_sampler_defaults();
-    struct bnt_sampler *sampler = NULL;
     p.n_bias = 0;
-    enum bnt_status st = bnt_sampler_new(&p, 1, &sampler, err);
-    bnt_sampler_free(sampler);
-    return st;
+    return bnt_sampler_check(&p, 1, err);
 }
 
 static enum bnt_status check_request(const struct bnt_subject_request *r, struct bnt_err *err)

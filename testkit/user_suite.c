@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/opt.h"
+#include "engine/stop.h"
 #include "testkit/user_values.h"
 
 #define NAME_BYTES 128
@@ -258,6 +259,19 @@ static enum bnt_status read_timeout(struct user_reader *r, const struct yaml_nod
     return st;
 }
 
+static enum bnt_status read_stop(struct user_reader *r, const struct yaml_node *n, void *into)
+{
+    const struct user_texts *t = into;
+    struct bnt_stop *stop = NULL;
+    struct bnt_err why = {0};
+    enum bnt_status st = user_read_texts(r, n, into);
+    if (st == BNT_OK && bnt_stop_new(t->at, t->n, &stop, &why) != BNT_OK) {
+        st = user_bad(r, n, why.msg);
+    }
+    bnt_stop_free(stop);
+    return st;
+}
+
 static enum bnt_status read_subjects(struct user_reader *r, const struct yaml_node *n, void *into)
 {
     static const char *const kinds[] = {"real", "tiny", "scripted", "http"};
@@ -286,7 +300,7 @@ static const struct user_key test_keys[] = {
     {"top_p", user_read_double},
     {"min_p", user_read_double},
     {"seed", user_read_seed},
-    {"stop", user_read_texts},
+    {"stop", read_stop},
     {"ignore_eos", user_read_flag},
     {"tier", read_tier},
     {"timeout", read_timeout},
@@ -355,6 +369,7 @@ static enum bnt_status check_test(const struct user_reader *r, const struct yaml
                                   const struct user_test *t)
 {
     bool asks = t->prompt || t->ids.at;
+    struct bnt_err why = {0};
     if (!member(n, "expect")) {
         return user_bad(r, n, "a test without `expect` cannot fail");
     }
@@ -366,6 +381,9 @@ static enum bnt_status check_test(const struct user_reader *r, const struct yaml
     }
     if (!asks && !t->expect.perplexity.text) {
         return user_bad(r, n, "a test needs a prompt, ids or a perplexity");
+    }
+    if (bnt_sampler_check(&t->sampling, 1, &why) != BNT_OK) {
+        return user_bad(r, n, why.msg);
     }
     for (size_t i = 0; i < r->suite->n; i++) {
         if (strcmp(r->suite->tests[i].name, t->name) == 0) {
@@ -412,7 +430,11 @@ static enum bnt_status add_test(struct user_reader *r, const struct yaml_node *n
         return user_bad(r, n, "a test needs a name");
     }
     add_to_name(name, r->suite->name);
+    const size_t of_suite = strlen(name);
     add_to_name(name, st == BNT_OK ? t.name : "");
+    if (st == BNT_OK && strlen(name) == of_suite) {
+        return user_bad(r, n, "a name needs letters (a-z) or digits");
+    }
     for (const struct yaml_node *p = r->with ? r->with->first : NULL; p; p = p->next) {
         add_to_name(name, p->text);
     }

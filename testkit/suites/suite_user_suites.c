@@ -84,6 +84,11 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, prompt: x, ids: [1], expect: {text: y}}]\n", "not both"},
         {"tests: [{prompt: x, expect: {text: y}}]\n", "a test needs a name"},
         {"tests: [{name: '', prompt: x, expect: {text: y}}]\n", "a test needs a name"},
+        {"tests: [{name: \xc3\xa9, prompt: x, expect: {text: y}}]\n", "letters (a-z) or digits"},
+        {"tests: [{name: a, prompt: x, top_p: 7, expect: {text: y}}]\n", "top_p = 7 is outside"},
+        {"defaults: {temperature: -1}\ntests: [{name: a, prompt: x, expect: {text: y}}]\n",
+         "temperature = -1 is outside"},
+        {"tests: [{name: a, prompt: x, stop: '', expect: {text: y}}]\n", "must be 1 to 1024"},
         {"tests:\n  - {name: a, prompt: x, expect: {text: y}}\n"
          "  - {name: A, prompt: x, expect: {text: y}}\n",
          "another test has this name"},
