@@ -245,10 +245,17 @@ bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl 
 	@$(SUBMAKE) all
 	@ci/bench_fetch.sh $(BENCH) $(B)
 
-.PHONY: gpu-check
+.PHONY: gpu-check gpu-pack
 gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes or GPU_SECONDS
 	@$(SUBMAKE) CUDA=1 all
 	@ci/gpu_check.sh $(if $(GPU_SECONDS),--seconds $(GPU_SECONDS)) $(B)
+
+gpu-pack: ## build for a machine with a GPU that cannot build: there, in this tree, LD_LIBRARY_PATH=build/gpu ci/gpu_check.sh build/gpu
+	@$(SUBMAKE) CUDA=1 all
+	rm -rf $(BUILD)/gpu && mkdir -p $(BUILD)/gpu
+	strip -o $(BUILD)/gpu/bnt $(B)/bnt
+	strip -o $(BUILD)/gpu/bnt-suites $(B)/bnt-suites
+	cp $(B)/bnt_cuda.so "$$(ldd $(B)/bnt-suites | awk '/libcmocka/ { print $$3 }')" $(BUILD)/gpu/
 
 # Fuzzers need clang. The kept corpus is testkit/data/fuzz/<name>/; new inputs and findings stay below build/.
 .PHONY: fuzz-gguf fuzz-tokenizer fuzz-chat
