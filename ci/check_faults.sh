@@ -4,19 +4,27 @@
 #     [TIER=fast] ci/check_faults.sh BUILD [DEFECT]...     BUILD is a build folder of CONFIG=fault
 #
 # Runs each suite first without a defect, where it must be green, then with each that it names (of those that are named
-# here, when some are), where a test of the tier must fail; as many at a time as there are processors. Writes
-# BUILD/kills.tsv: defect, suite, what became of it, the test that failed. Fails when a suite fails without a defect or
-# survives one, when a defect is declared by nobody, or when a suite declares none.
+# here, when some are), where a test of the tier must fail; several at a time for each processor, since many tests wait.
+# Writes BUILD/kills.tsv: defect, suite, what became of it, the test that failed. Fails when a suite fails without a defect
+# or survives one, when a defect is declared by nobody, or when a suite declares none.
+#
+# ci/fault_hints.tsv, a kills.tsv of before, says which test to try first: one that does not fail now costs its time, and
+# all of the suite decide.
 set -eu
+hints=$(dirname "$0")/fault_hints.tsv
 
 # One suite, with one defect or none ("-"): prints its line of the matrix.
 one() { # build, suite, defect
     log=$(mktemp "$1/kills.log.XXXXXX")
-    status=0
     [ "$3" = - ] || export BNT_FAULT="$3"
+    hint=$(awk -F '\t' -v pair="$3 $2 killed" '$1 " " $2 " " $3 == pair { print $4 }' "$hints")
     # The tests of the suite that belong to the tier, up to the first failure. 4: none does.
-    "$1/bnt-suites" --tier "${TIER:-fast}" --fail-fast "/$2/" >"$log" 2>/dev/null || status=$?
-    test=$(sed -n 's/^not ok [0-9]* - \([a-z0-9_]*\).*/\1/p' "$log" | head -n 1)
+    for filter in ${hint:+"/$2/$hint"} "/$2/"; do
+        status=0
+        "$1/bnt-suites" --tier "${TIER:-fast}" --fail-fast "$filter" >"$log" 2>/dev/null || status=$?
+        test=$(sed -n 's/^not ok [0-9]* - \([a-z0-9_]*\).*/\1/p' "$log" | head -n 1)
+        [ "$status" -ne 1 ] || [ -z "$test" ] || break
+    done
     if [ "$status" -eq 1 ] && [ -n "$test" ]; then
         verdict=killed
     elif ! grep -q '^ok .* # time=' "$log"; then
@@ -44,8 +52,9 @@ pairs=$build/kills.declared
 "$build/bnt-suites" --faults >"$pairs"
 awk -F '\t' -v chosen="$*" '
     BEGIN { n = split(chosen, names, " "); for (i = 1; i <= n; i++) wanted[names[i]] }
-    n == 0 || $1 in wanted { if (!($2 in seen)) { seen[$2]; print $2, "-" } print $2, $1 }
-' "$pairs" | xargs -P "$(nproc)" -n 2 "$0" --one "$build" >"$build/kills.raw"
+    n == 0 || $1 in wanted { if (!($2 in seen)) { seen[$2]; print $2, "-" } pairs = pairs $2 " " $1 "\n" }
+    END { printf "%s", pairs }
+' "$pairs" | xargs -P $((2 * $(nproc))) -n 2 "$0" --one "$build" >"$build/kills.raw"
 grep -v '^-' "$build/kills.raw" | sort >"$build/kills.tsv"
 
 awk -F '\t' '
