@@ -154,6 +154,7 @@ bool gguf_has_type(const struct gguf *g, enum tensor_type type); /* of any tenso
 bool gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out);
 bool gguf_get_i64(const struct gguf *g, const char *key, int64_t *out);
 bool gguf_get_f64(const struct gguf *g, const char *key, double *out);
+bool gguf_get_number(const struct gguf *g, const char *key, double *out); /* either of them */
 bool gguf_get_bool(const struct gguf *g, const char *key, bool *out);
 bool gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out);
 

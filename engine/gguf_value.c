@@ -217,6 +217,16 @@ bool gguf_get_f64(const struct gguf *g, const char *key, double *out)
     return kv && load_float(kv->type, kv->raw, g->big_endian, out);
 }
 
+bool gguf_get_number(const struct gguf *g, const char *key, double *out)
+{
+    int64_t whole;
+    if (!gguf_get_i64(g, key, &whole)) {
+        return gguf_get_f64(g, key, out);
+    }
+    *out = (double)whole;
+    return true;
+}
+
 bool gguf_get_bool(const struct gguf *g, const char *key, bool *out)
 {
     const struct gguf_kv *kv = gguf_find(g, key);

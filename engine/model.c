@@ -90,6 +90,38 @@ static enum bnt_status read_epsilon(struct bnt_model *m, struct bnt_err *err)
     return BNT_OK;
 }
 
+/* MiniCPM, section 4.1 of its report: rows of the embedding times 12, what joins the residual
+ * stream times 1.4 / sqrt(layers), logits times 256 / width; newer files say which (logits are
+ * divided by logit_scale). */
+static enum bnt_status read_factors(struct bnt_model *m, struct bnt_err *err)
+{
+    double divisor = m->info.n_embd / 256.0;
+    m->factors = (struct model_factors){1, 1, 1};
+    if (!m->arch->scaled) {
+        return BNT_OK;
+    }
+    m->factors = (struct model_factors){.embedding = 12, .residual = 1.4 / sqrt(m->info.n_layer)};
+    const struct {
+        const char *suffix;
+        double *value;
+    } rows[] = {{"embedding_scale", &m->factors.embedding},
+                {"residual_scale", &m->factors.residual},
+                {"logit_scale", &divisor}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char key[KEY_BYTES];
+        snprintf(key, sizeof key, "%s.%s", m->arch->name, rows[i].suffix);
+        if (gguf_find(m->gguf, key) && !gguf_get_number(m->gguf, key, rows[i].value)) {
+            *rows[i].value = NAN;
+        }
+        if (!(*rows[i].value > 0 && *rows[i].value < 1e6)) {
+            return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is %g", m->gguf->path, key,
+                             *rows[i].value);
+        }
+    }
+    m->factors.logits = 1 / divisor;
+    return BNT_OK;
+}
+
 static enum bnt_status read_hyper_parameters(struct bnt_model *m, struct bnt_err *err)
 {
     struct bnt_model_info *in = &m->info;
@@ -125,6 +157,9 @@ static enum bnt_status read_hyper_parameters(struct bnt_model *m, struct bnt_err
         st = read_epsilon(m, err);
     }
     if (st == BNT_OK) {
+        st = read_factors(m, err);
+    }
+    if (st == BNT_OK) {
         st = rope_init(&m->rope, m->gguf, m->arch->name, in->head_dim, in->n_ctx_train, err);
         in->rope_theta = m->rope.theta;
         m->attn_scale = (float)(1.0 / sqrt(in->head_dim));
@@ -133,6 +168,15 @@ static enum bnt_status read_hyper_parameters(struct bnt_model *m, struct bnt_err
 }
 
 /* ---- tensors ---- */
+
+/* A loaded vector, or NULL. */
+static void scale_vector(struct bnt_model *m, const float *v, uint64_t n, double factor)
+{
+    float *own = v ? m->norms + (v - m->norms) : NULL;
+    for (uint64_t i = 0; own && factor != 1 && i < n; i++) {
+        own[i] = (float)(own[i] * factor);
+    }
+}
 
 /* Rows of the embedding are the vocabulary; everything that quotes the vocabulary must agree. */
 static enum bnt_status read_vocabulary_size(struct bnt_model *m, struct bnt_err *err)
@@ -184,6 +228,10 @@ static enum bnt_status bind_matrices(struct bnt_model *m, uint32_t il, struct bn
             bool optional = !(m->arch->qkv_bias && row->index <= W_V);
             snprintf(name, sizeof name, "blk.%u.%s.bias", il, row->name);
             st = vector_load(m, name, row->rows, optional, &w->bias, err);
+        }
+        if (st == BNT_OK && (row->index == W_O || row->index == W_DOWN)) {
+            w->out_scale *= (float)m->factors.residual;
+            scale_vector(m, w->bias, row->rows, m->factors.residual);
         }
     }
     return st;
@@ -272,8 +320,12 @@ static enum bnt_status bind_tensors(struct bnt_model *m, struct bnt_err *err)
     } else if (st == BNT_OK) {
         st = bind_embedding(m, "output.weight", &m->head, err);
     }
+    m->embd.out_scale = (float)m->factors.embedding;
     if (st == BNT_OK) {
         st = vector_load(m, "output_norm.weight", in->n_embd, false, &m->output_norm, err);
+    }
+    if (st == BNT_OK) {
+        scale_vector(m, m->output_norm, in->n_embd, m->factors.logits);
     }
     m->layers = calloc(in->n_layer, sizeof *m->layers);
     if (st == BNT_OK && !m->layers) {

@@ -41,9 +41,9 @@ struct weight {
     const uint8_t *data;            /* NULL while streamed */
     uint8_t *owned;                 /* packed copy, or NULL */
     float scale;                    /* ternary: of the codes; known once loaded */
-    float out_scale;                /* optional "<name>.scale" tensor, else 1 */
-    const float *bias;              /* rows, or NULL */
-    const uint8_t *fives;           /* its rows five to a byte (fives.h), or NULL */
+    float out_scale;      /* optional "<name>.scale" tensor, else 1; the family's factor */
+    const float *bias;    /* rows, or NULL */
+    const uint8_t *fives; /* its rows five to a byte (fives.h), or NULL */
 };
 
 enum { W_Q, W_K, W_V, W_O, W_GATE, W_UP, W_DOWN, N_LAYER_WEIGHTS };
@@ -53,6 +53,12 @@ struct layer {
     const float *attn_sub_norm, *ffn_sub_norm; /* NULL without */
     const float *q_norm, *k_norm;              /* of one head; NULL without */
     struct weight w[N_LAYER_WEIGHTS];
+};
+
+/* Of embedding rows, of what joins the residual stream, and of logits: each is part of what is
+ * bound, `out_scale` of embedding, W_O and W_DOWN, and the output norm. */
+struct model_factors {
+    double embedding, residual, logits;
 };
 
 struct bnt_model {
@@ -71,6 +77,7 @@ struct bnt_model {
     const char *const *tl_tiles; /* n_tl_tiles; while the model is being opened */
     size_t n_tl_tiles;
     float attn_scale;                 /* 1/sqrt(head_dim) */
+    struct model_factors factors;     /* of a scaled family, else 1 */
     uint64_t memory_limit;            /* bytes */
     struct packed_store packs;        /* forms that are made once; its warn ends with the opening */
     struct packed one_scale, ternary; /* see packed_weights.c */

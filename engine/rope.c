@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fault.h"
 #include "engine/cpu/fmath.h"
@@ -22,15 +23,12 @@ static enum bnt_status key_number(const struct gguf *g, const char *arch, const 
                                   double *value, struct bnt_err *err)
 {
     char key[KEY_BYTES];
-    uint64_t whole;
     double v;
     snprintf(key, sizeof key, "%s.rope.%s", arch, suffix);
     if (!gguf_find(g, key)) {
         return BNT_OK;
     }
-    if (gguf_get_u64(g, key, &whole)) {
-        v = (double)whole;
-    } else if (!gguf_get_f64(g, key, &v) || !isfinite(v)) {
+    if (!gguf_get_number(g, key, &v) || !isfinite(v)) {
         return gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s is no number", g->path, key);
     }
     *value = v;
@@ -99,11 +97,12 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
     struct gguf_str type = {"linear", 6}; /* what a factor without a type means */
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
     gguf_get_str(g, key, &type);
-    bool linear = gguf_str_eq(type, "linear"), yarn = gguf_str_eq(type, "yarn");
+    bool linear = gguf_str_eq(type, "linear") || gguf_str_eq(type, "longrope"),
+         yarn = gguf_str_eq(type, "yarn");
     if (!linear && !yarn && !gguf_str_eq(type, "none")) {
         bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: rope scaling '%.*s' is not known here", g->path,
                     type.len > 64 ? 64 : (int)type.len, type.data);
-        bnt_err_hint(err, "none, linear, yarn and rope_freqs are");
+        bnt_err_hint(err, "none, linear, yarn, longrope and rope_freqs are");
         return BNT_E_UNSUPPORTED;
     }
     if (k->factor < 0) {
@@ -124,16 +123,19 @@ static enum bnt_status apply_scaling(struct rope *r, const struct gguf *g, const
     return yarn ? apply_yarn(r, k, g->path, err) : BNT_OK;
 }
 
-static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struct bnt_err *err)
+/* The values of a tensor that divide frequencies; none of them without one. */
+static enum bnt_status read_factors(const struct rope *r, const struct gguf *g, const char *name,
+                                    float **out, struct bnt_err *err)
 {
-    const struct gguf_tensor *t = gguf_find_tensor(g, "rope_freqs.weight");
+    const struct gguf_tensor *t = gguf_find_tensor(g, name);
+    *out = NULL;
     if (!t || BNT_FAULT(rope_factors)) {
         return BNT_OK;
     }
     if (t->type != TENSOR_F32 || t->ne[0] != r->n_rot / 2 ||
         t->size != (uint64_t)r->n_rot / 2 * sizeof(float)) {
-        return gguf_fail(err, GGUF_FAULT_DIMENSIONS,
-                         "%s: rope_freqs.weight must hold %u F32 values", g->path, r->n_rot / 2);
+        return gguf_fail(err, GGUF_FAULT_DIMENSIONS, "%s: %s must hold %u F32 values", g->path,
+                         name, r->n_rot / 2);
     }
     float *factors = malloc((size_t)t->size);
     if (!factors) {
@@ -142,14 +144,43 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struc
     enum bnt_status st = gguf_tensor_read(g, t, 0, t->size, factors, err);
     for (uint32_t i = 0; st == BNT_OK && i < r->n_rot / 2; i++) {
         if (!(factors[i] > 0) || !isfinite(factors[i])) {
-            st = gguf_fail(err, GGUF_FAULT_CORRUPT, "%s: rope_freqs.weight[%u] is %g", g->path, i,
+            st = gguf_fail(err, GGUF_FAULT_CORRUPT, "%s: %s[%u] is %g", g->path, name, i,
                            (double)factors[i]);
-        } else {
-            r->freq[i] /= factors[i];
         }
+    }
+    *out = factors;
+    return st;
+}
+
+static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, const char *name,
+                                     struct bnt_err *err)
+{
+    float *factors;
+    enum bnt_status st = read_factors(r, g, name, &factors, err);
+    for (uint32_t i = 0; st == BNT_OK && factors && i < r->n_rot / 2; i++) {
+        r->freq[i] /= factors[i];
     }
     free(factors);
     return st;
+}
+
+/* LongRoPE has factors for contexts up to the original one and others beyond, which are not used
+ * here. */
+static enum bnt_status apply_long_rope(struct rope *r, const struct gguf *g,
+                                       const struct rope_keys *k, struct bnt_err *err)
+{
+    static const char near[] = "rope_factors_short.weight", far[] = "rope_factors_long.weight";
+    float *s = NULL, *l = NULL;
+    enum bnt_status st = read_factors(r, g, near, &s, err);
+    if (st == BNT_OK) {
+        st = read_factors(r, g, far, &l, err);
+    }
+    if (st == BNT_OK && l && (!s || memcmp(s, l, r->n_rot / 2 * sizeof *l) != 0)) {
+        r->n_ctx_max = k->n_ctx_orig < UINT32_MAX ? (uint32_t)k->n_ctx_orig : UINT32_MAX;
+    }
+    free(s);
+    free(l);
+    return st == BNT_OK ? apply_factors(r, g, near, err) : st;
 }
 
 enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
@@ -160,7 +191,7 @@ enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch
                           .beta_fast = 32,
                           .beta_slow = 1,
                           .attn_factor = 1};
-    *r = (struct rope){.theta = 10000.0, .attn_scale = 1};
+    *r = (struct rope){.theta = 10000.0, .attn_scale = 1, .n_ctx_max = UINT32_MAX};
     enum bnt_status st = read_keys(g, arch, r, &k, err);
     if (st != BNT_OK) {
         return st;
@@ -182,7 +213,10 @@ enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
         r->freq[i] = fm_exp(-2.0 * i / r->n_rot * fm_log(r->theta * (1 + BNT_FAULT(rope_base))));
     }
-    st = apply_factors(r, g, err);
+    st = apply_factors(r, g, "rope_freqs.weight", err);
+    if (st == BNT_OK) {
+        st = apply_long_rope(r, g, &k, err);
+    }
     return st == BNT_OK ? apply_scaling(r, g, arch, &k, err) : st;
 }
 

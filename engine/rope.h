@@ -1,6 +1,6 @@
 /* Rotary position embedding (Su et al. 2021) with its scalings: linear position interpolation (Chen
- * et al. 2023), YaRN (Peng et al. 2023) and per-frequency factors (the rope_freqs tensor of LLaMA
- * 3). */
+ * et al. 2023), YaRN (Peng et al. 2023), and factors for each frequency: the rope_freqs tensor of
+ * LLaMA 3, LongRoPE's (Ding et al. 2024) up to the original context. */
 #ifndef BNT_ROPE_H
 #define BNT_ROPE_H
 
@@ -10,13 +10,14 @@
 #include "engine/gguf.h"
 
 struct rope {
-    uint32_t n_rot;    /* rotated elements of a head, even */
-    double theta;      /* base of the frequencies */
-    double attn_scale; /* of what is rotated: scaling.attn_factor, times YaRN's own magnitude */
-    double *freq;      /* n_rot/2: radians per position */
+    uint32_t n_rot;     /* rotated elements of a head, even */
+    double theta;       /* base of the frequencies */
+    double attn_scale;  /* of what is rotated: scaling.attn_factor, times YaRN's own magnitude */
+    uint32_t n_ctx_max; /* a longer context wants frequencies that are not here (LongRoPE) */
+    double *freq;       /* n_rot/2: radians per position */
 };
 
-/* From the metadata "<arch>.rope.*" and rope_freqs.weight. Errors: FILE, UNSUPPORTED (unknown
+/* From the metadata "<arch>.rope.*" and the tensors of factors. Errors: FILE, UNSUPPORTED (unknown
  * scaling). */
 enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
                           uint32_t n_ctx_train, struct bnt_err *err);

@@ -32,11 +32,20 @@ static enum bnt_status check_memory(const struct bnt_model *m,
     return BNT_E_MEMORY;
 }
 
-static enum bnt_status check_sizes(const struct bnt_session_options *opts, struct bnt_err *err)
+static enum bnt_status check_sizes(const struct bnt_model *m,
+                                   const struct bnt_session_options *opts, struct bnt_err *err)
 {
     if (opts->n_ctx > MAX_CTX) {
         return bnt_err_set(err, BNT_E_USAGE, "a context of %u positions; the most is %u",
                            opts->n_ctx, MAX_CTX);
+    }
+    if (opts->n_ctx > m->rope.n_ctx_max) {
+        bnt_err_set(err, BNT_E_UNSUPPORTED,
+                    "a context of %u positions: beyond %u this model wants the factors of "
+                    "rope_factors_long.weight, which are not used here",
+                    opts->n_ctx, m->rope.n_ctx_max);
+        bnt_err_hint(err, "say --ctx %u or less", m->rope.n_ctx_max);
+        return BNT_E_UNSUPPORTED;
     }
     if (opts->n_sequences > BNT_MAX_SEQUENCES) {
         return bnt_err_set(err, BNT_E_USAGE, "%u sequences in one session; the most is %d",
@@ -70,7 +79,7 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
     opts = opts ? opts : &defaults;
     *out = NULL;
     struct device_choice choice;
-    enum bnt_status st = check_sizes(opts, err);
+    enum bnt_status st = check_sizes(m, opts, err);
     if (st == BNT_OK) {
         st = check_memory(m, opts, err);
     }

@@ -32,6 +32,8 @@ const struct shape_rule shape_rules[] = {
     {"output_norm.weight", false, SHAPE_NORM, SHAPE_ALWAYS, SHAPE_EMBD, SHAPE_ONE},
     {"output.weight", false, SHAPE_EMBEDDING, SHAPE_OPTIONAL, SHAPE_EMBD, SHAPE_VOCAB},
     {"rope_freqs.weight", false, SHAPE_FREQS, SHAPE_OPTIONAL, SHAPE_FACTORS, SHAPE_ONE},
+    {"rope_factors_short.weight", false, SHAPE_FREQS, SHAPE_OPTIONAL, SHAPE_FACTORS, SHAPE_ONE},
+    {"rope_factors_long.weight", false, SHAPE_FREQS, SHAPE_OPTIONAL, SHAPE_FACTORS, SHAPE_ONE},
     {0},
 };
 

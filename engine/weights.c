@@ -332,6 +332,9 @@ enum bnt_status embedding_row(const struct bnt_model *m, uint64_t r, float *dst,
         }
     }
     dequantize_row(w->type, row, w->cols, dst);
+    for (uint64_t i = 0; w->out_scale != 1.0f && i < w->cols; i++) {
+        dst[i] *= w->out_scale;
+    }
     return BNT_OK;
 }
 

@@ -188,6 +188,16 @@ static enum bnt_status put_arch_f32(struct making *m, const char *suffix, float 
     return gplan_put_f32(&m->plan, key, v, err);
 }
 
+/* None of them what a reader takes where there is none. */
+static enum bnt_status put_factors(struct making *m, struct bnt_err *err)
+{
+    enum bnt_status st = put_arch_f32(m, "embedding_scale", 0.5f, err);
+    if (st == BNT_OK) {
+        st = put_arch_f32(m, "residual_scale", 0.75f, err);
+    }
+    return st == BNT_OK ? put_arch_f32(m, "logit_scale", 2, err) : st;
+}
+
 static enum bnt_status put_hyper_parameters(struct making *m, struct bnt_err *err)
 {
     const struct bnt_mock_recipe *r = &m->r;
@@ -206,7 +216,10 @@ static enum bnt_status put_hyper_parameters(struct making *m, struct bnt_err *er
     if (st == BNT_OK) {
         st = put_arch_f32(m, "attention.layer_norm_rms_epsilon", 1e-5f, err);
     }
-    return st == BNT_OK ? put_arch_f32(m, "rope.freq_base", 10000, err) : st;
+    if (st == BNT_OK) {
+        st = put_arch_f32(m, "rope.freq_base", 10000, err);
+    }
+    return st == BNT_OK && m->arch->scaled ? put_factors(m, err) : st;
 }
 
 static enum bnt_status plan_tensor(struct making *m, const struct shape_rule *rule, uint32_t layer,

@@ -29,6 +29,7 @@ struct backend_config backend_config_of(const struct bnt_model *m,
                                         const struct bnt_session_options *opts)
 {
     uint32_t trained = m->info.n_ctx_train < DEFAULT_CTX ? m->info.n_ctx_train : DEFAULT_CTX;
+    trained = trained < m->rope.n_ctx_max ? trained : m->rope.n_ctx_max;
     struct backend_config c = {
         .n_ctx = u32_or(opts->n_ctx, trained),
         .n_batch = u32_or(opts->n_batch, DEFAULT_BATCH),

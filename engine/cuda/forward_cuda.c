@@ -47,6 +47,7 @@ static enum bnt_status embed(const struct backend_cuda *b, uint32_t n, struct bn
                                 .row_bytes = b->w->embd.row_bytes,
                                 .type = b->w->embd.type,
                                 .n_embd = b->base.model->info.n_embd,
+                                .scale = b->base.model->embd.out_scale,
                                 .x = b->s.x};
     return LAUNCH(b, CUDA_K_EMBED, &a, n, 1, 256, 0, err);
 }

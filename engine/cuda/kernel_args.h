@@ -63,13 +63,14 @@ struct cuda_row {
     uint32_t seq, pos; /* of the sequence in whose cache it stands */
 };
 
-/* Block t: x[t] = row rows[t].id of the table. */
+/* Block t: x[t] = row rows[t].id of the table, times scale. */
 struct cuda_embed_args {
     const struct cuda_row *rows;
     const void *table;
     uint64_t row_bytes;
     uint32_t type; /* enum cuda_float_type */
     uint32_t n_embd;
+    float scale;
     float *x;
 };
 

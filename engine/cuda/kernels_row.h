@@ -15,7 +15,7 @@ BLOCK_FN void k_embed(BLOCK, const struct cuda_embed_args *a)
     FOR_THREADS(t)
     {
         for (uint32_t i = t; i < a->n_embd; i += N_THREADS) {
-            x[i] = value_at(a->type, row, i);
+            x[i] = value_at(a->type, row, i) * a->scale;
         }
     }
 }

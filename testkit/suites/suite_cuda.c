@@ -142,6 +142,8 @@ static void models_of_other_types_give_the_cpus_logits(void **state)
         {.type = "tq2_0", .n_ctx = 16384, .n_layer = 1, .seed = 5},
         {.arch = "qwen3", .type = "i2_s", .n_vocab = 600, .seed = 6},
         {.arch = "qwen3", .type = "q1_0", .embd_type = "q2_0", .seed = 7},
+        {.arch = "minicpm", .type = "i2_s", .n_vocab = 600, .seed = 8},
+        {.arch = "minicpm", .type = "f16", .seed = 9},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         struct bnt_session_options so = on_fake(&(struct fake_cuda_plan){.downwards = i % 2});

@@ -35,7 +35,7 @@ struct family {
     struct key keys[MAX_KEYS]; /* take the place of the bundled model's, or are added */
     bool q_k_v_bias;           /* element i is (37 i mod 64 - 32) / 64 */
     bool head_norms;           /* element i of both is one more than that */
-    bool freq_factors;         /* rope_freqs.weight: element i is 1 + i / 4 */
+    const char *freq_factors;  /* a tensor of which element i is 1 + i / 4 */
     bool own_head;             /* output.weight: the embedding's rows in reverse */
     /* After the story, best first, by a float64 forward pass over the same file. */
     int32_t top[TOP];
@@ -69,6 +69,19 @@ static const struct family families[] = {
      .head_norms = true,
      .top = {264, 262, 310, 351, 44},
      .logit = {10.49236, 9.31856, 7.35894, 6.99925, 6.84624}},
+    {.name = "minicpm",
+     .arch = "minicpm",
+     .top = {264, 262, 310, 430, 548},
+     .logit = {10.48561, 7.72915, 7.02347, 6.64311, 6.44898}},
+    {.name = "minicpm, its own factors and LongRoPE's",
+     .arch = "minicpm",
+     .keys = {{"embedding_scale", NULL, 3, false},
+              {"residual_scale", NULL, 0.5, false},
+              {"logit_scale", NULL, 4, true},
+              {"rope.scaling.type", "longrope", 0, false}},
+     .freq_factors = "rope_factors_short.weight",
+     .top = {264, 262, 310, 351, 44},
+     .logit = {2.46735, 2.19912, 1.99125, 1.71493, 1.57857}},
     {.name = "llama with biases",
      .arch = "llama",
      .q_k_v_bias = true,
@@ -127,7 +140,7 @@ static const struct family families[] = {
      .logit = {13.46243, 10.15738, 5.99254, 5.16791, 4.99792}},
     {.name = "frequency factors",
      .arch = "bitnet-b1.58",
-     .freq_factors = true,
+     .freq_factors = "rope_freqs.weight",
      .top = {264, 548, 1020, 883, 310},
      .logit = {13.12012, 10.18320, 5.92044, 4.80520, 4.67307}},
     {.name = "base and epsilon",
@@ -242,7 +255,7 @@ static void list_parts(struct parts *p, const struct gguf *src, const struct fam
     }
     if (f->freq_factors) {
         struct part *part = add_part(p, 32, 1, TENSOR_F32);
-        snprintf(part->name, sizeof part->name, "rope_freqs.weight");
+        snprintf(part->name, sizeof part->name, "%s", f->freq_factors);
         part->fill = fill_factors;
     }
     if (f->own_head) {

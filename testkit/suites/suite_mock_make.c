@@ -202,6 +202,7 @@ static void every_family_and_vocabulary_speaks(void **state)
         {.arch = "llama", .tokenizer = "spm", .type = "q8_0"},
         {.arch = "qwen2", .n_embd = 64, .n_head = 2, .n_vocab = 2000, .type = "f16"},
         {.arch = "qwen3", .embd_type = "q1_0", .type = "q2_0"},
+        {.arch = "minicpm", .type = "tq2_0"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         int32_t ids[STEPS];

@@ -150,8 +150,8 @@ static void expect_sound(const char *path, enum validate_level level)
     validate_release(&r);
 }
 
-static const char *const families[] = {"bitnet-b1.58", "bitnet", "bitnet-25",
-                                       "llama",        "qwen2",  "qwen3"};
+static const char *const families[] = {"bitnet-b1.58", "bitnet", "bitnet-25", "llama",
+                                       "qwen2",        "qwen3",  "minicpm"};
 
 static void sound_files_have_no_findings(void **state)
 {
