@@ -5,8 +5,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/buf.h"
 #include "base/msg.h"
+#include "base/utf8.h"
 
 static _Thread_local bool ran_out;
 
@@ -54,6 +57,29 @@ enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err)
 bool bnt_json_ran_out(void)
 {
     return ran_out;
+}
+
+json_t *bnt_json_bytes(const char *bytes, size_t n)
+{
+    struct bnt_buf clean = BNT_BUF(SIZE_MAX / 2);
+    enum bnt_status st = BNT_OK;
+    for (size_t at = 0; at < n && st == BNT_OK;) {
+        size_t good = bnt_utf8_valid(bytes + at, n - at);
+        st = bnt_buf_append(&clean, bytes + at, good, NULL);
+        at += good;
+        if (at < n && st == BNT_OK) {
+            st = bnt_buf_puts(&clean, "\xef\xbf\xbd", NULL);
+            at++;
+        }
+    }
+    json_t *text = st == BNT_OK ? json_stringn(bnt_buf_view(&clean), clean.len) : NULL;
+    bnt_buf_release(&clean);
+    return text;
+}
+
+json_t *bnt_json_text(const char *text)
+{
+    return bnt_json_bytes(text, strlen(text));
 }
 
 json_t *bnt_json_ids(const int32_t *ids, size_t n)

@@ -22,6 +22,11 @@ json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at
  * printed. */
 enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err);
 
+/* Bytes as a text: what is no UTF-8, which JSON's are, becomes U+FFFD. NULL: memory ran out. */
+json_t *bnt_json_bytes(const char *bytes, size_t n);
+/* The same of a string: a path, or what else the user may call as he likes. */
+json_t *bnt_json_text(const char *text);
+
 /* A list of token ids; NULL: memory ran out. */
 json_t *bnt_json_ids(const int32_t *ids, size_t n);
 

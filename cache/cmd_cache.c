@@ -37,7 +37,7 @@ enum bnt_status cmd_cache_print_json(json_t *value)
 
 json_t *cmd_cache_text_or_null(const char *text)
 {
-    return text[0] ? json_string(text) : json_null();
+    return text[0] ? bnt_json_text(text) : json_null();
 }
 
 static json_t *time_or_null(int64_t unix_s)
@@ -67,13 +67,13 @@ static json_t *entry_json(struct bnt_cache *cache, const struct bnt_cache_entry 
     if (bnt_cache_blob_path(cache, e->digest, path, NULL) != BNT_OK) {
         path[0] = '\0';
     }
-    return json_pack("{s:o, s:s, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:I}", "name",
+    return json_pack("{s:o, s:s, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:I}", "name",
                      cmd_cache_text_or_null(e->name), "digest", e->digest, "size",
                      (json_int_t)e->size, "tier", tier, "stored_bytes", (json_int_t)stored,
                      "source", cmd_cache_text_or_null(e->source), "file_name",
                      cmd_cache_text_or_null(e->file_name), "fetched_s", time_or_null(e->fetched_s),
                      "verified_s", time_or_null(e->verified_s), "used_s", time_or_null(e->used_s),
-                     "pinned", (int)e->pinned, "path", path, "packed_bytes",
+                     "pinned", (int)e->pinned, "path", bnt_json_text(path), "packed_bytes",
                      (json_int_t)bnt_cache_packed_bytes(cache, e->digest));
 }
 

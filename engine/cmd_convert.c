@@ -76,9 +76,9 @@ static enum bnt_status print_report(const struct convert_opts *o, const char *pa
         return BNT_OK;
     }
     json_t *v =
-        json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:b}", "path", path, "digest", r->file.digest,
-                  "bytes", (json_int_t)r->file.bytes, "architecture", r->arch, "type", r->type,
-                  "tensors", (json_int_t)r->file.n_tensors, "packed", r->packed);
+        json_pack("{s:o, s:s, s:I, s:s, s:s, s:I, s:b}", "path", bnt_json_text(path), "digest",
+                  r->file.digest, "bytes", (json_int_t)r->file.bytes, "architecture", r->arch,
+                  "type", r->type, "tensors", (json_int_t)r->file.n_tensors, "packed", r->packed);
     return bnt_json_print(v, JSON_COMPACT, err);
 }
 

@@ -10,8 +10,6 @@
 #include "engine/cmd_infer_impl.h"
 #include "engine/quality.h"
 
-#define MAX_JSON_TEXT (4u * BNT_GENERATE_MAX_TEXT)
-
 /* ---- Digest. */
 
 static enum bnt_status digest(struct infer *in, struct bnt_err *err)
@@ -29,32 +27,13 @@ static json_t *number(double v)
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-/* Text for JSON: bytes that are no UTF-8 become U+FFFD (the ids lose nothing). */
-static json_t *json_text(const char *text, size_t len)
-{
-    struct bnt_buf clean = BNT_BUF(MAX_JSON_TEXT);
-    enum bnt_status st = BNT_OK;
-    for (size_t at = 0; at < len && st == BNT_OK;) {
-        size_t n = bnt_utf8_valid(text + at, len - at);
-        st = n > 0 ? bnt_buf_append(&clean, text + at, n, NULL) : BNT_OK;
-        at += n;
-        if (at < len && st == BNT_OK) {
-            st = bnt_buf_puts(&clean, "\xef\xbf\xbd", NULL);
-            at++;
-        }
-    }
-    json_t *out = st == BNT_OK ? json_stringn(bnt_buf_view(&clean), clean.len) : NULL;
-    bnt_buf_release(&clean);
-    return out;
-}
-
 /* Text of one token, control tokens by their name. */
 static json_t *json_piece(const struct infer *in, int32_t id)
 {
     struct bnt_buf piece = BNT_BUF(INFER_MAX_PROMPT);
     json_t *out = NULL;
     if (bnt_tokenizer_piece(in->t, id, true, &piece, NULL) == BNT_OK) {
-        out = json_text(bnt_buf_view(&piece), piece.len);
+        out = bnt_json_bytes(bnt_buf_view(&piece), piece.len);
     }
     bnt_buf_release(&piece);
     return out != NULL ? out : json_null();
@@ -169,23 +148,24 @@ static json_t *json_metrics(const struct infer *in, const struct bnt_generation 
 static json_t *json_model(const struct infer *in)
 {
     json_t *digest = in->ref.digest[0] != '\0' ? json_string(in->ref.digest) : json_null();
-    json_t *path = json_text(in->ref.path, strlen(in->ref.path));
+    json_t *path = bnt_json_text(in->ref.path);
     return json_pack("{s:o, s:o, s:s}", "path", path, "digest", digest, "kind", in->ref.kind);
 }
 
 static json_t *json_answer(const struct infer *in, const struct bnt_generation *g,
                            const struct infer_figures *f)
 {
-    json_t *out = json_pack(
-        "{s:o, s:o, s:o, s:s}", "prompt_ids", bnt_json_ids(in->prompt.at, in->prompt.n), "ids",
-        bnt_json_ids(g->ids.at, g->ids.n), "text", json_text(bnt_buf_view(&g->text), g->text.len),
-        "finish_reason", bnt_finish_name(g->finish));
+    json_t *out =
+        json_pack("{s:o, s:o, s:o, s:s}", "prompt_ids", bnt_json_ids(in->prompt.at, in->prompt.n),
+                  "ids", bnt_json_ids(g->ids.at, g->ids.n), "text",
+                  bnt_json_bytes(bnt_buf_view(&g->text), g->text.len), "finish_reason",
+                  bnt_finish_name(g->finish));
     if (g->stop_id >= 0) {
         json_object_set_new(out, "stop_id", json_integer(g->stop_id));
     }
     if (g->stop_string >= 0) {
         const char *text = in->stop_texts[g->stop_string];
-        json_object_set_new(out, "stop", json_text(text, strlen(text)));
+        json_object_set_new(out, "stop", bnt_json_text(text));
     }
     if (in->chat.form != BNT_CHAT_UNKNOWN) {
         json_object_set_new(out, "chat_form", json_string(in->chat.name));
@@ -231,7 +211,7 @@ static enum bnt_status print_piece(const struct infer *in, int32_t id, double lo
     struct bnt_buf piece = BNT_BUF(INFER_MAX_PROMPT);
     enum bnt_status st = bnt_tokenizer_piece(in->t, id, true, &piece, err);
     if (st == BNT_OK) {
-        json_t *quoted = json_text(bnt_buf_view(&piece), piece.len);
+        json_t *quoted = bnt_json_bytes(bnt_buf_view(&piece), piece.len);
         char *text = quoted != NULL ? json_dumps(quoted, JSON_ENCODE_ANY) : NULL;
         fprintf(stderr, "  %8.4f %s", logprob, text != NULL ? text : "?");
         free(text);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/msg.h"
+#include "base/utf8.h"
 #include "engine/cmd_inspect_impl.h"
 #include "engine/commands.h"
 #include "engine/model_arg.h"
@@ -36,7 +37,7 @@ void inspect_put_text(struct gguf_str s, size_t max)
     size_t i = 0;
     while (i < s.len && i < max) {
         unsigned char c = (unsigned char)s.data[i];
-        unsigned n = uni_valid_len((const unsigned char *)s.data + i, s.len - i);
+        unsigned n = bnt_utf8_len((const unsigned char *)s.data + i, s.len - i);
         if (c == '\n') {
             fputs("\\n", stdout);
         } else if (c == '\t') {

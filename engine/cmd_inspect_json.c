@@ -14,21 +14,7 @@
 
 json_t *inspect_json_str(struct gguf_str s)
 {
-    json_t *exact = json_stringn(s.data, s.len);
-    if (exact) {
-        return exact;
-    }
-    struct bnt_buf clean = BNT_BUF(3 * s.len);
-    for (size_t i = 0; i < s.len;) {
-        unsigned n = uni_valid_len((const unsigned char *)s.data + i, s.len - i);
-        if (bnt_buf_append(&clean, n ? s.data + i : "\xef\xbf\xbd", n ? n : 3, NULL) != BNT_OK) {
-            break;
-        }
-        i += n ? n : 1;
-    }
-    json_t *shown = json_stringn(bnt_buf_view(&clean), clean.len);
-    bnt_buf_release(&clean);
-    return shown;
+    return bnt_json_bytes(s.data, s.len);
 }
 
 json_t *inspect_json_double(double v)

@@ -1,5 +1,6 @@
 /* `bnt perplexity`: figures with their intervals, verdicts, JSON. */
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "engine/cmd_perplexity_impl.h"
 
 #include <math.h>
@@ -162,9 +163,8 @@ static json_t *json_report(const struct perplexity *p)
         json_array_append_new(gates, json_gate(&p->gates[i]));
     }
     json_t *digest = p->ref.digest[0] ? json_string(p->ref.digest) : json_null();
-    json_t *model = json_pack("{s:s%, s:o, s:s}", "path", p->ref.path,
-                              bnt_utf8_valid(p->ref.path, strlen(p->ref.path)), "digest", digest,
-                              "kind", p->ref.kind);
+    json_t *model = json_pack("{s:o, s:o, s:s}", "path", bnt_json_text(p->ref.path), "digest",
+                              digest, "kind", p->ref.kind);
     json_t *out =
         json_pack("{s:I, s:f, s:o, s:f, s:o, s:i, s:i, s:b, s:o, s:o}", "tokens", (json_int_t)p->n,
                   "perplexity", p->perplexity.estimate, "interval", json_interval(&p->perplexity),

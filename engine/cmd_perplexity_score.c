@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "engine/engine_arg.h"
 #include "engine/file_facts.h"
 #include "engine/quality.h"

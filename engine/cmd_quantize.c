@@ -59,8 +59,9 @@ static enum bnt_status print_report(const struct quantize_opts *o, const char *p
         printf("%s  %s\n", r->digest, path);
         return BNT_OK;
     }
-    json_t *v = json_pack("{s:s, s:s, s:I, s:s, s:I}", "path", path, "digest", r->digest, "bytes",
-                          (json_int_t)r->bytes, "type", type, "tensors", (json_int_t)r->n_tensors);
+    json_t *v =
+        json_pack("{s:o, s:s, s:I, s:s, s:I}", "path", bnt_json_text(path), "digest", r->digest,
+                  "bytes", (json_int_t)r->bytes, "type", type, "tensors", (json_int_t)r->n_tensors);
     return bnt_json_print(v, JSON_COMPACT, err);
 }
 

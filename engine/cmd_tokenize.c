@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json_load.h"
 #include "base/msg.h"
+#include "base/utf8.h"
 #include "engine/commands.h"
 #include "engine/model_arg.h"
 #include "engine/tokenizer.h"
@@ -82,7 +83,7 @@ static void print_quoted(const struct bnt_buf *piece)
     putchar('"');
     for (size_t i = 0; i < piece->len;) {
         const unsigned char *c = (const unsigned char *)piece->data + i;
-        unsigned n = uni_valid_len(c, piece->len - i);
+        unsigned n = bnt_utf8_len(c, piece->len - i);
         if (n == 0 || *c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\') {
             print_escaped(*c);
             i++;
@@ -120,27 +121,11 @@ static void print_ids(const struct bnt_ids *ids)
     putchar('\n');
 }
 
-/* JSON text must be UTF-8: other bytes are shown as U+FFFD, and `lossless` says whether there were
- * any. */
+/* Bytes that JSON shows as U+FFFD are lost. */
 static json_t *json_text(const char *bytes, size_t len, bool *lossless)
 {
-    json_t *exact = json_stringn(bytes, len);
-    *lossless = exact != NULL;
-    if (exact != NULL) {
-        return exact;
-    }
-    struct bnt_buf clean = BNT_BUF((size_t)4 * MAX_INPUT_BYTES);
-    for (size_t i = 0; i < len;) {
-        unsigned n = uni_valid_len((const unsigned char *)bytes + i, len - i);
-        if (bnt_buf_append(&clean, n > 0 ? bytes + i : "\xef\xbf\xbd", n > 0 ? n : 3, NULL) !=
-            BNT_OK) {
-            break;
-        }
-        i += n > 0 ? n : 1;
-    }
-    json_t *shown = json_stringn(bnt_buf_view(&clean), clean.len);
-    bnt_buf_release(&clean);
-    return shown;
+    *lossless = bnt_utf8_valid(bytes, len) == len;
+    return bnt_json_bytes(bytes, len);
 }
 
 static enum bnt_status print_json(const struct bnt_tokenizer *t, const struct bnt_ids *ids,

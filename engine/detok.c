@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "engine/tokenizer_impl.h"
 
 static int hex_digit(char c)
@@ -132,7 +133,7 @@ static size_t unfinished(const unsigned char *s, size_t n)
         if (back == 1 && (lead == 0xe0 || lead == 0xf0)) {
             trial[1] = 0xa0;
         }
-        return uni_valid_len(trial, want) == want ? back : 0;
+        return bnt_utf8_len(trial, want) == want ? back : 0;
     }
     return 0;
 }

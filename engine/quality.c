@@ -5,20 +5,8 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "engine/unicode.h"
-
-size_t bnt_utf8_valid(const char *text, size_t len)
-{
-    size_t at = 0;
-    while (at < len) {
-        unsigned n = uni_valid_len((const unsigned char *)text + at, len - at);
-        if (n == 0) {
-            break;
-        }
-        at += n;
-    }
-    return at;
-}
 
 /* True when the 1 to 3 bytes at text are a proper prefix of some valid sequence. */
 static bool utf8_incomplete(const char *text, size_t len)

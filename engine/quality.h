@@ -28,7 +28,4 @@ enum bnt_status bnt_quality_answer(const int32_t *ids, size_t n_ids, const char 
 /* Errors: INFERENCE when a logit is NaN or +infinity, naming the first. */
 enum bnt_status bnt_quality_logits(const float *logits, int32_t n_vocab, struct bnt_err *err);
 
-/* Bytes of valid UTF-8 at the front of text: len when all of it is. */
-size_t bnt_utf8_valid(const char *text, size_t len);
-
 #endif

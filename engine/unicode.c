@@ -2,6 +2,8 @@
  * characters: unicode_class.c. */
 #include "engine/unicode.h"
 
+#include "base/utf8.h"
+
 static const uint32_t ascii_class[128] = {
     ['\t' ... '\r'] = UNI_WS,
     [' '] = UNI_WS,
@@ -56,29 +58,6 @@ static uint32_t decode(const unsigned char *s, unsigned len)
     }
 }
 
-unsigned uni_valid_len(const unsigned char *s, size_t n)
-{
-    if (n == 0) {
-        return 0;
-    }
-    if (s[0] < 0x80) {
-        return 1;
-    }
-    unsigned len = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-    if (len == 0 || n < len) {
-        return 0;
-    }
-    for (unsigned i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    /* Overlong, surrogate, or above U+10FFFF: the second byte tells. */
-    bool bad = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-               (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return bad ? 0 : len;
-}
-
 uint32_t uni_class(uint32_t cp)
 {
     return cp < 128 ? ascii_class[cp] : uni_class_beyond(cp);
@@ -94,7 +73,7 @@ size_t uni_scan(const char *text, size_t n, uni_char *out)
             i++;
             continue;
         }
-        unsigned len = uni_valid_len(s + i, n - i);
+        unsigned len = bnt_utf8_len(s + i, n - i);
         if (len == 0) {
             out[n_chars++] = 0xfffdu | UNI_S;
             i++;
@@ -112,7 +91,7 @@ size_t uni_bytes_from_alphabet(const char *text, size_t n, char *out)
     const unsigned char *s = (const unsigned char *)text;
     size_t n_bytes = 0;
     for (size_t i = 0; i < n;) {
-        unsigned len = uni_valid_len(s + i, n - i);
+        unsigned len = bnt_utf8_len(s + i, n - i);
         int byte = len == 0 || len > 2 ? -1 : byte_from_alphabet(decode(s + i, len));
         if (byte < 0) {
             return SIZE_MAX;

@@ -40,8 +40,6 @@ static inline bool uni_is(uni_char c, uint32_t classes)
     return (c & classes) != 0;
 }
 
-/* Bytes of the valid UTF-8 sequence at s[0..n-1], 1..4; 0 when there is none. */
-unsigned uni_valid_len(const unsigned char *s, size_t n);
 /* Classes of a code point: the UNI_* bits. */
 uint32_t uni_class(uint32_t cp);
 /* The same for a code point of 128 or more. */

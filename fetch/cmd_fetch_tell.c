@@ -50,8 +50,9 @@ static void put_progress(struct fetch_tell *t)
     t->last_ns = now_ns;
     const double s = (double)(now_ns - t->progress.start_ns) / 1e9;
     const double rate = s > 0 ? (double)(t->done_bytes - t->base_bytes) / s : 0;
-    json_t *e = json_pack("{s:s, s:s, s:I, s:I}", "event", "progress", "name", t->name, "bytes",
-                          (json_int_t)t->done_bytes, "bytes_s", (json_int_t)rate);
+    json_t *e =
+        json_pack("{s:s, s:o, s:I, s:I}", "event", "progress", "name", bnt_json_text(t->name),
+                  "bytes", (json_int_t)t->done_bytes, "bytes_s", (json_int_t)rate);
     if (t->total_bytes > 0) {
         (void)json_object_set_new(e, "total", json_integer((json_int_t)t->total_bytes));
     }
@@ -96,8 +97,8 @@ static void start(struct fetch_tell *t, const struct bnt_fetch_event *e)
     t->progress.from[0] = '\0';
     t->n_servers = 0;
     t->came = true;
-    json_t *event = json_pack("{s:s, s:s, s:I}", "event", "start", "name", t->name, "bytes",
-                              (json_int_t)e->done_bytes);
+    json_t *event = json_pack("{s:s, s:o, s:I}", "event", "start", "name", bnt_json_text(t->name),
+                              "bytes", (json_int_t)e->done_bytes);
     if (e->total_bytes > 0) {
         (void)json_object_set_new(event, "total", json_integer((json_int_t)e->total_bytes));
     }
@@ -107,8 +108,8 @@ static void start(struct fetch_tell *t, const struct bnt_fetch_event *e)
 /* What happened with a server. */
 static void put_server(struct fetch_tell *t, const struct bnt_fetch_event *e, const char *what)
 {
-    json_t *event =
-        json_pack("{s:s, s:s, s:s}", "event", what, "name", t->name, "server", e->server);
+    json_t *event = json_pack("{s:s, s:o, s:s}", "event", what, "name", bnt_json_text(t->name),
+                              "server", e->server);
     if (e->kind == BNT_FETCH_MIRROR_IN || e->kind == BNT_FETCH_MIRROR_OUT) {
         const char *state = e->kind == BNT_FETCH_MIRROR_IN ? "in" : "out";
         (void)json_object_set_new(event, "state", json_string(state));
@@ -118,7 +119,7 @@ static void put_server(struct fetch_tell *t, const struct bnt_fetch_event *e, co
     }
     if (e->status != BNT_OK) {
         (void)json_object_set_new(event, "exit", json_integer(e->status));
-        (void)json_object_set_new(event, "why", json_string(e->why));
+        (void)json_object_set_new(event, "why", bnt_json_text(e->why));
     }
     fetch_tell_put(t, event);
 }
@@ -151,7 +152,8 @@ void fetch_tell_event(void *ctx, const struct bnt_fetch_event *e)
         t->all_bytes += e->done_bytes;
         break;
     case BNT_FETCH_VERIFIED:
-        fetch_tell_put(t, json_pack("{s:s, s:s}", "event", "verified", "name", t->name));
+        fetch_tell_put(
+            t, json_pack("{s:s, s:o}", "event", "verified", "name", bnt_json_text(t->name)));
         break;
     }
 }
@@ -195,12 +197,12 @@ void fetch_tell_done(struct fetch_tell *t, const struct bnt_fetch_result *r, con
         puts(unpacked ? unpacked : r->path);
         return;
     }
-    json_t *file = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:I, s:f}", "name", e->name, "path",
-                             r->path, "digest", e->digest, "size", (json_int_t)e->size, "source",
-                             e->source, "hit", (int)hit, "bytes", (json_int_t)t->file_bytes,
-                             "seconds", seconds_since(t->file_began_ns));
+    json_t *file = json_pack("{s:s, s:o, s:s, s:I, s:s, s:b, s:I, s:f}", "name", e->name, "path",
+                             bnt_json_text(r->path), "digest", e->digest, "size",
+                             (json_int_t)e->size, "source", e->source, "hit", (int)hit, "bytes",
+                             (json_int_t)t->file_bytes, "seconds", seconds_since(t->file_began_ns));
     if (unpacked) {
-        (void)json_object_set_new(file, "unpacked", json_string(unpacked));
+        (void)json_object_set_new(file, "unpacked", bnt_json_text(unpacked));
     }
     t->lost = json_array_append(t->files, file) != 0 || t->lost;
     json_t *event = json_pack("{s:s}", "event", "done");
@@ -211,8 +213,9 @@ void fetch_tell_done(struct fetch_tell *t, const struct bnt_fetch_result *r, con
 
 enum bnt_status fetch_tell_error(struct fetch_tell *t, const struct bnt_err *err)
 {
-    fetch_tell_put(t, json_pack("{s:s, s:s, s:i, s:s, s:s}", "event", "error", "name", t->name,
-                                "exit", (int)err->status, "message", err->msg, "hint", err->hint));
+    fetch_tell_put(t, json_pack("{s:s, s:o, s:i, s:o, s:o}", "event", "error", "name",
+                                bnt_json_text(t->name), "exit", (int)err->status, "message",
+                                bnt_json_text(err->msg), "hint", bnt_json_text(err->hint)));
     return bnt_msg_error(err);
 }
 

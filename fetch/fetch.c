@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "fetch/asked.h"
 #include "fetch/delta.h"
 #include "fetch/fetch_room.h"
@@ -24,6 +25,7 @@
 #include "fetch/sink.h"
 #include "fetch/source.h"
 #include "fetch/transfer.h"
+#include "fetch/url_text.h"
 
 #define COPY_BYTES (1u << 20)
 #define NEAR_CONNECT_MS 3000 /* a server beside us answers soon or not at all */
@@ -79,6 +81,17 @@ static enum bnt_status set_expected(struct fetch *f, struct bnt_err *err)
     return BNT_OK;
 }
 
+/* What a file was called there. Records of it are JSON: a name that is no UTF-8, or is cut within a
+ * character, is kept as a URL writes it. */
+static void keep_file_name(struct bnt_cache_entry *e, const char *name)
+{
+    const size_t size = sizeof e->file_name;
+    snprintf(e->file_name, size, "%s", name);
+    if (bnt_utf8_valid(e->file_name, strlen(e->file_name)) < strlen(e->file_name)) {
+        (void)url_append(e->file_name, size, 0, name, "");
+    }
+}
+
 static enum bnt_status set_name(struct fetch *f, struct bnt_err *err)
 {
     struct bnt_cache_entry *e = &f->result->entry;
@@ -99,7 +112,7 @@ static enum bnt_status set_name(struct fetch *f, struct bnt_err *err)
     }
     snprintf(e->name, sizeof e->name, "%s", name);
     snprintf(e->source, sizeof e->source, "%s", f->source.shown);
-    snprintf(e->file_name, sizeof e->file_name, "%s", f->source.file_name);
+    keep_file_name(e, f->source.file_name);
     return BNT_OK;
 }
 
@@ -618,8 +631,7 @@ static enum bnt_status settle(struct fetch *f, struct bnt_err *err)
     f->size = facts.size ? facts.size : f->size;
     if (st == BNT_OK && facts.file[0] && strncmp(facts.file, "sha256:", 7) != 0) {
         const char *slash = strrchr(facts.file, '/');
-        snprintf(f->result->entry.file_name, sizeof f->result->entry.file_name, "%.255s",
-                 slash ? slash + 1 : facts.file);
+        keep_file_name(&f->result->entry, slash ? slash + 1 : facts.file);
     }
     if (st == BNT_OK && !told && f->expected[0] && !f->opts->force) {
         st = bnt_cache_has(f->cache, f->expected, &have, err);

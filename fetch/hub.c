@@ -13,6 +13,7 @@
 
 #include "base/env.h"
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "fetch/ask.h"
 #include "fetch/family.h"
 #include "fetch/fetch_stop.h"
@@ -128,7 +129,8 @@ static bool keep_part(char *out, size_t size, const char *text, size_t n)
     }
     memcpy(out, text, n);
     out[n] = '\0';
-    return url_decode(out) && !strstr(out, "..") && !strpbrk(out, "\\\r\n?#");
+    return url_decode(out) && !strstr(out, "..") && !strpbrk(out, "\\\r\n?#") &&
+           bnt_utf8_valid(out, strlen(out)) == strlen(out); /* the hub lists files in JSON */
 }
 
 enum bnt_status hub_parse(const char *rest, struct hub_ref *out, struct bnt_err *err)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/app.h"
+#include "base/utf8.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/hub.h"
 #include "fetch/oci.h"
@@ -140,6 +141,11 @@ static enum bnt_status parse_url(const char *text, const char *rest, enum source
             return bnt_err_set(err, BNT_E_USAGE,
                                "a source must not hold spaces or control characters");
         }
+    }
+    if (bnt_utf8_valid(text, strlen(text)) < strlen(text)) {
+        enum bnt_status st = bnt_err_set(err, BNT_E_USAGE, "a source must hold no bytes but UTF-8");
+        bnt_err_hint(err, "write the others as %%XX");
+        return st;
     }
     size_t length = strcspn(text, "#"); /* a fragment is not sent */
     if (host == 0 || length >= sizeof s->url) {

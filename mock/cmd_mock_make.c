@@ -117,9 +117,9 @@ static enum bnt_status print_made(const struct make_opts *o, const struct bnt_mo
         printf("%s  %s\n", made->digest, o->output);
         return BNT_OK;
     }
-    json_t *v =
-        json_pack("{s:s, s:I, s:s, s:s, s:s}", "path", o->output, "bytes", (json_int_t)made->bytes,
-                  "digest", made->digest, "kind", "tiny", "recipe", made->recipe);
+    json_t *v = json_pack("{s:o, s:I, s:s, s:s, s:s}", "path", bnt_json_text(o->output), "bytes",
+                          (json_int_t)made->bytes, "digest", made->digest, "kind", "tiny", "recipe",
+                          made->recipe);
     return bnt_json_print(v, JSON_COMPACT, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "engine/unicode.h"
 #include "engine/shape.h"
 #include "mock/contract_impl.h"
@@ -20,7 +21,7 @@ enum bnt_status contract_quote(struct bnt_buf *out, const char *text, size_t n, 
     const unsigned char *s = (const unsigned char *)text;
     enum bnt_status st = bnt_buf_putc(out, '"', err);
     for (size_t i = 0; st == BNT_OK && i < n;) {
-        unsigned len = uni_valid_len(s + i, n - i);
+        unsigned len = bnt_utf8_len(s + i, n - i);
         if (len == 1 && s[i] >= 0x20 && s[i] < 0x7f) {
             bool escaped = s[i] == '"' || s[i] == '\\';
             st = bnt_buf_printf(out, err, "%s%c", escaped ? "\\" : "", s[i]);

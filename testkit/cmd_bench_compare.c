@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/msg.h"
+#include "base/json_load.h"
 #include "testkit/cmd_bench_impl.h"
 #include "testkit/perf_pairs.h"
 #include "testkit/perf_server.h"
@@ -159,10 +160,8 @@ static json_t *json_figure(const struct compared *c, const struct perf_figure *f
 
 static json_t *json_program(const char *path, const struct perf_program *p)
 {
-    json_t *text = json_string(path);
-    return json_pack("{s:o, s:s, s:s, s:s, s:i}", "path", text != NULL ? text : json_null(),
-                     "version", p->version, "build", p->build, "kernel", p->kernel, "threads",
-                     p->n_threads);
+    return json_pack("{s:o, s:s, s:s, s:s, s:i}", "path", bnt_json_text(path), "version",
+                     p->version, "build", p->build, "kernel", p->kernel, "threads", p->n_threads);
 }
 
 static enum bnt_status print_json(const struct compared *c, struct bnt_err *err)

@@ -141,10 +141,8 @@ static json_t *json_decode(const struct bench_result *r, const struct line *l)
 static json_t *json_model(const struct bench_report *report)
 {
     const struct bench_result *r = report->r;
-    const char *path = report->ref->path;
-    json_t *text = json_string(path); /* NULL for bytes that are no UTF-8 */
     return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:b}", "path",
-                     text != NULL ? text : json_null(), "digest", report->ref->digest, "kind",
+                     bnt_json_text(report->ref->path), "digest", report->ref->digest, "kind",
                      report->ref->kind, "name", r->name, "architecture", r->arch, "weights",
                      r->weights, "parameters", (json_int_t)r->n_params, "bytes",
                      (json_int_t)r->file_bytes, "streamed", r->streamed);

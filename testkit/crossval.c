@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "engine/cpu/fmath.h"
 #include "engine/quality.h"
 #include "testkit/crossval_impl.h"

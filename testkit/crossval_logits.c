@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "engine/logits_record.h"
+
+#include "base/utf8.h"
 #include "engine/perplexity.h"
 #include "engine/quality.h"
 #include "testkit/crossval.h"

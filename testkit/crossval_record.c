@@ -18,6 +18,7 @@
 
 #include "base/file.h"
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "engine/quality.h"
 #include "testkit/crossval_impl.h"
 #include "testkit/scoring.h"

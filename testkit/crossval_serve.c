@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "engine/quality.h"
 #include "testkit/crossval.h"
 #include "testkit/scoring.h"

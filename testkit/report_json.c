@@ -4,23 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_load.h"
 #include "testkit/report_writer.h"
 
 json_t *report_json_text(const char *text)
 {
-    json_t *value = json_string(report_text(text));
-    if (value) {
-        return value;
-    }
-    struct bnt_buf clean = BNT_BUF(16 << 20);
-    struct report_writer w = {&clean, NULL, BNT_OK};
-    for (const char *c = text; *c; c++) {
-        bool ascii = (unsigned char)*c < 0x80;
-        report_bytes(&w, ascii ? c : "\xef\xbf\xbd", ascii ? 1 : 3);
-    }
-    value = json_string(bnt_buf_view(&clean));
-    bnt_buf_release(&clean);
-    return value;
+    return bnt_json_text(report_text(text));
 }
 
 static double seconds_of_ms(uint64_t ms)

@@ -18,6 +18,7 @@
 #include <jansson.h>
 
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "engine/quality.h"
 #include "testkit/proc.h"
 #include "testkit/subject.h"

@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 #include "base/json_load.h"
+#include "base/utf8.h"
 #include "engine/quality.h"
 #include "fetch/ask.h"
 

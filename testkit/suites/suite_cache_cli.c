@@ -319,7 +319,35 @@ static void key_follows_the_content(void **state)
     suite_output_release(&other);
 }
 
+/* A path is bytes; JSON and the records of names are UTF-8. */
+static void names_that_are_no_utf8_are_shown_and_kept(void **state)
+{
+    (void)state;
+    char model[BNT_PATH_MAX], dir[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    struct suite_output o;
+    fixture_write(fixture_path(model, "mod\xe9le.gguf"), "bytes");
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c\xe9"), 1), 0);
+    BNT(&o, "fetch", model, "--json");
+    assert_int_equal(o.exit, 0);
+    assert_non_null(strstr(o.out, "\"event\":\"done\",\"name\":\"mod-le\",\"path\":"));
+    assert_non_null(strstr(o.out, "/c\xef\xbf\xbd/blobs/"));
+    suite_output_release(&o);
+    BNT(&o, "cache", "ls", "--json");
+    json_t *list = json_of(&o);
+    assert_string_equal(text_of(json_array_get(list, 0), "file_name"), "mod%E9le.gguf");
+    json_decref(list);
+    suite_output_release(&o);
+    BNT_EXITS(0, "cache", "export", fixture_path(path, "x.tar"));
+    assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "other"), 1), 0);
+    BNT_EXITS(0, "cache", "import", path);
+    BNT_EXITS(0, "path", "mod-le");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "https://example.org/mod\xe9le.gguf");
+    BNT_EXITS(BNT_E_USAGE, "fetch", "hf://org/repo/mod%E9le.gguf");
+}
+
 static const struct suite_test tests[] = {
+    {.name = "cache_cli_names_that_are_no_utf8_are_shown_and_kept",
+     .body = names_that_are_no_utf8_are_shown_and_kept},
     {.name = "cache_cli_fetch_prints_the_path_and_path_finds_it",
      .body = fetch_prints_the_path_and_path_finds_it},
     {.name = "cache_cli_quiet_fetch_says_nothing", .body = quiet_fetch_says_nothing},
