@@ -232,9 +232,22 @@ static enum bnt_status add_top(struct converting *v, const char *theirs, const c
     return st == BNT_OK ? add(v, ours, type, &h, err) : st;
 }
 
+/* Of values that stay where they are until the file is written. */
+static enum bnt_status add_factors(struct converting *v, const char *name, const float *values,
+                                   struct bnt_err *err)
+{
+    struct hf_rows h = {.memory = values, .rows = 1, .cols = v->config.head_dim / 2};
+    return add(v, name, TENSOR_F32, &h, err);
+}
+
 static enum bnt_status add_rope_factors(struct converting *v, struct bnt_err *err)
 {
     uint64_t n = v->config.head_dim / 2;
+    if (strcmp(v->config.rope_type, "longrope") == 0) {
+        enum bnt_status st = add_factors(v, "rope_factors_long.weight", v->config.rope_long, err);
+        return st == BNT_OK ? add_factors(v, "rope_factors_short.weight", v->config.rope_short, err)
+                            : st;
+    }
     if (strcmp(v->config.rope_type, "llama3") != 0) {
         return BNT_OK;
     }
@@ -243,8 +256,7 @@ static enum bnt_status add_rope_factors(struct converting *v, struct bnt_err *er
         return bnt_err_nomem(err, "rope factors", n * sizeof *v->rope_factors);
     }
     hf_rope_factors(&v->config, v->rope_factors);
-    struct hf_rows h = {.memory = v->rope_factors, .rows = 1, .cols = n};
-    return add(v, "rope_freqs.weight", TENSOR_F32, &h, err);
+    return add_factors(v, "rope_freqs.weight", v->rope_factors, err);
 }
 
 /* What was there and was not taken would be lost without a word. */

@@ -74,7 +74,7 @@ static enum bnt_status absurd(const struct reader *r, const char *key)
 
 static enum bnt_status unsupported(const struct reader *r, const char *key, const char *value)
 {
-    bnt_err_hint(r->err, "BitNet b1.58, LLaMA, Qwen2 and Qwen3 checkpoints are converted");
+    bnt_err_hint(r->err, "BitNet b1.58, LLaMA, MiniCPM, Qwen2 and Qwen3 checkpoints are converted");
     return bnt_err_set(r->err, BNT_E_UNSUPPORTED, "%s/config.json: %s %s is not known here", r->dir,
                        key, value);
 }
@@ -135,6 +135,8 @@ static enum bnt_status read_family(const struct reader *r, struct hf_config *c)
         row = silu ? "qwen2" : NULL;
     } else if (strcmp(name, "Qwen3ForCausalLM") == 0) {
         row = silu ? "qwen3" : NULL;
+    } else if (strcmp(name, "MiniCPMForCausalLM") == 0) {
+        row = silu ? "minicpm" : NULL;
     } else {
         return unsupported(r, "architecture", name);
     }
@@ -165,6 +167,23 @@ static enum bnt_status read_quantization(const struct reader *r, struct hf_confi
     return BNT_OK;
 }
 
+/* What MiniCPM multiplies with; a GGUF file's logit_scale divides. */
+static enum bnt_status read_factors(const struct reader *r, struct hf_config *c)
+{
+    static const char *const keys[] = {"scale_emb", "scale_depth", "dim_model_base"};
+    double value[3];
+    for (int i = 0; i < 3; i++) {
+        value[i] = number(r->root, keys[i], 0);
+        if (!(value[i] > 0 && value[i] < 1e6)) {
+            return absurd(r, keys[i]);
+        }
+    }
+    c->embedding_scale = value[0];
+    c->residual_scale = value[1] / sqrt(c->n_layer);
+    c->logit_scale = c->n_embd / value[2];
+    return BNT_OK;
+}
+
 /* Parts of yarn for which a GGUF file has no key. */
 static enum bnt_status check_yarn(const struct reader *r, const json_t *s)
 {
@@ -174,6 +193,35 @@ static enum bnt_status check_yarn(const struct reader *r, const json_t *s)
     return json_is_false(json_object_get(s, "truncate"))
                ? unsupported(r, "rope scaling", "yarn without truncate")
                : BNT_OK;
+}
+
+static bool read_list(const json_t *list, uint32_t n, float *out)
+{
+    bool sound = json_array_size(list) == n && n <= HF_MAX_PAIRS;
+    for (uint32_t i = 0; sound && i < n; i++) {
+        double v = json_number_value(json_array_get(list, i));
+        out[i] = (float)v;
+        sound = v > 1e-6 && v < 1e6;
+    }
+    return sound;
+}
+
+/* Frequencies are divided by one list or, beyond the original context, by the other; what is
+ * rotated is longer where the context was extended. */
+static enum bnt_status read_long_rope(const struct reader *r, const json_t *s, struct hf_config *c)
+{
+    c->rope_n_ctx_orig = number(s, "original_max_position_embeddings",
+                                number(r->root, "original_max_position_embeddings", c->n_ctx));
+    double times = c->n_ctx / c->rope_n_ctx_orig;
+    bool sound = c->rope_n_ctx_orig > 1 && c->rope_n_ctx_orig <= c->n_ctx &&
+                 read_list(json_object_get(s, "short_factor"), c->head_dim / 2, c->rope_short) &&
+                 read_list(json_object_get(s, "long_factor"), c->head_dim / 2, c->rope_long);
+    if (!sound) {
+        return absurd(r, "rope_scaling");
+    }
+    double longer = sqrt(1 + fm_log(times) / fm_log(c->rope_n_ctx_orig));
+    c->rope_attention = number(s, "attention_factor", longer);
+    return c->rope_attention > 0 ? BNT_OK : absurd(r, "rope_scaling");
 }
 
 static enum bnt_status read_rope(const struct reader *r, struct hf_config *c)
@@ -194,19 +242,22 @@ static enum bnt_status read_rope(const struct reader *r, struct hf_config *c)
     if (strcmp(type, "default") == 0 || strcmp(type, "none") == 0) {
         return BNT_OK;
     }
+    snprintf(c->rope_type, sizeof c->rope_type, "%s", type);
+    if (strcmp(type, "longrope") == 0) {
+        return read_long_rope(r, s, c);
+    }
     if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0 && strcmp(type, "llama3") != 0) {
         return unsupported(r, "rope scaling", type);
     }
-    snprintf(c->rope_type, sizeof c->rope_type, "%s", type);
     c->rope_factor = number(s, "factor", 0);
     c->rope_n_ctx_orig = number(s, "original_max_position_embeddings", c->n_ctx);
     c->rope_low = number(s, "low_freq_factor", 1);
     c->rope_high = number(s, "high_freq_factor", 4);
     c->yarn_beta_fast = number(s, "beta_fast", 0);
     c->yarn_beta_slow = number(s, "beta_slow", 0);
-    c->yarn_attention = number(s, "attention_factor", 0);
+    c->rope_attention = number(s, "attention_factor", 0);
     bool sound = c->rope_factor >= 1 && c->rope_n_ctx_orig >= 1 && c->rope_low > 0 &&
-                 c->rope_high > c->rope_low && c->yarn_attention >= 0;
+                 c->rope_high > c->rope_low && c->rope_attention >= 0;
     if (!sound) {
         return absurd(r, json_is_object(newer) ? "rope_parameters" : "rope_scaling");
     }
@@ -257,6 +308,9 @@ static enum bnt_status check_graph(const struct reader *r)
             return unsupported(r, "layer_types", type ? type : "?");
         }
     }
+    if (json_is_object(json_object_get(r->root, "sparse_config"))) {
+        return unsupported(r, "sparse_config", "(attention to chosen blocks)");
+    }
     return number(r->root, "partial_rotary_factor", 1) == 1
                ? BNT_OK
                : unsupported(r, "partial_rotary_factor", "other than 1");
@@ -274,11 +328,15 @@ static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
     if (st == BNT_OK) {
         st = read_rope(r, c);
     }
+    if (st == BNT_OK && c->arch->scaled) {
+        st = read_factors(r, c);
+    }
     c->rms_eps = number(r->root, "rms_norm_eps", -1);
     if (st == BNT_OK && !(c->rms_eps >= 0 && c->rms_eps < 1)) {
         st = absurd(r, "rms_norm_eps");
     }
-    c->tied = json_is_true(json_object_get(r->root, "tie_word_embeddings"));
+    const json_t *tied = json_object_get(r->root, "tie_word_embeddings");
+    c->tied = tied ? json_is_true(tied) : c->arch && c->arch->scaled; /* by its class */
     c->bos = token_id(r->root, "bos_token_id");
     c->eos = token_id(r->root, "eos_token_id");
     if (st == BNT_OK && (c->bos >= c->n_vocab || c->eos >= c->n_vocab)) {
@@ -351,21 +409,35 @@ static enum bnt_status put_f32(const struct hf_config *c, struct gguf_plan *p, c
     return gplan_put_f32(p, key, (float)v, err);
 }
 
+static enum bnt_status put_factors(const struct hf_config *c, struct gguf_plan *p,
+                                   struct bnt_err *err)
+{
+    enum bnt_status st = put_f32(c, p, "embedding_scale", c->embedding_scale, err);
+    if (st == BNT_OK) {
+        st = put_f32(c, p, "residual_scale", c->residual_scale, err);
+    }
+    return st == BNT_OK ? put_f32(c, p, "logit_scale", c->logit_scale, err) : st;
+}
+
 /* "llama3" has no keys: it becomes a tensor of factors. */
 static enum bnt_status put_rope(const struct hf_config *c, struct gguf_plan *p, struct bnt_err *err)
 {
     char key[KEY_BYTES];
     bool yarn = strcmp(c->rope_type, "yarn") == 0, linear = strcmp(c->rope_type, "linear") == 0;
+    bool by_context = strcmp(c->rope_type, "longrope") == 0;
     enum bnt_status st = put_f32(c, p, "rope.freq_base", c->rope_theta, err);
-    if (st != BNT_OK || (!yarn && !linear)) {
+    if (st != BNT_OK || (!yarn && !linear && !by_context)) {
         return st;
     }
     snprintf(key, sizeof key, "%s.rope.scaling.type", c->arch->name);
     st = gplan_put_str(p, key, c->rope_type, err);
-    if (st == BNT_OK) {
+    if (st == BNT_OK && !by_context) {
         st = put_f32(c, p, "rope.scaling.factor", c->rope_factor, err);
     }
-    if (st == BNT_OK && yarn) {
+    if (st == BNT_OK && by_context) {
+        st = put_f32(c, p, "rope.scaling.attn_factor", c->rope_attention, err);
+    }
+    if (st == BNT_OK && !linear) {
         st = put_u32(c, p, "rope.scaling.original_context_length", (uint32_t)c->rope_n_ctx_orig,
                      err);
     }
@@ -375,10 +447,10 @@ static enum bnt_status put_rope(const struct hf_config *c, struct gguf_plan *p, 
     if (st == BNT_OK && yarn && c->yarn_beta_slow > 0) {
         st = put_f32(c, p, "rope.scaling.yarn_beta_slow", c->yarn_beta_slow, err);
     }
-    if (st == BNT_OK && yarn && c->yarn_attention > 0) {
+    if (st == BNT_OK && yarn && c->rope_attention > 0) {
         /* The key is of what the formula of YaRN gives, 0.1 ln(factor) + 1. */
         double whole = 0.1 * fm_log(c->rope_factor) + 1;
-        st = put_f32(c, p, "rope.scaling.attn_factor", c->yarn_attention / whole, err);
+        st = put_f32(c, p, "rope.scaling.attn_factor", c->rope_attention / whole, err);
     }
     return st;
 }
@@ -410,6 +482,9 @@ enum bnt_status hf_config_put(const struct hf_config *c, const char *name, struc
     }
     if (st == BNT_OK) {
         st = put_f32(c, p, "attention.layer_norm_rms_epsilon", c->rms_eps, err);
+    }
+    if (st == BNT_OK && c->arch->scaled) {
+        st = put_factors(c, p, err);
     }
     if (st == BNT_OK) {
         st = gplan_put_u32(p, "general.quantization_version", 2, err);

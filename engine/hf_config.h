@@ -9,7 +9,7 @@
 #include "engine/arch.h"
 #include "engine/gguf_plan.h"
 
-enum { HF_MAX_ENDS = 8 };
+enum { HF_MAX_ENDS = 8, HF_MAX_PAIRS = 512 };
 #define HF_MAX_JSON_BYTES (64u << 20)
 
 /* What a file that is not what its name says holds instead, as downloads leave it: "a Git LFS
@@ -29,9 +29,11 @@ struct hf_config {
     int64_t bos, eos, pad;     /* -1: not said */
     int64_t ends[HF_MAX_ENDS]; /* all ids that end an answer, of which eos is one */
     size_t n_ends;
-    char rope_type[16]; /* "", "linear", "yarn", "llama3" */
+    double embedding_scale, residual_scale, logit_scale; /* of a scaled family */
+    char rope_type[16]; /* "", "linear", "yarn", "llama3", "longrope" */
     double rope_factor, rope_n_ctx_orig, rope_low, rope_high;
-    double yarn_beta_fast, yarn_beta_slow, yarn_attention; /* 0: not said */
+    float rope_short[HF_MAX_PAIRS], rope_long[HF_MAX_PAIRS]; /* "longrope": head_dim / 2 of them */
+    double yarn_beta_fast, yarn_beta_slow, rope_attention;   /* 0: not said */
 };
 
 /* A JSON file of a folder. *out is NULL when it is absent and optional. Errors: NOT_FOUND; FILE

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/sysinfo.h"
 #include "engine/backend.h"
 #include "engine/columns.h"
@@ -119,6 +120,7 @@ static enum bnt_status read_factors(struct bnt_model *m, struct bnt_err *err)
         }
     }
     m->factors.logits = 1 / divisor;
+    m->factors.residual = BNT_FAULT(family_factor) ? 1 : m->factors.residual;
     return BNT_OK;
 }
 

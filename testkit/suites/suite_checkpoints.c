@@ -40,8 +40,9 @@ struct family {
     const char *dtype; /* of the matrices */
     const char *rope;  /* what config.json says of it, members with a comma at the end, or "" */
     /* And what that means: factor, original context, low and high; attention_factor 0: not said. */
-    enum { PLAIN, LINEAR, LLAMA3, YARN } scaling;
+    enum { PLAIN, LINEAR, LLAMA3, YARN, LONG } scaling;
     double factor, n_ctx_orig, low, high, attention_factor;
+    double embedding, depth, width; /* MiniCPM's, 0: none */
 };
 
 static const struct family families[] = {
@@ -75,6 +76,15 @@ static const struct family families[] = {
      .rope = "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,"
              "\"original_max_position_embeddings\":128},",
      .scaling = YARN, .factor = 4, .n_ctx_orig = 128, .low = 1, .high = 32},
+    {"MiniCPM", "MiniCPMForCausalLM", 16, .tied = true, .dtype = "BF16",
+     .rope = "\"scale_emb\":12,\"scale_depth\":1.4,\"dim_model_base\":256,",
+     .embedding = 12, .depth = 1.4, .width = 256},
+    {"MiniCPM with biases, extended", "MiniCPMForCausalLM", 16, .other_bias = true, .dtype = "F32",
+     .rope = "\"scale_emb\":3.5,\"scale_depth\":0.9,\"dim_model_base\":16,\"rope_scaling\":{"
+             "\"rope_type\":\"longrope\",\"short_factor\":[1,1.5,2,2.5,3,3.5,4,4.5],"
+             "\"long_factor\":[9,9,9,9,9,9,9,9],\"original_max_position_embeddings\":128},",
+     .scaling = LONG, .factor = 4, .n_ctx_orig = 128,
+     .embedding = 3.5, .depth = 0.9, .width = 16},
 };
 
 /* ---- the checkpoint ---- */
@@ -274,6 +284,10 @@ static double frequency(const struct family *f, unsigned i, double *scale)
         *scale = f->attention_factor != 0 ? f->attention_factor : 0.1 * log(f->factor) + 1;
         return plain / f->factor * ramp + plain * (1 - ramp);
     }
+    if (f->scaling == LONG) {
+        *scale = sqrt(1 + log(f->factor) / log(f->n_ctx_orig));
+        return plain / (1 + i * 0.5); /* the short factors */
+    }
     return plain;
 }
 
@@ -329,6 +343,13 @@ static void norm_and_rotate(const struct family *f, const struct cp_tensor *norm
     }
 }
 
+static void join(const struct family *f, double *x, const double *y)
+{
+    for (int i = 0; i < N_EMBD; i++) {
+        x[i] += y[i] * (f->depth > 0 ? f->depth / sqrt(N_LAYER) : 1);
+    }
+}
+
 static void attention(const struct cp_made *m, const struct family *f, int il, struct state *s)
 {
     for (unsigned p = 0; p < N_IDS; p++) {
@@ -346,13 +367,11 @@ static void attention(const struct cp_made *m, const struct family *f, int il, s
             attend(s, f, p, i, mixed + i * f->head_dim);
         }
         linear(m, il, "self_attn.o_proj", mixed, y);
-        for (int i = 0; i < N_EMBD; i++) {
-            s->x[p][i] += y[i];
-        }
+        join(f, s->x[p], y);
     }
 }
 
-static void feed_forward(const struct cp_made *m, int il, double *x)
+static void feed_forward(const struct cp_made *m, const struct family *f, int il, double *x)
 {
     double h[N_EMBD], gate[N_FF], up[N_FF];
     rms_norm(find(m, il, "post_attention_layernorm.weight"), x, h);
@@ -362,9 +381,7 @@ static void feed_forward(const struct cp_made *m, int il, double *x)
         gate[i] *= up[i] / (1 + exp(-gate[i]));
     }
     linear(m, il, "mlp.down_proj", gate, h);
-    for (int i = 0; i < N_EMBD; i++) {
-        x[i] += h[i];
-    }
+    join(f, x, h);
 }
 
 /* Logits of the last of the ids. */
@@ -375,17 +392,21 @@ static void forward(const struct cp_made *m, const struct family *f, const int32
     const struct cp_tensor *embedding = find(m, -1, "model.embed_tokens.weight");
     for (int p = 0; p < N_IDS; p++) {
         for (int i = 0; i < N_EMBD; i++) {
-            s.x[p][i] = number_at(embedding, (size_t)(ids[p] * N_EMBD + i));
+            s.x[p][i] = number_at(embedding, (size_t)(ids[p] * N_EMBD + i)) *
+                        (f->embedding > 0 ? f->embedding : 1);
         }
     }
     for (int il = 0; il < N_LAYER; il++) {
         attention(m, f, il, &s);
         for (int p = 0; p < N_IDS; p++) {
-            feed_forward(m, il, s.x[p]);
+            feed_forward(m, f, il, s.x[p]);
         }
     }
     double last[N_EMBD];
     rms_norm(find(m, -1, "model.norm.weight"), s.x[N_IDS - 1], last);
+    for (int i = 0; f->width > 0 && i < N_EMBD; i++) {
+        last[i] /= N_EMBD / f->width;
+    }
     linear(m, -1, f->tied ? "model.embed_tokens" : "lm_head", last, logits);
 }
 

@@ -557,4 +557,4 @@ static const struct suite_test tests[] = {
 const struct suite suite_families = {
     "families", tests,
     "i2s_scale kv_off_by_one head_group attention_scale rope_style norm_epsilon "
-    "sub_norm head_norm residual bias rope_base rope_factors yarn_scale attn_factor"};
+    "sub_norm head_norm family_factor residual bias rope_base rope_factors yarn_scale attn_factor"};
