@@ -6,13 +6,6 @@
 
 #include "base/env.h"
 
-int bnt_app_stop(void *app, uint64_t done_bytes)
-{
-    const struct bnt_app *a = app;
-    (void)done_bytes;
-    return a->interrupted && *a->interrupted;
-}
-
 bool bnt_app_offline(void)
 {
     return bnt_env_is_on("BNT_OFFLINE");

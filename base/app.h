@@ -133,9 +133,6 @@ struct bnt_app {
     const struct bnt_network *network;
 };
 
-/* A bnt_digest_progress_fn that stops once the user has asked for it; app is a struct bnt_app. */
-int bnt_app_stop(void *app, uint64_t done_bytes);
-
 /* BNT_OFFLINE is on: no command uses the network by itself. */
 bool bnt_app_offline(void);
 

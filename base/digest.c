@@ -123,6 +123,12 @@ enum bnt_status bnt_sha256_text(const void *bytes, size_t n, char hex[BNT_SHA256
     return st;
 }
 
+int bnt_digest_stop(void *interrupted, uint64_t done_bytes)
+{
+    (void)done_bytes;
+    return bnt_err_interrupted(interrupted, NULL) != BNT_OK;
+}
+
 static enum bnt_status hash_fd(int fd, const char *path, struct bnt_sha256 *d,
                                bnt_digest_progress_fn *progress, void *ctx, struct bnt_err *err)
 {

@@ -40,6 +40,9 @@ enum bnt_status bnt_sha256_text(const void *bytes, size_t n, char hex[BNT_SHA256
  */
 typedef int bnt_digest_progress_fn(void *ctx, uint64_t done_bytes);
 
+/* One that stops once the flag of an interruption is set; ctx is the flag, or NULL. */
+int bnt_digest_stop(void *interrupted, uint64_t done_bytes);
+
 /* Digest of a file's content. progress may be NULL. */
 enum bnt_status bnt_sha256_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
                                 char hex[BNT_SHA256_HEX], struct bnt_err *err);

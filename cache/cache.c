@@ -122,6 +122,9 @@ enum bnt_status bnt_cache_open(const char *dir, struct bnt_cache **out, struct b
     enum bnt_status st = dir ? bnt_path_format(c->dir, err, "%s", dir) : bnt_cache_dir(c->dir, err);
     if (st == BNT_OK && access(c->dir, F_OK) == 0) {
         st = open_index(c, &blobs, err);
+    } else if (st == BNT_OK && errno == EACCES) { /* what may be in it is not for us to say */
+        st = bnt_err_errno(err, "cache: cannot open %s", c->dir);
+        bnt_err_hint(err, "set BNT_CACHE_DIR to a folder that can be read");
     }
     if (st != BNT_OK) {
         bnt_cache_close(c);

@@ -18,6 +18,13 @@ static inline const char *cache_label(const struct bnt_cache_entry *e)
     return e->name[0] ? e->name : e->digest;
 }
 
+/* Of a file; an interruption ends it. */
+static inline enum bnt_status cache_digest_of_file(const struct bnt_cache *c, const char *path,
+                                                   char hex[BNT_SHA256_HEX], struct bnt_err *err)
+{
+    return bnt_sha256_file(path, bnt_digest_stop, (void *)(uintptr_t)c->interrupted, hex, err);
+}
+
 /* OFFLINE for a blob that is far away alone. */
 enum bnt_status cache_cold_error(const struct bnt_cache_entry *e, const struct bnt_cache_cold *cold,
                                  struct bnt_err *err);

@@ -194,7 +194,7 @@ static enum bnt_status replace_blob(struct repair *r, const struct bnt_cache_ent
 {
     char hex[BNT_SHA256_HEX];
     struct bnt_cache_entry healed = {.name = ""}; /* no name: those that there are stay */
-    enum bnt_status st = bnt_sha256_file(r->temp->path, NULL, NULL, hex, err);
+    enum bnt_status st = cache_digest_of_file(r->c, r->temp->path, hex, err);
     if (st == BNT_OK && strcmp(hex, entry->digest) != 0) {
         st = bnt_err_set(err, BNT_E_DIGEST, "the repaired file has sha256 %s", hex);
     }

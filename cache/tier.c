@@ -158,9 +158,12 @@ enum bnt_status tier_promote(struct bnt_cache *c, const char *digest, struct bnt
         return st;
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd >= 0 && flock(fd, LOCK_EX) != 0 && errno == EINTR) {
+    while (st == BNT_OK && fd >= 0 && flock(fd, LOCK_EX) != 0 && errno == EINTR) {
+        st = bnt_err_interrupted(c->interrupted, err);
     }
-    st = store_stat(c->dir, digest, &hot, &size, err); /* another process may have been faster */
+    if (st == BNT_OK) { /* another process may have been faster */
+        st = store_stat(c->dir, digest, &hot, &size, err);
+    }
     if (st == BNT_OK && !hot && fd < 0) {
         st = bnt_err_set(err, BNT_E_NOT_FOUND, "cache: there is no blob %s", digest);
     } else if (st == BNT_OK && !hot) {

@@ -437,19 +437,12 @@ enum bnt_status bnt_cache_tree_load(struct bnt_cache *c, const char *digest,
     return st;
 }
 
-/* A bnt_digest_progress_fn. */
-static int stops(void *cache, uint64_t done_bytes)
-{
-    (void)done_bytes;
-    return bnt_err_interrupted(((const struct bnt_cache *)cache)->interrupted, NULL) != BNT_OK;
-}
-
 /* Whether a tree and its blob belong together: the blob still has the digest that is its name. */
 static enum bnt_status tree_of_sound(struct bnt_cache *c, const char *path, const char *digest,
                                      struct bnt_chunk_tree **out, struct bnt_err *err)
 {
     char hex[BNT_SHA256_HEX] = "";
-    enum bnt_status st = bnt_sha256_file(path, stops, c, hex, err);
+    enum bnt_status st = cache_digest_of_file(c, path, hex, err);
     if (st == BNT_OK && strcmp(hex, digest) == 0) {
         st = bnt_chunk_tree_of_file(path, c->interrupted, out, err);
     }

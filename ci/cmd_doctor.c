@@ -116,10 +116,13 @@ static enum bnt_status run(struct bnt_app *app, const void *opts, int argc, char
     static void (*const sections[])(struct doctor *) = {doctor_environment, doctor_processor,
                                                         doctor_model, doctor_cache, doctor_network};
     struct doctor d = {.app = app, .o = opts};
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0] && !bnt_app_stop(app, 0); i++) {
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0] &&
+                       bnt_err_interrupted(app->interrupted, NULL) == BNT_OK;
+         i++) {
         sections[i](&d);
     }
-    if (bnt_app_stop(app, 0)) { /* what was found may have been found by the interrupt */
+    /* What was found then may have been found by the interrupt. */
+    if (bnt_err_interrupted(app->interrupted, NULL) != BNT_OK) {
         return bnt_msg_fail(BNT_E_INTERRUPTED, NULL, "interrupted");
     }
     enum bnt_status st = BNT_OK;

@@ -250,7 +250,7 @@ enum bnt_status infer_need_digest(struct infer *in, struct bnt_err *err)
     }
     uint64_t t0 = bnt_clock_now_ns();
     enum bnt_status st =
-        bnt_digest_of_file(in->ref.path, bnt_app_stop, in->app, in->ref.digest, &hashed, err);
+        bnt_digest_of_file(in->ref.path, in->app->interrupted, in->ref.digest, &hashed, err);
     in->hash_ns = bnt_clock_now_ns() - t0;
     if (st != BNT_OK) {
         in->ref.digest[0] = '\0';

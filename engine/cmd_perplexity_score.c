@@ -138,7 +138,7 @@ static enum bnt_status open_writer(struct perplexity *p, const char *path, bool 
                                    .n_rows = bnt_score_count(p->session, p->ids.n)};
     enum bnt_status st = BNT_OK;
     if (p->ref.digest[0] == '\0') {
-        st = bnt_digest_of_file(p->ref.path, bnt_app_stop, p->app, p->ref.digest, &hashed, err);
+        st = bnt_digest_of_file(p->ref.path, p->app->interrupted, p->ref.digest, &hashed, err);
     }
     const char *name = bnt_model_info(p->model)->name;
     snprintf(info.engine, sizeof info.engine, "bnt %s", BNT_VERSION);

@@ -194,7 +194,7 @@ static enum bnt_status describe_gpu(int index, struct device_place *out, struct 
     }
     cuda_module_path(module);
     enum bnt_status st =
-        module[0] ? bnt_digest_of_file(module, NULL, NULL, digest, &hashed, err) : BNT_OK;
+        module[0] ? bnt_digest_of_file(module, NULL, digest, &hashed, err) : BNT_OK;
     out->index = index;
     snprintf(out->name, sizeof out->name, "cuda:%u", (unsigned)index);
     snprintf(out->what, sizeof out->what, "%.120s %u.%u, driver %u, module %.16s", info.name,

@@ -115,8 +115,9 @@ void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *val
 }
 
 /* Mapped, since reading would copy all of it. */
-static enum bnt_status hash_mapped(const struct bnt_mapping *map, bnt_digest_progress_fn *progress,
-                                   void *ctx, char hex[BNT_SHA256_HEX], struct bnt_err *err)
+static enum bnt_status hash_mapped(const struct bnt_mapping *map,
+                                   const volatile sig_atomic_t *interrupted,
+                                   char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
     enum { PIECE_BYTES = 16 << 20 };
     struct bnt_sha256 *d = NULL;
@@ -124,9 +125,7 @@ static enum bnt_status hash_mapped(const struct bnt_mapping *map, bnt_digest_pro
     for (uint64_t at = 0; st == BNT_OK && at < map->size; at += PIECE_BYTES) {
         const uint64_t left = map->size - at, n = left < PIECE_BYTES ? left : PIECE_BYTES;
         st = bnt_sha256_update(d, map->data + at, (size_t)n, err);
-        if (st == BNT_OK && progress && progress(ctx, at + n)) {
-            st = bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted");
-        }
+        st = st == BNT_OK ? bnt_err_interrupted(interrupted, err) : st;
     }
     if (st == BNT_OK) {
         st = bnt_sha256_hex(d, hex, err);
@@ -135,19 +134,19 @@ static enum bnt_status hash_mapped(const struct bnt_mapping *map, bnt_digest_pro
     return st;
 }
 
-static enum bnt_status hash_whole(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+static enum bnt_status hash_whole(const char *path, const volatile sig_atomic_t *interrupted,
                                   char hex[BNT_SHA256_HEX], struct bnt_err *err)
 {
     struct bnt_mapping map;
     if (bnt_map_file(path, &map, NULL) != BNT_OK) {
-        return bnt_sha256_file(path, progress, ctx, hex, err);
+        return bnt_sha256_file(path, bnt_digest_stop, (void *)(uintptr_t)interrupted, hex, err);
     }
-    enum bnt_status st = hash_mapped(&map, progress, ctx, hex, err);
+    enum bnt_status st = hash_mapped(&map, interrupted, hex, err);
     bnt_unmap(&map);
     return st;
 }
 
-enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+enum bnt_status bnt_digest_of_file(const char *path, const volatile sig_atomic_t *interrupted,
                                    char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
 {
     struct bnt_file_id before, after;
@@ -158,7 +157,7 @@ enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *pro
         memcpy(hex, value, BNT_SHA256_HEX);
         return BNT_OK;
     }
-    enum bnt_status st = hash_whole(path, progress, ctx, hex, err);
+    enum bnt_status st = hash_whole(path, interrupted, hex, err);
     if (st != BNT_OK) {
         return st;
     }

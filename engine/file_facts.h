@@ -38,9 +38,10 @@ bool bnt_fact_get(const struct bnt_file_id *id, const char *key, char value[BNT_
 void bnt_fact_put(const struct bnt_file_id *id, const char *key, const char *value);
 
 /* The remembered digest ("sha256"), else hash the file and remember. *hashed: the file was read.
- * progress may be NULL. Errors: those of bnt_sha256_file; FAILED when the file changed meanwhile.
+ * interrupted: NULL, or non-zero stops. Errors: those of bnt_sha256_file; FAILED when the file
+ * changed meanwhile.
  */
-enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+enum bnt_status bnt_digest_of_file(const char *path, const volatile sig_atomic_t *interrupted,
                                    char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err);
 
 #endif

@@ -135,19 +135,12 @@ static enum bnt_status same_model(const char *path, const struct bnt_file_id *id
                : bnt_err_set(err, BNT_E_FAILED, "%s was replaced while it was opened", path);
 }
 
-/* A bnt_digest_progress_fn. */
-static int stops(void *hashing, uint64_t done_bytes)
-{
-    (void)done_bytes;
-    return bnt_err_interrupted(((const struct hashing *)hashing)->interrupted, NULL) != BNT_OK;
-}
-
 static void *hash_main(void *arg)
 {
     struct hashing *h = arg;
     bool hashed;
     uint64_t t0 = bnt_clock_now_ns();
-    h->st = bnt_digest_of_file(h->path, stops, h, h->digest, &hashed, &h->why);
+    h->st = bnt_digest_of_file(h->path, h->interrupted, h->digest, &hashed, &h->why);
     if (h->st == BNT_OK) {
         h->st = same_model(h->path, &h->id, &h->why);
     }

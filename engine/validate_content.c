@@ -449,7 +449,7 @@ enum bnt_status validate_digest(struct validate *v, struct bnt_err *err)
 {
     bool hashed;
     char *digest = v->report->digest;
-    enum bnt_status st = bnt_digest_of_file(v->path, NULL, NULL, digest, &hashed, err);
+    enum bnt_status st = bnt_digest_of_file(v->path, NULL, digest, &hashed, err);
     if (st == BNT_OK && v->o->expected && strcmp(digest, v->o->expected) != 0) {
         struct validate_place at = {.offset = NULL};
         validate_add(v, VALIDATE_DIGEST, &at, "sha256 is %s, expected %s", digest, v->o->expected);

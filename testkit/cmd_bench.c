@@ -165,7 +165,7 @@ static enum bnt_status measure(struct bnt_app *app, struct bench_plan *plan,
     }
     if (st == BNT_OK && ref->digest[0] == '\0') {
         bool hashed;
-        st = bnt_digest_of_file(ref->path, bnt_app_stop, app, ref->digest, &hashed, err);
+        st = bnt_digest_of_file(ref->path, app->interrupted, ref->digest, &hashed, err);
     }
     return st;
 }

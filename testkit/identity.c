@@ -81,10 +81,10 @@ static enum bnt_status digest_program(struct bnt_test_run *run, struct bnt_err *
     char bnt[BNT_PATH_MAX];
     char hex[2][BNT_SHA256_HEX] = {"", ""};
     bool hashed;
-    enum bnt_status status = bnt_digest_of_file(run->program, NULL, NULL, hex[0], &hashed, err);
+    enum bnt_status status = bnt_digest_of_file(run->program, NULL, hex[0], &hashed, err);
     if (status == BNT_OK && bnt_exe_dir(dir, NULL) == BNT_OK &&
         bnt_path_format(bnt, NULL, "%s/bnt", dir) == BNT_OK && access(bnt, R_OK) == 0) {
-        status = bnt_digest_of_file(bnt, NULL, NULL, hex[1], &hashed, err);
+        status = bnt_digest_of_file(bnt, NULL, hex[1], &hashed, err);
     }
     char both[2 * BNT_SHA256_HEX];
     int n = snprintf(both, sizeof both, "%s %s", hex[0], hex[1]);
@@ -103,7 +103,7 @@ enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err)
     enum bnt_status status = digest_program(run, err);
     bool is_file = access(run->model.path, F_OK) == 0; /* not the address of a subject */
     if (status == BNT_OK && is_file && !run->model.digest[0]) {
-        status = bnt_digest_of_file(run->model.path, NULL, NULL, run->model.digest, &hashed, err);
+        status = bnt_digest_of_file(run->model.path, NULL, run->model.digest, &hashed, err);
     }
     return status;
 }

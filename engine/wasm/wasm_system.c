@@ -61,10 +61,10 @@ static enum bnt_status no_sessions(struct bnt_err *err)
     return BNT_E_UNSUPPORTED;
 }
 
-enum bnt_status bnt_digest_of_file(const char *path, bnt_digest_progress_fn *progress, void *ctx,
+enum bnt_status bnt_digest_of_file(const char *path, const volatile sig_atomic_t *interrupted,
                                    char hex[BNT_SHA256_HEX], bool *hashed, struct bnt_err *err)
 {
-    (void)path, (void)progress, (void)ctx, (void)hex, (void)hashed;
+    (void)path, (void)interrupted, (void)hex, (void)hashed;
     return no_sessions(err);
 }
 

@@ -319,6 +319,21 @@ static void key_follows_the_content(void **state)
     suite_output_release(&other);
 }
 
+/* What cannot be looked into is not called empty. */
+static void folder_that_cannot_be_entered_is_an_error(void **state)
+{
+    (void)state;
+    char dir[BNT_PATH_MAX];
+    struct bnt_cache *c = NULL;
+    struct bnt_err err = {0};
+    assert_int_equal(mkdir(fixture_path(dir, "closed"), 0), 0);
+    assert_true(fixture_drop_capabilities());
+    assert_int_equal(bnt_cache_open(fixture_path(dir, "closed/c"), &c, &err), BNT_E_FAILED);
+    assert_non_null(strstr(err.msg, "Permission denied"));
+    assert_non_null(strstr(err.hint, "BNT_CACHE_DIR"));
+    assert_int_equal(rmdir(fixture_path(dir, "closed")), 0);
+}
+
 /* A path is bytes; JSON and the records of names are UTF-8. */
 static void names_that_are_no_utf8_are_shown_and_kept(void **state)
 {
@@ -346,6 +361,8 @@ static void names_that_are_no_utf8_are_shown_and_kept(void **state)
 }
 
 static const struct suite_test tests[] = {
+    {.name = "cache_cli_folder_that_cannot_be_entered_is_an_error",
+     .body = folder_that_cannot_be_entered_is_an_error},
     {.name = "cache_cli_names_that_are_no_utf8_are_shown_and_kept",
      .body = names_that_are_no_utf8_are_shown_and_kept},
     {.name = "cache_cli_fetch_prints_the_path_and_path_finds_it",

@@ -5,11 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -490,6 +493,42 @@ static void interrupted_work_changes_nothing(void **state)
     free(bytes);
 }
 
+static volatile sig_atomic_t asked_to_end;
+
+static void ask_to_end(int number)
+{
+    (void)number;
+    asked_to_end = 1;
+}
+
+/* Another process expands the same blob, and takes its time. */
+static void wait_for_another_process_can_be_interrupted(void **state)
+{
+    (void)state;
+    char warm[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    const struct sigaction action = {.sa_handler = ask_to_end};
+    const struct itimerval soon = {.it_interval = {.tv_usec = 50000},
+                                   .it_value = {.tv_usec = 50000}};
+    struct bnt_cache *c = fixture_cache();
+    uint8_t *bytes = make_model();
+    struct bnt_cache_entry e = add_bytes(c, bytes, BLOB_BYTES), found;
+    struct bnt_cache_demotion d;
+    assert_int_equal(bnt_cache_demote(c, &e, &d, NULL), BNT_OK);
+    assert_int_equal(tier_warm_path(bnt_cache_folder(c), e.digest, warm, NULL), BNT_OK);
+    int other = open(warm, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(flock(other, LOCK_EX), 0);
+    assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+    bnt_cache_interrupt(c, &asked_to_end);
+    assert_int_equal(bnt_cache_lookup(c, e.digest, &found, path, NULL), BNT_E_INTERRUPTED);
+    assert_int_equal(setitimer(ITIMER_REAL, &(struct itimerval){.it_value = {0}}, NULL), 0);
+    bnt_cache_interrupt(c, NULL);
+    close(other);
+    assert_int_equal(bnt_cache_lookup(c, e.digest, &found, path, NULL), BNT_OK);
+    bnt_cache_close(c);
+    free(bytes);
+}
+
 static void command_compresses_and_path_expands(void **state)
 {
     (void)state;
@@ -551,6 +590,8 @@ static const struct suite_test tests[] = {
      .timeout_ms = 30000},
     {.name = "cache_tier_interrupted_work_changes_nothing",
      .body = interrupted_work_changes_nothing},
+    {.name = "cache_tier_wait_for_another_process_can_be_interrupted",
+     .body = wait_for_another_process_can_be_interrupted},
     {0},
 };
 const struct suite suite_cache_tier = {"cache_tier", tests, "warm_planes"};

@@ -275,15 +275,15 @@ static void digest_is_remembered_only_while_it_holds(void **state)
     setenv("BNT_CACHE_DIR", suite_scratch(), 1);
     bnt_clock_fake((uint64_t)bnt_clock_unix_ns()); /* the file stays young */
     write_file(path, "abc");
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_string_equal(hex, abc);
     assert_true(hashed);
     assert_false(remembers_digest(path)); /* too young to be remembered */
 
     bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u); /* a minute later */
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_true(hashed);
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_false(hashed);
     assert_string_equal(hex, abc);
     assert_true(remembers_digest(path));
@@ -291,7 +291,7 @@ static void digest_is_remembered_only_while_it_holds(void **state)
     write_file(path, "abd"); /* same size and inode; the time of content cannot hide it either */
     date_back(path, 1000000000);
     assert_false(remembers_digest(path));
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_true(hashed);
     assert_string_not_equal(hex, abc);
 }
@@ -306,7 +306,7 @@ static void digest_survives_a_broken_sidecar(void **state)
     setenv("BNT_CACHE_DIR", suite_scratch(), 1);
     write_file(path, "some content");
     bnt_clock_fake((uint64_t)(bnt_clock_unix_s() + 60) * 1000000000u);
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, first, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, first, &hashed, NULL), BNT_OK);
     assert_int_equal(stat(path, &sb), 0);
     assert_int_equal(bnt_path_format(sidecar, NULL, "%s/facts/%llx-%llx.sha256", suite_scratch(),
                                      (unsigned long long)sb.st_dev, (unsigned long long)sb.st_ino),
@@ -321,11 +321,11 @@ static void digest_survives_a_broken_sidecar(void **state)
         assert_false(remembers_digest(path));
     }
     bnt_buf_release(&good);
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_true(hashed);
     assert_string_equal(hex, first);
     setenv("BNT_CACHE_DIR", "/proc/no/such/folder", 1); /* nowhere to remember: no error */
-    assert_int_equal(bnt_digest_of_file(path, NULL, NULL, hex, &hashed, NULL), BNT_OK);
+    assert_int_equal(bnt_digest_of_file(path, NULL, hex, &hashed, NULL), BNT_OK);
     assert_true(hashed);
 }
 
