@@ -176,6 +176,11 @@ printf '#ifndef A_H\n#define A_H\nint base_one(int class);\n#endif\n' >"$tree/ba
 plant headers "a word of C++" 'does not compile alone as c++17'
 
 printf 'int base_two(int n)\n{\n    return n;\n}\n' >>"$tree/base/one.c"
+WARN=-Wmissing-prototypes plant tidy "no prototype, to clang" 'clang-diagnostic-missing-prototypes'
+printf '#ifndef A_H\n#define A_H\nint base_one(int n);\nstatic inline int two(void)\n{\n    int a, b = a;\n    return b;\n}\n#endif\n' \
+    >"$tree/base/one.h"
+WARN=-Wall plant tidy "no value, in a header" 'base/one.h.*clang-diagnostic-uninitialized'
+printf 'int base_two(int n)\n{\n    return n;\n}\n' >>"$tree/base/one.c"
 WARN=-Wmissing-prototypes plant warnings "no prototype" 'missing-prototypes\|no previous prototype'
 printf 'int base_two(void)\n{\n    int a[2] = {0};\n    return a[2];\n}\n' >>"$tree/base/one.c"
 plant cppcheck "an index out of bounds" 'arrayIndexOutOfBounds'
