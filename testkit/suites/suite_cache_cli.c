@@ -13,31 +13,11 @@
 #include "base/file.h"
 #include "testkit/suites/cache_fixture.h"
 
-enum { MAX_ARGS = 8 };
-
-/* Run bnt with words that end in NULL. */
-static void bnt(struct suite_output *o, const char *const *words)
-{
-    const char *argv[MAX_ARGS + 2] = {suite_bnt()};
-    size_t n = 0;
-    for (; words[n]; n++) {
-        assert_true(n < MAX_ARGS);
-        argv[n + 1] = words[n];
-    }
-    argv[n + 1] = NULL;
-    suite_run(argv, suite_scratch(), 0, o);
-}
-#define BNT(o, ...) bnt((o), (const char *const[]){__VA_ARGS__, NULL})
-
 /* Run, expect the exit code, and drop the output. */
 static void bnt_exits(int exit, const char *const *words)
 {
     struct suite_output o;
-    bnt(&o, words);
-    if (o.exit != exit) {
-        fail_msg("bnt %s %s: exit %d, not %d\n%s%s", words[0], words[1], o.exit, exit, o.out,
-                 o.err);
-    }
+    fixture_bnt(&o, exit, words);
     suite_output_release(&o);
 }
 #define BNT_EXITS(code, ...) bnt_exits((code), (const char *const[]){__VA_ARGS__, NULL})
@@ -64,8 +44,7 @@ static const char *text_of(const json_t *object, const char *key)
 static void path_of(const char *name, char path[BNT_PATH_MAX])
 {
     struct suite_output o;
-    BNT(&o, "path", name);
-    assert_int_equal(o.exit, 0);
+    FIXTURE_BNT(&o, 0, "path", name);
     assert_int_equal(bnt_path_format(path, NULL, "%.*s", (int)strcspn(o.out, "\n"), o.out), BNT_OK);
     suite_output_release(&o);
 }
@@ -75,12 +54,9 @@ static void fetch_prints_the_path_and_path_finds_it(void **state)
     (void)state;
     struct suite_output first, second, path;
     char hex[BNT_SHA256_HEX];
-    BNT(&first, "fetch", "bundled:");
-    BNT(&second, "fetch", "bundled:");
-    BNT(&path, "path", "tinystories-bitnet");
-    assert_int_equal(first.exit, 0);
-    assert_int_equal(second.exit, 0);
-    assert_int_equal(path.exit, 0);
+    FIXTURE_BNT(&first, 0, "fetch", "bundled:");
+    FIXTURE_BNT(&second, 0, "fetch", "bundled:");
+    FIXTURE_BNT(&path, 0, "path", "tinystories-bitnet");
     assert_string_equal(first.out, path.out);
     assert_string_equal(second.out, path.out);
     assert_null(strstr(first.err, "already"));
@@ -99,8 +75,7 @@ static void quiet_fetch_says_nothing(void **state)
     (void)state;
     struct suite_output o;
     for (int i = 0; i < 2; i++) {
-        BNT(&o, "fetch", "-q", "bundled:");
-        assert_int_equal(o.exit, 0);
+        FIXTURE_BNT(&o, 0, "fetch", "-q", "bundled:");
         assert_string_equal(o.err, "");
         suite_output_release(&o);
     }
@@ -111,7 +86,7 @@ static void json_is_one_value_that_agrees(void **state)
     (void)state;
     struct suite_output o;
     char path[BNT_PATH_MAX];
-    BNT(&o, "fetch", "--json", "bundled:");
+    FIXTURE_BNT(&o, 0, "fetch", "--json", "bundled:");
     char *last = o.out + strlen(o.out) - 1; /* the result, after the events */
     while (last > o.out && last[-1] != '\n') {
         last--;
@@ -123,7 +98,7 @@ static void json_is_one_value_that_agrees(void **state)
     assert_string_equal(text_of(fetched, "path"), path);
     assert_string_equal(text_of(fetched, "source"), "bundled:");
     assert_true(json_is_false(json_object_get(fetched, "hit")));
-    BNT(&o, "cache", "ls", "--json");
+    FIXTURE_BNT(&o, 0, "cache", "ls", "--json");
     json_t *list = json_of(&o);
     suite_output_release(&o);
     assert_int_equal(json_array_size(list), 1);
@@ -131,7 +106,7 @@ static void json_is_one_value_that_agrees(void **state)
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         assert_string_equal(text_of(json_array_get(list, 0), keys[i]), text_of(fetched, keys[i]));
     }
-    BNT(&o, "cache", "verify", "--json");
+    FIXTURE_BNT(&o, 0, "cache", "verify", "--json");
     json_t *verified = json_of(&o);
     suite_output_release(&o);
     assert_int_equal(json_integer_value(json_object_get(verified, "checked")), 1);
@@ -145,9 +120,8 @@ static void empty_cache_is_an_empty_list(void **state)
 {
     (void)state;
     struct suite_output o;
-    BNT(&o, "cache", "ls", "--json");
+    FIXTURE_BNT(&o, 0, "cache", "ls", "--json");
     json_t *list = json_of(&o);
-    assert_int_equal(o.exit, 0);
     assert_true(json_is_array(list));
     assert_int_equal(json_array_size(list), 0);
     json_decref(list);
@@ -190,8 +164,7 @@ static void verify_tells_damage_and_how_to_heal_it(void **state)
     assert_non_null(f);
     assert_int_equal(fputc('S', f), 'S');
     assert_int_equal(fclose(f), 0);
-    BNT(&o, "cache", "verify");
-    assert_int_equal(o.exit, BNT_E_DIGEST);
+    FIXTURE_BNT(&o, BNT_E_DIGEST, "cache", "verify");
     assert_string_equal(o.out, "2 checked, 1 ok, 1 corrupt, 0 missing\n");
     assert_non_null(strstr(o.err, "m is corrupt: sha256 differs"));
     assert_non_null(strstr(o.err, "bnt fetch --force file:///"));
@@ -212,7 +185,7 @@ static void rebuild_keeps_the_models(void **state)
     BNT_EXITS(BNT_OK, "fetch", "bundled:");
     path_of("tinystories-bitnet", path);
     const char *digest = strrchr(path, '/') + 1;
-    BNT(&o, "cache", "dir");
+    FIXTURE_BNT(&o, 0, "cache", "dir");
     assert_int_equal(
         bnt_path_format(index, NULL, "%.*s/index.db", (int)strcspn(o.out, "\n"), o.out), BNT_OK);
     suite_output_release(&o);
@@ -235,8 +208,7 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "fetch", "bundled:");
     BNT_EXITS(BNT_E_USAGE, "cache", "rm");
-    BNT(&o, "cache", "rm", "absent");
-    assert_int_equal(o.exit, BNT_E_NOT_FOUND);
+    FIXTURE_BNT(&o, BNT_E_NOT_FOUND, "cache", "rm", "absent");
     assert_non_null(strstr(o.err, "hint: bnt cache ls "));
     assert_null(strstr(o.err, "bnt fetch"));
     suite_output_release(&o);
@@ -244,8 +216,7 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     BNT_EXITS(BNT_OK, "cache", "pin", "m");
     BNT_EXITS(BNT_E_FAILED, "cache", "rm", "m");
     BNT_EXITS(BNT_E_USAGE, "cache", "gc", "--max-age", "7");
-    BNT(&o, "cache", "gc", "--max-size", "1", "--json");
-    assert_int_equal(o.exit, 0);
+    FIXTURE_BNT(&o, 0, "cache", "gc", "--max-size", "1", "--json");
     json_t *report = json_of(&o);
     assert_int_equal(json_integer_value(json_object_get(report, "removed")), 1);
     assert_int_equal(json_integer_value(json_object_get(report, "bytes_kept")), 10);
@@ -255,7 +226,7 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     suite_output_release(&o);
     BNT_EXITS(BNT_E_NOT_FOUND, "path", "tinystories-bitnet");
     BNT_EXITS(BNT_OK, "path", "m");
-    BNT(&o, "cache", "stats", "--json");
+    FIXTURE_BNT(&o, 0, "cache", "stats", "--json");
     json_t *stats = json_of(&o);
     assert_int_equal(json_integer_value(json_object_get(stats, "models")), 1);
     assert_int_equal(json_integer_value(json_object_get(stats, "bytes")), 10);
@@ -281,8 +252,7 @@ static void gc_keeps_what_the_lock_file_names(void **state)
     fixture_write(fixture_path(file, "bnt.lock"), text);
     fixture_write(fixture_path(file, "m.gguf"), "some bytes");
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
-    BNT(&o, "cache", "gc", "--max-size", "1");
-    assert_int_equal(o.exit, 0);
+    FIXTURE_BNT(&o, 0, "cache", "gc", "--max-size", "1");
     assert_non_null(strstr(o.out, "lock file"));
     assert_non_null(strstr(o.err, "more than the limits allow"));
     suite_output_release(&o);
@@ -306,12 +276,11 @@ static void key_follows_the_content(void **state)
     BNT_EXITS(BNT_E_NOT_FOUND, "cache", "key");
     snprintf(text, sizeof text, "{\"x\": \"%s\", \"again\": \"%s\", \"y\": \"%s\"}\n", b, b, a);
     fixture_write(fixture_path(file, "bnt.lock"), text);
-    BNT(&by_lock, "cache", "key");
+    FIXTURE_BNT(&by_lock, 0, "cache", "key");
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "fetch", "n.gguf");
-    BNT(&by_name, "cache", "key", "m", "n");
-    BNT(&other, "cache", "key", "m");
-    assert_int_equal(by_lock.exit, 0);
+    FIXTURE_BNT(&by_name, 0, "cache", "key", "m", "n");
+    FIXTURE_BNT(&other, 0, "cache", "key", "m");
     assert_string_equal(by_lock.out, by_name.out);
     assert_string_not_equal(by_lock.out, other.out);
     suite_output_release(&by_lock);
@@ -342,12 +311,11 @@ static void names_that_are_no_utf8_are_shown_and_kept(void **state)
     struct suite_output o;
     fixture_write(fixture_path(model, "mod\xe9le.gguf"), "bytes");
     assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(dir, "c\xe9"), 1), 0);
-    BNT(&o, "fetch", model, "--json");
-    assert_int_equal(o.exit, 0);
+    FIXTURE_BNT(&o, 0, "fetch", model, "--json");
     assert_non_null(strstr(o.out, "\"event\":\"done\",\"name\":\"mod-le\",\"path\":"));
     assert_non_null(strstr(o.out, "/c\xef\xbf\xbd/blobs/"));
     suite_output_release(&o);
-    BNT(&o, "cache", "ls", "--json");
+    FIXTURE_BNT(&o, 0, "cache", "ls", "--json");
     json_t *list = json_of(&o);
     assert_string_equal(text_of(json_array_get(list, 0), "file_name"), "mod%E9le.gguf");
     json_decref(list);

@@ -6,13 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/app.h"
@@ -21,6 +19,7 @@
 #include "cache/store.h"
 #include "cache/tier.h"
 #include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/disk_steps.h"
 
 /* ---- a disk that is not waited for ---- */
 
@@ -50,46 +49,6 @@ static void make_text(char text[TEXT_BYTES + 1], unsigned which)
         n += (size_t)snprintf(text + n, TEXT_BYTES + 1 - n, "%u of text %u; ", (unsigned)n, which);
         n = n < TEXT_BYTES ? n : TEXT_BYTES;
     }
-}
-
-/* ---- the steps of a change ---- */
-
-enum { NO_STEP = -1 };
-
-static long step_at = NO_STEP, step_count; /* the step that is hit; how many there were */
-static int step_errno;                     /* 0: die there */
-static bool step_short;                    /* a write writes a part before the next one fails */
-
-static int hit_step(enum bnt_file_step step, size_t *n)
-{
-    long at = step_count++;
-    if (at != step_at) {
-        return 0;
-    }
-    if (step_short && step == BNT_FILE_WRITE && *n > 1) {
-        *n /= 2;
-        step_at++; /* what is left of it fails */
-        return 0;
-    }
-    if (step_errno == 0) {
-        raise(SIGKILL);
-    }
-    return step_errno;
-}
-
-static void arm(long at, int code, bool is_short)
-{
-    step_at = at;
-    step_count = 0;
-    step_errno = code;
-    step_short = is_short;
-    bnt_file_fault(hit_step);
-}
-
-static void disarm(void)
-{
-    bnt_file_fault(NULL);
-    step_at = NO_STEP;
 }
 
 /* ---- the changes ---- */
@@ -348,18 +307,6 @@ static const struct change {
 };
 enum { CHANGES = sizeof changes / sizeof changes[0] };
 
-static struct bnt_cache *open_round(int round)
-{
-    char relative[64], dir[BNT_PATH_MAX];
-    struct bnt_err err = {0};
-    struct bnt_cache *c = NULL;
-    snprintf(relative, sizeof relative, "r%d", round);
-    if (bnt_cache_open(fixture_path(dir, relative), &c, &err) != BNT_OK) {
-        fail_msg("round %d: %s", round, err.msg);
-    }
-    return c;
-}
-
 /* Every blob that the index names is whole or, when it was damaged before, told to be so. */
 static void assert_sound(struct bnt_cache *c, const struct change *ch, long step)
 {
@@ -418,7 +365,7 @@ static void assert_rebuilds(int round, const struct change *ch, long step)
     uint64_t blobs = 0;
     snprintf(relative, sizeof relative, "r%d", round);
     assert_int_equal(bnt_cache_rebuild(fixture_path(dir, relative), &blobs, NULL), BNT_OK);
-    struct bnt_cache *c = open_round(round);
+    struct bnt_cache *c = disk_steps_cache(round);
     if (bnt_cache_lookup(c, "kept", &e, path, &err) != BNT_OK) {
         fail_msg("%s, step %ld, after a rebuild: %s", ch->what, step, err.msg);
     }
@@ -430,7 +377,7 @@ static void assert_rebuilds(int round, const struct change *ch, long step)
 static struct bnt_cache *begin_round(int round, const struct change *ch)
 {
     syncs_wait = false;
-    struct bnt_cache *c = open_round(round);
+    struct bnt_cache *c = disk_steps_cache(round);
     assert_int_equal(add_text(c, "kept", 1), BNT_OK);
     ch->prepare(c);
     return c;
@@ -454,16 +401,13 @@ static void steps_survive_a_kill(void **state)
             pid_t child = fork();
             assert_true(child >= 0);
             if (child == 0) {
-                struct bnt_cache *c = open_round(round);
-                arm(step, 0, false);
+                struct bnt_cache *c = disk_steps_cache(round);
+                disk_steps_arm(step, 0, false);
                 _exit(ch->run(c) == BNT_OK ? 0 : 1);
             }
-            int status = 0;
-            assert_int_equal(waitpid(child, &status, 0), child);
-            done = WIFEXITED(status);
-            assert_true(!done || WEXITSTATUS(status) == 0);
+            done = !disk_steps_killed(child);
             points += !done;
-            struct bnt_cache *c = open_round(round);
+            struct bnt_cache *c = disk_steps_cache(round);
             assert_sound(c, ch, step);
             assert_goes_on(c, ch, step);
             bnt_cache_close(c);
@@ -495,10 +439,9 @@ static void steps_survive_a_failing_disk(void **state)
         for (long step = 0; !done; step += stride, round++) {
             char relative[64], tmp[BNT_PATH_MAX];
             struct bnt_cache *c = begin_round(round, ch);
-            arm(step, faults[f].code, faults[f].is_short);
+            disk_steps_arm(step, faults[f].code, faults[f].is_short);
             enum bnt_status st = ch->run(c);
-            done = step_count <= step;
-            disarm();
+            done = !disk_steps_disarm();
             failures += st != BNT_OK;
             if (st != BNT_OK && st != faults[f].status) {
                 fail_msg("%s, step %ld: status %d", ch->what, step, (int)st);
@@ -524,7 +467,7 @@ enum { KILL_AFTER_MAX_US = 9000, CHECK_EACH = 25 };
 /* Changes and changes, until it is killed. */
 static void endless_changes(unsigned seed)
 {
-    struct bnt_cache *c = open_round(0);
+    struct bnt_cache *c = disk_steps_cache(0);
     for (;;) {
         struct bnt_cache_entry e;
         unsigned r = (unsigned)rand_r(&seed);
@@ -566,13 +509,9 @@ static void survive_random_kills(int kills)
         if (child == 0) {
             endless_changes(seed + (unsigned)i);
         }
-        bnt_clock_sleep_ns(1000ull * ((unsigned)rand_r(&seed) % KILL_AFTER_MAX_US));
-        assert_int_equal(kill(child, SIGKILL), 0);
-        int status = 0;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        disk_steps_kill_after(child, (unsigned)rand_r(&seed) % KILL_AFTER_MAX_US);
         if (i % CHECK_EACH == 0 || i == kills) {
-            struct bnt_cache *c = open_round(0);
+            struct bnt_cache *c = disk_steps_cache(0);
             assert_sound(c, &any, i);
             assert_goes_on(c, &any, i);
             bnt_cache_close(c);

@@ -18,6 +18,7 @@
 
 static const char body[] = "the bytes of a model, as far as fetch is concerned";
 enum { BODY_BYTES = sizeof body - 1 };
+#define WHOLE .status = 200, .body = body, .body_bytes = BODY_BYTES
 
 /* Environment that the machine may have and that would change what these tests see. SIGPIPE is
  * ignored as in bnt: TLS may write into a connection that the server has closed. */
@@ -82,7 +83,7 @@ static void wrong_digest_keeps_nothing(void **state)
 {
     (void)state;
     static const struct bnt_mock_route routes[] = {
-        {.path = "/m.gguf", .status = 200, .body = body, .body_bytes = BODY_BYTES},
+        {.path = "/m.gguf", WHOLE},
         {0},
     };
     char file[BNT_PATH_MAX], wrong[BNT_SHA256_HEX];
@@ -127,16 +128,8 @@ static void known_digest_needs_no_bytes(void **state)
 /* ---- https and http ---- */
 
 static const struct bnt_mock_route plain_routes[] = {
-    {.path = "/m.gguf",
-     .status = 200,
-     .headers = "ETag: \"v1\"\r\n",
-     .body = body,
-     .body_bytes = BODY_BYTES},
-    {.path = "/weak.gguf",
-     .status = 200,
-     .headers = "ETag: W/\"v1\"\r\n",
-     .body = body,
-     .body_bytes = BODY_BYTES},
+    {.path = "/m.gguf", WHOLE, .headers = "ETag: \"v1\"\r\n"},
+    {.path = "/weak.gguf", WHOLE, .headers = "ETag: W/\"v1\"\r\n"},
     {0},
 };
 
@@ -266,30 +259,10 @@ static void broken_transfers_are_network_errors_and_keep_nothing(void **state)
 {
     (void)state;
     static const struct bnt_mock_route routes[] = {
-        {.path = "/close.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES,
-         .fault = BNT_MOCK_CLOSE,
-         .fault_at = 10},
-        {.path = "/close-early.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES,
-         .fault = BNT_MOCK_CLOSE,
-         .fault_at = 0},
-        {.path = "/reset.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES,
-         .fault = BNT_MOCK_RESET,
-         .fault_at = 10},
-        {.path = "/stall.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES,
-         .fault = BNT_MOCK_STALL,
-         .fault_at = 10},
+        {.path = "/close.gguf", WHOLE, .fault = BNT_MOCK_CLOSE, .fault_at = 10},
+        {.path = "/close-early.gguf", WHOLE, .fault = BNT_MOCK_CLOSE, .fault_at = 0},
+        {.path = "/reset.gguf", WHOLE, .fault = BNT_MOCK_RESET, .fault_at = 10},
+        {.path = "/stall.gguf", WHOLE, .fault = BNT_MOCK_STALL, .fault_at = 10},
         {0},
     };
     char hex[BNT_SHA256_HEX];
@@ -333,7 +306,7 @@ static void redirects_are_followed_within_https_only(void **state)
 {
     (void)state;
     static const struct bnt_mock_route http_routes[] = {
-        {.path = "/m.gguf", .status = 200, .body = body, .body_bytes = BODY_BYTES},
+        {.path = "/m.gguf", WHOLE},
         {0},
     };
     char down[128], hex[BNT_SHA256_HEX];
@@ -341,7 +314,7 @@ static void redirects_are_followed_within_https_only(void **state)
     snprintf(down, sizeof down, "Location: %s/m.gguf\r\n", bnt_mock_server_url(http));
     const struct bnt_mock_route routes[] = {
         {.path = "/latest.gguf", .status = 302, .headers = "Location: /v1/real.gguf\r\n"},
-        {.path = "/v1/real.gguf", .status = 200, .body = body, .body_bytes = BODY_BYTES},
+        {.path = "/v1/real.gguf", WHOLE},
         {.path = "/down.gguf", .status = 302, .headers = down},
         {.path = "/loop.gguf", .status = 302, .headers = "Location: /loop.gguf\r\n"},
         {.path = "/file.gguf", .status = 302, .headers = "Location: file:///etc/hostname\r\n"},
@@ -417,7 +390,7 @@ static void signature_in_a_url_is_not_written_down(void **state)
 {
     (void)state;
     static const struct bnt_mock_route routes[] = {
-        {.path = "/m.gguf?sig=s3cr3t", .status = 200, .body = body, .body_bytes = BODY_BYTES},
+        {.path = "/m.gguf?sig=s3cr3t", WHOLE},
         {0},
     };
     char index[BNT_PATH_MAX];
@@ -466,10 +439,7 @@ static void proxy_of_the_environment_is_asked(void **state)
 {
     (void)state;
     static const struct bnt_mock_route routes[] = {
-        {.path = "http://models.invalid/m.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES},
+        {.path = "http://models.invalid/m.gguf", WHOLE},
         {.path = "/direct.gguf", .status = 200, .body = "direct", .body_bytes = 6},
         {0},
     };
@@ -547,12 +517,7 @@ static void interrupt_ends_a_transfer(void **state)
 {
     (void)state;
     static const struct bnt_mock_route routes[] = {
-        {.path = "/m.gguf",
-         .status = 200,
-         .body = body,
-         .body_bytes = BODY_BYTES,
-         .fault = BNT_MOCK_STALL,
-         .fault_at = 10},
+        {.path = "/m.gguf", WHOLE, .fault = BNT_MOCK_STALL, .fault_at = 10},
         {0},
     };
     struct bnt_mock_server *s = start_https(routes);

@@ -6,18 +6,17 @@
 #include "testkit/suite.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cache/bnt_cache.h"
 #include "fetch/bnt_fetch.h"
 #include "testkit/suites/cache_fixture.h"
+#include "testkit/suites/disk_steps.h"
 #include "testkit/suites/transfer_fixture.h"
 
 enum { MODELS = 3, MODEL_BYTES = 700000, LARGE_BYTES = 8 << 20 };
@@ -63,18 +62,6 @@ static void serve(size_t n, uint64_t rate_bytes_s)
         snprintf(models[m].url, sizeof models[m].url, "%s%s", bnt_mock_server_url(server),
                  models[m].path);
     }
-}
-
-static struct bnt_cache *open_cache(int round)
-{
-    char relative[64], dir[BNT_PATH_MAX];
-    struct bnt_err err = {0};
-    struct bnt_cache *c = NULL;
-    snprintf(relative, sizeof relative, "r%d", round);
-    if (bnt_cache_open(fixture_path(dir, relative), &c, &err) != BNT_OK) {
-        fail_msg("round %d: %s", round, err.msg);
-    }
-    return c;
 }
 
 /* Counted where bytes are received, in memory that outlives the process that received them: a
@@ -153,36 +140,6 @@ static void assert_fetches(struct bnt_cache *c, size_t m, long at)
 
 /* ---- every step ---- */
 
-static long step_at, step_count;
-static int step_errno; /* 0: die there */
-static bool step_short;
-
-static int hit_step(enum bnt_file_step step, size_t *n)
-{
-    long at = step_count++;
-    if (at != step_at) {
-        return 0;
-    }
-    if (step_short && (step == BNT_FILE_WRITE || step == BNT_FILE_DB) && *n > 1) {
-        *n /= 2;
-        step_at++; /* what is left of it fails */
-        return 0;
-    }
-    if (step_errno == 0) {
-        raise(SIGKILL);
-    }
-    return step_errno;
-}
-
-static void arm(long at, int code, bool is_short)
-{
-    step_at = at;
-    step_count = 0;
-    step_errno = code;
-    step_short = is_short;
-    bnt_file_fault(hit_step);
-}
-
 /* The first steps are those of the bytes themselves: none of them is passed over. */
 static long next_step(long step, long stride)
 {
@@ -192,7 +149,7 @@ static long next_step(long step, long stride)
 /* A cache in which m0 is finished and m1 is not begun. */
 static struct bnt_cache *begin_round(int round)
 {
-    struct bnt_cache *c = open_cache(round);
+    struct bnt_cache *c = disk_steps_cache(round);
     assert_int_equal(fetch_model(c, 0, NULL), BNT_OK);
     return c;
 }
@@ -207,16 +164,13 @@ static void kill_each_step(long stride)
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-            struct bnt_cache *c = open_cache(round);
-            arm(step, 0, false);
+            struct bnt_cache *c = disk_steps_cache(round);
+            disk_steps_arm(step, 0, false);
             _exit(fetch_model(c, 1, NULL) == BNT_OK ? 0 : 1);
         }
-        int status = 0;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        done = WIFEXITED(status);
-        assert_true(!done || WEXITSTATUS(status) == 0);
+        done = !disk_steps_killed(child);
         points += !done;
-        struct bnt_cache *c = open_cache(round);
+        struct bnt_cache *c = disk_steps_cache(round);
         assert_sound(c, "m0", step);
         assert_fetches(c, 1, step);
         assert_sound(c, "m1", step);
@@ -252,10 +206,9 @@ static void fail_each_step(long stride)
         for (long step = 0; !done; step += next_step(step, stride), round++) {
             struct bnt_err err = {0};
             struct bnt_cache *c = begin_round(round);
-            arm(step, faults[f].code, faults[f].is_short);
+            disk_steps_arm(step, faults[f].code, faults[f].is_short);
             enum bnt_status st = fetch_model(c, 1, &err);
-            bnt_file_fault(NULL);
-            done = step_count <= step;
+            done = !disk_steps_disarm();
             failures += st != BNT_OK;
             if (st != BNT_OK && st != BNT_E_NO_SPACE && st != BNT_E_FAILED) {
                 fail_msg("step %ld: status %d: %s", step, (int)st, err.msg);
@@ -291,7 +244,7 @@ enum { KILL_AFTER_MAX_US = 25000, CHECK_EACH = 25 };
 static void endless_changes(unsigned seed)
 {
     char archive[BNT_PATH_MAX];
-    struct bnt_cache *c = open_cache(0);
+    struct bnt_cache *c = disk_steps_cache(0);
     fixture_path(archive, "x.tar");
     for (;;) {
         struct bnt_cache_entry e;
@@ -348,14 +301,6 @@ static void make_archive(void)
     bnt_cache_close(other);
 }
 
-static void kill_after(pid_t child, unsigned after_us)
-{
-    int status = 0;
-    bnt_clock_sleep_ns(1000ull * after_us); /* the process runs in real time */
-    assert_int_equal(kill(child, SIGKILL), 0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-}
-
 static void survive_random_kills(int kills)
 {
     struct bnt_cache_entry e;
@@ -372,9 +317,9 @@ static void survive_random_kills(int kills)
         if (child == 0) {
             endless_changes(seed + (unsigned)i);
         }
-        kill_after(child, (unsigned)rand_r(&seed) % KILL_AFTER_MAX_US);
+        disk_steps_kill_after(child, (unsigned)rand_r(&seed) % KILL_AFTER_MAX_US);
         if (i % CHECK_EACH == 0 || i == kills) {
-            c = open_cache(0);
+            c = disk_steps_cache(0);
             assert_sound(c, "m0", i);
             assert_fetches(c, 0, i);
             bnt_cache_close(c);
@@ -414,11 +359,11 @@ static void kept_share(int kills, unsigned after_min_us, unsigned after_span_us)
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-            struct bnt_cache *c = open_cache(0);
+            struct bnt_cache *c = disk_steps_cache(0);
             _exit(fetch_model(c, 1, NULL) == BNT_OK ? 0 : 1);
         }
-        kill_after(child, after_min_us + (unsigned)rand_r(&seed) % after_span_us);
-        struct bnt_cache *c = open_cache(0);
+        disk_steps_kill_after(child, after_min_us + (unsigned)rand_r(&seed) % after_span_us);
+        struct bnt_cache *c = disk_steps_cache(0);
         struct bnt_cache_entry e;
         bool there = false, removed;
         assert_int_equal(bnt_cache_find_name(c, "m1", &e, &there, NULL), BNT_OK);
@@ -429,7 +374,7 @@ static void kept_share(int kills, unsigned after_min_us, unsigned after_span_us)
         }
         bnt_cache_close(c);
     }
-    struct bnt_cache *c = open_cache(0);
+    struct bnt_cache *c = disk_steps_cache(0);
     assert_fetches(c, 1, kills);
     finished++;
     bnt_cache_close(c);

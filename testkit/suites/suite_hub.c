@@ -461,14 +461,8 @@ static void a_pause_is_kept_by_the_next_question(void **state)
 static void bnt_exits(int exit, const char *const *words)
 {
     struct suite_output o;
-    const char *argv[6] = {suite_bnt()};
-    for (size_t n = 0; words[n] && n < 4; n++) {
-        argv[n + 1] = words[n];
-    }
-    suite_run(argv, suite_scratch(), 0, &o);
-    if (o.exit != exit || strstr(o.err, TOKEN)) {
-        fail_msg("bnt %s: exit %d, not %d\n%s%s", words[0], o.exit, exit, o.out, o.err);
-    }
+    fixture_bnt(&o, exit, words);
+    assert_null(strstr(o.err, TOKEN));
     suite_output_release(&o);
 }
 #define BNT_EXITS(exit, ...) bnt_exits((exit), (const char *const[]){__VA_ARGS__, NULL})
