@@ -175,7 +175,10 @@ static enum bnt_status apply_long_rope(struct rope *r, const struct gguf *g,
     if (st == BNT_OK) {
         st = read_factors(r, g, far, &l, err);
     }
-    if (st == BNT_OK && l && (!s || memcmp(s, l, r->n_rot / 2 * sizeof *l) != 0)) {
+    if (st == BNT_OK && l && !(k->n_ctx_orig >= 1)) {
+        st = gguf_fail(err, GGUF_FAULT_BOUNDS, "%s: %s with an original context of %g", g->path,
+                       far, k->n_ctx_orig);
+    } else if (st == BNT_OK && l && (!s || memcmp(s, l, r->n_rot / 2 * sizeof *l) != 0)) {
         r->n_ctx_max = k->n_ctx_orig < UINT32_MAX ? (uint32_t)k->n_ctx_orig : UINT32_MAX;
     }
     free(s);

@@ -451,7 +451,7 @@ static void families_answer_as_the_reference(void **state)
     }
 }
 
-static void rope_keys_that_make_no_sense_are_refused(void **state)
+static void keys_that_make_no_sense_are_refused(void **state)
 {
     (void)state;
     const struct {
@@ -486,6 +486,17 @@ static void rope_keys_that_make_no_sense_are_refused(void **state)
                    {"rope.scaling.original_context_length", NULL, 0, true}}},
          BNT_E_FILE,
          "yarn"},
+        {{.arch = "llama",
+          .keys = {{"rope.scaling.original_context_length", NULL, 0, true}},
+          .freq_factors = "rope_factors_long.weight"},
+         BNT_E_FILE,
+         "original context of 0"},
+        {{.arch = "minicpm", .keys = {{"logit_scale", NULL, 0, true}}},
+         BNT_E_FILE,
+         "minicpm.logit_scale is 0"},
+        {{.arch = "minicpm", .keys = {{"embedding_scale", "12", 0, false}}},
+         BNT_E_FILE,
+         "minicpm.embedding_scale is nan"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_err err = {0};
@@ -496,6 +507,25 @@ static void rope_keys_that_make_no_sense_are_refused(void **state)
             fail_msg("case %zu: message '%s', hint '%s'", i, err.msg, err.hint);
         }
     }
+}
+
+static void contexts_beyond_their_factors_are_refused(void **state)
+{
+    (void)state;
+    static const struct family f = {
+        .arch = "llama",
+        .keys = {{"rope.scaling.original_context_length", NULL, 64, true}},
+        .freq_factors = "rope_factors_long.weight"};
+    struct bnt_err err = {0};
+    struct bnt_session *s = NULL;
+    struct es_engine e;
+    write_family(&f, family_path());
+    es_open(&e, family_path(), &(struct bnt_session_options){.n_threads = 1});
+    assert_int_equal(bnt_session_n_ctx(e.session), 64);
+    assert_int_equal(bnt_session_new(e.model, &(struct bnt_session_options){.n_ctx = 65}, &s, &err),
+                     BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "rope_factors_long"));
+    es_close(&e);
 }
 
 /* Where nothing is turned, cos is what rotated values are multiplied with. */
@@ -548,8 +578,10 @@ static const struct suite_test tests[] = {
     {.name = "families_answer_as_the_reference",
      .body = families_answer_as_the_reference,
      .timeout_ms = 30000},
-    {.name = "rope_keys_that_make_no_sense_are_refused",
-     .body = rope_keys_that_make_no_sense_are_refused},
+    {.name = "families_keys_that_make_no_sense_are_refused",
+     .body = keys_that_make_no_sense_are_refused},
+    {.name = "families_contexts_beyond_their_factors_are_refused",
+     .body = contexts_beyond_their_factors_are_refused},
     {.name = "rope_attn_factor_counts_for_every_kind_of_scaling",
      .body = attn_factor_counts_for_every_kind_of_scaling},
     {0},
