@@ -10,6 +10,7 @@
 
 #include "base/app.h"
 #include "base/file.h"
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "mock/bnt_mock.h"
 #include "mock/cmd_mock_impl.h"
@@ -56,7 +57,7 @@ static json_t *headers_of(const char *head)
             const char *value = colon + 1 + strspn(colon + 1, " ");
             char name[128];
             snprintf(name, sizeof name, "%.*s", (int)(colon - line), line);
-            json_object_set_new(o, name, json_stringn_nocheck(value, (size_t)(end - value)));
+            json_object_set_new(o, name, bnt_json_bytes(value, (size_t)(end - value)));
         }
     }
     return o;
@@ -75,15 +76,19 @@ static void log_request(void *ctx, const struct bnt_mock_served *served)
     struct log *log = ctx;
     size_t method = strcspn(served->head, " ");
     const char *path = served->head + method + (served->head[method] == ' ');
-    json_t *o = json_pack("{s:i, s:s%, s:s%, s:i, s:s, s:I, s:o}", "n", (int)served->n, "method",
-                          served->head, method, "path", path, strcspn(path, " \r\n"), "status",
-                          served->status, "fault", bnt_mock_fault_name(served->fault), "body_bytes",
+    json_t *o = json_pack("{s:i, s:o, s:o, s:i, s:s, s:I, s:o}", "n", (int)served->n, "method",
+                          bnt_json_bytes(served->head, method), "path",
+                          bnt_json_bytes(path, strcspn(path, " \r\n")), "status", served->status,
+                          "fault", bnt_mock_fault_name(served->fault), "body_bytes",
                           (json_int_t)served->body_bytes, "headers", headers_of(served->head));
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
-    if (text && log->status == BNT_OK) { /* a request that is no UTF-8 has no line */
+    if (!text && log->status == BNT_OK) {
+        log->status = bnt_err_nomem(&log->err, "a line of the log", 0);
+    }
+    if (log->status == BNT_OK) {
         log->status = bnt_write_all(log->fd, text, strlen(text), log->path, &log->err);
     }
-    if (text && log->status == BNT_OK) {
+    if (log->status == BNT_OK) {
         log->status = bnt_write_all(log->fd, "\n", 1, log->path, &log->err);
     }
     free(text);

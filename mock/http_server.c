@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,7 +28,8 @@ enum {
     HEAD_MAX_BYTES = 16384,
     BODY_KEPT_BYTES = 16384,
     MAX_CONNECTIONS = 256,
-    CLIENT_TIMEOUT_S = 30
+    CLIENT_TIMEOUT_S = 30,
+    RETRY_MS = 10
 };
 #define BODY_MAX_BYTES (64u << 20) /* of a request; more is not read */
 
@@ -241,17 +243,27 @@ static void start_connection(struct bnt_mock_server *s, int fd)
     pthread_detach(thread);
 }
 
+/* stop() has shut the listening socket down. */
+static bool stops(struct bnt_mock_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool stopping = s->stopping;
+    pthread_mutex_unlock(&s->lock);
+    return stopping;
+}
+
 static void *accept_main(void *arg)
 {
     struct bnt_mock_server *s = arg;
-    for (;;) {
+    while (!stops(s)) {
         int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0) {
             start_connection(s, fd);
-        } else if (errno != EINTR && errno != ECONNABORTED) {
-            return NULL; /* stop() shut the socket down */
+        } else if (errno != EINTR && errno != ECONNABORTED) { /* of descriptors there may be more */
+            (void)poll(NULL, 0, RETRY_MS);
         }
     }
+    return NULL;
 }
 
 /* ---- start and stop ---- */

@@ -3,9 +3,15 @@
  * sent. */
 #include "testkit/suite.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -151,10 +157,44 @@ static void rate_of_a_connection_is_kept(void **state)
     bnt_mock_server_stop(s);
 }
 
+/* A client that comes while there is no descriptor for it is answered when there is one. */
+static void server_lives_on_without_descriptors(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_route routes[] = {{.path = "/f", .status = 200}, {0}};
+    struct bnt_mock_server *s = start(routes);
+    struct rlimit all, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), other = -1, kept[64];
+    size_t n_kept = 0;
+    few = (struct rlimit){.rlim_cur = 64, .rlim_max = all.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (n_kept < 64 && (other = dup(client)) >= 0) {
+        kept[n_kept++] = other;
+    }
+    assert_int_equal(errno, EMFILE);
+    const struct sockaddr_in to = {
+        .sin_family = AF_INET,
+        .sin_addr = {htonl(INADDR_LOOPBACK)},
+        .sin_port = htons((uint16_t)strtol(strrchr(bnt_mock_server_url(s), ':') + 1, NULL, 10))};
+    assert_int_equal(connect(client, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(poll(NULL, 0, 50), 0); /* the server sees it meanwhile, in real time */
+    while (n_kept > 0) {
+        close(kept[--n_kept]);
+    }
+    close(client);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    struct ms_answer a = ask(s, "/f", "");
+    assert_non_null(strstr(a.text, "200 Mock"));
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
     {.name = "http_mock_ranges_and_if_range", .body = ranges_and_if_range},
     {.name = "http_mock_steps_are_played_in_order", .body = steps_are_played_in_order},
     {.name = "http_mock_faults_happen_where_they_should", .body = faults_happen_where_they_should},
+    {.name = "http_mock_server_lives_on_without_descriptors",
+     .body = server_lives_on_without_descriptors},
     {.name = "http_mock_rate_of_a_connection_is_kept", .body = rate_of_a_connection_is_kept},
     {0},
 };

@@ -225,6 +225,29 @@ static void what_cannot_be_written_is_no_success(void **state)
     }
 }
 
+/* A request may hold any bytes, and each one has its line. */
+static void request_that_is_no_utf8_has_its_line(void **state)
+{
+    (void)state;
+    static const char script[] = "\"$0\" mock server --script s.yml --log log >url & p=$!; "
+                                 "until [ -s url ]; do sleep 0.05; done; "
+                                 "exec 3<>/dev/tcp/127.0.0.1/$(sed 's/.*://' url); "
+                                 "printf 'GET /\\xe9 HTTP/1.1\\r\\nX: \\xff!\\r\\n\\r\\n' >&3; "
+                                 "cat <&3 >/dev/null; kill $p; wait $p; cat log";
+    FILE *f = fopen(ms_path("s.yml"), "w");
+    assert_non_null(f);
+    fputs("routes: [{path: /x, body: y}]\n", f);
+    assert_int_equal(fclose(f), 0);
+    struct suite_output o;
+    const char *const argv[] = {"/bin/bash", "-c", script, suite_bnt(), NULL};
+    suite_run(argv, suite_scratch(), 8000, &o);
+    if (o.exit != 0 || !strstr(o.out, "\"path\":\"/\\uFFFD\"") ||
+        !strstr(o.out, "\"X\":\"\\uFFFD!\"")) {
+        fail_msg("exit %d: %s%s", o.exit, o.out, o.err);
+    }
+    suite_output_release(&o);
+}
+
 static const struct suite_test tests[] = {
     {.name = "mock_server_routes_answer_as_the_script_says",
      .body = routes_answer_as_the_script_says,
@@ -244,6 +267,8 @@ static const struct suite_test tests[] = {
      .body = addresses_that_are_none_are_refused},
     {.name = "mock_server_what_cannot_be_written_is_no_success",
      .body = what_cannot_be_written_is_no_success},
+    {.name = "mock_server_request_that_is_no_utf8_has_its_line",
+     .body = request_that_is_no_utf8_has_its_line},
     {0},
 };
 const struct suite suite_mock_server = {"mock_server", tests, "mock_step"};
