@@ -1,9 +1,10 @@
 /* Layouts, for a frame of n bytes:
  *
  *   planes of width w   byte 0 of every number, byte 1 of every number...; then the n % w bytes
- * that are left trits               u32 number of exceptions; per exception u32 position, then per
- * exception its byte; then 4 bytes for every 5 of the frame, padded with zero bytes to a multiple
- * of 5. Little-endian.
+ *                       that are left
+ *   trits               u32 number of exceptions; per exception u32 position, then per exception
+ *                       its byte; then 4 bytes for every 5 of the frame, padded with zero bytes to
+ *                       a multiple of 5. Little-endian
  *
  * An exception is a byte that has a 2-bit field of 3: the scales and the padding between tensors of
  * ternary weights. It is packed as 0. Five bytes are 20 trits, and each byte of the packed four

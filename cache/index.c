@@ -2,11 +2,11 @@
  *
  * Invariants:
  *   1. A row is written after its blob is durable in the store, so the index never promises what
- * was not there. The reverse can happen (death between the two): such a blob costs space only, and
- * the next `verify` lists it.
+ *      was not there. The reverse can happen (death between the two): such a blob costs space
+ *      only, and the next `verify` lists it.
  *   2. Every name has a blob row. A blob may have any number of names, or none.
  *   3. All writes are in immediate transactions: a writer waits for its turn at the beginning and
- * never upgrades a read, so two processes cannot wait for each other.
+ *      never upgrades a read, so two processes cannot wait for each other.
  *
  * The journal is a rollback journal, never a write-ahead log: SQLite 3.7.0 to 3.51.2, which
  * distributions still ship, can damage a database in WAL mode when a checkpoint that resets the log

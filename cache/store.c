@@ -1,21 +1,20 @@
 /* The content-addressed folder.
  *
  *   <dir>/tmp/<random>               bytes that are still coming
- *   <dir>/blobs/sha256/<aa>/<hex>    finished blobs, mode 0444; <aa> are the first two digits of
- * <hex>
+ *   <dir>/blobs/sha256/<aa>/<hex>    finished blobs, mode 0444; <aa> begins <hex>
  *
  * Invariants:
  *   1. A file below blobs/ is whole, and hashed to its name when it was put there.
  *   2. It is never written again: it can only be replaced by rename, or removed. Whoever has mapped
- * it keeps the old bytes.
+ *      it keeps the old bytes.
  *   3. Its bytes were synced before the rename and its folder after, so 1 holds after a power cut.
  *   4. Nothing ever reads tmp/; a file there belongs to the process that holds its lock, and to
- * nobody when that process is gone.
+ *      nobody when that process is gone.
  *
  *   temp_open -> write -> seal -> make_folder -> publish
  *       |          |       |           |
- *       +----------+-------+-----------+---- death here leaves only a file in tmp/, which a later
- * temp_sweep removes */
+ *       +----------+-------+-----------+---- death here leaves only a file in tmp/, which a
+ *                                            later temp_sweep removes */
 #include "cache/store.h"
 
 #include <dirent.h>

@@ -6,7 +6,7 @@
  *   16      32      root = SHA-256 of that word, the size and all leaves, as they lie here
  *   48      32 * n  of a tree: SHA-256 of each 4 MiB of the blob; the last may be shorter.
  *                   Of a chain: the chaining value (FIPS 180-4) of the blob's own SHA-256 after
- * each 4 MiB; the last is the digest.
+ *                   each 4 MiB; the last is the digest.
  *
  * A chain costs nothing beside the digest of the whole, and tells damage by chunk as a tree does:
  * chunk i is right when it leads from value i - 1 to value i. A tree costs a second hash, but its

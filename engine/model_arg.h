@@ -2,8 +2,9 @@
  * whether a mock will do.
  *
  *     struct my_opts { struct bnt_model_arg model; ... };
- *     static const struct bnt_opt options[] = { BNT_MODEL_ARG_ROWS(struct my_opts, model), ...,
- * BNT_OPT_END }; st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
+ *     static const struct bnt_opt options[] = {
+ *         BNT_MODEL_ARG_ROWS(struct my_opts, model), ..., BNT_OPT_END };
+ *     st = bnt_model_arg_resolve(app, &o->model, &ref, &mock, &err);
  *     ...
  *     return bnt_model_arg_exit(st, mock);
  *

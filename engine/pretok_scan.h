@@ -9,8 +9,8 @@
 pretok_match_fn pretok_match_gpt2;
 
 /* Words in the manner of the LLaMA-3 expression:
- *   C|WORD|\p{N}{1,max_digits}| ?[^\s\p{L}\p{N}]+TAIL|\s*[\r\n]+|\s+(?!\S)|\s+     C:
- * '(s|t|re|ve|m|ll|d), either case */
+ *   C|WORD|\p{N}{1,max_digits}| ?[^\s\p{L}\p{N}]+TAIL|\s*[\r\n]+|\s+(?!\S)|\s+
+ *   C: '(s|t|re|ve|m|ll|d), either case */
 struct pretok_words {
     pretok_match_fn *word;  /* one of pretok_word_*, with this struct as its rule */
     uint32_t letters;       /* classes that words are made of: UNI_L, perhaps with UNI_M */

@@ -5,8 +5,8 @@
  *
  *     bnt_stop_new(strings, n, &stop, &err);
  *     bnt_stop_push(stop, piece, len, &out, &hit, &err);   ...until hit >= 0
- *     bnt_stop_flush(stop, &out, &err);                    the end came without one: what was held
- * back is text
+ *     bnt_stop_flush(stop, &out, &err);                    the end came without one: what was
+ *                                                          held back is text
  */
 #ifndef BNT_STOP_H
 #define BNT_STOP_H

@@ -5,7 +5,7 @@
  *      no decision is kept in memory.
  *   2. While open_until_s lies ahead, nobody is let through, except to the last mirror.
  *   3. When half open, one probe at most is under way: probe_until_s lies ahead while it is. A
- * probe whose process died is forgotten after BREAKER_PROBE_S.
+ *      probe whose process died is forgotten after BREAKER_PROBE_S.
  *   4. Only what a server did counts: answers such as 404 or 403 are good ones, an interrupt or a
  *      full disk here is no outcome at all.
  *   5. net.db is advice. Losing it costs requests; it is not synced to disk, and replaced when it

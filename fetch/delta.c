@@ -1,9 +1,9 @@
 /* An update needs the chunk tree of the new content before its bytes. It is looked for at every
  * place of the file:
  *
- *     file                                   its tree
- *     .../v1/blobs/sha256/<hex>              .../v1/trees/sha256/<hex>   another cache (bnt cache
- * serve) any other URL                          the same URL and ".bnttree", before a query
+ *     file                         its tree
+ *     .../v1/blobs/sha256/<hex>    .../v1/trees/sha256/<hex>, of another cache (bnt cache serve)
+ *     any other URL                the same URL and ".bnttree", before a query
  *
  * and only when that may save something: the name, or the source, has older content in the cache;
  * of another cache, always. So a first fetch asks for nothing in vain.

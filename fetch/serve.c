@@ -5,7 +5,7 @@
  *
  * Invariants:
  *   1. Every connection has its own thread, so that one that expands a compressed model or writes
- * to a slow disk keeps nobody waiting. A request has its own handle of the cache: handles are
+ *      to a slow disk keeps nobody waiting. A request has its own handle of the cache: handles are
  *      single-threaded.
  *   2. A blob that is being sent is leased: its file descriptor is the lease, and libmicrohttpd
  *      closes it with the answer.

@@ -6,9 +6,8 @@
  *      connection takes half of it over, its beginning when two fill the same one.
  *   2. Bytes of two answers stand in one file only when they are of one content: the validator of
  *      the first was sent as If-Range with the request for the second, or the digest of the whole
- * is known beforehand. Otherwise the part restarts.
- *   3. Every 206 says where its bytes belong, and is not believed unless that is what was asked
- * for.
+ *      is known beforehand. Otherwise the part restarts.
+ *   3. Every 206 says where its bytes belong, and is not believed unless that was asked for.
  *   4. Bytes are hashed in their order in the file, as far as they are there without a gap, by a
  *      thread of its own (hasher.c).
  *   5. A request that failed is repeated only when it may succeed later (http.c), not before the

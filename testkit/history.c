@@ -3,7 +3,7 @@
  *      at all, and two writers wait for each other at the beginning only.
  *   2. Every result has a run, and every run a machine.
  *   3. The journal is a rollback journal that is truncated, never a write-ahead log, for the
- * reasons that cache/index.c gives.
+ *      reasons that cache/index.c gives.
  *
  * `seq` numbers the runs of this file; `id` is a run's name everywhere. */
 #include "testkit/history.h"

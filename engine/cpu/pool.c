@@ -8,13 +8,13 @@
  *
  * Invariants:
  *   - the job's fields (fn, ctx, n, chunk) change only while all shares are empty, since run()
- * returns only when all pieces are done; so a thread whose swap succeeded, which read the fields
- * after the share, read those of that very job, and its piece keeps the job alive;
+ *     returns only when all pieces are done; so a thread whose swap succeeded, which read the
+ *     fields after the share, read those of that very job, and its piece keeps the job alive;
  *   - threads that sleep or are late are never waited for: a pool of more threads than processors
- * does not crawl;
+ *     does not crawl;
  *   - `parked` is raised before the last look at the shares, and the shares are dealt before the
- * look at `parked`, both sequentially consistent: a wake-up cannot be lost. The same holds for
- * `caller_waits` and `n_done`.
+ *     look at `parked`, both sequentially consistent: a wake-up cannot be lost. The same holds for
+ *     `caller_waits` and `n_done`.
  *
  * Job numbers are 32 bits; a thread would have to sleep between two instructions for 2^31 jobs to
  * mistake one. */

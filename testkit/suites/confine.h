@@ -5,7 +5,8 @@
  *   read and run   the system's folders, those of PATH, the source tree, the build, the shared
  *                  folder, the model under test and the files that needs name
  *   write          the test's own folder, and its control group if it says `makes_groups`;
- * /dev/null and its like; the source tree with BNT_UPDATE_GOLDEN, the build in a coverage build
+ *                  /dev/null and its like; the source tree with BNT_UPDATE_GOLDEN, the build in a
+ *                  coverage build
  *   signal         itself and what it started
  *   connect        loopback, unless the test or one of its needs opens the network
  *
