@@ -9,6 +9,9 @@
 # The last line is "N passed, N failed, N skipped"; the exit status is 0 only when nothing failed.
 set -eu
 
+# Many tests wait, for a disk or a time: two for each processor keep it busy.
+at_once=$((2 * $(nproc)))
+
 run_suites() { # how many may be skipped, tier, filters...
     may_skip=$1
     tier=$2
@@ -22,13 +25,13 @@ run_suites() { # how many may be skipped, tier, filters...
     rm -rf "$tap" "$build/taps"
     mkdir "$build/taps"
     status=0
-    # Suite by suite, as many at a time as there are processors.
+    # Suite by suite.
     "$build/bnt-suites" --list --tier "$tier" "$@" >"$build/suites.list"
     [ -z "$only" ] ||
         echo "left out here, since they guard nothing that threads share: $(grep -cvF "$only" "$build/suites.list") tests"
     # shellcheck disable=SC2086,SC2016 # nothing, or two words; the inner shell expands
     grep -F "$only" "$build/suites.list" | cut -f2 | sort -u |
-        xargs -P "$(nproc)" -I '{}' sh -c 'suite=$1; shift; "$@" "/$suite/" >"$0/$suite"' "$build/taps" '{}' \
+        xargs -P "$at_once" -I '{}' sh -c 'suite=$1; shift; "$@" "/$suite/" >"$0/$suite"' "$build/taps" '{}' \
             $fixed "$build/bnt-suites" --tier "$tier" || status=$?
     cat "$build/taps"/* >"$tap"
     awk -v status="$status" -v may_skip="$may_skip" '
@@ -56,10 +59,10 @@ case ${1:-} in
     ;;
 --integration)
     build=$2
-    "$build/bnt" test --tier integration --filter 'tier:integration !suite:registry !suite:swift !suite:nginx'
+    "$build/bnt" test --jobs "$at_once" --tier integration --filter 'tier:integration !suite:registry !suite:swift !suite:nginx'
     ;;
 *)
     build=$1
-    "$build/bnt" test --tier fast
+    "$build/bnt" test --jobs "$at_once" --tier fast
     ;;
 esac
