@@ -25,13 +25,18 @@ static void watch(void)
     json_set_alloc_funcs(take, free);
 }
 
-json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at)
+static void begin_watching(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    json_error_t unwanted = {.line = 0};
-    at = at ? at : &unwanted;
     (void)pthread_once(&once, watch);
     ran_out = false;
+}
+
+json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at)
+{
+    json_error_t unwanted = {.line = 0};
+    at = at ? at : &unwanted;
+    begin_watching();
     json_t *root = json_loadb(text, n, flags, at);
     if (ran_out) {
         json_decref(root);
@@ -41,9 +46,20 @@ json_t *bnt_json_load(const char *text, size_t n, size_t flags, json_error_t *at
     return root;
 }
 
+char *bnt_json_dumps(const json_t *root, size_t flags)
+{
+    begin_watching();
+    char *text = root ? json_dumps(root, flags) : NULL;
+    if (ran_out) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
 enum bnt_status bnt_json_print(json_t *root, size_t flags, struct bnt_err *err)
 {
-    char *text = root ? json_dumps(root, flags) : NULL;
+    char *text = bnt_json_dumps(root, flags);
     json_decref(root);
     if (!text) {
         return bnt_err_nomem(err, "the JSON output", 0);

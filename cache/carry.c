@@ -72,7 +72,7 @@ static enum bnt_status write_list(struct export *x, const struct bnt_cache_list 
         }
     }
     json_t *root = json_pack("{s:i, s:o}", "schema", LIST_SCHEMA, "names", names);
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *text = root ? bnt_json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     if (!text) {
         return bnt_err_nomem(err, "the list of an export", 0);

@@ -85,7 +85,7 @@ static enum bnt_status write_record(const char *dir, const char *digest,
     json_t *root =
         json_pack("{s:i, s:s, s:I, s:s, s:I}", "schema", RECORD_SCHEMA, "digest", digest, "size",
                   (json_int_t)r->size, "place", r->place, "proven_s", (json_int_t)r->proven_s);
-    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    char *text = root ? bnt_json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) {
         return bnt_err_nomem(err, "the record of a cold model", 0);

@@ -37,7 +37,7 @@ enum bnt_status name_record_write(const char *dir, const struct bnt_cache_entry 
         json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I}", "schema", RECORD_SCHEMA, "name", e->name,
                   "digest", e->digest, "source", e->source, "source_tag", e->source_tag,
                   "file_name", e->file_name, "fetched_s", (json_int_t)e->fetched_s);
-    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    char *text = root ? bnt_json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) {
         return bnt_err_nomem(err, "the record of a name", RECORD_MAX_BYTES);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/json_load.h"
 #include "base/msg.h"
 #include "ci/cmd_ci_impl.h"
 #include "testkit/bnt_test.h"
@@ -118,7 +119,7 @@ static enum bnt_status print_matrix(const struct shard_load *loads, unsigned n, 
     }
     json_t *root = json_pack("{s:o}", "include", include);
     /* Not by bnt_json_print: the text may go into a file of outputs, too. */
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    char *text = bnt_json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(root);
     enum bnt_status st =
         text ? ci_tell(text, output) : bnt_msg_fail(BNT_E_MEMORY, NULL, "no memory for the matrix");

@@ -192,7 +192,7 @@ static enum bnt_status print_json(struct infer *in, const struct bnt_generation 
     }
     json_t *doc = json_answer(in, g, &f);
     size_t form = in->o->prompts != NULL ? JSON_COMPACT : JSON_INDENT(1); /* a line each */
-    char *text = doc != NULL ? json_dumps(doc, form | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = doc != NULL ? bnt_json_dumps(doc, form | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(doc);
     if (text == NULL) {
         return bnt_err_nomem(err, "the JSON answer", g->text.len);
@@ -212,7 +212,7 @@ static enum bnt_status print_piece(const struct infer *in, int32_t id, double lo
     enum bnt_status st = bnt_tokenizer_piece(in->t, id, true, &piece, err);
     if (st == BNT_OK) {
         json_t *quoted = bnt_json_bytes(bnt_buf_view(&piece), piece.len);
-        char *text = quoted != NULL ? json_dumps(quoted, JSON_ENCODE_ANY) : NULL;
+        char *text = quoted != NULL ? bnt_json_dumps(quoted, JSON_ENCODE_ANY) : NULL;
         fprintf(stderr, "  %8.4f %s", logprob, text != NULL ? text : "?");
         free(text);
         json_decref(quoted);

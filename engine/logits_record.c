@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/json_load.h"
 #include "engine/sampler.h"
 
 #define MAGIC "bntlogit"
@@ -242,7 +243,7 @@ static enum bnt_status put_u32(struct bnt_record_writer *w, uint32_t v, struct b
 static enum bnt_status put_head(struct bnt_record_writer *w, struct bnt_err *err)
 {
     json_t *facts = facts_json(&w->info);
-    char *text = facts ? json_dumps(facts, JSON_COMPACT) : NULL;
+    char *text = facts ? bnt_json_dumps(facts, JSON_COMPACT) : NULL;
     json_decref(facts);
     if (!text) {
         return bnt_err_set(err, BNT_E_USAGE, "the header of a record: texts must be UTF-8");

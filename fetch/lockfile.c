@@ -267,7 +267,7 @@ void lockfile_release(struct lockfile *l)
 
 static enum bnt_status put_json(struct bnt_buf *b, const json_t *value, struct bnt_err *err)
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    char *text = bnt_json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
     enum bnt_status st = text ? bnt_buf_puts(b, text, err) : bnt_err_nomem(err, LOCKFILE_FILE, 0);
     free(text);
     return st;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/crypto_lib.h"
+#include "base/json_load.h"
 #include "fetch/serve_impl.h"
 
 #define TREES "/v1/trees/sha256/"
@@ -174,7 +175,7 @@ static enum MHD_Result fail(struct request *q)
 
 static enum MHD_Result send_json(struct request *q, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_INDENT(1)) : NULL;
+    char *text = value ? bnt_json_dumps(value, JSON_INDENT(1)) : NULL;
     json_decref(value);
     return send_buffer(q, MHD_HTTP_OK, "application/json", text);
 }

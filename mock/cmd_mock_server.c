@@ -81,7 +81,7 @@ static void log_request(void *ctx, const struct bnt_mock_served *served)
                           bnt_json_bytes(path, strcspn(path, " \r\n")), "status", served->status,
                           "fault", bnt_mock_fault_name(served->fault), "body_bytes",
                           (json_int_t)served->body_bytes, "headers", headers_of(served->head));
-    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *text = o ? bnt_json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     if (!text && log->status == BNT_OK) {
         log->status = bnt_err_nomem(&log->err, "a line of the log", 0);
     }

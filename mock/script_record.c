@@ -144,7 +144,7 @@ static enum bnt_status print_script(const struct recording *v, struct bnt_buf *o
     json_t *doc = json_pack("{s:i, s:o, s:i, s:i, s:O}", "bnt_scripted", 1, "name",
                             name ? name : json_string(""), "n_vocab", (int)info->n_vocab, "n_ctx",
                             (int)bnt_session_n_ctx(v->session), "answers", v->answers);
-    char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *text = doc ? bnt_json_dumps(doc, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     enum bnt_status st =
         text ? bnt_buf_printf(out, err, "%s\n", text) : bnt_err_nomem(err, "a script", 0);
     free(text);

@@ -521,7 +521,7 @@ static enum bnt_status record_score(struct recording *r, json_t *root, struct bn
 static enum bnt_status write_record(const json_t *root, struct bnt_durable *file,
                                     struct bnt_err *err)
 {
-    char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+    char *text = bnt_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
     if (!text) {
         return bnt_err_nomem(err, "a record", 0);
     }

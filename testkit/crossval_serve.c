@@ -21,7 +21,7 @@ struct serving {
 /* The answer is taken. Nine digits tell every float apart. */
 static enum bnt_status answer(struct serving *s, json_t *value, struct bnt_err *err)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? bnt_json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
     if (!text) {
         return bnt_err_nomem(err, "an answer", 0);

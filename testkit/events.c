@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json_load.h"
 #include "testkit/report_writer.h"
 
 enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *err)
@@ -24,7 +25,7 @@ enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *
 /* Takes line. */
 static void write_line(struct events *e, json_t *line)
 {
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = line ? bnt_json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     e->failed |= !text || fprintf(e->file, "%s\n", text) < 0 || fflush(e->file) != 0;
     free(text);
     json_decref(line);

@@ -275,7 +275,7 @@ enum bnt_status bnt_test_report_json(const struct bnt_test_run *run, int exit_co
         set_what_ran(root, run, exit_code);
     }
     json_object_set_new(root, "tests", tests);
-    char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+    char *text = bnt_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     json_decref(root);
     struct report_writer w = {out, err, text ? BNT_OK : bnt_err_nomem(err, "the JSON report", 0)};
     report_printf(&w, "%s\n", report_text(text));

@@ -75,7 +75,7 @@ static enum bnt_status send_all(struct command_subject *s, const char *bytes, si
 
 static enum bnt_status say(struct command_subject *s, json_t *question, struct bnt_err *err)
 {
-    char *text = question ? json_dumps(question, JSON_COMPACT) : NULL;
+    char *text = question ? bnt_json_dumps(question, JSON_COMPACT) : NULL;
     json_decref(question);
     if (!text) {
         return bnt_err_nomem(err, "a question", 0);

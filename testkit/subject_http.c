@@ -154,7 +154,7 @@ enum bnt_status subject_http_ask(const struct http_subject *s, struct http_quest
     if (q.streams) {
         json_object_set_new(q.body, "stream", json_true());
     }
-    char *text = q.body ? json_dumps(q.body, JSON_COMPACT) : NULL;
+    char *text = q.body ? bnt_json_dumps(q.body, JSON_COMPACT) : NULL;
     json_decref(q.body);
     *answer = NULL;
     if (q.posts && !text) {
