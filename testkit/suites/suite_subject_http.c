@@ -364,13 +364,16 @@ static void a_server_that_is_silent_or_endless_is_left(void **state)
         {.path = "/props", .status = 200, .body = large, .body_bytes = 9u << 20}, {0}};
     const struct {
         const struct bnt_mock_route *routes;
+        unsigned
+            timeout_ms; /* not of the endless one, which takes long where threads are watched */
         const char *says;
-    } cases[] = {{silent, "timed out"}, {endless, "too large"}};
+    } cases[] = {{silent, 200, "timed out"}, {endless, 10000, "too large"}};
     for (size_t i = 0; i < 2; i++) {
         struct bnt_mock_server *s = fake_server_start(cases[i].routes);
         struct bnt_subject *subject = NULL;
         struct bnt_err err = {0};
-        const struct bnt_subject_options opts = {.http_timeout_ms = 200, .http_max_attempts = 1};
+        const struct bnt_subject_options opts = {.http_timeout_ms = cases[i].timeout_ms,
+                                                 .http_max_attempts = 1};
         assert_int_equal(bnt_subject_open(NULL, bnt_mock_server_url(s), &opts, &subject, &err),
                          BNT_E_NETWORK);
         assert_null(subject);
