@@ -20,7 +20,7 @@ SRC_wasm_kernels := base/status.c $(addprefix engine/,dequant.c gguf_fault.c ten
     ternary.c ternary_tl.c) $(addprefix engine/cpu/,choose.c features.c fmath.c kernels_ref.c \
     kernels_wasm.c self_test.c tl_ref.c)
 SRC_wasm_engine := $(SRC_wasm_kernels) \
-    $(addprefix base/,app.c arena.c buf.c cache_dir.c clock.c env.c file.c msg.c opt.c rng.c stats.c \
+    $(addprefix base/,arena.c buf.c cache_dir.c clock.c env.c file.c msg.c opt.c rng.c stats.c \
         thread.c) \
     $(addprefix engine/,arch.c bandwidth.c best.c bpe.c bpe_merges.c chat.c chat_detect.c \
         chat_prove.c jinja.c jinja_expr.c detok.c device_choice.c draft.c engine_arg.c generate.c gguf.c gguf_place.c gguf_read.c \
