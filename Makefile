@@ -65,7 +65,7 @@ LDFLAGS  += $(SAN_$(CONFIG))
 # for loading what it does not use.
 # What every command needs is linked statically where the archive is there: five libraries less to map and relocate are a third
 # of the time of a `bnt path`.
-archive = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-l:lib$(1).a,-l$(1))
+archive = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a 2>/dev/null)),-l:lib$(1).a,-l$(1))
 LIBS_ENGINE := $(foreach lib,jansson utf8proc zstd,$(call archive,$(lib))) -lm
 LIBS_CACHE  := $(call archive,sqlite3)
 LIBS_FETCH  := $(call archive,yaml)
