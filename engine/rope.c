@@ -148,19 +148,28 @@ static enum bnt_status read_factors(const struct rope *r, const struct gguf *g, 
                            (double)factors[i]);
         }
     }
+    if (st != BNT_OK) {
+        free(factors);
+        return st;
+    }
     *out = factors;
-    return st;
+    return BNT_OK;
 }
 
-static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, const char *name,
-                                     struct bnt_err *err)
+/* Takes the factors, which may be NULL. */
+static void divide_by(struct rope *r, float *factors)
 {
-    float *factors;
-    enum bnt_status st = read_factors(r, g, name, &factors, err);
-    for (uint32_t i = 0; st == BNT_OK && factors && i < r->n_rot / 2; i++) {
+    for (uint32_t i = 0; factors && i < r->n_rot / 2; i++) {
         r->freq[i] /= factors[i];
     }
     free(factors);
+}
+
+static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, struct bnt_err *err)
+{
+    float *factors;
+    enum bnt_status st = read_factors(r, g, "rope_freqs.weight", &factors, err);
+    divide_by(r, factors);
     return st;
 }
 
@@ -169,9 +178,9 @@ static enum bnt_status apply_factors(struct rope *r, const struct gguf *g, const
 static enum bnt_status apply_long_rope(struct rope *r, const struct gguf *g,
                                        const struct rope_keys *k, struct bnt_err *err)
 {
-    static const char near[] = "rope_factors_short.weight", far[] = "rope_factors_long.weight";
+    static const char far[] = "rope_factors_long.weight";
     float *s = NULL, *l = NULL;
-    enum bnt_status st = read_factors(r, g, near, &s, err);
+    enum bnt_status st = read_factors(r, g, "rope_factors_short.weight", &s, err);
     if (st == BNT_OK) {
         st = read_factors(r, g, far, &l, err);
     }
@@ -181,9 +190,9 @@ static enum bnt_status apply_long_rope(struct rope *r, const struct gguf *g,
     } else if (st == BNT_OK && l && (!s || memcmp(s, l, r->n_rot / 2 * sizeof *l) != 0)) {
         r->n_ctx_max = k->n_ctx_orig < UINT32_MAX ? (uint32_t)k->n_ctx_orig : UINT32_MAX;
     }
-    free(s);
+    divide_by(r, s);
     free(l);
-    return st == BNT_OK ? apply_factors(r, g, near, err) : st;
+    return st;
 }
 
 enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch, uint32_t head_dim,
@@ -216,7 +225,7 @@ enum bnt_status rope_init(struct rope *r, const struct gguf *g, const char *arch
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
         r->freq[i] = fm_exp(-2.0 * i / r->n_rot * fm_log(r->theta * (1 + BNT_FAULT(rope_base))));
     }
-    st = apply_factors(r, g, "rope_freqs.weight", err);
+    st = apply_factors(r, g, err);
     if (st == BNT_OK) {
         st = apply_long_rope(r, g, &k, err);
     }
