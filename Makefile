@@ -108,12 +108,15 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9 %-]+:.*## /{printf "  make %-44s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  CONFIG=release|debug|asan|ubsan|tsan|coverage|fault  CUDA=auto|0|1  CC=gcc|clang  WERROR=0|1  V=0|1  PREFIX=$(PREFIX)"
 
-$(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
-
+link_bnt = $(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
 # Threads get a second stack for signal handlers (testkit/suites/thread_stack.c).
+link_suites = $(call show,LD)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_create -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+
+$(B)/bnt: $(call obj,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
+	$(link_bnt)
+
 $(B)/bnt-suites: $(call obj,$(SRC_suites) $(SRC_lib)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_create -o $@ $(filter %.o,$^) $(LIBS_TEST) $(LIBS_ALL)
+	$(link_suites)
 
 # An example takes from the archive only what it calls; the archive is thin: a list of the objects.
 $(B)/libbnt.a: $(call obj,$(SRC_lib)) $(B)/links

@@ -14,10 +14,9 @@ $(EMULATED)/%.o: %.c $(B)/flags
 
 emulated = $(foreach src,$(1),$(if $(filter $(src),$(SRC_emulated)),$(EMULATED),$(B))/$(src:.c=.o))
 $(EMULATED)/bnt: $(call emulated,bnt.c $(SRC_lib) $(SRC_ci)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS_ALL)
+	$(link_bnt)
 $(EMULATED)/bnt-suites: $(call emulated,$(SRC_suites) $(SRC_lib)) $(B)/links
-	$(call show,LD)$(CC) $(LDFLAGS) -Wl,--wrap=pthread_create -o $@ $(filter %.o,$^) $(LIBS_TEST) \
-	    $(LIBS_ALL)
+	$(link_suites)
 
 # The suites of which a kernel is the subject.
 EMULATED_SUITES := kernels self_test columns fives narrow screen tl engine families packed infer
