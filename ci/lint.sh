@@ -103,6 +103,8 @@ rule_banned() {
     banned '^(base|cache|fetch|engine|mock|ci|bnt\.c)' 'setjmp|longjmp|sigsetjmp|siglongjmp' 'leaves resources behind'
     banned '^(cache|fetch|engine|mock|ci|testkit|bnt\.c)' 'sleep|usleep|nanosleep|clock_nanosleep' \
         'cannot be faked: use bnt_clock_sleep_ns'
+    banned '^(cache|fetch|engine|mock|ci|testkit/[a-z0-9_]*\.c|bnt\.c)' 'json_dump[a-z]*' \
+        'leaves out a key when memory runs out: use bnt_json_dumps or bnt_json_print'
     banned '^engine/' 'expf?|exp2f?|sinf?|cosf?|sincosf?|tanhf?' 'differs between processors: use engine/cpu/fmath.h'
     # Only commands print or choose an exit code.
     code | grep -E '^(base|cache|fetch|engine|mock|testkit|ci)/' |

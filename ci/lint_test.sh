@@ -90,6 +90,8 @@ printf 'void two(void)\n{\n    sleep(1);\n}\n' >>"$tree/engine/two.c"
 plant banned "sleep" 'bnt_clock_sleep_ns'
 printf 'float two(void)\n{\n    return expf(1);\n}\n' >>"$tree/engine/two.c"
 plant banned "expf in the engine" 'fmath'
+printf 'void two(void)\n{\n    (void)json_dumps(0, 0);\n}\n' >>"$tree/engine/two.c"
+plant banned "a JSON text made by jansson alone" 'bnt_json_dumps'
 printf 'void two(void)\n{\n    printf("x");\n}\n' >>"$tree/engine/two.c"
 plant banned "a library prints" 'never print'
 printf 'void two(void)\n{\n    fputs("x", stderr);\n}\n' >>"$tree/engine/two.c"
