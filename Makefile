@@ -187,7 +187,7 @@ demo: ## install what is missing, build, and walk fetch, cache, infer and test o
 	@$(SUBMAKE) all
 	@ci/demo.sh $(B)
 
-test: ## install what is missing, build, and run the fast tier of tests
+test: ## install what is missing, build, and run the fast tier of tests (BUDGET=SECONDS: more time on a slow machine)
 	@ci/deps.sh build test
 	@$(SUBMAKE) all
 	@ci/test.sh $(B)

@@ -209,17 +209,33 @@ static void add(char *line, size_t size, const char *fmt, ...)
 }
 
 /* Columns of the terminal less one, so that the cursor stays in the line and can wipe it. */
-static size_t columns(void)
+size_t bnt_line_room(void)
 {
     struct winsize w;
+    const char *term = getenv("TERM");
+    if (current_level < BNT_MSG_NORMAL || !isatty(STDERR_FILENO) ||
+        (term && strcmp(term, "dumb") == 0)) {
+        return 0;
+    }
     bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1;
     return known ? w.ws_col - 1u : 79;
 }
 
-static void draw(const struct bnt_progress *p, uint64_t now_ns)
+void bnt_line_draw(const char *text)
+{
+    fprintf(stderr, "\r\033[K%s", text);
+    fflush(stderr);
+}
+
+void bnt_line_wipe(void)
+{
+    bnt_line_draw("");
+}
+
+static void draw(const struct bnt_progress *p, uint64_t now_ns, size_t room)
 {
     char line[400] = "";
-    const size_t most = columns() + 1, size = most < sizeof line ? most : sizeof line;
+    const size_t size = room + 1 < sizeof line ? room + 1 : sizeof line;
     const double s = (double)(now_ns - p->start_ns) / 1e9;
     const double rate = s > 0 && p->done > p->base ? (double)(p->done - p->base) / s : 0;
     const double unit = p->bytes ? 1e6 : 1;
@@ -235,27 +251,19 @@ static void draw(const struct bnt_progress *p, uint64_t now_ns)
         add(line, size, "  %.0f s left", (double)(p->total - p->done) / rate);
     }
     add(line, size, "%s%s", p->from[0] ? "  from " : "", p->from);
-    fprintf(stderr, "\r\033[K%s", line);
-    fflush(stderr);
-}
-
-static bool may_draw(void)
-{
-    const char *term = getenv("TERM");
-    return current_level >= BNT_MSG_NORMAL && isatty(STDERR_FILENO) &&
-           !(term && strcmp(term, "dumb") == 0);
+    bnt_line_draw(line);
 }
 
 void bnt_progress_update(struct bnt_progress *p, uint64_t done)
 {
     p->done = done;
     uint64_t now = bnt_clock_now_ns();
-    if (now - p->last_ns < REDRAW_NS || !may_draw()) {
-        return;
+    const size_t room = now - p->last_ns < REDRAW_NS ? 0 : bnt_line_room();
+    if (room > 0) {
+        p->last_ns = now;
+        p->shown = true;
+        draw(p, now, room);
     }
-    p->last_ns = now;
-    p->shown = true;
-    draw(p, now);
 }
 
 void bnt_progress_show(void *progress, uint64_t done, uint64_t total)
@@ -268,8 +276,7 @@ void bnt_progress_show(void *progress, uint64_t done, uint64_t total)
 void bnt_progress_end(struct bnt_progress *p)
 {
     if (p->shown) {
-        fputs("\r\033[K", stderr);
-        fflush(stderr);
+        bnt_line_wipe();
         p->shown = false;
     }
 }

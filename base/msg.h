@@ -36,8 +36,13 @@ void bnt_msg_puts(const char *text);
  * written, which is told once, unless it is a reader that has gone (`bnt ... | head`). */
 enum bnt_status bnt_msg_flush(void);
 
-/* One line on a terminal that redraws itself at most 10 times a second, cut to the terminal's
- * width; silent elsewhere, on a "dumb" terminal and under --quiet. */
+/* One line on a terminal that redraws itself: how many bytes of it the terminal has room for, 0
+ * where none is drawn: elsewhere, on a "dumb" terminal and under --quiet. */
+size_t bnt_line_room(void);
+void bnt_line_draw(const char *text);
+void bnt_line_wipe(void);
+
+/* What has been done of something, as such a line, at most 10 times a second. */
 struct bnt_progress {
     const char *label; /* borrowed */
     uint64_t total;    /* units; 0: unknown */

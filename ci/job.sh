@@ -144,7 +144,7 @@ test)
 shard) run_tests "$results/$(echo "$2" | tr / -).json" --tier "$1" --shard "$2" ;;
 merge)
     status=0
-    "$bnt" test merge "$results"/*-*.json --result build/merged.json --html build/merged.html || status=$?
+    "$bnt" test merge "$results"/*-*.json --strict --result build/merged.json --html build/merged.html || status=$?
     [ ! -f build/merged.json ] || report build/merged.json
     exit "$status"
     ;;

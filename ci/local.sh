@@ -52,7 +52,7 @@ PATH=$scratch/bin:$PATH
 export PATH
 
 export TIER=fast
-step ci 0 'ci/job.sh test fast'
+step ci 0 'ci/job.sh test fast --strict'
 says "$GITHUB_STEP_SUMMARY" '## bnt test, fast tier: ok'
 
 # A summary without room hides neither how the run ended nor the annotations.

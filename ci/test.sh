@@ -6,7 +6,8 @@
 #     ci/test.sh --integration BUILD   what the integration tier adds, without the suites of --servers
 #     ci/test.sh --servers BUILD   the suites against servers of others, none of which may be skipped
 #
-# The last line is "N passed, N failed, N skipped"; the exit status is 0 only when nothing failed.
+# The last line is "N passed, N failed, N skipped"; the exit status is 0 only when nothing failed, and all that was to be
+# run was. BUDGET has the seconds of another budget than the tier's, for a slow machine.
 set -eu
 
 # Many tests wait, for a disk or a time: two for each processor keep it busy.
@@ -59,10 +60,11 @@ case ${1:-} in
     ;;
 --integration)
     build=$2
-    "$build/bnt" test --jobs "$at_once" --tier integration --filter 'tier:integration !suite:registry !suite:swift !suite:nginx'
+    "$build/bnt" test --strict ${BUDGET:+--budget "$BUDGET"} --jobs "$at_once" --tier integration \
+        --filter 'tier:integration !suite:registry !suite:swift !suite:nginx'
     ;;
 *)
     build=$1
-    "$build/bnt" test --jobs "$at_once" --tier fast
+    "$build/bnt" test --strict ${BUDGET:+--budget "$BUDGET"} --jobs "$at_once" --tier fast
     ;;
 esac

@@ -68,8 +68,9 @@ struct bnt_test_place {
 /* A run of a test before the one that counts: retried for its cause, or repeated. */
 struct bnt_test_try {
     enum bnt_test_outcome outcome;
-    char reason[160];
-    char *output; /* of a failure; may be NULL */
+    enum verdict verdict; /* unknown (zero) when it was read from a result file */
+    char *reason;         /* of anything but a pass; NULL for a pass */
+    char *output;         /* of a failure; may be NULL */
     uint64_t wall_ns;
 };
 #define BNT_TEST_TRIES_MAX 3 /* of a test with a declared cause */
@@ -113,6 +114,7 @@ struct bnt_test {
     char *kills;             /* planted defects that its suite must see, comma-separated; "" */
     char *retry_on;          /* causes for which it may be run again, comma-separated; "" */
     char *inputs;            /* digest of the files it depends on; "" when unknown */
+    char *file;              /* of its suite in YAML; NULL: it is in none */
     enum bnt_test_tier tier; /* the smallest that runs it */
     unsigned timeout_ms;
     bool cacheable; /* declared: same inputs, same result */
@@ -176,6 +178,7 @@ struct bnt_test_run {
     char id[17]; /* 16 hex digits, random; "" before it ran */
     char program[BNT_PATH_MAX];
     char program_digest[BNT_SHA256_HEX]; /* "" while unknown */
+    char version[32], config[32];        /* of that build; "" while unknown */
     bool has_workers;                    /* the program speaks --worker (slots.h) */
     char worker_note[400];               /* a worker that ended badly after its tests; "" */
     enum bnt_test_tier tier;

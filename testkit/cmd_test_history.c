@@ -401,12 +401,13 @@ static const struct bnt_opt merge_options[] = {
     BNT_OPT_END,
 };
 
-/* The worst of the whole, and of what only a part can know (its own --strict). */
+/* The worst of the whole, and of what only a part can know: its own --strict, --slower and
+ * --allow-mock. */
 static enum bnt_status merged_exit(const struct bnt_test_run *run, bool strict)
 {
-    enum bnt_status exit_code = test_verdict(run, strict, bnt_test_kind_is_mock(run->model.kind));
-    for (size_t i = 0; i < run->n_parts && exit_code == BNT_OK; i++) {
-        exit_code = (enum bnt_status)run->parts[i].exit_code;
+    enum bnt_status exit_code = test_verdict(run, strict, false);
+    for (size_t i = 0; i < run->n_parts; i++) {
+        exit_code = test_worse(exit_code, (enum bnt_status)run->parts[i].exit_code);
     }
     return exit_code;
 }

@@ -48,8 +48,11 @@ struct test_reports {
 /* Whether the reports can be written, and the kill matrix be read: asked before a run that takes
  * long, told when they cannot. */
 enum bnt_status test_reports_check(const struct test_reports *reports);
-/* Print the run and write the files. Returns exit_code, or what went wrong in writing when that is
- * BNT_OK. */
+/* The first exit code that says more than that all passed, on a mock or not; then that of a mock.
+ */
+enum bnt_status test_worse(enum bnt_status first, enum bnt_status then);
+/* Print the run and write the files. Returns exit_code, or what went wrong in writing, as
+ * test_worse has it. */
 enum bnt_status test_reports_write(const struct bnt_test_run *run,
                                    const struct test_reports *reports, enum bnt_status exit_code);
 /* Print out (or the error that made it impossible) and release it. */

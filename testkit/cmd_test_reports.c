@@ -112,8 +112,13 @@ static enum bnt_status show_and_write(const struct bnt_test_run *run,
 enum bnt_status test_reports_write(const struct bnt_test_run *run,
                                    const struct test_reports *reports, enum bnt_status exit_code)
 {
-    enum bnt_status status = show_and_write(run, reports, exit_code);
-    return exit_code != BNT_OK ? exit_code : status;
+    return test_worse(exit_code, show_and_write(run, reports, exit_code));
+}
+
+enum bnt_status test_worse(enum bnt_status first, enum bnt_status then)
+{
+    bool takes = first == BNT_OK || (first == BNT_E_MOCK_USED && then != BNT_OK);
+    return takes ? then : first;
 }
 
 bool test_nothing_ran(const struct bnt_test_run *run)

@@ -3,12 +3,14 @@
 #include "testkit/cmd_test_session.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/env.h"
 #include "base/file.h"
 #include "base/msg.h"
 #include "base/sysinfo.h"
@@ -128,10 +130,14 @@ static enum bnt_status choose_device(const struct test_opts *o, struct bnt_test_
 static enum bnt_status choose_seed(const struct test_opts *o, struct bnt_test_run *run,
                                    struct bnt_err *err)
 {
-    const char *given = getenv("BNT_TEST_SEED");
+    const char *given = bnt_env("BNT_TEST_SEED");
     run->seed = (uint64_t)o->seed;
     if (run->seed == 0 && given) {
         run->seed = strtoull(given, NULL, 10);
+        if (given[strspn(given, "0123456789")] || run->seed > SEED_MAX) {
+            bnt_err_hint(err, "a whole number of at most %llu, or nothing", SEED_MAX);
+            return bnt_err_set(err, BNT_E_USAGE, "BNT_TEST_SEED says \"%.100s\"", given);
+        }
     }
     if (run->seed == 0) {
         run->seed = strtoull(run->id, NULL, 16) % 1000000000 + 1;
@@ -259,8 +265,8 @@ static enum bnt_status use_cache(struct session *s, struct bnt_err *err)
 static enum bnt_status prepare(struct session *s, struct bnt_err *err)
 {
     struct bnt_test_run *run = s->run;
-    run->budget_ms =
-        s->o->budget_s > 0 ? (uint64_t)(s->o->budget_s * 1000) : bnt_test_tier_budget_ms(run->tier);
+    run->budget_ms = s->o->budget_s > 0 ? (uint64_t)ceil(s->o->budget_s * 1000)
+                                        : bnt_test_tier_budget_ms(run->tier);
     int n_cpu = bnt_cpu_count() < BNT_TEST_JOBS_MAX ? bnt_cpu_count() : BNT_TEST_JOBS_MAX;
     run->n_jobs = s->n_jobs = s->o->jobs > 0 ? (int)s->o->jobs : n_cpu;
     open_history(s);
@@ -282,8 +288,7 @@ static enum bnt_status prepare(struct session *s, struct bnt_err *err)
 
 static enum bnt_status execute(struct session *s, struct bnt_err *err)
 {
-    struct live_line line;
-    live_line_begin(&line, bnt_msg_level() == BNT_MSG_QUIET ? -1 : 2);
+    struct live_line line = {0};
     const struct bnt_test_options how = {
         .n_jobs = s->n_jobs,
         .budget_ms = s->run->budget_ms,
@@ -348,8 +353,14 @@ static enum bnt_status conclude(struct session *s)
 {
     struct bnt_err err = {0};
     enum bnt_status exit_code = test_verdict(s->run, s->o->strict, s->mock);
-    if (s->o->slower && exit_code == BNT_OK) {
-        exit_code = judge_figures(s);
+    const bool green = exit_code == BNT_OK || exit_code == BNT_E_MOCK_USED;
+    if (s->o->slower && green) {
+        exit_code = test_worse(exit_code, judge_figures(s));
+    }
+    const size_t n_not_run = bnt_test_count(s->run, NULL).of[BNT_TEST_NOT_RUN];
+    if (n_not_run > 0 && green) {
+        bnt_msg_warn("give a larger --budget, or shards; --strict makes this exit code 27",
+                     "%zu of %zu tests were not run", n_not_run, s->run->n);
     }
     if (test_nothing_ran(s->run)) {
         bnt_msg_warn("what is needed is named beside each suite; --strict makes this exit code 27",
@@ -358,8 +369,7 @@ static enum bnt_status conclude(struct session *s)
     remember(s, exit_code);
     exit_code = test_reports_write(s->run, &s->o->reports, exit_code);
     if (events_end(&s->events, s->run, (int)exit_code, &err) != BNT_OK) {
-        enum bnt_status failed = bnt_msg_error(&err);
-        exit_code = exit_code == BNT_OK ? failed : exit_code;
+        exit_code = test_worse(exit_code, bnt_msg_error(&err));
     }
     return exit_code;
 }

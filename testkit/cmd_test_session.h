@@ -5,6 +5,8 @@
 #include "engine/model_arg.h"
 #include "testkit/cmd_test_impl.h"
 
+#define SEED_MAX 9007199254740991ull /* what every reader of JSON holds exactly */
+
 struct test_opts {
     struct bnt_model_arg model;
     struct test_reports reports;

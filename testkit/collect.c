@@ -120,14 +120,15 @@ enum bnt_status bnt_test_find_program(char out[BNT_PATH_MAX], struct bnt_err *er
 
 void bnt_test_release(struct bnt_test *t)
 {
-    char *const texts[] = {t->name,     t->suite,        t->needs,  t->tags,      t->subjects,
-                           t->retry_on, t->inputs,       t->reason, t->output,    t->cause,
-                           t->warning,  t->not_enforced, t->label,  t->diagnosis, t->owner,
-                           t->excuse,   t->expires,      t->kills,  t->threads,   t->rerun};
+    char *const texts[] = {
+        t->name,   t->suite,  t->needs,   t->tags,    t->subjects,     t->retry_on, t->inputs,
+        t->reason, t->output, t->cause,   t->warning, t->not_enforced, t->label,    t->diagnosis,
+        t->owner,  t->excuse, t->expires, t->kills,   t->threads,      t->rerun,    t->file};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(texts[i]);
     }
     for (size_t i = 0; i < t->n_tries; i++) {
+        free(t->tries[i].reason);
         free(t->tries[i].output);
     }
     free(t->tries);
@@ -152,7 +153,7 @@ static struct bnt_test *add_test(struct bnt_test_run *run, struct bnt_err *err)
 /* One line of `bnt-suites --list`, cut into its fields. */
 struct listed {
     const char *name, *suite, *tier, *timeout, *needs, *tags, *subjects, *kills, *retry_on,
-        *cacheable, *threads, *inputs, *worker;
+        *cacheable, *threads, *inputs, *worker, *file;
 };
 
 /* KEY=VALUE; a key that this bnt does not know is of a newer program and says nothing to it. */
@@ -164,7 +165,7 @@ static void read_pair(struct listed *l, char *pair)
     } keys[] = {
         {"tags=", &l->tags},           {"subjects=", &l->subjects}, {"retry_on=", &l->retry_on},
         {"cacheable=", &l->cacheable}, {"inputs=", &l->inputs},     {"worker=", &l->worker},
-        {"kills=", &l->kills},         {"threads=", &l->threads},
+        {"kills=", &l->kills},         {"threads=", &l->threads},   {"file=", &l->file},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         size_t len = strlen(keys[i].key);
@@ -215,8 +216,9 @@ static enum bnt_status fill_test(struct bnt_test *t, const struct listed *l, str
     t->timeout_ms = (unsigned)strtoul(l->timeout, NULL, 10);
     t->cacheable = strcmp(l->cacheable, "yes") == 0;
     t->threads = strdup(l->threads);
+    t->file = l->file ? strdup(l->file) : NULL;
     bool filled = t->name && t->suite && t->needs && t->tags && t->subjects && t->retry_on;
-    return filled && t->kills && t->threads && t->inputs
+    return filled && t->kills && t->threads && t->inputs && (t->file || !l->file)
                ? BNT_OK
                : bnt_err_nomem(err, "the list of tests", 0);
 }

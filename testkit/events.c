@@ -1,5 +1,6 @@
 #include "testkit/events.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -10,7 +11,7 @@
 
 enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *err)
 {
-    *e = (struct events){.start_ns = bnt_clock_now_ns()};
+    *e = (struct events){.start_ns = bnt_clock_now_ns(), .path = path};
     if (!path) {
         return BNT_OK;
     }
@@ -26,7 +27,10 @@ enum bnt_status events_open(struct events *e, const char *path, struct bnt_err *
 static void write_line(struct events *e, json_t *line)
 {
     char *text = line ? bnt_json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-    e->failed |= !text || fprintf(e->file, "%s\n", text) < 0 || fflush(e->file) != 0;
+    errno = ENOMEM;
+    if (!e->failed && (!text || fprintf(e->file, "%s\n", text) < 0 || fflush(e->file) != 0)) {
+        e->failed = errno;
+    }
     free(text);
     json_decref(line);
 }
@@ -50,11 +54,11 @@ void events_begin(struct events *e, const struct bnt_test_run *run)
 
 static void write_end(struct events *e, const struct bnt_test *t)
 {
-    write_line(e,
-               json_pack("{s:s, s:f, s:s, s:s, s:s, s:f, s:o, s:I}", "event", "end", "at", at(e),
-                         "suite", t->suite, "test", t->name, "outcome",
-                         bnt_test_outcome_name(t->outcome), "seconds", (double)t->wall_ns / 1e9,
-                         "reason", report_json_text(t->reason), "try", (json_int_t)t->n_tries + 1));
+    write_line(e, json_pack("{s:s, s:f, s:o, s:o, s:s, s:f, s:o, s:I}", "event", "end", "at", at(e),
+                            "suite", report_json_text(t->suite), "test", report_json_text(t->name),
+                            "outcome", bnt_test_outcome_name(t->outcome), "seconds",
+                            (double)t->wall_ns / 1e9, "reason", report_json_text(t->reason), "try",
+                            (json_int_t)t->n_tries + 1));
 }
 
 void events_test(void *ctx, const struct bnt_test_run *run, const struct bnt_test *t)
@@ -65,9 +69,10 @@ void events_test(void *ctx, const struct bnt_test_run *run, const struct bnt_tes
         return;
     }
     if (t->outcome == BNT_TEST_PENDING) {
-        write_line(e, json_pack("{s:s, s:f, s:s, s:s, s:i, s:I}", "event", "start", "at", at(e),
-                                "suite", t->suite, "test", t->name, "slot", (int)t->place.slot,
-                                "try", (json_int_t)t->n_tries + 1));
+        write_line(e,
+                   json_pack("{s:s, s:f, s:o, s:o, s:i, s:I}", "event", "start", "at", at(e),
+                             "suite", report_json_text(t->suite), "test", report_json_text(t->name),
+                             "slot", (int)t->place.slot, "try", (json_int_t)t->n_tries + 1));
     } else {
         write_end(e, t);
     }
@@ -91,7 +96,10 @@ enum bnt_status events_end(struct events *e, const struct bnt_test_run *run, int
                             json_integer((json_int_t)c.of[o]));
     }
     write_line(e, done);
-    e->failed |= fclose(e->file) != 0;
+    if (fclose(e->file) != 0 && !e->failed) {
+        e->failed = errno;
+    }
     e->file = NULL;
-    return e->failed ? bnt_err_set(err, BNT_E_FAILED, "the events could not be written") : BNT_OK;
+    errno = e->failed;
+    return e->failed ? bnt_err_errno(err, "events %s", e->path) : BNT_OK;
 }

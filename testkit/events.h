@@ -16,8 +16,9 @@
 
 struct events {
     FILE *file; /* NULL: nobody listens */
+    const char *path;
     uint64_t start_ns;
-    bool failed; /* to write */
+    int failed; /* errno of the line that could not be written, after which none is; 0 */
 };
 
 /* path: NULL for nobody. */

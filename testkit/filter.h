@@ -8,6 +8,7 @@
  *     subject:WORD    one of the kinds of model that it takes, "none" if it takes none
  *     tier:WORD       the smallest tier that runs it: fast, integration, full
  *     needs:WORD      one of its needs
+ *     kills:NAME      its suite must see the planted defect of this name
  *
  * and `!` before a word turns it round. */
 #ifndef TESTKIT_FILTER_H

@@ -223,7 +223,7 @@ enum bnt_status history_metrics_past(struct history *h, struct bnt_test_run *run
     }
     history_bind(q, 4, run->machine.fingerprint);
     history_bind(q, 5, run->model.digest);
-    history_bind(q, 6, BNT_CONFIG);
+    history_bind(q, 6, run->config);
     sqlite3_bind_int(q, 7, BNT_TEST_PAST);
     for (size_t i = 0; i < run->n && st == BNT_OK; i++) {
         struct bnt_test *t = &run->at[i];

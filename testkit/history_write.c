@@ -48,8 +48,8 @@ static enum bnt_status put_run(struct history *h, const struct bnt_test_run *run
     history_bind(q, 5, run->program_digest);
     history_bind(q, 6, run->model.digest);
     history_bind(q, 7, run->model.kind);
-    history_bind(q, 8, BNT_CONFIG);
-    history_bind(q, 9, BNT_VERSION);
+    history_bind(q, 8, run->config);
+    history_bind(q, 9, run->version);
     sqlite3_bind_int64(q, 10, (sqlite3_int64)run->seed);
     sqlite3_bind_int64(q, 11, (sqlite3_int64)run->budget_ms);
     sqlite3_bind_int64(q, 12, (sqlite3_int64)(run->wall_ns / 1000000u));

@@ -99,6 +99,8 @@ enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err)
         return bnt_err_errno(err, "no random number for the run");
     }
     snprintf(run->id, sizeof run->id, "%016llx", (unsigned long long)random);
+    snprintf(run->version, sizeof run->version, "%s", BNT_VERSION);
+    snprintf(run->config, sizeof run->config, "%s", BNT_CONFIG);
     describe_machine(&run->machine);
     enum bnt_status status = digest_program(run, err);
     bool is_file = access(run->model.path, F_OK) == 0; /* not the address of a subject */

@@ -27,10 +27,9 @@ static void write_quoted(struct report_writer *w, const char *word)
     report_printf(w, "'");
 }
 
-/* A variable that tells the suites program what to run, when it is set. */
-static void write_environment(struct report_writer *w, const char *name)
+/* A variable that tells the suites program what to run. */
+static void write_variable(struct report_writer *w, const char *name, const char *value)
 {
-    const char *value = getenv(name);
     if (value) {
         report_printf(w, "%s=", name);
         write_quoted(w, value);
@@ -45,17 +44,13 @@ static void write_rerun(struct report_writer *w, const struct bnt_test_run *run,
         report_line(w, test->rerun, SIZE_MAX);
         return;
     }
-    if (run->model_given) {
-        report_printf(w, "BNT_TEST_MODEL=");
-        write_quoted(w, run->model.path);
-        report_printf(w, " ");
-    }
+    write_variable(w, "BNT_TEST_MODEL", run->model_given ? run->model.path : NULL);
     if (run->seed) {
         report_printf(w, "BNT_TEST_SEED=%llu ", (unsigned long long)run->seed);
     }
-    write_environment(w, "BNT_SUITE_FILES");
-    write_environment(w, "BNT_TEST_SUBJECT");
-    write_environment(w, "BNT_TEST_DEVICE");
+    write_variable(w, "BNT_SUITE_FILES", test->file ? test->file : getenv("BNT_SUITE_FILES"));
+    write_variable(w, "BNT_TEST_SUBJECT", getenv("BNT_TEST_SUBJECT"));
+    write_variable(w, "BNT_TEST_DEVICE", getenv("BNT_TEST_DEVICE"));
     write_quoted(w, run->program);
     report_printf(w, " --run ");
     write_quoted(w, test->name);
@@ -100,9 +95,12 @@ static void write_skip_reasons(struct report_writer *w, const struct bnt_test_ru
 
 static void write_row(struct report_writer *w, const char *name, const struct bnt_test_counts *c)
 {
-    report_printf(w, "%-14s %6zu %7zu %7zu %8zu %8zu %8.1f s", name, c->n, c->of[BNT_TEST_PASSED],
-                  c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED], c->of[BNT_TEST_NOT_RUN],
-                  seconds(c->wall_ns));
+    enum { NAME_COLUMNS = 14 };
+    const int len = (int)strnlen(name, NAME_COLUMNS);
+    report_line(w, name, SIZE_MAX);
+    report_printf(w, "%*s %6zu %7zu %7zu %8zu %8zu %8.1f s", NAME_COLUMNS - len, "", c->n,
+                  c->of[BNT_TEST_PASSED], c->of[BNT_TEST_FAILED], c->of[BNT_TEST_SKIPPED],
+                  c->of[BNT_TEST_NOT_RUN], seconds(c->wall_ns));
 }
 
 /* Outcomes without a column: most runs have none of them. */
@@ -151,14 +149,22 @@ static void write_output(struct report_writer *w, const char *text)
     }
 }
 
+/* A text within a line, and what stands before and after it. */
+static void write_line(struct report_writer *w, const char *before, const char *text,
+                       const char *after)
+{
+    report_printf(w, "%s", before);
+    report_line(w, report_text(text), SIZE_MAX);
+    report_printf(w, "%s", after);
+}
+
 static void write_tries(struct report_writer *w, const struct bnt_test *t)
 {
     for (size_t i = 0; i < t->n_tries; i++) {
         const struct bnt_test_try *try = &t->tries[i];
         if (try->outcome != BNT_TEST_PASSED) {
-            report_printf(w, "  run %zu: %s: ", i + 1, bnt_test_outcome_name(try->outcome));
-            report_line(w, report_text(try->reason), SIZE_MAX);
-            report_printf(w, "\n");
+            report_printf(w, "  run %zu: %s", i + 1, bnt_test_outcome_name(try->outcome));
+            write_line(w, ": ", try->reason, "\n");
         }
     }
 }
@@ -171,15 +177,18 @@ static void write_failure(struct report_writer *w, const struct bnt_test_run *ru
         [BNT_TEST_DISAGREED] = "DISAGREED",
         [BNT_TEST_QUARANTINED] = "QUARANTINED",
     };
-    report_printf(w, "\n%s %s/%s: ", words[t->outcome], t->suite, t->name);
-    report_line(w, report_text(t->reason), SIZE_MAX);
-    report_printf(w, " (%.2f s)\n", seconds(t->wall_ns));
+    report_printf(w, "\n%s ", words[t->outcome]);
+    report_name(w, t);
+    write_line(w, ": ", t->reason, " (");
+    report_printf(w, "%.2f s)\n", seconds(t->wall_ns));
     if (t->outcome == BNT_TEST_QUARANTINED) {
-        report_printf(w, "  known: %s (%s, until %s)\n", report_text(t->excuse),
-                      report_text(t->owner), report_text(t->expires));
+        write_line(w, "  known: ", t->excuse, "");
+        write_line(w, " (", t->owner, "");
+        write_line(w, ", until ", t->expires, ")\n");
     }
     if (t->label) {
-        report_printf(w, "  %s: %s\n", t->label, report_text(t->diagnosis));
+        write_line(w, "  ", t->label, "");
+        write_line(w, ": ", t->diagnosis, "\n");
     }
     write_tries(w, t);
     report_printf(w, "  rerun: ");
@@ -206,8 +215,9 @@ static void write_flaky(struct report_writer *w, const struct bnt_test_run *run)
     for (size_t i = 0; i < run->n; i++) {
         const struct bnt_test *t = &run->at[i];
         if (bnt_test_is_flaky(t)) {
-            report_printf(w, "\nFLAKY %s/%s: passed in run %zu\n", t->suite, t->name,
-                          t->n_tries + 1);
+            report_printf(w, "\nFLAKY ");
+            report_name(w, t);
+            report_printf(w, ": passed in run %zu\n", t->n_tries + 1);
             write_tries(w, t);
         }
     }
@@ -221,10 +231,11 @@ static void write_worse(struct report_writer *w, const struct bnt_test_run *run)
         for (size_t k = 0; k < t->n_metrics; k++) {
             const struct bnt_test_metric *m = &t->metrics[k];
             if (m->worse) {
-                report_printf(w, "%sSLOWER %s/%s: ", gap, t->suite, t->name);
-                report_line(w, m->name, sizeof m->name);
-                report_printf(w, " is %.5g ", m->value);
-                report_line(w, m->unit, sizeof m->unit);
+                report_printf(w, "%sSLOWER ", gap);
+                report_name(w, t);
+                write_line(w, ": ", m->name, " is ");
+                report_printf(w, "%.5g", m->value);
+                write_line(w, " ", m->unit, "");
                 report_printf(w, ", %+.1f %% against %zu earlier runs\n", 100 * m->change,
                               m->n_past);
                 gap = "";
@@ -243,8 +254,9 @@ static void write_notes(struct report_writer *w, const struct bnt_test_run *run)
         const struct bnt_test *t = &run->at[i];
         gaps = gaps ? gaps : t->not_enforced;
         if (t->warning && n++ < SHOWN) {
-            report_printf(w, "%stime: %s/%s %s\n", n == 1 ? "\n" : "", t->suite, t->name,
-                          t->warning);
+            report_printf(w, "%stime: ", n == 1 ? "\n" : "");
+            report_name(w, t);
+            write_line(w, " ", t->warning, "\n");
         }
     }
     if (n > SHOWN) {
@@ -252,10 +264,10 @@ static void write_notes(struct report_writer *w, const struct bnt_test_run *run)
     }
     write_worse(w, run);
     if (gaps) {
-        report_printf(w, "\nnot enforced here: %s\n", gaps);
+        write_line(w, "\nnot enforced here: ", gaps, "\n");
     }
     if (run->worker_note[0]) {
-        report_printf(w, "\nnote: %s\n", run->worker_note);
+        write_line(w, "\nnote: ", run->worker_note, "\n");
     }
 }
 
@@ -265,9 +277,10 @@ static void write_not_run(struct report_writer *w, const struct bnt_test_run *ru
     for (size_t i = 0; i < run->n; i++) {
         const struct bnt_test *t = &run->at[i];
         if (t->outcome == BNT_TEST_NOT_RUN) {
-            report_printf(w, "%sNOT RUN (", gap);
-            report_line(w, report_text(t->reason), SIZE_MAX);
-            report_printf(w, ") %s/%s\n", t->suite, t->name);
+            report_printf(w, "%sNOT RUN", gap);
+            write_line(w, " (", t->reason, ") ");
+            report_name(w, t);
+            report_printf(w, "\n");
             gap = "";
         }
     }
@@ -276,7 +289,8 @@ static void write_not_run(struct report_writer *w, const struct bnt_test_run *ru
 static void write_heading(struct report_writer *w, const struct bnt_test_run *run)
 {
     bool mock = bnt_test_kind_is_mock(run->model.kind);
-    report_printf(w, "model: %s (%s)%s\n", run->model.path, run->model.kind, mock ? "  MOCK" : "");
+    write_line(w, "model: ", run->model.path, "");
+    report_printf(w, " (%s)%s\n", run->model.kind, mock ? "  MOCK" : "");
     report_printf(w, "tier:  %s, %.1f s of %g s, %d job%s", bnt_test_tier_name(run->tier),
                   seconds(run->wall_ns), (double)run->budget_ms / 1e3, run->n_jobs,
                   run->n_jobs == 1 ? "" : "s");

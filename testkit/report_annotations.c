@@ -116,7 +116,7 @@ static void annotate_test(struct annotations *a, const struct bnt_test_run *run,
     char file[512];
     unsigned line = 0;
     bool placed = report_location(t->output, file, sizeof file, &line);
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     if (!begin(a, placed ? below_checkout(file) : NULL, line)) {
         return;
     }
@@ -128,13 +128,15 @@ static void annotate_test(struct annotations *a, const struct bnt_test_run *run,
     write_data(&a->w, t->name, TITLE_BYTES, true);
     if (bnt_test_is_flaky(t)) {
         report_printf(&a->w, "::passed in run %zu; before: ", t->n_tries + 1);
-        write_data(&a->w, t->tries[t->n_tries - 1].reason, MESSAGE_BYTES / 4, false);
+        write_data(&a->w, report_text(t->tries[t->n_tries - 1].reason), MESSAGE_BYTES / 4, false);
     } else {
         report_printf(&a->w, "::%s: ", bnt_test_outcome_name(t->outcome));
         write_data(&a->w, report_text(t->reason), MESSAGE_BYTES / 4, false);
     }
     if (t->label) {
-        report_printf(&a->w, "%%0A%s: ", t->label);
+        report_printf(&a->w, "%%0A");
+        write_data(&a->w, t->label, TITLE_BYTES, false);
+        report_printf(&a->w, ": ");
         write_data(&a->w, report_text(t->diagnosis), MESSAGE_BYTES / 4, false);
     }
     report_printf(&a->w, "%%0Arerun: ");

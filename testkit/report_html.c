@@ -133,7 +133,7 @@ static void write_facts(struct report_writer *w, const struct bnt_test_run *run)
 static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
                           const struct bnt_test *t)
 {
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
@@ -142,17 +142,21 @@ static void write_failure(struct report_writer *w, const struct bnt_test_run *ru
     report_printf(w, "</h3>\n<p>%s: ", bnt_test_outcome_name(t->outcome));
     html_text(w, t->reason, REASON_SHOWN_BYTES);
     if (t->label) {
-        report_printf(w, "<br/>%s: ", t->label);
+        report_printf(w, "<br/>");
+        html_text(w, t->label, NAME_SHOWN_BYTES);
+        report_printf(w, ": ");
         html_text(w, t->diagnosis, REASON_SHOWN_BYTES);
     }
     if (t->owner) {
         report_printf(w, "<br/>quarantined by ");
         html_text(w, t->owner, NAME_SHOWN_BYTES);
-        report_printf(w, " until %s: ", report_text(t->expires));
+        report_printf(w, " until ");
+        html_text(w, t->expires, NAME_SHOWN_BYTES);
+        report_printf(w, ": ");
         html_text(w, t->excuse, REASON_SHOWN_BYTES);
     }
     report_printf(w, "</p>\n<p>Run it again:</p>\n<pre>");
-    html_text(w, bnt_buf_view(&rerun), 4 * BNT_PATH_MAX);
+    html_text(w, bnt_buf_view(&rerun), REPORT_RERUN_MAX_BYTES);
     report_printf(w, "</pre>\n");
     if (t->output && t->output[0]) {
         report_printf(w, "<details%s><summary>output</summary>\n<pre>",

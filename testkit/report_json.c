@@ -90,7 +90,7 @@ static json_t *json_metrics(const struct bnt_test *t)
 
 static void set_failure(json_t *o, const struct bnt_test_run *run, const struct bnt_test *t)
 {
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     (void)bnt_test_rerun(run, t, &rerun, NULL);
     json_object_set_new(o, "rerun", report_json_text(bnt_buf_view(&rerun)));
     json_object_set_new(o, "output", report_json_text(t->output));
@@ -235,8 +235,8 @@ static void set_what_ran(json_t *root, const struct bnt_test_run *run, int exit_
     json_object_set_new(root, "run", json_string(run->id));
     json_object_set_new(root, "program",
                         json_pack("{s:o, s:s, s:s, s:s}", "path", report_json_text(run->program),
-                                  "digest", run->program_digest, "version", BNT_VERSION, "config",
-                                  BNT_CONFIG));
+                                  "digest", run->program_digest, "version", run->version, "config",
+                                  run->config));
     json_object_set_new(root, "model",
                         json_pack("{s:o, s:s, s:s}", "path", report_json_text(run->model.path),
                                   "digest", run->model.digest, "kind",

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "testkit/report_writer.h"
 
@@ -25,7 +24,7 @@ static void write_attribute(struct report_writer *w, const char *name, const cha
 static void write_story(struct report_writer *w, const struct bnt_test_run *run,
                         const struct bnt_test *t)
 {
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
@@ -33,7 +32,8 @@ static void write_story(struct report_writer *w, const struct bnt_test_run *run,
     report_markup(w, bnt_buf_view(&rerun), SIZE_MAX, false);
     report_printf(w, "\n");
     if (t->label) {
-        report_printf(w, "%s: ", t->label);
+        report_markup(w, t->label, SIZE_MAX, false);
+        report_printf(w, ": ");
         report_markup(w, report_text(t->diagnosis), SIZE_MAX, false);
         report_printf(w, "\n");
     }
@@ -75,7 +75,9 @@ static void write_quarantined(struct report_writer *w, const struct bnt_test_run
     write_skipped(w, t);
     report_printf(w, "      <system-out>");
     report_markup(w, report_text(t->owner), SIZE_MAX, false);
-    report_printf(w, ", until %s: ", report_text(t->expires));
+    report_printf(w, ", until ");
+    report_markup(w, report_text(t->expires), SIZE_MAX, false);
+    report_printf(w, ": ");
     report_markup(w, report_text(t->excuse), SIZE_MAX, false);
     report_printf(w, "\n");
     write_story(w, run, t);
@@ -87,7 +89,7 @@ static void write_flaky(struct report_writer *w, const struct bnt_test *t)
     report_printf(w, "      <system-out>FLAKY: passed in run %zu\n", t->n_tries + 1);
     for (size_t i = 0; i < t->n_tries; i++) {
         report_printf(w, "run %zu: ", i + 1);
-        report_markup(w, t->tries[i].reason, SIZE_MAX, false);
+        report_markup(w, report_text(t->tries[i].reason), SIZE_MAX, false);
         report_printf(w, "\n");
         report_markup(w, report_text(t->tries[i].output), OUTPUT_SHOWN_BYTES, false);
     }
@@ -128,8 +130,8 @@ static void write_properties(struct report_writer *w, const struct bnt_test_run 
         {"tier", bnt_test_tier_name(run->tier)},
         {"model", run->model.path},
         {"model-kind", run->model.kind},
-        {"version", BNT_VERSION},
-        {"config", BNT_CONFIG},
+        {"version", run->version},
+        {"config", run->config},
     };
     report_printf(w, "    <properties>\n");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -144,17 +146,15 @@ static void write_properties(struct report_writer *w, const struct bnt_test_run 
 static void write_suite(struct report_writer *w, const struct bnt_test_run *run, const char *suite)
 {
     char stamp[32];
-    char host[256] = "";
     time_t started = (time_t)run->started_unix_s;
     struct tm utc;
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", gmtime_r(&started, &utc));
-    (void)gethostname(host, sizeof host - 1);
     struct bnt_test_counts c = bnt_test_count(run, suite);
     report_printf(w, "  <testsuite");
     write_attribute(w, "name", suite);
     write_counts(w, &c);
     write_attribute(w, "timestamp", stamp);
-    write_attribute(w, "hostname", host);
+    write_attribute(w, "hostname", run->machine.host);
     report_printf(w, ">\n");
     write_properties(w, run);
     for (size_t i = 0; i < run->n; i++) {

@@ -106,7 +106,9 @@ static void write_outcome(struct report_writer *w, const struct bnt_test_run *ru
         if (t->owner) {
             report_printf(w, " (");
             report_markdown(w, t->owner, REASON_SHOWN_BYTES);
-            report_printf(w, ", until %s)", report_text(t->expires));
+            report_printf(w, ", until ");
+            report_markdown(w, report_text(t->expires), REASON_SHOWN_BYTES);
+            report_printf(w, ")");
         }
         report_printf(w, " |\n");
     }
@@ -174,7 +176,7 @@ static void write_tables(struct report_writer *w, const struct bnt_test_run *run
 static void write_failure(struct report_writer *w, const struct bnt_test_run *run,
                           const struct bnt_test *t, size_t output_bytes)
 {
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
@@ -185,7 +187,9 @@ static void write_failure(struct report_writer *w, const struct bnt_test_run *ru
     report_printf(w, "\n\n%s: ", bnt_test_outcome_name(t->outcome));
     report_markdown(w, report_text(t->reason), REASON_SHOWN_BYTES);
     if (t->label) {
-        report_printf(w, ". %s: ", t->label);
+        report_printf(w, ". ");
+        report_markdown(w, t->label, REASON_SHOWN_BYTES);
+        report_printf(w, ": ");
         report_markdown(w, report_text(t->diagnosis), REASON_SHOWN_BYTES);
     }
     report_printf(w, "\n\n");

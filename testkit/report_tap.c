@@ -4,14 +4,27 @@
 
 #include "testkit/report_writer.h"
 
-/* Behind "#"; '#' itself, line ends and control characters would end a directive. */
+/* Within a line. '#' would begin a directive, or end one: a name has it behind a backslash, where a
+ * directive cannot; what is no text is '?'. */
+static void write_plain(struct report_writer *w, const char *text, bool is_name)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t n; *s; s += n > 0 ? n : 1) {
+        bool special = *s == '#' || *s == '\\';
+        n = *s < ' ' ? 0 : report_sequence(s);
+        if (n == 0 || (special && !is_name)) {
+            report_bytes(w, "?", 1);
+        } else {
+            report_bytes(w, "\\", special);
+            report_bytes(w, s, n);
+        }
+    }
+}
+
 static void write_directive(struct report_writer *w, const char *word, const char *text)
 {
     report_printf(w, " # %s ", word);
-    for (const char *c = report_text(text); *c; c++) {
-        bool plain = (unsigned char)*c >= 0x20 && *c != 0x7f && *c != '#' && *c != '\\';
-        report_bytes(w, plain ? c : "?", 1);
-    }
+    write_plain(w, report_text(text), false);
 }
 
 static void write_comment(struct report_writer *w, const char *head, const char *text)
@@ -28,7 +41,7 @@ static void write_comment(struct report_writer *w, const char *head, const char 
 static void write_detail(struct report_writer *w, const struct bnt_test_run *run,
                          const struct bnt_test *t)
 {
-    struct bnt_buf rerun = BNT_BUF(4 * BNT_PATH_MAX);
+    struct bnt_buf rerun = BNT_BUF(REPORT_RERUN_MAX_BYTES);
     if (w->status == BNT_OK) {
         w->status = bnt_test_rerun(run, t, &rerun, w->err);
     }
@@ -42,9 +55,11 @@ static void write_detail(struct report_writer *w, const struct bnt_test_run *run
 static void write_point(struct report_writer *w, const struct bnt_test_run *run, size_t i)
 {
     const struct bnt_test *t = &run->at[i];
-    report_printf(w, "%sok %zu - %s/%s",
-                  bnt_test_is_red(t) || t->outcome == BNT_TEST_QUARANTINED ? "not " : "", i + 1,
-                  t->suite, t->name);
+    report_printf(w, "%sok %zu - ",
+                  bnt_test_is_red(t) || t->outcome == BNT_TEST_QUARANTINED ? "not " : "", i + 1);
+    write_plain(w, t->suite, true);
+    report_printf(w, "/");
+    write_plain(w, t->name, true);
     if (t->outcome == BNT_TEST_SKIPPED) {
         write_directive(w, "SKIP", t->reason);
     } else if (t->outcome == BNT_TEST_NOT_RUN) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "testkit/report_writer.h"
 
 /* Control codes past ASCII, and what turns the order of characters round: it would show a text that
@@ -17,21 +18,12 @@ size_t report_sequence(const unsigned char *s)
     if (s[0] < 0x80) {
         return (s[0] >= 0x20 && s[0] != 0x7f) || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
     }
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (s[0] < 0xc2 || s[0] > 0xf4) {
-        return 0;
-    }
+    const unsigned n = bnt_utf8_len(s, strnlen((const char *)s, 4));
     uint32_t c = s[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
+    for (unsigned i = 1; i < n; i++) {
         c = c << 6 | (s[i] & 0x3fu);
     }
-    bool forbidden = c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c == 0xfffe ||
-                     c == 0xffff || misleads(c);
-    return forbidden ? 0 : n;
+    return c == 0xfffe || c == 0xffff || misleads(c) ? 0 : n;
 }
 
 void report_line(struct report_writer *w, const char *text, size_t max_bytes)
@@ -47,6 +39,13 @@ void report_line(struct report_writer *w, const char *text, size_t max_bytes)
         }
         i += n > 0 ? n : 1;
     }
+}
+
+void report_name(struct report_writer *w, const struct bnt_test *t)
+{
+    report_line(w, t->suite, SIZE_MAX);
+    report_printf(w, "/");
+    report_line(w, t->name, SIZE_MAX);
 }
 
 static const char *entity(unsigned char c, bool in_attribute)

@@ -7,6 +7,10 @@
 
 #include "testkit/bnt_test.h"
 
+/* Of the line that runs a test again: a list of suites is at most 100 KiB, and quotes may make it
+ * longer. */
+enum { REPORT_RERUN_MAX_BYTES = 512 << 10 };
+
 struct report_writer {
     struct bnt_buf *out;
     struct bnt_err *err;
@@ -26,6 +30,8 @@ size_t report_sequence(const unsigned char *s);
 /* Text within a line, for terminals and whoever reads lines: nothing in it commands the terminal or
  * ends the line. */
 void report_line(struct report_writer *w, const char *text, size_t max_bytes);
+/* SUITE/NAME of a test, so. */
+void report_name(struct report_writer *w, const struct bnt_test *t);
 /* Text of an element of XML or HTML, or (in_attribute) of a value in double quotes. */
 void report_markup(struct report_writer *w, const char *text, size_t max_bytes, bool in_attribute);
 /* Text within a line or a cell of a table of Markdown; cut after max_bytes, saying so. */
@@ -48,8 +54,7 @@ void report_tally_skips(struct report_writer *w, const struct bnt_test_run *run,
                         struct report_tally *out);
 /* Figures that --slower found to be worse than before. */
 size_t report_count_worse(const struct bnt_test_run *run);
-/* A JSON string whatever the bytes: in a text that is no UTF-8, every byte past ASCII becomes
- * U+FFFD. "" for NULL. */
+/* A JSON string whatever the bytes: those that are no UTF-8 become U+FFFD. "" for NULL. */
 json_t *report_json_text(const char *text);
 
 #endif

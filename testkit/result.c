@@ -171,7 +171,7 @@ static void read_tries(struct reader *r, const json_t *tries, struct bnt_test *t
         const json_t *o = json_array_get(tries, i);
         struct bnt_test_try *try = &t->tries[t->n_tries++];
         try->outcome = outcome_of(r, o);
-        copy_text(r, o, "reason", try->reason, sizeof try->reason);
+        try->reason = take_text(r, o, "reason", false);
         try->output = take_text(r, o, "output", false);
         try->wall_ns = ns_of(r, o, "seconds");
     }
@@ -348,6 +348,8 @@ static void read_run(struct reader *r, const json_t *root, struct bnt_test_run *
     copy_text(r, root, "run", run->id, sizeof run->id);
     copy_text(r, program, "path", run->program, sizeof run->program);
     copy_text(r, program, "digest", run->program_digest, sizeof run->program_digest);
+    copy_text(r, program, "version", run->version, sizeof run->version);
+    copy_text(r, program, "config", run->config, sizeof run->config);
     run->tier = tier_of(r, root);
     run->n_other_tier = (size_t)integer_of(r, root, "other_tier", ARRAY_MAX);
     run->seed = integer_of(r, root, "seed", INT64_MAX);
@@ -391,6 +393,9 @@ static void restore_order(struct reader *r, struct bnt_test_run *run)
 static void read_tests(struct reader *r, const json_t *tests, struct bnt_test_run *run)
 {
     size_t n = json_array_size(tests);
+    if (!tests) {
+        complain(r, "tests", "there");
+    }
     run->at = take_array(r, tests, "tests", sizeof *run->at);
     bool planned = n > 0;
     while (run->at && run->n < n && r->status == BNT_OK) {

@@ -46,6 +46,7 @@ static void start(struct runner *r, size_t i, struct bnt_test *t)
     if (slots_test(r->slots, i)) {
         r->n_busy++;
     } else {
+        tell(r, t);
         schedule_ended(&r->schedule, t);
     }
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/fault.h"
 
@@ -29,6 +30,24 @@ static void keep(char **slot, const char *text)
     }
 }
 
+/* What stands behind the directive SKIP, in whatever case, "" when that is nothing; NULL: there is
+ * none. */
+static const char *skip_of(const char *text)
+{
+    static const char word[] = "skip";
+    const char *at = strchr(text, '#');
+    if (!at) {
+        return NULL;
+    }
+    at += 1 + strspn(at + 1, " ");
+    if (strncasecmp(at, word, sizeof word - 1) != 0) {
+        return NULL;
+    }
+    at += sizeof word - 1;
+    at += strcspn(at, " "); /* "SKIPPED", too */
+    return at + strspn(at, " ");
+}
+
 /* "ok 1 - NAME # SKIP why" and "not ok 1 - NAME # time=1.0ms". */
 static void read_result(struct tap *t, const char *line, const char *name)
 {
@@ -37,9 +56,9 @@ static void read_result(struct tap *t, const char *line, const char *name)
     const char *at = strstr(line, " - ");
     size_t len = strlen(name);
     t->named = at && strncmp(at + 3, name, len) == 0 && (at[3 + len] == ' ' || at[3 + len] == '\0');
-    const char *skip = t->named ? strstr(at + 3 + len, "# SKIP ") : NULL;
+    const char *skip = t->named ? skip_of(at + 3 + len) : NULL;
     if (skip) {
-        keep(&t->skip, skip + strlen("# SKIP "));
+        keep(&t->skip, skip[0] ? skip : "it does not say why");
     }
 }
 

@@ -68,9 +68,19 @@ static void conclude_unfit(const struct schedule *s, struct bnt_test *t, uint64_
     schedule_conclude(t, BNT_TEST_NOT_RUN, reason);
 }
 
+/* What an earlier run said becomes what the test says; its reason stays with the run. */
+static void take_output(struct bnt_test *t, struct bnt_test_try *from)
+{
+    t->verdict = from->verdict;
+    free(t->output);
+    t->output = from->output;
+    from->output = NULL;
+}
+
 /* Of a test that is repeated: the worst of its runs, with the output of the first that failed. */
 static void sum_up_repeats(struct bnt_test *t)
 {
+    size_t n_runs = t->n_tries + (t->outcome != BNT_TEST_NOT_RUN);
     size_t n_failed = t->outcome == BNT_TEST_FAILED;
     struct bnt_test_try *first = NULL;
     for (size_t i = 0; i < t->n_tries; i++) {
@@ -80,32 +90,36 @@ static void sum_up_repeats(struct bnt_test *t)
     if (n_failed == 0) {
         return;
     }
-    char reason[320];
-    snprintf(reason, sizeof reason, "%zu of %zu runs failed: %.160s", n_failed, t->n_tries + 1,
-             first       ? first->reason
-             : t->reason ? t->reason
-                         : "");
-    if (first && first->output) {
-        free(t->output);
-        t->output = first->output;
-        first->output = NULL;
+    char *reason = NULL;
+    const char *why = first ? first->reason : t->reason;
+    int n = asprintf(&reason, "%zu of %zu runs failed: %s", n_failed, n_runs, why ? why : "");
+    if (first) {
+        take_output(t, first);
     }
-    schedule_conclude(t, BNT_TEST_FAILED, reason);
+    schedule_conclude(t, BNT_TEST_FAILED, n > 0 ? reason : "runs failed");
+    free(n > 0 ? reason : NULL);
 }
 
-/* One that waits for another run, and for which there is no time. */
-static void conclude_unrepeated(const struct schedule *s, struct bnt_test *t, uint64_t elapsed_ms)
+/* Of a test that failed for a cause of the infrastructure, and whose next run came to nothing: it
+ * failed. */
+static void take_last_try(struct bnt_test *t)
 {
     struct bnt_test_try *last = &t->tries[t->n_tries - 1];
-    if (s->options->n_repeats > 1) {
-        conclude_unfit(s, t, elapsed_ms);
-        sum_up_repeats(t);
-        return;
-    }
-    schedule_conclude(t, last->outcome, last->reason);
-    t->output = last->output;
-    last->output = NULL;
+    take_output(t, last);
+    t->wall_ns = last->wall_ns;
+    schedule_conclude(t, last->outcome, last->reason ? last->reason : "");
+    free(last->reason);
     t->n_tries--;
+}
+
+/* One that has run, and comes to no other run: what is known of it decides. */
+static void conclude_unrepeated(const struct schedule *s, struct bnt_test *t)
+{
+    if (s->options->n_repeats > 1) {
+        sum_up_repeats(t);
+    } else {
+        take_last_try(t);
+    }
 }
 
 static struct bnt_test *take_again(struct schedule *s)
@@ -123,7 +137,8 @@ static struct bnt_test *next_again(struct schedule *s, uint64_t elapsed_ms)
         if (fits(s, t, elapsed_ms)) {
             return t;
         }
-        conclude_unrepeated(s, t, elapsed_ms);
+        conclude_unfit(s, t, elapsed_ms);
+        conclude_unrepeated(s, t);
     }
     return NULL;
 }
@@ -163,9 +178,12 @@ static bool keep_try(struct bnt_test *t)
     }
     t->tries = grown;
     struct bnt_test_try *kept = &t->tries[t->n_tries++];
-    *kept =
-        (struct bnt_test_try){.outcome = t->outcome, .output = t->output, .wall_ns = t->wall_ns};
-    snprintf(kept->reason, sizeof kept->reason, "%s", t->reason ? t->reason : "");
+    *kept = (struct bnt_test_try){.outcome = t->outcome,
+                                  .verdict = t->verdict,
+                                  .reason = t->reason,
+                                  .output = t->output,
+                                  .wall_ns = t->wall_ns};
+    t->reason = NULL;
     t->output = NULL;
     return true;
 }
@@ -188,8 +206,9 @@ void schedule_ended(struct schedule *s, struct bnt_test *t)
         s->again[(s->first_again + s->n_again++) % (s->run->n + 1)] = t;
         return;
     }
-    if (repeats) {
-        sum_up_repeats(t);
+    const bool ran = t->outcome == BNT_TEST_PASSED || t->outcome == BNT_TEST_FAILED;
+    if (t->n_tries > 0 && (repeats || !ran)) { /* stopped, or skipped */
+        conclude_unrepeated(s, t);
     }
     if (s->options->fail_fast && t->outcome == BNT_TEST_FAILED && !t->quarantined) {
         schedule_give_up(s, "a test failed, and --fail-fast was given");
@@ -208,6 +227,6 @@ void schedule_give_up(struct schedule *s, const char *reason)
     while (s->n_again > 0) {
         struct bnt_test *t = take_again(s);
         schedule_conclude(t, BNT_TEST_NOT_RUN, reason);
-        sum_up_repeats(t);
+        conclude_unrepeated(s, t);
     }
 }

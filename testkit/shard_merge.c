@@ -197,6 +197,8 @@ static enum bnt_status unite(struct bnt_test_run *parts, const int *exit_codes, 
     memcpy(out->id, a->id, sizeof out->id);
     memcpy(out->program, a->program, sizeof out->program);
     memcpy(out->program_digest, a->program_digest, sizeof out->program_digest);
+    memcpy(out->version, a->version, sizeof out->version);
+    memcpy(out->config, a->config, sizeof out->config);
     out->tier = a->tier;
     out->model = a->model;
     out->model_given = a->model_given;

@@ -239,6 +239,7 @@ static void list_test(const struct suite *s, const struct suite_test *t)
     list_word("threads", thread_words[all->threads]);
     list_kills(s->kills);
     list_word("inputs", inputs ? inputs : support_inputs_digest(s->name));
+    list_word("file", user_tests_file(s));
     printf("\n");
 }
 

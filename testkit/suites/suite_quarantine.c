@@ -159,6 +159,7 @@ static void run_one(struct bnt_test_run *run, const char *pairs, const char *she
 }
 
 #define PASS "echo 'ok 1 - one'; echo 1..1"
+#define SKIP "echo 'ok 1 - one # SKIP away'; echo 1..1"
 #define FAIL(cause) "echo 'not ok 1 - one'; echo '# why: it broke'; " cause "echo 1..1; exit 1"
 #define NETWORK "echo '# cause: network'; "
 
@@ -178,6 +179,8 @@ static void only_a_declared_cause_is_tried_again(void **state)
         {"an assertion", "retry_on=network", FAIL(""), BNT_TEST_FAILED, 0},
         {"an assertion after the network", "retry_on=network",
          "if [ $n -lt 2 ]; then " FAIL(NETWORK) "; else " FAIL("") "; fi", BNT_TEST_FAILED, 1},
+        {"a skip after the network", "retry_on=network",
+         "if [ $n -lt 2 ]; then " FAIL(NETWORK) "; else " SKIP "; fi", BNT_TEST_FAILED, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct bnt_test_run run;
@@ -189,6 +192,42 @@ static void only_a_declared_cause_is_tried_again(void **state)
         assert_int_equal(t->outcome, cases[i].outcome);
         assert_int_equal(t->n_tries, cases[i].n_tries);
         assert_int_equal(bnt_test_is_flaky(t), t->outcome == BNT_TEST_PASSED);
+        bnt_test_run_release(&run);
+    }
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt_second_run(void *ctx, const struct bnt_test_run *run, const char *running,
+                                 uint64_t elapsed_ms)
+{
+    (void)ctx;
+    (void)elapsed_ms;
+    interrupted = running && run->at[0].n_tries > 0;
+}
+
+/* With one, the first run's failure would be lost with the second run. */
+static void failure_whose_next_run_is_stopped_stays_one(void **state)
+{
+    (void)state;
+    static const unsigned repeats[] = {0, 2};
+    static const char *const reasons[] = {"it broke", "1 of 1 runs failed: it broke"};
+    for (size_t i = 0; i < sizeof repeats / sizeof repeats[0]; i++) {
+        struct bnt_test_run run;
+        interrupted = 0;
+        (void)remove(suite_in_scratch("count"));
+        run_one(&run, "retry_on=network",
+                "if [ $n -lt 2 ]; then " FAIL(NETWORK) "; else exec sleep 60; fi",
+                &(struct bnt_test_options){.n_jobs = 1,
+                                           .n_repeats = repeats[i],
+                                           .interrupted = &interrupted,
+                                           .tick = interrupt_second_run});
+        print_message("%u repeats: %s: %s\n", repeats[i], bnt_test_outcome_name(run.at[0].outcome),
+                      run.at[0].reason);
+        assert_true(run.interrupted);
+        assert_int_equal(run.at[0].outcome, BNT_TEST_FAILED);
+        assert_string_equal(run.at[0].reason, reasons[i]);
+        assert_int_equal(run.at[0].verdict, VERDICT_ASSERTION);
         bnt_test_run_release(&run);
     }
 }
@@ -213,6 +252,7 @@ static void repeated_test_fails_if_one_run_fails(void **state)
                 &(struct bnt_test_options){.n_jobs = 2, .n_repeats = 5});
         assert_int_equal(run.at[0].outcome, cases[i].outcome);
         assert_int_equal(run.at[0].n_tries, 4);
+        assert_int_equal(run.at[0].verdict, cases[i].reason ? VERDICT_ASSERTION : VERDICT_PASSED);
         if (cases[i].reason) {
             assert_string_equal(run.at[0].reason, cases[i].reason);
         }
@@ -261,6 +301,8 @@ static const struct suite_test tests[] = {
     {.name = "quarantine_is_of_failures_only", .body = only_a_failure_is_quarantined},
     {.name = "quarantine_only_a_declared_cause_is_tried_again",
      .body = only_a_declared_cause_is_tried_again},
+    {.name = "quarantine_failure_whose_next_run_is_stopped_stays_one",
+     .body = failure_whose_next_run_is_stopped_stays_one},
     {.name = "quarantine_repeated_test_fails_if_one_run_fails",
      .body = repeated_test_fails_if_one_run_fails},
     {.name = "quarantine_failure_is_labelled_and_stays_a_failure",

@@ -482,12 +482,33 @@ static void download_trouble_is_infrastructure(void **state)
     assert_string_equal(out, "failed\n");
 }
 
+typedef enum bnt_status report_fn(const struct bnt_test_run *run, struct bnt_buf *out,
+                                  struct bnt_err *err);
+
+static enum bnt_status markdown(const struct bnt_test_run *run, struct bnt_buf *out,
+                                struct bnt_err *err)
+{
+    return bnt_test_report_markdown(run, 1, TEST_SUMMARY_MAX_BYTES, out, err);
+}
+
+static enum bnt_status page(const struct bnt_test_run *run, struct bnt_buf *out,
+                            struct bnt_err *err)
+{
+    return bnt_test_report_html(run, 1, NULL, out, err);
+}
+
+static report_fn *const all_reports[] = {
+    bnt_test_report_text,        bnt_test_report_tap,
+    bnt_test_report_junit,       markdown,
+    bnt_test_report_annotations, page,
+};
+enum { ALL_REPORTS = sizeof all_reports / sizeof all_reports[0] };
+
 /* What a test wrote, and why it ended, is shown by all reports as text: of the control codes only
  * line ends and tabs are there. */
 static void nothing_commands_the_terminal(void **state)
 {
     (void)state;
-    enum { REPORTS = 6 };
     struct bnt_test_run run;
     make_large(&run, 4, 1);
     for (size_t i = 0; i < run.n; i += 3) {
@@ -501,17 +522,9 @@ static void nothing_commands_the_terminal(void **state)
     run.at[1].reason = strdup("needs: \033[5m");
     run.at[2].outcome = BNT_TEST_NOT_RUN;
     run.at[2].reason = strdup("\033[6m");
-    for (int k = 0; k < REPORTS; k++) {
+    for (int k = 0; k < ALL_REPORTS; k++) {
         struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
-        struct bnt_err err = {0};
-        enum bnt_status st =
-            k == 0   ? bnt_test_report_text(&run, &out, &err)
-            : k == 1 ? bnt_test_report_tap(&run, &out, &err)
-            : k == 2 ? bnt_test_report_junit(&run, &out, &err)
-            : k == 3 ? bnt_test_report_markdown(&run, 1, TEST_SUMMARY_MAX_BYTES, &out, &err)
-            : k == 4 ? bnt_test_report_annotations(&run, &out, &err)
-                     : bnt_test_report_html(&run, 1, NULL, &out, &err);
-        assert_int_equal(st, BNT_OK);
+        assert_int_equal(all_reports[k](&run, &out, NULL), BNT_OK);
         for (size_t i = 0; i < out.len; i++) {
             const unsigned char c = (unsigned char)bnt_buf_view(&out)[i];
             if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7f) {
@@ -524,8 +537,105 @@ static void nothing_commands_the_terminal(void **state)
     bnt_test_run_release(&run);
 }
 
+static void set(char **text, const char *value)
+{
+    free(*text);
+    *text = strdup(value);
+}
+
+/* But in a code block of Markdown. */
+static void no_line_is_planted(const char *text)
+{
+    bool block = false;
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        block ^= strncmp(line, "```", 3) == 0;
+        if (!block && (strncmp(line, "::error::planted", 16) == 0 ||
+                       strncmp(line, "ok 9 - planted", 14) == 0 || strncmp(line, "<b>", 3) == 0)) {
+            fail_msg("%.80s", line);
+        }
+    }
+}
+
+/* A result file may come from anywhere: whatever a text of it says, it is no structure. */
+static void text_of_a_result_file_is_never_structure(void **state)
+{
+    (void)state;
+    static const char evil[] = "\033[2J&\"\n::error::planted\n<b>\nok 9 - planted # SKIP";
+    struct bnt_test_run run;
+    int exit_code;
+    read_sample(&run, &exit_code);
+    for (size_t i = 0; i < run.n; i++) {
+        struct bnt_test *t = &run.at[i];
+        char **const texts[] = {&t->name,  &t->suite,     &t->needs,       &t->reason, &t->output,
+                                &t->label, &t->diagnosis, &t->owner,       &t->excuse, &t->expires,
+                                &t->rerun, &t->warning,   &t->not_enforced};
+        for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
+            set(texts[k], evil);
+        }
+        for (size_t k = 0; k < t->n_tries; k++) {
+            set(&t->tries[k].reason, evil);
+        }
+        for (size_t k = 0; k < t->n_metrics; k++) {
+            snprintf(t->metrics[k].name, sizeof t->metrics[k].name, "%.40s", evil);
+        }
+    }
+    snprintf(run.model.path, sizeof run.model.path, "%s", evil);
+    snprintf(run.machine.host, sizeof run.machine.host, "%s", evil);
+    snprintf(run.worker_note, sizeof run.worker_note, "%s", evil);
+    for (int k = 0; k < ALL_REPORTS; k++) {
+        struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+        assert_int_equal(all_reports[k](&run, &out, NULL), BNT_OK);
+        const char *text = bnt_buf_view(&out);
+        print_message("report %d\n%s\n", k, text);
+        assert_null(strchr(text, '\033'));
+        if (all_reports[k] == bnt_test_report_junit || all_reports[k] == page) {
+            page_is_well_formed(&out);
+        } else {
+            no_line_is_planted(text);
+        }
+        bnt_buf_release(&out);
+    }
+    bnt_test_run_release(&run);
+}
+
+/* The line that runs a test again may name as many suites as the environment holds. */
+static void rerun_of_many_suites_finds_room(void **state)
+{
+    (void)state;
+    enum { LIST_BYTES = 100 << 10 };
+    static char list[LIST_BYTES];
+    struct bnt_test_run run;
+    make_large(&run, 3, 1);
+    memset(list, 'a', LIST_BYTES - 1);
+    for (size_t i = 1; i < LIST_BYTES - 1; i += 50) {
+        memcpy(list + i, "':/", 3);
+    }
+    setenv("BNT_SUITE_FILES", list, 1);
+    for (int k = 0; k < ALL_REPORTS; k++) {
+        struct bnt_buf out = BNT_BUF(REPORT_MAX_BYTES);
+        struct bnt_err err = {0};
+        if (all_reports[k](&run, &out, &err) != BNT_OK) {
+            fail_msg("report %d: %s", k, err.msg);
+        }
+        bnt_buf_release(&out);
+    }
+    struct bnt_buf line = BNT_BUF(REPORT_MAX_BYTES);
+    run.at[0].file = strdup("/my suites/one.bnt.yml"); /* where the program says it, that one */
+    assert_int_equal(bnt_test_rerun(&run, &run.at[0], &line, NULL), BNT_OK);
+    assert_string_equal(bnt_buf_view(&line),
+                        "BNT_SUITE_FILES='/my suites/one.bnt.yml' '' --run test_0000");
+    bnt_buf_release(&line);
+    unsetenv("BNT_SUITE_FILES");
+    bnt_test_run_release(&run);
+}
+
 static const struct suite_test tests[] = {
     {.name = "reports_nothing_commands_the_terminal", .body = nothing_commands_the_terminal},
+    {.name = "reports_text_of_a_result_file_is_never_structure",
+     .body = text_of_a_result_file_is_never_structure,
+     .needs = "xmllint"},
+    {.name = "reports_rerun_of_many_suites_finds_room", .body = rerun_of_many_suites_finds_room},
     {.name = "reports_markdown_text_is_never_structure", .body = markdown_text_is_never_structure},
     {.name = "reports_code_block_is_ended_by_its_own_fence_alone",
      .body = code_block_is_ended_by_its_own_fence_alone},

@@ -224,6 +224,9 @@ static void through_a_file(struct bnt_test_run *run, int exit_code)
     assert_int_equal(read_exit, exit_code);
 }
 
+#define REASON_50 "a reason that is longer than a line of a terminal "
+#define REASON_199 REASON_50 REASON_50 REASON_50 "a reason that is longer than a line of a terminal"
+
 static void fill_one_of_each(struct bnt_test_run *run)
 {
     struct bnt_test *t = &run->at[0];
@@ -239,7 +242,12 @@ static void fill_one_of_each(struct bnt_test_run *run)
     t->plan = (struct bnt_test_plan){.kind = BNT_PLAN_MUST, .why = "contract", .rank = 1};
     t->tries = calloc(1, sizeof *t->tries);
     t->n_tries = 1;
-    t->tries[0] = (struct bnt_test_try){BNT_TEST_FAILED, "network", strdup("out"), 2000000};
+    char long_reason[] = REASON_199;
+    long_reason[158] = '\xe6'; /* half a character, where a shorter field would have cut it */
+    t->tries[0] = (struct bnt_test_try){.outcome = BNT_TEST_FAILED,
+                                        .reason = strdup(long_reason),
+                                        .output = strdup("out"),
+                                        .wall_ns = 2000000};
     t->metrics = calloc(1, sizeof *t->metrics);
     t->metrics[0] = (struct bnt_test_metric){.name = "tokens_per_s", .unit = "1/s", .value = 12.5};
     t->n_metrics = 1;
@@ -263,6 +271,9 @@ static void result_file_reads_back_whole(void **state)
     fill_one_of_each(&run);
     snprintf(run.model.digest, sizeof run.model.digest, "d1");
     snprintf(run.machine.fingerprint, sizeof run.machine.fingerprint, "f1");
+    snprintf(run.machine.host, sizeof run.machine.host, "elsewhere");
+    snprintf(run.version, sizeof run.version, "9.8.7");
+    snprintf(run.config, sizeof run.config, "asan");
     run.seed = 42;
     run.budget_ms = 300000;
     run.interrupted = true;
@@ -282,12 +293,20 @@ static void result_file_reads_back_whole(void **state)
     assert_int_equal(t->place.start_ms, 1500);
     assert_int_equal(t->plan.kind, BNT_PLAN_MUST);
     assert_int_equal(t->tries[0].wall_ns, 2000000);
+    assert_int_equal(strlen(t->tries[0].reason), 198 + 3);
     assert_int_equal(t->past.at[0].wall_ms, 40);
     assert_int_equal(t->n_metrics, 1);
     assert_true(t->metrics[0].value == 12.5);
     assert_int_equal(t->wall_ns, 1500000000);
     assert_int_equal(run.at[1].cache, BNT_CACHE_HIT);
     assert_int_equal(run.order[0], 1);
+    /* A report made here is about the build and the machine that ran. */
+    struct bnt_buf xml = BNT_BUF(1 << 20);
+    assert_int_equal(bnt_test_report_junit(&run, &xml, NULL), BNT_OK);
+    assert_non_null(strstr(bnt_buf_view(&xml), "hostname=\"elsewhere\""));
+    assert_non_null(strstr(bnt_buf_view(&xml), "name=\"version\" value=\"9.8.7\""));
+    assert_non_null(strstr(bnt_buf_view(&xml), "name=\"config\" value=\"asan\""));
+    bnt_buf_release(&xml);
     bnt_test_run_release(&run);
 }
 
@@ -310,6 +329,7 @@ static void hostile_result_files_are_refused(void **state)
         {"{\"format\": \"bnt-test-result\", \"schema\": 2}", BNT_E_UNSUPPORTED},
         {"{\"format\": \"bnt-test-result\", \"schema\": 1}", BNT_E_FILE},
         {RUN "\"tests\": 7}", BNT_E_FILE},
+        {RUN "\"seconds\": 1}", BNT_E_FILE},
         {RUN "\"seconds\": -1, \"tests\": []}", BNT_E_FILE},
         {RUN "\"tests\": [{\"name\": \"a\", \"suite\": \"b\", \"tier\": "
              "\"fast\", \"outcome\": \"splendid\"}]}",

@@ -182,6 +182,16 @@ enum bnt_status user_tests_load(const struct suite *const **out, struct bnt_err 
     return st;
 }
 
+const char *user_tests_file(const struct suite *suite)
+{
+    for (size_t i = 0; i < loaded.n; i++) {
+        if (loaded.list[i] == suite) {
+            return strpbrk(loaded.files[i]->path, "\t\n") ? NULL : loaded.files[i]->path;
+        }
+    }
+    return NULL;
+}
+
 /* The file, and the texts that came of files beside it. */
 static enum bnt_status add_inputs(struct bnt_sha256 *d, const struct user_suite *s)
 {

@@ -10,6 +10,11 @@
  * cache. Errors: those of user_suite_read. */
 enum bnt_status user_tests_load(const struct suite *const **out, struct bnt_err *err);
 
+/* The file of such a suite; NULL: it is none of these, or its path cannot stand in a line of
+ * fields.
+ */
+const char *user_tests_file(const struct suite *suite);
+
 /* Digest of what the tests of such a suite depend on: its file and the texts of those beside it;
  * "-" when they cannot be read again. NULL: the suite is none of these. Valid until the next call.
  */
