@@ -22,7 +22,7 @@ static const struct bnt_opt options[] = {
      .help = "type of the linear weights (default: i2_s for what was trained to be ternary, else "
              "f16)",
      .offset = offsetof(struct convert_opts, type),
-     .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|iq2_bn|q8_0|q6_k|q4_0|f16|bf16|f32"},
+     .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|iq1_bn|iq2_bn|iq2_bn_r4|q8_0|q6_k|q4_0|f16|bf16|f32"},
     {.kind = BNT_OPT_STR,
      .long_name = "embedding",
      .arg = "TYPE",

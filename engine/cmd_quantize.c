@@ -112,10 +112,12 @@ const struct bnt_cmd bnt_cmd_quantize = {
     .summary = "write a model's weights in another type",
     .description =
         "IN is a GGUF file or the name of a cached model. TYPE is one of the ternary types i2_s, "
-        "tl1, tl2, tq1_0, tq2_0, iq2_bn or one of q8_0, q6_k, q4_0, f16, bf16, f32; the linear "
+        "tl1, tl2, tq1_0, tq2_0, iq1_bn, iq2_bn, iq2_bn_r4 or one of q8_0, q6_k, q4_0, f16, bf16, "
+        "f32; the linear "
         "weights of all layers get it, everything else stays as it is.\n\n"
-        "Between ternary types nothing is lost: the codes are kept, and a scale that tq1_0 or "
-        "tq2_0 cannot hold exactly becomes a tensor of its own. From f32, f16 and bf16 a model of "
+        "Between ternary types nothing is lost: the codes are kept, and a scale that tq1_0, "
+        "tq2_0 or iq1_bn cannot hold exactly becomes a tensor of its own. From f32, f16 and bf16 a "
+        "model of "
         "the BitNet family is ternarised by absmean, as its paper says; weights that are a scale "
         "times -1, 0, 1 already keep that scale. Any other model is refused: ternary weights that "
         "were not trained say nothing (--force).\n\n"

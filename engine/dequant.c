@@ -193,14 +193,18 @@ static void block_q2_0_g128(const uint8_t *b, float *y)
     block_q2_0(b, 128, y);
 }
 
-/* IQ2_BN: the row's scale, then its codes. */
-static void row_iq2_bn(const uint8_t *row, uint64_t cols, float *y)
+/* IQ1_BN and IQ2_BN: the row's scale, then its codes. */
+static void row_bn(const struct tensor_type_info *info, const uint8_t *row, uint64_t cols, float *y)
 {
-    float d;
-    memcpy(&d, row, sizeof d);
-    for (uint64_t i = 0; i < cols; i += 64) {
+    const float d = ternary_row_scale(info->type, row);
+    row += info->row_scale_bytes;
+    for (uint64_t i = 0; i < cols; i += info->block_weights, row += info->block_bytes) {
         int8_t w[64];
-        ternary_codes_iq2_bn(row + sizeof d + i / 4, sizeof w, w);
+        if (info->type == TENSOR_IQ1_BN) {
+            ternary_codes_iq1_bn(row, w);
+        } else {
+            ternary_codes_iq2_bn(row, w);
+        }
         for (int k = 0; k < 64; k++) {
             y[i + (uint64_t)k] = (float)w[k] * d;
         }
@@ -276,14 +280,33 @@ void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float
         }
         return;
     }
-    if (type == TENSOR_IQ2_BN) {
-        row_iq2_bn(p, cols, dst);
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
+    if (info->row_scale_bytes > 0) {
+        row_bn(info, p, cols, dst);
         return;
     }
     block_fn *block = block_function(type);
-    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
     for (uint64_t i = 0; block && i < cols; i += info->block_weights) {
         block(p - (BNT_FAULT(dequant_scale_block) && i > 0 ? info->block_bytes : 0), dst + i);
         p += info->block_bytes;
+    }
+}
+
+void dequantize_unit(enum tensor_type type, const void *unit, uint64_t cols, float *dst)
+{
+    if (type != TENSOR_IQ2_BN_R4) {
+        dequantize_row(type, unit, cols, dst);
+        return;
+    }
+    for (unsigned k = 0; k < 4; k++, dst += cols) {
+        const float d = ternary_row_scale(type, (const uint8_t *)unit + k * sizeof d);
+        const uint8_t *block = (const uint8_t *)unit + 4 * sizeof d;
+        for (uint64_t i = 0; i < cols; i += 64, block += 64) {
+            int8_t w[64];
+            ternary_codes_of_four(block, k, w);
+            for (int c = 0; c < 64; c++) {
+                dst[i + (uint64_t)c] = (float)w[c] * d;
+            }
+        }
     }
 }

@@ -57,9 +57,8 @@ static bool is_whole(const struct gguf_tensor *t, uint64_t offset, uint64_t n)
         uint64_t scale = t->size - 32, end = offset + n;
         return (offset <= scale || offset >= scale + 4) && (end <= scale || end >= scale + 4);
     }
-    uint64_t block = t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0])
-                                              : tensor_type_info((uint32_t)t->type)->block_bytes;
-    return offset % block == 0 && n % block == 0;
+    uint64_t unit = tensor_unit_bytes(t->type, t->ne[0]);
+    return offset % unit == 0 && n % unit == 0;
 }
 
 static void swap_blocks(const struct swap_rule *rule, uint32_t block_bytes, uint8_t *p, uint64_t n)
@@ -89,13 +88,16 @@ static void swap_tensor(const struct gguf_tensor *t, uint64_t offset, uint64_t n
         }
         return;
     }
-    uint64_t row = t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0]) : 0;
-    for (uint64_t at = 0; row && at < n; at += row) {
-        reverse(p + at, sizeof(float)); /* a row begins with its scale */
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
+    const uint64_t unit = tensor_unit_bytes(t->type, t->ne[0]), scale = info->row_scale_bytes;
+    for (uint64_t at = 0; scale && at < n; at += unit) {
+        for (uint64_t k = 0; k < info->rows_together; k++) {
+            reverse(p + at + k * scale, (unsigned)scale);
+        }
     }
     for (size_t i = 0; i < sizeof swap_rules / sizeof swap_rules[0]; i++) {
         if (swap_rules[i].type == t->type) {
-            swap_blocks(&swap_rules[i], tensor_type_info((uint32_t)t->type)->block_bytes, p, n);
+            swap_blocks(&swap_rules[i], info->block_bytes, p, n);
         }
     }
 }

@@ -193,10 +193,8 @@ enum bnt_status gguf_writer_copy(struct gguf_writer *w, const struct gguf *g,
     gplan_name(name, t->name);
     enum bnt_status st = gguf_writer_begin(w, name, err);
     /* Whole blocks or rows, as a foreign byte order wants it. */
-    const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
-    uint64_t unit = info->block_bytes          ? info->block_bytes
-                    : t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0])
-                                               : 32;
+    uint64_t unit = tensor_unit_bytes(t->type, t->ne[0]);
+    unit = unit ? unit : 32;
     uint64_t piece = unit < COPY_BYTES ? COPY_BYTES / unit * unit : unit;
     uint8_t *bytes = malloc((size_t)piece);
     if (st == BNT_OK && !bytes) {

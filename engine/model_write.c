@@ -79,11 +79,6 @@ enum bnt_status mwrite_add(struct mwrite *m, const struct mwrite_tensor *t, stru
 
 /* ---- scales ---- */
 
-static bool holds_half(enum tensor_type type)
-{
-    return type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0;
-}
-
 /* Where the scale of a ternary matrix is written: in its codes' type, or in a tensor of its own. */
 static void settle_scale(const struct mwrite *m, struct mwrite_tensor *t)
 {
@@ -91,7 +86,7 @@ static void settle_scale(const struct mwrite *m, struct mwrite_tensor *t)
     if (!item->ternary && !tensor_type_info((uint32_t)item->to)->ternary) {
         return;
     }
-    if (holds_half(item->to)) {
+    if (ternary_holds_half(item->to)) {
         bool exact = f16_to_f32(f32_to_f16(item->scale)) == item->scale;
         if (!exact && !m->half_scales && !BNT_FAULT(scale_rounded)) {
             t->scale = t->has_scale ? t->scale * item->scale : item->scale;

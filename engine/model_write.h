@@ -8,9 +8,10 @@
  * plan, general.file_type is that of the linear weights, and a few tokens run through it with
  * finite logits. One that fails leaves nothing.
  *
- * A ternary matrix has one scale. TQ1_0 and TQ2_0 hold it as a half: where it is none, 1 stands
- * there and the scale becomes a tensor "<name>.scale" of one float, as the graphs of BitNet know
- * it, so that nothing is lost. Back in a type with a float32 scale, such a tensor is folded in. */
+ * A ternary matrix has one scale. TQ1_0, TQ2_0 and IQ1_BN hold it as a half: where it is none, 1
+ * stands there and the scale becomes a tensor "<name>.scale" of one float, as the graphs of BitNet
+ * know it, so that nothing is lost. Back in a type with a float32 scale, such a tensor is folded
+ * in. */
 #ifndef BNT_MODEL_WRITE_H
 #define BNT_MODEL_WRITE_H
 

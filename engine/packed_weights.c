@@ -19,39 +19,32 @@ enum { NOT_ASKED, AGREE, DIFFER };
 
 /* ---- one scale ---- */
 
-/* True when all units of a TQ1_0, TQ2_0 or IQ2_BN tensor that are not empty have one scale: a row
- * of IQ2_BN begins with it, a block of the others ends with it. */
-static bool units_agree(const uint8_t *bytes, uint64_t n_units, uint64_t unit_bytes, bool rows)
+/* True when all scales that are not 0 are one, bit by bit. */
+static bool scales_agree(const struct ternary_source *src)
 {
-    const size_t width = rows ? sizeof(float) : sizeof(uint16_t);
-    const uint32_t sign = rows ? 0x80000000u : 0x8000;
     uint32_t first = 0;
-    for (uint64_t i = 0; i < n_units; i++) {
-        uint32_t scale = 0; /* its bits; the low ones on every host that runs this */
-        memcpy(&scale, bytes + (rows ? i * unit_bytes : (i + 1) * unit_bytes - width), width);
-        if ((scale & ~sign) != 0 && first != 0 && scale != first) {
+    for (uint64_t i = 0, n = ternary_n_scales(src); i < n; i++) {
+        const float scale = ternary_scale(src, i);
+        uint32_t bits;
+        memcpy(&bits, &scale, sizeof bits);
+        if (scale != 0 && first != 0 && bits != first) {
             return false;
         }
-        if ((scale & ~sign) != 0) {
-            first = scale;
-        }
+        first = scale != 0 ? bits : first;
     }
     return true;
 }
 
-/* Bytes of what has a scale of its own; 0 for types that have one scale for all. */
-static uint64_t unit_bytes_of(const struct gguf_tensor *t)
+/* The tensor has more scales than one. */
+static bool has_scales(const struct gguf_tensor *t)
 {
-    const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
-    return !info->ternary             ? 0
-           : t->type == TENSOR_IQ2_BN ? tensor_row_bytes(t->type, t->ne[0])
-                                      : info->block_bytes;
+    return tensor_type_info((uint32_t)t->type)->ternary && t->size > 0 &&
+           tensor_unit_bytes(t->type, t->ne[0]) > 0;
 }
 
 static enum bnt_status look(const struct bnt_model *m, const struct gguf_tensor *t, uint8_t *answer,
                             struct bnt_err *err)
 {
-    uint64_t unit_bytes = unit_bytes_of(t);
     const uint8_t *bytes = gguf_tensor_view(m->gguf, t);
     uint8_t *copy = NULL;
     enum bnt_status st = BNT_OK;
@@ -61,8 +54,12 @@ static enum bnt_status look(const struct bnt_model *m, const struct gguf_tensor 
                   : bnt_err_nomem(err, "a tensor", t->size);
     }
     if (st == BNT_OK) {
-        bool agree = units_agree(bytes, t->size / unit_bytes, unit_bytes, t->type == TENSOR_IQ2_BN);
-        *answer = agree ? AGREE : DIFFER;
+        const struct ternary_source src = {.type = (enum tensor_type)t->type,
+                                           .data = bytes,
+                                           .size = t->size,
+                                           .rows = t->ne[1] * t->ne[2] * t->ne[3],
+                                           .cols = t->ne[0]};
+        *answer = scales_agree(&src) ? AGREE : DIFFER;
     }
     free(copy);
     return st;
@@ -75,7 +72,7 @@ static enum bnt_status fill_one_scale(void *ctx, uint8_t *dst, struct bnt_err *e
     for (uint64_t i = 0; st == BNT_OK && i < m->gguf->n_tensors; i++) {
         const struct gguf_tensor *t = &m->gguf->tensors[i];
         dst[i] = NOT_ASKED;
-        if (unit_bytes_of(t) > 0 && t->size > 0) {
+        if (has_scales(t)) {
             st = look(m, t, &dst[i], err);
         }
     }
@@ -90,7 +87,7 @@ enum bnt_status one_scale_open(struct bnt_model *m, struct bnt_err *err)
                                .fill = fill_one_scale,
                                .ctx = m};
     for (uint64_t i = 0; i < m->gguf->n_tensors; i++) {
-        want.cost_bytes += unit_bytes_of(&m->gguf->tensors[i]) > 0 ? m->gguf->tensors[i].size : 0;
+        want.cost_bytes += has_scales(&m->gguf->tensors[i]) ? m->gguf->tensors[i].size : 0;
     }
     return want.cost_bytes > 0 ? packed_open(&m->packs, &want, &m->one_scale, err) : BNT_OK;
 }
@@ -98,7 +95,7 @@ enum bnt_status one_scale_open(struct bnt_model *m, struct bnt_err *err)
 enum bnt_status one_scale_ask(const struct bnt_model *m, const struct gguf_tensor *t, bool *yes,
                               struct bnt_err *err)
 {
-    uint8_t answer = unit_bytes_of(t) > 0 ? NOT_ASKED : AGREE;
+    uint8_t answer = has_scales(t) ? NOT_ASKED : AGREE;
     enum bnt_status st = BNT_OK;
     if (answer == NOT_ASKED && m->one_scale.data) {
         answer = m->one_scale.data[t - m->gguf->tensors];

@@ -28,13 +28,28 @@ static enum bnt_status read_floats(void *ctx, size_t which, uint64_t row0, uint6
 {
     const struct gguf_source *s = ctx;
     const struct gguf_tensor *t = &s->g->tensors[which];
-    const uint64_t row_bytes = tensor_row_bytes(t->type, t->ne[0]);
-    uint8_t *raw = malloc((size_t)(n * row_bytes));
-    enum bnt_status st = raw ? gguf_tensor_read(s->g, t, row0 * row_bytes, n * row_bytes, raw, err)
-                             : bnt_err_nomem(err, "rows", n * row_bytes);
-    for (uint64_t r = 0; st == BNT_OK && r < n; r++) {
-        dequantize_row(t->type, raw + r * row_bytes, t->ne[0], dst + r * t->ne[0]);
+    const uint64_t together = tensor_type_info((uint32_t)t->type)->rows_together, cols = t->ne[0];
+    const uint64_t first = row0 / together * together, end = row0 + n;
+    const uint64_t row_bytes = t->size / (t->ne[1] * t->ne[2] * t->ne[3]);
+    if (tensor_unit_bytes(t->type, cols) == 0) {
+        return bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: %.*s is %s, which has no rows of numbers",
+                           s->g->path, (int)t->name.len, t->name.data,
+                           tensor_type_name((uint32_t)t->type));
     }
+    const uint64_t bytes = ((end - first + together - 1) / together * together) * row_bytes;
+    uint8_t *raw = malloc((size_t)bytes);
+    float *x = malloc((size_t)(together * cols) * sizeof *x);
+    enum bnt_status st = raw && x ? gguf_tensor_read(s->g, t, first * row_bytes, bytes, raw, err)
+                                  : bnt_err_nomem(err, "rows", bytes + together * cols * sizeof *x);
+    for (uint64_t r = first; st == BNT_OK && r < end; r++) {
+        if ((r - first) % together == 0) {
+            dequantize_unit(t->type, raw + (r - first) * row_bytes, cols, x);
+        }
+        if (r >= row0) {
+            memcpy(dst + (r - row0) * cols, x + (r - first) % together * cols, cols * sizeof *x);
+        }
+    }
+    free(x);
     free(raw);
     return st;
 }

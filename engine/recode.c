@@ -4,11 +4,14 @@
 
 enum { PIECE_WEIGHTS = 1 << 20, TAIL_BYTES = 32 };
 
-/* Rows of a piece: whole I2_S blocks whatever the width, since 128 rows are. */
+/* Rows of a piece: whole I2_S blocks whatever the width, since 128 rows are; those that lie
+ * together. */
 static uint64_t piece_rows(const struct recode_item *item)
 {
-    uint64_t n = PIECE_WEIGHTS / item->cols;
-    return item->to != TENSOR_I2_S ? (n ? n : 1) : n < 128 ? 128 : n / 128 * 128;
+    const uint64_t least =
+        item->to == TENSOR_I2_S ? 128 : tensor_type_info(item->to)->rows_together;
+    const uint64_t n = PIECE_WEIGHTS / item->cols;
+    return n < least ? least : n / least * least;
 }
 
 static bool is_tiled(enum tensor_type type)
@@ -99,9 +102,20 @@ static enum bnt_status survey_floats(struct recode_item *item, struct bnt_err *e
 
 enum bnt_status recode_survey(struct recode_item *item, struct bnt_err *err)
 {
-    enum bnt_status st = item->ternary ? survey_codes(item, err) : survey_floats(item, err);
+    struct bnt_err why = {0};
+    enum bnt_status st = item->ternary ? survey_codes(item, &why) : survey_floats(item, &why);
+    if (item->ternary && st == BNT_E_UNSUPPORTED) { /* more scales than one: numbers as any */
+        bnt_err_hint(&why, "f16, bf16 and f32 can hold them");
+        if (!tensor_type_info((uint32_t)item->to)->ternary && survey_floats(item, NULL) == BNT_OK) {
+            item->ternary = false;
+            st = BNT_OK;
+        }
+    }
+    if (st != BNT_OK) {
+        return bnt_err_copy(err, &why);
+    }
     item->written_scale = item->scale;
-    return st;
+    return BNT_OK;
 }
 
 /* ---- writing ---- */

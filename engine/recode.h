@@ -2,9 +2,9 @@
  * `bnt convert` and `bnt quantize`.
  *
  * A matrix is read rows at a time, twice where it becomes ternary: a survey finds its scale, then
- * it is written. Memory is a few megabytes of rows, for I2_S, TQ1_0, TQ2_0, IQ2_BN and all float
- * types; TL1 and TL2, whose order of bytes spans the matrix, take a byte and a quarter per weight
- * of the one in work. */
+ * it is written. Memory is a few megabytes of rows, for I2_S, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN,
+ * IQ2_BN_R4 and all float types; TL1 and TL2, whose order of bytes spans the matrix, take a byte
+ * and a quarter per weight of the one in work. */
 #ifndef BNT_RECODE_H
 #define BNT_RECODE_H
 

@@ -11,16 +11,28 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static const struct tensor_type_info types[] = {
-    {TENSOR_F32, "F32", 1, 4, false},       {TENSOR_F16, "F16", 1, 2, false},
-    {TENSOR_Q4_0, "Q4_0", 32, 18, false},   {TENSOR_Q4_1, "Q4_1", 32, 20, false},
-    {TENSOR_Q5_0, "Q5_0", 32, 22, false},   {TENSOR_Q5_1, "Q5_1", 32, 24, false},
-    {TENSOR_Q8_0, "Q8_0", 32, 34, false},   {TENSOR_Q4_K, "Q4_K", 256, 144, false},
-    {TENSOR_Q5_K, "Q5_K", 256, 176, false}, {TENSOR_Q6_K, "Q6_K", 256, 210, false},
-    {TENSOR_BF16, "BF16", 1, 2, false},     {TENSOR_TQ1_0, "TQ1_0", 256, 54, true},
-    {TENSOR_TQ2_0, "TQ2_0", 256, 66, true}, {TENSOR_I2_S, "I2_S", 64, 0, true},
-    {TENSOR_TL1, "TL1", 4, 0, true},        {TENSOR_TL2, "TL2", 32, 0, true},
-    {TENSOR_IQ2_BN, "IQ2_BN", 64, 0, true}, {TENSOR_Q1_0, "Q1_0", 128, 18, false},
-    {TENSOR_Q2_0, "Q2_0", 64, 18, false},   {TENSOR_Q2_0_G128, "Q2_0_G128", 128, 34, false},
+    {TENSOR_F32, "F32", 1, 4, false, 0, 1},
+    {TENSOR_F16, "F16", 1, 2, false, 0, 1},
+    {TENSOR_Q4_0, "Q4_0", 32, 18, false, 0, 1},
+    {TENSOR_Q4_1, "Q4_1", 32, 20, false, 0, 1},
+    {TENSOR_Q5_0, "Q5_0", 32, 22, false, 0, 1},
+    {TENSOR_Q5_1, "Q5_1", 32, 24, false, 0, 1},
+    {TENSOR_Q8_0, "Q8_0", 32, 34, false, 0, 1},
+    {TENSOR_Q4_K, "Q4_K", 256, 144, false, 0, 1},
+    {TENSOR_Q5_K, "Q5_K", 256, 176, false, 0, 1},
+    {TENSOR_Q6_K, "Q6_K", 256, 210, false, 0, 1},
+    {TENSOR_BF16, "BF16", 1, 2, false, 0, 1},
+    {TENSOR_TQ1_0, "TQ1_0", 256, 54, true, 0, 1},
+    {TENSOR_TQ2_0, "TQ2_0", 256, 66, true, 0, 1},
+    {TENSOR_I2_S, "I2_S", 64, 0, true, 0, 1},
+    {TENSOR_TL1, "TL1", 4, 0, true, 0, 1},
+    {TENSOR_TL2, "TL2", 32, 0, true, 0, 1},
+    {TENSOR_IQ1_BN, "IQ1_BN", 64, 13, true, 2, 1},
+    {TENSOR_IQ2_BN, "IQ2_BN", 64, 16, true, 4, 1},
+    {TENSOR_IQ2_BN_R4, "IQ2_BN_R4", 64, 16, true, 4, 4},
+    {TENSOR_Q1_0, "Q1_0", 128, 18, false, 0, 1},
+    {TENSOR_Q2_0, "Q2_0", 64, 18, false, 0, 1},
+    {TENSOR_Q2_0_G128, "Q2_0_G128", 128, 34, false, 0, 1},
 };
 
 /* Ids that other engines use and that are not read here, so that a refusal can name them. */
@@ -28,27 +40,27 @@ static const struct {
     uint32_t id;
     const char *name;
 } foreign_names[] = {
-    {4, "Q4_2"},        {5, "Q4_3"},         {9, "Q8_1"},        {10, "Q2_K"},
-    {11, "Q3_K"},       {15, "Q8_K"},        {16, "IQ2_XXS"},    {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},    {19, "IQ1_S"},       {20, "IQ4_NL"},     {21, "IQ3_S"},
-    {22, "IQ2_S"},      {23, "IQ4_XS"},      {24, "I8"},         {25, "I16"},
-    {26, "I32"},        {27, "I64"},         {28, "F64"},        {29, "IQ1_M"},
-    {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},    {33, "Q4_0_8_8"},   {37, "I8_S"},
-    {40, "NVFP4"},      {97, "Q8_0_X4"},     {98, "Q8_1_X4"},    {99, "Q8_2_X4"},
-    {133, "Q6_0"},      {134, "IQ1_BN"},     {136, "Q8_K64"},    {137, "IQ2_K"},
-    {138, "IQ3_K"},     {139, "IQ4_K"},      {140, "IQ5_K"},     {141, "IQ6_K"},
-    {142, "IQ2_TN"},    {143, "IQ1_TN"},     {144, "IQ4_KS"},    {145, "IQ2_KS"},
-    {146, "IQ4_KSS"},   {147, "Q8_K16"},     {148, "Q8_K32"},    {149, "Q8_KR8"},
-    {150, "Q8_K128"},   {151, "Q8_KV"},      {152, "IQ5_KS"},    {153, "IQ2_KT"},
-    {154, "IQ3_KT"},    {155, "IQ4_KT"},     {156, "IQ3_KS"},    {157, "IQ2_KL"},
-    {158, "IQ1_KT"},    {202, "Q4_0_R8"},    {206, "Q5_0_R4"},   {208, "Q8_0_R8"},
-    {210, "Q2_K_R4"},   {211, "Q3_K_R4"},    {212, "Q4_K_R4"},   {213, "Q5_K_R4"},
-    {214, "Q6_K_R4"},   {216, "IQ2_XXS_R4"}, {217, "IQ2_XS_R4"}, {218, "IQ3_XXS_R4"},
-    {219, "IQ1_S_R4"},  {220, "IQ4_NL_R4"},  {221, "IQ3_S_R4"},  {222, "IQ2_S_R4"},
-    {223, "IQ4_XS_R8"}, {229, "IQ1_M_R4"},   {230, "BF16_R16"},  {233, "Q6_0_R4"},
-    {335, "IQ2_BN_R4"}, {337, "IQ2_K_R4"},   {338, "IQ3_K_R4"},  {339, "IQ4_K_R4"},
-    {340, "IQ5_K_R4"},  {344, "IQ4_KS_R4"},  {352, "IQ5_KS_R4"}, {353, "MXFP4_R8"},
-    {397, "Q8_K_R16"},  {398, "Q8_KV_R8"},   {399, "Q8_K_R8"},
+    {4, "Q4_2"},         {5, "Q4_3"},        {9, "Q8_1"},         {10, "Q2_K"},
+    {11, "Q3_K"},        {15, "Q8_K"},       {16, "IQ2_XXS"},     {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},     {19, "IQ1_S"},      {20, "IQ4_NL"},      {21, "IQ3_S"},
+    {22, "IQ2_S"},       {23, "IQ4_XS"},     {24, "I8"},          {25, "I16"},
+    {26, "I32"},         {27, "I64"},        {28, "F64"},         {29, "IQ1_M"},
+    {31, "Q4_0_4_4"},    {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},    {37, "I8_S"},
+    {40, "NVFP4"},       {97, "Q8_0_X4"},    {98, "Q8_1_X4"},     {99, "Q8_2_X4"},
+    {133, "Q6_0"},       {136, "Q8_K64"},    {137, "IQ2_K"},      {138, "IQ3_K"},
+    {139, "IQ4_K"},      {140, "IQ5_K"},     {141, "IQ6_K"},      {142, "IQ2_TN"},
+    {143, "IQ1_TN"},     {144, "IQ4_KS"},    {145, "IQ2_KS"},     {146, "IQ4_KSS"},
+    {147, "Q8_K16"},     {148, "Q8_K32"},    {149, "Q8_KR8"},     {150, "Q8_K128"},
+    {151, "Q8_KV"},      {152, "IQ5_KS"},    {153, "IQ2_KT"},     {154, "IQ3_KT"},
+    {155, "IQ4_KT"},     {156, "IQ3_KS"},    {157, "IQ2_KL"},     {158, "IQ1_KT"},
+    {202, "Q4_0_R8"},    {206, "Q5_0_R4"},   {208, "Q8_0_R8"},    {210, "Q2_K_R4"},
+    {211, "Q3_K_R4"},    {212, "Q4_K_R4"},   {213, "Q5_K_R4"},    {214, "Q6_K_R4"},
+    {216, "IQ2_XXS_R4"}, {217, "IQ2_XS_R4"}, {218, "IQ3_XXS_R4"}, {219, "IQ1_S_R4"},
+    {220, "IQ4_NL_R4"},  {221, "IQ3_S_R4"},  {222, "IQ2_S_R4"},   {223, "IQ4_XS_R8"},
+    {229, "IQ1_M_R4"},   {230, "BF16_R16"},  {233, "Q6_0_R4"},    {337, "IQ2_K_R4"},
+    {338, "IQ3_K_R4"},   {339, "IQ4_K_R4"},  {340, "IQ5_K_R4"},   {344, "IQ4_KS_R4"},
+    {352, "IQ5_KS_R4"},  {353, "MXFP4_R8"},  {397, "Q8_K_R16"},   {398, "Q8_KV_R8"},
+    {399, "Q8_K_R8"},
 };
 
 /* Tile sizes by shape: what the conversion scripts of microsoft/BitNet use for their models. For
@@ -142,11 +154,13 @@ uint32_t tensor_file_type(enum tensor_type type)
     static const struct {
         enum tensor_type type;
         uint32_t id;
-    } ids[] = {{TENSOR_F32, 0},      {TENSOR_F16, 1},   {TENSOR_Q4_0, 2},  {TENSOR_Q4_1, 3},
-               {TENSOR_Q8_0, 7},     {TENSOR_Q5_0, 8},  {TENSOR_Q5_1, 9},  {TENSOR_Q4_K, 14},
-               {TENSOR_Q5_K, 16},    {TENSOR_Q6_K, 18}, {TENSOR_BF16, 32}, {TENSOR_TQ1_0, 36},
-               {TENSOR_TQ2_0, 37},   {TENSOR_TL1, 38},  {TENSOR_TL2, 39},  {TENSOR_I2_S, 40},
-               {TENSOR_IQ2_BN, 137}, {TENSOR_Q1_0, 40}, {TENSOR_Q2_0, 41}, {TENSOR_Q2_0_G128, 41}};
+    } ids[] = {
+        {TENSOR_F32, 0},      {TENSOR_F16, 1},       {TENSOR_Q4_0, 2},        {TENSOR_Q4_1, 3},
+        {TENSOR_Q8_0, 7},     {TENSOR_Q5_0, 8},      {TENSOR_Q5_1, 9},        {TENSOR_Q4_K, 14},
+        {TENSOR_Q5_K, 16},    {TENSOR_Q6_K, 18},     {TENSOR_BF16, 32},       {TENSOR_TQ1_0, 36},
+        {TENSOR_TQ2_0, 37},   {TENSOR_TL1, 38},      {TENSOR_TL2, 39},        {TENSOR_I2_S, 40},
+        {TENSOR_IQ1_BN, 136}, {TENSOR_IQ2_BN, 137},  {TENSOR_IQ2_BN_R4, 337}, {TENSOR_Q1_0, 40},
+        {TENSOR_Q2_0, 41},    {TENSOR_Q2_0_G128, 41}};
     for (size_t i = 0; i < COUNT(ids); i++) {
         if (ids[i].type == type) {
             return ids[i].id;
@@ -187,19 +201,44 @@ bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes)
         *bytes = n / 4 + 32;
         return true;
     }
-    if (type == TENSOR_IQ2_BN) {
-        return ne[0] % info->block_weights == 0 &&
-               bnt_mul_u64(n / ne[0], tensor_row_bytes(type, ne[0]), bytes);
-    }
-    return ne[0] % info->block_weights == 0 &&
-           bnt_mul_u64(n / info->block_weights, info->block_bytes, bytes);
+    const uint64_t rows = n / ne[0];
+    uint64_t scales;
+    return ne[0] % info->block_weights == 0 && rows % info->rows_together == 0 &&
+           bnt_mul_u64(n / info->block_weights, info->block_bytes, bytes) &&
+           bnt_mul_u64(rows, info->row_scale_bytes, &scales) && bnt_add_u64(*bytes, scales, bytes);
 }
 
 uint64_t tensor_row_bytes(enum tensor_type type, uint64_t cols)
 {
     const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
-    return type == TENSOR_IQ2_BN ? sizeof(float) + cols / 4
-                                 : cols / info->block_weights * info->block_bytes;
+    return info->rows_together > 1
+               ? 0
+               : info->row_scale_bytes + cols / info->block_weights * info->block_bytes;
+}
+
+uint64_t tensor_unit_bytes(enum tensor_type type, uint64_t cols)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
+    return info->row_scale_bytes == 0
+               ? info->block_bytes
+               : info->rows_together *
+                     (info->row_scale_bytes + cols / info->block_weights * info->block_bytes);
+}
+
+const char *tensor_type_maker(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_I2_S:
+    case TENSOR_TL1:
+    case TENSOR_TL2:
+        return "bitnet.cpp";
+    case TENSOR_IQ1_BN:
+    case TENSOR_IQ2_BN:
+    case TENSOR_IQ2_BN_R4:
+        return "ik_llama.cpp";
+    default:
+        return NULL;
+    }
 }
 
 const char *i2s_layout_name(enum i2s_layout l)

@@ -34,16 +34,20 @@ enum tensor_type {
     TENSOR_TL2 = 39,
     TENSOR_Q1_0 = 41,    /* a sign and a scale for 128 weights */
     TENSOR_Q2_0 = 42,    /* scale * {-1, 0, 1, 2} */
-    TENSOR_IQ2_BN = 135, /* ik_llama.cpp's number */
+    TENSOR_IQ1_BN = 134, /* this and the next two: ik_llama.cpp's */
+    TENSOR_IQ2_BN = 135,
+    TENSOR_IQ2_BN_R4 = 335, /* four rows of IQ2_BN between one another */
     TENSOR_Q2_0_G128 = TENSOR_Q2_0 + TENSOR_ID_MASK + 1
 };
 
 struct tensor_type_info {
     enum tensor_type type;
-    const char *name;       /* "I2_S" */
-    uint32_t block_weights; /* ne0 is a multiple of this */
-    uint32_t block_bytes;   /* 0: size is not per block (I2_S, TL1, TL2, IQ2_BN), see tensor_size */
-    bool ternary;           /* values are scale * {-1, 0, 1} */
+    const char *name;         /* "I2_S" */
+    uint32_t block_weights;   /* ne0 is a multiple of this */
+    uint32_t block_bytes;     /* 0: size is not per block (I2_S, TL1, TL2), see tensor_size */
+    bool ternary;             /* values are scale * {-1, 0, 1} */
+    uint32_t row_scale_bytes; /* of the scale that begins a row, of so many bytes; 0: none does */
+    uint32_t rows_together;   /* so many rows lie between one another, behind all their scales */
 };
 
 /* NULL for one that is not known here. */
@@ -63,9 +67,16 @@ const char *tensor_type_name(uint32_t id);
  * type cannot hold. */
 bool tensor_size(enum tensor_type type, const uint64_t ne[4], uint64_t *bytes);
 
-/* Bytes of a row of cols weights, which the type's block divides; 0 for I2_S, TL1 and TL2, whose
- * rows do not lie on their own. */
+/* Bytes of a row of cols weights, which the type's block divides; 0 for I2_S, TL1, TL2 and
+ * IQ2_BN_R4, whose rows do not lie on their own. */
 uint64_t tensor_row_bytes(enum tensor_type type, uint64_t cols);
+
+/* Bytes of the least piece of a tensor that stands on its own: a block, a row that begins with its
+ * scale, or rows that lie together. 0 for I2_S, TL1 and TL2, which have one scale at their end. */
+uint64_t tensor_unit_bytes(enum tensor_type type, uint64_t cols);
+
+/* The engine whose number this is where it is not ggml's: "bitnet.cpp", "ik_llama.cpp", or NULL. */
+const char *tensor_type_maker(enum tensor_type type);
 
 /* F32, F16 and BF16: values that lie one by one and are multiplied as they lie. */
 static inline bool tensor_is_plain(enum tensor_type type)
@@ -93,16 +104,20 @@ struct tl_tiles {
 bool tl_tiles_known(enum tensor_type type, uint64_t rows, uint64_t cols, struct tl_tiles *out);
 
 /* Row r of a row-major tensor (ne0 = cols) into dst[cols] as float32, bit-exact to the reference
- * dequantisers. For types whose blocks lie within a row: everything but I2_S, TL1, TL2. `row`
+ * dequantisers. For types whose blocks lie within a row: those with tensor_row_bytes. `row`
  * points at the row's first byte, in host byte order. */
 void dequantize_row(enum tensor_type type, const void *row, uint64_t cols, float *dst);
 
+/* The info's rows_together rows at `unit`, which may be one, into dst, a row after the other: for
+ * IQ2_BN_R4 besides the types of dequantize_row. */
+void dequantize_unit(enum tensor_type type, const void *unit, uint64_t cols, float *dst);
+
 /* Ternary codes of rows [row0, row1) of a tensor: w[(r-row0)*cols + c] in {-1, 0, 1}, and the one
- * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and TQ1_0, TQ2_0 and
- * IQ2_BN when all their non-empty blocks or rows have one scale (else UNSUPPORTED: dequantise them
- * as floats). data is
- * the whole tensor in host byte order; dst has (row1-row0)*cols entries. Ask for many rows at a
- * time: every call with TQ1_0, TQ2_0 or IQ2_BN compares all scales. Errors: FILE with class CORRUPT
+ * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and those with a scale to
+ * each block or row (TQ1_0, TQ2_0, IQ1_BN, IQ2_BN, IQ2_BN_R4) when all that are not empty have one
+ * (else UNSUPPORTED: dequantise them as floats). data is the whole tensor in host byte order; dst
+ * has (row1-row0)*cols entries. Ask for many rows at a time: every call compares all scales of the
+ * latter types. Errors: FILE with class CORRUPT
  * (a code that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or layout do not
  * divide the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
 struct ternary_source {
@@ -117,10 +132,21 @@ enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, 
 
 /* The way back: the whole tensor from its codes w[rows*cols] in {-1, 0, 1} and its one scale, as
  * the type's own quantiser writes it. shape.data is not looked at; dst has shape.size bytes, which
- * must be what tensor_size says. TQ1_0 and TQ2_0 keep the scale as a half. Errors: as
- * ternary_decode. */
+ * must be what tensor_size says. TQ1_0, TQ2_0 and IQ1_BN keep the scale as a half
+ * (ternary_holds_half). Errors: as ternary_decode. */
 enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t *w, float scale,
                                uint8_t *dst, struct bnt_err *err);
+
+bool ternary_holds_half(enum tensor_type type);
+
+/* Blocks or rows of a ternary tensor that have a scale of their own, and the i-th scale; none of
+ * I2_S, TL1 and TL2. */
+uint64_t ternary_n_scales(const struct ternary_source *src);
+float ternary_scale(const struct ternary_source *src, uint64_t i);
+
+/* Rows [row0, row1) of IQ2_BN_R4 as rows of IQ2_BN, whatever their scales. */
+void ternary_part_rows(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+                       uint8_t *dst);
 
 /* Pack ternary rows into the kernels' form, I2_S 128/32 with every row padded with zero weights to
  * a multiple of 128: w[n_rows*cols] in {-1,0,1} -> dst[n_rows * ternary_row_bytes(cols)]. */

@@ -11,28 +11,66 @@
 
 #define TAIL_BYTES 32u
 #define TQ_BLOCK 256u
+#define BN_BLOCK 64u
 /* A trained scale is a mean or maximum of weights (or its inverse): far from this, whatever the
  * unit. */
 #define MAX_SCALE 1e8f
 
-void ternary_codes_iq2_bn(const uint8_t *bytes, uint64_t n, int8_t *w)
+float ternary_row_scale(enum tensor_type type, const uint8_t *row)
 {
-    for (uint64_t i = 0; i < n; i++) {
-        int code = bytes[i / 64 * 16 + i % 16] >> (2 * (i / 16 % 4)) & 3;
+    uint16_t half;
+    float d;
+    if (type == TENSOR_IQ1_BN) {
+        memcpy(&half, row, sizeof half);
+        return f16_to_f32(half);
+    }
+    memcpy(&d, row, sizeof d);
+    return d;
+}
+
+void ternary_codes_iq2_bn(const uint8_t *block, int8_t *w)
+{
+    for (unsigned i = 0; i < BN_BLOCK; i++) {
+        int code = block[i % 16] >> (2 * (i / 16)) & 3;
         w[i] = (int8_t)(code - 1 + BNT_FAULT(dequant_iq2_bn));
     }
 }
 
-/* A byte of five trits has none that would mean a weight of 2. */
-void ternary_codes_tq1(const uint8_t *block, int8_t *w)
+void ternary_codes_of_four(const uint8_t *block, unsigned k, int8_t *w)
+{
+    k = BNT_FAULT(dequant_row_of_four) ? k ^ 1 : k;
+    for (unsigned i = 0; i < BN_BLOCK; i++) {
+        w[i] = (int8_t)((block[4 * k + i / 16 * 16 + i % 4] >> (2 * (i / 4 % 4)) & 3) - 1);
+    }
+}
+
+/* Trit n of a byte that holds five as a fraction of 256 of 3^5, 0 the most significant. No byte has
+ * one that would mean a weight of 2. */
+static int8_t trit_of(uint8_t byte, unsigned n)
 {
     static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    uint8_t q = (uint8_t)(byte * pow3[n]);
+    return (int8_t)((q * 3 >> 8) - 1);
+}
+
+void ternary_codes_tq1(const uint8_t *block, int8_t *w)
+{
     for (unsigned i = 0; i < TQ_BLOCK; i++) {
         unsigned byte = i < 160 ? i % 32 : i < 240 ? 32 + (i - 160) % 16 : 48 + (i - 240) % 4;
         unsigned n = i < 160 ? i / 32 : i < 240 ? (i - 160) / 16 : (i - 240) / 4;
         n = BNT_FAULT(dequant_tq1_order) && i < 160 ? 4 - n : n;
-        uint8_t q = (uint8_t)(block[byte] * pow3[n]);
-        w[i] = (int8_t)((q * 3 >> 8) - 1);
+        w[i] = trit_of(block[byte], n);
+    }
+}
+
+/* Of each 16 weights, five by five in three bytes, the first the least significant; of the 16ths,
+ * all four in the last byte. */
+void ternary_codes_iq1_bn(const uint8_t *block, int8_t *w)
+{
+    for (unsigned i = 0; i < BN_BLOCK; i++) {
+        unsigned of16 = i % 16, byte = of16 < 15 ? i / 16 * 3 + of16 / 5 : 12;
+        unsigned n = of16 < 15 ? of16 % 5 : i / 16;
+        w[i] = trit_of(block[byte], BNT_FAULT(dequant_iq1_order) ? n : 4 - n);
     }
 }
 
@@ -148,46 +186,71 @@ static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row
     return decode_i2s_blocks(src, row0 * src->cols, row1 * src->cols, dst, err);
 }
 
-/* Types whose weights come in units with a scale each: blocks of TQ1_0 and TQ2_0, rows of IQ2_BN.
- */
+/* Units are what has a scale of its own: blocks of TQ1_0 and TQ2_0, rows of the others. */
 static bool has_units(enum tensor_type type)
 {
-    return type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0 || type == TENSOR_IQ2_BN;
+    return tensor_unit_bytes(type, TQ_BLOCK) > 0;
+}
+
+static bool has_row_scales(enum tensor_type type)
+{
+    return tensor_type_info((uint32_t)type)->row_scale_bytes > 0;
+}
+
+bool ternary_holds_half(enum tensor_type type)
+{
+    return type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0 || type == TENSOR_IQ1_BN;
 }
 
 static uint64_t unit_weights(const struct ternary_source *src)
 {
-    return src->type == TENSOR_IQ2_BN ? src->cols : TQ_BLOCK;
+    return has_row_scales(src->type) ? src->cols : TQ_BLOCK;
 }
 
-static uint64_t unit_bytes(const struct ternary_source *src)
+uint64_t ternary_n_scales(const struct ternary_source *src)
 {
-    return tensor_row_bytes(src->type, unit_weights(src));
+    return has_units(src->type) ? src->rows * src->cols / unit_weights(src) : 0;
 }
 
-static float unit_scale(const struct ternary_source *src, uint64_t i)
+float ternary_scale(const struct ternary_source *src, uint64_t i)
 {
-    const uint8_t *unit = src->data + i * unit_bytes(src);
-    if (src->type == TENSOR_IQ2_BN) {
-        float d;
-        memcpy(&d, unit, sizeof d);
-        return d;
+    const uint64_t together = tensor_type_info((uint32_t)src->type)->rows_together;
+    const uint64_t bytes = tensor_unit_bytes(src->type, src->cols);
+    const uint8_t *at = src->data + i / together * bytes;
+    if (has_row_scales(src->type)) {
+        return ternary_row_scale(src->type, at + i % together * sizeof(float));
     }
     uint16_t half;
-    memcpy(&half, unit + unit_bytes(src) - sizeof half, sizeof half);
+    memcpy(&half, at + bytes - sizeof half, sizeof half);
     return f16_to_f32(half);
 }
 
 /* Codes of unit i in {-1, 0, 1}, or 2 for the one that means no weight. */
 static void unit_codes(const struct ternary_source *src, uint64_t i, int8_t *w)
 {
-    const uint8_t *unit = src->data + i * unit_bytes(src);
-    if (src->type == TENSOR_IQ2_BN) {
-        ternary_codes_iq2_bn(unit + sizeof(float), src->cols, w);
-    } else if (src->type == TENSOR_TQ1_0) {
-        ternary_codes_tq1(unit, w);
-    } else {
-        ternary_codes_tq2(unit, w);
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)src->type);
+    const uint64_t together = info->rows_together;
+    const uint8_t *at = src->data + i / together * tensor_unit_bytes(src->type, src->cols) +
+                        together * info->row_scale_bytes;
+    for (uint64_t c = 0; c < unit_weights(src); c += info->block_weights) {
+        switch (src->type) {
+        case TENSOR_TQ1_0:
+            ternary_codes_tq1(at, w + c);
+            break;
+        case TENSOR_TQ2_0:
+            ternary_codes_tq2(at, w + c);
+            break;
+        case TENSOR_IQ1_BN:
+            ternary_codes_iq1_bn(at, w + c);
+            break;
+        case TENSOR_IQ2_BN:
+            ternary_codes_iq2_bn(at, w + c);
+            break;
+        default:
+            ternary_codes_of_four(at, (unsigned)(i % together), w + c);
+            break;
+        }
+        at += together * info->block_bytes;
     }
 }
 
@@ -205,10 +268,10 @@ static bool is_empty(const int8_t *w, uint64_t n)
 static enum bnt_status one_scale(const struct ternary_source *src, int8_t *w, float *scale,
                                  struct bnt_err *err)
 {
-    const uint64_t n = unit_weights(src), n_units = src->rows * src->cols / n;
+    const uint64_t n = unit_weights(src), n_units = ternary_n_scales(src);
     *scale = 0;
     for (uint64_t i = 0; i < n_units; i++) {
-        float d = unit_scale(src, i);
+        float d = ternary_scale(src, i);
         if (d == 0 || d == *scale) {
             continue;
         }
@@ -223,7 +286,7 @@ static enum bnt_status one_scale(const struct ternary_source *src, int8_t *w, fl
         if (*scale != 0) {
             return bnt_err_set(
                 err, BNT_E_UNSUPPORTED, "%s of the tensor have different scales (%g and %g)",
-                src->type == TENSOR_IQ2_BN ? "rows" : "blocks", (double)*scale, (double)d);
+                has_row_scales(src->type) ? "rows" : "blocks", (double)*scale, (double)d);
         }
         *scale = d;
     }
@@ -240,7 +303,7 @@ static enum bnt_status decode_units(const struct ternary_source *src, uint64_t r
     free(w);
     for (uint64_t i = row0 * row_units; st == BNT_OK && i < row1 * row_units; i++, dst += n) {
         unit_codes(src, i, dst);
-        if (unit_scale(src, i) == 0) { /* makes zeros of whatever stands there */
+        if (ternary_scale(src, i) == 0) { /* makes zeros of whatever stands there */
             memset(dst, 0, n);
         }
         uint64_t bad = find_bad(dst, n);
@@ -350,11 +413,11 @@ static void encode_i2s_rows4(const struct ternary_source *shape, const int8_t *w
 }
 
 /* n trits, `stride` apart, the first the most significant, as a fraction of 256 of 3^5. */
-static uint8_t trits_byte(const int8_t *w, unsigned n, unsigned stride)
+static uint8_t trits_byte(const int8_t *w, unsigned n, int stride)
 {
     unsigned v = 0;
     for (unsigned i = 0; i < 5; i++) {
-        v = 3 * v + (i < n ? (unsigned)(w[i * stride] + 1) : 0);
+        v = 3 * v + (i < n ? (unsigned)(w[(int)i * stride] + 1) : 0);
     }
     return (uint8_t)((v * 256 + 242) / 243);
 }
@@ -380,16 +443,71 @@ static void encode_tq2_block(const int8_t *w, uint8_t *dst)
     }
 }
 
-/* As dequantize_row reads it: a row is its scale and its codes. */
-static void encode_iq2_bn(const struct ternary_source *shape, const int8_t *w, float scale,
-                          uint8_t *dst)
+/* As ternary_codes_iq1_bn reads it. */
+static void encode_iq1_block(const int8_t *w, uint8_t *dst)
 {
-    const uint64_t row_bytes = tensor_row_bytes(TENSOR_IQ2_BN, shape->cols);
-    memset(dst, 0, shape->size);
-    for (uint64_t r = 0; r < shape->rows; r++, w += shape->cols, dst += row_bytes) {
+    for (unsigned i = 0; i < 12; i++) {
+        dst[i] = trits_byte(w + i / 3 * 16 + i % 3 * 5 + 4, 5, -1);
+    }
+    const int8_t last[5] = {-1, w[63], w[47], w[31], w[15]};
+    dst[12] = trits_byte(last, 5, 1);
+}
+
+static void encode_iq2_block(const int8_t *w, uint8_t *dst)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        dst[i] = (uint8_t)((w[i] + 1) | (w[16 + i] + 1) << 2 | (w[32 + i] + 1) << 4 |
+                           (w[48 + i] + 1) << 6);
+    }
+}
+
+/* The same 64 columns of four rows, as ternary_codes_of_four reads them. */
+static void encode_four_rows(const int8_t *w, uint64_t cols, uint8_t *dst)
+{
+    for (unsigned i = 0; i < 64; i++) {
+        const int8_t *at = w + i / 4 % 4 * cols + i / 16 * 16 + i % 4;
+        dst[i] = (uint8_t)((at[0] + 1) | (at[4] + 1) << 2 | (at[8] + 1) << 4 | (at[12] + 1) << 6);
+    }
+}
+
+/* Rows, alone or together, behind their scales. */
+static void encode_bn(const struct ternary_source *shape, const int8_t *w, float scale,
+                      uint8_t *dst)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)shape->type);
+    const uint64_t together = info->rows_together, cols = shape->cols;
+    for (uint64_t r = 0; r < shape->rows; r += together, w += together * cols) {
+        for (uint64_t k = 0; k < together; k++, dst += info->row_scale_bytes) {
+            if (ternary_holds_half(shape->type)) {
+                f16_store(dst, scale);
+            } else {
+                memcpy(dst, &scale, sizeof scale);
+            }
+        }
+        for (uint64_t c = 0; c < cols; c += BN_BLOCK, dst += together * info->block_bytes) {
+            if (together > 1) {
+                encode_four_rows(w + c, cols, dst);
+            } else if (shape->type == TENSOR_IQ1_BN) {
+                encode_iq1_block(w + c, dst);
+            } else {
+                encode_iq2_block(w + c, dst);
+            }
+        }
+    }
+}
+
+void ternary_part_rows(const struct ternary_source *src, uint64_t row0, uint64_t row1, uint8_t *dst)
+{
+    for (uint64_t r = row0; r < row1; r++) {
+        const uint8_t *at =
+            src->data + r / 4 * tensor_unit_bytes(src->type, src->cols) + 4 * sizeof(float);
+        const float scale = ternary_scale(src, r);
         memcpy(dst, &scale, sizeof scale);
-        for (uint64_t i = 0; i < shape->cols; i++) {
-            dst[sizeof scale + i / 64 * 16 + i % 16] |= (uint8_t)((w[i] + 1) << (2 * (i / 16 % 4)));
+        dst += sizeof scale;
+        for (uint64_t c = 0; c < src->cols; c += BN_BLOCK, at += BN_BLOCK, dst += BN_BLOCK / 4) {
+            int8_t w[BN_BLOCK];
+            ternary_codes_of_four(at, (unsigned)(r % 4), w);
+            encode_iq2_block(w, dst);
         }
     }
 }
@@ -421,8 +539,8 @@ enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t 
         encode_tq(shape, w, scale, dst);
         return BNT_OK;
     }
-    if (shape->type == TENSOR_IQ2_BN) {
-        encode_iq2_bn(shape, w, scale, dst);
+    if (has_row_scales(shape->type)) {
+        encode_bn(shape, w, scale, dst);
         return BNT_OK;
     }
     memset(dst, 0, shape->size);

@@ -14,11 +14,18 @@ enum bnt_status ternary_decode_tl(const struct ternary_source *src, uint64_t row
 enum bnt_status ternary_encode_tl(const struct ternary_source *shape, const int8_t *w, uint8_t *dst,
                                   struct bnt_err *err);
 
-/* Codes in {-1, 0, 1}, or 2 for the one that means no weight: n weights of IQ2_BN behind their
- * scale, a multiple of 64; a block of 256 of TQ1_0 and of TQ2_0. */
-void ternary_codes_iq2_bn(const uint8_t *bytes, uint64_t n, int8_t *w);
+/* Codes in {-1, 0, 1}, or 2 for the one that means no weight: a block of 64 of IQ1_BN and of
+ * IQ2_BN, of 256 of TQ1_0 and of TQ2_0. */
+void ternary_codes_iq1_bn(const uint8_t *block, int8_t *w);
+void ternary_codes_iq2_bn(const uint8_t *block, int8_t *w);
 void ternary_codes_tq1(const uint8_t *block, int8_t *w);
 void ternary_codes_tq2(const uint8_t *block, int8_t *w);
+
+/* 64 weights of row k of IQ2_BN_R4 in the 64 bytes that hold those of all four. */
+void ternary_codes_of_four(const uint8_t *block, unsigned k, int8_t *w);
+
+/* The scale that begins a row of IQ1_BN (a half) or IQ2_BN. */
+float ternary_row_scale(enum tensor_type type, const uint8_t *row);
 
 /* The CORRUPT error for the weight at row, col. */
 enum bnt_status ternary_bad_code(const struct ternary_source *src, uint64_t row, uint64_t col,

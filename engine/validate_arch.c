@@ -166,7 +166,7 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
         validate_add(v, GGUF_FAULT_UNSUPPORTED_TYPE, &at, "tensor %.*s is %s; %s", (int)t->name.len,
                      t->name.data, info->name, wants);
     } else if (role == SHAPE_LINEAR && v->o->profile == VALIDATE_BITNET &&
-               (!info->ternary || t->type == TENSOR_IQ2_BN)) {
+               (!info->ternary || info->row_scale_bytes > 0)) {
         validate_add(v, VALIDATE_READER, &at, "tensor %.*s is %s; %s", (int)t->name.len,
                      t->name.data, info->name,
                      info->ternary ? "a type of ik_llama.cpp" : "a BitNet's matrices are ternary");

@@ -81,10 +81,12 @@ static void add_floats(struct scan *c, const float *x, uint64_t n, uint64_t firs
 
 static enum bnt_status scan_floats(struct scan *c)
 {
+    const uint64_t together = tensor_type_info((uint32_t)c->t->type)->rows_together;
     const uint64_t cols = c->t->ne[0], rows = c->s->n / cols, row_bytes = c->t->size / rows;
-    const uint64_t piece = row_bytes < PIECE_BYTES ? PIECE_BYTES / row_bytes : 1;
-    float *x = malloc((size_t)cols * sizeof *x);
-    enum bnt_status st = x ? BNT_OK : bnt_err_nomem(c->err, "a row", cols * sizeof *x);
+    const uint64_t most = PIECE_BYTES / row_bytes / together * together;
+    const uint64_t piece = most ? most : together;
+    float *x = malloc((size_t)(together * cols) * sizeof *x);
+    enum bnt_status st = x ? BNT_OK : bnt_err_nomem(c->err, "a row", together * cols * sizeof *x);
     if (st == BNT_OK && !c->view) {
         c->buf = malloc((size_t)(piece * row_bytes));
         st = c->buf ? BNT_OK : bnt_err_nomem(c->err, "rows", piece * row_bytes);
@@ -92,9 +94,9 @@ static enum bnt_status scan_floats(struct scan *c)
     for (uint64_t r = 0; st == BNT_OK && r < rows && !interrupted(c->v); r += piece) {
         uint64_t n = rows - r < piece ? rows - r : piece;
         const uint8_t *bytes = bytes_at(c, r * row_bytes, n * row_bytes, &st);
-        for (uint64_t k = 0; st == BNT_OK && k < n; k++) {
-            dequantize_row(c->t->type, bytes + k * row_bytes, cols, x);
-            add_floats(c, x, cols, (r + k) * cols, (r + k) * row_bytes);
+        for (uint64_t k = 0; st == BNT_OK && k < n; k += together) {
+            dequantize_unit(c->t->type, bytes + k * row_bytes, cols, x);
+            add_floats(c, x, together * cols, (r + k) * cols, (r + k) * row_bytes);
         }
     }
     free(x);
@@ -157,7 +159,7 @@ static void add_weights(struct validate_stats *s, const int8_t *w, uint64_t n)
     }
 }
 
-/* Whole tensor in memory; *scaled is false for a TQ tensor whose blocks have scales of their own.
+/* Whole tensor in memory; *scaled is false where blocks or rows have scales of their own.
  */
 static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *scaled)
 {

@@ -68,13 +68,13 @@ static void check_types(struct validate *v)
 {
     for (uint64_t i = 0; i < v->g->n_tensors; i++) {
         const struct gguf_tensor *t = &v->g->tensors[i];
-        if (t->type == TENSOR_I2_S || t->type == TENSOR_TL1 || t->type == TENSOR_TL2 ||
-            t->type == TENSOR_IQ2_BN) {
+        const char *maker = tensor_type_maker(t->type);
+        if (maker) {
             struct validate_place at = validate_at_tensor(t);
             validate_add(v, VALIDATE_READER, &at,
                          "tensors are %s (first: %.*s), a type of %s that llama.cpp does not read",
                          tensor_type_info((uint32_t)t->type)->name, (int)t->name.len, t->name.data,
-                         t->type == TENSOR_IQ2_BN ? "ik_llama.cpp" : "bitnet.cpp");
+                         maker);
             return;
         }
     }

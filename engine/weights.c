@@ -118,10 +118,11 @@ static void choose_form(const struct bnt_model *m, struct weight *w)
         w->type = type;
         return;
     }
-    w->type = w->ternary ? TENSOR_I2_S : type;
+    const bool apart = tensor_type_info(type)->rows_together > 1; /* to be taken apart */
+    w->type = w->ternary ? TENSOR_I2_S : apart ? TENSOR_IQ2_BN : type;
     w->row_bytes = w->ternary ? ternary_row_bytes(w->cols) : w->tensor->size / w->rows;
     w->native =
-        !w->ternary || (type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && w->cols % 128 == 0);
+        w->ternary ? type == TENSOR_I2_S && m->i2s_layout == I2S_X86 && w->cols % 128 == 0 : !apart;
 }
 
 void weights_share_tables(struct weight *w, size_t n)
@@ -187,7 +188,8 @@ static void put_rows(const struct weight *w, const int8_t *codes, uint64_t rows,
     }
 }
 
-/* Convert a ternary tensor of any packing, PACK_ROWS rows at a time. */
+/* Convert a ternary tensor of any packing, PACK_ROWS rows at a time; rows with scales of their own
+ * are only taken apart. */
 static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, uint64_t row0,
                                    uint64_t row1, uint8_t *dst, uint8_t *scratch,
                                    struct bnt_err *err)
@@ -195,6 +197,10 @@ static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, 
     int8_t *codes = (int8_t *)(scratch + w->tensor->size);
     enum bnt_status st = gguf_tensor_read(m->gguf, w->tensor, 0, w->tensor->size, scratch, err);
     struct ternary_source src = source_of(m, w, scratch);
+    if (st == BNT_OK && w->type == TENSOR_IQ2_BN) {
+        ternary_part_rows(&src, row0, row1, dst);
+        return BNT_OK;
+    }
     for (uint64_t r = row0; st == BNT_OK && r < row1; r += PACK_ROWS) {
         uint64_t end = r + PACK_ROWS < row1 ? r + PACK_ROWS : row1;
         st = ternary_decode(&src, r, end, codes, &w->scale, err);

@@ -40,8 +40,8 @@ static const struct bnt_opt options[] = {
      .arg = "TYPE",
      .help = "of linear weights (default i2_s)",
      .offset = offsetof(struct make_opts, type),
-     .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|iq2_bn|q1_0|q2_0|q2_0_g128|f32|f16|bf16|q4_0|q4_1|q5_0|"
-                "q5_1|q8_0|q4_k|q5_k|q6_k"},
+     .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|iq1_bn|iq2_bn|iq2_bn_r4|q1_0|q2_0|q2_0_g128|f32|f16|"
+                "bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q4_k|q5_k|q6_k"},
     {.kind = BNT_OPT_STR,
      .long_name = "embd-type",
      .arg = "TYPE",

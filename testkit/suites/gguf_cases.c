@@ -13,7 +13,7 @@ enum {
     TYPE_TQ1_0 = 34,
     TYPE_TQ2_0 = 35
 };
-enum { TYPE_I2_S = 36, TYPE_TL1 = 38, TYPE_39 = 39, TYPE_IQ1_BN = 134 };
+enum { TYPE_I2_S = 36, TYPE_TL1 = 38, TYPE_39 = 39, TYPE_IQ2_TN = 142 };
 enum { TL2_BYTES_64x192 = 3296, MXFP4_BYTES_64x192 = 64 * 192 / 32 * 17 };
 
 /* ---- parts ---- */
@@ -537,9 +537,9 @@ static void tensor_q2_k(struct gguf_bytes *g)
     typed_tensor(g, 256, 1, TYPE_Q2_K, 84);
 }
 
-static void tensor_iq1_bn(struct gguf_bytes *g)
+static void tensor_iq2_tn(struct gguf_bytes *g)
 {
-    typed_tensor(g, 512, 1, TYPE_IQ1_BN, 132);
+    typed_tensor(g, 512, 1, TYPE_IQ2_TN, 132);
 }
 
 static void tensor_4242(struct gguf_bytes *g)
@@ -692,7 +692,7 @@ const struct gguf_case gguf_cases[] = {
     {"value_type_13", value_type_13, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown value type 13"},
     {"element_type_99", element_type_99, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown value type 99"},
     {"tensor_q2_k", tensor_q2_k, GGUF_FAULT_UNSUPPORTED_TYPE, "type Q2_K (10)"},
-    {"tensor_iq1_bn", tensor_iq1_bn, GGUF_FAULT_UNSUPPORTED_TYPE, "type IQ1_BN (134)"},
+    {"tensor_iq2_tn", tensor_iq2_tn, GGUF_FAULT_UNSUPPORTED_TYPE, "type IQ2_TN (142)"},
     {"tensor_4242", tensor_4242, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown type 4242"},
     {"tensor_mxfp4", tensor_mxfp4, GGUF_FAULT_UNSUPPORTED_TYPE, "type MXFP4 (39)"},
     {"tensor_39_undecided", tensor_39_undecided, GGUF_FAULT_UNSUPPORTED_TYPE, "type MXFP4 (39)"},

@@ -1,6 +1,7 @@
 #include "testkit/suites/mock_support.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,29 @@ const char *ms_make(const char *name, const struct bnt_mock_recipe *r, struct bn
     const char *path = ms_path(name);
     es_ok(bnt_mock_make(r, path, made ? made : &unused, &err), &err);
     return path;
+}
+
+void ms_scale_each_row(const char *path)
+{
+    struct bnt_err err = {0};
+    struct gguf *g;
+    es_ok(gguf_open(path, GGUF_MODE_STREAM, &g, &err), &err);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+        const uint64_t together = tensor_type_info(t->type)->rows_together;
+        const uint64_t unit = tensor_unit_bytes(t->type, t->ne[0]);
+        for (uint64_t r = 0; tensor_type_info(t->type)->row_scale_bytes && r < t->ne[1]; r++) {
+            const uint64_t at = t->offset + r / together * unit + r % together * sizeof(float);
+            float scale;
+            assert_int_equal(pread(fd, &scale, sizeof scale, (off_t)at), sizeof scale);
+            scale *= 1 + (float)(r % 5) / 8;
+            assert_int_equal(pwrite(fd, &scale, sizeof scale, (off_t)at), sizeof scale);
+        }
+    }
+    close(fd);
+    gguf_close(g);
 }
 
 struct ms_answer ms_ask(const char *url, const char *method, const char *path, const char *headers)

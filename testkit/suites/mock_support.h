@@ -12,6 +12,9 @@ const char *ms_path(const char *name);
 /* Make a model there; its digest and recipe in *made, which may be NULL. */
 const char *ms_make(const char *name, const struct bnt_mock_recipe *r, struct bnt_mock_made *made);
 
+/* Give every row of its linear weights, which are IQ2_BN or IQ2_BN_R4, a scale of its own. */
+void ms_scale_each_row(const char *path);
+
 /* A bare socket as HTTP client, so that what is seen is what was sent. */
 struct ms_answer {
     char text[8192];

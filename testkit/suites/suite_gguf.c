@@ -287,26 +287,32 @@ static void values_read_alike_in_both_byte_orders_and_versions(void **state)
 
 /* ---- big-endian tensors ---- */
 
-/* Where the types keep their numbers, written down here anew: pairs of offset and width in a block,
- * 0 width ends. */
+/* Where the types keep their numbers, written down here anew: pairs of offset and width in a block
+ * (a row of 64 weights of IQ1_BN and IQ2_BN, four of IQ2_BN_R4), 0 width ends. */
 static const struct swap_case {
     uint32_t type;
     uint32_t block_weights, block_bytes;
-    uint8_t numbers[8];
+    uint8_t numbers[10];
+    uint8_t rows; /* 0: one */
 } swap_cases[] = {
-    {0, 1, 4, {0, 4}},
-    {1, 1, 2, {0, 2}},
-    {2, 32, 18, {0, 2}},
-    {3, 32, 20, {0, 2, 2, 2}},
-    {6, 32, 22, {0, 2, 2, 4}},
-    {7, 32, 24, {0, 2, 2, 2, 4, 4}},
-    {8, 32, 34, {0, 2}},
-    {12, 256, 144, {0, 2, 2, 2}},
-    {13, 256, 176, {0, 2, 2, 2}},
-    {14, 256, 210, {208, 2}},
-    {30, 1, 2, {0, 2}},
-    {34, 256, 54, {52, 2}},
-    {35, 256, 66, {64, 2}},
+    {0, 1, 4, {0, 4}, 0},
+    {1, 1, 2, {0, 2}, 0},
+    {2, 32, 18, {0, 2}, 0},
+    {3, 32, 20, {0, 2, 2, 2}, 0},
+    {6, 32, 22, {0, 2, 2, 4}, 0},
+    {7, 32, 24, {0, 2, 2, 2, 4, 4}, 0},
+    {8, 32, 34, {0, 2}, 0},
+    {12, 256, 144, {0, 2, 2, 2}, 0},
+    {13, 256, 176, {0, 2, 2, 2}, 0},
+    {14, 256, 210, {208, 2}, 0},
+    {30, 1, 2, {0, 2}, 0},
+    {34, 256, 54, {52, 2}, 0},
+    {35, 256, 66, {64, 2}, 0},
+    {41, 128, 18, {0, 2}, 0},
+    {42, 64, 18, {0, 2}, 0},
+    {134, 64, 15, {0, 2}, 0},
+    {135, 64, 20, {0, 4}, 0},
+    {335, 64, 80, {0, 4, 4, 4, 8, 4, 12, 4}, 4},
 };
 
 static void reverse_bytes(uint8_t *p, unsigned n)
@@ -352,7 +358,8 @@ static void check_swap(const struct swap_case *c)
         }
     }
     struct gguf_bytes bytes;
-    struct gguf *g = open_big(&bytes, c->block_weights, BLOCKS, c->type, file, n);
+    const uint64_t rows = BLOCKS * (c->rows ? c->rows : 1u);
+    struct gguf *g = open_big(&bytes, c->block_weights, rows, c->type, file, n);
     const struct gguf_tensor *t = gguf_find_tensor(g, "w");
     assert_int_equal(gguf_tensor_read(g, t, 0, n, got, NULL), BNT_OK);
     assert_memory_equal(got, host, n);

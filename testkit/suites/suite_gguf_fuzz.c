@@ -32,8 +32,8 @@ static bool is_kept(const char *path, const struct bnt_buf *bytes)
 }
 
 /* The table of cases is where the fuzzer starts. To write its files anew after a change, create a
- * file WRITE beside them and run this test twice: it writes, removes WRITE and fails, then passes.
- */
+ * file WRITE beside them and run this test twice with BNT_TEST_CONFINE=0: it writes, removes WRITE
+ * and fails, then passes. */
 static void fuzz_seeds_are_the_cases(void **state)
 {
     (void)state;
@@ -48,7 +48,8 @@ static void fuzz_seeds_are_the_cases(void **state)
         if (write) {
             write_seed(suite_source(relative), &bytes.buf);
         } else if (!is_kept(suite_source(relative), &bytes.buf)) {
-            fail_msg("%s is not what gguf_cases.c builds: create %s and run this test twice",
+            fail_msg("%s is not what gguf_cases.c builds: create %s and run this test twice with "
+                     "BNT_TEST_CONFINE=0",
                      relative, order);
         }
         gb_release(&bytes);

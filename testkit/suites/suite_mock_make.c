@@ -79,7 +79,9 @@ static void packed_types_read_back_what_was_written(void **state)
         {.type = TENSOR_I2_S, .rows = 12, .cols = 160, .layout = I2S_ROWS4},
         {.type = TENSOR_TQ1_0, .rows = 5, .cols = 512},
         {.type = TENSOR_TQ2_0, .rows = 5, .cols = 512},
+        {.type = TENSOR_IQ1_BN, .rows = 5, .cols = 192},
         {.type = TENSOR_IQ2_BN, .rows = 5, .cols = 192},
+        {.type = TENSOR_IQ2_BN_R4, .rows = 12, .cols = 192},
         {.type = TENSOR_TL1, .rows = 256, .cols = 256, .tiles = {128, 64, 64}},
         {.type = TENSOR_TL1, .rows = 320, .cols = 128, .tiles = {160, 64, 32}},
         {.type = TENSOR_TL2, .rows = 256, .cols = 320, .tiles = {128, 96, 32}},
@@ -141,12 +143,12 @@ static void every_type_loads_and_speaks(void **state)
 {
     (void)state;
     static const struct bnt_mock_recipe recipes[] = {
-        {.type = "i2_s"},       {.type = "tq1_0"}, {.type = "tq2_0"},     {.type = "iq2_bn"},
-        {.type = "f32"},        {.type = "f16"},   {.type = "bf16"},      {.type = "q4_0"},
-        {.type = "q4_1"},       {.type = "q5_0"},  {.type = "q5_1"},      {.type = "q8_0"},
-        {.type = "q4_k"},       {.type = "q5_k"},  {.type = "q6_k"},      {.embd_type = "q6_k"},
-        {.type = "q1_0"},       {.type = "q2_0"},  {.type = "q2_0_g128"}, {.embd_type = "q8_0"},
-        {.embd_type = "tq2_0"},
+        {.type = "i2_s"},       {.type = "tq1_0"},  {.type = "tq2_0"},     {.type = "iq2_bn"},
+        {.type = "f32"},        {.type = "f16"},    {.type = "bf16"},      {.type = "q4_0"},
+        {.type = "q4_1"},       {.type = "q5_0"},   {.type = "q5_1"},      {.type = "q8_0"},
+        {.type = "q4_k"},       {.type = "q5_k"},   {.type = "q6_k"},      {.embd_type = "q6_k"},
+        {.type = "q1_0"},       {.type = "q2_0"},   {.type = "q2_0_g128"}, {.embd_type = "q8_0"},
+        {.embd_type = "tq2_0"}, {.type = "iq1_bn"}, {.type = "iq2_bn_r4"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         struct bnt_mock_recipe r = recipes[i];
@@ -181,8 +183,8 @@ static void packings_of_one_seed_say_the_same(void **state)
 {
     (void)state;
     static const struct bnt_mock_recipe recipes[] = {
-        {.type = "i2_s"},  {.layout = "64/16"}, {.layout = "4-rows"},
-        {.type = "tq1_0"}, {.type = "tq2_0"},
+        {.type = "i2_s"},  {.layout = "64/16"}, {.layout = "4-rows"}, {.type = "tq1_0"},
+        {.type = "tq2_0"}, {.type = "iq1_bn"},  {.type = "iq2_bn"},   {.type = "iq2_bn_r4"},
     };
     int32_t first[STEPS], ids[STEPS];
     generate(ms_make("first.gguf", &recipes[0], NULL), first);
@@ -190,6 +192,21 @@ static void packings_of_one_seed_say_the_same(void **state)
         generate(ms_make("m.gguf", &recipes[i], NULL), ids);
         assert_memory_equal(first, ids, sizeof first);
     }
+}
+
+static void rows_with_scales_of_their_own_say_the_same(void **state)
+{
+    (void)state;
+    int32_t plain[STEPS], alone[STEPS], together[STEPS];
+    const char *path = ms_make("m.gguf", &(struct bnt_mock_recipe){.type = "iq2_bn"}, NULL);
+    generate(path, plain);
+    ms_scale_each_row(path);
+    generate(path, alone);
+    path = ms_make("m.gguf", &(struct bnt_mock_recipe){.type = "iq2_bn_r4"}, NULL);
+    ms_scale_each_row(path);
+    generate(path, together);
+    assert_memory_not_equal(plain, alone, sizeof plain);
+    assert_memory_equal(alone, together, sizeof alone);
 }
 
 static void every_family_and_vocabulary_speaks(void **state)
@@ -322,7 +339,7 @@ static void impossible_recipes_are_refused_and_leave_no_file(void **state)
         {{.tokenizer = "wordpiece"}, BNT_E_USAGE, "wordpiece"},
         {{.type = "tq2_0", .n_embd = 128}, BNT_E_USAGE, "blocks of 256"},
         {{.type = "tl2"}, BNT_E_UNSUPPORTED, "no tile sizes of TL2"},
-        {{.type = "iq1_bn"}, BNT_E_UNSUPPORTED, "iq1_bn"},
+        {{.type = "iq2_tn"}, BNT_E_UNSUPPORTED, "iq2_tn"},
         {{.arch = "gemma"}, BNT_E_UNSUPPORTED, "gemma"},
         {{.layout = "8/8"}, BNT_E_USAGE, "8/8"},
         {{.n_layer = 5000}, BNT_E_USAGE, "layers"},
@@ -409,6 +426,8 @@ static const struct suite_test tests[] = {
      .body = tiled_types_load_and_say_what_i2_s_says,
      .timeout_ms = 30000},
     {.name = "mock_packings_of_one_seed_say_the_same", .body = packings_of_one_seed_say_the_same},
+    {.name = "mock_rows_with_scales_of_their_own_say_the_same",
+     .body = rows_with_scales_of_their_own_say_the_same},
     {.name = "mock_every_family_and_vocabulary_speaks", .body = every_family_and_vocabulary_speaks},
     {.name = "mock_drawn_vocabularies_lose_no_text", .body = drawn_vocabularies_lose_no_text},
     {.name = "mock_like_takes_everything_but_the_weights",

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "engine/file_audit.h"
 #include "engine/quantize_file.h"
 #include "engine/tl_tiles.h"
@@ -192,8 +193,9 @@ static uint64_t fnv(const void *bytes, size_t n)
  * dequantize_row_* of the ggml in microsoft/BitNet's llama.cpp (ygqdan/BitNet-linux at
  * 6d113cd299af; compiled with -ffp-contract=off: fused multiply-adds move the least squares of
  * Q6_K), quantize_i2_s of the same repository (the 28 bytes behind the scale, which it leaves as
- * they were, taken as zeros), and quantize_iq2_bn of ikawrakow/ik_llama.cpp at 8337e4cd3861
- * (values: the codes that its dequantize_row_iq2_bn gives, times the scale of the row). */
+ * they were, taken as zeros), and quantize_iq1_bn, quantize_iq2_bn and quantize_iq2_bn_r4 of
+ * ikawrakow/ik_llama.cpp at 8337e4cd3861 (values: the codes that its dequantize_row_iq1_bn and
+ * dequantize_row_iq2_bn give, times the scale of the row). */
 static const struct gold {
     enum tensor_type type;
     uint64_t n_bytes, bytes, values; /* FNV-1a of the bytes and of the float32 values */
@@ -204,16 +206,20 @@ static const struct gold {
     {TENSOR_TQ1_0, 3456, 0x400530e01e0e16c0, 0x1f046536fdc10215},
     {TENSOR_TQ2_0, 4224, 0xc552fcf41af5a576, 0x1f046536fdc10215},
     {TENSOR_I2_S, 4128, 0xc7b5e576fc3331b4, 0xb9870b5db34b23b5},
+    {TENSOR_IQ1_BN, 3360, 0x79a3395614807fdb, 0x1f046536fdc10215},
     {TENSOR_IQ2_BN, 4160, 0x9fa215c2d7d6ffed, 0xb9870b5db34b23b5},
+    {TENSOR_IQ2_BN_R4, 4160, 0xddbddd9305b7460b, 0xb9870b5db34b23b5},
 };
 
 /* The values of a written tensor, as its readers give them. */
 static void read_gold(const struct gold *g, const uint8_t *bytes, float *y)
 {
     if (g->type != TENSOR_I2_S) {
-        for (int r = 0; r < GOLD / GOLD_COLS; r++) {
-            dequantize_row(g->type, bytes + tensor_row_bytes(g->type, GOLD_COLS) * (uint64_t)r,
-                           GOLD_COLS, y + GOLD_COLS * r);
+        const int rows = GOLD / GOLD_COLS;
+        const int step = (int)tensor_type_info(g->type)->rows_together;
+        for (int r = 0; r < rows; r += step) {
+            dequantize_unit(g->type, bytes + g->n_bytes / (uint64_t)rows * (uint64_t)r, GOLD_COLS,
+                            y + GOLD_COLS * r);
         }
         return;
     }
@@ -345,7 +351,8 @@ static void assert_same_model(const char *path, const char *type)
 static void ternary_types_lose_nothing(void **state)
 {
     (void)state;
-    static const char *const chain[] = {"tq1_0", "iq2_bn", "tl1", "f32", "tq2_0", "tl2", "i2_s"};
+    static const char *const chain[] = {"tq1_0", "iq2_bn", "tl1", "f32", "iq2_bn_r4",
+                                        "tq2_0", "iq1_bn", "tl2", "i2_s"};
     char from[256];
     snprintf(from, sizeof from, "%s", suite_bundled_model());
     for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) {
@@ -358,6 +365,37 @@ static void ternary_types_lose_nothing(void **state)
         }
         snprintf(from, sizeof from, "%s", to);
     }
+}
+
+/* No ternary type holds rows of different scales; what they are as numbers does not depend on how
+ * they lie. */
+static void rows_of_different_scales_are_numbers(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"iq2_bn", "iq2_bn_r4"};
+    struct bnt_buf floats[2] = {BNT_BUF(64 << 20), BNT_BUF(64 << 20)};
+    for (size_t i = 0; i < 2; i++) {
+        struct bnt_err err = {0};
+        char from[256], to[256];
+        /* A piece of 5461 rows, which is no multiple of four. */
+        const struct bnt_mock_recipe r = {
+            .type = types[i], .n_layer = 1, .n_embd = 192, .n_head = 2, .n_ff = 5632};
+        snprintf(from, sizeof from, "%s", ms_make("rows.gguf", &r, NULL));
+        snprintf(to, sizeof to, "%s", ms_path("out.gguf"));
+        ms_scale_each_row(from);
+        assert_int_equal(quantize(from, to, "i2_s", false, &err), BNT_E_UNSUPPORTED);
+        assert_non_null(strstr(err.msg, "rows of the tensor have different scales"));
+        assert_non_null(strstr(err.hint, "f32 can hold them"));
+        err = (struct bnt_err){0};
+        es_ok(quantize(from, to, "f32", false, &err), &err);
+        es_ok(bnt_file_read(to, &floats[i], &err), &err);
+    }
+    const size_t tail = 3 * 192 * 5632 * sizeof(float); /* behind keys, which name the type */
+    assert_true(floats[0].len > tail && floats[1].len > tail);
+    assert_memory_equal((const char *)bnt_buf_view(&floats[0]) + floats[0].len - tail,
+                        (const char *)bnt_buf_view(&floats[1]) + floats[1].len - tail, tail);
+    bnt_buf_release(&floats[0]);
+    bnt_buf_release(&floats[1]);
 }
 
 static void tiles_that_nobody_says_are_asked_for(void **state)
@@ -455,6 +493,8 @@ static const struct suite_test tests[] = {
     {.name = "quantize_bytes_and_values_are_those_of_ggml",
      .body = bytes_and_values_are_those_of_ggml},
     {.name = "quantize_ternary_types_lose_nothing", .body = ternary_types_lose_nothing},
+    {.name = "quantize_rows_of_different_scales_are_numbers",
+     .body = rows_of_different_scales_are_numbers},
     {.name = "quantize_tiles_that_nobody_says_are_asked_for",
      .body = tiles_that_nobody_says_are_asked_for},
     {.name = "quantize_an_untrained_model_is_not_ternarised",
@@ -465,4 +505,5 @@ static const struct suite_test tests[] = {
 };
 const struct suite suite_quantize = {
     "quantize", tests,
-    "dequant_iq2_bn quantize_q8_cut absmean_cut scale_rounded audit_blind ternarise_any"};
+    "dequant_iq1_order dequant_iq2_bn dequant_row_of_four quantize_q8_cut absmean_cut "
+    "scale_rounded audit_blind ternarise_any"};

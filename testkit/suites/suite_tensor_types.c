@@ -628,7 +628,8 @@ static void floats_round_to_the_nearest_half(void **state)
 static void sizes_overflow_safely(void **state)
 {
     (void)state;
-    static const uint32_t ids[] = {0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30, 34, 35, 36, 38, 39};
+    static const uint32_t ids[] = {0,  1,  2,  3,  6,  7,  8,  12,  13,  14,
+                                   30, 34, 35, 36, 38, 39, 41, 134, 135, 335};
     static const uint64_t huge[][4] = {
         {1ull << 62, 1, 1, 1},
         {1ull << 32, 1ull << 32, 1, 1},
@@ -650,11 +651,15 @@ static void sizes_overflow_safely(void **state)
                  half_block[4] = {512 + info->block_weights / 2, 1, 1, 1};
         assert_true(tensor_size(info->type, fine, &size));
         if (info->block_bytes) {
-            assert_int_equal(size, 512 * 64 / info->block_weights * info->block_bytes);
+            assert_int_equal(size, 512 * 64 / info->block_weights * info->block_bytes +
+                                       64 * info->row_scale_bytes);
         }
         if (info->block_weights > 1) {
             assert_false(tensor_size(info->type, half_block, &size));
         }
+        fine[1] = 63;
+        assert_int_equal(tensor_size(info->type, fine, &size),
+                         info->rows_together == 1 && ids[i] != TENSOR_TL2);
     }
 }
 
@@ -665,10 +670,11 @@ static void types_are_known_by_name(void **state)
         uint32_t id;
         const char *name;
         bool read;
-    } rows[] = {{0, "F32", true},       {36, "I2_S", true},    {38, "TL1", true},
-                {39, "TL2", true},      {10, "Q2_K", false},   {16, "IQ2_XXS", false},
-                {20, "IQ4_NL", false},  {37, "I8_S", false},   {40, "NVFP4", false},
-                {134, "IQ1_BN", false}, {135, "IQ2_BN", true}, {335, "IQ2_BN_R4", false}};
+    } rows[] = {{0, "F32", true},      {36, "I2_S", true},    {38, "TL1", true},
+                {39, "TL2", true},     {10, "Q2_K", false},   {16, "IQ2_XXS", false},
+                {20, "IQ4_NL", false}, {37, "I8_S", false},   {40, "NVFP4", false},
+                {134, "IQ1_BN", true}, {135, "IQ2_BN", true}, {335, "IQ2_BN_R4", true},
+                {142, "IQ2_TN", false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         assert_string_equal(tensor_type_name(rows[i].id), rows[i].name);
         assert_int_equal(tensor_type_info(rows[i].id) != NULL, rows[i].read);
