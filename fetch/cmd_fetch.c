@@ -464,6 +464,29 @@ static enum bnt_status open_project(struct fetching *f)
     return st == BNT_OK ? st : fetch_tell_error(&f->tell, &err);
 }
 
+/* Options that say of a SOURCE what the manifest says of its models: none is passed over. */
+static enum bnt_status refuse_source_options(struct fetching *f)
+{
+    const struct fetch_cmd_opts *o = f->o;
+    const struct {
+        bool given;
+        const char *option, *hint;
+    } of_source[] = {
+        {o->mirrors.n > 0, "--mirror", "write them into the manifest, as mirrors"},
+        {o->sha256, "--sha256", "write it into the manifest, as sha256"},
+        {o->name, "--name", "a model is called what the manifest calls it"},
+        {o->with_tokenizer, "--with-tokenizer", "write into the manifest: companions: true"},
+    };
+    for (size_t i = 0; i < sizeof of_source / sizeof of_source[0]; i++) {
+        if (of_source[i].given) {
+            return refuse(f, of_source[i].hint,
+                          "%s belongs to a SOURCE, and the manifest says it of its models",
+                          of_source[i].option);
+        }
+    }
+    return BNT_OK;
+}
+
 /* Whether an operand is to be looked up in a manifest: it could be a name, and there is one. */
 static bool ask_manifest(const struct fetching *f, const char *operand)
 {
@@ -488,11 +511,8 @@ static enum bnt_status bring_operand(struct fetching *f, const char *operand)
         return st;
     }
     if (project_model(&f->project, operand, &model, &err) == BNT_OK) {
-        if (f->o->mirrors.n > 0) {
-            return refuse(f, "write them into the manifest, as mirrors",
-                          "--mirror belongs to a SOURCE; %.80s is a NAME", operand);
-        }
-        return bring_model(f, model);
+        st = refuse_source_options(f);
+        return st == BNT_OK ? bring_model(f, model) : st;
     }
     return access(operand, F_OK) == 0 ? bring_source(f, operand) : fetch_tell_error(&f->tell, &err);
 }
@@ -544,6 +564,7 @@ static enum bnt_status bring_manifest(struct fetching *f)
         return fetch_tell_error(&f->tell, &err);
     }
     enum bnt_status st = open_project(f);
+    st = st == BNT_OK ? refuse_source_options(f) : st;
     return st == BNT_OK ? bring_all(f) : st;
 }
 

@@ -233,6 +233,16 @@ static void groups_names_and_sources_choose(void **state)
     assert_named("a.sub.json", "{}");
     BNT(2, "fetch", "a", "--name", "x", "b");
     BNT(2, "fetch", "a", "--group", "ci");
+    static const char *const of_source[][2] = {
+        {"--sha256", "0000000000000000000000000000000000000000000000000000000000000000"},
+        {"--name", "x"},
+        {"--with-tokenizer", NULL},
+    };
+    for (size_t i = 0; i < sizeof of_source / sizeof of_source[0]; i++) {
+        const char *said = BNT(2, "fetch", "b", of_source[i][0], of_source[i][1]);
+        assert_non_null(strstr(said, "belongs to a SOURCE"));
+    }
+    BNT(2, "fetch", "--with-tokenizer");
     BNT(2, "fetch", "--locked", "./a.gguf");
     BNT(2, "lock", "a");
     BNT(8, "update", "c");
