@@ -26,15 +26,35 @@ enum bnt_status digest_list_add(struct digest_list *l, const char *hex, struct b
     return BNT_OK;
 }
 
+/* Whether a word stands where a lock file has a digest of something else than content. */
+static bool is_beside(const char *text, const char *word)
+{
+    static const char *const keys[] = {"\"tree\":", "\"revision\":"};
+    static const char before[] = "sha256:";
+    const size_t n = sizeof before - 1;
+    word -= (size_t)(word - text) >= n && memcmp(word - n, before, n) == 0 ? n : 0;
+    word -= word > text && word[-1] == '"';
+    while (word > text && word[-1] == ' ') {
+        word--;
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const size_t k = strlen(keys[i]);
+        if ((size_t)(word - text) >= k && memcmp(word - k, keys[i], k) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum bnt_status digest_list_read(struct digest_list *l, const char *path, struct bnt_err *err)
 {
     static const char hex_digits[] = "0123456789abcdefABCDEF";
     struct bnt_buf text = BNT_BUF(DIGEST_LIST_FILE_MAX);
     enum bnt_status st = bnt_file_read(path, &text, err);
-    const char *p = bnt_buf_view(&text), *end = p + text.len;
+    const char *begin = bnt_buf_view(&text), *p = begin, *end = p + text.len;
     while (st == BNT_OK && p < end) {
         size_t word = strspn(p, hex_digits);
-        if (word == BNT_SHA256_HEX - 1) {
+        if (word == BNT_SHA256_HEX - 1 && !is_beside(begin, p)) {
             st = digest_list_add(l, p, err);
         }
         p += word ? word : 1;

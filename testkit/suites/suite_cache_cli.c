@@ -268,13 +268,17 @@ static void key_follows_the_content(void **state)
 {
     (void)state;
     struct suite_output by_lock, by_name, other;
-    char file[BNT_PATH_MAX], a[BNT_SHA256_HEX], b[BNT_SHA256_HEX], text[512];
+    char file[BNT_PATH_MAX], a[BNT_SHA256_HEX], b[BNT_SHA256_HEX], c[BNT_SHA256_HEX], text[512];
     fixture_digest("some bytes", a);
     fixture_digest("other bytes", b);
     fixture_write(fixture_path(file, "m.gguf"), "some bytes");
     fixture_write(fixture_path(file, "n.gguf"), "other bytes");
     BNT_EXITS(BNT_E_NOT_FOUND, "cache", "key");
-    snprintf(text, sizeof text, "{\"x\": \"%s\", \"again\": \"%s\", \"y\": \"%s\"}\n", b, b, a);
+    fixture_digest("a chunk tree, a manifest", c);
+    snprintf(text, sizeof text,
+             "{\"x\": \"%s\", \"again\": \"%s\", \"tree\": \"%s\", \"y\": \"sha256:%s\",\n"
+             "\"revision\": \"sha256:%s\", \"tree\":\"%s\"}\n",
+             b, b, c, a, c, c);
     fixture_write(fixture_path(file, "bnt.lock"), text);
     FIXTURE_BNT(&by_lock, 0, "cache", "key");
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
