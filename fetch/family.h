@@ -8,6 +8,7 @@
 
 #define FAMILY_PATH_MAX 512
 #define FAMILY_SHARDS_MAX 1000
+#define FAMILY_FILES_MAX 1100 /* shards and companions, of which there are fewer than 100 */
 
 struct family {
     char (*at)[FAMILY_PATH_MAX]; /* paths as that of the model's file: shards in order, the rest */

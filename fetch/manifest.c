@@ -495,17 +495,33 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Names of files of one model may be names of other models. */
+const struct manifest_model *manifest_name_owner(const struct manifest *m, const char *cache_name,
+                                                 const struct manifest_model *besides)
+{
+    for (size_t i = 0; i < m->n_models; i++) {
+        const struct manifest_model *model = &m->models[i];
+        for (size_t k = 0; model != besides && k < model->n_files; k++) {
+            if (strcmp(model->files[k].cache_name, cache_name) == 0) {
+                return model;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Names of files of one model may be names of other models, or of their files. */
 static enum bnt_status check_names(struct reader *r)
 {
     struct manifest *m = r->m;
     for (size_t i = 0; i < m->n_models; i++) {
         for (size_t k = 1; k < m->models[i].n_files; k++) {
             const struct manifest_file *f = &m->models[i].files[k];
-            if (manifest_model(m, f->cache_name)) {
+            const struct manifest_model *other =
+                manifest_name_owner(m, f->cache_name, &m->models[i]);
+            if (other) {
                 return bad(r, f->path.line, f->path.column,
-                           "this file would be called %s in the cache, as another model is",
-                           f->cache_name);
+                           "this file would be called %s in the cache, as a file of %s is",
+                           f->cache_name, other->name);
             }
         }
     }

@@ -108,6 +108,10 @@ void manifest_release(struct manifest *m);
 const struct manifest_model *manifest_model(const struct manifest *m, const char *name);
 bool manifest_in_group(const struct manifest_model *model, const char *group);
 
+/* The model that has a file of that name in the cache, `besides` not counted, or NULL. */
+const struct manifest_model *manifest_name_owner(const struct manifest *m, const char *cache_name,
+                                                 const struct manifest_model *besides);
+
 /* The name in the cache of a file of a model beside its first; false when there can be none. */
 bool manifest_file_name(const char *model, const char *path, char out[BNT_CACHE_NAME_MAX]);
 

@@ -24,6 +24,15 @@ void project_shrink(struct project *p, const struct manifest_model *model)
     m->found = NULL;
 }
 
+/* Whether a file before `f` in the list has its name in the cache. */
+static bool has_name(const struct manifest_file *files, const struct manifest_file *f)
+{
+    while (files < f && strcmp(files->cache_name, f->cache_name) != 0) {
+        files++;
+    }
+    return files < f;
+}
+
 /* Append files of these paths, at most `n`, to those that are given. */
 static enum bnt_status append(struct project *p, struct manifest_model *m,
                               const char *(*path)(const void *list, size_t i), const void *list,
@@ -45,7 +54,7 @@ static enum bnt_status append(struct project *p, struct manifest_model *m,
         f->path = (struct manifest_text){own_path, m->source.line, m->source.column};
         f->is_found = true;
         if (!manifest_file_name(m->name, slash ? slash + 1 : own_path, f->cache_name) ||
-            manifest_model(&p->manifest, f->cache_name)) {
+            manifest_name_owner(&p->manifest, f->cache_name, m) || has_name(files, f)) {
             free(block);
             return bnt_err_set(err, BNT_E_FILE,
                                "%s: %.200s makes no free name for the cache; rename one model, or "
@@ -79,7 +88,8 @@ enum bnt_status project_grow_from_lock(struct project *p, const struct manifest_
     const json_t *entry = lockfile_entry(&p->lock, m->name);
     const size_t n = lockfile_n_files(entry);
     project_shrink(p, m);
-    if (n <= m->n_given || (!m->companions && !family_by_itself(lockfile_file(entry, 0).path))) {
+    if (n <= m->n_given || n - m->n_given > FAMILY_FILES_MAX ||
+        (!m->companions && !family_by_itself(lockfile_file(entry, 0).path))) {
         return BNT_OK;
     }
     const struct locked list = {entry, m->n_given};

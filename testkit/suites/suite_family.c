@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "fetch/family.h"
@@ -267,6 +268,30 @@ static void local_companions_are_locked_and_verified(void **state)
     assert_non_null(strstr(BNT(5, "fetch"), "m: tokenizer.json makes no free name"));
 }
 
+/* One name for two files would lead to whichever came last. */
+static void what_is_found_takes_no_name_of_another_file(void **state)
+{
+    (void)state;
+    static const char *const manifests[] = {
+        "models:\n  m: {source: ., files: [sub/m.safetensors, tokenizer.json]}\n",
+        "models:\n  m: {source: sub/m.safetensors}\n"
+        "  m.tokenizer: {source: ., files: [tokenizer.json, json]}\n",
+        "models:\n  m.tokenizer: {source: ., files: [tokenizer.json, json]}\n"
+        "  m: {source: sub/m.safetensors}\n"};
+    char path[BNT_PATH_MAX];
+    assert_int_equal(mkdir(fixture_path(path, "sub"), 0777), 0);
+    fixture_file("sub/m.safetensors", "m");
+    fixture_file("sub/tokenizer.json", "t");
+    fixture_file("tokenizer.json", "outer");
+    fixture_file("json", "j");
+    for (size_t i = 0; i < sizeof manifests / sizeof manifests[0]; i++) {
+        fixture_file(MANIFEST_FILE, manifests[i]);
+        const char *said = BNT(5, "lock");
+        assert_non_null(strstr(said, "m: "));
+        assert_non_null(strstr(said, "tokenizer.json makes no free name"));
+    }
+}
+
 /* ---- a hub that is not at its best ---- */
 
 static void question_is_repeated_when_it_may_be_answered_later(void **state)
@@ -330,6 +355,8 @@ static const struct suite_test tests[] = {
     {.name = "family_source_brings_its_family_in_order", .body = source_brings_its_family_in_order},
     {.name = "family_local_companions_are_locked_and_verified",
      .body = local_companions_are_locked_and_verified},
+    {.name = "family_what_is_found_takes_no_name_of_another_file",
+     .body = what_is_found_takes_no_name_of_another_file},
     {0},
 };
 const struct suite suite_family = {"family", tests, "missing_shard family_companions"};
