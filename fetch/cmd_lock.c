@@ -116,7 +116,7 @@ static enum bnt_status lock_named(struct locking *l, int n, char **names, struct
 /* Write the lock file, or under --check say what writing it would do. */
 static enum bnt_status finish(struct locking *l, struct bnt_err *err)
 {
-    const bool differs = l->project.lock.changed || !l->project.lock.exists;
+    const bool differs = lockfile_differs(&l->project.lock);
     if (l->o->check && differs) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_LOCK_DRIFT, "%s is not what the sources have", LOCKFILE_FILE);

@@ -3,9 +3,11 @@
 #include "fetch/lockfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -242,6 +244,10 @@ enum bnt_status lockfile_read(struct lockfile *l, const char *dir, struct bnt_er
     struct bnt_buf bytes = BNT_BUF(LOCKFILE_MAX_BYTES);
     *l = (struct lockfile){0};
     enum bnt_status st = bnt_path_format(l->path, err, "%s/%s", dir, LOCKFILE_FILE);
+    l->edits = json_object();
+    if (st == BNT_OK && !l->edits) {
+        st = bnt_err_nomem(err, LOCKFILE_FILE, 0);
+    }
     if (st == BNT_OK && access(l->path, F_OK) != 0 && errno == ENOENT) {
         l->models = json_object();
         return l->models ? BNT_OK : bnt_err_nomem(err, LOCKFILE_FILE, 0);
@@ -260,7 +266,8 @@ enum bnt_status lockfile_read(struct lockfile *l, const char *dir, struct bnt_er
 void lockfile_release(struct lockfile *l)
 {
     json_decref(l->models);
-    l->models = NULL;
+    json_decref(l->edits);
+    l->models = l->edits = NULL;
 }
 
 /* ---- writing ---- */
@@ -330,19 +337,64 @@ static enum bnt_status put_all(struct bnt_buf *b, json_t *models, struct bnt_err
     return st == BNT_OK ? bnt_buf_puts(b, "  }\n}\n", err) : st;
 }
 
+bool lockfile_differs(const struct lockfile *l)
+{
+    return json_object_size(l->edits) > 0 || !l->exists;
+}
+
+/* Who changes the file holds a lock on its folder meanwhile, which leaves nothing behind. Where
+ * folders cannot be locked the changes of two processes may meet, as without it. */
+static int lock_folder(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && flock(fd, LOCK_EX) != 0 && errno == EINTR) {
+    }
+    return fd;
+}
+
+static enum bnt_status merge(json_t *edits, json_t *models, struct bnt_err *err)
+{
+    const char *name;
+    json_t *entry;
+    json_object_foreach(edits, name, entry)
+    {
+        if (json_is_null(entry)) {
+            (void)json_object_del(models, name);
+        } else if (json_object_set(models, name, entry) != 0) {
+            return bnt_err_nomem(err, LOCKFILE_FILE, 0);
+        }
+    }
+    return BNT_OK;
+}
+
 enum bnt_status lockfile_write(struct lockfile *l, struct bnt_err *err)
 {
     struct bnt_buf b = BNT_BUF(LOCKFILE_MAX_BYTES);
-    if (!l->changed && l->exists) {
+    struct lockfile now = {.exists = false};
+    char dir[BNT_PATH_MAX];
+    int folder = -1;
+    if (!lockfile_differs(l)) {
         return BNT_OK;
     }
-    enum bnt_status st = put_all(&b, l->models, err);
+    enum bnt_status st = bnt_folder_of(l->path, dir, err);
+    if (st == BNT_OK) {
+        folder = lock_folder(dir);
+        st = lockfile_read(&now, dir, err);
+    }
+    st = st == BNT_OK ? merge(l->edits, now.models, err) : st;
+    if (st == BNT_OK) {
+        st = put_all(&b, BNT_FAULT(lock_merge) ? l->models : now.models, err);
+    }
     if (st == BNT_OK) {
         st = bnt_file_write(l->path, b.data, b.len, err);
     }
+    if (st == BNT_OK) {
+        l->exists = true;
+        (void)json_object_clear(l->edits);
+    }
+    bnt_lock_release(&folder);
+    lockfile_release(&now);
     bnt_buf_release(&b);
-    l->exists = l->exists || st == BNT_OK;
-    l->changed = l->changed && st != BNT_OK;
     return st;
 }
 
@@ -541,9 +593,10 @@ enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry
         json_decref(entry);
         return BNT_OK;
     }
-    l->changed = true;
-    return json_object_set_new(l->models, name, entry) == 0 ? BNT_OK
-                                                            : bnt_err_nomem(err, LOCKFILE_FILE, 0);
+    const bool done = json_object_set(l->edits, name, entry) == 0;
+    return json_object_set_new(l->models, name, entry) == 0 && done
+               ? BNT_OK
+               : bnt_err_nomem(err, LOCKFILE_FILE, 0);
 }
 
 void lockfile_prune(struct lockfile *l, const struct manifest *m)
@@ -554,8 +607,8 @@ void lockfile_prune(struct lockfile *l, const struct manifest *m)
     json_object_foreach_safe(l->models, next, name, entry)
     {
         if (!manifest_model(m, name)) {
+            (void)json_object_set_new(l->edits, name, json_null());
             (void)json_object_del(l->models, name);
-            l->changed = true;
         }
     }
 }

@@ -34,8 +34,8 @@
 struct lockfile {
     char path[BNT_PATH_MAX];
     bool exists;    /* there was a file */
-    bool changed;   /* since it was read */
     json_t *models; /* name → entry; owned */
+    json_t *edits;  /* what is not written yet: name → entry, or null of one that is dropped */
 };
 
 /* What is locked of one file; texts are borrowed from the lock file. */
@@ -49,7 +49,10 @@ struct lock_file {
 /* Read the lock file in `dir`; none is an empty one. Errors: FILE with "bnt.lock:line: what",
  * UNSUPPORTED a newer schema. */
 enum bnt_status lockfile_read(struct lockfile *l, const char *dir, struct bnt_err *err);
-/* Durably, when it changed. */
+/* Whether lockfile_write would write: something changed, or there was no file. */
+bool lockfile_differs(const struct lockfile *l);
+/* Durably, when it differs: the changes go into the file as it is by now, since other processes may
+ * lock other models meanwhile. Errors: those of lockfile_read. */
 enum bnt_status lockfile_write(struct lockfile *l, struct bnt_err *err);
 void lockfile_release(struct lockfile *l);
 

@@ -74,15 +74,8 @@ enum bnt_status project_collect(const struct project *p, struct bnt_cache *cache
                                 struct bnt_err *err)
 {
     const struct manifest_limits *l = &p->manifest.limits;
-    const char *name;
-    json_t *entry;
-    enum bnt_status st = BNT_OK;
-    json_object_foreach(p->lock.models, name, entry)
-    {
-        for (size_t i = 0; st == BNT_OK && i < lockfile_n_files(entry); i++) {
-            st = digest_list_add(also, lockfile_file(entry, i).sha256, err);
-        }
-    }
+    /* As it is by now: other processes may have locked more. */
+    enum bnt_status st = p->lock.exists ? digest_list_read(also, p->lock.path, err) : BNT_OK;
     if (st != BNT_OK) {
         return st;
     }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fetch/project.h"
@@ -151,6 +152,47 @@ static void broken_lock_is_named_with_its_line(void **state)
     BNT(5, "lock");
     fixture_file(LOCKFILE_FILE, "\n");
     assert_non_null(strstr(BNT(5, "fetch"), "bnt.lock is empty"));
+}
+
+/* Every process has read the file before the first one writes. */
+static void processes_that_lock_at_a_time_keep_each_others_entries(void **state)
+{
+    enum { PROCESSES = 8 };
+    (void)state;
+    static struct project projects[PROCESSES];
+    char text[2048] = "models:\n", digest[BNT_SHA256_HEX];
+    pid_t pids[PROCESSES];
+    fixture_digest("aa", digest);
+    fixture_file("m", "aa");
+    for (int i = 0; i < PROCESSES; i++) {
+        const size_t n = strlen(text);
+        snprintf(text + n, sizeof text - n, "  m%d:\n    source: m\n    sha256: %s\n    size: 2\n",
+                 i, digest);
+    }
+    fixture_file(MANIFEST_FILE, text);
+    for (int i = 0; i < PROCESSES; i++) {
+        char path[BNT_PATH_MAX];
+        assert_int_equal(project_open(&projects[i], fixture_path(path, MANIFEST_FILE), NULL), 0);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            struct project_opts opts = {.warn = NULL};
+            enum bnt_status st = bnt_cache_open(NULL, &opts.cache, NULL);
+            st = st ? st
+                    : project_lock(&projects[i], &projects[i].manifest.models[i], false, &opts,
+                                   NULL);
+            _exit(st ? st : lockfile_write(&projects[i].lock, NULL));
+        }
+        assert_true(pids[i] > 0);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+        project_release(&projects[i]);
+    }
+    BNT(0, "fetch", "--frozen");
 }
 
 /* ---- drift ---- */
@@ -470,6 +512,8 @@ static const struct suite_test tests[] = {
     {.name = "lockfile_is_sorted_one_line_per_file_and_stable",
      .body = lock_is_sorted_one_line_per_file_and_stable},
     {.name = "lockfile_broken_is_named_with_its_line", .body = broken_lock_is_named_with_its_line},
+    {.name = "lockfile_processes_that_lock_at_a_time_keep_each_others_entries",
+     .body = processes_that_lock_at_a_time_keep_each_others_entries},
     {.name = "lockfile_locked_refuses_every_drift", .body = locked_refuses_every_drift},
     {.name = "lockfile_changed_source_is_not_what_was_locked",
      .body = changed_source_is_not_what_was_locked},
@@ -490,4 +534,4 @@ static const struct suite_test tests[] = {
     {.name = "lockfile_command_prints_the_chunk_tree", .body = command_prints_the_chunk_tree},
     {0},
 };
-const struct suite suite_lockfile = {"lockfile", tests, "lock_digest"};
+const struct suite suite_lockfile = {"lockfile", tests, "lock_digest lock_merge"};
