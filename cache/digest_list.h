@@ -1,6 +1,6 @@
 /* The digests that a text names: every word of 64 hex digits, whatever the format, but for the
- * values of "tree" and "revision", which in a lock file are of no content. A lock file, a listing of
- * sha256sum and `bnt cache ls --json` all work. */
+ * values of "tree" and "revision", which in a lock file are of no content. A lock file, a listing
+ * of sha256sum and `bnt cache ls --json` all work. */
 #ifndef BNT_CACHE_DIGEST_LIST_H
 #define BNT_CACHE_DIGEST_LIST_H
 
