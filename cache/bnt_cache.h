@@ -301,7 +301,8 @@ struct bnt_cache_pushed {
 enum bnt_status bnt_cache_push(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                const struct bnt_cache_push_opts *opts, struct bnt_cache_pushed *out,
                                struct bnt_err *err);
-/* Bring the blob of an entry back from where it lies. Errors: NOT_FOUND when it lies nowhere. */
+/* Bring the blob of an entry back from where it lies. Errors: NOT_FOUND when it lies nowhere;
+ * OFFLINE when it is not here, and there is no network (NULL). */
 enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry *entry,
                                const struct bnt_network *network, struct bnt_err *err);
 

@@ -107,11 +107,8 @@ static enum bnt_status run_pull(struct bnt_app *app, const void *opts, int argc,
         struct bnt_err err = {0};
         struct bnt_cache_entry e;
         st = bnt_cache_find(cache, argv[i], &e, &err);
-        if (st == BNT_OK && bnt_app_offline()) {
-            st = bnt_err_set(&err, BNT_E_OFFLINE, "BNT_OFFLINE=1 keeps %.200s away", argv[i]);
-        }
         if (st == BNT_OK) {
-            st = bnt_cache_pull(cache, &e, app->network, &err);
+            st = bnt_cache_pull(cache, &e, bnt_app_offline() ? NULL : app->network, &err);
         }
         if (st != BNT_OK) {
             st = bnt_msg_error(&err);

@@ -355,6 +355,10 @@ static enum bnt_status run_gc(struct bnt_app *app, const void *opts, int argc, c
         return bnt_msg_fail(BNT_E_USAGE, "bnt cache rm removes one model", "unexpected operand: %s",
                             argv[0]);
     }
+    if (o->cold && !o->cold_after) {
+        return bnt_msg_fail(BNT_E_USAGE, "say when: --cold-after 30d",
+                            "--cold says something to --cold-after alone");
+    }
     enum bnt_status st = gc_prepare(app, o, &gc, &listed);
     if (st == BNT_OK && bnt_cache_open(NULL, &cache, &err) != BNT_OK) {
         st = bnt_msg_error(&err);

@@ -223,6 +223,10 @@ static enum bnt_status run_key(struct bnt_app *app, const void *opts, int argc, 
     struct bnt_err err = {0};
     struct digest_list list = {0};
     char hex[BNT_SHA256_HEX];
+    if (argc > 0 && ((const struct key_opts *)opts)->lock) {
+        return bnt_msg_fail(BNT_E_USAGE, "leave one of them out",
+                            "the key is of a lock file, or of names");
+    }
     enum bnt_status st = key_digests(opts, argc, argv, &list, &err);
     if (st == BNT_OK) {
         digest_list_sort(&list);
@@ -239,7 +243,7 @@ static enum bnt_status run_key(struct bnt_app *app, const void *opts, int argc, 
 
 const struct bnt_cmd cmd_cache_key = {
     .name = "key",
-    .synopsis = "[--lock FILE] [NAME...]",
+    .synopsis = "[--lock FILE | NAME...]",
     .summary = "a key for the cache of a CI service",
     .description = "Equal for equal content, whatever its order and names: of the models that are\n"
                    "named, or of every sha256 digest in the lock file, so that a job knows the\n"

@@ -68,7 +68,7 @@ static void describe_chunks(const struct bnt_cache_damage *d, char *out, size_t 
 }
 
 static void tell_problem(const struct bnt_cache_entry *e, enum bnt_cache_health health,
-                         const struct bnt_cache_damage *d)
+                         const struct bnt_cache_damage *d, bool repairs)
 {
     static const char *const problems[] = {"", "its file is gone", "its size differs",
                                            "sha256 differs"};
@@ -78,7 +78,7 @@ static void tell_problem(const struct bnt_cache_entry *e, enum bnt_cache_health 
     if (d->has_tree && health != BNT_CACHE_MISSING) {
         describe_chunks(d, chunks, sizeof chunks);
     }
-    bnt_msg_warn(hint, "cache: %s is %s: %s%s", entry_label(e),
+    bnt_msg_warn(repairs ? NULL : hint, "cache: %s is %s: %s%s", entry_label(e),
                  health == BNT_CACHE_MISSING ? "missing" : "corrupt", problems[health], chunks);
 }
 
@@ -130,7 +130,7 @@ static enum bnt_status handle_damage(struct verify_run *run, const struct bnt_ca
     if (st != BNT_OK) {
         return st;
     }
-    tell_problem(e, health, d);
+    tell_problem(e, health, d, run->repair);
     *repaired = repair_one(run, e, d);
     return BNT_OK;
 }

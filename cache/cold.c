@@ -281,12 +281,17 @@ enum bnt_status bnt_cache_pull(struct bnt_cache *c, const struct bnt_cache_entry
                                const struct bnt_network *network, struct bnt_err *err)
 {
     struct bnt_cache_cold cold;
-    bool found = false;
+    bool found = false, warm = false;
+    uint64_t stored = 0;
     enum bnt_status st = bnt_cache_cold(c, entry->digest, &cold, &found, err);
     if (st == BNT_OK && !found) {
         st = bnt_err_set(err, BNT_E_NOT_FOUND, "cache: %s is not in the cold tier",
                          cache_label(entry));
         bnt_err_hint(err, "run: bnt fetch %.200s", entry->source[0] ? entry->source : "SOURCE");
+    }
+    if (st == BNT_OK && !network) {
+        st = bnt_cache_tier(c, entry->digest, &warm, &stored, err);
+        return st != BNT_OK || stored > 0 ? st : cache_cold_error(entry, &cold, err);
     }
     const struct bnt_far_blob blob = {
         .place = cold.place,

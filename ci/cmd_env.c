@@ -31,7 +31,7 @@ static const struct env_row rows[] = {
      "URL of a `bnt cache serve` that is asked first for what has a known digest"},
     {"BNT_COLD", NULL, "URL of the cold tier: http://, https:// or s3://"},
     {"BNT_OFFLINE", NULL,
-     "1, true, yes or on: bnt fetch is --offline, and no model is brought back from the cold tier"},
+     "1, true, yes or on: fetch, lock and update are --offline, no model comes from the cold tier"},
     {"BNT_CACHE_TOKEN", NULL,
      "token of `bnt cache serve`, for the server and for its clients, shown as ***"},
     {"BNT_API_KEY", NULL, "key for a server under test (http://...), shown as ***"},

@@ -9,9 +9,9 @@
 
 #include "base/env.h"
 #include "base/opt.h"
+#include "fetch/manifest.h"
 
 #define TIMEOUT_S 900
-#define TIMEOUT_MAX_S (7 * 24 * 3600)
 
 static volatile sig_atomic_t json_at_alarm;
 
@@ -26,10 +26,11 @@ static void on_alarm(int number)
         "goes on from there\n";
     static const char event[] = "{\"event\":\"result\",\"exit\":19,\"files\":[]}\n";
     ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
-    if (json_at_alarm && written > 0) {
+    if (json_at_alarm) {
         written = write(STDOUT_FILENO, event, sizeof event - 1);
     }
-    _exit(written < 0 ? BNT_E_INTERNAL : BNT_E_TIME);
+    (void)written; /* who does not listen is told by the exit code */
+    _exit(BNT_E_TIME);
 }
 
 static enum bnt_status parse(const char *text, int64_t *timeout_s, struct bnt_err *err)
@@ -42,7 +43,7 @@ static enum bnt_status parse(const char *text, int64_t *timeout_s, struct bnt_er
     }
     snprintf(seconds, sizeof seconds, "%.20s%s", text, bare ? "s" : "");
     enum bnt_status st = bnt_parse_duration(seconds, timeout_s, err);
-    if (st == BNT_OK && *timeout_s > TIMEOUT_MAX_S) {
+    if (st == BNT_OK && *timeout_s > MANIFEST_TIMEOUT_MAX_S) {
         st = bnt_err_set(err, BNT_E_USAGE, "%.20s is more than a week", text);
     }
     return st;

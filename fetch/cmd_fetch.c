@@ -67,7 +67,7 @@ static const struct bnt_opt options[] = {
      .offset = offsetof(struct fetch_cmd_opts, locked)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "offline",
-     .help = "use no network; what is not in the cache is exit code 15",
+     .help = "use no network; what is not in the cache is exit code 15 [BNT_OFFLINE=1]",
      .offset = offsetof(struct fetch_cmd_opts, offline)},
     {.kind = BNT_OPT_FLAG,
      .long_name = "frozen",

@@ -26,7 +26,7 @@ struct lock_cmd_opts {
 #define OFFLINE_ROW                                                                                \
     {                                                                                              \
         .kind = BNT_OPT_FLAG, .long_name = "offline",                                              \
-        .help = "use no network; what would need it is exit code 15",                              \
+        .help = "use no network; what would need it is exit code 15 [BNT_OFFLINE=1]",              \
         .offset = offsetof(struct lock_cmd_opts, offline)                                          \
     }
 #define TIMEOUT_ROW                                                                                \
@@ -136,7 +136,7 @@ static enum bnt_status run(struct bnt_app *app, const struct lock_cmd_opts *o, b
     struct bnt_err err = {0};
     struct locking l = {
         .o = o,
-        .opts = {.fetch = {.offline = o->offline,
+        .opts = {.fetch = {.offline = o->offline || bnt_app_offline(),
                            .interrupted = app->interrupted,
                            .warn = bnt_msg_warn_fn},
                  .warn = bnt_msg_warn_fn},

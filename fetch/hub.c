@@ -257,7 +257,8 @@ static void take_facts(const struct ask_header *h, struct source_facts *out)
         }
     }
     if (out->sha256[0] && isdigit((unsigned char)h[SIZE].value[0])) {
-        out->size = strtoull(h[SIZE].value, NULL, 10);
+        const uint64_t size = strtoull(h[SIZE].value, NULL, 10);
+        out->size = size <= INT64_MAX ? size : 0; /* more says nothing */
     }
 }
 

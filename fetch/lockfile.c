@@ -155,6 +155,10 @@ static enum bnt_status check_entry(struct reader *r, const json_t *entry)
         (!hex || hex[strspn(hex, "0123456789abcdef")] || strlen(hex) < 40 || strlen(hex) > 64)) {
         return bad(r, "revision is neither a commit nor a digest");
     }
+    const json_t *companions = json_object_get(entry, "companions");
+    if (companions && !json_is_boolean(companions)) {
+        return bad(r, "companions is neither true nor false");
+    }
     if (!json_is_string(json_object_get(entry, "source"))) {
         return bad(r, "no source");
     }

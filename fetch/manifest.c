@@ -168,6 +168,14 @@ static enum bnt_status read_time(struct reader *r, const struct yaml_node *n, vo
     return st;
 }
 
+static enum bnt_status read_timeout(struct reader *r, const struct yaml_node *n, void *into)
+{
+    enum bnt_status st = read_time(r, n, into);
+    return st == BNT_OK && *(int64_t *)into > MANIFEST_TIMEOUT_MAX_S
+               ? bad(r, n->line, n->column, "timeout: %.20s is more than a week", n->text)
+               : st;
+}
+
 static enum bnt_status read_count(struct reader *r, const struct yaml_node *n, void *into)
 {
     struct manifest_text text;
@@ -433,7 +441,10 @@ static enum bnt_status insert_revision(struct reader *r, const struct manifest_t
     char escaped[ESCAPED_MAX] = "";
     size_t size = strlen(source->at) + sizeof escaped + 2;
     char *text = room(r, 1, size);
-    if (!text || !url_append(escaped, sizeof escaped, 0, revision->at, "")) {
+    if (!text) {
+        return bnt_err_nomem(r->err, r->m->shown, size);
+    }
+    if (!url_append(escaped, sizeof escaped, 0, revision->at, "")) {
         return bad(r, revision->line, revision->column, "the revision is too long");
     }
     snprintf(text, size, "%.*s@%s%s", (int)(end - source->at), source->at, escaped, end);
@@ -592,7 +603,7 @@ enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_e
 {
     static const struct key keys[] = {{"models", read_models},
                                       {"update", read_update},
-                                      {"timeout", read_time},
+                                      {"timeout", read_timeout},
                                       {"cache", read_limits},
                                       {NULL, NULL}};
     struct reader r = {.m = m, .err = err};

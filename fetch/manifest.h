@@ -29,6 +29,7 @@
 #include "base/yaml_tree.h"
 
 #define MANIFEST_FILE "bnt.yml"
+#define MANIFEST_TIMEOUT_MAX_S (7 * 24 * 3600) /* for --timeout and BNT_FETCH_TIMEOUT, too */
 
 struct manifest_text { /* and where it stands, for errors that are found later */
     const char *at;    /* NULL: not given */

@@ -258,6 +258,7 @@ static void gc_keeps_what_the_lock_file_names(void **state)
     suite_output_release(&o);
     BNT_EXITS(BNT_OK, "path", "m");
     BNT_EXITS(BNT_E_NOT_FOUND, "cache", "gc", "--lock", "absent.lock");
+    BNT_EXITS(BNT_E_USAGE, "cache", "gc", "--cold", "http://127.0.0.1:1");
     assert_int_equal(unlink(fixture_path(file, "bnt.lock")), 0);
     BNT_EXITS(BNT_OK, "cache", "gc", "--max-size", "1");
     BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
@@ -285,6 +286,7 @@ static void key_follows_the_content(void **state)
     BNT_EXITS(BNT_OK, "fetch", "n.gguf");
     FIXTURE_BNT(&by_name, 0, "cache", "key", "m", "n");
     FIXTURE_BNT(&other, 0, "cache", "key", "m");
+    BNT_EXITS(BNT_E_USAGE, "cache", "key", "--lock", "bnt.lock", "m");
     assert_string_equal(by_lock.out, by_name.out);
     assert_string_not_equal(by_lock.out, other.out);
     suite_output_release(&by_lock);

@@ -93,7 +93,9 @@ static void proven_model_goes_and_comes_back(void **state)
     assert_int_equal(bnt_cache_rebuild(fixture_path(dir, "c"), &blobs, NULL), BNT_OK);
     assert_int_equal(blobs, 1); /* the index knows it again from the record alone */
     c = fixture_cache();
+    assert_int_equal(bnt_cache_pull(c, &e, NULL, NULL), BNT_E_OFFLINE);
     assert_int_equal(bnt_cache_pull(c, &e, &fetch_network, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_pull(c, &e, NULL, NULL), BNT_OK); /* it is here */
     assert_int_equal(bnt_cache_lookup(c, e.digest, &got, path, NULL), BNT_OK);
     fixture_assert_holds(path, TEXT);
     assert_true(is_recorded(c, e.digest));

@@ -512,7 +512,30 @@ static void lock_records_commit_and_digest_without_a_download(void **state)
     stop(&h);
 }
 
+/* It would be a negative number in the lock file, which nobody could read again. */
+static void size_that_cannot_be_is_not_believed(void **state)
+{
+    (void)state;
+    struct hub h;
+    char path[BNT_PATH_MAX], facts[512];
+    start(&h);
+    snprintf(facts, sizeof facts,
+             "X-Repo-Commit: " COMMIT "\r\nX-Linked-ETag: \"%s\"\r\n"
+             "X-Linked-Size: 99999999999999999999\r\nLocation: %s/cdn/m\r\n",
+             h.digest, bnt_mock_server_url(h.storage));
+    bnt_mock_server_hold(h.hub);
+    h.routes[0].headers = h.routes[1].headers = facts;
+    bnt_mock_server_go_on(h.hub);
+    fixture_write(fixture_path(path, MANIFEST_FILE),
+                  "models:\n  a:\n    source: hf://org/repo/m.gguf\n");
+    BNT_EXITS(0, "lock");
+    BNT_EXITS(0, "fetch", "--locked");
+    stop(&h);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "hub_size_that_cannot_be_is_not_believed",
+     .body = size_that_cannot_be_is_not_believed},
     {.name = "hub_forms_are_told_apart", .body = forms_are_told_apart},
     {.name = "hub_download_is_held_to_the_hubs_digest_and_commit",
      .body = download_is_held_to_the_hubs_digest_and_commit},

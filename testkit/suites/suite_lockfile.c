@@ -144,6 +144,8 @@ static void broken_lock_is_named_with_its_line(void **state)
             fail_msg("%s: %s", cases[i].file, said);
         }
     }
+    fixture_file(LOCKFILE_FILE, "{\"schema\": 1, \"models\": {\n\"b\": {\"companions\": 1}}}");
+    assert_non_null(strstr(BNT(5, "lock"), "bnt.lock:2: b: companions is neither"));
     fixture_file(LOCKFILE_FILE, "{\"schema\": 2, \"models\": {}}");
     BNT(9, "fetch");
     fixture_file(LOCKFILE_FILE, "{\"models\": {}}");
@@ -398,6 +400,10 @@ static void known_digest_and_size_lock_without_the_network(void **state)
     BNT(15, "fetch", "--frozen");
     BNT(15, "fetch", "--offline", "m");
     BNT(14, "fetch", "--locked");
+    fixture_file(MANIFEST_FILE, "models:\n  n:\n    source: https://127.0.0.1:1/m.gguf\n");
+    assert_int_equal(setenv("BNT_OFFLINE", "1", 1), 0);
+    BNT(15, "lock");
+    BNT(15, "update", "n");
 }
 
 static void what_cannot_fit_is_refused_before_the_first_byte(void **state)

@@ -98,6 +98,7 @@ static void what_is_wrong_is_named_with_its_place(void **state)
         {ONE "    requires: {ram: 4G}\n", "bnt.yml:4:16: ", "unknown key 'ram'", ""},
         {ONE "    requires: {cpu: avx2}\n", "bnt.yml:4:21: ", "a text, not a list", ""},
         {ONE "    requires: {target: riscv}\n", "bnt.yml:4:24: ", "not known", "wasm32"},
+        {"timeout: 8d\n" ONE, "bnt.yml:1:10: ", "8d is more than a week", ""},
         {"timeout: 900\n" ONE, "bnt.yml:1:10: ", "'900' is not a time", "s, m, h or d"},
         {"cache: {max_size: -1}\n" ONE, "bnt.yml:1:19: ", "not a size", ""},
         {"cache: {max_age: 30}\n" ONE, "bnt.yml:1:18: ", "not a time", ""},
