@@ -94,8 +94,8 @@ static bool repair_one(struct verify_run *run, const struct bnt_cache_entry *e,
         bnt_msg_error(&err);
         return false;
     }
-    bnt_msg_note("%s is repaired: %.1f MB from %s", entry_label(e), (double)d->bad_bytes / 1e6,
-                 e->source);
+    bnt_msg_note("%s is repaired: %.1f MB were read again", entry_label(e),
+                 (double)d->bad_bytes / 1e6);
     run->n_repaired++;
     return true;
 }

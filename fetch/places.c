@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fetch/project.h"
+#include "fetch/project_family.h"
 #include "fetch/settle.h"
 
 static void add_source(struct places *p, const struct source *s)
@@ -38,19 +38,18 @@ static void add_place(struct places *p, const struct project *project,
     char text[BNT_CACHE_SOURCE_MAX];
     struct source s;
     const json_t *entry = lockfile_entry(&project->lock, model->name);
-    if (manifest_source(&project->manifest, model, i, mirror, text, NULL) != BNT_OK ||
-        source_parse(text, &s, NULL) != BNT_OK) {
-        return;
-    }
-    if (!mirror && settle_tells(text) && entry && lockfile_revision(entry)) {
+    const char *revision = mirror ? NULL : lockfile_revision(entry);
+    bool known = project_place(project, model, i, mirror, revision, text, NULL) == BNT_OK &&
+                 source_parse(text, &s, NULL) == BNT_OK;
+    if (known && revision && settle_tells(text)) {
         const bool named = model->files[i].path.at || i >= lockfile_n_files(entry);
-        if (settle_pinned(&s, lockfile_revision(entry), named ? NULL : lockfile_file(entry, i).path,
-                          text, NULL) != BNT_OK ||
-            source_parse(text, &s, NULL) != BNT_OK) {
-            return;
-        }
+        const char *file = named ? NULL : lockfile_file(entry, i).path;
+        known = settle_pinned(&s, revision, file, text, NULL) == BNT_OK &&
+                source_parse(text, &s, NULL) == BNT_OK;
     }
-    add_source(p, &s);
+    if (known) {
+        add_source(p, &s);
+    }
 }
 
 static bool has_digest(const struct project *project, const struct manifest_model *model, size_t i,
@@ -74,7 +73,8 @@ void places_add_project(struct places *p, const char *digest)
                 continue;
             }
             add_place(p, &project, model, i, NULL);
-            for (size_t m = 0; m < model->mirrors.n; m++) {
+            const size_t n_mirrors = model->files[i].is_found ? 0 : model->mirrors.n;
+            for (size_t m = 0; m < n_mirrors; m++) {
                 add_place(p, &project, model, i, &model->mirrors.at[m]);
             }
         }

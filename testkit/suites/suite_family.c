@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "fetch/family.h"
@@ -292,6 +293,29 @@ static void what_is_found_takes_no_name_of_another_file(void **state)
     }
 }
 
+/* The project of the folder knows where a file lies that it found, and its name has moved on. */
+static void what_is_found_is_healed_from_where_it_lies(void **state)
+{
+    (void)state;
+    char path[BNT_PATH_MAX], digest[BNT_SHA256_HEX];
+    struct suite_output o;
+    fixture_file("m.safetensors", "m");
+    fixture_file("tokenizer.json", "t");
+    fixture_file("other.json", "o");
+    fixture_file(MANIFEST_FILE, "models:\n  m: {source: m.safetensors}\n");
+    BNT(0, "fetch");
+    BNT(0, "fetch", "other.json", "--name", "m.tokenizer.json", "--force");
+    fixture_digest("t", digest);
+    FIXTURE_BNT(&o, 0, "path", digest);
+    o.out[strcspn(o.out, "\n")] = '\0';
+    assert_int_equal(bnt_path_format(path, NULL, "%s", o.out), BNT_OK);
+    suite_output_release(&o);
+    assert_int_equal(unlink(path), 0);
+    fixture_write(path, "x");
+    BNT(0, "cache", "verify", "--repair", digest);
+    fixture_assert_holds(path, "t");
+}
+
 /* ---- a hub that is not at its best ---- */
 
 static void question_is_repeated_when_it_may_be_answered_later(void **state)
@@ -355,6 +379,8 @@ static const struct suite_test tests[] = {
     {.name = "family_source_brings_its_family_in_order", .body = source_brings_its_family_in_order},
     {.name = "family_local_companions_are_locked_and_verified",
      .body = local_companions_are_locked_and_verified},
+    {.name = "family_what_is_found_is_healed_from_where_it_lies",
+     .body = what_is_found_is_healed_from_where_it_lies},
     {.name = "family_what_is_found_takes_no_name_of_another_file",
      .body = what_is_found_takes_no_name_of_another_file},
     {0},
