@@ -11,6 +11,7 @@
  */
 #include "fetch/unpack.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -18,19 +19,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/dyn_lib.h"
 #include "base/file.h"
 
 #define LIBRARY "libarchive.so.13"
 #define READ_BYTES (1u << 17)
-enum { WALK_OPEN_MAX = 16 };
+#define TEMP_MARK ".unpack-"
+#define TEMP_RANDOM "XXXXXX"
+enum { WALK_OPEN_MAX = 16, LEFT_S = 3600 };
 
 struct archive_lib {
     struct archive *(*read_new)(void);
@@ -312,17 +317,55 @@ static enum bnt_status show_folder(struct unpacking *u, const char *folder, stru
     return st == BNT_OK ? bnt_dir_sync(parent, err) : st;
 }
 
+/* Whether `name`, in the folder `at`, is what a process that died while it unpacked left behind: a
+ * folder of this user as mkdtemp made it, and nobody has it locked. One that is younger may be on
+ * its way to its lock. */
+static bool is_left(int at, const char *name)
+{
+    struct stat sb;
+    const int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const bool left = fd >= 0 && fstat(fd, &sb) == 0 && sb.st_uid == geteuid() &&
+                      (sb.st_mode & 07777) == 0700 && bnt_clock_unix_s() - sb.st_mtime >= LEFT_S &&
+                      flock(fd, LOCK_EX | LOCK_NB) == 0 && !BNT_FAULT(unpack_left);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return left;
+}
+
+/* Remove what was left beside the folder; what cannot be removed costs space. */
+static void sweep(const char *folder)
+{
+    char parent[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    const char *slash = strrchr(folder, '/'), *base = slash ? slash + 1 : folder;
+    const size_t n = strlen(base), k = strlen(TEMP_MARK);
+    DIR *d = bnt_folder_of(folder, parent, NULL) == BNT_OK ? opendir(parent) : NULL;
+    for (const struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        const char *name = e->d_name;
+        if (strncmp(name, base, n) == 0 && strncmp(name + n, TEMP_MARK, k) == 0 &&
+            strlen(name + n + k) == strlen(TEMP_RANDOM) && is_left(dirfd(d), name) &&
+            bnt_path_format(path, NULL, "%s/%s", parent, name) == BNT_OK) {
+            (void)nftw(path, remove_one, WALK_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
+        }
+    }
+    if (d) {
+        closedir(d);
+    }
+}
+
 static enum bnt_status into_folder(struct unpacking *u, int fd, const char *folder,
                                    struct bnt_err *err)
 {
-    enum bnt_status st = bnt_path_format(u->temp, err, "%s.unpack-XXXXXX", folder);
+    enum bnt_status st = bnt_path_format(u->temp, err, "%s" TEMP_MARK TEMP_RANDOM, folder);
     if (st != BNT_OK) {
         return st;
     }
+    sweep(folder);
     if (!mkdtemp(u->temp)) {
         return bnt_err_errno(err, "cannot make a folder beside %s", folder);
     }
     u->folder = open(u->temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)flock(u->folder, LOCK_EX | LOCK_NB); /* for is_left of others */
     st = u->folder < 0 ? bnt_err_errno(err, "cannot open %s", u->temp) : open_archive(u, fd, err);
     if (st == BNT_OK) {
         st = unpack_all(u, err);
@@ -342,17 +385,31 @@ static enum bnt_status into_folder(struct unpacking *u, int fd, const char *fold
     return st;
 }
 
+/* As a shell completes it, the name ends in a slash. */
+static enum bnt_status without_slash(const char *given, char out[BNT_PATH_MAX], struct bnt_err *err)
+{
+    size_t n = strlen(given);
+    while (n > 1 && given[n - 1] == '/') {
+        n--;
+    }
+    return bnt_path_format(out, err, "%.*s", (int)n, given);
+}
+
 enum bnt_status unpack(const char *path, const char *folder, const struct unpack_limits *limits,
                        const volatile sig_atomic_t *interrupted, struct unpack_count *count,
                        struct bnt_err *err)
 {
+    char target[BNT_PATH_MAX];
     struct unpacking u = {
         .shown = path, .folder = -1, .limits = limits, .interrupted = interrupted, .count = count};
     struct stat sb;
     *count = (struct unpack_count){0};
-    if (lstat(folder, &sb) == 0) {
+    if (without_slash(folder, target, err) != BNT_OK) {
+        return BNT_E_USAGE;
+    }
+    if (lstat(target, &sb) == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "%.300s exists; archives go into a new folder",
-                           folder);
+                           target);
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &sb) != 0) {
@@ -368,7 +425,7 @@ enum bnt_status unpack(const char *path, const char *folder, const struct unpack
     locale_t before = uselocale(utf8);
     enum bnt_status st = load(&u.lib, err);
     if (st == BNT_OK) {
-        st = into_folder(&u, fd, folder, err);
+        st = into_folder(&u, fd, target, err);
     }
     (void)uselocale(before);
     if (utf8) {

@@ -4,12 +4,15 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "fetch/unpack.h"
 #include "testkit/suites/cache_fixture.h"
 
@@ -279,6 +282,49 @@ static void limits_end_a_bomb(void **state)
     assert_int_equal(unpack_here(path, &few, &err), BNT_OK);
 }
 
+/* A folder beside the new one, as unpacking makes it: of this age and mode, with a file in it. */
+static void make_left(const char *name, int64_t age_s, unsigned mode)
+{
+    char path[BNT_PATH_MAX], file[BNT_PATH_MAX];
+    assert_int_equal(mkdir(fixture_path(path, name), 0700), 0);
+    assert_int_equal(bnt_path_format(file, NULL, "%s/part", path), BNT_OK);
+    fixture_write(file, "half");
+    const struct timespec then = {.tv_sec = (time_t)(bnt_clock_unix_s() - age_s)};
+    assert_int_equal(utimensat(AT_FDCWD, path, (const struct timespec[]){then, then}, 0), 0);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+static void what_a_dead_process_left_goes_with_the_next(void **state)
+{
+    (void)state;
+    static const struct entry entries[] = {{"m.gguf", '0', NULL, "model"}};
+    static const struct {
+        const char *name;
+        int64_t age_s;
+        unsigned mode;
+        bool stays;
+    } cases[] = {
+        {"out.unpack-aBc123", 4000, 0700, false},  {"out.unpack-locked", 4000, 0700, true},
+        {"out.unpack-young1", 3000, 0700, true},   {"out.unpack-mine99", 4000, 0755, true},
+        {"other.unpack-aBc123", 4000, 0700, true}, {"out.unpack-aBc1234", 4000, 0700, true},
+    };
+    char archive[BNT_PATH_MAX], path[BNT_PATH_MAX];
+    struct unpack_count count;
+    write_tar(fixture_path(archive, "a.tar"), entries, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        make_left(cases[i].name, cases[i].age_s, cases[i].mode);
+    }
+    const int lock = open(fixture_path(path, cases[1].name), O_RDONLY | O_DIRECTORY);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    assert_int_equal(unpack(archive, fixture_path(path, "out/"), &usual, NULL, &count, NULL), 0);
+    close(lock);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if ((access(fixture_path(path, cases[i].name), F_OK) == 0) != cases[i].stays) {
+            fail_msg("%s %s", cases[i].name, cases[i].stays ? "is gone" : "is there");
+        }
+    }
+}
+
 static void what_is_no_archive_or_cut_is_refused(void **state)
 {
     (void)state;
@@ -338,9 +384,11 @@ static const struct suite_test tests[] = {
     {.name = "unpack_limits_end_a_bomb", .body = limits_end_a_bomb, .needs = "source"},
     {.name = "unpack_what_is_no_archive_or_cut_is_refused",
      .body = what_is_no_archive_or_cut_is_refused},
+    {.name = "unpack_what_a_dead_process_left_goes_with_the_next",
+     .body = what_a_dead_process_left_goes_with_the_next},
     {.name = "unpack_command_unpacks_what_it_fetched",
      .body = command_unpacks_what_it_fetched,
      .needs = "source"},
     {0},
 };
-const struct suite suite_unpack = {"unpack", tests, "archive_path"};
+const struct suite suite_unpack = {"unpack", tests, "archive_path unpack_left"};
