@@ -16,12 +16,28 @@
 struct reading {
     struct yaml_tree *tree;
     const char *shown;
+    const struct bnt_buf *bytes; /* of the file */
     yaml_parser_t parser;
     yaml_event_t event; /* the current one */
     bool have_event;
     unsigned n_nodes;
     struct bnt_err *err;
 };
+
+/* Bytes that are no text: libyaml says at which byte, and no line. */
+static enum bnt_status no_text(struct reading *r)
+{
+    unsigned line = 1, column = 1;
+    for (size_t i = 0; i < r->parser.problem_offset && i < r->bytes->len; i++) {
+        const bool end = r->bytes->data[i] == '\n';
+        line += end;
+        column = end ? 1 : column + 1;
+    }
+    enum bnt_status st = bnt_err_set(r->err, BNT_E_FILE, "%s:%u:%u: %s", r->shown, line, column,
+                                     r->parser.problem ? r->parser.problem : "not YAML");
+    bnt_err_hint(r->err, "write it in UTF-8");
+    return st;
+}
 
 static enum bnt_status next_event(struct reading *r)
 {
@@ -35,6 +51,9 @@ static enum bnt_status next_event(struct reading *r)
     }
     if (r->parser.error == YAML_MEMORY_ERROR) {
         return bnt_err_nomem(r->err, r->shown, 0);
+    }
+    if (r->parser.error == YAML_READER_ERROR) {
+        return no_text(r);
     }
     const yaml_mark_t *at =
         r->parser.problem_mark.line ? &r->parser.problem_mark : &r->parser.context_mark;
@@ -219,7 +238,7 @@ enum bnt_status yaml_tree_read(struct yaml_tree *t, const char *path, const char
                                struct bnt_err *err)
 {
     struct bnt_buf bytes = BNT_BUF(YAML_TREE_MAX_BYTES);
-    struct reading r = {.tree = t, .shown = shown, .err = err};
+    struct reading r = {.tree = t, .shown = shown, .bytes = &bytes, .err = err};
     *t = (struct yaml_tree){0};
     enum bnt_status st = bnt_file_read(path, &bytes, err);
     if (st == BNT_OK) {

@@ -106,7 +106,8 @@ void advise_command(const struct advise_row *row, char out[ADVISE_COMMAND_MAX])
     enum advise_tier to = row->best;
     out[0] = '\0';
     if (row->verdict == ADVISE_IDLE) { /* one step further away */
-        to = row->now == ADVISE_HOT ? ADVISE_WARM : ADVISE_COLD;
+        const bool in_vain = row->entry.counts.warm_bytes > 0 && warm_bytes(row) == 0;
+        to = row->now == ADVISE_HOT && !in_vain ? ADVISE_WARM : ADVISE_COLD;
     } else if (row->verdict != ADVISE_MOVE) {
         return;
     }

@@ -211,6 +211,22 @@ static void content_of_several_names_is_removed_by_digest(void **state)
     assert_string_equal(command, "bnt cache rm aaaaaaaaaaaaaaaa");
 }
 
+/* Advice that `bnt cache demote` would answer with "compression saves too little" is none. */
+static void what_was_compressed_in_vain_is_not_to_be_compressed(void **state)
+{
+    (void)state;
+    for (size_t i = 5; i < 7; i++) {
+        char command[ADVISE_COMMAND_MAX];
+        struct advise_row row = row_of(&judge_cases[i]);
+        row.entry.used_s = NOW_S - ADVISE_MIN_S;
+        advise_judge(&row, NULL, NOW_S);
+        assert_int_equal(row.verdict, ADVISE_IDLE);
+        advise_command(&row, command);
+        assert_string_equal(command, row.entry.counts.warm_bytes ? "bnt cache push --move m"
+                                                                 : "bnt cache demote m");
+    }
+}
+
 /* ---- the cache ---- */
 
 static void use_of_a_cache_over_weeks_decides(void **state)
@@ -388,6 +404,8 @@ static const struct suite_test tests[] = {
      .body = what_must_stay_and_what_is_young_is_not_moved},
     {.name = "advise_content_of_several_names_is_removed_by_digest",
      .body = content_of_several_names_is_removed_by_digest},
+    {.name = "advise_what_was_compressed_in_vain_is_not_to_be_compressed",
+     .body = what_was_compressed_in_vain_is_not_to_be_compressed},
     {.name = "advise_use_of_a_cache_over_weeks_decides", .body = use_of_a_cache_over_weeks_decides},
     {.name = "advise_price_files_are_read_or_refused_with_their_line",
      .body = price_files_are_read_or_refused_with_their_line},

@@ -138,6 +138,8 @@ static void what_is_wrong_is_named_with_its_place(void **state)
         {"models: {m: {source: x}\n", "bnt.yml:2:1: ", "", ""},
         {"models: {m: {source: [[[[[[[[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]]]]]]]}}\n",
          "bnt.yml:1:43: ", "deep", ""},
+        {ONE "    license: 'm\xe9'\n", "bnt.yml:4:17: ", "UTF-8 octet", "UTF-8"},
+        {ONE "    license: \x01\n", "bnt.yml:4:14: ", "control characters", ""},
         {"text\n", "bnt.yml:1:1: ", "a text, not a map", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
