@@ -67,7 +67,10 @@ static enum bnt_status set_expected(struct fetch *f, struct bnt_err *err)
         }
         enum bnt_status st = bnt_err_set(
             err, BNT_E_USAGE, "%.300s: over http anybody may change the bytes", f->source.shown);
-        bnt_err_hint(err, "use https, or give the digest that the file must have: --sha256 HEX");
+        bnt_err_hint(
+            err,
+            "use https, or give the digest that the file must have: --sha256 HEX; in a manifest "
+            "sha256: HEX");
         return st;
     }
     if (!bnt_sha256_is_hex(hex)) {

@@ -456,13 +456,19 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
     enum bnt_status st = fetch_any(&w, &fetch, out, err);
     if (st == BNT_E_DIGEST && err) {
         err->hint[0] = '\0';
-        bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);
+        if (model->files[i].sha256[0]) {
+            bnt_err_hint(err, "if the new content is meant: write its sha256 into %.200s",
+                         p->manifest.shown);
+        } else {
+            bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);
+        }
     }
     if (st == BNT_OK && out->entry.size != locked.size) {
-        st = bnt_err_set(err, BNT_E_FILE, "%s says that %s has %llu bytes; it has %llu",
-                         LOCKFILE_FILE, fetch.name, (unsigned long long)locked.size,
-                         (unsigned long long)out->entry.size);
-        bnt_err_hint(err, "make it again: bnt lock");
+        const bool given = model->files[i].has_size; /* to lock it again would change nothing */
+        st = bnt_err_set(err, BNT_E_FILE, "%.200s says that %s has %llu bytes; it has %llu",
+                         given ? p->manifest.shown : LOCKFILE_FILE, fetch.name,
+                         (unsigned long long)locked.size, (unsigned long long)out->entry.size);
+        bnt_err_hint(err, given ? "write the true size there, or none" : "make it again: bnt lock");
     }
     return st == BNT_OK ? lock_trees_check(opts->cache, fetch.name, &locked, err) : st;
 }

@@ -400,6 +400,14 @@ static void known_digest_and_size_lock_without_the_network(void **state)
     BNT(15, "fetch", "--frozen");
     BNT(15, "fetch", "--offline", "m");
     BNT(14, "fetch", "--locked");
+    fixture_file("m.gguf", body);
+    snprintf(text, sizeof text, "models:\n  m: {source: m.gguf, sha256: %s, size: 4}\n", digest);
+    fixture_file(MANIFEST_FILE, text);
+    assert_non_null(strstr(BNT(5, "fetch"), "bnt.yml says that m has 4 bytes; it has 20"));
+    fixture_digest("other bytes", digest);
+    snprintf(text, sizeof text, "models:\n  m: {source: m.gguf, sha256: %s, size: 20}\n", digest);
+    fixture_file(MANIFEST_FILE, text);
+    assert_non_null(strstr(BNT(13, "fetch"), "write its sha256 into bnt.yml"));
     fixture_file(MANIFEST_FILE, "models:\n  n:\n    source: https://127.0.0.1:1/m.gguf\n");
     assert_int_equal(setenv("BNT_OFFLINE", "1", 1), 0);
     BNT(15, "lock");
