@@ -603,6 +603,12 @@ enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry
                : bnt_err_nomem(err, LOCKFILE_FILE, 0);
 }
 
+void lockfile_take_back(struct lockfile *l, const char *name, json_t *before)
+{
+    (void)json_object_set_new(l->models, name, before);
+    (void)json_object_del(l->edits, name);
+}
+
 void lockfile_prune(struct lockfile *l, const struct manifest *m)
 {
     const char *name;

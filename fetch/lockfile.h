@@ -80,6 +80,8 @@ enum bnt_status lockfile_entry_tree(json_t *entry, size_t i, const char *root, s
 /* Set the model's entry; takes it, also on failure. */
 enum bnt_status lockfile_put(struct lockfile *l, const char *name, json_t *entry,
                              struct bnt_err *err);
+/* As if it had not been put: `before`, which is taken, is what the file has. */
+void lockfile_take_back(struct lockfile *l, const char *name, json_t *before);
 /* Drop entries of models that the manifest does not have. */
 void lockfile_prune(struct lockfile *l, const struct manifest *m);
 

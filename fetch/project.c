@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/opt.h"
 #include "fetch/asked.h"
 #include "fetch/lock_trees.h"
@@ -404,6 +405,67 @@ static void note_question(const struct project *p, const struct manifest_model *
     }
 }
 
+/* Bring file `i` as the lock has it, under its name or without one. */
+static enum bnt_status fetch_locked(const struct project *p, const struct manifest_model *model,
+                                    size_t i, const struct project_opts *opts, bool nameless,
+                                    struct bnt_fetch_result *out, struct bnt_err *err)
+{
+    const json_t *entry = lockfile_entry(&p->lock, model->name);
+    const struct lock_file locked = lockfile_file(entry, i);
+    const struct wanted w = {.p = p,
+                             .model = model,
+                             .i = i,
+                             .opts = opts,
+                             .revision = lockfile_revision(entry),
+                             .path = model->files[i].path.at ? NULL : locked.path};
+    struct bnt_fetch_opts fetch = fetch_opts_of(p, model, opts);
+    fetch.name = model->files[i].cache_name;
+    fetch.sha256 = locked.sha256;
+    fetch.size = locked.size;
+    fetch.tree = locked.tree;
+    fetch.nameless = nameless;
+    fetch.move_name = !nameless;
+    enum bnt_status st = fetch_any(&w, &fetch, out, err);
+    if (st == BNT_E_DIGEST && err) {
+        err->hint[0] = '\0';
+        if (model->files[i].sha256[0]) {
+            bnt_err_hint(err, "if the new content is meant: write its sha256 into %.200s",
+                         p->manifest.shown);
+        } else {
+            bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);
+        }
+    }
+    if (st == BNT_OK && out->entry.size != locked.size) {
+        const bool given = model->files[i].has_size; /* to lock it again would change nothing */
+        st = bnt_err_set(err, BNT_E_FILE, "%.200s says that %s has %llu bytes; it has %llu",
+                         given ? p->manifest.shown : LOCKFILE_FILE, fetch.name,
+                         (unsigned long long)locked.size, (unsigned long long)out->entry.size);
+        bnt_err_hint(err, given ? "write the true size there, or none" : "make it again: bnt lock");
+    }
+    return st == BNT_OK ? lock_trees_check(opts->cache, fetch.name, &locked, err) : st;
+}
+
+/* Bring what is new in the entry of a model, that was `before`; when it does not come, the entry is
+ * as before. A source that tells digests has been believed so far. */
+static enum bnt_status keep_unless_there(struct project *p, const struct manifest_model *model,
+                                         json_t *before, const struct project_opts *opts,
+                                         struct bnt_err *err)
+{
+    struct bnt_fetch_result got;
+    enum bnt_status st = BNT_OK;
+    if (json_equal(before, lockfile_entry(&p->lock, model->name)) || BNT_FAULT(lock_promise)) {
+        return BNT_OK;
+    }
+    for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
+        st = fetch_locked(p, model, i, opts, true, &got, err);
+    }
+    if (st != BNT_OK) {
+        lockfile_take_back(&p->lock, model->name, json_incref(before));
+        (void)project_grow_from_lock(p, model, NULL);
+    }
+    return st;
+}
+
 enum bnt_status project_settle(struct project *p, const struct manifest_model *model,
                                const struct project_opts *opts, struct bnt_err *err)
 {
@@ -414,9 +476,14 @@ enum bnt_status project_settle(struct project *p, const struct manifest_model *m
     enum bnt_status st = lockfile_drift(&p->lock, model, why, &first);
     const bool fits = st == BNT_OK && !why[0];
     const bool ask = wants_question(p, model, opts);
+    json_t *before = fits ? json_deep_copy(lockfile_entry(&p->lock, model->name)) : NULL;
     if (st == BNT_OK) {
         st = project_lock(p, model, ask, &with, &first);
     }
+    if (st == BNT_OK && before) {
+        st = keep_unless_there(p, model, before, opts, &first);
+    }
+    json_decref(before);
     if (st == BNT_OK && ask) {
         note_question(p, model, opts);
     }
@@ -439,36 +506,5 @@ enum bnt_status project_fetch(const struct project *p, const struct manifest_mod
                               const struct project_opts *opts, struct bnt_fetch_result *out,
                               struct bnt_err *err)
 {
-    const json_t *entry = lockfile_entry(&p->lock, model->name);
-    const struct lock_file locked = lockfile_file(entry, i);
-    const struct wanted w = {.p = p,
-                             .model = model,
-                             .i = i,
-                             .opts = opts,
-                             .revision = lockfile_revision(entry),
-                             .path = model->files[i].path.at ? NULL : locked.path};
-    struct bnt_fetch_opts fetch = fetch_opts_of(p, model, opts);
-    fetch.name = model->files[i].cache_name;
-    fetch.sha256 = locked.sha256;
-    fetch.size = locked.size;
-    fetch.tree = locked.tree;
-    fetch.move_name = true;
-    enum bnt_status st = fetch_any(&w, &fetch, out, err);
-    if (st == BNT_E_DIGEST && err) {
-        err->hint[0] = '\0';
-        if (model->files[i].sha256[0]) {
-            bnt_err_hint(err, "if the new content is meant: write its sha256 into %.200s",
-                         p->manifest.shown);
-        } else {
-            bnt_err_hint(err, "if the new content is meant: bnt update %s", model->name);
-        }
-    }
-    if (st == BNT_OK && out->entry.size != locked.size) {
-        const bool given = model->files[i].has_size; /* to lock it again would change nothing */
-        st = bnt_err_set(err, BNT_E_FILE, "%.200s says that %s has %llu bytes; it has %llu",
-                         given ? p->manifest.shown : LOCKFILE_FILE, fetch.name,
-                         (unsigned long long)locked.size, (unsigned long long)out->entry.size);
-        bnt_err_hint(err, given ? "write the true size there, or none" : "make it again: bnt lock");
-    }
-    return st == BNT_OK ? lock_trees_check(opts->cache, fetch.name, &locked, err) : st;
+    return fetch_locked(p, model, i, opts, false, out, err);
 }

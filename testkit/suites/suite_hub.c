@@ -533,7 +533,60 @@ static void size_that_cannot_be_is_not_believed(void **state)
     stop(&h);
 }
 
+/* What the hub has now is at `path` of the storage, or is not. */
+static void hub_moves_on(struct hub *h, const char *digest, size_t bytes, const char *path)
+{
+    static char facts[512];
+    bnt_mock_server_hold(h->hub);
+    snprintf(facts, sizeof facts,
+             "X-Repo-Commit: " COMMIT "\r\nX-Linked-ETag: \"%s\"\r\nX-Linked-Size: %zu\r\n"
+             "Location: %s%s\r\n",
+             digest, bytes, bnt_mock_server_url(h->storage), path);
+    h->routes[0].headers = h->routes[1].headers = facts;
+    bnt_mock_server_go_on(h->hub);
+}
+
+/* The hub tells a digest before a download: it is in the lock file once the bytes are there. */
+static void new_content_is_locked_when_it_is_there(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *policy;
+        int exit; /* while it is not there */
+    } cases[] = {{"always", 8}, {"daily", 0}};
+    struct hub h;
+    char path[BNT_PATH_MAX], other[BNT_SHA256_HEX], text[256];
+    start(&h);
+    fixture_digest("other bytes", other);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct {
+            const char *at, *digest;
+            int exit;
+        } steps[] = {{"/cdn/absent", h.digest, cases[i].exit}, {"/cdn/other", other, 0}};
+        assert_int_equal(setenv("BNT_CACHE_DIR", fixture_path(path, cases[i].policy), 1), 0);
+        hub_moves_on(&h, h.digest, sizeof body - 1, "/cdn/m");
+        snprintf(text, sizeof text,
+                 "update: %s\nmodels:\n  %s:\n    source: hf://org/repo/m.gguf\n", cases[i].policy,
+                 cases[i].policy);
+        fixture_write(fixture_path(path, MANIFEST_FILE), text);
+        BNT_EXITS(0, "update");
+        BNT_EXITS(0, "fetch", "--locked");
+        for (size_t k = 0; k < 2; k++) {
+            struct bnt_buf lock = BNT_BUF(1 << 16);
+            hub_moves_on(&h, other, 11, steps[k].at);
+            BNT_EXITS(steps[k].exit, "fetch");
+            assert_int_equal(bnt_file_read(fixture_path(path, LOCKFILE_FILE), &lock, NULL), 0);
+            assert_non_null(strstr(bnt_buf_view(&lock), steps[k].digest));
+            BNT_EXITS(0, "fetch", "--frozen");
+            bnt_buf_release(&lock);
+        }
+    }
+    stop(&h);
+}
+
 static const struct suite_test tests[] = {
+    {.name = "hub_new_content_is_locked_when_it_is_there",
+     .body = new_content_is_locked_when_it_is_there},
     {.name = "hub_size_that_cannot_be_is_not_believed",
      .body = size_that_cannot_be_is_not_believed},
     {.name = "hub_forms_are_told_apart", .body = forms_are_told_apart},
@@ -559,4 +612,4 @@ static const struct suite_test tests[] = {
      .body = lock_records_commit_and_digest_without_a_download},
     {0},
 };
-const struct suite suite_hub = {"hub", tests, "hub_digest ask_unbounded"};
+const struct suite suite_hub = {"hub", tests, "hub_digest ask_unbounded lock_promise"};
