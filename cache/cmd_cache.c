@@ -40,6 +40,20 @@ json_t *cmd_cache_text_or_null(const char *text)
     return text[0] ? bnt_json_text(text) : json_null();
 }
 
+enum bnt_status cmd_cache_find_all(struct bnt_cache *cache, int n, char **keys,
+                                   struct bnt_cache_list *out, struct bnt_err *err)
+{
+    enum bnt_status st = BNT_OK;
+    out->at = calloc((size_t)n, sizeof *out->at);
+    if (!out->at) {
+        return bnt_err_nomem(err, "list of models", (size_t)n * sizeof *out->at);
+    }
+    for (int i = 0; st == BNT_OK && i < n; i++) {
+        st = bnt_cache_find(cache, keys[i], &out->at[out->n++], err);
+    }
+    return st;
+}
+
 static json_t *time_or_null(int64_t unix_s)
 {
     return unix_s ? json_integer(unix_s) : json_null();

@@ -1,30 +1,10 @@
 /* `bnt cache export|import`: models from one machine to another without a network. */
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/msg.h"
 #include "base/opt.h"
 #include "cache/bnt_cache.h"
 #include "cache/cmd_cache_impl.h"
-
-/* The entries that keys lead to; without keys all. */
-static enum bnt_status select_exports(struct bnt_cache *cache, int argc, char **argv,
-                                      struct bnt_cache_list *list, struct bnt_err *err)
-{
-    if (argc == 0) {
-        return bnt_cache_list(cache, list, err);
-    }
-    list->at = calloc((size_t)argc, sizeof *list->at);
-    if (!list->at) {
-        return bnt_err_nomem(err, "list of models", (size_t)argc * sizeof *list->at);
-    }
-    enum bnt_status st = BNT_OK;
-    for (int i = 0; st == BNT_OK && i < argc; i++) {
-        st = bnt_cache_find(cache, argv[i], &list->at[list->n++], err);
-    }
-    return st;
-}
 
 static enum bnt_status run_export(struct bnt_app *app, const void *opts, int argc, char **argv)
 {
@@ -39,7 +19,8 @@ static enum bnt_status run_export(struct bnt_app *app, const void *opts, int arg
     enum bnt_status st = bnt_cache_open(NULL, &cache, &err);
     bnt_cache_interrupt(cache, app->interrupted);
     if (st == BNT_OK) {
-        st = select_exports(cache, argc - 1, argv + 1, &list, &err);
+        st = argc == 1 ? bnt_cache_list(cache, &list, &err)
+                       : cmd_cache_find_all(cache, argc - 1, argv + 1, &list, &err);
     }
     if (st == BNT_OK) {
         st = bnt_cache_export(cache, &list, argv[0], &err);

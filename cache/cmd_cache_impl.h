@@ -30,6 +30,9 @@ enum bnt_status cmd_cache_advise(const struct cmd_cache_advise_opts *o);
 enum bnt_status cmd_cache_print_json(json_t *value);
 /* The text, or JSON null for "". */
 json_t *cmd_cache_text_or_null(const char *text);
+/* The entries that n > 0 keys lead to, in their order; released in any case. */
+enum bnt_status cmd_cache_find_all(struct bnt_cache *cache, int n, char **keys,
+                                   struct bnt_cache_list *out, struct bnt_err *err);
 /* Open the cache for a command that takes keys; USAGE, told, when there is none. */
 enum bnt_status cmd_cache_open_for_names(const struct bnt_app *app, int argc,
                                          struct bnt_cache **cache);

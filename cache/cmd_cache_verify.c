@@ -164,15 +164,7 @@ static enum bnt_status select_entries(struct bnt_cache *cache, struct bnt_cache_
         enum bnt_status st = bnt_cache_adopt(cache, err);
         return st == BNT_OK ? bnt_cache_list(cache, list, err) : st;
     }
-    list->at = calloc((size_t)argc, sizeof *list->at);
-    if (!list->at) {
-        return bnt_err_nomem(err, "list of models", (size_t)argc * sizeof *list->at);
-    }
-    enum bnt_status st = BNT_OK;
-    for (int a = 0; st == BNT_OK && a < argc; a++) {
-        st = bnt_cache_find(cache, argv[a], &list->at[list->n++], err);
-    }
-    return st;
+    return cmd_cache_find_all(cache, argc, argv, list, err);
 }
 
 static enum bnt_status verify_list(struct verify_run *run, struct bnt_cache_list *list,
