@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/app.h"
 #include "base/msg.h"
@@ -135,13 +136,27 @@ static enum bnt_status handle_damage(struct verify_run *run, const struct bnt_ca
     return BNT_OK;
 }
 
-static enum bnt_status verify_one(struct verify_run *run, struct bnt_cache_entry *e,
-                                  struct bnt_err *err)
+/* Whether the content of entry `i` was found sound a moment ago, under another of its names. */
+static bool is_sound(const struct bnt_cache_list *list, size_t i)
 {
+    for (size_t k = 0; k < i; k++) {
+        if (list->at[k].verified_s && strcmp(list->at[k].digest, list->at[i].digest) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum bnt_status verify_one(struct verify_run *run, const struct bnt_cache_list *list,
+                                  size_t i, struct bnt_err *err)
+{
+    struct bnt_cache_entry *e = &list->at[i];
     enum bnt_cache_health health = BNT_CACHE_OK;
     struct bnt_cache_damage damage = {0};
     bool repaired = false;
-    enum bnt_status st = bnt_cache_verify(run->cache, e, verify_progress, run, &health, err);
+    enum bnt_status st = is_sound(list, i)
+                             ? BNT_OK
+                             : bnt_cache_verify(run->cache, e, verify_progress, run, &health, err);
     if (st == BNT_OK && health != BNT_CACHE_OK && health != BNT_CACHE_COLD) {
         st = handle_damage(run, e, health, &damage, &repaired, err);
     }
@@ -173,11 +188,12 @@ static enum bnt_status verify_list(struct verify_run *run, struct bnt_cache_list
     uint64_t total = 0;
     for (size_t i = 0; i < list->n; i++) {
         total += list->at[i].size;
+        list->at[i].verified_s = 0; /* from now on: of this run */
     }
     bnt_progress_begin(&run->progress, "verifying", total, true);
     enum bnt_status st = BNT_OK;
     for (size_t i = 0; st == BNT_OK && i < list->n; i++) {
-        st = verify_one(run, &list->at[i], err);
+        st = verify_one(run, list, i, err);
     }
     bnt_progress_end(&run->progress);
     return st;

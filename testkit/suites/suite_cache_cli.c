@@ -158,6 +158,10 @@ static void verify_tells_damage_and_how_to_heal_it(void **state)
     fixture_write(fixture_path(file, "m.gguf"), "some bytes");
     BNT_EXITS(BNT_OK, "fetch", "m.gguf");
     BNT_EXITS(BNT_OK, "fetch", "bundled:");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf", "--name", "same");
+    FIXTURE_BNT(&o, 0, "cache", "verify");
+    assert_string_equal(o.out, "3 checked, 3 ok, 0 corrupt, 0 missing\n");
+    suite_output_release(&o);
     path_of("m", path);
     assert_int_equal(chmod(path, 0644), 0);
     FILE *f = fopen(path, "r+");
@@ -165,7 +169,7 @@ static void verify_tells_damage_and_how_to_heal_it(void **state)
     assert_int_equal(fputc('S', f), 'S');
     assert_int_equal(fclose(f), 0);
     FIXTURE_BNT(&o, BNT_E_DIGEST, "cache", "verify");
-    assert_string_equal(o.out, "2 checked, 1 ok, 1 corrupt, 0 missing\n");
+    assert_string_equal(o.out, "3 checked, 1 ok, 2 corrupt, 0 missing\n");
     assert_non_null(strstr(o.err, "m is corrupt: sha256 differs"));
     assert_non_null(strstr(o.err, "bnt fetch --force file:///"));
     suite_output_release(&o);
