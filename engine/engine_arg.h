@@ -83,7 +83,7 @@ struct bnt_model_options bnt_engine_model(const struct bnt_engine_arg *a);
     {                                                                                              \
         .kind = BNT_OPT_STR, .short_name = 0, .long_name = "head", .arg = "HOW",                   \
         .help =                                                                                    \
-            "output matrix of F16, BF16 or F32: read it in full (from 12 bits per weight, with "   \
+            "output matrix: read it in full (in F16, BF16 or F32 from 12 bits per weight, with "   \
             "the same logits, where its values are those of BF16 and --packed keeps such a "       \
             "copy), or screened: a copy in 5 "                                                     \
             "bits per weight tells which rows can be the likeliest, and only those are read; "     \

@@ -11,12 +11,14 @@
 /* Sums of levels times int8 stay in int32, as do sums of squares of levels. */
 #define MAX_COLS 65536u
 #define PIECE_ROWS 64u
+/* Of a weight. Products with fewer bits (Q1_0, Q2_0) are made as they lie and read less than the
+ * copy. */
+#define LEAST_BITS 4u
 enum { SCREEN_VERSION = 1 };
 
 bool screen_fits(const struct weight *head)
 {
-    return (head->type == TENSOR_F32 || head->type == TENSOR_F16 || head->type == TENSOR_BF16) &&
-           head->cols <= MAX_COLS;
+    return head->row_bytes * 8 >= head->cols * LEAST_BITS && head->cols <= MAX_COLS;
 }
 
 static uint64_t table_bytes(const struct weight *head)

@@ -53,7 +53,7 @@ struct screen {
     uint64_t rest_cols, rest_bytes;
 };
 
-/* True when a head can be screened: F32, F16 or BF16 in memory. */
+/* True when a head can be screened, and a copy spares something: of 4 bits per weight or more. */
 bool screen_fits(const struct weight *head);
 uint64_t screen_bytes(const struct weight *head);
 /* The part of it that is read for every token. */

@@ -28,56 +28,79 @@ float ternary_row_scale(enum tensor_type type, const uint8_t *row)
     return d;
 }
 
-void ternary_codes_iq2_bn(const uint8_t *block, int8_t *w)
+void ternary_codes_iq2_bn(const uint8_t *restrict block, int8_t *restrict w)
 {
-    for (unsigned i = 0; i < BN_BLOCK; i++) {
-        int code = block[i % 16] >> (2 * (i / 16)) & 3;
-        w[i] = (int8_t)(code - 1 + BNT_FAULT(dequant_iq2_bn));
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned j = 0; j < 16; j++) {
+            int code = block[j] >> (2 * k) & 3;
+            w[16 * k + j] = (int8_t)(code - 1 + BNT_FAULT(dequant_iq2_bn));
+        }
     }
 }
 
-void ternary_codes_of_four(const uint8_t *block, unsigned k, int8_t *w)
+void ternary_codes_of_four(const uint8_t *restrict block, unsigned row, int8_t *restrict w)
 {
-    k = BNT_FAULT(dequant_row_of_four) ? k ^ 1 : k;
-    for (unsigned i = 0; i < BN_BLOCK; i++) {
-        w[i] = (int8_t)((block[4 * k + i / 16 * 16 + i % 4] >> (2 * (i / 4 % 4)) & 3) - 1);
+    row = BNT_FAULT(dequant_row_of_four) ? row ^ 1 : row;
+    for (unsigned l = 0; l < 4; l++) {
+        for (unsigned k = 0; k < 4; k++) {
+            for (unsigned i = 0; i < 4; i++) {
+                int code = block[16 * l + 4 * row + i] >> (2 * k) & 3;
+                w[16 * l + 4 * k + i] = (int8_t)(code - 1);
+            }
+        }
     }
 }
 
-/* Trit n of a byte that holds five as a fraction of 256 of 3^5, 0 the most significant. No byte has
- * one that would mean a weight of 2. */
-static int8_t trit_of(uint8_t byte, unsigned n)
+/* Trit n of bytes that hold five as a fraction of 256 of 3^5, 0 the most significant: w[m] that of
+ * byte m. No byte has one that would mean a weight of 2. */
+static inline void trits_of(const uint8_t *restrict bytes, unsigned n_bytes, unsigned n,
+                            int8_t *restrict w)
 {
     static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-    uint8_t q = (uint8_t)(byte * pow3[n]);
-    return (int8_t)((q * 3 >> 8) - 1);
+    for (unsigned m = 0; m < n_bytes; m++) {
+        uint8_t q = (uint8_t)(bytes[m] * pow3[n]);
+        w[m] = (int8_t)((q * 3 >> 8) - 1);
+    }
 }
 
-void ternary_codes_tq1(const uint8_t *block, int8_t *w)
+void ternary_codes_tq1(const uint8_t *restrict block, int8_t *restrict w)
 {
-    for (unsigned i = 0; i < TQ_BLOCK; i++) {
-        unsigned byte = i < 160 ? i % 32 : i < 240 ? 32 + (i - 160) % 16 : 48 + (i - 240) % 4;
-        unsigned n = i < 160 ? i / 32 : i < 240 ? (i - 160) / 16 : (i - 240) / 4;
-        n = BNT_FAULT(dequant_tq1_order) && i < 160 ? 4 - n : n;
-        w[i] = trit_of(block[byte], n);
+    for (unsigned n = 0; n < 5; n++) {
+        trits_of(block, 32, BNT_FAULT(dequant_tq1_order) ? 4 - n : n, w + 32 * n);
+        trits_of(block + 32, 16, n, w + 160 + 16 * n);
+    }
+    for (unsigned n = 0; n < 4; n++) {
+        trits_of(block + 48, 4, n, w + 240 + 4 * n);
     }
 }
 
 /* Of each 16 weights, five by five in three bytes, the first the least significant; of the 16ths,
  * all four in the last byte. */
-void ternary_codes_iq1_bn(const uint8_t *block, int8_t *w)
+void ternary_codes_iq1_bn(const uint8_t *restrict block, int8_t *restrict w)
 {
-    for (unsigned i = 0; i < BN_BLOCK; i++) {
-        unsigned of16 = i % 16, byte = of16 < 15 ? i / 16 * 3 + of16 / 5 : 12;
-        unsigned n = of16 < 15 ? of16 % 5 : i / 16;
-        w[i] = trit_of(block[byte], BNT_FAULT(dequant_iq1_order) ? n : 4 - n);
+    int8_t trits[5][13];
+    for (unsigned n = 0; n < 5; n++) {
+        trits_of(block, 13, BNT_FAULT(dequant_iq1_order) ? n : 4 - n, trits[n]);
+    }
+    for (unsigned g = 0; g < 4; g++) {
+        for (unsigned k = 0; k < 3; k++) {
+            for (unsigned n = 0; n < 5; n++) {
+                w[16 * g + 5 * k + n] = trits[n][3 * g + k];
+            }
+        }
+        w[16 * g + 15] = trits[g][12];
     }
 }
 
-void ternary_codes_tq2(const uint8_t *block, int8_t *w)
+void ternary_codes_tq2(const uint8_t *restrict block, int8_t *restrict w)
 {
-    for (unsigned i = 0; i < TQ_BLOCK; i++) {
-        w[i] = (int8_t)((block[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4)) & 3) - 1);
+    for (unsigned h = 0; h < 2; h++) {
+        for (unsigned k = 0; k < 4; k++) {
+            for (unsigned m = 0; m < 32; m++) {
+                int code = block[32 * h + m] >> (2 * k) & 3;
+                w[128 * h + 32 * k + m] = (int8_t)(code - 1);
+            }
+        }
     }
 }
 

@@ -14,9 +14,11 @@
 #include "engine/cpu/tables.h"
 #include "engine/generate.h"
 #include "engine/model.h"
+#include "engine/quantize_file.h"
 #include "engine/sampler.h"
 #include "engine/screen.h"
 #include "testkit/suites/engine_support.h"
+#include "testkit/suites/mock_support.h"
 
 enum { TOKENS = 40 };
 
@@ -26,19 +28,24 @@ struct pair {
     uint32_t n_vocab;
 };
 
-static void open_pair(struct pair *p, const char *kernel)
+static void open_pair_of(struct pair *p, const char *path, const char *kernel)
 {
     struct bnt_err err = {0};
     struct bnt_session_options so = {.n_ctx = TOKENS + 8, .n_threads = 2, .kernel = kernel};
     for (int i = 0; i < 2; i++) {
         struct bnt_model_options mo = {.session = &so,
                                        .head = i ? BNT_HEAD_SCREENED : BNT_HEAD_FULL};
-        es_ok(bnt_model_open(suite_bundled_model(), &mo, &p->model[i], &err), &err);
+        es_ok(bnt_model_open(path, &mo, &p->model[i], &err), &err);
         es_ok(bnt_session_new(p->model[i], &so, &p->session[i], &err), &err);
         assert_int_equal(bnt_model_info(p->model[i])->screened, i == 1);
         assert_int_equal(bnt_session_has_best(p->session[i]), i == 1);
     }
     p->n_vocab = bnt_session_n_vocab(p->session[0]);
+}
+
+static void open_pair(struct pair *p, const char *kernel)
+{
+    open_pair_of(p, suite_bundled_model(), kernel);
 }
 
 static void close_pair(struct pair *p)
@@ -149,27 +156,50 @@ static struct bnt_sampler_params draw_settings(struct bnt_rng *rng, int i,
     return p;
 }
 
-static void generations_have_the_same_tokens(void **state)
+/* Closes the pair. Returns how many tokens were drafted. */
+static uint64_t check_generations(struct pair *p, int settings)
 {
-    (void)state;
     struct bnt_rng rng;
-    struct pair p;
-    bnt_rng_seed(&rng, 20);
-    open_pair(&p, "auto");
     uint64_t drafted = 0;
-    for (int k = 0; k < SETTINGS; k++) {
+    bnt_rng_seed(&rng, 20);
+    for (int k = 0; k < settings; k++) {
         int32_t ids[2][TOKENS];
         struct bnt_logit_bias bias[BIASES];
         struct bnt_sampler_params params = draw_settings(&rng, k, bias);
         for (int i = 0; i < 2; i++) {
             uint32_t speculate = i == 1 && k % 4 > 1 ? 12 : 0;
-            drafted +=
-                generate(p.session[i], bnt_model_tokenizer(p.model[i]), &params, speculate, ids[i]);
+            drafted += generate(p->session[i], bnt_model_tokenizer(p->model[i]), &params, speculate,
+                                ids[i]);
         }
         assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
     }
-    assert_true(drafted > 20);
-    close_pair(&p);
+    close_pair(p);
+    return drafted;
+}
+
+static void generations_have_the_same_tokens(void **state)
+{
+    (void)state;
+    struct pair p;
+    open_pair(&p, "auto");
+    assert_true(check_generations(&p, SETTINGS) > 20);
+}
+
+static void heads_in_blocks_are_screened_too(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"q8_0", "q6_k", "q4_0"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct pair p;
+        struct bnt_err err = {0};
+        struct mwrite_report report;
+        const char *path = ms_path(types[i]);
+        const struct bnt_quantize_options o = {
+            .type = TENSOR_I2_S, .embedding = tensor_type_find(types[i]), .i2s_layout = "128/32"};
+        es_ok(bnt_quantize(suite_bundled_model(), path, &o, &report, &err), &err);
+        open_pair_of(&p, path, "auto");
+        (void)check_generations(&p, SETTINGS / 4);
+    }
 }
 
 struct rows_seen {
@@ -425,6 +455,7 @@ static const struct suite_test tests[] = {
     {.name = "screen_best_logits_are_those_of_the_whole_row",
      .body = best_logits_are_those_of_the_whole_row},
     {.name = "screen_generations_have_the_same_tokens", .body = generations_have_the_same_tokens},
+    {.name = "screen_heads_in_blocks_are_screened_too", .body = heads_in_blocks_are_screened_too},
     {.name = "screen_logits_come_beside_the_best", .body = logits_come_beside_the_best},
     {.name = "screen_auto_makes_a_copy_where_it_is_kept",
      .body = auto_makes_a_copy_where_it_is_kept},
