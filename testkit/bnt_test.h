@@ -180,7 +180,7 @@ struct bnt_test_run {
     char program_digest[BNT_SHA256_HEX]; /* "" while unknown */
     char version[32], config[32];        /* of that build; "" while unknown */
     bool has_workers;                    /* the program speaks --worker (slots.h) */
-    char worker_note[400];               /* a worker that ended badly after its tests; "" */
+    char worker_note[400];               /* what is to be said of processes after their tests; "" */
     enum bnt_test_tier tier;
     struct bnt_test *at; /* the selected tests, in the program's order */
     size_t n;

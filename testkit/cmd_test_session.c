@@ -319,6 +319,7 @@ static void settle(struct session *s)
     }
     if (s->o->diagnose_s > 0 && s->o->repeat <= 1 && !s->run->interrupted) {
         diagnose_failures(s->run, (uint64_t)(s->o->diagnose_s * 1000), s->app->interrupted);
+        s->run->interrupted = *s->app->interrupted != 0;
     }
 }
 

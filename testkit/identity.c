@@ -103,9 +103,13 @@ enum bnt_status identity_fill(struct bnt_test_run *run, struct bnt_err *err)
     snprintf(run->config, sizeof run->config, "%s", BNT_CONFIG);
     describe_machine(&run->machine);
     enum bnt_status status = digest_program(run, err);
-    bool is_file = access(run->model.path, F_OK) == 0; /* not the address of a subject */
+    static const char scripted[] = "scripted:";
+    const size_t prefix = sizeof scripted - 1;
+    const char *path = run->model.path;
+    path += strncmp(path, scripted, prefix) == 0 ? prefix : 0;
+    bool is_file = access(path, F_OK) == 0; /* not the address of a subject */
     if (status == BNT_OK && is_file && !run->model.digest[0]) {
-        status = bnt_digest_of_file(run->model.path, NULL, run->model.digest, &hashed, err);
+        status = bnt_digest_of_file(path, NULL, run->model.digest, &hashed, err);
     }
     return status;
 }

@@ -189,6 +189,12 @@ static enum bnt_status digest_division(const struct load *loads, size_t n, unsig
     return st;
 }
 
+char *shard_full_name(const struct bnt_test *t)
+{
+    char *full = NULL;
+    return asprintf(&full, "%s/%s", t->suite, t->name) < 0 ? NULL : full;
+}
+
 /* Move the tests of the shard to the front, in their order, and keep only them. */
 static enum bnt_status keep_shard(struct bnt_test_run *run, const struct load *loads, size_t n,
                                   struct bnt_err *err)
@@ -196,13 +202,14 @@ static enum bnt_status keep_shard(struct bnt_test_run *run, const struct load *l
     bool *mine = calloc(n + 1, sizeof *mine);
     enum bnt_status st = mine ? BNT_OK : bnt_err_nomem(err, "the shard", n);
     for (size_t i = 0; st == BNT_OK && i < n; i++) {
-        const struct bnt_test *t = loads[i].test;
-        char full[512];
-        mine[loads[i].index] = loads[i].shard == run->shard.index;
-        snprintf(full, sizeof full, "%s/%s", t->suite, t->name);
-        if (!mine[loads[i].index]) {
+        bool is = mine[loads[i].index] = loads[i].shard == run->shard.index;
+        char *full = is ? NULL : shard_full_name(loads[i].test);
+        if (full) {
             st = bnt_test_names_add(&run->shard.elsewhere, full, err);
+        } else if (!is) {
+            st = bnt_err_nomem(err, "the shard", 0);
         }
+        free(full);
     }
     size_t n_kept = 0;
     for (size_t i = 0; st == BNT_OK && i < n; i++) {

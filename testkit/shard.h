@@ -21,6 +21,9 @@ enum bnt_status shard_parse(const char *text, unsigned *index, unsigned *total,
 enum bnt_status shard_split(struct bnt_test_run *run, unsigned index, unsigned total,
                             const char *times_path, struct bnt_err *err);
 
+/* SUITE/NAME, by which shards know a test; the caller frees. NULL: out of memory. */
+char *shard_full_name(const struct bnt_test *t);
+
 /* What each shard of `total` would have, without a change to the run. */
 struct shard_load {
     size_t tests;

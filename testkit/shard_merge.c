@@ -40,13 +40,21 @@ static void compare_text(struct merging *m, size_t i, const char *what, const ch
     }
 }
 
+/* A mock that is no file is what its name says; of a server, which each machine may reach by
+ * another address, nobody knows what it serves. */
+static const char *identity_of_model(const struct bnt_test_run *run)
+{
+    bool named = !run->model.digest[0] && bnt_test_kind_is_mock(run->model.kind);
+    return named ? run->model.path : run->model.digest;
+}
+
 static void check_parts_agree(struct merging *m)
 {
     const struct bnt_test_run *a = &m->parts[0];
     for (size_t i = 1; i < m->n_parts; i++) {
         const struct bnt_test_run *b = &m->parts[i];
         compare_text(m, i, "program", a->program_digest, b->program_digest);
-        compare_text(m, i, "model", a->model.digest, b->model.digest);
+        compare_text(m, i, "model", identity_of_model(a), identity_of_model(b));
         compare_text(m, i, "kind of model", a->model.kind, b->model.kind);
         compare_text(m, i, "tier", bnt_test_tier_name(a->tier), bnt_test_tier_name(b->tier));
         compare_text(m, i, "division", a->shard.plan, b->shard.plan);
@@ -76,16 +84,6 @@ static void check_every_shard_once(struct merging *m)
     }
 }
 
-static char *full_name(const struct bnt_test *t)
-{
-    size_t bytes = strlen(t->suite) + strlen(t->name) + 2;
-    char *full = malloc(bytes);
-    if (full) {
-        snprintf(full, bytes, "%s/%s", t->suite, t->name);
-    }
-    return full;
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct found *)a)->name, ((const struct found *)b)->name);
@@ -106,7 +104,7 @@ static void collect_names(struct merging *m)
     for (size_t i = 0; i < m->n_parts; i++) {
         const struct bnt_test_run *p = &m->parts[i];
         for (size_t j = 0; j < p->n; j++) {
-            char *full = full_name(&p->at[j]);
+            char *full = shard_full_name(&p->at[j]);
             if (!full) {
                 m->status = bnt_err_nomem(m->err, "the merged run", 0);
                 return;

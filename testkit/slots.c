@@ -15,6 +15,7 @@
 #include "base/env.h"
 #include "base/file.h"
 #include "testkit/proc.h"
+#include "testkit/proc_tree.h"
 #include "testkit/remove_tree.h"
 #include "testkit/runner_tap.h"
 #include "testkit/schedule.h"
@@ -358,6 +359,17 @@ static void note_end(struct slots *s, const struct proc *p)
     free(said);
 }
 
+/* What left its group and outlived its test, whose program was no bnt-suites: that would have ended
+ * it. */
+static void end_strays(struct slots *s)
+{
+    char *note = s->run->worker_note, what[160];
+    if (!proc_tree_reap(NULL, 0) && proc_tree_describe(NULL, 0, what, sizeof what) && !note[0]) {
+        snprintf(note, sizeof s->run->worker_note, "what outlived its test was ended: %s", what);
+    }
+    proc_end_strays(s->procs, s->n);
+}
+
 void slots_free(struct slots *s)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -375,6 +387,7 @@ void slots_free(struct slots *s)
             proc_release(&s->procs[i]);
         }
     }
+    end_strays(s);
     if (s->places[0]) {
         remove_tree(s->places);
     }

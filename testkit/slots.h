@@ -13,8 +13,8 @@ struct slots;
 
 /* For run->n_jobs tests of run->program at a time. */
 enum bnt_status slots_new(struct bnt_test_run *run, struct slots **out, struct bnt_err *err);
-/* Ends what runs. What idle workers have to say at their end (a leak report) goes to
- * run->worker_note. */
+/* Ends what runs. What idle workers have to say at their end (a leak report), or which processes
+ * had outlived their tests, goes to run->worker_note. */
 void slots_free(struct slots *s);
 
 /* The test that runs in slot i; NULL: it is free. */

@@ -73,6 +73,22 @@ static const char *text_of(const struct asking *a)
     return bnt_buf_view(&a->answer.made.text);
 }
 
+/* Not up to the first NUL: an answer may have one. */
+static size_t length_of(const struct asking *a)
+{
+    return a->answer.made.text.len;
+}
+
+static bool is_text(const struct asking *a, const char *text, size_t len)
+{
+    return length_of(a) == len && memcmp(text_of(a), text, len) == 0;
+}
+
+static bool has_part(const struct asking *a, const char *part)
+{
+    return memmem(text_of(a), length_of(a), part, strlen(part)) != NULL;
+}
+
 static void check_ids(struct asking *a, const char *key, const struct user_ids *want, bool all)
 {
     const struct bnt_ids *got = &a->answer.made.ids;
@@ -95,11 +111,10 @@ static void check_ids(struct asking *a, const char *key, const struct user_ids *
 static void check_text(struct asking *a)
 {
     const struct user_expect *e = &a->test->expect;
-    const char *text = text_of(a);
-    if (e->text && strcmp(text, e->text) != 0) {
+    if (e->text && !is_text(a, e->text, strlen(e->text))) {
         wrong(a, "text", "is not \"%.300s\"", e->text);
     }
-    if (e->begins && strncmp(text, e->begins, strlen(e->begins)) != 0) {
+    if (e->begins && strncmp(text_of(a), e->begins, strlen(e->begins)) != 0) {
         wrong(a, "begins", "does not begin with \"%.300s\"", e->begins);
     }
 }
@@ -109,18 +124,18 @@ static void check_parts(struct asking *a)
     const struct user_expect *e = &a->test->expect;
     bool any = e->contains_any.n == 0;
     for (size_t i = 0; i < e->contains.n; i++) {
-        if (!strstr(text_of(a), e->contains.at[i]) && !BNT_FAULT(user_contains)) {
+        if (!has_part(a, e->contains.at[i]) && !BNT_FAULT(user_contains)) {
             wrong(a, "contains", "there is no \"%.300s\"", e->contains.at[i]);
         }
     }
     for (size_t i = 0; i < e->contains_any.n; i++) {
-        any = any || strstr(text_of(a), e->contains_any.at[i]);
+        any = any || has_part(a, e->contains_any.at[i]);
     }
     if (!any) {
         wrong(a, "contains_any", "none of the %zu texts is there", e->contains_any.n);
     }
     for (size_t i = 0; i < e->not_contains.n; i++) {
-        if (strstr(text_of(a), e->not_contains.at[i])) {
+        if (has_part(a, e->not_contains.at[i])) {
             wrong(a, "not_contains", "there is \"%.300s\"", e->not_contains.at[i]);
         }
     }
@@ -134,7 +149,8 @@ static void check_patterns(struct asking *a, const char *key, const struct user_
             wrong(a, key, "out of memory"); /* the pattern was compiled when the file was read */
             return;
         }
-        if ((regexec(&regex, text_of(a), 0, NULL, 0) == 0) != want) {
+        regmatch_t all = {0, (regoff_t)length_of(a)};
+        if ((regexec(&regex, text_of(a), 1, &all, REG_STARTEND) == 0) != want) {
             wrong(a, key, "%s /%.300s/", want ? "does not match" : "matches", t->at[i]);
         }
         regfree(&regex);
@@ -144,9 +160,8 @@ static void check_patterns(struct asking *a, const char *key, const struct user_
 static void check_shape(struct asking *a)
 {
     struct bnt_err why = {0};
-    const struct bnt_buf *text = &a->answer.made.text;
     if (a->test->expect.json &&
-        json_shape_check(a->test->expect.json, text_of(a), text->len, &why) != BNT_OK) {
+        json_shape_check(a->test->expect.json, text_of(a), length_of(a), &why) != BNT_OK) {
         wrong(a, "json", "%s", why.msg);
     }
 }
@@ -184,7 +199,7 @@ static enum bnt_status check_words(struct asking *a)
     const char *prompt = a->test->prompt ? a->test->prompt : "";
     struct bnt_text_quality q;
     enum bnt_status st =
-        bnt_text_quality(text_of(a), a->answer.made.text.len, prompt, strlen(prompt), &q, a->err);
+        bnt_text_quality(text_of(a), length_of(a), prompt, strlen(prompt), &q, a->err);
     for (size_t i = 0; st == BNT_OK && i < sizeof figures / sizeof *figures; i++) {
         if (asked(figures[i].range)) {
             double value;
@@ -434,7 +449,7 @@ static enum bnt_status check_repeats(struct asking *a)
         struct bnt_subject_answer again;
         bnt_subject_answer_init(&again);
         st = ask(a, true, &again);
-        if (st == BNT_OK && strcmp(bnt_buf_view(&again.made.text), text_of(a)) != 0) {
+        if (st == BNT_OK && !is_text(a, bnt_buf_view(&again.made.text), again.made.text.len)) {
             wrong(a, "repeats", "answer %u is another one: \"%.300s\"", i + 1,
                   bnt_buf_view(&again.made.text));
         }
@@ -509,7 +524,7 @@ enum bnt_status user_test_run(const struct user_test *t, struct bnt_subject *sub
     enum bnt_status st = run(&a);
     if (st == BNT_OK && a.n_wrong > 0) {
         (void)bnt_buf_printf(report, NULL, "the answer: \"%.*s\"%s\n", SHOWN_BYTES, text_of(&a),
-                             a.answer.made.text.len > SHOWN_BYTES ? "..." : "");
+                             length_of(&a) > SHOWN_BYTES ? "..." : "");
         st = bnt_err_set(err, BNT_E_FAILED, "%zu expectation%s not hold", a.n_wrong,
                          a.n_wrong == 1 ? " does" : "s do");
     }

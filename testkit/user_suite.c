@@ -180,7 +180,7 @@ static enum bnt_status read_expect(struct user_reader *r, const struct yaml_node
         {"contains", user_read_parts},
         {"contains_any", user_read_parts},
         {"not_contains", user_read_parts},
-        {"matches", user_read_patterns},
+        {"matches", user_read_matches},
         {"not_matches", user_read_patterns},
         {"json", read_shape},
         {"finish", read_finish},
@@ -387,7 +387,12 @@ static enum bnt_status check_test(const struct user_reader *r, const struct yaml
     }
     for (size_t i = 0; i < r->suite->n; i++) {
         if (strcmp(r->suite->tests[i].name, t->name) == 0) {
-            return user_bad(r, n, "another test has this name");
+            char what[NAME_BYTES + 120];
+            snprintf(what, sizeof what,
+                     "another test has this name, %s: letters a-z and digits of suite, name, "
+                     "parameters and model make it",
+                     t->name);
+            return user_bad(r, n, what);
         }
     }
     return BNT_OK;

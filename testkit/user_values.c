@@ -188,6 +188,29 @@ enum bnt_status user_read_words(struct user_reader *r, const struct yaml_node *n
     return st;
 }
 
+/* Whether a pattern that matches the empty text does so in every text: at its beginning when
+ * nothing in it looks at what follows, at its end when nothing looks at what comes before. */
+static bool matches_all(const regex_t *regex, const char *pattern)
+{
+    bool begin = strchr(pattern, '^'), end = strchr(pattern, '$'), words = strchr(pattern, '\\');
+    return strcmp(pattern, "^.*$") == 0 ||
+           (!(begin && end) && !words && regexec(regex, "", 0, NULL, 0) == 0);
+}
+
+enum bnt_status user_read_matches(struct user_reader *r, const struct yaml_node *n, void *into)
+{
+    const struct user_texts *t = into;
+    enum bnt_status st = user_read_patterns(r, n, into);
+    for (size_t i = 0; st == BNT_OK && i < t->n; i++) {
+        regex_t regex;
+        if (regcomp(&regex, t->at[i], REG_EXTENDED | REG_NOSUB) == 0) {
+            st = matches_all(&regex, t->at[i]) ? user_bad(r, n, "matches every answer") : st;
+            regfree(&regex);
+        }
+    }
+    return st;
+}
+
 enum bnt_status user_read_patterns(struct user_reader *r, const struct yaml_node *n, void *into)
 {
     struct user_texts *t = into;

@@ -41,6 +41,7 @@ user_read_fn user_read_text;     /* const char * */
 user_read_fn user_read_texts;    /* struct user_texts: a list, not empty, or one text */
 user_read_fn user_read_parts;    /* the same, no text empty */
 user_read_fn user_read_patterns; /* the same, POSIX extended regular expressions */
+user_read_fn user_read_matches;  /* such, of which none matches every text */
 user_read_fn user_read_words;    /* const char *: words with commas between them */
 user_read_fn user_read_u32;      /* uint32_t, at most INT32_MAX */
 user_read_fn user_read_i32;      /* int32_t, not negative */

@@ -3,8 +3,10 @@
  * each answer is exactly known. */
 #include "testkit/suite.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,6 +274,29 @@ static void interrupt_ends_what_runs_and_keeps_what_ran(void **state)
     bnt_test_run_release(&run);
 }
 
+/* It is in a session of its own, where an end of the test's group does not reach it. */
+static void what_outlives_a_test_is_ended_and_told(void **state)
+{
+    (void)state;
+    static const struct scripted rows[] = {
+        {"leaves", "fast", "setsid sleep 60 & echo $! >pid; " SAYS_OK("leaves")},
+        {NULL, NULL, NULL},
+    };
+    int pid = 0;
+    struct bnt_test_run run;
+    assert_int_equal(chdir(suite_scratch()), 0);
+    collect(&run, write_program(rows), BNT_TIER_FAST);
+    execute(&run, &(struct bnt_test_options){.n_jobs = 1});
+    FILE *f = fopen("pid", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%d", &pid), 1);
+    fclose(f);
+    assert_int_equal(kill(pid, 0), -1);
+    assert_int_equal(errno, ESRCH);
+    assert_non_null(strstr(run.worker_note, "outlived its test was ended: s"));
+    bnt_test_run_release(&run);
+}
+
 /* Each waits for the other through a pair of pipes, so neither ends unless both run at once. */
 static void jobs_run_side_by_side(void **state)
 {
@@ -470,6 +495,8 @@ static const struct suite_test tests[] = {
     {.name = "runner_budget_leaves_the_rest_not_run", .body = budget_leaves_the_rest_not_run},
     {.name = "runner_interrupt_keeps_what_ran",
      .body = interrupt_ends_what_runs_and_keeps_what_ran},
+    {.name = "runner_what_outlives_a_test_is_ended_and_told",
+     .body = what_outlives_a_test_is_ended_and_told},
     {.name = "runner_jobs_run_side_by_side", .body = jobs_run_side_by_side},
     {.name = "runner_text_report_shows_every_outcome", .body = text_report_shows_every_outcome},
     {.name = "runner_rerun_line_runs_the_failure_again", .body = rerun_line_runs_the_failure_again},

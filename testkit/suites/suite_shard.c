@@ -413,6 +413,12 @@ static void union_is_proved_whole(void **state)
     p[2].shard.plan[0] ^= 1;
     check_merge(p, PARTS, "division");
     p[2].shard.plan[0] ^= 1;
+    for (size_t i = 0; i < PARTS; i++) { /* a mock that is no file; a server */
+        p[i].model = (struct bnt_model_ref){.kind = "tiny", .path = "tiny:1"};
+    }
+    p[2].model.path[5] = '2';
+    check_merge(p, PARTS, "shard 1 has model tiny:1, shard 3 has tiny:2");
+    p[0].model.kind = p[1].model.kind = p[2].model.kind = "http";
     check_merge(p, PARTS, NULL);
     release_parts(p);
 }

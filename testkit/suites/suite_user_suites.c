@@ -91,7 +91,9 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, prompt: x, stop: '', expect: {text: y}}]\n", "must be 1 to 1024"},
         {"tests:\n  - {name: a, prompt: x, expect: {text: y}}\n"
          "  - {name: A, prompt: x, expect: {text: y}}\n",
-         "another test has this name"},
+         "another test has this name, greeter_a:"},
+        {"tests: [{name: a, with: [{b: \xc3\xa9}, {b: \xc3\xa8}], prompt: x, expect: {text: y}}]\n",
+         "letters a-z and digits of suite, name, parameters"},
         {"tests: [{name: a, prompt: \"${who}\", expect: {text: y}}]\n", "${...}"},
         {"tests: [{name: a, with: {b: c}, prompt: x, expect: {text: y}}]\n", "list of maps"},
         {"tests: [{name: a, with: [{b: [c]}], prompt: x, expect: {text: y}}]\n", "map of texts"},
@@ -117,6 +119,10 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, prompt: x, expect: {begins: ''}}]\n", "in every answer"},
         {"tests: [{name: a, prompt: x, expect: {begins: [y]}}]\n", "must be a text"},
         {"tests: [{name: a, prompt: x, expect: {matches: ''}}]\n", "in every answer"},
+        {"tests: [{name: a, prompt: x, expect: {matches: '.*'}}]\n", "matches every answer"},
+        {"tests: [{name: a, prompt: x, expect: {matches: [y, '^(a|b?)']}}]\n", "every answer"},
+        {"tests: [{name: a, prompt: x, expect: {matches: '( |$)'}}]\n", "every answer"},
+        {"tests: [{name: a, prompt: x, expect: {matches: '^.*$'}}]\n", "every answer"},
         {"tests: [{name: a, prompt: x, expect: {quality: false}}]\n", "asks for nothing"},
         {"tests: [{name: a, prompt: x, expect: {repeats: 1}}]\n", "at least 2"},
         {"tests: [{name: a, prompt: x, expect: {logprob: []}}]\n", "asks for nothing"},
@@ -297,6 +303,7 @@ static void every_expectation_holds_and_fails(void **state)
         {"Hi", "{contains_any: [x, wor]}", "{contains_any: [x, y]}", "none of the 2 texts"},
         {"Hi", "{not_contains: x}", "{not_contains: [x, ld]}", "there is \"ld\""},
         {"Hi", "{matches: \"w.*d!$\"}", "{matches: \"^w\"}", "does not match /^w/"},
+        {"Hi", "{matches: \"^[^x]*$\"}", "{matches: \"^[^w]*$\"}", "does not match /^[^w]*$/"},
         {"Hi", "{not_matches: \"^w\"}", "{not_matches: \"o.l\"}", "matches /o.l/"},
         {"Hi", "{finish: stop}", "{finish: length}", "ended by stop, should be length"},
         {"Hi", "{tokens: {min: 3, max: 3}}", "{tokens: {max: 2}}", "3, should be at most 2"},
@@ -331,6 +338,43 @@ static void every_expectation_holds_and_fails(void **state)
         }
     }
     bnt_buf_release(&report);
+}
+
+/* A subject whose answer goes on behind a NUL, as that of a server may. */
+static void describe_nul(const struct bnt_subject *s, struct bnt_subject_facts *out)
+{
+    (void)s;
+    *out = (struct bnt_subject_facts){.kind = "http", .place = "", .can = BNT_CAN_GENERATE};
+}
+
+static enum bnt_status answer_nul(struct bnt_subject *s, const struct bnt_subject_request *r,
+                                  struct bnt_subject_answer *out, struct bnt_err *err)
+{
+    static const char texts[][9] = {"Paris\0no", "Paris\0on"};
+    (void)s;
+    return bnt_buf_append(&out->made.text, texts[r->afresh], 8, err);
+}
+
+static void answer_goes_on_behind_a_nul(void **state)
+{
+    (void)state;
+    static const struct bnt_subject_ops ops = {.describe = describe_nul, .generate = answer_nul};
+    static const char *const fail[] = {"{text: Paris}", "{not_contains: \"no\"}",
+                                       "{not_matches: \"no$\"}", "{matches: \"s$\"}",
+                                       "{repeats: 2}"};
+    struct bnt_subject subject = {&ops};
+    for (size_t i = 0; i < sizeof fail / sizeof fail[0]; i++) {
+        char text[256];
+        struct user_suite s;
+        struct bnt_err err = {0};
+        struct bnt_buf report = BNT_BUF(1 << 16);
+        snprintf(text, sizeof text, "tests: [{name: a, prompt: x, expect: %s}]\n", fail[i]);
+        assert_int_equal(read_suite(&s, text, &err), BNT_OK);
+        print_message("%s\n", fail[i]);
+        assert_int_equal(user_test_run(&s.tests[0], &subject, &report, &err), BNT_E_FAILED);
+        bnt_buf_release(&report);
+        user_suite_release(&s);
+    }
 }
 
 static void all_that_is_wrong_is_told_at_once(void **state)
@@ -445,6 +489,7 @@ static const struct suite_test tests[] = {
      .needs = "source"},
     {.name = "user_suite_every_expectation_holds_and_fails",
      .body = every_expectation_holds_and_fails},
+    {.name = "user_suite_answer_goes_on_behind_a_nul", .body = answer_goes_on_behind_a_nul},
     {.name = "user_suite_all_that_is_wrong_is_told_at_once",
      .body = all_that_is_wrong_is_told_at_once},
     {.name = "user_suite_what_a_subject_cannot_do_is_no_failure_and_no_pass",
