@@ -39,4 +39,14 @@ static inline size_t bnt_utf8_valid(const char *text, size_t len)
     return at;
 }
 
+/* Bytes of text that stand in `most` bytes without half a character at their end. */
+static inline size_t bnt_utf8_cut(const char *text, size_t len, size_t most)
+{
+    size_t n = len < most ? len : most;
+    while (n > 0 && n < len && ((unsigned char)text[n] & 0xc0) == 0x80) {
+        n--;
+    }
+    return n;
+}
+
 #endif

@@ -37,6 +37,16 @@ static void format_time(int64_t unix_s, char out[24])
     strftime(out, 24, "%Y-%m-%d %H:%M:%SZ", gmtime_r(&t, &utc));
 }
 
+/* Text of a test within a line, as reports have it. */
+static void put(const char *before, const char *text)
+{
+    struct bnt_buf line = BNT_BUF(TEST_REPORT_MAX_BYTES);
+    struct report_writer w = {&line, NULL, BNT_OK};
+    report_line(&w, text, SIZE_MAX);
+    printf("%s%s", before, bnt_buf_view(&line));
+    bnt_buf_release(&line);
+}
+
 static enum bnt_status print_json(json_t *root, struct bnt_err *err)
 {
     size_t flags = JSON_INDENT(1) | JSON_REAL_PRECISION(6);
@@ -116,9 +126,13 @@ static enum bnt_status list_row(void *ctx, const char *suite, const char *test,
         json_array_append_new(ctx, o);
         return BNT_OK;
     }
-    printf("%-11s %-8s %8.2f s  %s/%s  (%s)%s%s\n",
-           r->elsewhere ? "elsewhere" : bnt_test_outcome_name(r->outcome), r->kind,
-           (double)r->wall_ms / 1e3, suite, test, r->why, r->reason[0] ? "  " : "", r->reason);
+    printf("%-11s %-8s %8.2f s", r->elsewhere ? "elsewhere" : bnt_test_outcome_name(r->outcome),
+           r->kind, (double)r->wall_ms / 1e3);
+    put("  ", suite);
+    put("/", test);
+    put("  (", r->why);
+    put(r->reason[0] ? ")  " : ")", r->reason);
+    printf("\n");
     return BNT_OK;
 }
 
@@ -268,23 +282,25 @@ static void explain_decision(const struct history_row *r)
     }
     switch (r->outcome) {
     case BNT_TEST_SKIPPED:
-        printf("skipped: %s", r->reason);
+        put("skipped: ", r->reason);
         break;
     case BNT_TEST_NOT_RUN:
-        printf("not run: %s", r->reason);
+        put("not run: ", r->reason);
         break;
     case BNT_TEST_CACHED:
-        printf("taken from the cache: %s", r->reason);
+        put("taken from the cache: ", r->reason);
         break;
     default:
-        printf("run: %s%s%s", bnt_test_outcome_name(r->outcome), r->reason[0] ? ": " : "",
-               r->reason);
+        put("run: ", bnt_test_outcome_name(r->outcome));
+        put(r->reason[0] ? ": " : "", r->reason);
         break;
     }
     if (r->label[0]) {
-        printf(" [%s]", r->label);
+        put(" [", r->label);
+        printf("]");
     }
-    printf("\n    planned as %s: %s", r->kind, r->why);
+    put("\n    planned as ", r->kind);
+    put(": ", r->why);
 }
 
 static void explain_change(const struct history_row *now, const struct history_row *before)
@@ -301,7 +317,8 @@ static void explain_change(const struct history_row *now, const struct history_r
 
 static void explain(const char *test, const struct history_row *rows, size_t n)
 {
-    printf("%s: %zu decision%s in the history, the latest first\n", test, n, n == 1 ? "" : "s");
+    put("", test);
+    printf(": %zu decision%s in the history, the latest first\n", n, n == 1 ? "" : "s");
     for (size_t i = 0; i < n && i < SHOWN_ROWS; i++) {
         char when[24];
         format_time(rows[i].started_unix_s, when);
@@ -320,7 +337,11 @@ static enum bnt_status show_metric(void *ctx, const char *run_id, const struct b
 {
     (void)ctx;
     (void)err;
-    printf("figure of run %.8s: %s = %g %s\n", run_id, m->name, m->value, m->unit);
+    printf("figure of run %.8s: ", run_id);
+    put("", m->name);
+    printf(" = %g", m->value);
+    put(" ", m->unit);
+    printf("\n");
     return BNT_OK;
 }
 

@@ -20,6 +20,7 @@ enum {
     HISTORY_PER_TEST = 60,
     HISTORY_RUNS = 2000,
     HISTORY_DIGEST_BYTES = 17, /* a digest is kept by its first 16 digits */
+    HISTORY_REASON_BYTES = 160,
 };
 
 enum history_mode {
@@ -47,7 +48,7 @@ struct history_row {
     bool elsewhere; /* another shard had it: `outcome` says nothing */
     enum bnt_test_outcome outcome;
     uint64_t wall_ms;
-    char tier[16], kind[16], reason[160], why[160], label[32];
+    char tier[16], kind[16], reason[HISTORY_REASON_BYTES], why[160], label[32];
     char inputs[HISTORY_DIGEST_BYTES], program[HISTORY_DIGEST_BYTES], model[HISTORY_DIGEST_BYTES];
     char machine[17];
     double value;

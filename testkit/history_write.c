@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "testkit/history_impl.h"
 
 /* Runs between two looks at the bounds. */
@@ -66,14 +67,15 @@ static enum bnt_status put_run(struct history *h, const struct bnt_test_run *run
 static void bind_result(sqlite3_stmt *q, sqlite3_int64 seq, const struct bnt_test *t)
 {
     char inputs[HISTORY_DIGEST_BYTES];
-    char reason[160];
+    const char *reason = t->reason ? t->reason : "";
     snprintf(inputs, sizeof inputs, "%.16s", t->inputs);
-    snprintf(reason, sizeof reason, "%.159s", t->reason ? t->reason : "");
     history_bind(q, 1, t->name);
     sqlite3_bind_int64(q, 2, seq);
     history_bind(q, 3, t->suite);
     history_bind(q, 4, bnt_test_outcome_name(t->outcome));
-    history_bind(q, 5, reason);
+    (void)sqlite3_bind_text(q, 5, reason,
+                            (int)bnt_utf8_cut(reason, strlen(reason), HISTORY_REASON_BYTES - 1),
+                            SQLITE_TRANSIENT);
     sqlite3_bind_int64(q, 6, (sqlite3_int64)(t->wall_ns / 1000000u));
     history_bind(q, 7, bnt_test_class_name(t->plan.kind));
     history_bind(q, 8, t->plan.why);

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "engine/cpu/fmath.h"
 #include "engine/perplexity.h"
 #include "engine/quality.h"
@@ -523,7 +524,8 @@ enum bnt_status user_test_run(const struct user_test *t, struct bnt_subject *sub
     bnt_subject_answer_init(&a.answer);
     enum bnt_status st = run(&a);
     if (st == BNT_OK && a.n_wrong > 0) {
-        (void)bnt_buf_printf(report, NULL, "the answer: \"%.*s\"%s\n", SHOWN_BYTES, text_of(&a),
+        const int shown = (int)bnt_utf8_cut(text_of(&a), length_of(&a), SHOWN_BYTES);
+        (void)bnt_buf_printf(report, NULL, "the answer: \"%.*s\"%s\n", shown, text_of(&a),
                              length_of(&a) > SHOWN_BYTES ? "..." : "");
         st = bnt_err_set(err, BNT_E_FAILED, "%zu expectation%s not hold", a.n_wrong,
                          a.n_wrong == 1 ? " does" : "s do");

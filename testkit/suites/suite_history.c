@@ -108,8 +108,19 @@ static void decision_comes_back_as_it_was(void **state)
     struct bnt_test_metric metric = {.name = "tokens_per_s", .unit = "1/s", .value = 12.5};
     m.tests[0].metrics = &metric;
     m.tests[0].n_metrics = 1;
+    char reason[300]; /* of characters of three bytes, of which 159 would cut one */
+    for (size_t i = 0; i < sizeof reason; i++) {
+        reason[i] = "\xe6\x9d\xb1"[(i + 1) % 3];
+    }
+    memcpy(reason, "ab", 2);
+    reason[sizeof reason - 1] = '\0';
+    m.tests[0].outcome = BNT_TEST_FAILED;
+    m.tests[0].reason = reason;
     assert_int_equal(history_record(h, &m.run, 27, NULL), BNT_OK);
     record(h, 8);
+    assert_int_equal(rows_of(h, "alpha", rows), 2);
+    assert_int_equal(strlen(rows[1].reason), 158);
+    assert_memory_equal(rows[1].reason, reason, 158);
     size_t n_metrics = 0;
     assert_int_equal(history_each_metric(h, "alpha", check_metric, &n_metrics, NULL), BNT_OK);
     assert_int_equal(n_metrics, 1);
