@@ -149,9 +149,7 @@ static enum bnt_status side_failed(const struct bisect_side *side, const struct 
     char *said = proc_output(p, PROC_ERR);
     const char *line = said ? strstr(said, "error: ") : NULL;
     line = line ? line + strlen("error: ") : said ? said : "";
-    enum bnt_status st = p->end == PROC_EXITED && p->code > 0 && p->code < BNT_E_INTERNAL
-                             ? (enum bnt_status)p->code
-                             : BNT_E_FAILED;
+    enum bnt_status st = proc_status(p);
     bnt_err_set(err, st, "side %c %s: %.*s", side->name, how, (int)strcspn(line, "\n"), line);
     bnt_err_hint(err, "both sides must be able to run bnt trace by themselves");
     free(said);

@@ -13,6 +13,7 @@
 enum {
     LIST_TIMEOUT_MS = 30 * 1000,
     LIST_MAX_BYTES = 8 << 20,
+    TEST_TIMEOUT_MAX_MS = 1 << 30,
     LEAST_GRACE_MS = 10 * 1000,
 };
 
@@ -229,7 +230,8 @@ static enum bnt_status read_listed(struct bnt_test_run *run, char *line,
     struct listed l;
     bool whole = cut_line(line, &l);
     enum bnt_test_tier tier = whole ? bnt_test_tier_from_name(l.tier) : BNT_TIERS;
-    if (tier == BNT_TIERS) {
+    if (tier == BNT_TIERS || l.timeout[strspn(l.timeout, "0123456789")] ||
+        strtoull(l.timeout, NULL, 10) > TEST_TIMEOUT_MAX_MS) {
         return bnt_err_set(err, BNT_E_FILE, "%s --list: not a line about a test: %.80s",
                            run->program, line);
     }
@@ -272,7 +274,7 @@ static enum bnt_status refused(const struct proc *p, const char *program, char *
         advice[strcspn(advice, "\n")] = '\0';
         bnt_err_hint(err, "%s", advice);
     }
-    return bnt_err_set(err, (enum bnt_status)p->code, "%s", text);
+    return bnt_err_set(err, proc_status(p), "%s", text);
 }
 
 static enum bnt_status list_program(const char *program, char **list, struct bnt_err *err)
@@ -295,6 +297,32 @@ static enum bnt_status list_program(const char *program, char **list, struct bnt
     }
     free(said);
     proc_release(&p);
+    return status;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* A name that is there twice would be one row in every file. */
+static enum bnt_status check_distinct(const struct bnt_test_run *run, struct bnt_err *err)
+{
+    const size_t bytes = (run->known.n + 1) * sizeof(char *);
+    char **names = malloc(bytes);
+    if (!names) {
+        return bnt_err_nomem(err, "the list of tests", bytes);
+    }
+    enum bnt_status status = BNT_OK;
+    memcpy(names, run->known.at, run->known.n * sizeof *names);
+    qsort(names, run->known.n, sizeof *names, by_name);
+    for (size_t i = 1; status == BNT_OK && i < run->known.n; i++) {
+        status = strcmp(names[i - 1], names[i]) != 0
+                     ? BNT_OK
+                     : bnt_err_set(err, BNT_E_FILE, "%s --list: %.80s is there twice", run->program,
+                                   names[i]);
+    }
+    free(names);
     return status;
 }
 
@@ -323,7 +351,7 @@ enum bnt_status bnt_test_collect(struct bnt_test_run *run, const char *program,
         status = read_listed(run, line, filters, err);
     }
     free(list);
-    return status;
+    return status == BNT_OK ? check_distinct(run, err) : status;
 }
 
 static void names_release(struct bnt_test_names *names)

@@ -52,7 +52,7 @@ static bool probe(const struct diagnosis *d, const struct bnt_test *t, bool *pas
     }
     char flag[] = "--run";
     char *argv[] = {d->run->program, flag, t->name, NULL};
-    uint64_t limit = t->timeout_ms + SLACK_MS;
+    uint64_t limit = t->timeout_ms ? (uint64_t)t->timeout_ms + SLACK_MS : UINT64_MAX;
     const struct proc_spec spec = {
         .argv = argv, .timeout_ms = (unsigned)(limit < left ? limit : left), .grace_ms = GRACE_MS};
     struct proc p;

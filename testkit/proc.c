@@ -522,6 +522,13 @@ enum bnt_status proc_run(struct proc *p, const struct proc_spec *spec, struct bn
     return status;
 }
 
+enum bnt_status proc_status(const struct proc *p)
+{
+    const char *none = bnt_status_meaning(-1);
+    bool known = p->end == PROC_EXITED && strcmp(bnt_status_meaning(p->code), none) != 0;
+    return known ? (enum bnt_status)p->code : BNT_E_FAILED;
+}
+
 void proc_describe(const struct proc *p, char *out, size_t size)
 {
     unsigned long long wall_ms = p->wall_ns / 1000000u;

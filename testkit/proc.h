@@ -116,6 +116,8 @@ uint64_t proc_now_ns(void);
 /* proc_start and proc_serve until the end. */
 enum bnt_status proc_run(struct proc *p, const struct proc_spec *spec, struct bnt_err *err);
 
+/* Its exit code as a status of ours; FAILED when that is none, and for every other end. */
+enum bnt_status proc_status(const struct proc *p);
 /* "exited with 3", "killed by SIGSEGV (Segmentation fault)", "timed out after 10000 ms"... */
 void proc_describe(const struct proc *p, char *out, size_t size);
 

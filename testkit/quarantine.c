@@ -63,10 +63,11 @@ static enum bnt_status check_date(const struct reading *r, const struct entry *e
 {
     struct tm day = {0};
     const char *rest = strptime(e->expires->text, "%Y-%m-%d", &day);
-    if (!rest || *rest || strlen(e->expires->text) != 10) {
+    const int mday = day.tm_mday;
+    const int64_t ends = (int64_t)timegm(&day) + 86400; /* with its day */
+    if (!rest || *rest || strspn(e->expires->text, "0123456789-") != 10 || day.tm_mday != mday) {
         return bad(r, e->expires, "not a date", "write it as 2026-12-20");
     }
-    int64_t ends = (int64_t)timegm(&day) + 86400; /* with its day */
     if (ends <= r->now_unix_s && !BNT_FAULT(quarantine_forever)) {
         bnt_err_set(r->err, BNT_E_FAILED, "%s:%u: the quarantine of %s expired on %s", r->path,
                     e->expires->line, e->test->text, e->expires->text);
@@ -106,15 +107,28 @@ static enum bnt_status check_known(const struct reading *r, const struct entry *
     return st;
 }
 
+/* Whether no entry before this one names its test. */
+static enum bnt_status check_first(const struct reading *r, const struct yaml_node *first,
+                                   const struct entry *e)
+{
+    struct entry other;
+    for (const struct yaml_node *n = first; read_entry(r, n, &other) == BNT_OK; n = n->next) {
+        if (other.test == e->test) {
+            return BNT_OK;
+        }
+        if (strcmp(other.test->text, e->test->text) == 0) {
+            break;
+        }
+    }
+    return bad(r, e->test, "this test is there twice", "delete one of them");
+}
+
 static enum bnt_status mark(const struct reading *r, const struct entry *e)
 {
     for (size_t i = 0; i < r->run->n; i++) {
         struct bnt_test *t = &r->run->at[i];
         if (strcmp(t->name, e->test->text) != 0) {
             continue;
-        }
-        if (t->quarantined) {
-            return bad(r, e->test, "this test is there twice", "delete one of them");
         }
         t->quarantined = true;
         t->owner = strdup(e->owner->text);
@@ -136,10 +150,14 @@ static enum bnt_status read_list(const struct reading *r, const struct yaml_node
     if (list && list->kind != TREE_LIST && !yaml_is_null(list)) {
         return bad(r, list, "not a list", "write one entry per test, each behind '-'");
     }
+    const struct yaml_node *first = list ? list->first : NULL;
     enum bnt_status st = BNT_OK;
-    for (const struct yaml_node *n = list ? list->first : NULL; st == BNT_OK && n; n = n->next) {
+    for (const struct yaml_node *n = first; st == BNT_OK && n; n = n->next) {
         struct entry e;
         st = read_entry(r, n, &e);
+        if (st == BNT_OK) {
+            st = check_first(r, first, &e);
+        }
         if (st == BNT_OK) {
             st = check_date(r, &e);
         }

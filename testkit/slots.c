@@ -83,6 +83,12 @@ struct bnt_test *slots_test(const struct slots *s, size_t i)
 
 /* ---- starting ---- */
 
+/* 0: none, as of the test itself (BNT_TEST_NO_LIMIT). */
+static unsigned limit_ms(const struct bnt_test *t, unsigned start_ms)
+{
+    return t->timeout_ms ? t->timeout_ms + PROGRAM_SLACK_MS + start_ms : 0;
+}
+
 static enum bnt_status start_program(struct slots *s, size_t i, const struct bnt_test *t,
                                      struct bnt_err *err)
 {
@@ -90,7 +96,7 @@ static enum bnt_status start_program(struct slots *s, size_t i, const struct bnt
     char *argv[] = {s->run->program, flag, t->name, NULL};
     const struct proc_spec spec = {
         .argv = argv,
-        .timeout_ms = t->timeout_ms + PROGRAM_SLACK_MS,
+        .timeout_ms = limit_ms(t, 0),
         .grace_ms = GRACE_MS,
         .keep_bytes = OUTPUT_MAX_BYTES,
     };
@@ -149,7 +155,7 @@ static enum bnt_status ask_worker(struct slots *s, size_t i, const struct bnt_te
     }
     int len = snprintf(line, sizeof line, "run %s %s\n", slot->token, t->name);
     proc_forget(&s->procs[i], PROC_OUT);
-    proc_give_time(&s->procs[i], t->timeout_ms + PROGRAM_SLACK_MS + start_ms);
+    proc_give_time(&s->procs[i], limit_ms(t, start_ms));
     if (len >= (int)sizeof line ||
         send(s->procs[i].in, line, (size_t)len, MSG_NOSIGNAL) != (ssize_t)len) {
         return bnt_err_errno(err, "a worker");

@@ -58,7 +58,14 @@ static void file_is_read_strictly(void **state)
         {ENTRY("alpha", "2026-07-16"), BNT_E_FILE, "more than 30 days ahead"},
         {ENTRY("alpha", "20.06.2026"), BNT_E_FILE, "not a date"},
         {ENTRY("alpha", "2026-6-20"), BNT_E_FILE, "not a date"},
+        {ENTRY("alpha", "2026-06-31"), BNT_E_FILE, "not a date"},
+        {ENTRY("alpha", "' 2026-6-20'"), BNT_E_FILE, "not a date"},
         {ENTRY("gamma", "2026-06-20"), BNT_E_FILE, "no test gamma"},
+        {ENTRY("beta", "2026-06-20") "  - {test: alpha, owner: a, reason: b, expires: "
+                                     "2026-06-20}\n"
+                                     "  - {test: beta, owner: a, reason: b, expires: "
+                                     "2026-06-20}\n",
+         BNT_E_FILE, ":7:12: this test is there twice"},
         {ENTRY("alpha", "2026-06-20") "  - {test: alpha, owner: a, reason: b, expires: "
                                       "2026-06-20}\n",
          BNT_E_FILE, "there twice"},

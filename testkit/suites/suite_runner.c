@@ -164,6 +164,37 @@ static void missing_or_broken_program_is_an_error(void **state)
     bnt_test_run_release(&run);
 }
 
+static void list_that_cannot_be_is_an_error(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *shell, *says;
+        enum bnt_status status;
+    } cases[] = {
+        {"printf 'a\tf\tfast\t10\t-\nb\tf\tfast\t10\t-\na\tg\tfull\t10\t-\n'", "a is there twice",
+         BNT_E_FILE},
+        {"printf 'a\tf\tfast\tsoon\t-\n'", "not a line about a test", BNT_E_FILE},
+        {"printf 'a\tf\tfast\t4294967297\t-\n'", "not a line about a test", BNT_E_FILE},
+        {"echo 'error: no such model' >&2; exit 8", "no such model", BNT_E_NOT_FOUND},
+        {"echo 'error: it broke' >&2; exit 200", "it broke", BNT_E_FAILED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_test_run run = {0};
+        struct bnt_err err = {0};
+        const char *path = suite_in_scratch("lister");
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fprintf(f, "#!/bin/sh\n%s\n", cases[i].shell);
+        assert_int_equal(fclose(f), 0);
+        assert_int_equal(chmod(path, 0755), 0);
+        enum bnt_status st = bnt_test_collect(&run, path, BNT_TIER_FAST, NULL, &err);
+        if (st != cases[i].status || !strstr(err.msg, cases[i].says)) {
+            fail_msg("%s: status %d, %s", cases[i].shell, (int)st, err.msg);
+        }
+        bnt_test_run_release(&run);
+    }
+}
+
 /* ---- tiers, budget, interrupt ---- */
 
 static const struct scripted three_tiers[] = {
@@ -489,6 +520,7 @@ static const struct suite_test tests[] = {
     {.name = "runner_program_without_a_verdict_is_a_failure",
      .body = program_without_a_verdict_is_a_failure},
     {.name = "runner_missing_program_is_an_error", .body = missing_or_broken_program_is_an_error},
+    {.name = "runner_list_that_cannot_be_is_an_error", .body = list_that_cannot_be_is_an_error},
     {.name = "runner_tier_reaches_those_before_it", .body = tier_reaches_those_before_it},
     {.name = "runner_filters_are_parts_of_suite_and_name",
      .body = filters_are_parts_of_suite_and_name},
