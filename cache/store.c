@@ -113,21 +113,42 @@ enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struc
     return BNT_OK;
 }
 
-enum bnt_status store_make_folder(const char *dir, const char *digest, struct bnt_err *err)
+enum bnt_status store_make_folder_of(const char *dir, const char *path, struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX];
-    enum bnt_status st = bnt_path_format(path, err, "%s/" BLOBS "/%.2s", dir, digest);
+    char folder[BNT_PATH_MAX];
+    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
     if (st != BNT_OK) {
         return st;
     }
+    *strrchr(folder, '/') = '\0';
+    st = bnt_mkdirs(folder, err);
     /* Not "made it ourselves": the process that made it may have died before its sync. */
-    static const char *const parents[] = {"/blobs/sha256", "/blobs", ""};
-    st = bnt_mkdirs(path, err);
-    for (size_t i = 0; st == BNT_OK && i < sizeof parents / sizeof parents[0]; i++) {
-        st = bnt_path_format(path, err, "%s%s", dir, parents[i]);
-        if (st == BNT_OK) {
-            st = bnt_dir_sync(path, err);
-        }
+    const size_t top = strlen(dir);
+    for (char *slash; st == BNT_OK && (slash = strrchr(folder, '/')) && slash >= folder + top;) {
+        *slash = '\0';
+        st = bnt_dir_sync(folder, err);
+    }
+    return st;
+}
+
+enum bnt_status store_make_folder(const char *dir, const char *digest, struct bnt_err *err)
+{
+    char path[BNT_PATH_MAX];
+    enum bnt_status st = store_blob_path(dir, digest, path, err);
+    return st == BNT_OK ? store_make_folder_of(dir, path, err) : st;
+}
+
+enum bnt_status store_show(struct bnt_cache_temp *t, const char *path, struct bnt_err *err)
+{
+    char folder[BNT_PATH_MAX];
+    if (bnt_file_rename(t->path, path) != 0) {
+        return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
+    }
+    t->path[0] = '\0';
+    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
+    if (st == BNT_OK) {
+        *strrchr(folder, '/') = '\0';
+        st = bnt_dir_sync(folder, err);
     }
     return st;
 }
@@ -137,15 +158,7 @@ enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const c
 {
     char path[BNT_PATH_MAX];
     enum bnt_status st = store_blob_path(dir, digest, path, err);
-    if (st != BNT_OK) {
-        return st;
-    }
-    if (bnt_file_rename(t->path, path) != 0) {
-        return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
-    }
-    t->path[0] = '\0';
-    st = bnt_path_format(path, err, "%s/" BLOBS "/%.2s", dir, digest);
-    return st == BNT_OK ? bnt_dir_sync(path, err) : st;
+    return st == BNT_OK ? store_show(t, path, err) : st;
 }
 
 enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uint64_t *size,
@@ -172,13 +185,8 @@ enum bnt_status store_stat(const char *dir, const char *digest, bool *found, uin
 enum bnt_status store_write_record(const char *dir, const char *path, const char *text,
                                    struct bnt_err *err)
 {
-    char folder[BNT_PATH_MAX];
     struct bnt_cache_temp t = {.fd = -1}; /* a death leaves it where it is swept */
-    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
-    if (st == BNT_OK) {
-        *strrchr(folder, '/') = '\0';
-        st = bnt_mkdirs(folder, err);
-    }
+    enum bnt_status st = store_make_folder_of(dir, path, err);
     if (st == BNT_OK) {
         st = store_temp_open(dir, &t, err);
     }
@@ -188,19 +196,10 @@ enum bnt_status store_write_record(const char *dir, const char *path, const char
     if (st == BNT_OK && (fchmod(t.fd, 0644) != 0 || bnt_file_sync(t.fd) != 0)) {
         st = bnt_err_errno(err, "cache: cannot bring %s to disk", t.path);
     }
-    if (st == BNT_OK && bnt_file_rename(t.path, path) != 0) {
-        st = bnt_err_errno(err, "cache: cannot rename %s to %s", t.path, path);
-    } else if (st == BNT_OK) {
-        t.path[0] = '\0';
-        st = bnt_dir_sync(folder, err);
+    if (st == BNT_OK) {
+        st = store_show(&t, path, err);
     }
     bnt_cache_temp_release(&t);
-    /* The folders above, which may be new. */
-    size_t top = strlen(dir);
-    for (char *slash; st == BNT_OK && (slash = strrchr(folder, '/')) && slash >= folder + top;) {
-        *slash = '\0';
-        st = bnt_dir_sync(folder, err);
-    }
     return st;
 }
 

@@ -23,13 +23,17 @@ enum bnt_status store_temp_sweep(const char *dir, int64_t now_s, struct bnt_err 
 enum bnt_status store_write_record(const char *dir, const char *path, const char *text,
                                    struct bnt_err *err);
 
+/* Make the folder of a file below dir, durable with those above it. */
+enum bnt_status store_make_folder_of(const char *dir, const char *path, struct bnt_err *err);
+/* The rename that shows a temporary as the file of this path, durable. It has no path any more. */
+enum bnt_status store_show(struct bnt_cache_temp *t, const char *path, struct bnt_err *err);
+
 /* Step 1: mode 0444 and the bytes on disk. */
 enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struct bnt_err *err);
 /* Step 2: the folder of the blob, durable. */
 enum bnt_status store_make_folder(const char *dir, const char *digest, struct bnt_err *err);
-/* Step 3: the rename that shows the blob, durable. The temporary has no path any more; its file
- * stays open and locked until bnt_cache_temp_release, so that no collection takes the blob before
- * its row is in the index. */
+/* Step 3: store_show of the blob. Its file stays open and locked until bnt_cache_temp_release, so
+ * that no collection takes the blob before its row is in the index. */
 enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const char *digest,
                               struct bnt_err *err);
 

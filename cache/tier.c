@@ -184,31 +184,17 @@ enum bnt_status tier_promote(struct bnt_cache *c, const char *digest, struct bnt
 static enum bnt_status publish(struct bnt_cache *c, struct bnt_cache_temp *t, const char *digest,
                                struct bnt_err *err)
 {
-    char path[BNT_PATH_MAX], folder[BNT_PATH_MAX];
+    char path[BNT_PATH_MAX];
     uint64_t stored = 0;
-    static const char *const parents[] = {"/warm/sha256", "/warm", ""};
     enum bnt_status st = store_seal(t, &stored, err);
     if (st == BNT_OK) {
         st = tier_warm_path(c->dir, digest, path, err);
     }
     if (st == BNT_OK) {
-        st = bnt_path_format(folder, err, "%s/" WARM "/%.2s", c->dir, digest);
+        st = store_make_folder_of(c->dir, path, err);
     }
     if (st == BNT_OK) {
-        st = bnt_mkdirs(folder, err);
-    }
-    if (st == BNT_OK && bnt_file_rename(t->path, path) != 0) {
-        st = bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
-    }
-    if (st == BNT_OK) {
-        t->path[0] = '\0';
-        st = bnt_dir_sync(folder, err);
-    }
-    for (size_t i = 0; st == BNT_OK && i < sizeof parents / sizeof parents[0]; i++) {
-        st = bnt_path_format(folder, err, "%s%s", c->dir, parents[i]);
-        if (st == BNT_OK) {
-            st = bnt_dir_sync(folder, err);
-        }
+        st = store_show(t, path, err);
     }
     return st;
 }
