@@ -46,16 +46,17 @@ static enum bnt_status json_pieces(const struct recording *v, const struct bnt_i
 
 static enum bnt_status keep_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
 {
-    (void)index;
-    (void)err;
     json_t **rows = ctx;
     json_t *row = json_array();
-    size_t n = (size_t)json_integer_value(rows[1]);
-    for (size_t i = 0; i < n; i++) {
-        json_array_append_new(row, json_real((double)logits[i]));
+    size_t n = (size_t)json_integer_value(rows[1]), i = 0;
+    while (i < n && json_array_append_new(row, json_real((double)logits[i])) == 0) {
+        i++;
     }
     json_array_append_new(rows[0], row);
-    return BNT_OK;
+    return i == n ? BNT_OK
+                  : bnt_err_set(err, BNT_E_UNSUPPORTED,
+                                "logit %zu at position %zu is %g, and JSON cannot hold it", i,
+                                index, (double)logits[i]);
 }
 
 static enum bnt_status add_logits(const struct recording *v, const struct bnt_ids *prompt,
