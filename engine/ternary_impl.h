@@ -16,13 +16,13 @@ enum bnt_status ternary_encode_tl(const struct ternary_source *shape, const int8
 
 /* Codes in {-1, 0, 1}, or 2 for the one that means no weight: a block of 64 of IQ1_BN and of
  * IQ2_BN, of 256 of TQ1_0 and of TQ2_0. */
-void ternary_codes_iq1_bn(const uint8_t *restrict block, int8_t *restrict w);
-void ternary_codes_iq2_bn(const uint8_t *restrict block, int8_t *restrict w);
-void ternary_codes_tq1(const uint8_t *restrict block, int8_t *restrict w);
-void ternary_codes_tq2(const uint8_t *restrict block, int8_t *restrict w);
+void ternary_codes_iq1_bn(const uint8_t *block, int8_t *w);
+void ternary_codes_iq2_bn(const uint8_t *block, int8_t *w);
+void ternary_codes_tq1(const uint8_t *block, int8_t *w);
+void ternary_codes_tq2(const uint8_t *block, int8_t *w);
 
 /* 64 weights of one of four rows of IQ2_BN_R4 in the 64 bytes that hold those of all four. */
-void ternary_codes_of_four(const uint8_t *restrict block, unsigned row, int8_t *restrict w);
+void ternary_codes_of_four(const uint8_t *block, unsigned row, int8_t *w);
 
 /* The scale that begins a row of IQ1_BN (a half) or IQ2_BN. */
 float ternary_row_scale(enum tensor_type type, const uint8_t *row);
