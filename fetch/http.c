@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/utf8.h"
 #include "fetch/backoff.h"
 
 #define MAX_REDIRECTS 8L
@@ -199,8 +200,10 @@ static void read_header(struct http_exchange *x, const char *line, size_t n)
 {
     struct http_head *h = &x->head;
     char value[BNT_CACHE_TAG_MAX];
-    if (http_header_value(line, n, "etag", value, sizeof value) && value[0] == '"') {
-        memcpy(h->etag, value, sizeof value);
+    if (http_header_value(line, n, "etag", value, sizeof value)) {
+        const size_t len = strlen(value); /* one that is no UTF-8 cannot be kept in JSON */
+        const bool strong = value[0] == '"' && bnt_utf8_valid(value, len) == len;
+        snprintf(h->etag, sizeof h->etag, "%s", strong ? value : "");
     } else if (http_header_value(line, n, "content-range", value, sizeof value)) {
         read_content_range(h, value);
     } else if (http_header_value(line, n, "content-encoding", value, sizeof value)) {
