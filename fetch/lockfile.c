@@ -10,12 +10,14 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/json_load.h"
 #include "fetch/bnt_fetch.h"
 #include "fetch/settle.h"
 #include "fetch/source.h"
 
+enum { STEP_MS = 10, WAIT_MS = 5000 }; /* for the lock on the folder */
 #define REMAKE "bnt writes this file: take it from the last commit, or remove it and run: bnt lock"
 
 /* ---- errors with lines ---- */
@@ -346,12 +348,15 @@ bool lockfile_differs(const struct lockfile *l)
     return json_object_size(l->edits) > 0 || !l->exists;
 }
 
-/* Who changes the file holds a lock on its folder meanwhile, which leaves nothing behind. Where
- * folders cannot be locked the changes of two processes may meet, as without it. */
-static int lock_folder(const char *dir)
+/* Who changes the file holds a lock on its folder meanwhile, for milliseconds; it leaves nothing
+ * behind. Where folders cannot be locked, or somebody has it for long (flock DIR bnt lock), the
+ * changes of two processes may meet, as without it. */
+static int lock_folder(struct lockfile *l, const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    while (fd >= 0 && flock(fd, LOCK_EX) != 0 && errno == EINTR) {
+    for (int ms = 0; fd >= 0 && !l->is_held && flock(fd, LOCK_EX | LOCK_NB) != 0; ms += STEP_MS) {
+        l->is_held = errno != EINTR && (errno != EWOULDBLOCK || ms >= WAIT_MS);
+        bnt_clock_sleep_ns(l->is_held ? 0 : STEP_MS * 1000000u);
     }
     return fd;
 }
@@ -382,7 +387,7 @@ enum bnt_status lockfile_write(struct lockfile *l, struct bnt_err *err)
     }
     enum bnt_status st = bnt_folder_of(l->path, dir, err);
     if (st == BNT_OK) {
-        folder = lock_folder(dir);
+        folder = lock_folder(l, dir);
         st = lockfile_read(&now, dir, err);
     }
     st = st == BNT_OK ? merge(l->edits, now.models, err) : st;

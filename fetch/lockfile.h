@@ -34,6 +34,7 @@
 struct lockfile {
     char path[BNT_PATH_MAX];
     bool exists;    /* there was a file */
+    bool is_held;   /* somebody has the lock on the folder for long: it is not waited for again */
     json_t *models; /* name → entry; owned */
     json_t *edits;  /* what is not written yet: name → entry, or null of one that is dropped */
 };

@@ -3,12 +3,15 @@
  * secret in a file that is committed. */
 #include "testkit/suite.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "fetch/project.h"
 #include "mock/bnt_mock.h"
 #include "testkit/suites/cache_fixture.h"
@@ -195,6 +198,29 @@ static void processes_that_lock_at_a_time_keep_each_others_entries(void **state)
         project_release(&projects[i]);
     }
     BNT(0, "fetch", "--frozen");
+}
+
+/* As under `flock . bnt fetch`: who holds the folder waits for us. */
+static void folder_that_is_locked_does_not_hang_it(void **state)
+{
+    (void)state;
+    struct lockfile l;
+    char path[BNT_PATH_MAX];
+    const int folder = open(suite_scratch(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(folder, LOCK_EX), 0);
+    bnt_clock_fake(1000000000);
+    assert_int_equal(lockfile_read(&l, suite_scratch(), NULL), BNT_OK);
+    assert_int_equal(lockfile_write(&l, NULL), BNT_OK);
+    assert_int_equal(access(fixture_path(path, LOCKFILE_FILE), F_OK), 0);
+    const uint64_t now_ns = bnt_clock_now_ns();
+    const struct manifest_model m = {.name = "m", .source = {.at = "x"}};
+    json_t *entry;
+    assert_int_equal(lockfile_entry_new(&m, &entry, NULL), BNT_OK);
+    assert_int_equal(lockfile_put(&l, "m", entry, NULL), BNT_OK);
+    assert_int_equal(lockfile_write(&l, NULL), BNT_OK);
+    assert_int_equal(bnt_clock_now_ns(), now_ns); /* once is enough */
+    lockfile_release(&l);
+    close(folder);
 }
 
 /* ---- drift ---- */
@@ -543,6 +569,8 @@ static const struct suite_test tests[] = {
     {.name = "lockfile_broken_is_named_with_its_line", .body = broken_lock_is_named_with_its_line},
     {.name = "lockfile_processes_that_lock_at_a_time_keep_each_others_entries",
      .body = processes_that_lock_at_a_time_keep_each_others_entries},
+    {.name = "lockfile_folder_that_is_locked_does_not_hang_it",
+     .body = folder_that_is_locked_does_not_hang_it},
     {.name = "lockfile_locked_refuses_every_drift", .body = locked_refuses_every_drift},
     {.name = "lockfile_changed_source_is_not_what_was_locked",
      .body = changed_source_is_not_what_was_locked},
