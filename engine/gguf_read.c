@@ -32,7 +32,8 @@ static const struct swap_rule swap_rules[] = {
     {TENSOR_Q5_1, 0, 2, 0, 4},      {TENSOR_Q8_0, 0, 1, 0, 0},   {TENSOR_Q4_K, 0, 2, 0, 0},
     {TENSOR_Q5_K, 0, 2, 0, 0},      {TENSOR_Q6_K, 0, 1, 208, 0}, {TENSOR_TQ1_0, 0, 1, 52, 0},
     {TENSOR_TQ2_0, 0, 1, 64, 0},    {TENSOR_Q1_0, 0, 1, 0, 0},   {TENSOR_Q2_0, 0, 1, 0, 0},
-    {TENSOR_Q2_0_G128, 0, 1, 0, 0},
+    {TENSOR_Q2_0_G128, 0, 1, 0, 0}, {TENSOR_Q2_K, 0, 2, 80, 0},  {TENSOR_Q3_K, 0, 1, 108, 0},
+    {TENSOR_IQ4_NL, 0, 1, 0, 0},    {TENSOR_IQ4_XS, 0, 2, 0, 0},
 };
 
 static void reverse(uint8_t *p, unsigned n)

@@ -19,8 +19,12 @@ static const struct tensor_type_info types[] = {
     {TENSOR_Q5_1, "Q5_1", 32, 24, false, 0, 1},
     {TENSOR_Q8_0, "Q8_0", 32, 34, false, 0, 1},
     {TENSOR_Q4_K, "Q4_K", 256, 144, false, 0, 1},
+    {TENSOR_Q2_K, "Q2_K", 256, 84, false, 0, 1},
+    {TENSOR_Q3_K, "Q3_K", 256, 110, false, 0, 1},
     {TENSOR_Q5_K, "Q5_K", 256, 176, false, 0, 1},
     {TENSOR_Q6_K, "Q6_K", 256, 210, false, 0, 1},
+    {TENSOR_IQ4_NL, "IQ4_NL", 32, 18, false, 0, 1},
+    {TENSOR_IQ4_XS, "IQ4_XS", 256, 136, false, 0, 1},
     {TENSOR_BF16, "BF16", 1, 2, false, 0, 1},
     {TENSOR_TQ1_0, "TQ1_0", 256, 54, true, 0, 1},
     {TENSOR_TQ2_0, "TQ2_0", 256, 66, true, 0, 1},
@@ -40,10 +44,9 @@ static const struct {
     uint32_t id;
     const char *name;
 } foreign_names[] = {
-    {4, "Q4_2"},         {5, "Q4_3"},        {9, "Q8_1"},         {10, "Q2_K"},
-    {11, "Q3_K"},        {15, "Q8_K"},       {16, "IQ2_XXS"},     {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},     {19, "IQ1_S"},      {20, "IQ4_NL"},      {21, "IQ3_S"},
-    {22, "IQ2_S"},       {23, "IQ4_XS"},     {24, "I8"},          {25, "I16"},
+    {4, "Q4_2"},         {5, "Q4_3"},        {9, "Q8_1"},         {15, "Q8_K"},
+    {16, "IQ2_XXS"},     {17, "IQ2_XS"},     {18, "IQ3_XXS"},     {19, "IQ1_S"},
+    {21, "IQ3_S"},       {22, "IQ2_S"},      {24, "I8"},          {25, "I16"},
     {26, "I32"},         {27, "I64"},        {28, "F64"},         {29, "IQ1_M"},
     {31, "Q4_0_4_4"},    {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},    {37, "I8_S"},
     {40, "NVFP4"},       {97, "Q8_0_X4"},    {98, "Q8_1_X4"},     {99, "Q8_2_X4"},
@@ -156,7 +159,8 @@ uint32_t tensor_file_type(enum tensor_type type)
         uint32_t id;
     } ids[] = {
         {TENSOR_F32, 0},      {TENSOR_F16, 1},       {TENSOR_Q4_0, 2},        {TENSOR_Q4_1, 3},
-        {TENSOR_Q8_0, 7},     {TENSOR_Q5_0, 8},      {TENSOR_Q5_1, 9},        {TENSOR_Q4_K, 14},
+        {TENSOR_Q8_0, 7},     {TENSOR_Q5_0, 8},      {TENSOR_Q5_1, 9},        {TENSOR_Q2_K, 10},
+        {TENSOR_Q3_K, 12},    {TENSOR_Q4_K, 14},     {TENSOR_IQ4_NL, 25},     {TENSOR_IQ4_XS, 30},
         {TENSOR_Q5_K, 16},    {TENSOR_Q6_K, 18},     {TENSOR_BF16, 32},       {TENSOR_TQ1_0, 36},
         {TENSOR_TQ2_0, 37},   {TENSOR_TL1, 38},      {TENSOR_TL2, 39},        {TENSOR_I2_S, 40},
         {TENSOR_IQ1_BN, 136}, {TENSOR_IQ2_BN, 137},  {TENSOR_IQ2_BN_R4, 337}, {TENSOR_Q1_0, 40},

@@ -41,14 +41,15 @@ static const struct bnt_opt options[] = {
      .help = "of linear weights (default i2_s)",
      .offset = offsetof(struct make_opts, type),
      .choices = "i2_s|tl1|tl2|tq1_0|tq2_0|iq1_bn|iq2_bn|iq2_bn_r4|q1_0|q2_0|q2_0_g128|f32|f16|"
-                "bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q4_k|q5_k|q6_k"},
+                "bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs"},
     {.kind = BNT_OPT_STR,
      .long_name = "embd-type",
      .arg = "TYPE",
      .help = "of the embedding, which is the head too (default f16)",
      .offset = offsetof(struct make_opts, embd_type),
      .choices =
-         "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q4_k|q5_k|q6_k|tq1_0|tq2_0|q1_0|q2_0|q2_0_g128"},
+         "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs|tq1_0|"
+         "tq2_0|q1_0|q2_0|q2_0_g128"},
     {.kind = BNT_OPT_STR,
      .long_name = "layout",
      .arg = "NAME",

@@ -280,7 +280,7 @@ static enum bnt_status tensor_type_unknown(struct fault_target *t, struct bnt_er
 static enum bnt_status tensor_type_foreign(struct fault_target *t, struct bnt_err *err)
 {
     (void)err;
-    last_tensor(t)->type = 10; /* Q2_K */
+    last_tensor(t)->type = 16; /* IQ2_XXS */
     return BNT_OK;
 }
 
@@ -610,7 +610,7 @@ static const struct file_fault faults[] = {
     {OPEN("tensor-type-unknown", "the last tensor has type 4242", UNSUPPORTED_TYPE,
           BNT_E_UNSUPPORTED),
      .place = tensor_type_unknown},
-    {OPEN("tensor-type-foreign", "the last tensor is Q2_K, which is not read", UNSUPPORTED_TYPE,
+    {OPEN("tensor-type-foreign", "the last tensor is IQ2_XXS, which is not read", UNSUPPORTED_TYPE,
           BNT_E_UNSUPPORTED),
      .place = tensor_type_foreign},
     {OPEN("key-twice", "a key stands twice", CORRUPT, BNT_E_FILE), .plan = key_twice},

@@ -71,6 +71,24 @@ static void draw_block(struct draw *d, enum tensor_type type, float unit, uint8_
     case TENSOR_Q8_0:
         f16_store(b, unit);
         break;
+    case TENSOR_Q2_K: /* 4 d q - 6 d */
+        memset(b, 0x64, 16);
+        f16_store(b + 80, 16 * unit);
+        f16_store(b + 82, 16 * unit);
+        break;
+    case TENSOR_Q3_K: /* 8 d q - 32 d: sixes of 40 */
+        memset(b + 96, 0x88, 8);
+        memset(b + 104, 0xaa, 4);
+        f16_store(b + 108, 4 * unit);
+        break;
+    case TENSOR_IQ4_NL:
+        f16_store(b, unit);
+        break;
+    case TENSOR_IQ4_XS: /* sixes of 33 */
+        f16_store(b, unit);
+        memset(b + 2, 0xaa, 2);
+        memset(b + 4, 0x11, 4);
+        break;
     case TENSOR_Q4_K: /* 8 d q - 60 d */
         f16_store(b, 2 * unit);
         f16_store(b + 2, 2 * unit);

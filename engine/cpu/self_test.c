@@ -492,9 +492,10 @@ static bool check_dot_screen(struct check *c)
 static bool check_matmul_float(struct check *c)
 {
     static const enum tensor_type types[] = {
-        TENSOR_F32,   TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0,      TENSOR_Q4_1, TENSOR_Q5_0,
-        TENSOR_Q5_1,  TENSOR_Q8_0, TENSOR_Q4_K, TENSOR_Q5_K,      TENSOR_Q6_K, TENSOR_TQ1_0,
-        TENSOR_TQ2_0, TENSOR_Q1_0, TENSOR_Q2_0, TENSOR_Q2_0_G128,
+        TENSOR_F32,       TENSOR_F16,   TENSOR_BF16,  TENSOR_Q4_0,   TENSOR_Q4_1,
+        TENSOR_Q5_0,      TENSOR_Q5_1,  TENSOR_Q8_0,  TENSOR_Q4_K,   TENSOR_Q5_K,
+        TENSOR_Q6_K,      TENSOR_TQ1_0, TENSOR_TQ2_0, TENSOR_Q1_0,   TENSOR_Q2_0,
+        TENSOR_Q2_0_G128, TENSOR_Q2_K,  TENSOR_Q3_K,  TENSOR_IQ4_NL, TENSOR_IQ4_XS,
     };
     static const uint64_t cols[] = {1, 15, 16, 17, 40, 100, 256};
     static const uint64_t rows[] = {1, 3, 4, 7, 11};

@@ -8,7 +8,7 @@ enum {
     TYPE_F32 = 0,
     TYPE_F16 = 1,
     TYPE_Q4_0 = 2,
-    TYPE_Q2_K = 10,
+    TYPE_IQ2_XXS = 16,
     TYPE_Q4_K = 12,
     TYPE_TQ1_0 = 34,
     TYPE_TQ2_0 = 35
@@ -532,9 +532,9 @@ static void element_type_99(struct gguf_bytes *g)
     gb_zeros(g, 64);
 }
 
-static void tensor_q2_k(struct gguf_bytes *g)
+static void tensor_iq2_xxs(struct gguf_bytes *g)
 {
-    typed_tensor(g, 256, 1, TYPE_Q2_K, 84);
+    typed_tensor(g, 256, 1, TYPE_IQ2_XXS, 66);
 }
 
 static void tensor_iq2_tn(struct gguf_bytes *g)
@@ -691,7 +691,7 @@ const struct gguf_case gguf_cases[] = {
     {"tensors_coincide", tensors_coincide, GGUF_FAULT_BOUNDS, "overlap tensor second"},
     {"value_type_13", value_type_13, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown value type 13"},
     {"element_type_99", element_type_99, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown value type 99"},
-    {"tensor_q2_k", tensor_q2_k, GGUF_FAULT_UNSUPPORTED_TYPE, "type Q2_K (10)"},
+    {"tensor_iq2_xxs", tensor_iq2_xxs, GGUF_FAULT_UNSUPPORTED_TYPE, "type IQ2_XXS (16)"},
     {"tensor_iq2_tn", tensor_iq2_tn, GGUF_FAULT_UNSUPPORTED_TYPE, "type IQ2_TN (142)"},
     {"tensor_4242", tensor_4242, GGUF_FAULT_UNSUPPORTED_TYPE, "unknown type 4242"},
     {"tensor_mxfp4", tensor_mxfp4, GGUF_FAULT_UNSUPPORTED_TYPE, "type MXFP4 (39)"},

@@ -196,9 +196,10 @@ static void ternary_case(const struct cpu_kernels *k, uint64_t number)
 }
 
 static const enum tensor_type float_types[] = {
-    TENSOR_F32,   TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0,      TENSOR_Q4_1, TENSOR_Q5_0,
-    TENSOR_Q5_1,  TENSOR_Q8_0, TENSOR_Q4_K, TENSOR_Q5_K,      TENSOR_Q6_K, TENSOR_TQ1_0,
-    TENSOR_TQ2_0, TENSOR_Q1_0, TENSOR_Q2_0, TENSOR_Q2_0_G128,
+    TENSOR_F32,       TENSOR_F16,   TENSOR_BF16,  TENSOR_Q4_0,   TENSOR_Q4_1,
+    TENSOR_Q5_0,      TENSOR_Q5_1,  TENSOR_Q8_0,  TENSOR_Q4_K,   TENSOR_Q5_K,
+    TENSOR_Q6_K,      TENSOR_TQ1_0, TENSOR_TQ2_0, TENSOR_Q1_0,   TENSOR_Q2_0,
+    TENSOR_Q2_0_G128, TENSOR_Q2_K,  TENSOR_Q3_K,  TENSOR_IQ4_NL, TENSOR_IQ4_XS,
 };
 enum { N_FLOAT_TYPES = sizeof(float_types) / sizeof(*float_types) };
 

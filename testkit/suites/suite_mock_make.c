@@ -143,12 +143,16 @@ static void every_type_loads_and_speaks(void **state)
 {
     (void)state;
     static const struct bnt_mock_recipe recipes[] = {
-        {.type = "i2_s"},       {.type = "tq1_0"},  {.type = "tq2_0"},     {.type = "iq2_bn"},
-        {.type = "f32"},        {.type = "f16"},    {.type = "bf16"},      {.type = "q4_0"},
-        {.type = "q4_1"},       {.type = "q5_0"},   {.type = "q5_1"},      {.type = "q8_0"},
-        {.type = "q4_k"},       {.type = "q5_k"},   {.type = "q6_k"},      {.embd_type = "q6_k"},
-        {.type = "q1_0"},       {.type = "q2_0"},   {.type = "q2_0_g128"}, {.embd_type = "q8_0"},
-        {.embd_type = "tq2_0"}, {.type = "iq1_bn"}, {.type = "iq2_bn_r4"},
+        {.type = "i2_s"},      {.type = "tq1_0"},       {.type = "tq2_0"},
+        {.type = "iq2_bn"},    {.type = "f32"},         {.type = "f16"},
+        {.type = "bf16"},      {.type = "q4_0"},        {.type = "q4_1"},
+        {.type = "q5_0"},      {.type = "q5_1"},        {.type = "q8_0"},
+        {.type = "q4_k"},      {.type = "q5_k"},        {.type = "q6_k"},
+        {.embd_type = "q6_k"}, {.type = "q1_0"},        {.type = "q2_0"},
+        {.type = "q2_0_g128"}, {.embd_type = "q8_0"},   {.embd_type = "tq2_0"},
+        {.type = "q2_k"},      {.type = "q3_k"},        {.type = "iq4_nl"},
+        {.type = "iq4_xs"},    {.embd_type = "iq4_nl"}, {.type = "iq1_bn"},
+        {.type = "iq2_bn_r4"},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         struct bnt_mock_recipe r = recipes[i];

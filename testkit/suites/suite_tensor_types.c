@@ -168,9 +168,9 @@ static void check_codes(const struct tensor_type_info *info, const struct vec_ca
 static void rows_equal_recorded_bits(void **state)
 {
     (void)state;
-    static const char *const names[] = {"F16",   "BF16",  "Q4_0", "Q4_1", "Q5_0",
-                                        "Q5_1",  "Q8_0",  "Q4_K", "Q5_K", "Q6_K",
-                                        "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "Q2_0_G128"};
+    static const char *const names[] = {
+        "F16",  "BF16", "Q4_0",   "Q4_1",   "Q5_0",  "Q5_1",  "Q8_0", "Q2_K", "Q3_K",     "Q4_K",
+        "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "Q2_0_G128"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         each_case(names[i], check_rows, NULL);
     }
@@ -628,8 +628,8 @@ static void floats_round_to_the_nearest_half(void **state)
 static void sizes_overflow_safely(void **state)
 {
     (void)state;
-    static const uint32_t ids[] = {0,  1,  2,  3,  6,  7,  8,  12,  13,  14,
-                                   30, 34, 35, 36, 38, 39, 41, 134, 135, 335};
+    static const uint32_t ids[] = {0,  1,  2,  3,  6,  7,  8,  12, 13, 14,  10,  11,
+                                   20, 23, 30, 34, 35, 36, 38, 39, 41, 134, 135, 335};
     static const uint64_t huge[][4] = {
         {1ull << 62, 1, 1, 1},
         {1ull << 32, 1ull << 32, 1, 1},
@@ -670,11 +670,11 @@ static void types_are_known_by_name(void **state)
         uint32_t id;
         const char *name;
         bool read;
-    } rows[] = {{0, "F32", true},      {36, "I2_S", true},    {38, "TL1", true},
-                {39, "TL2", true},     {10, "Q2_K", false},   {16, "IQ2_XXS", false},
-                {20, "IQ4_NL", false}, {37, "I8_S", false},   {40, "NVFP4", false},
-                {134, "IQ1_BN", true}, {135, "IQ2_BN", true}, {335, "IQ2_BN_R4", true},
-                {142, "IQ2_TN", false}};
+    } rows[] = {{0, "F32", true},       {36, "I2_S", true},    {38, "TL1", true},
+                {39, "TL2", true},      {10, "Q2_K", true},    {16, "IQ2_XXS", false},
+                {20, "IQ4_NL", true},   {37, "I8_S", false},   {40, "NVFP4", false},
+                {134, "IQ1_BN", true},  {135, "IQ2_BN", true}, {335, "IQ2_BN_R4", true},
+                {142, "IQ2_TN", false}, {21, "IQ3_S", false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         assert_string_equal(tensor_type_name(rows[i].id), rows[i].name);
         assert_int_equal(tensor_type_info(rows[i].id) != NULL, rows[i].read);
@@ -724,7 +724,7 @@ static const struct suite_test tests[] = {
 };
 const struct suite suite_tensor_types = {
     "tensor_types", tests,
-    "dequant_q4_0 dequant_q6_k dequant_k_scale dequant_tq1_order "
+    "dequant_q4_0 dequant_q3_k dequant_q6_k dequant_iq4 dequant_k_scale dequant_tq1_order "
     "dequant_codes dequant_scale_block i2s_lanes ternary_sign ternary_bad_code "
     "tl1_strip "
     "tl2_sign f16_rounding"};

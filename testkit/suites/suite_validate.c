@@ -166,10 +166,10 @@ static void sound_files_have_no_findings(void **state)
 static void sound_files_of_every_type_have_no_findings(void **state)
 {
     (void)state;
-    static const char *const types[] = {"i2_s",      "tq1_0", "tq2_0", "iq1_bn", "iq2_bn",
-                                        "iq2_bn_r4", "f32",   "f16",   "bf16",   "q4_0",
-                                        "q4_1",      "q5_0",  "q5_1",  "q8_0",   "q4_k",
-                                        "q5_k",      "q6_k",  "q1_0",  "q2_0",   "q2_0_g128"};
+    static const char *const types[] = {
+        "i2_s", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn", "iq2_bn_r4", "f32",  "f16",
+        "bf16", "q4_0",  "q4_1",  "q5_0",   "q5_1",   "q8_0",      "q4_k", "q5_k",
+        "q6_k", "q2_k",  "q3_k",  "iq4_nl", "iq4_xs", "q1_0",      "q2_0", "q2_0_g128"};
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
             struct bnt_mock_recipe r = {.type = types[k], .n_layer = 1, .n_vocab = 360};
