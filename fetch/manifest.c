@@ -677,7 +677,9 @@ static enum bnt_status join(const char *prefix, const struct manifest_model *mod
     if (fits && path && url) {
         fits = url_append(out, BNT_CACHE_SOURCE_MAX, (size_t)len, path, "/");
     }
-    return fits ? BNT_OK : bnt_err_set(err, BNT_E_USAGE, "the source %.200s is too long", from->at);
+    return fits ? BNT_OK
+                : bnt_err_set(err, BNT_E_USAGE, "%.200s leads to a place of more than %d bytes",
+                              from->at, BNT_CACHE_SOURCE_MAX - 1);
 }
 
 enum bnt_status manifest_place(const struct manifest_model *model, size_t i,

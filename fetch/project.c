@@ -452,12 +452,14 @@ static enum bnt_status keep_unless_there(struct project *p, const struct manifes
                                          struct bnt_err *err)
 {
     struct bnt_fetch_result got;
+    struct project_opts once = *opts;
     enum bnt_status st = BNT_OK;
+    once.fetch.force = false; /* project_fetch does that */
     if (json_equal(before, lockfile_entry(&p->lock, model->name)) || BNT_FAULT(lock_promise)) {
         return BNT_OK;
     }
     for (size_t i = 0; st == BNT_OK && i < model->n_files; i++) {
-        st = fetch_locked(p, model, i, opts, true, &got, err);
+        st = fetch_locked(p, model, i, &once, true, &got, err);
     }
     if (st != BNT_OK) {
         lockfile_take_back(&p->lock, model->name, json_incref(before));

@@ -61,6 +61,11 @@ static void whole_manifest_is_read(void **state)
     assert_int_equal(manifest_source(&m, manifest_model(&m, "web"), 0, NULL, place, NULL), BNT_OK);
     assert_string_equal(place, "https://h/repo/a%20b/c.gguf");
     assert_null(manifest_model(&m, "three"));
+    struct bnt_err far = {0};
+    memset(m.dir + 1, 'd', BNT_CACHE_SOURCE_MAX);
+    m.dir[BNT_CACHE_SOURCE_MAX] = '\0';
+    assert_int_equal(manifest_source(&m, two, 0, NULL, place, &far), BNT_E_USAGE);
+    assert_non_null(strstr(far.msg, "models/ leads to a place of more than 2047 bytes"));
     manifest_release(&m);
 }
 
