@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "cache/tier.h"
 
 #define GB 1e9
 #define UNKNOWN (-1.0)
@@ -39,7 +40,7 @@ static bool is_local(const char *source)
 static uint64_t warm_bytes(const struct advise_row *row)
 {
     uint64_t bytes = row->now == ADVISE_WARM ? row->stored : row->entry.counts.warm_bytes;
-    return row->now != ADVISE_WARM && bytes >= row->entry.size - row->entry.size / 20 ? 0 : bytes;
+    return row->now != ADVISE_WARM && tier_saves_little(row->entry.size, bytes) ? 0 : bytes;
 }
 
 static void fill_costs(struct advise_row *row, const struct advise_prices *p)

@@ -290,6 +290,13 @@ static enum bnt_status move_cold(struct bnt_cache *c, struct bnt_cache_gc_report
     return st;
 }
 
+/* Whether compressing it saved too little when that was last tried. */
+static bool was_in_vain(const struct bnt_cache_entry *e)
+{
+    return e->counts.warm_bytes > 0 && tier_saves_little(e->size, e->counts.warm_bytes) &&
+           !BNT_FAULT(demote_in_vain);
+}
+
 /* Compress what stays and has not been used for long. A dry run cannot know what that would save.
  */
 static enum bnt_status demote_old(struct bnt_cache *c, struct bnt_cache_gc_report *r,
@@ -301,7 +308,8 @@ static enum bnt_status demote_old(struct bnt_cache *c, struct bnt_cache_gc_repor
         struct bnt_cache_gc_row *row = &r->at[i];
         struct bnt_cache_demotion d = {0};
         if (row->verdict != BNT_GC_KEPT || row->warm || row->stored == 0 ||
-            now_s - row->entry.used_s <= o->demote_after_s || goes_cold(row, o, now_s)) {
+            now_s - row->entry.used_s <= o->demote_after_s || goes_cold(row, o, now_s) ||
+            was_in_vain(&row->entry)) {
             continue;
         }
         if (!o->dry_run) {

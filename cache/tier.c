@@ -199,6 +199,11 @@ static enum bnt_status publish(struct bnt_cache *c, struct bnt_cache_temp *t, co
     return st;
 }
 
+bool tier_saves_little(uint64_t blob_bytes, uint64_t warm_bytes)
+{
+    return warm_bytes >= blob_bytes - blob_bytes / DEMOTE_MIN_PART;
+}
+
 /* Write the warm copy and prove that it becomes the blob again. *small: it was worth it. */
 static enum bnt_status compress(struct bnt_cache *c, const char *hot, const char *digest,
                                 struct bnt_cache_temp *t, struct bnt_cache_demotion *out,
@@ -217,7 +222,7 @@ static enum bnt_status compress(struct bnt_cache *c, const char *hot, const char
         return st;
     }
     out->after_bytes = (uint64_t)sb.st_size;
-    out->moved = out->after_bytes < out->before_bytes - out->before_bytes / DEMOTE_MIN_PART;
+    out->moved = !tier_saves_little(out->before_bytes, out->after_bytes);
     if (out->moved) {
         st = warm_file_read(t->path, -1, hex, c->interrupted, err);
     }

@@ -23,6 +23,8 @@ enum bnt_status tier_check(const struct bnt_cache *c, const char *digest, bool *
 enum bnt_status tier_salvage(struct bnt_cache *c, const char *digest, int *fd, struct bnt_err *err);
 /* Remove the warm copy; fine when there is none. */
 void tier_drop(const char *dir, const char *digest);
+/* Whether so many bytes, compressed, are too few less than the blob has. */
+bool tier_saves_little(uint64_t blob_bytes, uint64_t warm_bytes);
 /* Call fn for every warm copy with the size of its blob. */
 enum bnt_status tier_walk(const char *dir, store_visit_fn *fn, void *ctx, struct bnt_err *err);
 

@@ -447,6 +447,33 @@ static void collection_compresses_and_removes_what_is_compressed(void **state)
     free(bytes);
 }
 
+/* It would take as long again, at every collection. */
+static void what_saves_nothing_is_tried_once(void **state)
+{
+    (void)state;
+    struct bnt_cache_gc_report r;
+    struct bnt_cache *c = fixture_cache();
+    uint8_t bytes[4096];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(next_random() >> 8);
+    }
+    const struct bnt_cache_entry e = add_bytes(c, bytes, sizeof bytes);
+    fixture_sql("UPDATE blob SET used_s = used_s - 4000");
+    for (size_t i = 0; i < 2; i++) {
+        const struct bnt_cache_gc_opts tries[] = {{.demote_after_s = 3600, .dry_run = true},
+                                                  {.demote_after_s = 3600}};
+        for (size_t k = 0; k < 2; k++) {
+            assert_int_equal(bnt_cache_gc(c, &tries[k], &r, NULL), BNT_OK);
+            assert_int_equal(r.n_demoted,
+                             i == 0 && k == 0); /* that it is in vain is not known yet */
+            bnt_cache_gc_report_release(&r);
+        }
+    }
+    assert_false(demote(c, &e).moved); /* who names it may try */
+    assert_false(is_warm(c, e.digest));
+    bnt_cache_close(c);
+}
+
 /* Another process may remove a copy between the look at it and its reading. */
 static void copy_that_is_gone_is_told(void **state)
 {
@@ -581,6 +608,8 @@ static const struct suite_test tests[] = {
     {.name = "cache_tier_index_is_rebuilt_with_what_is_warm",
      .body = index_is_rebuilt_with_what_is_warm,
      .timeout_ms = 30000},
+    {.name = "cache_tier_what_saves_nothing_is_tried_once",
+     .body = what_saves_nothing_is_tried_once},
     {.name = "cache_tier_collection_compresses_and_removes_what_is_compressed",
      .body = collection_compresses_and_removes_what_is_compressed,
      .timeout_ms = 30000},
@@ -594,4 +623,4 @@ static const struct suite_test tests[] = {
      .body = wait_for_another_process_can_be_interrupted},
     {0},
 };
-const struct suite suite_cache_tier = {"cache_tier", tests, "warm_planes"};
+const struct suite suite_cache_tier = {"cache_tier", tests, "warm_planes demote_in_vain"};
