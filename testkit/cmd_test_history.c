@@ -307,7 +307,8 @@ static void explain_change(const struct history_row *now, const struct history_r
 {
     static const char same[] = "";
     const char *program = strcmp(now->program, before->program) ? "  program changed" : same;
-    const char *inputs = strcmp(now->inputs, before->inputs) ? "  inputs changed" : same;
+    const bool both = !now->elsewhere && !before->elsewhere; /* another shard's are not known */
+    const char *inputs = both && strcmp(now->inputs, before->inputs) ? "  inputs changed" : same;
     const char *model = strcmp(now->model, before->model) ? "  model changed" : same;
     const char *machine = strcmp(now->machine, before->machine) ? "  other machine" : same;
     if (program[0] || inputs[0] || model[0] || machine[0]) {
