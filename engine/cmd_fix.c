@@ -43,8 +43,8 @@ static enum bnt_status print_json(const char *out, const struct fix_report *r, s
 {
     json_t *changes = json_array();
     for (size_t i = 0; i < r->n; i++) {
-        json_array_append_new(changes, json_pack("{s:s, s:s}", "class", r->changes[i].what, "text",
-                                                 r->changes[i].text));
+        json_array_append_new(changes, json_pack("{s:s, s:o}", "class", r->changes[i].what, "text",
+                                                 bnt_json_text(r->changes[i].text)));
     }
     json_t *root = json_object();
     json_object_set_new(root, "path", inspect_json_str((struct gguf_str){out, strlen(out)}));

@@ -143,8 +143,9 @@ static json_t *json_comparison(const struct perplexity *p)
 {
     const struct bnt_record_info *r = bnt_record_info(p->reference);
     const struct bnt_logits_summary *c = &p->compared;
-    json_t *with = json_pack("{s:s, s:s, s:s, s:b}", "engine", r->engine, "model", r->model,
-                             "digest", r->model_digest, "dequantized", (int)r->dequantized);
+    json_t *with = json_pack("{s:o, s:o, s:o, s:b}", "engine", bnt_json_text(r->engine), "model",
+                             bnt_json_text(r->model), "digest", bnt_json_text(r->model_digest),
+                             "dequantized", (int)r->dequantized);
     return json_pack(
         "{s:o, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:f, s:f, s:o}", "with", with, "top_agreement",
         bnt_logits_top_agreement(c), "token_match", bnt_logits_token_match(c), "mean_kl",

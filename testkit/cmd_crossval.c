@@ -11,6 +11,7 @@
 #include "base/msg.h"
 #include "engine/engine_arg.h"
 #include "engine/model_arg.h"
+#include "testkit/cmd_test_impl.h"
 #include "testkit/commands.h"
 #include "testkit/crossval.h"
 
@@ -187,7 +188,8 @@ static void print_table(const struct crossval_run_of *r, const struct crossval_r
             words(g->figures[k].name, figure);
             printf("%s%s %.6g", k ? ", " : " ", figure, g->figures[k].value);
         }
-        printf("%s%s\n", g->why[0] ? "\n                " : "", g->why);
+        test_put(g->why[0] ? "\n                " : "", g->why);
+        printf("\n");
     }
 }
 
@@ -198,15 +200,16 @@ static json_t *rung_json(const struct crossval_report *report, int i)
     for (size_t k = 0; k < g->n_figures; k++) {
         json_object_set_new(figures, g->figures[k].name, json_real(g->figures[k].value));
     }
-    return json_pack("{s:s, s:s, s:s, s:o}", "rung", crossval_rung_name((enum crossval_rung)i),
-                     "verdict", crossval_verdict_name(g->verdict), "why", g->why, "figures",
-                     figures);
+    return json_pack("{s:s, s:s, s:o, s:o}", "rung", crossval_rung_name((enum crossval_rung)i),
+                     "verdict", crossval_verdict_name(g->verdict), "why", bnt_json_text(g->why),
+                     "figures", figures);
 }
 
 static json_t *side_json(const struct bnt_subject *s)
 {
     const struct bnt_subject_facts f = bnt_subject_describe(s);
-    return json_pack("{s:s, s:s, s:s}", "kind", f.kind, "place", f.place, "name", f.name);
+    return json_pack("{s:s, s:o, s:o}", "kind", f.kind, "place", bnt_json_text(f.place), "name",
+                     bnt_json_text(f.name));
 }
 
 static enum bnt_status print_json(const struct crossval_run_of *r,

@@ -37,16 +37,6 @@ static void format_time(int64_t unix_s, char out[24])
     strftime(out, 24, "%Y-%m-%d %H:%M:%SZ", gmtime_r(&t, &utc));
 }
 
-/* Text of a test within a line, as reports have it. */
-static void put(const char *before, const char *text)
-{
-    struct bnt_buf line = BNT_BUF(TEST_REPORT_MAX_BYTES);
-    struct report_writer w = {&line, NULL, BNT_OK};
-    report_line(&w, text, SIZE_MAX);
-    printf("%s%s", before, bnt_buf_view(&line));
-    bnt_buf_release(&line);
-}
-
 static enum bnt_status print_json(json_t *root, struct bnt_err *err)
 {
     size_t flags = JSON_INDENT(1) | JSON_REAL_PRECISION(6);
@@ -108,11 +98,12 @@ static enum bnt_status list_run(void *ctx, const struct history_run *r, struct b
 
 static json_t *json_row(const struct history_row *r)
 {
-    return json_pack("{s:s, s:I, s:s, s:o, s:s, s:o, s:f, s:f, s:s}", "run", r->run,
+    return json_pack("{s:s, s:I, s:s, s:o, s:s, s:o, s:f, s:f, s:o}", "run", r->run,
                      "started_unix_s", (json_int_t)r->started_unix_s, "outcome",
                      r->elsewhere ? "elsewhere" : bnt_test_outcome_name(r->outcome), "reason",
                      report_json_text(r->reason), "class", r->kind, "why", report_json_text(r->why),
-                     "value", r->value, "seconds", (double)r->wall_ms / 1e3, "label", r->label);
+                     "value", r->value, "seconds", (double)r->wall_ms / 1e3, "label",
+                     report_json_text(r->label));
 }
 
 static enum bnt_status list_row(void *ctx, const char *suite, const char *test,
@@ -128,10 +119,10 @@ static enum bnt_status list_row(void *ctx, const char *suite, const char *test,
     }
     printf("%-11s %-8s %8.2f s", r->elsewhere ? "elsewhere" : bnt_test_outcome_name(r->outcome),
            r->kind, (double)r->wall_ms / 1e3);
-    put("  ", suite);
-    put("/", test);
-    put("  (", r->why);
-    put(r->reason[0] ? ")  " : ")", r->reason);
+    test_put("  ", suite);
+    test_put("/", test);
+    test_put("  (", r->why);
+    test_put(r->reason[0] ? ")  " : ")", r->reason);
     printf("\n");
     return BNT_OK;
 }
@@ -282,25 +273,25 @@ static void explain_decision(const struct history_row *r)
     }
     switch (r->outcome) {
     case BNT_TEST_SKIPPED:
-        put("skipped: ", r->reason);
+        test_put("skipped: ", r->reason);
         break;
     case BNT_TEST_NOT_RUN:
-        put("not run: ", r->reason);
+        test_put("not run: ", r->reason);
         break;
     case BNT_TEST_CACHED:
-        put("taken from the cache: ", r->reason);
+        test_put("taken from the cache: ", r->reason);
         break;
     default:
-        put("run: ", bnt_test_outcome_name(r->outcome));
-        put(r->reason[0] ? ": " : "", r->reason);
+        test_put("run: ", bnt_test_outcome_name(r->outcome));
+        test_put(r->reason[0] ? ": " : "", r->reason);
         break;
     }
     if (r->label[0]) {
-        put(" [", r->label);
+        test_put(" [", r->label);
         printf("]");
     }
-    put("\n    planned as ", r->kind);
-    put(": ", r->why);
+    test_put("\n    planned as ", r->kind);
+    test_put(": ", r->why);
 }
 
 static void explain_change(const struct history_row *now, const struct history_row *before)
@@ -318,7 +309,7 @@ static void explain_change(const struct history_row *now, const struct history_r
 
 static void explain(const char *test, const struct history_row *rows, size_t n)
 {
-    put("", test);
+    test_put("", test);
     printf(": %zu decision%s in the history, the latest first\n", n, n == 1 ? "" : "s");
     for (size_t i = 0; i < n && i < SHOWN_ROWS; i++) {
         char when[24];
@@ -339,9 +330,9 @@ static enum bnt_status show_metric(void *ctx, const char *run_id, const struct b
     (void)ctx;
     (void)err;
     printf("figure of run %.8s: ", run_id);
-    put("", m->name);
+    test_put("", m->name);
     printf(" = %g", m->value);
-    put(" ", m->unit);
+    test_put(" ", m->unit);
     printf("\n");
     return BNT_OK;
 }

@@ -58,6 +58,10 @@ enum bnt_status test_reports_write(const struct bnt_test_run *run,
 /* Print out (or the error that made it impossible) and release it. */
 enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const struct bnt_err *err);
 
+/* To standard output: what stands before it, and a text from elsewhere within a line, as reports
+ * have it. */
+void test_put(const char *before, const char *text);
+
 /* Whether every test was skipped: nothing failed, and nothing was shown. */
 bool test_nothing_ran(const struct bnt_test_run *run);
 /* How a run ends; the worst thing that happened decides. */

@@ -7,6 +7,7 @@
 #include "testkit/cmd_test_impl.h"
 #include "testkit/commands.h"
 #include "testkit/kills.h"
+#include "testkit/report_writer.h"
 
 typedef enum bnt_status report_fn(const struct bnt_test_run *run, int exit_code,
                                   struct bnt_buf *out, struct bnt_err *err);
@@ -21,6 +22,15 @@ enum bnt_status test_print(struct bnt_buf *out, enum bnt_status status, const st
     }
     bnt_buf_release(out);
     return status;
+}
+
+void test_put(const char *before, const char *text)
+{
+    struct bnt_buf line = BNT_BUF(TEST_REPORT_MAX_BYTES);
+    struct report_writer w = {&line, NULL, BNT_OK};
+    report_line(&w, text, SIZE_MAX);
+    printf("%s%s", before, bnt_buf_view(&line));
+    bnt_buf_release(&line);
 }
 
 /* path NULL: not asked for. */

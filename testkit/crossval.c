@@ -256,12 +256,12 @@ static enum bnt_status compare_ids(struct ladder *l, size_t at_case, struct gree
         st = is_tie(l, c, i, &tie, err);
     }
     g->n_ties += tie;
-    if (i < n && !tie && g->place == SIZE_MAX) {
+    const bool known = !c->theirs.ids_end_early;
+    const size_t end = tie ? i : known && a->n > b->n ? a->n : b->n;
+    if (i < end && g->place == SIZE_MAX) { /* also where one answer goes on and the other ends */
         g->at_case = at_case;
         g->place = i;
     }
-    const bool known = !c->theirs.ids_end_early;
-    const size_t end = tie ? i : known && a->n > b->n ? a->n : b->n;
     for (size_t k = 0; k < end; k++) {
         g->n_same += k < n && a->at[k] == b->at[k];
     }
