@@ -19,22 +19,6 @@ enum { NOT_ASKED, AGREE, DIFFER };
 
 /* ---- one scale ---- */
 
-/* True when all scales that are not 0 are one, bit by bit. */
-static bool scales_agree(const struct ternary_source *src)
-{
-    uint32_t first = 0;
-    for (uint64_t i = 0, n = ternary_n_scales(src); i < n; i++) {
-        const float scale = ternary_scale(src, i);
-        uint32_t bits;
-        memcpy(&bits, &scale, sizeof bits);
-        if (scale != 0 && first != 0 && bits != first) {
-            return false;
-        }
-        first = scale != 0 ? bits : first;
-    }
-    return true;
-}
-
 /* The tensor has more scales than one. */
 static bool has_scales(const struct gguf_tensor *t)
 {
@@ -59,7 +43,7 @@ static enum bnt_status look(const struct bnt_model *m, const struct gguf_tensor 
                                            .size = t->size,
                                            .rows = t->ne[1] * t->ne[2] * t->ne[3],
                                            .cols = t->ne[0]};
-        *answer = scales_agree(&src) ? AGREE : DIFFER;
+        *answer = ternary_scales_agree(&src) ? AGREE : DIFFER;
     }
     free(copy);
     return st;

@@ -120,8 +120,8 @@ void dequantize_unit(enum tensor_type type, const void *unit, uint64_t cols, flo
  * scale of the whole tensor. Types I2_S (by layout), TL1, TL2 (by tiles), and those with a scale to
  * each block or row (TQ1_0, TQ2_0, IQ1_BN, IQ2_BN, IQ2_BN_R4) when all that are not empty have one
  * (else UNSUPPORTED: dequantise them as floats). data is the whole tensor in host byte order; dst
- * has (row1-row0)*cols entries. Ask for many rows at a time: every call compares all scales of the
- * latter types. Errors: FILE with class CORRUPT
+ * has (row1-row0)*cols entries. Every call compares all scales of the latter types, unless the
+ * source has the one that an earlier call gave. Errors: FILE with class CORRUPT
  * (a code that no weight has; row and column are named), SCALE, DIMENSIONS (tiles or layout do not
  * divide the shape) or BOUNDS (size is not what the shape needs, rows outside it). */
 struct ternary_source {
@@ -130,6 +130,7 @@ struct ternary_source {
     uint64_t size, rows, cols;
     enum i2s_layout layout;
     struct tl_tiles tiles;
+    float scale; /* of all blocks or rows; 0: not known */
 };
 enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, uint64_t row1,
                                int8_t *dst, float *scale, struct bnt_err *err);
@@ -143,10 +144,9 @@ enum bnt_status ternary_encode(const struct ternary_source *shape, const int8_t 
 
 bool ternary_holds_half(enum tensor_type type);
 
-/* Blocks or rows of a ternary tensor that have a scale of their own, and the i-th scale; none of
- * I2_S, TL1 and TL2. */
-uint64_t ternary_n_scales(const struct ternary_source *src);
-float ternary_scale(const struct ternary_source *src, uint64_t i);
+/* True when all scales of blocks or rows that are not 0 are one, bit by bit, or the type has one
+ * scale for all. */
+bool ternary_scales_agree(const struct ternary_source *src);
 
 /* Rows [row0, row1) of IQ2_BN_R4 as rows of IQ2_BN, whatever their scales. */
 void ternary_part_rows(const struct ternary_source *src, uint64_t row0, uint64_t row1,

@@ -124,8 +124,15 @@ static enum bnt_status check_scale(float scale, struct bnt_err *err)
 /* Index of the first code 3 (stored as 2) among n weights, or n. */
 static uint64_t find_bad(const int8_t *w, uint64_t n)
 {
+    int8_t most = -1;
+    for (uint64_t i = 0; i < n; i++) {
+        most = w[i] > most ? w[i] : most;
+    }
+    if (most < 2 || BNT_FAULT(ternary_bad_code)) {
+        return n;
+    }
     uint64_t i = 0;
-    while (i < n && (w[i] != 2 || BNT_FAULT(ternary_bad_code))) {
+    while (w[i] != 2) {
         i++;
     }
     return i;
@@ -209,11 +216,14 @@ static enum bnt_status decode_i2s(const struct ternary_source *src, uint64_t row
     return decode_i2s_blocks(src, row0 * src->cols, row1 * src->cols, dst, err);
 }
 
-/* Units are what has a scale of its own: blocks of TQ1_0 and TQ2_0, rows of the others. */
-static bool has_units(enum tensor_type type)
-{
-    return tensor_unit_bytes(type, TQ_BLOCK) > 0;
-}
+/* What has a scale of its own: blocks of TQ1_0 and TQ2_0, rows of the others, of which `together`
+ * lie between one another in `bytes`. n_units 0: the type has one scale for all. */
+struct units {
+    const struct ternary_source *src;
+    const struct tensor_type_info *info;
+    uint64_t n_units, weights, together, bytes;
+    bool rows;
+};
 
 static bool has_row_scales(enum tensor_type type)
 {
@@ -225,38 +235,50 @@ bool ternary_holds_half(enum tensor_type type)
     return type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0 || type == TENSOR_IQ1_BN;
 }
 
-static uint64_t unit_weights(const struct ternary_source *src)
+static struct units units_of(const struct ternary_source *src)
 {
-    return has_row_scales(src->type) ? src->cols : TQ_BLOCK;
+    struct units u = {.src = src,
+                      .info = tensor_type_info((uint32_t)src->type),
+                      .bytes = tensor_unit_bytes(src->type, src->cols),
+                      .rows = has_row_scales(src->type)};
+    u.together = u.info->rows_together;
+    u.weights = u.rows ? src->cols : TQ_BLOCK;
+    u.n_units = u.bytes > 0 ? src->rows * src->cols / u.weights : 0;
+    return u;
 }
 
-uint64_t ternary_n_scales(const struct ternary_source *src)
+static float unit_scale(const struct units *u, uint64_t i)
 {
-    return has_units(src->type) ? src->rows * src->cols / unit_weights(src) : 0;
-}
-
-float ternary_scale(const struct ternary_source *src, uint64_t i)
-{
-    const uint64_t together = tensor_type_info((uint32_t)src->type)->rows_together;
-    const uint64_t bytes = tensor_unit_bytes(src->type, src->cols);
-    const uint8_t *at = src->data + i / together * bytes;
-    if (has_row_scales(src->type)) {
-        return ternary_row_scale(src->type, at + i % together * sizeof(float));
+    const uint8_t *at = u->src->data + i / u->together * u->bytes;
+    if (u->rows) {
+        return ternary_row_scale(u->info->type, at + i % u->together * sizeof(float));
     }
     uint16_t half;
-    memcpy(&half, at + bytes - sizeof half, sizeof half);
+    memcpy(&half, at + u->bytes - sizeof half, sizeof half);
     return f16_to_f32(half);
 }
 
-/* Codes of unit i in {-1, 0, 1}, or 2 for the one that means no weight. */
-static void unit_codes(const struct ternary_source *src, uint64_t i, int8_t *w)
+bool ternary_scales_agree(const struct ternary_source *src)
 {
-    const struct tensor_type_info *info = tensor_type_info((uint32_t)src->type);
-    const uint64_t together = info->rows_together;
-    const uint8_t *at = src->data + i / together * tensor_unit_bytes(src->type, src->cols) +
-                        together * info->row_scale_bytes;
-    for (uint64_t c = 0; c < unit_weights(src); c += info->block_weights) {
-        switch (src->type) {
+    const struct units u = units_of(src);
+    float first = 0;
+    for (uint64_t i = 0; i < u.n_units; i++) {
+        const float d = unit_scale(&u, i);
+        if (d != 0 && first != 0 && memcmp(&d, &first, sizeof d) != 0) {
+            return false;
+        }
+        first = d != 0 ? d : first;
+    }
+    return true;
+}
+
+/* Codes of unit i in {-1, 0, 1}, or 2 for the one that means no weight. */
+static void unit_codes(const struct units *u, uint64_t i, int8_t *w)
+{
+    const uint8_t *at =
+        u->src->data + i / u->together * u->bytes + u->together * u->info->row_scale_bytes;
+    for (uint64_t c = 0; c < u->weights; c += u->info->block_weights) {
+        switch (u->info->type) {
         case TENSOR_TQ1_0:
             ternary_codes_tq1(at, w + c);
             break;
@@ -270,10 +292,10 @@ static void unit_codes(const struct ternary_source *src, uint64_t i, int8_t *w)
             ternary_codes_iq2_bn(at, w + c);
             break;
         default:
-            ternary_codes_of_four(at, (unsigned)(i % together), w + c);
+            ternary_codes_of_four(at, (unsigned)(i % u->together), w + c);
             break;
         }
-        at += together * info->block_bytes;
+        at += u->together * u->info->block_bytes;
     }
 }
 
@@ -288,18 +310,17 @@ static bool is_empty(const int8_t *w, uint64_t n)
 }
 
 /* The one scale of all units that are not empty; 0 when all are. w: room for a unit. */
-static enum bnt_status one_scale(const struct ternary_source *src, int8_t *w, float *scale,
+static enum bnt_status one_scale(const struct units *u, int8_t *w, float *scale,
                                  struct bnt_err *err)
 {
-    const uint64_t n = unit_weights(src), n_units = ternary_n_scales(src);
     *scale = 0;
-    for (uint64_t i = 0; i < n_units; i++) {
-        float d = ternary_scale(src, i);
+    for (uint64_t i = 0; i < u->n_units; i++) {
+        float d = unit_scale(u, i);
         if (d == 0 || d == *scale) {
             continue;
         }
-        unit_codes(src, i, w);
-        if (is_empty(w, n)) {
+        unit_codes(u, i, w);
+        if (is_empty(w, u->weights)) {
             continue;
         }
         enum bnt_status st = check_scale(d, err);
@@ -307,31 +328,41 @@ static enum bnt_status one_scale(const struct ternary_source *src, int8_t *w, fl
             return st;
         }
         if (*scale != 0) {
-            return bnt_err_set(
-                err, BNT_E_UNSUPPORTED, "%s of the tensor have different scales (%g and %g)",
-                has_row_scales(src->type) ? "rows" : "blocks", (double)*scale, (double)d);
+            return bnt_err_set(err, BNT_E_UNSUPPORTED,
+                               "%s of the tensor have different scales (%g and %g)",
+                               u->rows ? "rows" : "blocks", (double)*scale, (double)d);
         }
         *scale = d;
     }
     return BNT_OK;
 }
 
-static enum bnt_status decode_units(const struct ternary_source *src, uint64_t row0, uint64_t row1,
+static enum bnt_status find_scale(const struct units *u, float *scale, struct bnt_err *err)
+{
+    if (u->src->scale != 0) {
+        *scale = u->src->scale;
+        return BNT_OK;
+    }
+    int8_t *w = malloc((size_t)u->weights);
+    enum bnt_status st =
+        w ? one_scale(u, w, scale, err) : bnt_err_nomem(err, "a row of weights", u->weights);
+    free(w);
+    return st;
+}
+
+static enum bnt_status decode_units(const struct units *u, uint64_t row0, uint64_t row1,
                                     int8_t *dst, float *scale, struct bnt_err *err)
 {
-    const uint64_t n = unit_weights(src), row_units = src->cols / n;
-    int8_t *w = malloc((size_t)n);
-    enum bnt_status st =
-        w ? one_scale(src, w, scale, err) : bnt_err_nomem(err, "a row of weights", n);
-    free(w);
+    const uint64_t n = u->weights, row_units = u->src->cols / n;
+    enum bnt_status st = find_scale(u, scale, err);
     for (uint64_t i = row0 * row_units; st == BNT_OK && i < row1 * row_units; i++, dst += n) {
-        unit_codes(src, i, dst);
-        if (ternary_scale(src, i) == 0) { /* makes zeros of whatever stands there */
+        unit_codes(u, i, dst);
+        if (unit_scale(u, i) == 0) { /* makes zeros of whatever stands there */
             memset(dst, 0, n);
         }
         uint64_t bad = find_bad(dst, n);
         if (bad < n) {
-            st = ternary_bad_code(src, i / row_units, i % row_units * n + bad, err);
+            st = ternary_bad_code(u->src, i / row_units, i % row_units * n + bad, err);
         }
     }
     return st;
@@ -367,8 +398,9 @@ enum bnt_status ternary_decode(const struct ternary_source *src, uint64_t row0, 
     if (st != BNT_OK) {
         return st;
     }
-    if (has_units(src->type)) {
-        return decode_units(src, row0, row1, dst, scale, err);
+    const struct units u = units_of(src);
+    if (u.n_units > 0) {
+        return decode_units(&u, row0, row1, dst, scale, err);
     }
     float s;
     memcpy(&s, src->data + src->size - TAIL_BYTES, sizeof s);
@@ -392,20 +424,25 @@ uint64_t ternary_row_bytes(uint64_t cols)
     return (cols + 127) / 128 * 32;
 }
 
+/* Four times `lane` weights, the first quarter in the high bits. */
+static inline void pack_block(const int8_t *restrict w, unsigned lane, uint8_t *restrict dst)
+{
+    for (unsigned p = 0; p < lane; p++) {
+        dst[p] = (uint8_t)((w[p] + 1) << 6 | (w[lane + p] + 1) << 4 | (w[2 * lane + p] + 1) << 2 |
+                           (w[3 * lane + p] + 1));
+    }
+}
+
 void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
 {
-    for (uint64_t r = 0; r < n_rows; r++) {
-        for (uint64_t base = 0; base < cols; base += 128) {
-            for (uint64_t p = 0; p < 32; p++) {
-                unsigned byte = 0;
-                for (uint64_t k = 0; k < 4; k++) {
-                    uint64_t c = base + 32 * k + p;
-                    int sign = BNT_FAULT(ternary_sign) ? -1 : 1;
-                    int code = c < cols ? sign * w[r * cols + c] + 1 : 1;
-                    byte = byte << 2 | (unsigned)code;
-                }
-                *dst++ = (uint8_t)byte;
+    for (uint64_t r = 0; r < n_rows; r++, w += cols) {
+        for (uint64_t c = 0; c < cols; c += 128, dst += 32) {
+            int8_t block[128] = {0};
+            memcpy(block, w + c, cols - c < 128 ? cols - c : 128);
+            for (unsigned i = 0; BNT_FAULT(ternary_sign) && i < 128; i++) {
+                block[i] = (int8_t)-block[i];
             }
+            pack_block(block, 32, dst);
         }
     }
 }
@@ -415,12 +452,8 @@ void ternary_pack(const int8_t *w, uint64_t n_rows, uint64_t cols, uint8_t *dst)
 static void encode_i2s_blocks(const struct ternary_source *shape, const int8_t *w, uint8_t *dst)
 {
     const unsigned lane = shape->layout == I2S_ARM ? 16 : 32;
-    for (uint64_t base = 0; base < shape->rows * shape->cols; base += 4 * lane) {
-        for (unsigned p = 0; p < lane; p++) {
-            const int8_t *at = w + base + p;
-            *dst++ = (uint8_t)((at[0] + 1) << 6 | (at[lane] + 1) << 4 | (at[2 * lane] + 1) << 2 |
-                               (at[3 * lane] + 1));
-        }
+    for (uint64_t at = 0; at < shape->rows * shape->cols; at += 4 * lane, dst += lane) {
+        pack_block(w + at, lane, dst);
     }
 }
 
@@ -521,10 +554,10 @@ static void encode_bn(const struct ternary_source *shape, const int8_t *w, float
 
 void ternary_part_rows(const struct ternary_source *src, uint64_t row0, uint64_t row1, uint8_t *dst)
 {
+    const struct units u = units_of(src);
     for (uint64_t r = row0; r < row1; r++) {
-        const uint8_t *at =
-            src->data + r / 4 * tensor_unit_bytes(src->type, src->cols) + 4 * sizeof(float);
-        const float scale = ternary_scale(src, r);
+        const uint8_t *at = src->data + r / 4 * u.bytes + 4 * sizeof(float);
+        const float scale = unit_scale(&u, r);
         memcpy(dst, &scale, sizeof scale);
         dst += sizeof scale;
         for (uint64_t c = 0; c < src->cols; c += BN_BLOCK, at += BN_BLOCK, dst += BN_BLOCK / 4) {

@@ -189,6 +189,7 @@ static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *sc
             free(w);
             return BNT_OK;
         }
+        src.scale = scale;
         add_weights(c->s, w, (end - r) * src.cols);
         c->s->scale = (double)scale;
     }

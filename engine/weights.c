@@ -204,6 +204,7 @@ static enum bnt_status load_packed(const struct bnt_model *m, struct weight *w, 
     for (uint64_t r = row0; st == BNT_OK && r < row1; r += PACK_ROWS) {
         uint64_t end = r + PACK_ROWS < row1 ? r + PACK_ROWS : row1;
         st = ternary_decode(&src, r, end, codes, &w->scale, err);
+        src.scale = w->scale;
         if (st == BNT_OK) {
             put_rows(w, codes, end - r, dst + (r - row0) * w->row_bytes);
         }
