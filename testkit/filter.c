@@ -115,7 +115,11 @@ enum bnt_status filter_check(const struct bnt_strs *filters, struct bnt_err *err
         char word[WORD_BYTES];
         size_t n_words = 0;
         for (const char *at = filters->at[i]; next_word(&at, word); n_words++) {
-            enum bnt_status status = check_word(word, err);
+            enum bnt_status status =
+                strlen(word) < WORD_BYTES - 1
+                    ? check_word(word, err)
+                    : bnt_err_set(err, BNT_E_USAGE, "filter %.40s...: longer than %d bytes", word,
+                                  WORD_BYTES - 2);
             if (status != BNT_OK) {
                 return status;
             }

@@ -251,9 +251,9 @@ static enum bnt_status read_timeout(struct user_reader *r, const struct yaml_nod
     const char *text = "";
     int64_t seconds = 0;
     enum bnt_status st = user_read_text(r, n, &text);
-    if (st == BNT_OK &&
-        (bnt_parse_duration(text, &seconds, NULL) != BNT_OK || seconds > TIMEOUT_MAX_S)) {
-        return user_bad(r, n, "must be a time of at most 10m, such as 30s");
+    if (st == BNT_OK && (bnt_parse_duration(text, &seconds, NULL) != BNT_OK || seconds <= 0 ||
+                         seconds > TIMEOUT_MAX_S)) {
+        return user_bad(r, n, "must be a time from 1s to 10m, such as 30s");
     }
     *(unsigned *)into = (unsigned)seconds * 1000;
     return st;

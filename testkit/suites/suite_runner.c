@@ -238,6 +238,16 @@ static void filters_are_parts_of_suite_and_name(void **state)
         assert_int_equal(run.n, cases[i].n);
         bnt_test_run_release(&run);
     }
+    char wide[301] = "";
+    memset(wide, 'a', sizeof wide - 1);
+    const char *const wrong[] = {wide, "tga:x", "tag:", " ", "!"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct bnt_test_run run = {0};
+        const struct bnt_strs one = {1, {wrong[i]}};
+        print_message("%.20s\n", wrong[i]);
+        assert_int_equal(bnt_test_collect(&run, program, BNT_TIER_FULL, &one, NULL), BNT_E_USAGE);
+        bnt_test_run_release(&run);
+    }
 }
 
 /* A clock that only this callback moves: a second with each look. */
