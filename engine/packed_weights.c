@@ -12,9 +12,11 @@
 
 #include "base/checked.h"
 #include "base/fault.h"
+#include "engine/cpu/pool.h"
 #include "engine/model.h"
 
 enum { ONE_SCALE_VERSION = 1, TERNARY_VERSION = 1, ALIGN = 64 };
+enum { PARALLEL_BYTES = 4 << 20 }; /* below, threads cost more than they bring */
 enum { NOT_ASKED, AGREE, DIFFER };
 
 /* ---- one scale ---- */
@@ -121,24 +123,70 @@ static uint64_t form_bytes(const struct bnt_model *m)
     return sum > 0 ? sum + table_bytes(m) : 0;
 }
 
+/* A matrix on its way to its place in the form. */
+struct pack_job {
+    struct weight *w;
+    uint8_t *at;
+    float *scale;
+    struct bnt_err err;
+};
+
+struct pack_task {
+    const struct bnt_model *m;
+    struct pack_job *jobs;
+};
+
+static void pack_matrices(void *ctx, size_t begin, size_t end, int thread)
+{
+    const struct pack_task *t = ctx;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        struct pack_job *j = &t->jobs[i];
+        const uint64_t bytes = weight_scratch_bytes(j->w);
+        uint8_t *scratch = malloc((size_t)bytes + 1);
+        enum bnt_status st = bnt_err_interrupted(t->m->packs.interrupted, &j->err);
+        if (st == BNT_OK && !scratch) {
+            st = bnt_err_nomem(&j->err, "a tensor", bytes);
+        }
+        if (st == BNT_OK) {
+            st = weight_load(t->m, j->w, 0, j->w->rows, j->at, scratch, &j->err);
+            *j->scale = j->w->scale;
+        }
+        free(scratch);
+    }
+}
+
+/* All threads of the process's share work on a large one, each on a matrix. */
 static enum bnt_status fill_ternary(void *ctx, uint8_t *dst, struct bnt_err *err)
 {
     struct bnt_model *m = ctx;
-    float *scales = (float *)(void *)dst;
-    uint64_t scratch_bytes = model_layer_scratch(m);
-    uint8_t *scratch = malloc((size_t)scratch_bytes + 1), *at = dst + table_bytes(m);
-    enum bnt_status st = scratch ? BNT_OK : bnt_err_nomem(err, "a tensor", scratch_bytes);
-    for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
-        for (int i = 0; st == BNT_OK && i < N_LAYER_WEIGHTS; i++) {
+    const size_t most = (size_t)m->info.n_layer * N_LAYER_WEIGHTS;
+    struct pack_task t = {.m = m, .jobs = calloc(most, sizeof *t.jobs)};
+    uint8_t *at = dst + table_bytes(m);
+    size_t n = 0;
+    if (!t.jobs) {
+        return bnt_err_nomem(err, "matrices to be packed", most * sizeof *t.jobs);
+    }
+    for (uint32_t il = 0; il < m->info.n_layer; il++) {
+        for (uint32_t i = 0; i < N_LAYER_WEIGHTS; i++) {
             struct weight *w = &m->layers[il].w[i];
             if (is_packed(w)) {
-                st = weight_load(m, w, 0, w->rows, at, scratch, err);
-                scales[il * N_LAYER_WEIGHTS + (uint32_t)i] = w->scale;
+                t.jobs[n++] = (struct pack_job){
+                    .w = w, .at = at, .scale = (float *)(void *)dst + il * N_LAYER_WEIGHTS + i};
                 at += aligned(weight_bytes(w));
             }
         }
     }
-    free(scratch);
+    enum bnt_status st = BNT_OK;
+    if (form_bytes(m) < PARALLEL_BYTES) {
+        pack_matrices(&t, 0, n, 0);
+    } else {
+        st = cpu_pool_run_once(n, 1, pack_matrices, &t, err);
+    }
+    for (size_t i = 0; st == BNT_OK && i < n; i++) {
+        st = t.jobs[i].err.status != BNT_OK ? bnt_err_copy(err, &t.jobs[i].err) : BNT_OK;
+    }
+    free(t.jobs);
     return st;
 }
 

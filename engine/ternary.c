@@ -78,9 +78,11 @@ void ternary_codes_tq1(const uint8_t *restrict block, int8_t *restrict w)
  * all four in the last byte. */
 void ternary_codes_iq1_bn(const uint8_t *restrict block, int8_t *restrict w)
 {
-    int8_t trits[5][13];
+    uint8_t bytes[16] = {0}; /* 13 and what makes them as many as a compiler likes */
+    int8_t trits[5][16];
+    memcpy(bytes, block, 13);
     for (unsigned n = 0; n < 5; n++) {
-        trits_of(block, 13, BNT_FAULT(dequant_iq1_order) ? n : 4 - n, trits[n]);
+        trits_of(bytes, 16, BNT_FAULT(dequant_iq1_order) ? n : 4 - n, trits[n]);
     }
     for (unsigned g = 0; g < 4; g++) {
         for (unsigned k = 0; k < 3; k++) {

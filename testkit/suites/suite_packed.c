@@ -648,6 +648,28 @@ static void repacked_weights_are_found_and_say_the_same(void **state)
     assert_int_equal(n_words, 0);
 }
 
+/* Large enough for several threads; beside what needs no repacking. */
+static void many_threads_make_what_one_would(void **state)
+{
+    (void)state;
+    float *rows[2];
+    for (size_t i = 0; i < 2; i++) {
+        const struct bnt_mock_recipe r = {.type = i ? "tq2_0" : "i2_s",
+                                          .n_layer = 3,
+                                          .n_embd = 1024,
+                                          .n_head = 8,
+                                          .n_ff = 3072,
+                                          .n_vocab = 360};
+        struct bnt_model_options mo = {0};
+        uint64_t found, made;
+        rows[i] = logits_of(ms_make("m.gguf", &r, NULL), &mo, &found, &made);
+        assert_int_equal(made > 4 << 20, i == 1);
+    }
+    assert_memory_equal(rows[0], rows[1], 4 * 360 * sizeof(float));
+    free(rows[0]);
+    free(rows[1]);
+}
+
 /* 128/32 is mapped where it lies: nothing is made, kept or hashed. */
 /* Less than all codes take, more than their copies by columns and five to a byte, which are made of
  * any model. */
@@ -720,6 +742,7 @@ static const struct suite_test tests[] = {
     {.name = "packed_processes_make_a_form_once", .body = processes_make_a_form_once},
     {.name = "packed_weights_are_found_and_say_the_same",
      .body = repacked_weights_are_found_and_say_the_same},
+    {.name = "packed_many_threads_make_what_one_would", .body = many_threads_make_what_one_would},
     {.name = "packed_weights_that_fit_as_they_are_write_nothing",
      .body = weights_that_fit_as_they_are_write_nothing},
     {.name = "packed_infer_keeps_weights_in_the_cache",
