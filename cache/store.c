@@ -116,12 +116,10 @@ enum bnt_status store_seal(const struct bnt_cache_temp *t, uint64_t *size, struc
 enum bnt_status store_make_folder_of(const char *dir, const char *path, struct bnt_err *err)
 {
     char folder[BNT_PATH_MAX];
-    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
-    if (st != BNT_OK) {
-        return st;
+    enum bnt_status st = bnt_folder_of(path, folder, err);
+    if (st == BNT_OK) {
+        st = bnt_mkdirs(folder, err);
     }
-    *strrchr(folder, '/') = '\0';
-    st = bnt_mkdirs(folder, err);
     /* Not "made it ourselves": the process that made it may have died before its sync. */
     const size_t top = strlen(dir);
     for (char *slash; st == BNT_OK && (slash = strrchr(folder, '/')) && slash >= folder + top;) {
@@ -145,12 +143,8 @@ enum bnt_status store_show(struct bnt_cache_temp *t, const char *path, struct bn
         return bnt_err_errno(err, "cache: cannot rename %s to %s", t->path, path);
     }
     t->path[0] = '\0';
-    enum bnt_status st = bnt_path_format(folder, err, "%s", path);
-    if (st == BNT_OK) {
-        *strrchr(folder, '/') = '\0';
-        st = bnt_dir_sync(folder, err);
-    }
-    return st;
+    enum bnt_status st = bnt_folder_of(path, folder, err);
+    return st == BNT_OK ? bnt_dir_sync(folder, err) : st;
 }
 
 enum bnt_status store_publish(const char *dir, struct bnt_cache_temp *t, const char *digest,
