@@ -18,9 +18,7 @@ void dequantize_unit(enum tensor_type type, const void *unit, uint64_t cols, flo
         for (uint64_t i = 0; i < cols; i += 64, block += 64) {
             int8_t w[64];
             ternary_codes_of_four(block, k, w);
-            for (int c = 0; c < 64; c++) {
-                dst[i + (uint64_t)c] = (float)w[c] * d;
-            }
+            scale_codes(w, 64, d, dst + i);
         }
     }
 }

@@ -21,6 +21,7 @@ struct gguf_source {
     struct recode_source source;
     size_t held; /* which, SIZE_MAX: none */
     uint8_t *bytes;
+    float scale; /* of what is held; 0: not known */
 };
 
 static enum bnt_status read_floats(void *ctx, size_t which, uint64_t row0, uint64_t n, float *dst,
@@ -29,27 +30,18 @@ static enum bnt_status read_floats(void *ctx, size_t which, uint64_t row0, uint6
     const struct gguf_source *s = ctx;
     const struct gguf_tensor *t = &s->g->tensors[which];
     const uint64_t together = tensor_type_info((uint32_t)t->type)->rows_together, cols = t->ne[0];
-    const uint64_t first = row0 / together * together, end = row0 + n;
     const uint64_t row_bytes = t->size / (t->ne[1] * t->ne[2] * t->ne[3]);
     if (tensor_unit_bytes(t->type, cols) == 0) {
         return bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: %.*s is %s, which has no rows of numbers",
                            s->g->path, (int)t->name.len, t->name.data,
                            tensor_type_name((uint32_t)t->type));
     }
-    const uint64_t bytes = ((end - first + together - 1) / together * together) * row_bytes;
-    uint8_t *raw = malloc((size_t)bytes);
-    float *x = malloc((size_t)(together * cols) * sizeof *x);
-    enum bnt_status st = raw && x ? gguf_tensor_read(s->g, t, first * row_bytes, bytes, raw, err)
-                                  : bnt_err_nomem(err, "rows", bytes + together * cols * sizeof *x);
-    for (uint64_t r = first; st == BNT_OK && r < end; r++) {
-        if ((r - first) % together == 0) {
-            dequantize_unit(t->type, raw + (r - first) * row_bytes, cols, x);
-        }
-        if (r >= row0) {
-            memcpy(dst + (r - row0) * cols, x + (r - first) % together * cols, cols * sizeof *x);
-        }
+    uint8_t *raw = malloc((size_t)(n * row_bytes));
+    enum bnt_status st = raw ? gguf_tensor_read(s->g, t, row0 * row_bytes, n * row_bytes, raw, err)
+                             : bnt_err_nomem(err, "rows", n * row_bytes);
+    for (uint64_t r = 0; st == BNT_OK && r < n; r += together) {
+        dequantize_unit(t->type, raw + r * row_bytes, cols, dst + r * cols);
     }
-    free(x);
     free(raw);
     return st;
 }
@@ -62,6 +54,7 @@ static enum bnt_status hold(struct gguf_source *s, size_t which, struct bnt_err 
     }
     free(s->bytes);
     s->held = SIZE_MAX;
+    s->scale = 0;
     s->bytes = malloc((size_t)t->size);
     enum bnt_status st = s->bytes ? gguf_tensor_read(s->g, t, 0, t->size, s->bytes, err)
                                   : bnt_err_nomem(err, "a tensor", t->size);
@@ -80,11 +73,13 @@ static enum bnt_status read_codes(void *ctx, size_t which, uint64_t row0, uint64
                                  .size = t->size,
                                  .rows = t->ne[1],
                                  .cols = t->ne[0],
-                                 .layout = s->layout};
+                                 .layout = s->layout,
+                                 .scale = s->scale};
     tl_tiles_of_tensor(s->g, t, s->tiles, s->n_tiles, &src.tiles);
     if (st == BNT_OK && (st = ternary_decode(&src, row0, row0 + n, dst, scale, err)) != BNT_OK) {
         bnt_err_context(err, "%s: %.*s", s->g->path, (int)t->name.len, t->name.data);
     }
+    s->scale = st == BNT_OK ? *scale : s->scale;
     return st;
 }
 

@@ -4,12 +4,11 @@
 
 enum { PIECE_WEIGHTS = 1 << 20, TAIL_BYTES = 32 };
 
-/* Rows of a piece: whole I2_S blocks whatever the width, since 128 rows are; those that lie
- * together. */
+/* Rows of a piece: whole I2_S blocks whatever the width, since 128 rows are; as many as lie
+ * together in any type that is read or written. */
 static uint64_t piece_rows(const struct recode_item *item)
 {
-    const uint64_t least =
-        item->to == TENSOR_I2_S ? 128 : tensor_type_info(item->to)->rows_together;
+    const uint64_t least = item->to == TENSOR_I2_S ? 128 : 4;
     const uint64_t n = PIECE_WEIGHTS / item->cols;
     return n < least ? least : n / least * least;
 }

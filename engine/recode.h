@@ -13,7 +13,7 @@
 
 /* Where rows come from. `which` tells one matrix of a source from another. */
 struct recode_source {
-    /* n rows from row0 on as float32. */
+    /* n rows from row0 on, both multiples of 4 but for a last n, as float32. */
     enum bnt_status (*floats)(void *ctx, size_t which, uint64_t row0, uint64_t n, float *dst,
                               struct bnt_err *err);
     /* The same as codes in {-1, 0, 1}, and the one scale of the matrix; only where `ternary` of the

@@ -148,7 +148,7 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
     const struct tensor_type_info *info = tensor_type_info((uint32_t)t->type);
     struct validate_place at = validate_at_tensor(t);
     struct tl_tiles tiles;
-    const char *wants = NULL;
+    const char *wants = NULL, *maker = tensor_type_maker(t->type);
     if (!info) {
         return; /* told with the header */
     }
@@ -166,7 +166,7 @@ static void check_type(struct validate *v, const struct gguf_tensor *t, enum sha
         validate_add(v, GGUF_FAULT_UNSUPPORTED_TYPE, &at, "tensor %.*s is %s; %s", (int)t->name.len,
                      t->name.data, info->name, wants);
     } else if (role == SHAPE_LINEAR && v->o->profile == VALIDATE_BITNET &&
-               (!info->ternary || info->row_scale_bytes > 0)) {
+               (!info->ternary || (maker && strcmp(maker, "bitnet.cpp") != 0))) {
         validate_add(v, VALIDATE_READER, &at, "tensor %.*s is %s; %s", (int)t->name.len,
                      t->name.data, info->name,
                      info->ternary ? "a type of ik_llama.cpp" : "a BitNet's matrices are ternary");

@@ -377,7 +377,7 @@ static void rows_of_different_scales_are_numbers(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct bnt_err err = {0};
         char from[256], to[256];
-        /* A piece of 5461 rows, which is no multiple of four. */
+        /* 5461 rows would fill a piece, which is no multiple of four. */
         const struct bnt_mock_recipe r = {
             .type = types[i], .n_layer = 1, .n_embd = 192, .n_head = 2, .n_ff = 5632};
         snprintf(from, sizeof from, "%s", ms_make("rows.gguf", &r, NULL));
