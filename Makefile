@@ -251,7 +251,10 @@ bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl 
 	@$(SUBMAKE) all
 	@ci/bench_fetch.sh $(BENCH) $(B)
 
-.PHONY: gpu-check gpu-pack
+.PHONY: gpu-check gpu-pack check-ptx
+check-ptx: $(B)/bnt-suites ## run the kernels for CUDA as nvcc compiles them, on the processor
+	@ci/ptx.sh $(B) '$(NVCC)'
+
 gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes or GPU_SECONDS
 	@$(SUBMAKE) CUDA=1 all
 	@ci/gpu_check.sh $(if $(GPU_SECONDS),--seconds $(GPU_SECONDS)) $(B)

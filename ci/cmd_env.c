@@ -47,6 +47,8 @@ static const struct env_row rows[] = {
     {"BNT_TEST_NETWORK", NULL, "1: suites may use the network"},
     {"BNT_TEST_SEED", NULL, "seed of random tests; `bnt test` sets it"},
     {"BNT_TEST_NO_LIMIT", NULL, "1: a test has no time limit; `bnt test --gdb` sets it"},
+    {"BNT_TEST_PTX", NULL,
+     "a file: the fake device runs the kernels of CUDA as nvcc compiled them into it"},
     {"BNT_SHARD", NULL, "INDEX/TOTAL for `bnt test --shard auto`"},
     {"BNT_SHARD_TOTAL", NULL, "the same with JOB_COMPLETION_INDEX: how many there are"},
     {"CI_NODE_INDEX", NULL, "GitLab: shard of this job, with CI_NODE_TOTAL"},

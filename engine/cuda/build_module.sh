@@ -1,5 +1,6 @@
 #!/bin/sh
 # Build the module for CUDA: engine/cuda/build_module.sh NVCC OUTPUT ARCH...
+# Or its kernels alone as PTX, for a test: engine/cuda/build_module.sh --ptx NVCC OUTPUT ARCH
 # Or say NVCC if it can build it: engine/cuda/build_module.sh --usable NVCC
 #
 # Of the architectures (75, 80...) those that this nvcc knows are compiled; the newest of them is kept as PTX too, which
@@ -17,6 +18,11 @@ if [ "$1" = --usable ]; then
         printf '%s\n' "$2"
     fi
     exit 0
+fi
+form="-shared -cudart static -Xcompiler -fPIC,-fvisibility=hidden"
+if [ "$1" = --ptx ]; then
+    form=-ptx
+    shift
 fi
 nvcc=$1
 output=$2
@@ -40,7 +46,9 @@ if [ -z "$newest" ]; then
     echo "build_module: $nvcc knows none of the architectures $*" >&2
     exit 1
 fi
-# shellcheck disable=SC2086 # the targets are words
-exec "$nvcc" -std=c++17 -O3 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I. -shared -cudart static \
-    -Xcompiler -fPIC,-fvisibility=hidden -diag-suppress 177,550 $targets \
-    -gencode "arch=compute_$newest,code=compute_$newest" -o "$output" engine/cuda/module.cu
+if [ "$form" = -ptx ]; then
+    targets=
+fi
+# shellcheck disable=SC2086 # the form and the targets are words
+exec "$nvcc" -std=c++17 -O3 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I. $form -diag-suppress 177,550 \
+    $targets -gencode "arch=compute_$newest,code=compute_$newest" -o "$output" engine/cuda/module.cu

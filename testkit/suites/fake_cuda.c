@@ -14,6 +14,7 @@
 #include "engine/cuda/kernels_screen.h"
 #include "engine/cuda/kernels_split.h"
 #include "testkit/suites/fake_threads.h"
+#include "testkit/suites/ptx.h"
 
 enum { SHARED_MAX = 48 * 1024, GUARD = 64, GUARD_BYTE = 0x5a, MAX_ARGS = 512 };
 #define DEFAULT_MEMORY (8ull << 30)
@@ -22,6 +23,7 @@ struct piece {
     struct piece *next;
     uint64_t bytes;
     bool host;
+    bool stored;         /* by a kernel */
     unsigned char *data; /* GUARD bytes stand before and behind */
 };
 
@@ -40,6 +42,7 @@ struct cuda_graph {
 };
 
 struct cuda_context {
+    struct cuda_context *next;
     struct piece *pieces;
     struct cuda_graph *recording;
     bool lost;
@@ -50,10 +53,23 @@ static struct fake_cuda_plan plan;
 static struct fake_cuda_counts counts;
 static uint64_t n_allocs, n_draws;
 static char open_problem[160];
+static struct cuda_context *contexts;
+static struct ptx_module *ptx;
+
+/* The kernels as they are in a file of PTX; path NULL: as C. Once for a process. */
+static void open_ptx(const char *path)
+{
+    char why[200];
+    if (path && !ptx && !(ptx = ptx_open(path, why, sizeof why))) {
+        fprintf(stderr, "fake device: %s: %s\n", path, why);
+        abort();
+    }
+}
 
 void fake_cuda_reset(const struct fake_cuda_plan *p)
 {
     plan = *p;
+    open_ptx(getenv("BNT_TEST_PTX"));
     n_allocs = n_draws = 0;
     counts.launches = 0;
     counts.uploaded_bytes = counts.downloaded_bytes = 0;
@@ -91,8 +107,12 @@ static enum cuda_code info(int index, struct cuda_info *out)
         return CUDA_FAILED;
     }
     *out = (struct cuda_info){.name = "FAKE DEVICE (the processor; for tests)",
-                              .major = plan.no_mma ? 7 : 9,
-                              .minor = plan.no_mma ? 5 : 0,
+                              .major = plan.no_mma ? 7
+                                       : ptx       ? ptx_target(ptx) / 10
+                                                   : 9,
+                              .minor = plan.no_mma ? 5
+                                       : ptx       ? ptx_target(ptx) % 10
+                                                   : 0,
                               .memory = memory_of_plan(),
                               .free = memory_of_plan() - counts.bytes,
                               .n_processors = 4,
@@ -110,8 +130,13 @@ static enum cuda_code open_context(int index, int overlap, struct cuda_context *
         return CUDA_FAILED;
     }
     *out = calloc(1, sizeof **out);
-    counts.contexts += *out != NULL;
-    return *out ? CUDA_OK : CUDA_NO_MEMORY;
+    if (!*out) {
+        return CUDA_NO_MEMORY;
+    }
+    (*out)->next = contexts;
+    contexts = *out;
+    counts.contexts++;
+    return CUDA_OK;
 }
 
 static const char *problem(const struct cuda_context *c)
@@ -183,6 +208,11 @@ static void close_context(struct cuda_context *c)
         free(p->data);
         free(p);
     }
+    struct cuda_context **at = &contexts;
+    while (*at != c) {
+        at = &(*at)->next;
+    }
+    *at = c->next;
     counts.contexts--;
     free(c);
 }
@@ -203,6 +233,55 @@ static enum cuda_code record(struct cuda_context *c, const struct action *what)
     }
     g->at[g->n++] = *what;
     return CUDA_OK;
+}
+
+static bool reaches(uint64_t first, uint64_t last, bool store, bool early)
+{
+    for (struct cuda_context *c = contexts; c; c = c->next) {
+        for (struct piece *p = c->pieces; p; p = p->next) {
+            uint64_t begin = (uint64_t)(uintptr_t)p->data + GUARD;
+            if (first >= begin && last < begin + p->bytes) {
+                p->stored |= store;
+                return !early || !p->stored;
+            }
+        }
+    }
+    return false;
+}
+
+static const char *kernel_name(uint32_t kernel)
+{
+    static const char *const names[] = {
+#define NAME(id, fn, type) #fn,
+        CUDA_KERNEL_TABLE(NAME)
+#undef NAME
+    };
+    return names[kernel];
+}
+
+/* By what nvcc made of them, and, where it is asked for, a line of what that took. */
+static void run_ptx(const struct cuda_launch *l, const void *args)
+{
+    struct ptx_counts n = ptx_run(ptx,
+                                  &(struct ptx_launch){.kernel = kernel_name(l->kernel),
+                                                       .grid_x = l->grid_x,
+                                                       .grid_y = l->grid_y,
+                                                       .n_threads = l->block,
+                                                       .shared_bytes = l->shared,
+                                                       .args = args,
+                                                       .args_bytes = l->args_bytes,
+                                                       .downwards = plan.downwards},
+                                  reaches);
+    if (plan.counts) {
+        double blocks = (double)l->grid_x * l->grid_y, warps = blocks * l->block / 32.0;
+        fprintf(stderr,
+                "%-16s %5u x %3u blocks of %4u, a warp %8.1f instructions, %6.1f mma, a block "
+                "%8.1f turns of %8.1f, %9.0f bytes in sectors of %9.0f\n",
+                kernel_name(l->kernel), l->grid_x, l->grid_y, l->block,
+                (double)n.instructions / warps, (double)n.products / warps,
+                (double)n.shared_turns / blocks, (double)n.shared / blocks,
+                (double)n.global_bytes / blocks, 32.0 * (double)n.sectors / blocks);
+    }
 }
 
 /* All blocks of a launch, each with shared memory full of what nobody wrote. */
@@ -272,7 +351,11 @@ static enum cuda_code run_launch(struct cuda_context *c, const struct cuda_launc
                                     : ((struct cuda_ternary_args *)(void *)args)->m;
         m->out_scale *= 1.0625f;
     }
-    run_blocks(l, args);
+    if (ptx) {
+        run_ptx(l, args);
+    } else {
+        run_blocks(l, args);
+    }
     if (l->kernel == CUDA_K_DRAW && ++n_draws == plan.draw_fails) {
         ((const struct cuda_draw_args *)(const void *)args)->out->id = -1;
     }
@@ -415,7 +498,9 @@ const struct cuda_table *bnt_cuda_module(void)
                                    .absent = strstr(text, "absent") != NULL,
                                    .downwards = strstr(text, "downwards") != NULL,
                                    .threads = strstr(text, "threads") != NULL,
+                                   .counts = strstr(text, "counts") != NULL,
                                    .wrong_sum = strstr(text, "wrong") != NULL};
+    open_ptx(getenv("BNT_TEST_PTX"));
     return fake_cuda_table();
 }
 #endif

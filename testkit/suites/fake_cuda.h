@@ -4,7 +4,10 @@
  *
  * Two forms: linked into bnt-suites, and build/<config>/fake_cuda.so, a module that a program opens
  * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA
- * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,absent,wrong,threads,downwards"). */
+ * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,absent,wrong,threads,downwards,counts").
+ *
+ * Where BNT_TEST_PTX names a file, both run the kernels as nvcc compiled them into it (ptx.h), and
+ * the device is one of the compute capability that the file is for. `make check-ptx` does that. */
 #ifndef BNT_FAKE_CUDA_H
 #define BNT_FAKE_CUDA_H
 
@@ -24,6 +27,7 @@ struct fake_cuda_plan {
     bool no_mma;    /* compute capability 7.5 */
     bool downwards; /* threads and blocks run from the last to the first */
     bool threads;   /* a block is threads that are threads: fake_threads.h; slow */
+    bool counts;    /* with PTX: a line for each launch, of instructions, banks and bytes */
     bool wrong_sum; /* every result of a ternary product is off by one code */
 };
 void fake_cuda_reset(const struct fake_cuda_plan *plan);
