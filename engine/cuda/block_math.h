@@ -231,14 +231,16 @@ BLOCK_FN void clear_space(BLOCK, const struct row_space *s)
     }
 }
 
-/* Fetch the row, and find what it is multiplied with. All of the space may be used afterwards. */
+/* Fetch the row, and find what it is multiplied with; one thread does, in the first lane. */
 BLOCK_FN void norm_row(BLOCK, struct row_values *v, float eps, const struct row_space *s)
 {
     uint32_t whole = CUDA_ROW_FLOATS(v->n);
     clear_space(SAME_BLOCK, s);
     for (uint32_t at = 0; at < v->n; at += whole) {
         uint32_t len = min_u32(v->n - at, whole);
-        BARRIER();
+        if (at > 0) {
+            BARRIER();
+        }
         fetch_row(SAME_BLOCK, v->x + at, len, s->tile);
         BARRIER();
         FOR_THREADS(t)
@@ -248,8 +250,15 @@ BLOCK_FN void norm_row(BLOCK, struct row_values *v, float eps, const struct row_
             }
         }
     }
+    WARP_BARRIER(); /* one warp has all lanes */
+    FOR_THREADS(t)
+    {
+        if (t == 0) {
+            s->lanes[0] = v->norm ? 1.0f / SQRT(sum_lanes(s->lanes) / (float)v->n + eps) : 1.0f;
+        }
+    }
     BARRIER();
-    v->inverse = v->norm ? 1.0f / SQRT(sum_lanes(s->lanes) / (float)v->n + eps) : 1.0f;
+    v->inverse = s->lanes[0];
     v->x = v->n <= whole ? s->tile : v->x;
 }
 
@@ -279,63 +288,84 @@ THREAD_FN uint32_t norm_four(const struct row_values *v, float *tile, const stru
     return most;
 }
 
-/* The fours of a thread, from i on, `apart` apart; four loads of weights are on their way at once.
- */
-THREAD_FN uint32_t norm_fours(const struct row_values *v, float *tile, uint32_t i, uint32_t n,
-                              uint32_t apart)
+/* Values of a row that are worked on by fours: all, where it is held and whole fours. */
+THREAD_FN uint32_t row_fours(uint32_t n)
 {
-    uint32_t most = 0;
-    for (; i < n; i += 4 * apart) {
-        struct words4 w[4];
+    return n <= CUDA_ROW_FLOATS(n) && n % 4 == 0 ? n : 0;
+}
+
+#define NORM_HELD 3u /* fours of weights that a thread has on their way at once */
+
+/* The weights of a thread's fours from i on, `apart` apart. */
+THREAD_FN void load_norms(const float *norm, uint32_t i, uint32_t n, uint32_t apart,
+                          struct words4 *w)
+{
+    UNROLL
+    for (uint32_t j = 0; j < NORM_HELD; j++) {
+        w[j] = norm && i + j * apart < n ? load_constant(norm + i + j * apart) : no_words();
+    }
+}
+
+/* The first of them, which may be asked for before the row is there. */
+BLOCK_FN void fetch_norms(BLOCK, const float *norm, uint32_t n, struct words4 (*held)[NORM_HELD])
+{
+    FOR_THREADS(t)
+    {
+        load_norms(norm, 4 * t, row_fours(n), 4 * N_THREADS, MINE(held, t));
+    }
+}
+
+/* The fours of a thread, the weights of the first of which are held. */
+THREAD_FN uint32_t norm_fours(const struct row_values *v, float *tile, uint32_t i, uint32_t apart,
+                              struct words4 *held)
+{
+    uint32_t most = 0, n = row_fours(v->n);
+    while (i < n) {
         UNROLL
-        for (uint32_t j = 0; j < 4; j++) {
-            w[j] =
-                v->norm && i + j * apart < n ? load_constant(v->norm + i + j * apart) : no_words();
-        }
-        UNROLL
-        for (uint32_t j = 0; j < 4; j++) {
+        for (uint32_t j = 0; j < NORM_HELD; j++) {
             if (i + j * apart < n) {
-                most = norm_four(v, tile + i + j * apart, &w[j], most);
+                most = norm_four(v, tile + i + j * apart, &held[j], most);
             }
+        }
+        i += NORM_HELD * apart;
+        if (i < n) {
+            load_norms(v->norm, i, n, apart, held);
         }
     }
     return most;
 }
 
-THREAD_FN int8_t act_code(float x, float inverse)
+/* The code of x in the low byte. No value of a row is larger than the magnitude that its inverse is
+ * 127 over, so that the sum's last bits are the value, rounded half to even, and it fits. */
+THREAD_FN uint32_t act_code_bits(float x, float inverse)
 {
-    x *= inverse;
-    x = (x + 0x1.8p+23f) - 0x1.8p+23f; /* half to even */
-    return (int8_t)(x < -128.0f ? -128.0f : x > 127.0f ? 127.0f : x);
+    return bits_of(x * inverse + 0x1.8p+23f);
 }
 
-/* Codes i .. i+3, which lie together in their plane; their sum. */
+/* Codes i .. i+3, which lie together in their plane; their sum is added to `sum`. */
 THREAD_FN int32_t quantize_four(const float *x, uint32_t i, float inverse, uint32_t row_bytes,
-                                int8_t *q)
+                                int8_t *q, int32_t sum)
 {
     struct words4 w = load_words(x + i);
-    uint32_t packed = 0;
-    int32_t sum = 0;
     UNROLL
     for (uint32_t j = 0; j < 4; j++) {
-        int8_t code = act_code(float_of(w.w[j]), inverse);
-        packed |= (uint32_t)(uint8_t)code << 8 * j;
-        sum += code;
+        w.w[j] = act_code_bits(float_of(w.w[j]), inverse);
     }
+    uint32_t packed =
+        pick_bytes(pick_bytes(w.w[0], w.w[1], 0x0040), pick_bytes(w.w[2], w.w[3], 0x0040), 0x5410);
     *(uint32_t *)(void *)(q + plane_position(i, row_bytes)) = packed;
-    return sum;
+    return dot4_signed(packed, 0x01010101u, sum);
 }
 
 /* The 8-bit form of a row that norm_row has seen into q[4][row_bytes]; returns its scale, *s->sum
- * is the sum of its codes. Both and q may be read at once. Rows that are held and whole fours are
- * worked on by fours. */
-BLOCK_FN float quantize_row(BLOCK, struct row_values *v, int8_t *q, uint32_t row_bytes,
-                            const struct row_space *s)
+ * is the sum of its codes. Both and q may be read at once. held: of fetch_norms. */
+BLOCK_FN float quantize_row(BLOCK, struct row_values *v, struct words4 (*held)[NORM_HELD],
+                            int8_t *q, uint32_t row_bytes, const struct row_space *s)
 {
-    uint32_t fours = v->n <= CUDA_ROW_FLOATS(v->n) && v->n % 4 == 0 ? v->n : 0;
+    uint32_t fours = row_fours(v->n);
     FOR_THREADS(t)
     {
-        uint32_t most = norm_fours(v, s->tile, 4 * t, fours, 4 * N_THREADS);
+        uint32_t most = norm_fours(v, s->tile, 4 * t, 4 * N_THREADS, MINE(held, t));
         for (uint32_t i = t; v->n % 128 && i < row_bytes; i += N_THREADS) {
             ((uint32_t *)(void *)q)[i] = 0; /* what stands behind the row in its last 128 */
         }
@@ -362,10 +392,10 @@ BLOCK_FN float quantize_row(BLOCK, struct row_values *v, int8_t *q, uint32_t row
     {
         int32_t sum = 0;
         for (uint32_t i = 4 * t; i < fours; i += 4 * N_THREADS) {
-            sum += quantize_four(s->tile, i, inverse, row_bytes, q);
+            sum = quantize_four(s->tile, i, inverse, row_bytes, q, sum);
         }
         for (uint32_t i = t; !fours && i < v->n; i += N_THREADS) {
-            int8_t code = act_code(normed(v, i), inverse);
+            int8_t code = (int8_t)act_code_bits(normed(v, i), inverse);
             q[plane_position(i, row_bytes)] = code;
             sum += code;
         }

@@ -485,7 +485,7 @@ static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args 
 {
     a->eps = (float)b->base.model->info.rms_eps;
     a->row_bytes = (uint32_t)ternary_row_bytes(a->cols);
-    struct cuda_launch l = launch_of_step(a);
+    struct cuda_launch l = launch_of_step(a, b->info.n_processors);
     return cuda_launch(b, &l, err);
 }
 

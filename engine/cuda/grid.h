@@ -26,7 +26,7 @@
 
 #include <stdint.h>
 
-#define CUDA_MAX_THREADS 256u
+#define CUDA_MAX_THREADS 1024u
 
 #ifdef __CUDACC__
 
@@ -42,6 +42,8 @@
 #define N_THREADS blockDim.x
 #define FOR_THREADS(t) for (uint32_t t = threadIdx.x, t##_once = 1; t##_once != 0; t##_once = 0)
 #define BARRIER() __syncthreads()
+/* The threads of each warp show each other what they wrote; cheaper than the whole block. */
+#define WARP_BARRIER() __syncwarp()
 #define KEEP(type, name, n) type name[1][n]
 #define MINE(name, t) name[0]
 #define UNROLL _Pragma("unroll")
@@ -252,6 +254,7 @@ static void grid_wait(const struct block *block, int line);
 static void grid_mma(const struct block *block, int32_t *c, const uint32_t *a, const uint32_t *b);
 #define FOR_THREADS(t) for (uint32_t t = block->thread, t##_once = 1; t##_once != 0; t##_once = 0)
 #define BARRIER() grid_wait(block, __LINE__)
+#define WARP_BARRIER() BARRIER()
 #define KEEP(type, name, n) type name[1][n]
 #define MINE(name, t) name[0 * (t)]
 #else
@@ -259,6 +262,7 @@ static void grid_mma(const struct block *block, int32_t *c, const uint32_t *a, c
     for (uint32_t t##_i = 0, t = block->downwards ? N_THREADS - 1 : 0; t##_i < N_THREADS;          \
          t##_i++, t = block->downwards ? t - 1 : t + 1)
 #define BARRIER() ((void)0)
+#define WARP_BARRIER() ((void)0)
 #define KEEP(type, name, n) type name[CUDA_MAX_THREADS][n]
 #define MINE(name, t) name[t]
 #endif

@@ -101,14 +101,15 @@ struct cuda_matrix {
 
 /* One token's norm, quantisation and products in one launch: every block norms the same input
  * again, which costs less than a launch between. Block b computes rows b*R.. of the matrices laid
- * end to end, R = threads / CUDA_STEP_GROUP. gated: two matrices of equal rows, m[0].y = act(row of
- * m[0]) * row of m[1]. Shared: CUDA_STEP_BYTES. */
+ * end to end, R = threads / CUDA_STEP_GROUP, then rows (n_blocks + b)*R.., and so on. gated: two
+ * matrices of equal rows, m[0].y = act(row of m[0]) * row of m[1]. Shared: CUDA_STEP_BYTES. */
 #define CUDA_STEP_GROUP 16u
 struct cuda_step_args {
     const float *x, *norm;
     uint32_t cols;
     float eps;
     uint32_t row_bytes;
+    uint32_t n_blocks;
     uint32_t n_matrices; /* 1 to 3 */
     uint32_t add, gated, act;
     struct cuda_matrix m[3];

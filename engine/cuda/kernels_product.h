@@ -154,16 +154,13 @@ THREAD_FN const uint8_t *step_row(const struct cuda_step_args *a, uint32_t r)
     return m->codes + (uint64_t)r * a->row_bytes;
 }
 
-/* Ask for this block's weights, and those of the norm, while the launch before is still at work. */
-BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a,
+/* Ask for the weights of the block's rows from `first` on. */
+BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a, uint32_t first,
                          struct words4 (*held)[2 * STEP_HELD])
 {
     FOR_THREADS(t)
     {
-        for (uint32_t i = 32 * t; a->norm && i < a->cols; i += 32 * N_THREADS) {
-            soon_wanted(a->norm + i);
-        }
-        uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        uint32_t r = first + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
         const uint8_t *row = step_row(a, r);
         if (row && a->gated) {
             fetch_chunks(row, a->row_bytes, lane, MINE(held, t), STEP_HELD);
@@ -175,12 +172,12 @@ BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a,
     }
 }
 
-BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, const int8_t *q,
+BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, uint32_t first, const int8_t *q,
                          struct words4 (*held)[2 * STEP_HELD], int32_t *part)
 {
     FOR_THREADS(t)
     {
-        uint32_t r = (BLOCK_X * N_THREADS + t) / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
+        uint32_t r = first + t / CUDA_STEP_GROUP, lane = t % CUDA_STEP_GROUP;
         const uint8_t *row = step_row(a, r);
         int32_t *to = part + t / CUDA_STEP_GROUP * CUDA_STEP_APART + lane;
         if (row && a->gated) {
@@ -210,11 +207,33 @@ THREAD_FN void step_finish(const struct cuda_step_args *a, uint32_t r, const int
     m->y[r] = a->add ? m->y[r] + y : y;
 }
 
+/* The products of the block's rows from `first` on, each from the parts of its threads. */
+BLOCK_FN void step_rows_done(BLOCK, const struct cuda_step_args *a, uint32_t first,
+                             const int32_t *part, int32_t sum, float scale)
+{
+    uint32_t per_block = N_THREADS / CUDA_STEP_GROUP;
+    FOR_THREADS(t)
+    {
+        uint32_t r = first + t;
+        if (t < per_block && r < step_rows(a)) {
+            int32_t total[2] = {0, 0};
+            total[0] = sum_group(part + t * CUDA_STEP_APART) - sum;
+            if (a->gated) {
+                total[1] = sum_group(part + (per_block + t) * CUDA_STEP_APART) - sum;
+            }
+            step_finish(a, r, total, scale);
+        }
+    }
+}
+
 BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
 {
     KEEP(struct words4, held, 2 * STEP_HELD);
+    KEEP(struct words4, norms, NORM_HELD);
+    uint32_t per_block = N_THREADS / CUDA_STEP_GROUP, own = BLOCK_X * per_block;
     LET_NEXT_BEGIN();
-    step_fetch(SAME_BLOCK, a, held);
+    fetch_norms(SAME_BLOCK, a->norm, a->cols, norms);
+    step_fetch(SAME_BLOCK, a, own, held);
     WAIT_PREVIOUS();
     struct row_space s = row_space_at(BLOCK_SHARED, a->cols);
     int8_t *q = (int8_t *)BLOCK_SHARED + CUDA_ROW_BYTES(a->cols);
@@ -224,20 +243,14 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
     v.norm = a->norm;
     v.n = a->cols;
     norm_row(SAME_BLOCK, &v, a->eps, &s);
-    float scale = quantize_row(SAME_BLOCK, &v, q, a->row_bytes, &s);
-    step_parts(SAME_BLOCK, a, q, held, part);
-    uint32_t per_block = N_THREADS / CUDA_STEP_GROUP;
-    FOR_THREADS(t)
-    {
-        uint32_t r = BLOCK_X * per_block + t;
-        if (t < per_block && r < step_rows(a)) {
-            int32_t total[2] = {0, 0};
-            total[0] = sum_group(part + t * CUDA_STEP_APART) - *s.sum;
-            if (a->gated) {
-                total[1] = sum_group(part + (per_block + t) * CUDA_STEP_APART) - *s.sum;
-            }
-            step_finish(a, r, total, scale);
+    float scale = quantize_row(SAME_BLOCK, &v, norms, q, a->row_bytes, &s);
+    for (uint32_t first = own; first < step_rows(a); first += a->n_blocks * per_block) {
+        if (first != own) {
+            step_fetch(SAME_BLOCK, a, first, held);
+            BARRIER(); /* the parts of the round before have been added up */
         }
+        step_parts(SAME_BLOCK, a, first, q, held, part);
+        step_rows_done(SAME_BLOCK, a, first, part, *s.sum, scale);
     }
 }
 

@@ -33,7 +33,9 @@ THREAD_FN struct row_space row_space_at(unsigned char *shared, uint32_t n)
 
 BLOCK_FN void k_norm(BLOCK, const struct cuda_norm_args *a)
 {
+    KEEP(struct words4, norms, NORM_HELD);
     LET_NEXT_BEGIN();
+    fetch_norms(SAME_BLOCK, a->norm, a->n, norms);
     WAIT_PREVIOUS();
     struct row_space s = row_space_at(BLOCK_SHARED, a->n);
     struct row_values v;
@@ -53,7 +55,7 @@ BLOCK_FN void k_norm(BLOCK, const struct cuda_norm_args *a)
     }
     if (a->q) {
         int8_t *q = a->q + (uint64_t)BLOCK_X * 4 * a->row_bytes;
-        float scale = quantize_row(SAME_BLOCK, &v, q, a->row_bytes, &s);
+        float scale = quantize_row(SAME_BLOCK, &v, norms, q, a->row_bytes, &s);
         FOR_THREADS(t)
         {
             if (t == 0) {

@@ -43,7 +43,7 @@ BLOCK_FN void screen_norm(BLOCK, const struct row_values *v, float *h, const str
 THREAD_FN void screen_codes_of(float x, float scale, float inverse, int8_t q[2], double squares[3])
 {
     double fine_scale = (double)scale / SCREEN_FINER;
-    q[0] = act_code(x, inverse);
+    q[0] = (int8_t)act_code_bits(x, inverse);
     double d = (double)x - (double)scale * (double)q[0];
     double fine = rint(d / fine_scale);
     fine = fine < -127 ? -127 : fine > 127 ? 127 : fine;

@@ -9,12 +9,15 @@
 
 #define CUDA_ROW_BYTES(n) (CUDA_ROW_FLOATS(n) * 4u + CUDA_LANES * 4u + 16u)
 #define CUDA_NORM_THREADS 256u
-#define CUDA_STEP_THREADS 256u
+/* Rows of a block of a step, CUDA_STEP_GROUP threads each: as many as norm a row quickly enough,
+ * and as many as can have 72 registers each. */
+#define CUDA_STEP_LEAST 16u
+#define CUDA_STEP_MOST 56u
 /* Words of a row's parts, with one between two rows: those who add them up meet different banks. */
 #define CUDA_STEP_APART (CUDA_STEP_GROUP + 1u)
-#define CUDA_STEP_BYTES(n, row_bytes)                                                              \
-    (CUDA_ROW_BYTES(n) + 4u * (row_bytes) +                                                        \
-     8u * (CUDA_STEP_THREADS / CUDA_STEP_GROUP * CUDA_STEP_APART))
+#define CUDA_STEP_BYTES_OF_ROW (8u * CUDA_STEP_APART)
+#define CUDA_STEP_BYTES(n, row_bytes, rows)                                                        \
+    (CUDA_ROW_BYTES(n) + 4u * (row_bytes) + (rows)*CUDA_STEP_BYTES_OF_ROW)
 #define CUDA_FLOAT_ROWS 64u /* two threads each */
 #define CUDA_FLOAT_TILE(n) ((n) < CUDA_TILE ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
 #define CUDA_FLOAT_BYTES(n) (CUDA_FLOAT_TILE(n) * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)

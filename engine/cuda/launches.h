@@ -21,7 +21,7 @@ static inline uint32_t launch_pieces(uint64_t n, uint64_t of)
  * shares. */
 static inline bool launch_step_takes(uint32_t cols)
 {
-    return CUDA_STEP_BYTES(cols, ternary_row_bytes(cols)) <= CUDA_SHARED_MAX;
+    return CUDA_STEP_BYTES(cols, ternary_row_bytes(cols), CUDA_STEP_LEAST) <= CUDA_SHARED_MAX;
 }
 
 /* n_tok rows. */
@@ -36,17 +36,27 @@ static inline struct cuda_launch launch_of_norm(const struct cuda_norm_args *a, 
                                 .args_bytes = sizeof *a};
 }
 
-static inline struct cuda_launch launch_of_step(const struct cuda_step_args *a)
+/* Every block norms the input for itself, so there is one for each processor, and each has an equal
+ * share of the rows: at once, if so many threads fit into it, or by several rounds of equal length.
+ * Sets a->n_blocks. */
+static inline struct cuda_launch launch_of_step(struct cuda_step_args *a, uint32_t n_processors)
 {
     uint32_t rows = a->m[0].rows;
     for (uint32_t i = 1; i < a->n_matrices && !a->gated; i++) {
         rows += a->m[i].rows;
     }
+    uint32_t room = (CUDA_SHARED_MAX - CUDA_STEP_BYTES(a->cols, a->row_bytes, 0u)) /
+                    CUDA_STEP_BYTES_OF_ROW / 2 * 2;
+    uint32_t most = room < CUDA_STEP_MOST ? room : CUDA_STEP_MOST;
+    uint32_t rounds = launch_pieces(rows, (uint64_t)n_processors * most);
+    uint32_t each = launch_pieces(rows, 2ull * n_processors * rounds) * 2; /* whole warps */
+    each = each < CUDA_STEP_LEAST ? CUDA_STEP_LEAST : each;
+    a->n_blocks = launch_pieces(rows, (uint64_t)each * rounds);
     return (struct cuda_launch){.kernel = CUDA_K_STEP,
-                                .grid_x = launch_pieces(rows, CUDA_STEP_THREADS / CUDA_STEP_GROUP),
+                                .grid_x = a->n_blocks,
                                 .grid_y = 1,
-                                .block = CUDA_STEP_THREADS,
-                                .shared = CUDA_STEP_BYTES(a->cols, a->row_bytes),
+                                .block = each * CUDA_STEP_GROUP,
+                                .shared = CUDA_STEP_BYTES(a->cols, a->row_bytes, each),
                                 .args = a,
                                 .args_bytes = sizeof *a};
 }

@@ -22,6 +22,9 @@ static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
     k_values_global(const __grid_constant__ struct cuda_split_args a);
 static __global__ void __launch_bounds__(CUDA_WEIGH_THREADS, 1)
     k_attend_one_global(const __grid_constant__ struct cuda_split_args a);
+// One block to a processor.
+static __global__ void __launch_bounds__(CUDA_STEP_MOST * CUDA_STEP_GROUP, 1)
+    k_step_global(const __grid_constant__ struct cuda_step_args a);
 // Four of these, which is 128 registers a thread: by themselves they would take a few more, and three fit.
 static __global__ void __launch_bounds__(CUDA_MMA_THREADS, 4)
     k_ternary_mma_global(const __grid_constant__ struct cuda_ternary_args a);

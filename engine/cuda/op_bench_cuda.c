@@ -303,7 +303,7 @@ static enum bnt_status time_ternary(struct op *op, double *ns, struct bnt_err *e
                                      .m = {matrix_of(op)}};
     bool fused = is_fused(op->shape->cols, op->n_tok);
     struct cuda_launch l =
-        fused ? launch_of_step(&one)
+        fused ? launch_of_step(&one, op->b.info.n_processors)
               : launch_of_ternary(&many, launch_ternary_kernel(&many, &op->b.info));
     struct cuda_launch quantize = launch_of_norm(&op->quantize, op->n_tok);
     st = st == BNT_OK && !fused ? cuda_launch(&op->b, &quantize, err) : st;

@@ -115,7 +115,7 @@ static enum cuda_code info(int index, struct cuda_info *out)
                                                    : 0,
                               .memory = memory_of_plan(),
                               .free = memory_of_plan() - counts.bytes,
-                              .n_processors = 4,
+                              .n_processors = plan.processors ? (uint32_t)plan.processors : 4,
                               .driver = 12000,
                               .runtime = 12000,
                               .fake = 1};
@@ -495,6 +495,7 @@ const struct cuda_table *bnt_cuda_module(void)
                                    .lost_at = number_after(text, "lost="),
                                    .draw_fails = number_after(text, "draw="),
                                    .memory = number_after(text, "memory="),
+                                   .processors = number_after(text, "processors="),
                                    .absent = strstr(text, "absent") != NULL,
                                    .downwards = strstr(text, "downwards") != NULL,
                                    .threads = strstr(text, "threads") != NULL,

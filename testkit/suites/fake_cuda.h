@@ -4,7 +4,7 @@
  *
  * Two forms: linked into bnt-suites, and build/<config>/fake_cuda.so, a module that a program opens
  * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA
- * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,absent,wrong,threads,downwards,counts").
+ * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,processors=132,absent,wrong,threads,downwards,counts").
  *
  * Where BNT_TEST_PTX names a file, both run the kernels as nvcc compiled them into it (ptx.h), and
  * the device is one of the compute capability that the file is for. `make check-ptx` does that. */
@@ -22,6 +22,7 @@ struct fake_cuda_plan {
     uint64_t lost_at;      /* the n-th launch loses the device for good */
     uint64_t draw_fails;   /* the n-th draw gives no id */
     uint64_t memory;       /* bytes of the device; 0: 8 GiB */
+    uint64_t processors;   /* 0: 4 */
     bool absent;           /* there is no device */
     bool open_fails;
     bool no_mma;    /* compute capability 7.5 */

@@ -152,6 +152,7 @@ enum {
     PTX_COPIES_END, /* a group of them */
     PTX_COPIES_WAIT,
     PTX_BARRIER,
+    PTX_WARP_BARRIER,
     PTX_ACTIVE,
     PTX_REDUX,
     PTX_MMA,

@@ -394,6 +394,10 @@ static bool read_other(struct reader *r, const struct statement *s, struct ptx_i
         in->op = PTX_BARRIER;
         return true;
     }
+    if (!strcmp(name, "bar.warp.sync") && s->n == 1 && !strcmp(s->word[0], "-1")) {
+        in->op = PTX_WARP_BARRIER;
+        return true;
+    }
     if (!strcmp(name, "activemask.b32")) {
         in->op = PTX_ACTIVE;
         return read_values(r, s, 1, in);

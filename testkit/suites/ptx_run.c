@@ -527,6 +527,12 @@ static void step(struct warp *w, const struct ptx_instruction *in, uint32_t lane
         multiply(w, in, lanes);
         machine.counts.products++;
         break;
+    case PTX_WARP_BARRIER:
+        if (lanes != ALL_LANES) {
+            trap("lanes %08x are at a barrier of the warp", lanes);
+        }
+        ptx_watch_warp_barrier(w->first_thread / PTX_LANES);
+        break;
     case PTX_WAIT_GRID:
         w->waited_for_grid = true;
         break;

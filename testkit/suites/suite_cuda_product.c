@@ -115,7 +115,7 @@ static void run_product(const struct shape *s, const struct operands *o, float *
                                  .add = s->add,
                                  .m = {many.m[0]}};
     struct cuda_launch l =
-        s->kernel == CUDA_K_STEP ? launch_of_step(&one) : launch_of_ternary(&many, s->kernel);
+        s->kernel == CUDA_K_STEP ? launch_of_step(&one, 2) : launch_of_ternary(&many, s->kernel);
     assert_int_equal(t->launch(context, &l), CUDA_OK);
     assert_int_equal(t->download(context, y, many.m[0].y, (uint64_t)s->n_tok * s->rows * 4),
                      CUDA_OK);
@@ -125,14 +125,15 @@ static void products_of_any_shape_are_the_references(void **state)
 {
     (void)state;
     static const struct shape shapes[] = {
-        {1, 1, 1, CUDA_K_TERNARY, false},         {33, 130, 9, CUDA_K_TERNARY, true},
-        {70, 640, 3, CUDA_K_TERNARY, false},      {1, 1, 1, CUDA_K_STEP, false},
-        {17, 4224, 1, CUDA_K_STEP, true},         {40, 257, 1, CUDA_K_STEP, false},
-        {3, 9300, 1, CUDA_K_STEP, false},         {20, 6912, 1, CUDA_K_STEP, true},
-        {5, 12301, 2, CUDA_K_TERNARY, true},      {1, 1, 1, CUDA_K_TERNARY_MMA, false},
-        {130, 384, 65, CUDA_K_TERNARY_MMA, true}, {64, 2000, 11, CUDA_K_TERNARY_MMA, false},
-        {1, 1, 1, CUDA_K_TERNARY_FEW, false},     {70, 640, 33, CUDA_K_TERNARY_FEW, true},
-        {17, 1400, 9, CUDA_K_TERNARY_FEW, false}, {33, 512, 40, CUDA_K_TERNARY_FEW, true},
+        {1, 1, 1, CUDA_K_TERNARY, false},          {33, 130, 9, CUDA_K_TERNARY, true},
+        {70, 640, 3, CUDA_K_TERNARY, false},       {1, 1, 1, CUDA_K_STEP, false},
+        {17, 4224, 1, CUDA_K_STEP, true},          {40, 257, 1, CUDA_K_STEP, false},
+        {3, 9300, 1, CUDA_K_STEP, false},          {20, 6912, 1, CUDA_K_STEP, true},
+        {300, 257, 1, CUDA_K_STEP, true},          {5, 12301, 2, CUDA_K_TERNARY, true},
+        {1, 1, 1, CUDA_K_TERNARY_MMA, false},      {130, 384, 65, CUDA_K_TERNARY_MMA, true},
+        {64, 2000, 11, CUDA_K_TERNARY_MMA, false}, {1, 1, 1, CUDA_K_TERNARY_FEW, false},
+        {70, 640, 33, CUDA_K_TERNARY_FEW, true},   {17, 1400, 9, CUDA_K_TERNARY_FEW, false},
+        {33, 512, 40, CUDA_K_TERNARY_FEW, true},
     };
     const struct cuda_table *t = fake_cuda_table();
     for (size_t i = 0; i < 4 * sizeof shapes / sizeof shapes[0]; i++) {
@@ -405,6 +406,44 @@ static void the_kernel_of_a_product_is_chosen_by_what_it_occupies(void **state)
     }
 }
 
+/* One block for each processor, of as many threads as it takes, in rounds where those do not fit.
+ */
+static void a_step_has_a_block_for_each_processor(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t rows[3], cols, gated, n_processors;
+        uint32_t blocks, threads, rounds;
+    } cases[] = {
+        {{2560, 640, 640}, 2560, 0, 132, 128, 480, 1}, /* q, k, v of the 2B shape */
+        {{2560}, 2560, 0, 132, 128, 320, 1},
+        {{6912, 6912}, 2560, 1, 132, 128, 864, 1},
+        {{2560}, 6912, 0, 132, 128, 320, 1},
+        {{8640, 8640}, 3200, 1, 132, 128, 544, 2}, /* of the 3B shape */
+        {{1}, 64, 0, 132, 1, 256, 1},
+        {{300}, 9000, 0, 2, 2, 208, 0}, /* little memory is left for the parts of a row */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t rows = 0;
+        struct cuda_step_args a = {.cols = cases[i].cols,
+                                   .row_bytes = (uint32_t)ternary_row_bytes(cases[i].cols),
+                                   .gated = cases[i].gated};
+        for (; a.n_matrices < 3 && cases[i].rows[a.n_matrices]; a.n_matrices++) {
+            a.m[a.n_matrices].rows = cases[i].rows[a.n_matrices];
+            rows += a.n_matrices == 0 || !a.gated ? a.m[a.n_matrices].rows : 0;
+        }
+        struct cuda_launch l = launch_of_step(&a, cases[i].n_processors);
+        uint32_t at_once = l.grid_x * (l.block / CUDA_STEP_GROUP);
+        assert_int_equal(a.n_blocks, l.grid_x);
+        assert_int_equal(l.grid_x, cases[i].blocks);
+        assert_true(l.shared <= CUDA_SHARED_MAX && l.block % 32 == 0);
+        if (cases[i].rounds) {
+            assert_int_equal(l.block, cases[i].threads);
+            assert_int_equal(launch_pieces(rows, at_once), cases[i].rounds);
+        }
+    }
+}
+
 /* ---- the best logits ---- */
 
 /* The best k by both: ties, both zeros, numbers that are none. */
@@ -461,6 +500,8 @@ static const struct suite_test tests[] = {
      .body = threads_of_a_warp_meet_different_banks},
     {.name = "cuda_the_kernel_of_a_product_is_chosen_by_what_it_occupies",
      .body = the_kernel_of_a_product_is_chosen_by_what_it_occupies},
+    {.name = "cuda_a_step_has_a_block_for_each_processor",
+     .body = a_step_has_a_block_for_each_processor},
     {.name = "cuda_the_best_logits_are_the_samplers", .body = the_best_logits_are_the_samplers},
     {0},
 };

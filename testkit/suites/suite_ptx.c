@@ -116,6 +116,14 @@ static const struct wrong {
            "mov.u32 %r6, block_shared;\nadd.s32 %r6, %r6, %r5;\n"
            "ld.shared.u32 %r4, [%r6];\n" WAIT END,
      "another thread has"},
+    {BEGIN "st.shared.u32 [%r3], %r1;\nbar.warp.sync -1;\nxor.b32 %r5, %r2, 4;\n"
+           "mov.u32 %r6, block_shared;\nadd.s32 %r6, %r6, %r5;\n"
+           "ld.shared.u32 %r4, [%r6];\n" WAIT END,
+     NULL},
+    {BEGIN "st.shared.u32 [%r3], %r1;\nbar.warp.sync -1;\nxor.b32 %r5, %r2, 128;\n"
+           "mov.u32 %r6, block_shared;\nadd.s32 %r6, %r6, %r5;\n"
+           "ld.shared.u32 %r4, [%r6];\n" WAIT END,
+     "another thread has"},
     {BEGIN "mov.u32 %r6, block_shared;\nst.shared.u32 [%r6], %r1;\n" WAIT END,
      "written by two threads"},
     {BEGIN "setp.lt.u32 %p1, %r1, 7;\n@%p1 bra $L_in;\nbra.uni $L_on;\n"
