@@ -172,6 +172,24 @@ BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a, uint32_t first,
     }
 }
 
+/* The rows of later rounds, which begin at `first`, are brought near. */
+BLOCK_FN void step_prefetch(BLOCK, const struct cuda_step_args *a, uint32_t first, uint32_t round)
+{
+    FOR_THREADS(t)
+    {
+        uint32_t lane = t % CUDA_STEP_GROUP;
+        for (uint32_t r = first + t / CUDA_STEP_GROUP; r < step_rows(a); r += round) {
+            const uint8_t *row = step_row(a, r);
+            for (uint32_t at = 128 * lane; at < a->row_bytes; at += 128 * CUDA_STEP_GROUP) {
+                soon_wanted(row + at);
+                if (a->gated) {
+                    soon_wanted(a->m[1].codes + (uint64_t)r * a->row_bytes + at);
+                }
+            }
+        }
+    }
+}
+
 BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, uint32_t first, const int8_t *q,
                          struct words4 (*held)[2 * STEP_HELD], int32_t *part)
 {
@@ -231,9 +249,11 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
     KEEP(struct words4, held, 2 * STEP_HELD);
     KEEP(struct words4, norms, NORM_HELD);
     uint32_t per_block = N_THREADS / CUDA_STEP_GROUP, own = BLOCK_X * per_block;
+    uint32_t round = a->n_blocks * per_block;
     LET_NEXT_BEGIN();
     fetch_norms(SAME_BLOCK, a->norm, a->cols, norms);
     step_fetch(SAME_BLOCK, a, own, held);
+    step_prefetch(SAME_BLOCK, a, own + round, round);
     WAIT_PREVIOUS();
     struct row_space s = row_space_at(BLOCK_SHARED, a->cols);
     int8_t *q = (int8_t *)BLOCK_SHARED + CUDA_ROW_BYTES(a->cols);
@@ -244,14 +264,15 @@ BLOCK_FN void k_step(BLOCK, const struct cuda_step_args *a)
     v.n = a->cols;
     norm_row(SAME_BLOCK, &v, a->eps, &s);
     float scale = quantize_row(SAME_BLOCK, &v, norms, q, a->row_bytes, &s);
-    for (uint32_t first = own; first < step_rows(a); first += a->n_blocks * per_block) {
-        if (first != own) {
-            step_fetch(SAME_BLOCK, a, first, held);
-            BARRIER(); /* the parts of the round before have been added up */
-        }
+    uint32_t first = own, rows = step_rows(a);
+    for (; first + round < rows; first += round) {
         step_parts(SAME_BLOCK, a, first, q, held, part);
+        step_fetch(SAME_BLOCK, a, first + round, held);
         step_rows_done(SAME_BLOCK, a, first, part, *s.sum, scale);
+        BARRIER(); /* the parts have been added up: others may take their place */
     }
+    step_parts(SAME_BLOCK, a, first, q, held, part);
+    step_rows_done(SAME_BLOCK, a, first, part, *s.sum, scale);
 }
 
 /* ---- many tokens ---- */
