@@ -8,12 +8,12 @@
  * An instruction that is not known here is an error when the file is read. What a GPU would trap,
  * or would let pass with a result that nobody can rely on, ends the process with kernel and line:
  *
- *     addresses   outside of allocations, shared memory or arguments; not aligned to their width
- *     barriers    reached by a part of a warp, or where another warp has ended
- *     redux, mma  by other lanes than named, by a part of a warp
- *     races       bytes of shared memory that two threads use, one of them to write, with no
- * barrier between copies      (cp.async) that are read, or written over, before they were waited
- * for early       reads, before griddepcontrol.wait, of what a launch has written
+ * - addresses outside of allocations, shared memory or arguments, or not aligned to their width
+ * - a barrier that a part of a warp reaches, or where another warp has ended
+ * - redux of other lanes than named, mma of a part of a warp
+ * - a race: bytes of shared memory used by two threads, one of them to write, no barrier between
+ * - a copy (cp.async) that is read, or written over, before it was waited for
+ * - what a launch has written, read before griddepcontrol.wait or as a constant (ld.nc)
  *
  * Shared memory begins as noise, and copies arrive when they are waited for, not before. Reference:
  * PTX ISA 9.0. */
@@ -41,8 +41,8 @@ struct ptx_launch {
     bool downwards; /* warps and blocks from the last to the first */
 };
 
-/* Whether bytes first..last are in one allocation, and may be used so. early: before
- * griddepcontrol.wait. */
+/* Whether bytes first..last are in one allocation, and may be used so. early: by one who relies on
+ * no launch having written them. */
 typedef bool ptx_reaches_fn(uint64_t first, uint64_t last, bool store, bool early);
 
 /* What a launch did. */

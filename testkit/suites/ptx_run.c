@@ -1,5 +1,6 @@
-/* The machine. Owns, for one launch at a time: the registers of a block's warps, its shared memory,
- * and the copies that are on their way. Warps run one after the other from barrier to barrier. */
+/* The machine. Owns the registers of a block's warps, which are kept for the next launch, its
+ * shared memory, and the copies that are on their way. Warps run one after the other from barrier
+ * to barrier. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,8 @@ struct copy {
 };
 
 struct warp {
-    W *registers;
+    W *registers; /* at first what the block before has left */
+    size_t n_registers;
     struct side side[MAX_DEPTH];
     uint32_t depth, first_thread;
     uint32_t ended; /* lanes */
@@ -85,6 +87,7 @@ struct places {
     uint32_t lanes, bytes;
     enum ptx_space space;
     enum ptx_use use;
+    bool constant; /* read as what nothing writes */
 };
 
 /* The space that an instruction without one means, which all lanes must agree on. */
@@ -178,7 +181,7 @@ static void check_shared(const struct warp *w, const struct places *p)
 
 static bool reaches(const struct warp *w, const struct places *p, uint64_t first, uint64_t last)
 {
-    return machine.reaches(first, last, p->use != PTX_READS, !w->waited_for_grid);
+    return machine.reaches(first, last, p->use != PTX_READS, !w->waited_for_grid || p->constant);
 }
 
 /* Together, mostly: lanes may also look at different allocations. */
@@ -199,7 +202,7 @@ static void check_global(const struct warp *w, const struct places *p)
         if ((p->lanes >> i & 1) && !reaches(w, p, a, a + p->bytes - 1)) {
             trap("thread %u reaches %llx of global memory, which is not allocated%s",
                  w->first_thread + i, (unsigned long long)a,
-                 w->waited_for_grid ? "" : ", or written by a launch that was not waited for");
+                 w->waited_for_grid && !p->constant ? "" : ", or was written by a launch");
         }
     }
 }
@@ -245,6 +248,7 @@ static void find_places(struct warp *w, const struct ptx_instruction *in, uint32
     p->bytes = (uint32_t)in->bytes * in->n;
     p->space = in->space;
     p->use = use;
+    p->constant = in->constant;
     for (uint32_t i = 0; i < PTX_LANES; i++) {
         p->address[i] = value_of(w, in->at[0], in->wide_base, i) + (uint64_t)in->offset;
         p->address[i] = in->wide_base ? p->address[i] : (uint32_t)p->address[i];
@@ -650,6 +654,20 @@ static const struct ptx_kernel *kernel_of(const struct ptx_module *m, const char
     return NULL;
 }
 
+static void make_registers(struct warp *w, size_t n)
+{
+    if (n <= w->n_registers) {
+        return;
+    }
+    free(w->registers);
+    w->registers = aligned_alloc(64, n * sizeof(W));
+    w->n_registers = n;
+    if (!w->registers) {
+        trap("out of memory");
+    }
+    memset(w->registers, NOISE, n * sizeof(W));
+}
+
 static void begin_launch(void)
 {
     const struct ptx_launch *l = machine.launch;
@@ -661,13 +679,8 @@ static void begin_launch(void)
         trap("a launch that does not fit the kernel");
     }
     memcpy(machine.args, l->args, l->args_bytes);
-    size_t bytes = (size_t)k->n_slots * PTX_LANES * sizeof(W);
     for (uint32_t i = 0; i < machine.n_warps; i++) {
-        machine.warps[i] = (struct warp){.registers = aligned_alloc(64, bytes)};
-        if (!machine.warps[i].registers) {
-            trap("out of memory");
-        }
-        memset(machine.warps[i].registers, NOISE, bytes);
+        make_registers(&machine.warps[i], (size_t)k->n_slots * PTX_LANES);
     }
 }
 
@@ -686,10 +699,6 @@ struct ptx_counts ptx_run(const struct ptx_module *m, const struct ptx_launch *l
         machine.x = at % l->grid_x;
         machine.y = at / l->grid_x;
         run_block();
-    }
-    for (uint32_t i = 0; i < machine.n_warps; i++) {
-        free(machine.warps[i].registers);
-        free(machine.warps[i].copies);
     }
     return machine.counts;
 }

@@ -135,7 +135,8 @@ static const struct wrong {
     {BEGIN "ld.shared.u32 %r4, [%r3+2];\n" WAIT END, "not a multiple of 4"},
     {BEGIN "ld.shared.u32 %r4, [%r3+512];\n" WAIT END, "of shared memory"},
     {BEGIN WAIT "ld.global.u32 %r4, [%rd2+256];\n" END, "not allocated"},
-    {BEGIN "ld.global.u32 %r4, [%rd2];\n" WAIT END, "not waited for"},
+    {BEGIN "ld.global.u32 %r4, [%rd2];\n" WAIT END, "was written"},
+    {BEGIN WAIT "ld.global.nc.u32 %r4, [%rd2];\n" END, "was written"},
     {BEGIN WAIT "mov.u32 %r5, 4;\ncp.async.ca.shared.global [%r3], [%rd2], 4, %r5;\n"
                 "cp.async.commit_group;\ncp.async.wait_group 0;\nld.shared.u32 %r4, [%r3];\n" END,
      NULL},
