@@ -186,7 +186,7 @@ BLOCK_FN void fetch_row(BLOCK, const float *x, uint32_t n, float *tile)
     ROWS_ARRIVE();
 }
 
-#define SQUARES 8u /* of a lane that are read while as many are added */
+#define SQUARES 10u /* of a lane that are read while as many are added */
 
 /* A lane of the canonical sum of squares goes on over n values. Each addition waits for the one
  * before, so nothing else may: values are read ahead of it. */
