@@ -130,9 +130,9 @@ $(EXAMPLES): $(B)/examples/%: $(B)/docs/examples/%.o $(B)/libbnt.a
 $(B)/no_locks.so $(B)/nth_fails.so $(B)/full_disk.so: $(B)/%.so: testkit/preload/%.c $(B)/flags
 	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O1 $(WARN) -shared -fPIC -o $@ $<
 
-# The fake device as a module, for tests of the programs (testkit/suites/fake_cuda.h).
-$(B)/fake_cuda.so: testkit/suites/fake_cuda.c testkit/suites/fake_threads.c $(wildcard engine/cuda/*.h) engine/screen.h engine/cpu/kernels.h $(B)/flags
-	$(call show,CC)$(CC) $(CPPFLAGS) -std=c11 -O2 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
+# The fake device as a module, for tests of the programs (testkit/suites/fake_cuda.h); it knows no planted defects.
+$(B)/fake_cuda.so: testkit/suites/fake_cuda.c testkit/suites/fake_threads.c $(wildcard testkit/suites/ptx*.[ch]) $(wildcard engine/cuda/*.h) engine/screen.h engine/cpu/kernels.h $(B)/flags
+	$(call show,CC)$(CC) $(CPPFLAGS) -UBNT_FAULTS -std=c11 -O2 -ffp-contract=off -fvisibility=hidden $(WARN) -DFAKE_CUDA_MODULE \
 	    -shared -fPIC -o $@ $(filter %.c,$^) -lm
 
 # The module for CUDA: code for every GPU that nvcc knows among these, and PTX of the newest for later ones. Without

@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "base/fault.h"
+
 enum { MOST_BYTES = 228 << 10, LANES = 32, MOST_WARPS = 32 };
 #define SEVERAL UINT32_MAX /* of several warps */
 #define LANE_ANY LANES     /* several of a warp */
@@ -41,8 +43,8 @@ void ptx_watch_warp_barrier(uint32_t warp)
 /* Whether another thread's use may happen before or after this one. */
 static bool in_doubt(const struct use *was, const struct use *now)
 {
-    return was->span == now->span &&
-           (was->warp != now->warp || (was->lane != now->lane && was->warp_span == now->warp_span));
+    return was->span == now->span && ((was->warp != now->warp && !BNT_FAULT(ptx_race)) ||
+                                      (was->lane != now->lane && was->warp_span == now->warp_span));
 }
 
 static const char *check(const struct byte *b, const struct use *now, enum ptx_use use)

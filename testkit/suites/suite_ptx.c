@@ -213,4 +213,4 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_ptx = {"ptx", tests, ""};
+const struct suite suite_ptx = {"ptx", tests, "ptx_race"};
