@@ -252,7 +252,8 @@ bench-fetch: ## measure fetch and cache against their goals, beside nginx, curl 
 	@ci/bench_fetch.sh $(BENCH) $(B)
 
 .PHONY: gpu-check gpu-pack check-ptx
-check-ptx: $(B)/bnt-suites ## run the kernels for CUDA as nvcc compiles them, on the processor
+check-ptx: ## run the kernels for CUDA as nvcc compiles them, on the processor
+	@$(SUBMAKE) all
 	@ci/ptx.sh $(B) '$(NVCC)'
 
 gpu-check: ## on a machine with a GPU: show what only a GPU can (docs/backends.md), in under ten minutes or GPU_SECONDS

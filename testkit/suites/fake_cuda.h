@@ -3,8 +3,8 @@
  * to. Its name and its `fake` flag say what it is; a session on it warns.
  *
  * Two forms: linked into bnt-suites, and build/<config>/fake_cuda.so, a module that a program opens
- * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA
- * ("alloc=3,launch=40,lost=100,draw=2,memory=1000000,processors=132,absent,wrong,threads,downwards,counts").
+ * only when BNT_CUDA_MODULE names it; there the plan comes from BNT_FAKE_CUDA ("alloc=3,launch=40,
+ * lost=100,draw=2,memory=1000000,processors=132,absent,wrong,threads,downwards,counts").
  *
  * Where BNT_TEST_PTX names a file, both run the kernels as nvcc compiled them into it (ptx.h), and
  * the device is one of the compute capability that the file is for. `make check-ptx` does that. */
