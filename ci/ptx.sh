@@ -12,24 +12,22 @@ if [ -z "$(engine/cuda/build_module.sh --usable "$nvcc")" ]; then
     exit 0
 fi
 known=$("$nvcc" --list-gpu-arch)
+rm -rf "$build/ptx"
 mkdir -p "$build/ptx"
+for arch in 75 80 90; do
+    case "$known" in
+    *compute_"$arch"*) engine/cuda/build_module.sh --ptx "$nvcc" "$build/ptx/$arch.ptx" "$arch" ;;
+    *) echo "check-ptx: skipped: needs an nvcc that knows compute capability $arch" ;;
+    esac
+done
 
 # Each instruction of a warp takes thousands of a processor's: no limits of single tests.
 run() { # capability, filter of bnt-suites...
-    arch=$1
+    ptx=$build/ptx/$1.ptx
+    [ -e "$ptx" ] || return 0
+    echo "check-ptx: compute capability $1"
     shift
-    case "$known" in
-    *compute_"$arch"*) ;;
-    *)
-        echo "check-ptx: skipped: needs an nvcc that knows compute capability $arch"
-        return
-        ;;
-    esac
-    if [ ! -e "$build/ptx/$arch.ptx" ]; then
-        engine/cuda/build_module.sh --ptx "$nvcc" "$build/ptx/$arch.ptx" "$arch"
-    fi
-    echo "check-ptx: compute capability $arch"
-    BNT_TEST_PTX=$(realpath "$build/ptx/$arch.ptx") BNT_TEST_NO_LIMIT=1 "$build/bnt-suites" "$@"
+    BNT_TEST_PTX=$(realpath "$ptx") BNT_TEST_NO_LIMIT=1 "$build/bnt-suites" "$@"
 }
 
 # Two at a time; what the second says comes when the first has ended.
@@ -38,11 +36,6 @@ second() {
     run 80 /the_logits_are_the_cpus /cuda_product/
     run 90 /cuda_head/ /cuda_draw_brings
 }
-
-rm -f "$build"/ptx/*.ptx
-case "$known" in
-*compute_90*) engine/cuda/build_module.sh --ptx "$nvcc" "$build/ptx/90.ptx" 90 ;;
-esac
 second >"$build/ptx/second.tap" 2>&1 &
 failed=0
 run 90 /the_logits_are_the_cpus /models_of_other_types /cuda_product/ \

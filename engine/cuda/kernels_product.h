@@ -154,6 +154,12 @@ THREAD_FN const uint8_t *step_row(const struct cuda_step_args *a, uint32_t r)
     return m->codes + (uint64_t)r * a->row_bytes;
 }
 
+/* Row r of the second of two matrices. */
+THREAD_FN const uint8_t *step_second(const struct cuda_step_args *a, uint32_t r)
+{
+    return a->m[1].codes + (uint64_t)r * a->row_bytes;
+}
+
 /* Ask for the weights of the block's rows from `first` on. */
 BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a, uint32_t first,
                          struct words4 (*held)[2 * STEP_HELD])
@@ -164,8 +170,8 @@ BLOCK_FN void step_fetch(BLOCK, const struct cuda_step_args *a, uint32_t first,
         const uint8_t *row = step_row(a, r);
         if (row && a->gated) {
             fetch_chunks(row, a->row_bytes, lane, MINE(held, t), STEP_HELD);
-            fetch_chunks(a->m[1].codes + (uint64_t)r * a->row_bytes, a->row_bytes, lane,
-                         MINE(held, t) + STEP_HELD, STEP_HELD);
+            fetch_chunks(step_second(a, r), a->row_bytes, lane, MINE(held, t) + STEP_HELD,
+                         STEP_HELD);
         } else if (row) {
             fetch_chunks(row, a->row_bytes, lane, MINE(held, t), 2 * STEP_HELD);
         }
@@ -183,7 +189,7 @@ BLOCK_FN void step_prefetch(BLOCK, const struct cuda_step_args *a, uint32_t firs
             for (uint32_t at = 128 * lane; at < a->row_bytes; at += 128 * CUDA_STEP_GROUP) {
                 soon_wanted(row + at);
                 if (a->gated) {
-                    soon_wanted(a->m[1].codes + (uint64_t)r * a->row_bytes + at);
+                    soon_wanted(step_second(a, r) + at);
                 }
             }
         }
@@ -199,7 +205,7 @@ BLOCK_FN void step_parts(BLOCK, const struct cuda_step_args *a, uint32_t first, 
         const uint8_t *row = step_row(a, r);
         int32_t *to = part + t / CUDA_STEP_GROUP * CUDA_STEP_APART + lane;
         if (row && a->gated) {
-            const uint8_t *const rows[2] = {row, a->m[1].codes + (uint64_t)r * a->row_bytes};
+            const uint8_t *const rows[2] = {row, step_second(a, r)};
             int32_t both[2];
             row_parts(rows, q, a->row_bytes, lane, MINE(held, t), STEP_HELD, both);
             to[0] = both[0];

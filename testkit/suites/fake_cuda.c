@@ -56,10 +56,11 @@ static char open_problem[160];
 static struct cuda_context *contexts;
 static struct ptx_module *ptx;
 
-/* The kernels as they are in a file of PTX; path NULL: as C. Once for a process. */
-static void open_ptx(const char *path)
+/* The kernels as they are in a file of PTX, if one is named, else as C. Once for a process. */
+static void open_ptx(void)
 {
     char why[200];
+    const char *path = getenv("BNT_TEST_PTX");
     if (path && !ptx && !(ptx = ptx_open(path, why, sizeof why))) {
         fprintf(stderr, "fake device: %s: %s\n", path, why);
         abort();
@@ -69,7 +70,7 @@ static void open_ptx(const char *path)
 void fake_cuda_reset(const struct fake_cuda_plan *p)
 {
     plan = *p;
-    open_ptx(getenv("BNT_TEST_PTX"));
+    open_ptx();
     n_allocs = n_draws = 0;
     counts.launches = 0;
     counts.uploaded_bytes = counts.downloaded_bytes = 0;
@@ -501,7 +502,7 @@ const struct cuda_table *bnt_cuda_module(void)
                                    .threads = strstr(text, "threads") != NULL,
                                    .counts = strstr(text, "counts") != NULL,
                                    .wrong_sum = strstr(text, "wrong") != NULL};
-    open_ptx(getenv("BNT_TEST_PTX"));
+    open_ptx();
     return fake_cuda_table();
 }
 #endif

@@ -13,7 +13,8 @@
 typedef uint32_t W; /* 32 bits, or less */
 typedef uint64_t D; /* 64 */
 
-enum { PTX_LANES = 32 };
+/* Threads of a warp; warps of a block and bytes that it shares, at most. */
+enum { PTX_LANES = 32, PTX_MAX_WARPS = 32, PTX_MAX_SHARED = 228 << 10 };
 
 /* X(name, widths of the result and of up to four operands, value); a, b, c, e are the operands. */
 #define PTX_OPS(X)                                                                                 \

@@ -9,7 +9,7 @@
 #include "testkit/suites/ptx_module.h"
 #include "testkit/suites/ptx_watch.h"
 
-enum { MAX_WARPS = 32, MAX_DEPTH = 64, SHARED_MOST = 228 << 10, ARGS_MOST = 4 << 10, NOISE = 0xa5 };
+enum { MAX_DEPTH = 64, ARGS_MOST = 4 << 10, NOISE = 0xa5 };
 #define ALL_LANES UINT32_MAX
 
 /* Lanes that go on together until they meet others at `meet`. */
@@ -41,9 +41,9 @@ struct machine {
     ptx_reaches_fn *reaches;
     struct ptx_counts counts;
     uint32_t x, y, n_warps;
-    struct warp warps[MAX_WARPS];
+    struct warp warps[PTX_MAX_WARPS];
     const struct ptx_instruction *at; /* in work */
-    _Alignas(64) unsigned char shared[SHARED_MOST];
+    _Alignas(64) unsigned char shared[PTX_MAX_SHARED];
     _Alignas(64) unsigned char args[ARGS_MOST];
 };
 
@@ -674,7 +674,7 @@ static void begin_launch(void)
     const struct ptx_kernel *k = machine.kernel;
     machine.n_warps = l->n_threads / PTX_LANES;
     if (!k || k->args_bytes != l->args_bytes || l->args_bytes > ARGS_MOST ||
-        l->shared_bytes > SHARED_MOST || machine.n_warps > MAX_WARPS ||
+        l->shared_bytes > PTX_MAX_SHARED || machine.n_warps > PTX_MAX_WARPS ||
         l->n_threads % PTX_LANES != 0) {
         trap("a launch that does not fit the kernel");
     }

@@ -6,10 +6,10 @@
 #include <stddef.h>
 
 #include "base/fault.h"
+#include "testkit/suites/ptx_module.h"
 
-enum { MOST_BYTES = 228 << 10, LANES = 32, MOST_WARPS = 32 };
 #define SEVERAL UINT32_MAX /* of several warps */
-#define LANE_ANY LANES     /* several of a warp */
+#define LANE_ANY PTX_LANES /* several of a warp */
 
 /* Of a time between two barriers; 0: never. */
 struct use {
@@ -22,8 +22,8 @@ struct byte {
     bool atomic, on_its_way;
 };
 
-static struct byte all[MOST_BYTES];
-static uint64_t span = 1, first_of_block, warp_spans[MOST_WARPS];
+static struct byte all[PTX_MAX_SHARED];
+static uint64_t span = 1, first_of_block, warp_spans[PTX_MAX_WARPS];
 
 void ptx_watch_block(void)
 {
@@ -78,8 +78,8 @@ static void add_reader(struct use *read, const struct use *now)
 
 const char *ptx_watch_use(uint32_t offset, uint32_t bytes, uint32_t thread, enum ptx_use use)
 {
-    struct use now = {span, warp_spans[thread / LANES], thread / LANES, thread % LANES};
-    for (uint32_t i = 0; i < bytes && offset + i < MOST_BYTES; i++) {
+    struct use now = {span, warp_spans[thread / PTX_LANES], thread / PTX_LANES, thread % PTX_LANES};
+    for (uint32_t i = 0; i < bytes && offset + i < PTX_MAX_SHARED; i++) {
         struct byte *b = &all[offset + i];
         const char *problem = check(b, &now, use);
         if (problem) {
