@@ -124,6 +124,11 @@ enum bnt_status bench_parse_list(struct bench_list list, uint32_t *out, size_t n
     return BNT_OK;
 }
 
+static bool on_gpu(const struct bench_opts *o)
+{
+    return strncmp(o->engine.device, "cuda", 4) == 0;
+}
+
 static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opts *o,
                                struct bench_plan *plan, struct bnt_err *err)
 {
@@ -133,7 +138,7 @@ static enum bnt_status plan_of(const struct bnt_app *app, const struct bench_opt
     plan->n_reps = (uint32_t)o->repetitions;
     plan->packed = o->engine.packed;
     plan->model = bnt_engine_model(&o->engine);
-    if (o->sequences > 1) { /* a step of several reads the head in full */
+    if (o->sequences > 1 && !on_gpu(o)) { /* a step of several reads the head in full */
         plan->model.head = BNT_HEAD_FULL;
     }
     /* The probe reads a large buffer: not below a limit that somebody set. */
@@ -176,10 +181,12 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     if (o->ops + o->explain + (o->compare != NULL) > 1) {
         return bnt_err_set(err, BNT_E_USAGE, "--ops, --explain and --compare: take one of them");
     }
-    if (o->sequences > 1 &&
-        (o->ops || o->explain || o->compare || strcmp(o->engine.head, "screened") == 0)) {
+    if (o->sequences > 1 && (o->ops || o->explain || o->compare)) {
+        return bnt_err_set(err, BNT_E_USAGE, "--sequences excludes --ops, --explain and --compare");
+    }
+    if (o->sequences > 1 && strcmp(o->engine.head, "screened") == 0 && !on_gpu(o)) {
         return bnt_err_set(err, BNT_E_USAGE,
-                           "--sequences excludes --ops, --explain, --compare and --head screened");
+                           "--head screened of several --sequences needs --device cuda");
     }
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");

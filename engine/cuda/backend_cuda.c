@@ -9,7 +9,7 @@
 #include "base/fault.h"
 #include "engine/cuda/launches.h"
 
-enum { WIDE_HEAD_ROWS = 64 }; /* sequences whose logits are computed at once */
+enum { BEST_ROWS = 64 }; /* sequences whose best logits are chosen at once */
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
@@ -61,16 +61,18 @@ static float *take_floats(struct cuda_cursor *c, uint64_t rows, uint64_t cols)
     return cuda_take(c, rows * cols * sizeof(float));
 }
 
-/* What a screened head needs besides. */
-static void screen_layout(struct cuda_scratch *s, const struct bnt_model *m, struct cuda_cursor *c)
+/* What a screened head of so many inputs needs besides. */
+static void screen_layout(struct cuda_scratch *s, const struct bnt_model *m, uint32_t n,
+                          struct cuda_cursor *c)
 {
-    uint64_t n_vocab = m->info.n_vocab, tops = launch_pieces(n_vocab, CUDA_SCREEN_ROWS);
-    s->screen_input = cuda_take(c, sizeof *s->screen_input);
-    s->screen_q = cuda_take(c, 2 * act_stride(m->info.n_embd));
-    s->near = take_floats(c, 1, n_vocab);
-    s->above = take_floats(c, 1, n_vocab);
+    uint64_t n_vocab = m->info.n_vocab;
+    uint64_t tops = max_u64(launch_pieces(n_vocab, launch_screen_rows(1)),
+                            (uint64_t)n * launch_pieces(n_vocab, launch_screen_rows(n)));
+    s->screen_input = cuda_take(c, n * sizeof *s->screen_input);
+    s->screen_q = cuda_take(c, 2 * n * act_stride(m->info.n_embd));
+    s->near = take_floats(c, n, n_vocab);
     s->tops = cuda_take(c, tops * sizeof *s->tops);
-    s->seeds = cuda_take(c, CUDA_PICK_MAX * sizeof *s->seeds);
+    s->seeds = cuda_take(c, (uint64_t)n * CUDA_PICK_MAX * sizeof *s->seeds);
 }
 
 static uint64_t n_picks(const struct bnt_model *m)
@@ -79,10 +81,15 @@ static uint64_t n_picks(const struct bnt_model *m)
     return blocks * CUDA_PICK_MAX;
 }
 
-/* The best of every sequence, and a count behind those of a screened head. */
+static uint32_t best_rows_of(const struct backend_config *c)
+{
+    return c->n_seq < BEST_ROWS ? c->n_seq : BEST_ROWS;
+}
+
+/* The best of each, and a count behind those of a screened head. */
 static uint64_t n_chosen(const struct backend_config *c)
 {
-    return (uint64_t)c->n_seq * CUDA_PICK_MAX + 1;
+    return (uint64_t)best_rows_of(c) * CUDA_PICK_MAX + 1;
 }
 
 uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
@@ -104,18 +111,16 @@ uint64_t cuda_scratch_layout(struct backend_cuda *b, uint8_t *base)
     s->act_scale = take_floats(&c, n, 1);
     s->act_sum = cuda_take(&c, n * sizeof(int32_t));
     s->cs = take_floats(&c, b->base.config.n_ctx, b->base.model->rope.n_rot);
-    uint32_t n_seq = b->base.config.n_seq;
-    b->head_rows = n_seq < WIDE_HEAD_ROWS ? n_seq : WIDE_HEAD_ROWS;
-    uint64_t picks = b->head_rows * n_picks(b->base.model) * sizeof *s->chosen;
-    b->head_rows = b->head_rows < BACKEND_HEAD_BATCH ? BACKEND_HEAD_BATCH : b->head_rows;
-    s->logits = take_floats(&c, b->head_rows, in->n_vocab);
+    b->best_rows = best_rows_of(&b->base.config);
+    uint64_t picks = b->best_rows * n_picks(b->base.model) * sizeof *s->chosen;
+    s->logits = take_floats(&c, max_u64(b->best_rows, BACKEND_HEAD_BATCH), in->n_vocab);
     s->picks[0] = cuda_take(&c, picks);
     s->picks[1] = cuda_take(&c, picks);
     s->chosen = cuda_take(&c, n_chosen(&b->base.config) * sizeof *s->chosen);
     s->draw = cuda_take(&c, sizeof *s->draw);
     s->drawn = cuda_take(&c, 2 * sizeof *s->drawn);
     if (cuda_can_screen(b->base.model)) {
-        screen_layout(s, b->base.model, &c);
+        screen_layout(s, b->base.model, b->best_rows, &c);
     }
     uint32_t n_ctx = b->base.config.n_ctx;
     b->scores_shared = CUDA_ATTEND_BYTES(in->head_dim, (uint64_t)n_ctx) <= CUDA_SHARED_MAX;
@@ -272,19 +277,33 @@ static enum bnt_status logits(struct backend *base, uint32_t first, uint32_t n, 
     return st == BNT_OK && base->tap.row ? tap_head(b, first, n, err) : st;
 }
 
-/* Hand out what came back, k of each of n tokens, if it did. */
-static void take_chosen(struct backend_cuda *b, const struct backend_best *ask, bool back)
+/* Hand out the candidates of token i. */
+static void take_chosen(const struct cuda_candidate *from, const struct backend_best *ask,
+                        uint32_t i)
 {
-    b->pending = b->pending && !back; /* a download has waited */
-    for (uint32_t i = 0; i < ask->n; i++) {
-        const struct cuda_candidate *from = b->picked + (size_t)i * ask->k;
-        struct bnt_candidate *out = ask->out + (size_t)i * ask->k;
-        uint32_t n = 0;
-        for (; back && n < ask->k && from[n].id >= 0; n++) {
-            out[n] = (struct bnt_candidate){.id = from[n].id, .value = from[n].logit};
-        }
-        ask->found[i] = n;
+    struct bnt_candidate *out = ask->out + (size_t)i * ask->k;
+    uint32_t n = 0;
+    for (; n < ask->k && from[n].id >= 0; n++) {
+        out[n] = (struct bnt_candidate){.id = from[n].id, .value = from[n].logit};
     }
+    ask->found[i] = n;
+}
+
+/* The best of some tokens, as many at once as there is room for. */
+static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
+                                 struct bnt_err *err)
+{
+    struct backend_cuda *b = (struct backend_cuda *)base;
+    enum bnt_status st = BNT_OK;
+    for (uint32_t at = 0, n; st == BNT_OK && at < ask->n; at += n) {
+        n = ask->n - at < b->best_rows ? ask->n - at : b->best_rows;
+        st = cuda_best(b, at, n, ask->k, err);
+        for (uint32_t i = 0; st == BNT_OK && i < n; i++) {
+            take_chosen(b->picked + (size_t)i * ask->k, ask, at + i);
+        }
+    }
+    b->pending = b->pending && st != BNT_OK; /* a download has waited */
+    return st;
 }
 
 static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
@@ -292,8 +311,11 @@ static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
     struct backend_best ask = {.n = 1, .k = k, .out = out, .found = n};
-    enum bnt_status st = cuda_best(b, row, k, err);
-    take_chosen(b, &ask, st == BNT_OK);
+    enum bnt_status st = cuda_best(b, row, 1, k, err);
+    if (st == BNT_OK) {
+        take_chosen(b->picked, &ask, 0);
+    }
+    b->pending = b->pending && st != BNT_OK; /* a download has waited */
     return st;
 }
 
@@ -303,26 +325,6 @@ static enum bnt_status draw(struct backend *base, uint32_t row, uint32_t k,
     struct backend_cuda *b = (struct backend_cuda *)base;
     enum bnt_status st = cuda_draw(b, row, k, how, id, err);
     b->pending = b->pending && st != BNT_OK; /* a download has waited */
-    return st;
-}
-
-static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
-                                 struct bnt_err *err)
-{
-    struct backend_cuda *b = (struct backend_cuda *)base;
-    enum bnt_status st = BNT_OK;
-    for (uint32_t at = 0, n; st == BNT_OK && at < ask->n; at += n) {
-        n = ask->n - at < b->head_rows ? ask->n - at : b->head_rows;
-        st = cuda_head(b, at, n, err);
-        if (st == BNT_OK) {
-            st = cuda_pick(b, n, ask->k, b->s.chosen + (uint64_t)at * ask->k, err);
-        }
-    }
-    if (st == BNT_OK) {
-        uint64_t bytes = (uint64_t)ask->n * ask->k * sizeof *b->picked;
-        st = cuda_error(b, b->table->download(b->context, b->picked, b->s.chosen, bytes), err);
-    }
-    take_chosen(b, ask, st == BNT_OK);
     return st;
 }
 

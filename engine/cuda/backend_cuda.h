@@ -55,17 +55,17 @@ struct cuda_scratch {
     int8_t *act;
     float *act_scale;
     int32_t *act_sum;
-    float *scores;                            /* [CUDA_ATTEND_FEW][n_head][stride] */
-    uint32_t *score_tops;                     /* of slices of them, as kernel_args.h says */
-    float *cs;                                /* [n_ctx][n_rot]: cos, sin by turns */
-    float *logits;                            /* [head_rows][n_vocab] */
-    struct cuda_candidate *picks[2], *chosen; /* chosen: [n_seq][CUDA_PICK_MAX], and one */
+    float *scores;        /* [CUDA_ATTEND_FEW][n_head][stride] */
+    uint32_t *score_tops; /* of slices of them, as kernel_args.h says */
+    float *cs;            /* [n_ctx][n_rot]: cos, sin by turns */
+    float *logits;        /* [best_rows, BACKEND_HEAD_BATCH at least][n_vocab] */
+    struct cuda_candidate *picks[2], *chosen; /* chosen: [best_rows][CUDA_PICK_MAX], and one */
     struct cuda_draw *draw;
     struct cuda_candidate *drawn; /* an id, and a count behind it */
-    /* Of a screened head. */
+    /* Of a screened head, for best_rows inputs. */
     struct cuda_screen_input *screen_input;
-    int8_t *screen_q;    /* two rows of act_stride */
-    float *near, *above; /* [n_vocab] */
+    int8_t *screen_q; /* two rows of act_stride of each */
+    float *near;      /* [inputs][n_vocab] */
     struct cuda_candidate *tops, *seeds;
 };
 
@@ -122,7 +122,7 @@ struct backend_cuda {
     struct cuda_graph *wide_graph; /* of a step of wide_n sequences; NULL: that is not captured */
     uint32_t wide_n;
     bool wide_split;
-    uint32_t head_rows;                    /* logits that the head computes at once */
+    uint32_t best_rows;                    /* tokens whose best logits are chosen at once */
     struct cuda_head_graph head_graphs[2]; /* full, screened */
     uint32_t best_k;                       /* logits that launches of a head choose */
     struct cuda_draw *best_draw;           /* host: how one of them is drawn */
@@ -200,12 +200,10 @@ bool cuda_attend_splits(const struct backend_cuda *b);
 enum bnt_status cuda_forward_wide(struct backend_cuda *b, struct bnt_err *err);
 /* Logits of tokens first.. into s.logits. */
 enum bnt_status cuda_head(struct backend_cuda *b, uint32_t first, uint32_t n, struct bnt_err *err);
-/* The best k of each of the first n rows of s.logits to out, on the device. (best_cuda.c) */
-enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
-                          struct cuda_candidate *out, struct bnt_err *err);
-/* The best k logits of token `row` of the last batch into b->picked; with a screened head, where it
- * helps. Waited for. (best_cuda.c) */
-enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err);
+/* The best k logits of each of n tokens from `row` of the last batch on, at most b->best_rows, into
+ * b->picked; with a screened head, where it helps. Waited for. (best_cuda.c) */
+enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t n, uint32_t k,
+                          struct bnt_err *err);
 /* An id drawn among those, or -1: there is none. (best_cuda.c) */
 enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
                           const struct bnt_draw *draw, int32_t *id, struct bnt_err *err);

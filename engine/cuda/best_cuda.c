@@ -1,4 +1,4 @@
-/* The best logits of a token, chosen on the device: from the whole head, or from a screened one
+/* The best logits of tokens, chosen on the device: from the whole head, or from a screened one
  * (kernel_args.h). Both give the same bits. The launches of a lone token are kept as a graph for as
  * long as the caller asks for the same number of logits. */
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "engine/cuda/launches.h"
 #include "engine/screen.h"
 
-enum { BLOCKS_PER_PROCESSOR = 4 /* of the rows that are computed in full */ };
+enum { BLOCKS_PER_PROCESSOR = 8 /* of the rows that are computed in full */ };
 
 bool cuda_can_screen(const struct bnt_model *m)
 {
@@ -21,10 +21,10 @@ bool cuda_can_screen(const struct bnt_model *m)
 static enum bnt_status pick(const struct backend_cuda *b, struct cuda_pick_args a, uint32_t n,
                             struct cuda_candidate *to, struct bnt_err *err)
 {
-    const uint32_t *count = a.count;
+    struct cuda_candidate *counted = a.counted;
     for (int round = 0;; round++) {
         uint32_t blocks = launch_pieces(a.n, CUDA_PICK_SPAN);
-        a.count = blocks == 1 ? count : NULL;
+        a.counted = blocks == 1 ? counted : NULL;
         a.out = blocks == 1 ? to : b->s.picks[round % 2];
         struct cuda_launch l = launch_of_pick(&a, n);
         enum bnt_status st = cuda_launch(b, &l, err);
@@ -36,16 +36,10 @@ static enum bnt_status pick(const struct backend_cuda *b, struct cuda_pick_args 
     }
 }
 
-enum bnt_status cuda_pick(struct backend_cuda *b, uint32_t n, uint32_t k,
-                          struct cuda_candidate *out, struct bnt_err *err)
-{
-    struct cuda_pick_args a = {.logits = b->s.logits, .n = b->base.model->info.n_vocab, .k = k};
-    return pick(b, a, n, out, err);
-}
-
 /* ---- the screened head ---- */
 
-static enum bnt_status score(const struct backend_cuda *b, uint32_t row, struct bnt_err *err)
+static enum bnt_status score(const struct backend_cuda *b, uint32_t row, uint32_t n,
+                             struct bnt_err *err)
 {
     const struct bnt_model_info *in = &b->base.model->info;
     uint32_t stride = (uint32_t)act_stride(in->n_embd);
@@ -63,34 +57,38 @@ static enum bnt_status score(const struct backend_cuda *b, uint32_t row, struct 
     struct cuda_screen_score_args scores = {.rows = screen.rows + BNT_FAULT(cuda_screen_steps),
                                             .codes = screen.codes,
                                             .n_rows = in->n_vocab,
+                                            .n = n,
                                             .stride = stride,
                                             .row_bytes = screen.row_bytes,
                                             .q = b->s.screen_q,
                                             .in = b->s.screen_input,
                                             .near = b->s.near,
-                                            .above = b->s.above,
                                             .tops = b->s.tops};
     memcpy(scores.levels, screen_levels, sizeof scores.levels);
-    struct cuda_launch l = launch_of_screen_input(&input);
+    struct cuda_launch l = launch_of_screen_input(&input, n);
     enum bnt_status st = cuda_launch(b, &l, err);
     l = launch_of_screen_score(&scores);
     return st == BNT_OK ? cuda_launch(b, &l, err) : st;
 }
 
-static uint32_t n_tops(const struct backend_cuda *b)
+/* The best scores that blocks leave of each of n tokens. */
+static uint32_t n_tops(const struct backend_cuda *b, uint32_t n)
 {
-    return launch_pieces(b->base.model->info.n_vocab, CUDA_SCREEN_ROWS);
+    return launch_pieces(b->base.model->info.n_vocab, launch_screen_rows(n));
 }
 
-/* Seeds are the k best by score, one of a block at most; then the rows that may reach them. */
-static enum bnt_status complete(const struct backend_cuda *b, uint32_t k, struct bnt_err *err)
+/* Of each of n tokens: seeds are the k best by score, one of a block at most; then the rows that
+ * may reach them. */
+static enum bnt_status complete(const struct backend_cuda *b, uint32_t n, uint32_t k,
+                                struct bnt_err *err)
 {
     const struct bnt_model_info *in = &b->base.model->info;
-    struct cuda_pick_args tops = {.list = b->s.tops, .n = n_tops(b), .k = k};
+    struct cuda_pick_args tops = {.list = b->s.tops, .n = n_tops(b, n), .k = k};
     struct screen screen;
     screen_view(&b->base.model->head, b->w->screen_form, &screen);
     uint32_t pieces = launch_pieces(in->n_vocab, CUDA_FULL_THREADS);
-    uint32_t most = b->info.n_processors * BLOCKS_PER_PROCESSOR;
+    uint32_t most = launch_pieces(b->info.n_processors * BLOCKS_PER_PROCESSOR, n);
+    uint32_t stride = (uint32_t)act_stride(in->n_embd);
     struct cuda_screen_full_args full = {.w = b->w->head.data,
                                          .row_bytes = b->w->head.row_bytes,
                                          .type = b->w->head.type,
@@ -98,19 +96,21 @@ static enum bnt_status complete(const struct backend_cuda *b, uint32_t k, struct
                                          .cols = in->n_embd,
                                          .k = k,
                                          .n_blocks = pieces < most ? pieces : most,
+                                         .together = n == 1 ? 1 : CUDA_FULL_TOGETHER,
                                          .x = b->s.h,
                                          .near = b->s.near,
-                                         .above = b->s.above,
                                          .screen_rows = screen.rows,
                                          .rest = screen.rest,
                                          .rest_bytes = screen.rest_bytes,
                                          .q = b->s.screen_q,
+                                         .stride = BNT_FAULT(cuda_screen_crossed) ? 0 : stride,
                                          .seeds = b->s.seeds,
                                          .logits = b->s.logits,
-                                         .in = b->s.screen_input};
-    enum bnt_status st = pick(b, tops, 1, b->s.seeds, err);
-    struct cuda_launch seeds = launch_of_screen_full(&full, true);
-    struct cuda_launch rows = launch_of_screen_full(&full, false);
+                                         .in = b->s.screen_input,
+                                         .n_full = &b->s.screen_input->n_full};
+    enum bnt_status st = pick(b, tops, n, b->s.seeds, err);
+    struct cuda_launch seeds = launch_of_screen_full(&full, n, true);
+    struct cuda_launch rows = launch_of_screen_full(&full, n, false);
     st = st == BNT_OK ? cuda_launch(b, &seeds, err) : st;
     return st == BNT_OK ? cuda_launch(b, &rows, err) : st;
 }
@@ -131,38 +131,48 @@ static enum bnt_status launch_draw(struct backend_cuda *b, bool screened, struct
     return st == BNT_OK ? cuda_launch(b, &l, err) : st;
 }
 
-/* The b->best_k best of token `row`, or the id that is drawn among them, on their way back. */
-static enum bnt_status launch_best(struct backend_cuda *b, uint32_t row, bool screened,
+/* Tokens whose best are wanted. */
+struct question {
+    uint32_t row, n;
+    bool screened;
+};
+
+/* The b->best_k best of each token, or the id that is drawn among those of the only one, on their
+ * way back; behind them the count of a screened head. */
+static enum bnt_status launch_best(struct backend_cuda *b, const struct question *q,
                                    struct bnt_err *err)
 {
+    uint32_t n_chosen = q->n * b->best_k;
     struct cuda_pick_args a = {.logits = b->s.logits,
                                .n = b->base.model->info.n_vocab,
                                .k = b->best_k,
-                               .count = screened ? &b->s.screen_input->n_full : NULL};
-    enum bnt_status st = screened ? score(b, row, err) : cuda_head(b, row, 1, err);
-    if (st == BNT_OK && screened) {
-        st = complete(b, a.k, err);
+                               .count = &b->s.screen_input->n_full,
+                               .counted = q->screened ? b->s.chosen + n_chosen : NULL};
+    enum bnt_status st =
+        q->screened ? score(b, q->row, q->n, err) : cuda_head(b, q->row, q->n, err);
+    if (st == BNT_OK && q->screened) {
+        st = complete(b, q->n, a.k, err);
     }
     if (st == BNT_OK) {
-        st = pick(b, a, 1, b->s.chosen, err);
+        st = pick(b, a, q->n, b->s.chosen, err);
     }
     if (st == BNT_OK && b->draws) {
-        st = launch_draw(b, screened, err);
+        st = launch_draw(b, q->screened, err);
     }
     const struct cuda_candidate *from = b->draws ? b->s.drawn : b->s.chosen;
-    uint64_t bytes = ((b->draws ? 1 : a.k) + (screened ? 1 : 0)) * sizeof *b->picked;
+    uint64_t bytes = ((b->draws ? 1 : n_chosen) + (q->screened ? 1 : 0)) * sizeof *b->picked;
     return st == BNT_OK ? cuda_error(b, b->table->download(b->context, b->picked, from, bytes), err)
                         : st;
 }
 
 static enum bnt_status launch_full(struct backend_cuda *b, struct bnt_err *err)
 {
-    return launch_best(b, 0, false, err);
+    return launch_best(b, &(struct question){0, 1, false}, err);
 }
 
 static enum bnt_status launch_screened(struct backend_cuda *b, struct bnt_err *err)
 {
-    return launch_best(b, 0, true, err);
+    return launch_best(b, &(struct question){0, 1, true}, err);
 }
 
 static enum bnt_status best_of_lone_token(struct backend_cuda *b, bool screened,
@@ -179,11 +189,11 @@ static enum bnt_status best_of_lone_token(struct backend_cuda *b, bool screened,
     return st == BNT_OK ? cuda_error(b, b->table->sync(b->context), err) : st;
 }
 
-/* Whether the next head is to be screened: seeds come from blocks of their own, and a screen that
- * did not help is left alone for a while. */
-static bool wants_screen(struct backend_cuda *b, uint32_t k)
+/* Whether the next head is to be screened: that of several tokens by tensor cores; seeds come from
+ * blocks of their own, and a screen that did not help is left alone for a while. */
+static bool wants_screen(struct backend_cuda *b, uint32_t n, uint32_t k)
 {
-    if (!b->w->screened || k > n_tops(b)) {
+    if (!b->w->screened || (n > 1 && b->info.major < 8) || k > n_tops(b, n)) {
         return false;
     }
     if (b->screen_rest > 0) {
@@ -193,25 +203,27 @@ static bool wants_screen(struct backend_cuda *b, uint32_t k)
     return true;
 }
 
-/* What comes back is `back` candidates, and behind them the count of a screened head. */
-static enum bnt_status answer(struct backend_cuda *b, uint32_t row, uint32_t k, uint32_t back,
-                              struct bnt_err *err)
+/* The best k of n tokens from `row` on; what comes back is `back` candidates, and behind them the
+ * count of a screened head. */
+static enum bnt_status answer(struct backend_cuda *b, uint32_t row, uint32_t n, uint32_t k,
+                              uint32_t back, struct bnt_err *err)
 {
-    bool screened = wants_screen(b, k);
+    struct question q = {row, n, wants_screen(b, n, k)};
     b->best_k = k;
     enum bnt_status st =
-        b->n == 1 ? best_of_lone_token(b, screened, err) : launch_best(b, row, screened, err);
-    if (st == BNT_OK && screened &&
-        (uint32_t)b->picked[back].id > b->base.model->info.n_vocab / 8) {
+        b->n == 1 ? best_of_lone_token(b, q.screened, err) : launch_best(b, &q, err);
+    if (st == BNT_OK && q.screened &&
+        (uint32_t)b->picked[back].id / n > b->base.model->info.n_vocab / 8) {
         b->screen_rest = SCREEN_REST_TOKENS;
     }
     return st;
 }
 
-enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t k, struct bnt_err *err)
+enum bnt_status cuda_best(struct backend_cuda *b, uint32_t row, uint32_t n, uint32_t k,
+                          struct bnt_err *err)
 {
     b->draws = false;
-    return answer(b, row, k, k, err);
+    return answer(b, row, n, k, n * k, err);
 }
 
 enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
@@ -222,7 +234,7 @@ enum bnt_status cuda_draw(struct backend_cuda *b, uint32_t row, uint32_t k,
                                        .top_p = draw->top_p,
                                        .min_p_log = draw->min_p_log,
                                        .unit = BNT_FAULT(cuda_draw_unit) ? 0.5 : draw->unit};
-    enum bnt_status st = answer(b, row, k, 1, err);
+    enum bnt_status st = answer(b, row, 1, k, 1, err);
     *id = st == BNT_OK ? b->picked[0].id : -1;
     return st;
 }

@@ -15,7 +15,7 @@
 
 /* Of this table and of the arguments of the kernels together: a module of another version is not
  * used. */
-#define CUDA_TABLE_VERSION 6u
+#define CUDA_TABLE_VERSION 7u
 /* The symbol by which a module gives its table. */
 #define CUDA_MODULE_SYMBOL "bnt_cuda_module"
 

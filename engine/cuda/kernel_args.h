@@ -40,6 +40,7 @@
     X(CUDA_K_DRAW, k_draw, cuda_draw_args)                                                         \
     X(CUDA_K_SCREEN_INPUT, k_screen_input, cuda_screen_input_args)                                 \
     X(CUDA_K_SCREEN_SCORE, k_screen_score, cuda_screen_score_args)                                 \
+    X(CUDA_K_SCREEN_MANY, k_screen_many, cuda_screen_score_args)                                   \
     X(CUDA_K_SCREEN_SEEDS, k_screen_seeds, cuda_screen_full_args)                                  \
     X(CUDA_K_SCREEN_ROWS, k_screen_rows, cuda_screen_full_args)
 
@@ -226,8 +227,8 @@ struct cuda_act_args {
 
 /* The k best of the finite ones among n, best first, ties to the lower id. Block (b, t) looks at
  * CUDA_PICK_SPAN entries of row t, of B such blocks, and writes out[(t*B + b)*k ..]; id -1 where
- * there is none. Entries are logits[t*n + i] with id i, or, where `list` is given, those. count:
- * NULL, or a word that block (0, 0) copies into the id behind its last candidate. */
+ * there is none. Entries are logits[t*n + i] with id i, or, where `list` is given, those. counted:
+ * NULL, or an entry whose id becomes *count. */
 struct cuda_candidate {
     float logit;
     int32_t id;
@@ -238,6 +239,7 @@ struct cuda_pick_args {
     uint32_t n, k;
     struct cuda_candidate *out;
     const uint32_t *count;
+    struct cuda_candidate *counted;
 };
 
 /* How an id is drawn among the best logits, as struct bnt_draw; the host says it before each draw,
@@ -265,17 +267,18 @@ struct cuda_draw_args {
  * and get a logit that is not chosen. Where nothing can be left out, all rows are computed in full:
  * a row that is no finite number, or whose bound is none, is never below. */
 
-/* The input of a head: x ~ scale * (q[0] + q[1] / SCREEN_FINER). */
+/* An input of a head: x ~ scale * (q[0] + q[1] / SCREEN_FINER). */
 struct cuda_screen_input {
     float scale; /* of fine steps */
     /* Of x, of what q leaves of it, of what q[0] alone does, with their share of roundings. */
     float x_length, d_length, c_length;
     int32_t sum[2];  /* of q[0], q[1] */
-    uint32_t n_full; /* rows that k_screen_rows has computed */
+    uint32_t n_full; /* of the first input: rows that k_screen_rows has computed, of all inputs */
 };
 
-/* One block: x normed to h, and its two rows of 8 bits, in the order of struct act_rows of
- * engine/cpu/kernels.h, `stride` apart. n <= CUDA_ROW_MAX. Shared: CUDA_SCREEN_INPUT_BYTES. */
+/* Block t: x[t*n..] normed to h[t*n..], and its two rows of 8 bits, in the order of struct act_rows
+ * of engine/cpu/kernels.h, to q[2*t*stride..], `stride` apart. n <= CUDA_ROW_MAX. Shared:
+ * CUDA_SCREEN_INPUT_BYTES. */
 struct cuda_screen_input_args {
     const float *x, *norm;
     uint32_t n;
@@ -287,41 +290,51 @@ struct cuda_screen_input_args {
     struct cuda_screen_input *out;
 };
 
-/* Block b: rows b*CUDA_SCREEN_ROWS.. of the copy. near[r] = the score, above[r] = it plus bound;
- * the row of highest
- * score goes to tops[b]. Shared: CUDA_SCREEN_SCORE_BYTES. */
+/* near[t*n_rows + r] = the score of row r of the copy for input t. Of each block the row of highest
+ * score goes to tops.
+ * k_screen_score, one input: block b has rows b*CUDA_SCREEN_ROWS.. Shared:
+ * CUDA_SCREEN_SCORE_BYTES.
+ * k_screen_many, n inputs, by tensor cores: block (b, j) has rows b*CUDA_MANY_ROWS.. and inputs
+ * j*CUDA_MANY_INPUTS..; tops is [inputs][blocks along rows]. Shared: CUDA_SCREEN_MANY_BYTES. */
 #define CUDA_SCREEN_GROUP 8u /* threads that share two rows */
 #define CUDA_SCREEN_ROWS 64u
+#define CUDA_MANY_ROWS 128u
+#define CUDA_MANY_INPUTS 32u
 struct screen_row;
 struct cuda_screen_score_args {
     const struct screen_row *rows;
     const uint8_t *codes;
-    uint32_t n_rows, stride; /* of q, in bytes */
+    uint32_t n_rows, n, stride; /* of q, in bytes */
     uint64_t row_bytes;
     const int8_t *q;
     const struct cuda_screen_input *in;
     uint32_t levels[4]; /* the bytes of screen_levels */
-    float *near, *above;
+    float *near;
     struct cuda_candidate *tops;
 };
 
-/* k_screen_seeds, blocks of CUDA_FULL_ROWS of the k seeds: their logits take the place of their
- * scores. k_screen_rows, any number of blocks: logits[r] of every row that may reach the least of
- * the seeds, -infinity of all others. Canonical sums of 16 lanes. Shared: CUDA_SCREEN_FULL_BYTES.
- */
+/* Of input BLOCK_Y, whose seeds are at seeds[t*k..], and so on. k_screen_seeds, blocks of
+ * CUDA_FULL_ROWS of the k seeds: their logits take the place of their scores. k_screen_rows, any
+ * number of blocks: logits[t*rows + r] of every row that may reach the least of the seeds,
+ * -infinity of all others; a thread judges `together` rows before those that are left are computed.
+ * Canonical sums of 16 lanes. Shared: CUDA_SCREEN_FULL_BYTES. */
+#define CUDA_FULL_TOGETHER 4u
 struct cuda_screen_full_args {
     const uint8_t *w;
     uint64_t row_bytes;
     uint32_t type; /* enum cuda_float_type */
     uint32_t rows, cols, k, n_blocks;
-    const float *x, *near, *above;
+    uint32_t together; /* 1 to CUDA_FULL_TOGETHER */
+    const float *x, *near;
     const struct screen_row *screen_rows;
     const uint8_t *rest; /* the second part of the copy, rest_bytes a row */
     uint64_t rest_bytes;
     const int8_t *q;
+    uint32_t stride; /* of q, in bytes */
     struct cuda_candidate *seeds;
     float *logits;
-    struct cuda_screen_input *in;
+    const struct cuda_screen_input *in;
+    uint32_t *n_full;
 };
 
 #endif

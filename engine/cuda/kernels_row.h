@@ -182,8 +182,8 @@ BLOCK_FN void k_pick(BLOCK, const struct cuda_pick_args *a)
         if (t < 2) {
             best[t] = 0;
         }
-        if (t == 0 && BLOCK_X == 0 && BLOCK_Y == 0 && a->count) {
-            a->out[a->k].id = (int32_t)*a->count;
+        if (t == 0 && BLOCK_X == 0 && BLOCK_Y == 0 && a->counted) {
+            a->counted->id = (int32_t)*a->count;
         }
         for (uint32_t i = t; i < len; i += N_THREADS) {
             key[i] = list ? candidate_key(list[from + i].logit, list[from + i].id)

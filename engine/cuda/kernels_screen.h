@@ -58,6 +58,7 @@ THREAD_FN void screen_codes_of(float x, float scale, float inverse, int8_t q[2],
 BLOCK_FN void screen_quantize(BLOCK, const struct cuda_screen_input_args *a, float scale,
                               const struct row_space *s, const struct screen_lengths *sums)
 {
+    int8_t *row = a->q + 2ull * BLOCK_X * a->stride;
     float absmax = float_of(*s->max);
     float inverse = 127.0f / (absmax < 1e-5f ? 1e-5f : absmax);
     FOR_THREADS(t)
@@ -69,8 +70,8 @@ BLOCK_FN void screen_quantize(BLOCK, const struct cuda_screen_input_args *a, flo
             if (i < a->n && *s->max < BITS_INFINITE) {
                 screen_codes_of(s->tile[i], scale, inverse, q, squares);
             }
-            a->q[screen_place(i)] = q[0];
-            a->q[a->stride + screen_place(i)] = q[1];
+            row[screen_place(i)] = q[0];
+            row[a->stride + screen_place(i)] = q[1];
             sum[0] += q[0];
             sum[1] += q[1];
         }
@@ -110,7 +111,7 @@ BLOCK_FN void k_screen_input(BLOCK, const struct cuda_screen_input_args *a)
     sums.dd = sums.xx + N_THREADS;
     sums.cc = sums.dd + N_THREADS;
     struct row_values v;
-    v.x = a->x;
+    v.x = a->x + (uint64_t)BLOCK_X * a->n;
     v.norm = a->norm;
     v.n = a->n;
     norm_row(SAME_BLOCK, &v, a->eps, &s);
@@ -120,7 +121,7 @@ BLOCK_FN void k_screen_input(BLOCK, const struct cuda_screen_input_args *a)
             s.sum[1] = 0;
         }
     }
-    screen_norm(SAME_BLOCK, &v, a->h, &s);
+    screen_norm(SAME_BLOCK, &v, a->h + (uint64_t)BLOCK_X * a->n, &s);
     float absmax = float_of(*s.max);
     float scale = *s.max >= BITS_INFINITE ? absmax : (absmax < 1e-5f ? 1e-5f : absmax) / 127.0f;
     screen_quantize(SAME_BLOCK, a, scale, &s, &sums);
@@ -129,13 +130,14 @@ BLOCK_FN void k_screen_input(BLOCK, const struct cuda_screen_input_args *a)
         if (t == 0) {
             double length = sqrt(sums.xx[0]);
             int broken = *s.max >= BITS_INFINITE;
-            a->out->scale = scale / SCREEN_FINER;
-            a->out->x_length = broken ? absmax : (float)(length * (1 + a->unit));
-            a->out->d_length = broken ? absmax : screen_left(sqrt(sums.dd[0]), length, a->unit);
-            a->out->c_length = broken ? absmax : screen_left(sqrt(sums.cc[0]), length, a->unit);
-            a->out->sum[0] = s.sum[0];
-            a->out->sum[1] = s.sum[1];
-            a->out->n_full = 0;
+            struct cuda_screen_input *out = a->out + BLOCK_X;
+            out->scale = scale / SCREEN_FINER;
+            out->x_length = broken ? absmax : (float)(length * (1 + a->unit));
+            out->d_length = broken ? absmax : screen_left(sqrt(sums.dd[0]), length, a->unit);
+            out->c_length = broken ? absmax : screen_left(sqrt(sums.cc[0]), length, a->unit);
+            out->sum[0] = s.sum[0];
+            out->sum[1] = s.sum[1];
+            out->n_full = 0;
         }
     }
 }
@@ -160,33 +162,54 @@ THREAD_FN uint32_t screen_four_levels(const uint32_t levels[4], uint32_t which)
     return (low & ~upper) | (high & upper);
 }
 
-/* Levels are negated where the lowest bit of a byte of `signs` is set; none is 0, so that nothing
- * is carried from one to the next. */
-THREAD_FN uint32_t screen_signed(uint32_t levels, uint32_t signs)
+/* Products are of levels plus this: bytes without sign, as tensor cores take ternary codes, too. */
+#define SCREEN_SHIFT 128
+
+/* Those of four levels, which are negated where the lowest bit of a byte of `signs` is set; nothing
+ * is carried from one byte to the next. */
+THREAD_FN uint32_t screen_shifted(uint32_t levels, uint32_t signs)
 {
     uint32_t negative = signs & 0x01010101u;
-    return (levels ^ negative * 255u) + negative;
+    return ((levels | 0x80808080u) ^ negative * 255u) + negative;
 }
 
-/* Weights in steps, of groups 0..3 at bytes 16*part.. of a block of the copy, by the layout that
- * engine/cpu/kernels.h describes. */
-THREAD_FN void screen_unpack(const uint32_t levels[4], const uint8_t *block, uint32_t part,
-                             uint32_t codes[4][4])
+/* What thread `part` of four reads of a block of the copy, by the layout that
+ * engine/cpu/kernels.h describes: codes of groups 0 and 1, of 2 and 3, and the signs. */
+struct screen_piece {
+    struct words4 codes[2], signs;
+};
+
+THREAD_FN struct words4 screen_codes_at(const uint8_t *block, uint32_t part, uint32_t pair)
 {
-    struct words4 signs = load_constant(block + 128 + part % 2 * 16);
+    return load_constant(block + 64 * pair + 16 * part);
+}
+
+THREAD_FN struct words4 screen_signs_at(const uint8_t *block, uint32_t part)
+{
+    return load_constant(block + 128 + part % 2 * 16);
+}
+
+THREAD_FN struct screen_piece screen_piece_at(const uint8_t *block, uint32_t part)
+{
+    struct screen_piece p;
+    p.codes[0] = screen_codes_at(block, part, 0);
+    p.codes[1] = screen_codes_at(block, part, 1);
+    p.signs = screen_signs_at(block, part);
+    return p;
+}
+
+/* Weights of groups 2*pair and 2*pair + 1 at bytes 16*part.. of a block, plus SCREEN_SHIFT. */
+THREAD_FN void screen_unpack(const uint32_t levels[4], const struct screen_piece *p, uint32_t part,
+                             uint32_t pair, uint32_t codes[2][4])
+{
+    uint32_t bit = part / 2 * 4 + 2 * pair;
     UNROLL
-    for (uint32_t pair = 0; pair < 2; pair++) {
-        struct words4 w = load_constant(block + 64 * pair + 16 * part);
-        uint32_t bit = part / 2 * 4 + 2 * pair;
-        UNROLL
-        for (uint32_t i = 0; i < 4; i++) {
-            uint32_t first = screen_four_levels(levels, w.w[i]);
-            uint32_t second = screen_four_levels(levels, w.w[i] >> 16);
-            codes[2 * pair][i] =
-                screen_signed(pick_bytes(first, second, 0x6420u), signs.w[i] >> bit);
-            codes[2 * pair + 1][i] =
-                screen_signed(pick_bytes(first, second, 0x7531u), signs.w[i] >> (bit + 1));
-        }
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t w = p->codes[pair].w[i], signs = p->signs.w[i] >> bit;
+        uint32_t first = screen_four_levels(levels, w);
+        uint32_t second = screen_four_levels(levels, w >> 16);
+        codes[0][i] = screen_shifted(pick_bytes(first, second, 0x6420u), signs);
+        codes[1][i] = screen_shifted(pick_bytes(first, second, 0x7531u), signs >> 1);
     }
 }
 
@@ -211,19 +234,26 @@ BLOCK_FN void screen_fetch(BLOCK, const struct cuda_screen_score_args *a,
 THREAD_FN void screen_add(const struct cuda_screen_score_args *a, const uint8_t *const at[2],
                           uint32_t part, const unsigned char *q, int32_t sum[4])
 {
-    uint32_t codes[2][4][4], q_bytes = a->stride / 256 * CUDA_SCREEN_APART;
-    screen_unpack(a->levels, at[0], part, codes[0]);
-    screen_unpack(a->levels, at[1], part, codes[1]);
+    uint32_t q_bytes = a->stride / 256 * CUDA_SCREEN_APART;
+    struct screen_piece p[2];
+    p[0] = screen_piece_at(at[0], part);
+    p[1] = screen_piece_at(at[1], part);
     UNROLL
-    for (uint32_t g = 0; g < 4; g++) {
-        struct words4 x = load_words(q + 64 * g + 16 * part);
-        struct words4 fine = load_words(q + q_bytes + 64 * g + 16 * part);
+    for (uint32_t pair = 0; pair < 2; pair++) {
+        uint32_t codes[2][2][4];
+        screen_unpack(a->levels, &p[0], part, pair, codes[0]);
+        screen_unpack(a->levels, &p[1], part, pair, codes[1]);
         UNROLL
-        for (uint32_t i = 0; i < 4; i++) {
-            sum[0] = dot4_signed(codes[0][g][i], x.w[i], sum[0]);
-            sum[1] = dot4_signed(codes[0][g][i], fine.w[i], sum[1]);
-            sum[2] = dot4_signed(codes[1][g][i], x.w[i], sum[2]);
-            sum[3] = dot4_signed(codes[1][g][i], fine.w[i], sum[3]);
+        for (uint32_t g = 0; g < 2; g++) {
+            struct words4 x = load_words(q + 128 * pair + 64 * g + 16 * part);
+            struct words4 fine = load_words(q + q_bytes + 128 * pair + 64 * g + 16 * part);
+            UNROLL
+            for (uint32_t i = 0; i < 4; i++) {
+                sum[0] = dot4(codes[0][g][i], x.w[i], sum[0]);
+                sum[1] = dot4(codes[0][g][i], fine.w[i], sum[1]);
+                sum[2] = dot4(codes[1][g][i], x.w[i], sum[2]);
+                sum[3] = dot4(codes[1][g][i], fine.w[i], sum[3]);
+            }
         }
     }
 }
@@ -263,17 +293,24 @@ THREAD_FN int32_t screen_sum(const int32_t *part)
     return sum;
 }
 
-/* The score of row r from its sums; what it may be at most goes to above[r]. */
-THREAD_FN float screen_finish(const struct cuda_screen_score_args *a, uint32_t r, int32_t sum,
+/* The score of row r for an input from the sums of what was multiplied. */
+THREAD_FN float screen_finish(const struct cuda_screen_score_args *a,
+                              const struct cuda_screen_input *in, uint32_t r, int32_t sum,
                               int32_t fine)
 {
-    const struct screen_row *row = &a->rows[r];
-    const struct cuda_screen_input *in = a->in;
-    float score = ((float)sum * (float)SCREEN_FINER + (float)fine) * (row->step * in->scale);
-    float bound = row->error * in->x_length + row->norm * in->d_length + SCREEN_LOSS;
-    a->near[r] = score;
-    a->above[r] = score + bound;
-    return score;
+    float step = a->rows[r].step * in->scale;
+    sum -= SCREEN_SHIFT * in->sum[0];
+    fine -= SCREEN_SHIFT * in->sum[1];
+    return ((float)sum * (float)SCREEN_FINER + (float)fine) * step;
+}
+
+/* What was candidate_key; id -1 where that is 0. */
+THREAD_FN struct cuda_candidate candidate_of(uint64_t key)
+{
+    struct cuda_candidate c;
+    c.logit = float_of_order((uint32_t)(key >> 32));
+    c.id = key ? (int32_t)(0xffffffffu - (uint32_t)key) : -1;
+    return c;
 }
 
 BLOCK_FN void k_screen_score(BLOCK, const struct cuda_screen_score_args *a)
@@ -296,7 +333,9 @@ BLOCK_FN void k_screen_score(BLOCK, const struct cuda_screen_score_args *a)
         if (t < CUDA_SCREEN_ROWS && r < a->n_rows) {
             uint32_t half = t / (CUDA_SCREEN_ROWS / 2), group = t % (CUDA_SCREEN_ROWS / 2);
             const int32_t *part = s.part + 2 * half * N_THREADS + group * CUDA_SCREEN_GROUP;
-            float score = screen_finish(a, r, screen_sum(part), screen_sum(part + N_THREADS));
+            float score =
+                screen_finish(a, a->in, r, screen_sum(part), screen_sum(part + N_THREADS));
+            a->near[r] = score;
             key = candidate_key(score, (int32_t)r);
         }
         shared_max64(s.top, key);
@@ -305,13 +344,25 @@ BLOCK_FN void k_screen_score(BLOCK, const struct cuda_screen_score_args *a)
     FOR_THREADS(t)
     {
         if (t == 0) {
-            a->tops[BLOCK_X].logit = float_of_order((uint32_t)(*s.top >> 32));
-            a->tops[BLOCK_X].id = *s.top ? (int32_t)(0xffffffffu - (uint32_t)*s.top) : -1;
+            a->tops[BLOCK_X] = candidate_of(*s.top);
         }
     }
 }
 
 /* ---- rows in full ---- */
+
+/* The arguments as the blocks of one input see them. */
+BLOCK_FN struct cuda_screen_full_args full_input(BLOCK, const struct cuda_screen_full_args *a)
+{
+    struct cuda_screen_full_args mine = *a;
+    mine.x += (uint64_t)BLOCK_Y * a->cols;
+    mine.q += 2ull * BLOCK_Y * a->stride;
+    mine.near += (uint64_t)BLOCK_Y * a->rows;
+    mine.logits += (uint64_t)BLOCK_Y * a->rows;
+    mine.seeds += (uint64_t)BLOCK_Y * a->k;
+    mine.in += BLOCK_Y;
+    return mine;
+}
 
 /* Shared: the input, lanes of 16 rows, the rows that are left by the first part of the copy and by
  * both, their numbers. */
@@ -326,8 +377,8 @@ BLOCK_FN struct full_space full_space_at(unsigned char *shared, uint32_t cols)
     s.x = (float *)(void *)shared;
     s.lanes = s.x + CUDA_ROW_FLOATS(cols);
     s.list = (uint32_t *)(void *)(s.lanes + CUDA_FULL_THREADS);
-    s.kept = s.list + CUDA_FULL_THREADS;
-    s.n = s.kept + CUDA_FULL_THREADS;
+    s.kept = s.list + CUDA_FULL_THREADS * CUDA_FULL_TOGETHER;
+    s.n = s.kept + CUDA_FULL_THREADS * CUDA_FULL_TOGETHER;
     s.n_kept = s.n + 1;
     return s;
 }
@@ -366,8 +417,9 @@ THREAD_FN float full_lane(const struct cuda_screen_full_args *a, uint32_t r, uin
                                : lane_product(a->type, row, x, t % CUDA_LANES, a->cols);
 }
 
-BLOCK_FN void k_screen_seeds(BLOCK, const struct cuda_screen_full_args *a)
+BLOCK_FN void k_screen_seeds(BLOCK, const struct cuda_screen_full_args *all)
 {
+    const struct cuda_screen_full_args mine = full_input(SAME_BLOCK, all), *a = &mine;
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
     struct full_space s = full_space_at(BLOCK_SHARED, a->cols);
@@ -411,7 +463,16 @@ THREAD_FN uint32_t full_row(const struct cuda_screen_full_args *a, uint32_t bloc
     return ((round * CUDA_FULL_THREADS + t) / 8 * a->n_blocks + block) * 8 + t % 8;
 }
 
-/* The rows of a round that may reach `least`, into the list; the others are not to be chosen. */
+/* What row r may be at most by the first part of the copy. */
+THREAD_FN float screen_above(const struct cuda_screen_full_args *a, uint32_t r)
+{
+    const struct screen_row *row = &a->screen_rows[r];
+    float bound = row->error * a->in->x_length + row->norm * a->in->d_length + SCREEN_LOSS;
+    return a->near[r] + bound;
+}
+
+/* The rows of a->together rounds that may reach `least`, into the list; the others are not to be
+ * chosen. */
 BLOCK_FN void full_list(BLOCK, const struct cuda_screen_full_args *a, uint32_t round, float least,
                         const struct full_space *s)
 {
@@ -425,12 +486,14 @@ BLOCK_FN void full_list(BLOCK, const struct cuda_screen_full_args *a, uint32_t r
     BARRIER();
     FOR_THREADS(t)
     {
-        uint32_t r = full_row(a, BLOCK_X, round, t);
-        if (r < a->rows) {
-            if (a->above[r] < least) {
-                a->logits[r] = -float_of(BITS_INFINITE);
-            } else {
-                s->list[shared_next(s->n)] = r;
+        for (uint32_t i = 0; i < a->together; i++) {
+            uint32_t r = full_row(a, BLOCK_X, round + i, t);
+            if (r < a->rows) {
+                if (screen_above(a, r) < least) {
+                    a->logits[r] = -float_of(BITS_INFINITE);
+                } else {
+                    s->list[shared_next(s->n)] = r;
+                }
             }
         }
     }
@@ -523,19 +586,20 @@ BLOCK_FN void full_kept(BLOCK, const struct cuda_screen_full_args *a, const stru
     FOR_THREADS(t)
     {
         if (t == 0 && n > 0) {
-            shared_add((int32_t *)&a->in->n_full, (int32_t)n);
+            shared_add((int32_t *)a->n_full, (int32_t)n);
         }
     }
 }
 
-BLOCK_FN void k_screen_rows(BLOCK, const struct cuda_screen_full_args *a)
+BLOCK_FN void k_screen_rows(BLOCK, const struct cuda_screen_full_args *all)
 {
+    const struct cuda_screen_full_args mine = full_input(SAME_BLOCK, all), *a = &mine;
     LET_NEXT_BEGIN();
     WAIT_PREVIOUS();
     struct full_space s = full_space_at(BLOCK_SHARED, a->cols);
     float least = least_seed(a->seeds, a->k);
     fetch_row(SAME_BLOCK, a->x, a->cols, s.x);
-    for (uint32_t round = 0; full_row(a, BLOCK_X, round, 0) < a->rows; round++) {
+    for (uint32_t round = 0; full_row(a, BLOCK_X, round, 0) < a->rows; round += a->together) {
         full_list(SAME_BLOCK, a, round, least, &s);
         full_thin(SAME_BLOCK, a, least, &s);
         full_kept(SAME_BLOCK, a, &s);

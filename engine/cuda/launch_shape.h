@@ -48,10 +48,17 @@
 #define CUDA_SCREEN_APART 320u
 #define CUDA_SCREEN_SCORE_BYTES(stride)                                                            \
     (2u * ((stride) / 256u * CUDA_SCREEN_APART) + 4u * CUDA_SCREEN_THREADS * 4u + 16u)
+#define CUDA_MANY_THREADS (CUDA_MANY_ROWS * 2u)        /* a warp for 16 rows */
+#define CUDA_MANY_SLICE (CUDA_MANY_INPUTS * 2u * 256u) /* 256 columns of both rows of each input   \
+                                                        */
+/* Floats between the scores of two inputs: the threads that write at once meet different banks. */
+#define CUDA_MANY_APART (CUDA_MANY_ROWS + 8u)
+#define CUDA_SCREEN_MANY_BYTES (2u * CUDA_MANY_SLICE)
 #define CUDA_FULL_THREADS 256u
 #define CUDA_FULL_ROWS (CUDA_FULL_THREADS / CUDA_LANES)
 #define CUDA_SCREEN_FULL_BYTES(n)                                                                  \
-    (CUDA_ROW_FLOATS(n) * 4u + CUDA_FULL_THREADS * 4u + CUDA_FULL_THREADS * 8u + 16u)
+    (CUDA_ROW_FLOATS(n) * 4u + CUDA_FULL_THREADS * 4u +                                            \
+     CUDA_FULL_THREADS * CUDA_FULL_TOGETHER * 8u + 16u)
 #define CUDA_ATTEND_BYTES(head_dim, n_scores) (((head_dim) + CUDA_LANES + 4u + (n_scores)) * 4u)
 /* Positions are whole 16s of a group's scores. */
 #define CUDA_GROUP_BYTES(head_dim, n_scores)                                                       \

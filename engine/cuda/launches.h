@@ -219,10 +219,12 @@ static inline bool launch_screen_takes(uint64_t cols)
     return cols <= CUDA_ROW_MAX;
 }
 
-static inline struct cuda_launch launch_of_screen_input(const struct cuda_screen_input_args *a)
+/* n inputs. */
+static inline struct cuda_launch launch_of_screen_input(const struct cuda_screen_input_args *a,
+                                                        uint32_t n)
 {
     return (struct cuda_launch){.kernel = CUDA_K_SCREEN_INPUT,
-                                .grid_x = 1,
+                                .grid_x = n,
                                 .grid_y = 1,
                                 .block = CUDA_NORM_THREADS,
                                 .shared = CUDA_SCREEN_INPUT_BYTES(a->n),
@@ -230,24 +232,32 @@ static inline struct cuda_launch launch_of_screen_input(const struct cuda_screen
                                 .args_bytes = sizeof *a};
 }
 
+/* Rows of a block of the kernel for n inputs. */
+static inline uint32_t launch_screen_rows(uint32_t n)
+{
+    return n == 1 ? CUDA_SCREEN_ROWS : CUDA_MANY_ROWS;
+}
+
 static inline struct cuda_launch launch_of_screen_score(const struct cuda_screen_score_args *a)
 {
-    return (struct cuda_launch){.kernel = CUDA_K_SCREEN_SCORE,
-                                .grid_x = launch_pieces(a->n_rows, CUDA_SCREEN_ROWS),
-                                .grid_y = 1,
-                                .block = CUDA_SCREEN_THREADS,
-                                .shared = CUDA_SCREEN_SCORE_BYTES(a->stride),
+    bool many = a->n > 1;
+    return (struct cuda_launch){.kernel = many ? CUDA_K_SCREEN_MANY : CUDA_K_SCREEN_SCORE,
+                                .grid_x = launch_pieces(a->n_rows, launch_screen_rows(a->n)),
+                                .grid_y = many ? launch_pieces(a->n, CUDA_MANY_INPUTS) : 1,
+                                .block = many ? CUDA_MANY_THREADS : CUDA_SCREEN_THREADS,
+                                .shared = many ? CUDA_SCREEN_MANY_BYTES
+                                               : CUDA_SCREEN_SCORE_BYTES(a->stride),
                                 .args = a,
                                 .args_bytes = sizeof *a};
 }
 
-/* seeds: the k of them; otherwise the rows that they leave, by a->n_blocks blocks. */
+/* Of n inputs. seeds: the k of each; otherwise the rows that they leave, by a->n_blocks blocks. */
 static inline struct cuda_launch launch_of_screen_full(const struct cuda_screen_full_args *a,
-                                                       bool seeds)
+                                                       uint32_t n, bool seeds)
 {
     return (struct cuda_launch){.kernel = seeds ? CUDA_K_SCREEN_SEEDS : CUDA_K_SCREEN_ROWS,
                                 .grid_x = seeds ? launch_pieces(a->k, CUDA_FULL_ROWS) : a->n_blocks,
-                                .grid_y = 1,
+                                .grid_y = n,
                                 .block = CUDA_FULL_THREADS,
                                 .shared = CUDA_SCREEN_FULL_BYTES(a->cols),
                                 .args = a,

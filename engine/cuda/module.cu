@@ -12,7 +12,7 @@
 #include "engine/cuda/kernels_mma.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
-#include "engine/cuda/kernels_screen.h"
+#include "engine/cuda/kernels_screen_many.h"
 #include "engine/cuda/kernels_split.h"
 
 // ---- kernels ----
@@ -30,6 +30,10 @@ static __global__ void __launch_bounds__(CUDA_MMA_THREADS, 4)
     k_ternary_mma_global(const __grid_constant__ struct cuda_ternary_args a);
 static __global__ void __launch_bounds__(2 * CUDA_FLOAT_ROWS, 4)
     k_float_many_global(const __grid_constant__ struct cuda_float_args a);
+
+// Two.
+static __global__ void __launch_bounds__(CUDA_MANY_THREADS, 2)
+    k_screen_many_global(const __grid_constant__ struct cuda_screen_score_args a);
 
 #define DEFINE_KERNEL(id, fn, type)                                                                \
     static __global__ void fn##_global(const __grid_constant__ struct type a)                      \

@@ -11,7 +11,7 @@
 #include "engine/cuda/kernels_mma.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
-#include "engine/cuda/kernels_screen.h"
+#include "engine/cuda/kernels_screen_many.h"
 #include "engine/cuda/kernels_split.h"
 #include "testkit/suites/fake_threads.h"
 #include "testkit/suites/ptx.h"

@@ -12,7 +12,7 @@
 #include "engine/cuda/kernels_mma.h"
 #include "engine/cuda/kernels_product.h"
 #include "engine/cuda/kernels_row.h"
-#include "engine/cuda/kernels_screen.h"
+#include "engine/cuda/kernels_screen_many.h"
 #include "engine/cuda/kernels_split.h"
 
 /* ---- what ThreadSanitizer is told: who runs, and what a barrier orders ---- */

@@ -16,7 +16,11 @@
 #include "testkit/suites/engine_support.h"
 #include "testkit/suites/fake_cuda.h"
 
-enum { TOKENS = 12, PROMPT = 5 };
+enum {
+    TOKENS = 12,
+    PROMPT = 5,
+    SEQUENCES = 37 /* more than a block of k_screen_many takes */
+};
 
 static struct bnt_session_options on_fake(const struct fake_cuda_plan *plan)
 {
@@ -87,13 +91,81 @@ static void best_logits_are_those_of_the_whole_row(void **state)
     assert_int_equal(c.contexts + c.allocations + c.bytes + c.graphs, 0);
 }
 
+/* ---- several sequences ---- */
+
+/* The best of every row, from whole rows. */
+struct rows_best {
+    uint32_t n_vocab, k;
+    struct bnt_candidate best[SEQUENCES][BNT_BEST_MAX];
+    uint32_t n[SEQUENCES];
+};
+
+static enum bnt_status take_row(void *ctx, size_t index, const float *logits, struct bnt_err *err)
+{
+    struct rows_best *r = ctx;
+    (void)err;
+    r->n[index] = (uint32_t)best_of_row(logits, r->n_vocab, r->k, r->best[index]);
+    return BNT_OK;
+}
+
+/* A step of n sequences on both; rows of the screened one that were computed in full. */
+static uint64_t compare_step(struct bnt_session *gpu, struct bnt_session *cpu, uint32_t n,
+                             struct rows_best *wanted, struct bnt_rng *rng)
+{
+    struct bnt_err err = {0};
+    struct bnt_step steps[SEQUENCES];
+    static struct bnt_candidate best[SEQUENCES * BNT_BEST_MAX];
+    uint32_t found[SEQUENCES];
+    for (uint32_t i = 0; i < n; i++) {
+        steps[i] = (struct bnt_step){i, (int32_t)bnt_rng_below(rng, wanted->n_vocab)};
+    }
+    es_ok(bnt_session_step(cpu, steps, n, take_row, wanted, &err), &err);
+    es_ok(bnt_session_step_best(gpu, steps, n, wanted->k, best, found, &err), &err);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(found[i], wanted->n[i]);
+        assert_memory_equal(best + (size_t)i * wanted->k, wanted->best[i],
+                            found[i] * sizeof best[0]);
+    }
+    const struct backend_cuda *b = (const struct backend_cuda *)(const void *)gpu->backend;
+    return (uint32_t)b->picked[n * wanted->k].id;
+}
+
+static void a_step_of_sequences_has_the_best_of_each(void **state)
+{
+    (void)state;
+    static const uint32_t ns[] = {SEQUENCES, 2, 1, 32, SEQUENCES}, ks[] = {1, 3, 2, 4, 2};
+    struct bnt_session_options cpu = {.n_threads = 1, .n_ctx = 16, .n_sequences = SEQUENCES};
+    struct bnt_session_options so = on_fake(&(struct fake_cuda_plan){.downwards = true});
+    struct es_engine whole, screened;
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 11);
+    so.n_ctx = 16;
+    so.n_sequences = SEQUENCES;
+    es_open(&whole, suite_bundled_model(), &cpu);
+    open_screened(&screened, &so);
+    static struct rows_best wanted;
+    wanted.n_vocab = bnt_session_n_vocab(whole.session);
+    const struct backend_cuda *b =
+        (const struct backend_cuda *)(const void *)screened.session->backend;
+    for (size_t i = 0; i < sizeof ns / sizeof ns[0]; i++) {
+        wanted.k = ks[i];
+        uint64_t in_full = compare_step(screened.session, whole.session, ns[i], &wanted, &rng);
+        if (b->info.major >= 8 || ns[i] == 1) {
+            assert_in_range(in_full, ns[i], ns[i] * wanted.n_vocab / 4);
+        }
+    }
+    es_close(&screened);
+    es_close(&whole);
+}
+
 /* ---- heads and inputs at their worst ---- */
 
 struct head_case {
     enum tensor_type type;
     uint32_t rows, cols, k;
-    float input; /* x[i] is a random number times this */
-    bool odd;    /* rows that are no numbers, are huge, are nothing */
+    float input;  /* x[i] is a random number times this */
+    bool odd;     /* rows that are no numbers, are huge, are nothing */
+    bool threads; /* by threads that are threads */
 };
 
 static float odd_value(uint32_t r, float w)
@@ -147,8 +219,8 @@ static void *on_device(struct backend_cuda *b, const void *bytes, uint64_t n)
     return p;
 }
 
-/* A back end that has a head alone, and its input. */
-static void put_up(struct backend_cuda *b, struct bnt_model *m, const float *x)
+/* A back end that has a head alone, and its inputs. */
+static void put_up(struct backend_cuda *b, struct bnt_model *m, const float *x, uint32_t n)
 {
     struct bnt_err err = {0};
     uint64_t bytes = screen_bytes(&m->head);
@@ -156,12 +228,12 @@ static void put_up(struct backend_cuda *b, struct bnt_model *m, const float *x)
     assert_non_null(copy);
     es_ok(screen_fill(&m->head, copy, NULL, &err), &err);
     b->base.model = m;
-    b->base.config = (struct backend_config){.n_ctx = 1, .n_batch = 1, .n_seq = 1};
+    b->base.config = (struct backend_config){.n_ctx = 1, .n_batch = n, .n_seq = n};
     b->width = m->info.n_embd;
-    b->info.n_processors = 2;
+    assert_int_equal(b->table->info(0, &b->info), CUDA_OK);
     cuda_scratch_layout(b, on_device(b, NULL, cuda_scratch_layout(b, NULL)));
-    b->s.x = on_device(b, x, m->info.n_embd * sizeof *x);
-    b->picked = on_device(b, NULL, (CUDA_PICK_MAX + 1) * sizeof *b->picked);
+    b->s.x = on_device(b, x, (uint64_t)n * m->info.n_embd * sizeof *x);
+    b->picked = on_device(b, NULL, (n * CUDA_PICK_MAX + 1) * sizeof *b->picked);
     b->w->screened = true;
     b->w->screen_form = on_device(b, copy, bytes);
     b->w->head = (struct cuda_weight){.rows = m->head.rows,
@@ -174,56 +246,80 @@ static void put_up(struct backend_cuda *b, struct bnt_model *m, const float *x)
     free(copy);
 }
 
+/* The best of `n` inputs from `row` on, and what the back end says they are. */
+static void check_best(struct backend_cuda *b, const struct head_case *c, const float *rows,
+                       uint32_t row, uint32_t n)
+{
+    struct bnt_err err = {0};
+    es_ok(cuda_best(b, row, n, c->k, &err), &err);
+    for (uint32_t i = 0; i < n; i++) {
+        struct bnt_candidate best[BNT_BEST_MAX];
+        const struct cuda_candidate *picked = b->picked + (size_t)i * c->k;
+        uint32_t found = 0;
+        for (; found < c->k && picked[found].id >= 0; found++) {
+            best[found] =
+                (struct bnt_candidate){.id = picked[found].id, .value = picked[found].logit};
+        }
+        assert_best(rows + (size_t)(row + i) * c->rows, c->rows, c->k, best, found);
+    }
+}
+
 static void check_head(const struct head_case *c, struct bnt_rng *rng)
 {
     static struct bnt_model m;
     struct cuda_weights w = {0};
-    struct backend_cuda b = {.table = fake_cuda_table(), .w = &w, .n = 1};
-    struct bnt_err err = {0};
+    const uint32_t n = c->rows < 10000 ? SEQUENCES : 2; /* of the dear one two are enough */
+    struct backend_cuda b = {.table = fake_cuda_table(), .w = &w};
     m = (struct bnt_model){.screened = true, .head = make_head(c, rng)};
     m.info = (struct bnt_model_info){.n_vocab = c->rows, .n_embd = c->cols};
-    float *x = malloc(c->cols * sizeof *x), *row = malloc(c->rows * sizeof *row);
-    assert_true(x && row);
-    for (uint32_t i = 0; i < c->cols; i++) {
-        x[i] = (float)(bnt_rng_unit(rng) - 0.5) * c->input;
+    float *x = malloc(n * (size_t)c->cols * sizeof *x);
+    float *rows = malloc(n * (size_t)c->rows * sizeof *rows);
+    assert_true(x && rows);
+    for (size_t i = 0; i < n * (size_t)c->cols; i++) { /* the first is the worst */
+        x[i] = (float)(bnt_rng_unit(rng) - 0.5) * (i < c->cols ? c->input : (float)(i / c->cols));
     }
     assert_int_equal(b.table->open(0, 0, &b.context), CUDA_OK);
-    put_up(&b, &m, x);
+    put_up(&b, &m, x, n);
     struct float_weights head = {c->type, m.head.data, c->rows, c->cols, m.head.row_bytes};
-    cpu_kernels_ref.matmul_float(&head, 0, c->rows, x, c->cols, 1, row, c->rows, NULL);
-    for (int again = 0; again < 2; again++) { /* launched, then from the graph */
-        struct bnt_candidate best[BNT_BEST_MAX];
-        uint32_t n = 0;
-        b.n = again ? 1 : 2;
-        es_ok(cuda_best(&b, 0, c->k, &err), &err);
-        for (; n < c->k && b.picked[n].id >= 0; n++) {
-            best[n] = (struct bnt_candidate){.id = b.picked[n].id, .value = b.picked[n].logit};
-        }
-        assert_best(row, c->rows, c->k, best, n);
-    }
+    cpu_kernels_ref.matmul_float(&head, 0, c->rows, x, c->cols, n, rows, c->rows, NULL);
+    b.n = n;
+    check_best(&b, c, rows, 0, 1);
+    b.screen_rest = 0;
+    check_best(&b, c, rows, 0, n);
+    b.screen_rest = 0;
+    check_best(&b, c, rows, n - 2, 2);
+    b.screen_rest = 0;
+    b.n = 1; /* by the graph */
+    check_best(&b, c, rows, 0, 1);
     b.table->graph_free(b.context, b.head_graphs[0].graph);
     b.table->graph_free(b.context, b.head_graphs[1].graph);
     b.table->close(b.context);
     free((void *)(uintptr_t)m.head.data);
     free(x);
-    free(row);
+    free(rows);
 }
 
 static void heads_and_inputs_at_their_worst_give_the_same_bits(void **state)
 {
     (void)state;
     static const struct head_case cases[] = {
-        {TENSOR_F32, 1, 1, 1, 1, false},          {TENSOR_F16, 5000, 256, 3, 1, false},
-        {TENSOR_BF16, 700, 300, 8, 1, true},      {TENSOR_F32, 300, 513, 5, 1, true},
-        {TENSOR_F16, 200, 96, 1, 1e30f, true},    {TENSOR_F16, 200, 96, 2, 1e-38f, false},
-        {TENSOR_F16, 200, 96, 2, 0, true},        {TENSOR_F32, 500, 128, 8, NAN, false},
-        {TENSOR_F32, 130, 40, 64, 1, false},      {TENSOR_F16, 140000, 16, 2, 1, false},
-        {TENSOR_F32, 200, 96, 2, INFINITY, true},
+        {TENSOR_F32, 1, 1, 1, 1, .odd = false},
+        {TENSOR_F16, 5000, 256, 3, 1, .odd = false},
+        {TENSOR_BF16, 700, 300, 8, 1, .odd = true},
+        {TENSOR_F32, 300, 513, 5, 1, .odd = true},
+        {TENSOR_F16, 200, 96, 1, 1e30f, .odd = true},
+        {TENSOR_F16, 200, 96, 2, 1e-38f, .odd = false},
+        {TENSOR_F16, 200, 96, 2, 0, .odd = true},
+        {TENSOR_F32, 500, 128, 8, NAN, .odd = false},
+        {TENSOR_F32, 130, 40, 64, 1, .odd = false},
+        {TENSOR_F16, 140000, 16, 2, 1, .odd = false},
+        {TENSOR_F32, 200, 96, 2, INFINITY, .odd = true},
+        {TENSOR_F16, 140, 257, 1, 1, .odd = true, .threads = true},
     };
     struct bnt_rng rng;
     bnt_rng_seed(&rng, 7);
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
-        on_fake(&(struct fake_cuda_plan){.downwards = i % 2});
+        on_fake(&(struct fake_cuda_plan){.downwards = i % 2, .threads = cases[i / 2].threads});
         if (i % 2 == 0 || cases[i / 2].rows < 10000) { /* once is enough for the dear one */
             check_head(&cases[i / 2], &rng);
         }
@@ -264,6 +360,8 @@ static void a_copy_without_room_is_left_out_and_told(void **state)
 static const struct suite_test tests[] = {
     {.name = "cuda_head_best_logits_are_those_of_the_whole_row",
      .body = best_logits_are_those_of_the_whole_row},
+    {.name = "cuda_head_a_step_of_sequences_has_the_best_of_each",
+     .body = a_step_of_sequences_has_the_best_of_each},
     {.name = "cuda_head_heads_and_inputs_at_their_worst_give_the_same_bits",
      .body = heads_and_inputs_at_their_worst_give_the_same_bits},
     {.name = "cuda_head_a_copy_without_room_is_left_out_and_told",
@@ -271,4 +369,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_cuda_head = {"cuda_head", tests, "cuda_screen_steps cuda_head_kept"};
+const struct suite suite_cuda_head = {"cuda_head", tests,
+                                      "cuda_screen_steps cuda_screen_crossed cuda_head_kept"};
