@@ -268,7 +268,7 @@ static void check_head(const struct head_case *c, struct bnt_rng *rng)
 {
     static struct bnt_model m;
     struct cuda_weights w = {0};
-    const uint32_t n = c->rows < 10000 ? SEQUENCES : 2; /* of the dear one two are enough */
+    const uint32_t n = c->rows < 1000 ? SEQUENCES : 2; /* of dear ones two are enough */
     struct backend_cuda b = {.table = fake_cuda_table(), .w = &w};
     m = (struct bnt_model){.screened = true, .head = make_head(c, rng)};
     m.info = (struct bnt_model_info){.n_vocab = c->rows, .n_embd = c->cols};
