@@ -235,7 +235,7 @@ static enum bnt_status forward(struct backend *base, const struct backend_row *r
     }
     b->pending = true;
     b->split = cuda_attend_splits(b);
-    if (n == 1 && b->step_fits && base->tap.row == NULL) {
+    if (n == 1 && base->tap.row == NULL) {
         return cuda_forward_step(b, err);
     }
     if (n > 1 && n <= base->config.n_seq && base->tap.row == NULL) {
@@ -379,23 +379,6 @@ static enum bnt_status check_model(const struct backend_cuda *b, struct bnt_err 
     return BNT_OK;
 }
 
-/* One token takes the fused path when all its products are ternary and their rows fit. */
-static bool step_fits(const struct backend_cuda *b)
-{
-    const struct bnt_model_info *in = &b->base.model->info;
-    const uint32_t cols[] = {in->n_embd, b->q_dim, in->n_ff};
-    bool fits = true;
-    for (int i = 0; i < 3; i++) {
-        fits = fits && launch_step_takes(cols[i]);
-    }
-    for (uint32_t il = 0; fits && il < b->base.model->info.n_layer; il++) {
-        for (int i = 0; i < N_LAYER_WEIGHTS; i++) {
-            fits = fits && b->w->layers[il].w[i].ternary;
-        }
-    }
-    return fits;
-}
-
 static enum bnt_status open_device(struct backend_cuda *b, struct bnt_err *err)
 {
     char why[256] = "";
@@ -451,7 +434,6 @@ static enum bnt_status start(struct backend_cuda *b, struct bnt_err *err)
     }
     if (st == BNT_OK) {
         cuda_scratch_layout(b, b->scratch_memory);
-        b->step_fits = step_fits(b);
         note_full_head(b);
         st = cuda_rotations_upload(b, err);
     }

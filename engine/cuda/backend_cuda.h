@@ -3,8 +3,8 @@
  *
  * Two paths give the same bits:
  *   batch   any number of tokens, any weights: a launch per operation (also while a tap listens)
- *   step    one token and ternary weights: five launches per layer, captured once as a graph that
- *           reads the token and its position from the device
+ *   step    one token: five launches per layer where weights are ternary, captured once as a graph
+ *           that reads the token and its position from the device
  * A step of several sequences is a batch; one that is as wide as the last is captured too.
  *
  * Far into a context the attention of few tokens takes two launches (kernels_split.h): a captured
@@ -135,8 +135,7 @@ struct backend_cuda {
     uint32_t scores_stride; /* floats of a row of scores */
     bool scores_shared;     /* those of a context fit into the memory that a block shares */
     bool split;             /* the attention of this batch takes two launches */
-    bool step_fits;
-    bool pending; /* launches that nobody waited for */
+    bool pending;           /* launches that nobody waited for */
 };
 
 /* Bytes on the device for a model and a config: each of the three allocations, and the part of the

@@ -1,5 +1,5 @@
 /* The forward pass as launches. The batch path mirrors engine/cpu/forward.c operation by operation;
- * the step path fuses each product with the norm and quantisation before it.
+ * the step path fuses each ternary product with the norm and quantisation before it.
  *
  *     batch: norm, q k v, rope, attend, norm, wo, norm, gate, up, act, norm, down    per layer
  *     step:  [norm q k v], [rope attend], [norm wo], [norm gate up act], [norm down]
@@ -149,6 +149,36 @@ struct norm {
     const struct cuda_weight *first, *last; /* the matrices that it feeds */
 };
 
+static struct norm attn_norm(const struct backend_cuda *b, uint32_t il)
+{
+    const struct cuda_layer *l = &b->w->layers[il];
+    return (struct norm){BNT_TAP_ATTN_NORM,          il,         b->s.x,    l->attn_norm,
+                         b->base.model->info.n_embd, &l->w[W_Q], &l->w[W_V]};
+}
+
+static struct norm attn_sub_norm(const struct backend_cuda *b, uint32_t il)
+{
+    const struct cuda_layer *l = &b->w->layers[il];
+    return (struct norm){
+        BNT_TAP_ATTN_SUB_NORM, il, b->s.q, l->attn_sub_norm, b->q_dim, &l->w[W_O], &l->w[W_O]};
+}
+
+static struct norm ffn_norm(const struct backend_cuda *b, uint32_t il)
+{
+    const struct cuda_layer *l = &b->w->layers[il];
+    return (struct norm){
+        BNT_TAP_FFN_NORM, il,         b->s.x, l->ffn_norm, b->base.model->info.n_embd,
+        &l->w[W_GATE],    &l->w[W_UP]};
+}
+
+static struct norm ffn_sub_norm(const struct backend_cuda *b, uint32_t il)
+{
+    const struct cuda_layer *l = &b->w->layers[il];
+    return (struct norm){
+        BNT_TAP_FFN_SUB_NORM, il,           b->s.gate, l->ffn_sub_norm, b->base.model->info.n_ff,
+        &l->w[W_DOWN],        &l->w[W_DOWN]};
+}
+
 static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, struct bnt_err *err)
 {
     bool quantize = false, floats = taps(b); /* what reads them */
@@ -168,6 +198,9 @@ static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, str
                                .row_bytes = row_bytes,
                                .scale = b->s.act_scale,
                                .sum = b->s.act_sum};
+    if (p->x == a.h && !p->norm && !quantize) { /* they are there */
+        return BNT_OK;
+    }
     struct cuda_launch l = launch_of_norm(&a, b->n);
     enum bnt_status st = cuda_launch(b, &l, err);
     struct cuda_tap_at at = {.op = p->op,
@@ -370,11 +403,7 @@ static enum bnt_status qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *
 
 static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->w->layers[il];
-    uint32_t n_embd = b->base.model->info.n_embd;
-    struct norm in = {BNT_TAP_ATTN_NORM, il, b->s.x, l->attn_norm, n_embd, &l->w[W_Q], &l->w[W_V]};
-    struct norm sub = {
-        BNT_TAP_ATTN_SUB_NORM, il, b->s.q, l->attn_sub_norm, b->q_dim, &l->w[W_O], &l->w[W_O]};
+    struct norm in = attn_norm(b, il), sub = attn_sub_norm(b, il);
     enum bnt_status st = prepare(b, &in, err);
     if (st == BNT_OK) {
         st = qkv(b, il, err);
@@ -400,7 +429,7 @@ static enum bnt_status attention_block(struct backend_cuda *b, uint32_t il, stru
     if (st == BNT_OK) {
         st = prepare(b, &sub, err);
     }
-    return st == BNT_OK ? residual_product(b, &l->w[W_O], BNT_TAP_ATTN_OUT, il, err) : st;
+    return st == BNT_OK ? residual_product(b, sub.first, BNT_TAP_ATTN_OUT, il, err) : st;
 }
 
 static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
@@ -438,12 +467,7 @@ static enum bnt_status gate_and_up(struct backend_cuda *b, uint32_t il, struct b
 
 static enum bnt_status feed_forward_block(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
-    const struct cuda_layer *l = &b->w->layers[il];
-    const struct bnt_model_info *info = &b->base.model->info;
-    struct norm in = {BNT_TAP_FFN_NORM, il,         b->s.x, l->ffn_norm, info->n_embd,
-                      &l->w[W_GATE],    &l->w[W_UP]};
-    struct norm sub = {BNT_TAP_FFN_SUB_NORM, il,           b->s.gate, l->ffn_sub_norm, info->n_ff,
-                       &l->w[W_DOWN],        &l->w[W_DOWN]};
+    struct norm in = ffn_norm(b, il), sub = ffn_sub_norm(b, il);
     enum bnt_status st = prepare(b, &in, err);
     if (st == BNT_OK) {
         st = gate_and_up(b, il, err);
@@ -451,7 +475,7 @@ static enum bnt_status feed_forward_block(struct backend_cuda *b, uint32_t il, s
     if (st == BNT_OK) {
         st = prepare(b, &sub, err);
     }
-    return st == BNT_OK ? residual_product(b, &l->w[W_DOWN], BNT_TAP_DOWN, il, err) : st;
+    return st == BNT_OK ? residual_product(b, sub.first, BNT_TAP_DOWN, il, err) : st;
 }
 
 enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
@@ -479,6 +503,16 @@ enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
 
 /* ---- one token ---- */
 
+/* Whether matrices first..last take their norm into one launch. */
+static bool fused(const struct cuda_weight *first, const struct cuda_weight *last)
+{
+    bool fits = true;
+    for (const struct cuda_weight *w = first; w <= last; w++) {
+        fits = fits && w->ternary && launch_step_takes((uint32_t)w->cols);
+    }
+    return fits;
+}
+
 /* A norm and the products of one token in one launch. */
 static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args *a,
                             struct bnt_err *err)
@@ -489,43 +523,70 @@ static enum bnt_status step(const struct backend_cuda *b, struct cuda_step_args 
     return cuda_launch(b, &l, err);
 }
 
-static enum bnt_status step_layer(const struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+static enum bnt_status step_qkv(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
 {
     const struct cuda_layer *l = &b->w->layers[il];
-    const struct bnt_model_info *in = &b->base.model->info;
-    struct cuda_step_args qkv_args = {.x = b->s.x,
-                                      .norm = l->attn_norm,
-                                      .cols = in->n_embd,
-                                      .n_matrices = 3,
-                                      .m = {matrix(&l->w[W_Q], b->s.q, 0),
-                                            matrix(&l->w[W_K], b->s.k, 0),
-                                            matrix(&l->w[W_V], b->s.v, 0)}};
-    struct cuda_step_args wo = {.x = b->s.h,
-                                .norm = l->attn_sub_norm,
-                                .cols = b->q_dim,
-                                .n_matrices = 1,
-                                .add = !BNT_FAULT(cuda_residual),
-                                .m = {matrix(&l->w[W_O], b->s.x, 0)}};
-    struct cuda_step_args gated = {
-        .x = b->s.x,
-        .norm = l->ffn_norm,
-        .cols = in->n_embd,
+    struct norm in = attn_norm(b, il);
+    struct cuda_step_args a = {.x = in.x,
+                               .norm = in.norm,
+                               .cols = in.n,
+                               .n_matrices = 3,
+                               .m = {matrix(&l->w[W_Q], b->s.q, 0), matrix(&l->w[W_K], b->s.k, 0),
+                                     matrix(&l->w[W_V], b->s.v, 0)}};
+    if (fused(in.first, in.last)) {
+        return step(b, &a, err);
+    }
+    enum bnt_status st = prepare(b, &in, err);
+    return st == BNT_OK ? qkv(b, il, err) : st;
+}
+
+static enum bnt_status step_gate_and_up(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    const struct cuda_layer *l = &b->w->layers[il];
+    struct norm in = ffn_norm(b, il);
+    struct cuda_step_args a = {
+        .x = in.x,
+        .norm = in.norm,
+        .cols = in.n,
         .n_matrices = 2,
         .gated = 1,
         .act = (uint32_t)b->base.model->arch->act,
         .m = {matrix(&l->w[W_GATE], b->s.gate, 0), matrix(&l->w[W_UP], b->s.up, 0)}};
-    struct cuda_step_args down = {.x = b->s.gate,
-                                  .norm = l->ffn_sub_norm,
-                                  .cols = in->n_ff,
-                                  .n_matrices = 1,
-                                  .add = 1,
-                                  .m = {matrix(&l->w[W_DOWN], b->s.x, 0)}};
-    enum bnt_status st = step(b, &qkv_args, err);
+    if (fused(in.first, in.last)) {
+        return step(b, &a, err);
+    }
+    enum bnt_status st = prepare(b, &in, err);
+    return st == BNT_OK ? gate_and_up(b, il, err) : st;
+}
+
+/* A norm and the only matrix that it feeds, which joins the residual stream. */
+static enum bnt_status step_residual(struct backend_cuda *b, const struct norm *in,
+                                     struct bnt_err *err)
+{
+    struct cuda_step_args a = {.x = in->x,
+                               .norm = in->norm,
+                               .cols = in->n,
+                               .n_matrices = 1,
+                               .add = !BNT_FAULT(cuda_residual),
+                               .m = {matrix(in->first, b->s.x, 0)}};
+    if (fused(in->first, in->first)) {
+        return step(b, &a, err);
+    }
+    enum bnt_status st = prepare(b, in, err);
+    struct product p = {in->first, b->s.x, b->base.model->info.n_embd, true};
+    return st == BNT_OK ? product(b, &p, err) : st;
+}
+
+static enum bnt_status step_layer(struct backend_cuda *b, uint32_t il, struct bnt_err *err)
+{
+    struct norm attended = attn_sub_norm(b, il), gated = ffn_sub_norm(b, il);
+    attended.x = b->s.h; /* other blocks may read the query */
+    enum bnt_status st = step_qkv(b, il, err);
     st = st == BNT_OK ? norm_heads(b, il, err) : st;
     st = st == BNT_OK ? attend_spread(b, il, true, err) : st;
-    st = st == BNT_OK ? step(b, &wo, err) : st;
-    st = st == BNT_OK ? step(b, &gated, err) : st;
-    return st == BNT_OK ? step(b, &down, err) : st;
+    st = st == BNT_OK ? step_residual(b, &attended, err) : st;
+    st = st == BNT_OK ? step_gate_and_up(b, il, err) : st;
+    return st == BNT_OK ? step_residual(b, &gated, err) : st;
 }
 
 /* One token: its id and position come up first. */
