@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "engine/cuda/backend_cuda.h"
 #include "engine/generate.h"
+#include "engine/session.h"
 #include "engine/tap.h"
 #include "testkit/suite.h"
 #include "testkit/suites/engine_support.h"
