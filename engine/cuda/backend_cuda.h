@@ -157,6 +157,12 @@ enum bnt_status backend_cuda_new(const struct bnt_model *m, const struct backend
 /* Lay weights out from `base` on, which may be NULL to count; returns the bytes. layers may be
  * NULL. (weights_cuda.c) */
 uint64_t cuda_weights_layout(struct cuda_weights *w, uint8_t *base);
+/* A row of cols weights, whole 64s that are each a scale times -1 to 2, as CUDA_CODES. */
+static inline uint64_t cuda_codes_row_bytes(uint64_t cols)
+{
+    return (cols + CUDA_CODES_PIECE - 1) / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
+}
+void cuda_pack_codes(const float *v, uint64_t cols, uint8_t *row);
 /* The weights of b's model on its device, for which b has a context: those of another session, or
  * put up now, after cuda_check_memory of all that b needs. */
 enum bnt_status cuda_weights_take(struct backend_cuda *b, struct bnt_err *err);

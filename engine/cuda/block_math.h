@@ -81,8 +81,45 @@ THREAD_FN float sum_lanes(const float *x)
 }
 
 /* Value c of a row. */
+/* Of CUDA_CODES: where the piece of column c is, the scale of c in it, and the byte of its code. */
+THREAD_FN const unsigned char *codes_piece(const void *row, uint64_t c)
+{
+    return (const unsigned char *)row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
+}
+
+THREAD_FN float codes_scale(const unsigned char *piece, uint64_t c)
+{
+    return ((const float *)(const void *)piece)[c % CUDA_CODES_PIECE / CUDA_CODES_SCALED];
+}
+
+THREAD_FN const unsigned char *codes_byte(const unsigned char *piece, uint64_t c)
+{
+    return piece + 32 + c % CUDA_CODES_PIECE / CUDA_CODES_SCALED * 16 + c / 8 % 2 * 8 +
+           c % CUDA_CODES_SCALED / 16 * 2 + c / 4 % 2;
+}
+
+/* The value of a code, whose number a float of this size has in its lowest bits. */
+THREAD_FN float code_value(uint32_t code, float scale)
+{
+    return (float_of(0x4b000000u | code) - 8388609.0f) * scale;
+}
+
+/* Those of eight codes in 16 bits. */
+THREAD_FN void unpack_codes(uint32_t codes, float scale, float out[8])
+{
+    UNROLL
+    for (uint32_t i = 0; i < 8; i++) {
+        out[i] = code_value(codes >> 2 * i & 3u, scale);
+    }
+}
+
 THREAD_FN float value_at(uint32_t type, const void *row, uint64_t c)
 {
+    if (type == CUDA_CODES) {
+        const unsigned char *piece = codes_piece(row, c);
+        return code_value((uint32_t)*codes_byte(piece, c) >> 2 * (c % 4) & 3u,
+                          codes_scale(piece, c));
+    }
     if (type == CUDA_F32) {
         return ((const float *)row)[c];
     }
@@ -114,6 +151,12 @@ THREAD_FN void load_eight(uint32_t type, const void *row, uint64_t c, uint64_t n
         for (uint32_t i = 0; i < 8; i++) {
             out[i] = c + i < n ? value_at(type, row, c + i) : 0.0f;
         }
+        return;
+    }
+    if (type == CUDA_CODES) {
+        const unsigned char *piece = codes_piece(row, c);
+        unpack_codes(*(const uint16_t *)(const void *)codes_byte(piece, c), codes_scale(piece, c),
+                     out);
         return;
     }
     const char *bytes = (const char *)row + c * (type == CUDA_F32 ? 4 : 2);

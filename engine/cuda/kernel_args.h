@@ -54,7 +54,15 @@ enum cuda_kernel {
         CUDA_N_KERNELS
 };
 
-enum cuda_float_type { CUDA_F32, CUDA_F16, CUDA_BF16 };
+/* What a matrix of floats lies as. CUDA_CODES: weight = scale * (code - 1), a scale for 64 weights.
+ * A row is pieces of 512 weights: eight scales (F32), then 16 bytes of codes for each, of which
+ * byte 8*h + 2*g + b has columns 16*g + 8*h + 4*b.., the first in its lowest bits. So a thread that
+ * has eight of each 16 columns reads eight bytes that follow one another. Behind the last column
+ * there are zeros. */
+enum cuda_float_type { CUDA_F32, CUDA_F16, CUDA_BF16, CUDA_CODES };
+#define CUDA_CODES_PIECE 512u
+#define CUDA_CODES_SCALED 64u
+#define CUDA_CODES_BYTES 160u
 enum cuda_act { CUDA_ACT_SILU, CUDA_ACT_RELU2 }; /* as enum act_fn */
 
 /* A token of a batch, as the host says before each one: kernels read it on the device, so that a

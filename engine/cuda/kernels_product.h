@@ -385,6 +385,32 @@ THREAD_FN void half_part(uint32_t type, const float *tile, uint32_t len, const c
     }
 }
 
+/* The same of codes, whose rows are whole 64s; the tile begins at column `at`. */
+THREAD_FN void codes_part(const float *tile, uint32_t at, uint32_t len, const char *row,
+                          uint32_t half, float acc[8])
+{
+    for (uint32_t c = 0; c < len; c += 4 * CUDA_CODES_SCALED) {
+        uint64_t raw[4];
+        float scale[4];
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            uint32_t from = min_u32(c + j * CUDA_CODES_SCALED, len - CUDA_CODES_SCALED);
+            const unsigned char *piece = codes_piece(row, at + from);
+            raw[j] = *(const uint64_t *)(const void *)codes_byte(piece, from + 8 * half);
+            scale[j] = codes_scale(piece, from);
+        }
+        UNROLL
+        for (uint32_t i = 0; i < 16; i++) {
+            uint32_t to = c + i * CUDA_LANES;
+            if (to < len) {
+                float w[8];
+                unpack_codes((uint32_t)(raw[i / 4] >> i % 4 * 16) & 0xffffu, scale[i / 4], w);
+                add_products(acc, w, tile + to + half * 8, 8);
+            }
+        }
+    }
+}
+
 /* The lanes 8*half.. of row r, over the tile of x that begins at column `at`. */
 THREAD_FN void float_part(const struct cuda_float_args *a, const float *tile, uint32_t at,
                           const char *row, uint32_t half, float acc[8])
@@ -393,6 +419,10 @@ THREAD_FN void float_part(const struct cuda_float_args *a, const float *tile, ui
     int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
     if (aligned && a->type == CUDA_F16) {
         half_part(CUDA_F16, tile, len, row + (uint64_t)at * 2, half, acc);
+        return;
+    }
+    if (a->type == CUDA_CODES) {
+        codes_part(tile, at, len, row, half, acc);
         return;
     }
     for (uint32_t c = half * 8; c < len; c += CUDA_LANES) {
@@ -503,16 +533,16 @@ THREAD_FN void many_add(const struct token_tiles *tiles, const struct many_part 
 }
 
 /* Over the tiles from column `from` on; aligned as in load_eight. */
-THREAD_FN void many_any(const struct cuda_float_args *a, const struct token_tiles *tiles,
-                        uint32_t first_row, const struct many_part *p, uint32_t from, float *acc)
+THREAD_FN void many_any(const struct cuda_float_args *a, uint32_t type,
+                        const struct token_tiles *tiles, uint32_t first_row,
+                        const struct many_part *p, uint32_t from, float *acc)
 {
     int aligned = a->cols % 16 == 0 && a->row_bytes % 16 == 0;
     for (uint32_t c = from + p->half * 8; c < tiles->len; c += CUDA_LANES) {
         float w[2][8];
         UNROLL
         for (uint32_t i = 0; i < 2; i++) {
-            load_eight(a->type, many_row(a, first_row, p, i), tiles->at + c, a->cols, aligned,
-                       w[i]);
+            load_eight(type, many_row(a, first_row, p, i), tiles->at + c, a->cols, aligned, w[i]);
         }
         many_add(tiles, p, c, w, aligned ? 8 : min_u32(tiles->len - c, 8), acc);
     }
@@ -583,8 +613,12 @@ BLOCK_FN void k_float_many(BLOCK, const struct cuda_float_args *a)
         FOR_THREADS(t)
         {
             struct many_part p = many_part_of(t);
-            uint32_t done = halves ? many_halves(a, &tiles, first_row, &p, MINE(acc, t)) : 0;
-            many_any(a, &tiles, first_row, &p, done, MINE(acc, t));
+            if (a->type == CUDA_CODES) {
+                many_any(a, CUDA_CODES, &tiles, first_row, &p, 0, MINE(acc, t));
+            } else {
+                uint32_t done = halves ? many_halves(a, &tiles, first_row, &p, MINE(acc, t)) : 0;
+                many_any(a, a->type, &tiles, first_row, &p, done, MINE(acc, t));
+            }
         }
     }
     UNROLL

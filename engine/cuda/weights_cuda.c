@@ -1,6 +1,8 @@
 /* Weights on the device. Ternary ones go up as the kernels of the CPU read them, I2_S 128/32, so
- * nothing is packed again; F32, F16 and BF16 go up as they are; all other float types are
- * dequantised to F32, which is how the CPU multiplies them too. */
+ * nothing is packed again; F32, F16 and BF16 go up as they are. Types whose weights are a scale
+ * times -1 to 2 go up as codes, all others dequantised to F32; the CPU multiplies both as floats,
+ * too. */
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,16 +19,92 @@ void *cuda_take(struct cuda_cursor *c, uint64_t bytes)
     return at;
 }
 
+/* ---- forms ---- */
+
+static bool as_it_is(const struct weight *w)
+{
+    return w->ternary || tensor_is_plain(w->type);
+}
+
+static enum cuda_float_type float_type_of(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_F16:
+        return CUDA_F16;
+    case TENSOR_BF16:
+        return CUDA_BF16;
+    case TENSOR_TQ1_0:
+    case TENSOR_TQ2_0:
+    case TENSOR_IQ1_BN:
+    case TENSOR_IQ2_BN:
+    case TENSOR_Q1_0:
+    case TENSOR_Q2_0:
+    case TENSOR_Q2_0_G128:
+        return CUDA_CODES;
+    default:
+        return CUDA_F32;
+    }
+}
+
+/* The scale s of 64 values that are s * {-1, 0, 1, 2}. Where no value is 2*s, s is their magnitude
+ * with the sign that makes the zeros what they are. */
+static float scale_of(const float *v)
+{
+    float least = 0, most = 0, none = 0; /* of magnitudes that are some; what else there is */
+    for (uint32_t i = 0; i < CUDA_CODES_SCALED; i++) {
+        if (v[i] == 0 || isnan(v[i])) {
+            none = v[i];
+        } else {
+            least = least == 0 || fabsf(v[i]) < fabsf(least) ? v[i] : least;
+            most = fabsf(v[i]) > fabsf(most) ? v[i] : most;
+        }
+    }
+    if (least == 0) {
+        return none;
+    }
+    return copysignf(least, fabsf(most) > fabsf(least) ? most : none);
+}
+
+/* Blocks of scale 0 have zeros of both signs. */
+static unsigned code_of(float v, float scale)
+{
+    return scale == 0       ? signbit(v) == signbit(scale) ? 2 : 0
+           : v == -scale    ? 0
+           : v == scale     ? 2
+           : v == 2 * scale ? 3
+                            : 1;
+}
+
+void cuda_pack_codes(const float *v, uint64_t cols, uint8_t *row)
+{
+    memset(row, 0, cuda_codes_row_bytes(cols));
+    for (uint64_t c = 0; c < cols; c++) {
+        uint8_t *piece = row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
+        uint64_t scaled = c % CUDA_CODES_PIECE / CUDA_CODES_SCALED;
+        float *scale = (float *)(void *)piece + scaled;
+        if (c % CUDA_CODES_SCALED == 0) {
+            *scale = scale_of(v + (BNT_FAULT(cuda_codes_scale) ? 0 : c));
+        }
+        unsigned code = code_of(v[c], *scale);
+        piece[32 + scaled * 16 + c / 8 % 2 * 8 + c % CUDA_CODES_SCALED / 16 * 2 + c / 4 % 2] |=
+            (uint8_t)(code << 2 * (c % 4));
+    }
+}
+
+static uint64_t row_bytes_of(const struct weight *w)
+{
+    return as_it_is(w)                            ? w->row_bytes
+           : float_type_of(w->type) == CUDA_CODES ? cuda_codes_row_bytes(w->cols)
+                                                  : w->cols * sizeof(float);
+}
+
 static void place(struct cuda_cursor *c, const struct weight *w, struct cuda_weight *out)
 {
-    bool direct = w->ternary || tensor_is_plain(w->type);
     *out = (struct cuda_weight){.rows = w->rows,
                                 .cols = w->cols,
-                                .row_bytes = direct ? w->row_bytes : w->cols * sizeof(float),
+                                .row_bytes = row_bytes_of(w),
                                 .ternary = w->ternary,
-                                .type = w->type == TENSOR_F16    ? CUDA_F16
-                                        : w->type == TENSOR_BF16 ? CUDA_BF16
-                                                                 : CUDA_F32,
+                                .type = (uint32_t)float_type_of(w->type),
                                 .out_scale = w->out_scale};
     out->data = cuda_take(c, out->rows * out->row_bytes);
     out->bias = w->bias ? cuda_take(c, w->rows * sizeof(float)) : NULL;
@@ -75,11 +153,24 @@ static enum bnt_status put(const struct backend_cuda *b, void *dst, const void *
     return dst ? cuda_error(b, b->table->upload(b->context, dst, src, bytes), err) : BNT_OK;
 }
 
-/* Rows [r, end) in the kernels' form: views of the model, or read into `read`. */
+/* Rows [r, end) in the kernels' form: views of the model, or read into `read`; a row of floats, and
+ * rows that are made of such. */
 struct upload_space {
-    uint8_t *read, *scratch;
+    uint8_t *read, *scratch, *made;
     float *floats;
 };
+
+/* Row `from` as it goes up. */
+static void make_row(const struct weight *w, const struct cuda_weight *to, const uint8_t *from,
+                     const struct upload_space *s, uint8_t *row)
+{
+    dequantize_row(w->type, from, w->cols, s->floats);
+    if (to->type == CUDA_CODES) {
+        cuda_pack_codes(s->floats, w->cols, row);
+    } else {
+        memcpy(row, s->floats, w->cols * sizeof *s->floats);
+    }
+}
 
 static enum bnt_status put_rows(const struct backend_cuda *b, struct weight *w,
                                 const struct cuda_weight *to, uint64_t r,
@@ -91,12 +182,11 @@ static enum bnt_status put_rows(const struct backend_cuda *b, struct weight *w,
     if (!w->data) {
         st = weight_load(b->base.model, w, r, end, s->read, s->scratch, err);
     }
-    if (st == BNT_OK && to->row_bytes != w->row_bytes) {
-        for (uint64_t i = r; i < end; i++) {
-            dequantize_row(w->type, from + (i - r) * w->row_bytes, w->cols,
-                           s->floats + (i - r) * w->cols);
+    if (st == BNT_OK && !as_it_is(w)) {
+        for (uint64_t i = 0; i < end - r; i++) {
+            make_row(w, to, from + i * w->row_bytes, s, s->made + i * to->row_bytes);
         }
-        from = (const uint8_t *)s->floats;
+        from = s->made;
     }
     return st == BNT_OK ? put(b, to->data + r * to->row_bytes, from, (end - r) * to->row_bytes, err)
                         : st;
@@ -106,15 +196,15 @@ static enum bnt_status put_weight(const struct backend_cuda *b, const struct wei
                                   struct cuda_weight *to, struct bnt_err *err)
 {
     struct weight w = *source; /* a streamed one learns its scale here */
-    bool as_is = w.data && to->row_bytes == w.row_bytes;
     enum bnt_status st = BNT_OK;
-    if (as_is) {
+    if (w.data && as_it_is(&w)) {
         st = put(b, to->data, w.data, w.rows * w.row_bytes, err);
     } else {
         struct upload_space s = {.read = malloc((size_t)(UPLOAD_ROWS * w.row_bytes)),
                                  .scratch = malloc((size_t)weight_scratch_bytes(&w) + 1),
-                                 .floats = malloc((size_t)(UPLOAD_ROWS * w.cols) * sizeof(float))};
-        if (!s.read || !s.scratch || !s.floats) {
+                                 .made = malloc((size_t)(UPLOAD_ROWS * to->row_bytes)),
+                                 .floats = malloc((size_t)w.cols * sizeof(float))};
+        if (!s.read || !s.scratch || !s.made || !s.floats) {
             st = bnt_err_nomem(err, "rows on their way to the device", UPLOAD_ROWS * w.row_bytes);
         }
         for (uint64_t r = 0; st == BNT_OK && r < w.rows; r += UPLOAD_ROWS) {
@@ -122,6 +212,7 @@ static enum bnt_status put_weight(const struct backend_cuda *b, const struct wei
         }
         free(s.read);
         free(s.scratch);
+        free(s.made);
         free(s.floats);
     }
     to->scale = w.scale;

@@ -155,6 +155,27 @@ static void models_of_other_types_give_the_cpus_logits(void **state)
     }
 }
 
+/* At most three bits a weight, where a model has one or two. */
+static void blocks_of_codes_stay_codes_on_the_device(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"q1_0", "q2_0"};
+    for (int i = 0; i < 2; i++) {
+        struct bnt_mock_recipe recipe = {.arch = "qwen3", .type = types[i], .seed = 7};
+        struct bnt_session_options so = on_fake(NULL);
+        struct es_engine e;
+        es_open(&e, ms_make("model.gguf", &recipe, NULL), &so);
+        const struct backend_cuda *b =
+            (const struct backend_cuda *)(const void *)e.session->backend;
+        for (int w = 0; w < N_LAYER_WEIGHTS; w++) {
+            const struct cuda_weight *m = &b->w->layers[0].w[w];
+            assert_int_equal(m->type, CUDA_CODES);
+            assert_true(m->row_bytes <= m->cols * 3 / 8 + CUDA_CODES_BYTES);
+        }
+        es_close(&e);
+    }
+}
+
 /* ---- taps ---- */
 
 struct tapped {
@@ -524,6 +545,8 @@ static const struct suite_test tests[] = {
      .body = models_of_other_types_give_the_cpus_logits,
      .tier = SUITE_INTEGRATION,
      .timeout_ms = 60000},
+    {.name = "blocks_of_codes_stay_codes_on_the_device",
+     .body = blocks_of_codes_stay_codes_on_the_device},
     {.name = "a_tap_sees_the_cpus_rows", .body = a_tap_sees_the_cpus_rows},
     {.name = "sampling_on_the_device_draws_the_same_ids",
      .body = sampling_on_the_device_draws_the_same_ids,

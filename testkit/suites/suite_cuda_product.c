@@ -1,6 +1,6 @@
 /* Guards single kernels of the CUDA back end on the fake device, in loops over the threads of a
  * block and by threads that are threads: products of shapes that end in the middle of a tile,
- * several matrices in one launch, norms, the choice of the best logits. */
+ * several matrices in one launch, blocks as codes, norms, the choice of the best logits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,52 +164,135 @@ static void products_of_any_shape_are_the_references(void **state)
 
 enum { MANY_ROWS = 70, MANY_TOK = 11, MANY_COLS = 2100 };
 
-/* Rows of 16-bit floats by many tokens at once and by each alone: parts of a row that are whole
- * 32s, one 16 more, and rows whose parts are not aligned. */
+/* A matrix by many tokens at once and by each alone. */
+static void check_many(enum cuda_float_type type, uint32_t cols, const void *w, uint64_t bytes,
+                       const float *x)
+{
+    static float y[2][MANY_TOK * MANY_ROWS];
+    const struct cuda_table *t = fake_cuda_table();
+    assert_int_equal(t->open(0, 0, &context), CUDA_OK);
+    struct cuda_float_args a = {.w = on_device(w, bytes),
+                                .row_bytes =
+                                    type == CUDA_CODES ? cuda_codes_row_bytes(cols) : 2ull * cols,
+                                .type = type,
+                                .rows = MANY_ROWS,
+                                .cols = cols,
+                                .x = on_device(x, MANY_TOK * MANY_COLS * sizeof *x),
+                                .x_stride = cols,
+                                .out_scale = 1,
+                                .stride = MANY_ROWS};
+    for (uint32_t many = 0; many < 2; many++) {
+        a.y = on_device(NULL, sizeof y[0]);
+        float *first = a.y;
+        const float *from = a.x;
+        a.n = many ? MANY_TOK : 1;
+        for (uint32_t tok = 0; tok < MANY_TOK; tok += a.n) {
+            a.x = from + (size_t)tok * a.x_stride;
+            a.y = first + (size_t)tok * MANY_ROWS;
+            struct cuda_launch l = launch_of_float(&a);
+            assert_int_equal(l.kernel, many ? CUDA_K_FLOAT_MANY : CUDA_K_FLOAT);
+            assert_int_equal(t->launch(context, &l), CUDA_OK);
+        }
+        a.x = from;
+        assert_int_equal(t->download(context, y[many], first, sizeof y[0]), CUDA_OK);
+    }
+    assert_memory_equal(y[0], y[1], sizeof y[0]);
+    t->close(context);
+}
+
+/* Rows of 16-bit floats, whose parts are whole 32s, one 16 more, or not aligned; rows of codes, of
+ * whole pieces and of a part of one. */
 static void float_products_of_many_tokens_are_those_of_each(void **state)
 {
     (void)state;
-    static const uint32_t cols[] = {1, 16, 48, 1032, 1040, 2080, MANY_COLS};
-    static uint16_t w[MANY_ROWS * MANY_COLS];
-    static float x[MANY_TOK * MANY_COLS], y[2][MANY_TOK * MANY_ROWS];
+    static const struct {
+        enum cuda_float_type type;
+        uint32_t cols;
+    } cases[] = {{CUDA_F16, 1},      {CUDA_F16, 16},    {CUDA_F16, 48},        {CUDA_F16, 1032},
+                 {CUDA_F16, 1040},   {CUDA_F16, 2080},  {CUDA_F16, MANY_COLS}, {CUDA_CODES, 64},
+                 {CUDA_CODES, 1024}, {CUDA_CODES, 1088}};
+    static _Alignas(8) uint16_t w[MANY_ROWS * MANY_COLS];
+    static float x[MANY_TOK * MANY_COLS];
     struct bnt_rng rng;
     bnt_rng_seed(&rng, 5);
-    for (size_t i = 0; i < MANY_ROWS * MANY_COLS; i++) {
+    for (size_t i = 0; i < MANY_ROWS * MANY_COLS; i++) { /* as scales they are numbers, too */
         w[i] = (uint16_t)(0x2c00 + bnt_rng_unit(&rng) * 0x0fff) | (uint16_t)(i % 3 ? 0x8000 : 0);
     }
     for (size_t i = 0; i < MANY_TOK * MANY_COLS; i++) {
         x[i] = (float)(bnt_rng_unit(&rng) * 8 - 4);
     }
-    for (size_t i = 0; i < 2 * sizeof cols / sizeof cols[0]; i++) {
-        const struct cuda_table *t = fake_cuda_table();
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
         fake_cuda_reset(&(struct fake_cuda_plan){.downwards = i % 2, .threads = true});
-        assert_int_equal(t->open(0, 0, &context), CUDA_OK);
-        struct cuda_float_args a = {.w = on_device(w, sizeof w),
-                                    .row_bytes = 2ull * cols[i / 2],
-                                    .type = CUDA_F16,
-                                    .rows = MANY_ROWS,
-                                    .cols = cols[i / 2],
-                                    .x = on_device(x, sizeof x),
-                                    .x_stride = cols[i / 2],
-                                    .out_scale = 1,
-                                    .stride = MANY_ROWS};
-        for (uint32_t many = 0; many < 2; many++) {
-            a.y = on_device(NULL, sizeof y[0]);
-            float *first = a.y;
-            const float *from = a.x;
-            a.n = many ? MANY_TOK : 1;
-            for (uint32_t tok = 0; tok < MANY_TOK; tok += a.n) {
-                a.x = from + (size_t)tok * a.x_stride;
-                a.y = first + (size_t)tok * MANY_ROWS;
-                struct cuda_launch l = launch_of_float(&a);
-                assert_int_equal(l.kernel, many ? CUDA_K_FLOAT_MANY : CUDA_K_FLOAT);
-                assert_int_equal(t->launch(context, &l), CUDA_OK);
-            }
-            a.x = from;
-            assert_int_equal(t->download(context, y[many], first, sizeof y[0]), CUDA_OK);
+        check_many(cases[i / 2].type, cases[i / 2].cols, w, sizeof w, x);
+    }
+}
+
+/* ---- codes ---- */
+
+enum { CODES_COLS = 768 }; /* a piece and a half */
+
+/* A row of blocks of any codes, with scales that are numbers or none. */
+static void random_blocks(enum tensor_type type, struct bnt_rng *rng, uint8_t *row)
+{
+    static const uint16_t scales[] = {0x3c00, 0xbc00, 0x0001, 0x7bff, 0,
+                                      0x8000, 0x7c00, 0xfc00, 0x7e00, 0xb555};
+    const struct tensor_type_info *info = tensor_type_info(type);
+    bool behind = type == TENSOR_TQ1_0 || type == TENSOR_TQ2_0;
+    for (uint32_t c = 0; c < CODES_COLS; c += info->block_weights, row += info->block_bytes) {
+        uint16_t scale = scales[bnt_rng_below(rng, sizeof scales / sizeof scales[0])];
+        uint8_t only = (uint8_t)bnt_rng_below(rng, 4); /* the same code, for some */
+        for (uint32_t i = 0; i < info->block_bytes; i++) {
+            row[i] = c % 3 ? (uint8_t)bnt_rng_below(rng, 256) : (uint8_t)(only * 0x55);
         }
-        assert_memory_equal(y[0], y[1], sizeof y[0]);
-        t->close(context);
+        memcpy(row + (behind ? info->block_bytes - 2 : 0), &scale, sizeof scale);
+    }
+}
+
+/* What the device makes of a row. */
+static void row_on_device(const uint8_t *packed, float *out)
+{
+    const struct cuda_table *t = fake_cuda_table();
+    assert_int_equal(t->open(0, 0, &context), CUDA_OK);
+    struct cuda_row first = {0};
+    struct cuda_embed_args a = {.rows = on_device(&first, sizeof first),
+                                .table = on_device(packed, cuda_codes_row_bytes(CODES_COLS)),
+                                .row_bytes = cuda_codes_row_bytes(CODES_COLS),
+                                .type = CUDA_CODES,
+                                .n_embd = CODES_COLS,
+                                .scale = 1,
+                                .x = on_device(NULL, CODES_COLS * sizeof *out)};
+    struct cuda_launch l = {.kernel = CUDA_K_EMBED,
+                            .grid_x = 1,
+                            .grid_y = 1,
+                            .block = 256,
+                            .args = &a,
+                            .args_bytes = sizeof a};
+    assert_int_equal(t->launch(context, &l), CUDA_OK);
+    assert_int_equal(t->download(context, out, a.x, CODES_COLS * sizeof *out), CUDA_OK);
+    t->close(context);
+}
+
+static void codes_are_the_values_of_their_blocks(void **state)
+{
+    (void)state;
+    static const enum tensor_type types[] = {TENSOR_Q1_0, TENSOR_Q2_0, TENSOR_Q2_0_G128,
+                                             TENSOR_TQ1_0, TENSOR_TQ2_0};
+    static _Alignas(8) uint8_t packed[2 * CUDA_CODES_BYTES];
+    static uint8_t row[CODES_COLS];
+    static float wanted[CODES_COLS], got[CODES_COLS];
+    struct bnt_rng rng;
+    bnt_rng_seed(&rng, 3);
+    fake_cuda_reset(&(struct fake_cuda_plan){0});
+    for (size_t i = 0; i < 40 * sizeof types / sizeof types[0]; i++) {
+        random_blocks(types[i / 40], &rng, row);
+        dequantize_row(types[i / 40], row, CODES_COLS, wanted);
+        cuda_pack_codes(wanted, CODES_COLS, packed);
+        row_on_device(packed, got);
+        for (uint32_t c = 0; c < CODES_COLS; c++) {
+            if (memcmp(&got[c], &wanted[c], sizeof got[c]) != 0) {
+                assert_true(isnan(got[c]) && isnan(wanted[c]));
+            }
+        }
     }
 }
 
@@ -490,6 +573,8 @@ static const struct suite_test tests[] = {
      .body = products_of_any_shape_are_the_references},
     {.name = "cuda_float_products_of_many_tokens_are_those_of_each",
      .body = float_products_of_many_tokens_are_those_of_each},
+    {.name = "cuda_codes_are_the_values_of_their_blocks",
+     .body = codes_are_the_values_of_their_blocks},
     {.name = "cuda_a_row_is_normed_and_quantised_as_for_either_alone",
      .body = a_row_is_normed_and_quantised_as_for_either_alone},
     {.name = "cuda_matrices_of_one_input_are_multiplied_as_each_alone",
@@ -504,4 +589,5 @@ static const struct suite_test tests[] = {
     {0},
 };
 
-const struct suite suite_cuda_product = {"cuda_product", tests, "cuda_rows_uncounted"};
+const struct suite suite_cuda_product = {"cuda_product", tests,
+                                         "cuda_rows_uncounted cuda_codes_scale"};
