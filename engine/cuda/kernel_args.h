@@ -28,6 +28,7 @@
     X(CUDA_K_TERNARY_MMA, k_ternary_mma, cuda_ternary_args)                                        \
     X(CUDA_K_TERNARY_FEW, k_ternary_few, cuda_ternary_args)                                        \
     X(CUDA_K_FLOAT, k_float, cuda_float_args)                                                      \
+    X(CUDA_K_FLOAT_LANES, k_float_lanes, cuda_float_args)                                          \
     X(CUDA_K_FLOAT_MANY, k_float_many, cuda_float_args)                                            \
     X(CUDA_K_ROPE, k_rope, cuda_rope_args)                                                         \
     X(CUDA_K_ATTEND, k_attend, cuda_attend_args)                                                   \
@@ -145,6 +146,7 @@ struct cuda_ternary_args {
 
 /* Block (b, t): rows of a float matrix, two threads to a row, by token t of x. Canonical sums of 16
  * lanes. Shared: as much of x as CUDA_TILE, 16 floats per row.
+ * The form for few rows: 16 threads to a row, a lane each. Shared: the same.
  * The form for many: block (j, b), rows b*R.. by tokens j*CUDA_FLOAT_TOKENS.., so that blocks that
  * run together read the same rows. Shared: CUDA_FLOAT_PART columns of each of those tokens, 16
  * floats per row. */

@@ -486,6 +486,111 @@ BLOCK_FN void k_float(BLOCK, const struct cuda_float_args *a)
     }
 }
 
+/* ---- few rows: a thread for each lane ---- */
+
+struct lane_row {
+    const uint8_t *w;
+    uint32_t lane, type;
+};
+
+/* The lane's sum goes on over columns at.. of the row, which are the n of x; sixteen loads are on
+ * their way at once. */
+THREAD_FN float lane_values(const struct lane_row *row, uint32_t type, uint64_t at, const float *x,
+                            uint32_t n, float acc)
+{
+    uint32_t c = row->lane;
+    for (; c + 15 * CUDA_LANES < n; c += 16 * CUDA_LANES) {
+        float w[16];
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            w[j] = value_at(type, row->w, at + c + j * CUDA_LANES);
+        }
+        UNROLL
+        for (uint32_t j = 0; j < 16; j++) {
+            acc += w[j] * x[c + j * CUDA_LANES];
+        }
+    }
+    for (; c < n; c += CUDA_LANES) {
+        acc += value_at(type, row->w, at + c) * x[c];
+    }
+    return acc;
+}
+
+/* The same of codes: a load has those of 64 columns. */
+THREAD_FN float lane_codes(const struct lane_row *row, uint64_t at, const float *x, uint32_t n,
+                           float acc)
+{
+    for (uint32_t c = 0; c < n; c += 4 * CUDA_CODES_SCALED) {
+        uint64_t raw[4];
+        float scale[4];
+        UNROLL
+        for (uint32_t j = 0; j < 4; j++) {
+            uint64_t from = at + min_u32(c + j * CUDA_CODES_SCALED, n - CUDA_CODES_SCALED);
+            const unsigned char *piece = codes_piece(row->w, from);
+            const unsigned char *half = codes_byte(piece, from + row->lane / 8 * 8);
+            raw[j] = *(const uint64_t *)(const void *)half >> row->lane % 8 * 2;
+            scale[j] = codes_scale(piece, from);
+        }
+        UNROLL
+        for (uint32_t i = 0; i < 16; i++) {
+            if (c + i * CUDA_LANES < n) {
+                float w = code_value((uint32_t)(raw[i / 4] >> i % 4 * 16) & 3u, scale[i / 4]);
+                acc += w * x[c + i * CUDA_LANES + row->lane];
+            }
+        }
+    }
+    return acc;
+}
+
+/* Either; the type is a constant in each of the calls, so that loads can be gathered. */
+THREAD_FN float lane_product(const struct lane_row *row, uint64_t at, const float *x, uint32_t n,
+                             float acc)
+{
+    return row->type == CUDA_CODES ? lane_codes(row, at, x, n, acc)
+           : row->type == CUDA_F16 ? lane_values(row, CUDA_F16, at, x, n, acc)
+           : row->type == CUDA_F32 ? lane_values(row, CUDA_F32, at, x, n, acc)
+                                   : lane_values(row, CUDA_BF16, at, x, n, acc);
+}
+
+BLOCK_FN void k_float_lanes(BLOCK, const struct cuda_float_args *a)
+{
+    LET_NEXT_BEGIN();
+    WAIT_PREVIOUS();
+    float *tile = (float *)(void *)BLOCK_SHARED, *lanes = tile + CUDA_FLOAT_TILE(a->cols);
+    const uint32_t first = BLOCK_X * (N_THREADS / CUDA_LANES);
+    const float *x = a->x + BLOCK_Y * a->x_stride;
+    KEEP(float, acc, 1);
+    FOR_THREADS(t)
+    {
+        *MINE(acc, t) = 0.0f;
+    }
+    for (uint32_t at = 0; at < a->cols; at += CUDA_TILE) {
+        uint32_t len = min_u32(a->cols - at, CUDA_TILE);
+        BARRIER();
+        fetch_row(SAME_BLOCK, x + at, len, tile);
+        BARRIER();
+        FOR_THREADS(t)
+        {
+            uint64_t r = min_u32(first + t / CUDA_LANES, a->rows - 1);
+            struct lane_row row = {a->w + r * a->row_bytes, t % CUDA_LANES, a->type};
+            *MINE(acc, t) = lane_product(&row, at, tile, len, *MINE(acc, t));
+        }
+    }
+    FOR_THREADS(t)
+    {
+        lanes[t] = *MINE(acc, t);
+    }
+    BARRIER();
+    FOR_THREADS(t)
+    {
+        if (t < N_THREADS / CUDA_LANES && first + t < a->rows) {
+            float_finish(a, first + t, BLOCK_Y, sum_lanes(lanes + t * CUDA_LANES));
+        }
+    }
+}
+
+/* ---- many tokens by float weights ---- */
+
 /* Columns at .. at+len-1 of the tokens of a block. */
 struct token_tiles {
     float *x; /* [CUDA_FLOAT_TOKENS][CUDA_FLOAT_PART] */

@@ -383,38 +383,12 @@ BLOCK_FN struct full_space full_space_at(unsigned char *shared, uint32_t cols)
     return s;
 }
 
-/* Lane `lane` of the product of a row with x, by ascending column; sixteen loads are on their way
- * at once. */
-THREAD_FN float lane_product(uint32_t type, const uint8_t *row, const float *x, uint32_t lane,
-                             uint32_t n)
-{
-    float acc = 0.0f;
-    uint32_t c = lane;
-    for (; c + 15 * CUDA_LANES < n; c += 16 * CUDA_LANES) {
-        float w[16];
-        UNROLL
-        for (uint32_t j = 0; j < 16; j++) {
-            w[j] = value_at(type, row, c + j * CUDA_LANES);
-        }
-        UNROLL
-        for (uint32_t j = 0; j < 16; j++) {
-            acc += w[j] * x[c + j * CUDA_LANES];
-        }
-    }
-    for (; c < n; c += CUDA_LANES) {
-        acc += value_at(type, row, c) * x[c];
-    }
-    return acc;
-}
-
-/* The lane of thread t of row r. The type is a constant in each of the calls, so that its loads can
- * be gathered. */
+/* The lane of thread t of row r. */
 THREAD_FN float full_lane(const struct cuda_screen_full_args *a, uint32_t r, uint32_t t,
                           const float *x)
 {
-    const uint8_t *row = a->w + (uint64_t)r * a->row_bytes;
-    return a->type == CUDA_F16 ? lane_product(CUDA_F16, row, x, t % CUDA_LANES, a->cols)
-                               : lane_product(a->type, row, x, t % CUDA_LANES, a->cols);
+    struct lane_row row = {a->w + (uint64_t)r * a->row_bytes, t % CUDA_LANES, a->type};
+    return lane_product(&row, 0, x, a->cols, 0.0f);
 }
 
 BLOCK_FN void k_screen_seeds(BLOCK, const struct cuda_screen_full_args *all)

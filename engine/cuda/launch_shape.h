@@ -21,6 +21,8 @@
 #define CUDA_FLOAT_ROWS 64u /* two threads each */
 #define CUDA_FLOAT_TILE(n) ((n) < CUDA_TILE ? ((n) + 15u) / 16u * 16u : CUDA_TILE)
 #define CUDA_FLOAT_BYTES(n) (CUDA_FLOAT_TILE(n) * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
+#define CUDA_FEW_FLOAT_ROWS 16384u
+#define CUDA_LANE_THREADS 256u /* a lane of 16 rows */
 #define CUDA_FLOAT_MANY_BYTES                                                                      \
     (CUDA_FLOAT_TOKENS * CUDA_FLOAT_PART * 4u + CUDA_FLOAT_ROWS * CUDA_LANES * 4u)
 #define CUDA_MMA_THREADS 128u
@@ -48,9 +50,10 @@
 #define CUDA_SCREEN_APART 320u
 #define CUDA_SCREEN_SCORE_BYTES(stride)                                                            \
     (2u * ((stride) / 256u * CUDA_SCREEN_APART) + 4u * CUDA_SCREEN_THREADS * 4u + 16u)
-#define CUDA_MANY_THREADS (CUDA_MANY_ROWS * 2u)        /* a warp for 16 rows */
-#define CUDA_MANY_SLICE (CUDA_MANY_INPUTS * 2u * 256u) /* 256 columns of both rows of each input   \
-                                                        */
+#define CUDA_MANY_THREADS (CUDA_MANY_ROWS * 2u) /* a warp for 16 rows */
+#define CUDA_MANY_SLICE                                                                            \
+    (CUDA_MANY_INPUTS * 2u * 256u) /* 256 columns of both rows of each input                       \
+                                    */
 /* Floats between the scores of two inputs: the threads that write at once meet different banks. */
 #define CUDA_MANY_APART (CUDA_MANY_ROWS + 8u)
 #define CUDA_SCREEN_MANY_BYTES (2u * CUDA_MANY_SLICE)

@@ -104,24 +104,35 @@ static inline struct cuda_launch launch_of_ternary(const struct cuda_ternary_arg
     return l;
 }
 
-/* A few tokens, one by one, read a matrix that is in the cache of the device; more read it once for
- * eight of them. */
-static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a)
+static inline struct cuda_launch launch_of_float_by(const struct cuda_float_args *a,
+                                                    enum cuda_kernel kernel)
 {
-    struct cuda_launch l = {.kernel = CUDA_K_FLOAT,
+    struct cuda_launch l = {.kernel = kernel,
                             .grid_x = launch_pieces(a->rows, CUDA_FLOAT_ROWS),
                             .grid_y = a->n,
                             .block = 2 * CUDA_FLOAT_ROWS,
                             .shared = CUDA_FLOAT_BYTES(a->cols),
                             .args = a,
                             .args_bytes = sizeof *a};
-    if (a->n > 2 && l.grid_x < CUDA_GRID_Y_MAX) {
-        l.kernel = CUDA_K_FLOAT_MANY;
+    if (kernel == CUDA_K_FLOAT_LANES) {
+        l.grid_x = launch_pieces(a->rows, CUDA_LANE_THREADS / CUDA_LANES);
+        l.block = CUDA_LANE_THREADS;
+    } else if (kernel == CUDA_K_FLOAT_MANY) {
         l.grid_y = l.grid_x;
         l.grid_x = launch_pieces(a->n, CUDA_FLOAT_TOKENS);
         l.shared = CUDA_FLOAT_MANY_BYTES;
     }
     return l;
+}
+
+/* A few tokens, one by one, read a matrix that is in the cache of the device; more read it once for
+ * eight of them. Two threads to a row keep a device busy where there are many rows. */
+static inline struct cuda_launch launch_of_float(const struct cuda_float_args *a)
+{
+    bool many = a->n > 2 && launch_pieces(a->rows, CUDA_FLOAT_ROWS) < CUDA_GRID_Y_MAX;
+    return launch_of_float_by(a, many                            ? CUDA_K_FLOAT_MANY
+                                 : a->rows < CUDA_FEW_FLOAT_ROWS ? CUDA_K_FLOAT_LANES
+                                                                 : CUDA_K_FLOAT);
 }
 
 /* Whether the heads of a group are computed together: some share keys, which are 16 bits in whole

@@ -164,14 +164,16 @@ static void products_of_any_shape_are_the_references(void **state)
 
 enum { MANY_ROWS = 70, MANY_TOK = 11, MANY_COLS = 2100 };
 
-/* A matrix by many tokens at once and by each alone. */
+/* A matrix by many tokens at once, and by each alone in either way. */
 static void check_many(enum cuda_float_type type, uint32_t cols, const void *w, uint64_t bytes,
                        const float *x)
 {
-    static float y[2][MANY_TOK * MANY_ROWS];
+    static const enum cuda_kernel kernels[] = {CUDA_K_FLOAT_MANY, CUDA_K_FLOAT, CUDA_K_FLOAT_LANES};
+    static float y[3][MANY_TOK * MANY_ROWS];
     const struct cuda_table *t = fake_cuda_table();
     assert_int_equal(t->open(0, 0, &context), CUDA_OK);
-    struct cuda_float_args a = {.w = on_device(w, bytes),
+    struct cuda_float_args a = {.n = MANY_TOK,
+                                .w = on_device(w, bytes),
                                 .row_bytes =
                                     type == CUDA_CODES ? cuda_codes_row_bytes(cols) : 2ull * cols,
                                 .type = type,
@@ -181,22 +183,13 @@ static void check_many(enum cuda_float_type type, uint32_t cols, const void *w, 
                                 .x_stride = cols,
                                 .out_scale = 1,
                                 .stride = MANY_ROWS};
-    for (uint32_t many = 0; many < 2; many++) {
+    for (int i = 0; i < 3; i++) {
         a.y = on_device(NULL, sizeof y[0]);
-        float *first = a.y;
-        const float *from = a.x;
-        a.n = many ? MANY_TOK : 1;
-        for (uint32_t tok = 0; tok < MANY_TOK; tok += a.n) {
-            a.x = from + (size_t)tok * a.x_stride;
-            a.y = first + (size_t)tok * MANY_ROWS;
-            struct cuda_launch l = launch_of_float(&a);
-            assert_int_equal(l.kernel, many ? CUDA_K_FLOAT_MANY : CUDA_K_FLOAT);
-            assert_int_equal(t->launch(context, &l), CUDA_OK);
-        }
-        a.x = from;
-        assert_int_equal(t->download(context, y[many], first, sizeof y[0]), CUDA_OK);
+        struct cuda_launch l = launch_of_float_by(&a, kernels[i]);
+        assert_int_equal(t->launch(context, &l), CUDA_OK);
+        assert_int_equal(t->download(context, y[i], a.y, sizeof y[0]), CUDA_OK);
+        assert_memory_equal(y[i], y[0], sizeof y[0]);
     }
-    assert_memory_equal(y[0], y[1], sizeof y[0]);
     t->close(context);
 }
 
@@ -487,6 +480,13 @@ static void the_kernel_of_a_product_is_chosen_by_what_it_occupies(void **state)
             .n = cases[i].n, .n_matrices = 1, .m = {{.rows = cases[i].rows}}};
         assert_int_equal(launch_ternary_kernel(&a, &h200), cases[i].wanted);
     }
+    struct cuda_float_args head = {.rows = 128256, .cols = 2560, .n = 1};
+    struct cuda_float_args layer = {.rows = 2560, .cols = 2560, .n = 1};
+    assert_int_equal(launch_of_float(&head).kernel, CUDA_K_FLOAT);
+    assert_int_equal(launch_of_float(&layer).kernel, CUDA_K_FLOAT_LANES);
+    head.n = layer.n = 3;
+    assert_int_equal(launch_of_float(&head).kernel, CUDA_K_FLOAT_MANY);
+    assert_int_equal(launch_of_float(&layer).kernel, CUDA_K_FLOAT_MANY);
 }
 
 /* One block for each processor, of as many threads as it takes, in rounds where those do not fit.
