@@ -82,17 +82,17 @@ THREAD_FN float sum_lanes(const float *x)
 
 /* Value c of a row. */
 /* Of CUDA_CODES: where the piece of column c is, the scale of c in it, and the byte of its code. */
-THREAD_FN const unsigned char *codes_piece(const void *row, uint64_t c)
+THREAD_FN const unsigned char *codes_piece(const void *row, uint32_t c)
 {
-    return (const unsigned char *)row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
+    return (const unsigned char *)row + (uint64_t)(c / CUDA_CODES_PIECE) * CUDA_CODES_BYTES;
 }
 
-THREAD_FN float codes_scale(const unsigned char *piece, uint64_t c)
+THREAD_FN float codes_scale(const unsigned char *piece, uint32_t c)
 {
     return ((const float *)(const void *)piece)[c % CUDA_CODES_PIECE / CUDA_CODES_SCALED];
 }
 
-THREAD_FN const unsigned char *codes_byte(const unsigned char *piece, uint64_t c)
+THREAD_FN const unsigned char *codes_byte(const unsigned char *piece, uint32_t c)
 {
     return piece + 32 + c % CUDA_CODES_PIECE / CUDA_CODES_SCALED * 16 + c / 8 % 2 * 8 +
            c % CUDA_CODES_SCALED / 16 * 2 + c / 4 % 2;
@@ -116,9 +116,10 @@ THREAD_FN void unpack_codes(uint32_t codes, float scale, float out[8])
 THREAD_FN float value_at(uint32_t type, const void *row, uint64_t c)
 {
     if (type == CUDA_CODES) {
-        const unsigned char *piece = codes_piece(row, c);
-        return code_value((uint32_t)*codes_byte(piece, c) >> 2 * (c % 4) & 3u,
-                          codes_scale(piece, c));
+        const uint32_t at = (uint32_t)c;
+        const unsigned char *piece = codes_piece(row, at);
+        return code_value((uint32_t)*codes_byte(piece, at) >> 2 * (at % 4) & 3u,
+                          codes_scale(piece, at));
     }
     if (type == CUDA_F32) {
         return ((const float *)row)[c];
@@ -154,8 +155,9 @@ THREAD_FN void load_eight(uint32_t type, const void *row, uint64_t c, uint64_t n
         return;
     }
     if (type == CUDA_CODES) {
-        const unsigned char *piece = codes_piece(row, c);
-        unpack_codes(*(const uint16_t *)(const void *)codes_byte(piece, c), codes_scale(piece, c),
+        const uint32_t at = (uint32_t)c;
+        const unsigned char *piece = codes_piece(row, at);
+        unpack_codes(*(const uint16_t *)(const void *)codes_byte(piece, at), codes_scale(piece, at),
                      out);
         return;
     }

@@ -389,24 +389,15 @@ THREAD_FN void half_part(uint32_t type, const float *tile, uint32_t len, const c
 THREAD_FN void codes_part(const float *tile, uint32_t at, uint32_t len, const char *row,
                           uint32_t half, float acc[8])
 {
-    for (uint32_t c = 0; c < len; c += 4 * CUDA_CODES_SCALED) {
-        uint64_t raw[4];
-        float scale[4];
+    for (uint32_t c = 0; c < len; c += CUDA_CODES_SCALED) {
+        const unsigned char *piece = codes_piece(row, at + c);
+        const uint32_t *codes = (const uint32_t *)(const void *)codes_byte(piece, c + 8 * half);
+        const float scale = codes_scale(piece, c);
         UNROLL
-        for (uint32_t j = 0; j < 4; j++) {
-            uint32_t from = min_u32(c + j * CUDA_CODES_SCALED, len - CUDA_CODES_SCALED);
-            const unsigned char *piece = codes_piece(row, at + from);
-            raw[j] = *(const uint64_t *)(const void *)codes_byte(piece, from + 8 * half);
-            scale[j] = codes_scale(piece, from);
-        }
-        UNROLL
-        for (uint32_t i = 0; i < 16; i++) {
-            uint32_t to = c + i * CUDA_LANES;
-            if (to < len) {
-                float w[8];
-                unpack_codes((uint32_t)(raw[i / 4] >> i % 4 * 16) & 0xffffu, scale[i / 4], w);
-                add_products(acc, w, tile + to + half * 8, 8);
-            }
+        for (uint32_t g = 0; g < 4; g++) {
+            float w[8];
+            unpack_codes(codes[g / 2] >> g % 2 * 16, scale, w);
+            add_products(acc, w, tile + c + g * CUDA_LANES + half * 8, 8);
         }
     }
 }
@@ -516,34 +507,51 @@ THREAD_FN float lane_values(const struct lane_row *row, uint32_t type, uint64_t 
     return acc;
 }
 
-/* The same of codes: a load has those of 64 columns. */
-THREAD_FN float lane_codes(const struct lane_row *row, uint64_t at, const float *x, uint32_t n,
+/* The lane's sum goes on over 64 columns of codes. half: the eight bytes that eight lanes share. */
+THREAD_FN float lane_add(const uint32_t half[2], uint32_t lane, float scale, const float *x,
+                         float acc)
+{
+    UNROLL
+    for (uint32_t g = 0; g < 4; g++) {
+        uint32_t code = half[g / 2] >> (g % 2 * 16 + lane % 8 * 2) & 3u;
+        acc += code_value(code, scale) * x[g * CUDA_LANES];
+    }
+    return acc;
+}
+
+/* The same of codes, a piece at once; the tile begins with one. */
+THREAD_FN float lane_codes(const struct lane_row *row, uint32_t at, const float *x, uint32_t n,
                            float acc)
 {
-    for (uint32_t c = 0; c < n; c += 4 * CUDA_CODES_SCALED) {
-        uint64_t raw[4];
-        float scale[4];
+    const uint32_t scaled = CUDA_CODES_SCALED, lane = row->lane;
+    const unsigned char *piece = codes_piece(row->w, at);
+    x += lane;
+    for (; n >= CUDA_CODES_PIECE; n -= CUDA_CODES_PIECE) {
+        uint32_t half[8][2];
+        float scale[8];
         UNROLL
-        for (uint32_t j = 0; j < 4; j++) {
-            uint64_t from = at + min_u32(c + j * CUDA_CODES_SCALED, n - CUDA_CODES_SCALED);
-            const unsigned char *piece = codes_piece(row->w, from);
-            const unsigned char *half = codes_byte(piece, from + row->lane / 8 * 8);
-            raw[j] = *(const uint64_t *)(const void *)half >> row->lane % 8 * 2;
-            scale[j] = codes_scale(piece, from);
+        for (uint32_t j = 0; j < 8; j++) {
+            const void *codes = codes_byte(piece, j * scaled + lane / 8 * 8);
+            half[j][0] = ((const uint32_t *)codes)[0];
+            half[j][1] = ((const uint32_t *)codes)[1];
+            scale[j] = codes_scale(piece, j * scaled);
         }
         UNROLL
-        for (uint32_t i = 0; i < 16; i++) {
-            if (c + i * CUDA_LANES < n) {
-                float w = code_value((uint32_t)(raw[i / 4] >> i % 4 * 16) & 3u, scale[i / 4]);
-                acc += w * x[c + i * CUDA_LANES + row->lane];
-            }
+        for (uint32_t j = 0; j < 8; j++) {
+            acc = lane_add(half[j], lane, scale[j], x + j * scaled, acc);
         }
+        piece += CUDA_CODES_BYTES;
+        x += CUDA_CODES_PIECE;
+    }
+    for (uint32_t c = 0; c < n; c += scaled) {
+        const void *codes = codes_byte(piece, c + lane / 8 * 8);
+        acc = lane_add((const uint32_t *)codes, lane, codes_scale(piece, c), x + c, acc);
     }
     return acc;
 }
 
 /* Either; the type is a constant in each of the calls, so that loads can be gathered. */
-THREAD_FN float lane_product(const struct lane_row *row, uint64_t at, const float *x, uint32_t n,
+THREAD_FN float lane_product(const struct lane_row *row, uint32_t at, const float *x, uint32_t n,
                              float acc)
 {
     return row->type == CUDA_CODES ? lane_codes(row, at, x, n, acc)

@@ -48,6 +48,7 @@ enum { PTX_LANES = 32, PTX_MAX_WARPS = 32, PTX_MAX_SHARED = 228 << 10 };
     X("div.u16", W, W, W, W, W, (b & 0xffff) ? (a & 0xffff) / (b & 0xffff) : 0xffff)               \
     X("and.b16", W, W, W, W, W, (uint16_t)(a & b))                                                 \
     X("shl.b16", W, W, W, W, W, b > 15 ? 0 : (uint16_t)(a << (b & 15)))                            \
+    X("shr.u16", W, W, W, W, W, b > 15 ? 0 : (uint16_t)a >> (b & 15))                              \
     X("add.s64", D, D, D, D, W, a + b)                                                             \
     X("mul.lo.s64", D, D, D, D, W, a *b)                                                           \
     X("mad.lo.s64", D, D, D, D, W, a *b + c)                                                       \
