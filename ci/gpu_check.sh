@@ -410,12 +410,14 @@ sanitized() {
 }
 most=60 # all at once
 late=SKIPPED
+"$bnt" mock make --arch qwen3 --type q1_0 -o "$scratch/q1.gguf" >"$scratch/out" 2>&1 || true
 for tool in memcheck racecheck initcheck synccheck; do
     sanitized '' infer -p 'Once upon a time, there was a little girl named Lily' -n 8
     sanitized ', a draw' infer -p 'Once upon a time' -n 4 --temperature 0.9 --top-k 20 --head screened --packed off
     export BNT_CUDA_SPLIT=5
     sanitized ', attention in two launches' infer -p 'Once upon a time, there was' -n 4
     unset BNT_CUDA_SPLIT
+    sanitized ', weights of one bit' infer -m "$scratch/q1.gguf" --allow-mock -p 'Once upon a time' -n 4
     sanitized ', products of 96 tokens' bench --ops --shapes 8000x640 --batches 96 --repetitions 1
     for head in full screened; do
         sanitized ", 9 sequences, $head head" bench --sequences 9 --prompt-lengths 5 --decode 3 --repetitions 1 --warmup 0 \
