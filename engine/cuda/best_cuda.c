@@ -146,7 +146,7 @@ static enum bnt_status launch_best(struct backend_cuda *b, const struct question
     struct cuda_pick_args a = {.logits = b->s.logits,
                                .n = b->base.model->info.n_vocab,
                                .k = b->best_k,
-                               .count = &b->s.screen_input->n_full,
+                               .count = q->screened ? &b->s.screen_input->n_full : NULL,
                                .counted = q->screened ? b->s.chosen + n_chosen : NULL};
     enum bnt_status st =
         q->screened ? score(b, q->row, q->n, err) : cuda_head(b, q->row, q->n, err);

@@ -198,7 +198,7 @@ static enum bnt_status prepare(struct backend_cuda *b, const struct norm *p, str
                                .row_bytes = row_bytes,
                                .scale = b->s.act_scale,
                                .sum = b->s.act_sum};
-    if (p->x == a.h && !p->norm && !quantize) { /* they are there */
+    if (p->x == a.h && !p->norm && !quantize) { /* as it is, and where products read it */
         return BNT_OK;
     }
     struct cuda_launch l = launch_of_norm(&a, b->n);
