@@ -83,7 +83,8 @@ static void ids_that_a_device_could_not_draw_are_told(void **state)
         int drawn, left;
     } cases[] = {{"", "cpu", NULL, 0, 0},
                  {"", "cuda", "6 ids       on cuda:0; 0 that", 6, 0},
-                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1}};
+                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1},
+                 {"lost=100", "cuda", "2 ids       on the GPU; 0 that", 2, 0}};
     char *text = NULL;
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
         bool json = i % 2 == 0;
