@@ -247,6 +247,34 @@ static void bisect_finds_where_a_device_parts(void **state)
     }
 }
 
+/* Before the work, not after it. */
+static void a_session_that_cannot_be_kept_is_refused_at_once(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    const char *argv[] = {suite_bnt(),
+                          "infer",
+                          "-m",
+                          suite_bundled_model(),
+                          "-p",
+                          "Once",
+                          "-n",
+                          "4",
+                          "--device",
+                          "cuda",
+                          "-t",
+                          "1",
+                          "--session-save",
+                          suite_in_scratch("kept"),
+                          NULL};
+    use_fake_module("");
+    suite_run(argv, NULL, 0, &o);
+    assert_int_equal(o.exit, BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(o.err, "a session on cuda:0 is not kept in files"));
+    assert_string_equal(o.out, "");
+    suite_output_release(&o);
+}
+
 /* ---- times ---- */
 
 struct bench_case {
@@ -519,6 +547,8 @@ static const struct suite_test tests[] = {
     {.name = "programs_say_what_computes", .body = programs_say_what_computes},
     {.name = "suites_run_on_the_chosen_device", .body = suites_run_on_the_chosen_device},
     {.name = "bisect_finds_where_a_device_parts", .body = bisect_finds_where_a_device_parts},
+    {.name = "a_session_that_cannot_be_kept_is_refused_at_once",
+     .body = a_session_that_cannot_be_kept_is_refused_at_once},
     {.name = "times_after_a_takeover_name_both", .body = times_after_a_takeover_name_both},
     {.name = "operations_of_a_device_are_checked_and_timed",
      .body = operations_of_a_device_are_checked_and_timed},
