@@ -209,6 +209,9 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     if ((o->machine && !o->explain) || (o->shape && !o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE, "--machine is of --explain, --shape of --machine");
     }
+    if (o->shape && o->model.name) {
+        return bnt_err_set(err, BNT_E_USAGE, "--shape stands for a model: no --model");
+    }
     return BNT_OK;
 }
 
