@@ -129,11 +129,8 @@ static enum bnt_status read_fd(int fd, const char *path, struct bnt_buf *buf, st
     for (;;) {
         char chunk[READ_STEP];
         ssize_t n = read(fd, chunk, sizeof chunk);
-        if (n < 0 && errno == EINTR && fd == STDIN_FILENO) { /* nobody may ever write there */
+        if (n < 0 && errno == EINTR) { /* of a pipe, into which nobody may ever write */
             return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while reading %s", path);
-        }
-        if (n < 0 && errno == EINTR) {
-            continue;
         }
         if (n < 0) {
             return bnt_err_errno(err, "cannot read %s", path);
@@ -156,6 +153,9 @@ enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_
         return read_fd(STDIN_FILENO, "standard input", buf, err);
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == EINTR) { /* a named pipe that nobody writes into */
+        return bnt_err_set(err, BNT_E_INTERRUPTED, "interrupted while opening %s", path);
+    }
     if (fd < 0) {
         return bnt_err_errno(err, "cannot open %s", path);
     }
@@ -206,7 +206,7 @@ enum bnt_status bnt_pwrite_all(int fd, const void *bytes, size_t n, uint64_t off
 enum bnt_status bnt_map_file(const char *path, struct bnt_mapping *out, struct bnt_err *err)
 {
     *out = (struct bnt_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* no wait for a named pipe's writer */
     if (fd < 0) {
         return bnt_err_errno(err, "cannot open %s", path);
     }

@@ -23,8 +23,8 @@ bool bnt_same_file(const char *a, const char *b);
 /* mkdir -p with mode 0777 & ~umask. */
 enum bnt_status bnt_mkdirs(const char *path, struct bnt_err *err);
 
-/* The whole file appended to buf; one that is larger than its max is FILE. "-" is standard input,
- * whose reading a caught signal ends with INTERRUPTED. */
+/* The whole file appended to buf; one that is larger than its max is FILE; "-" is standard input. A
+ * caught signal ends the wait for who writes into a pipe with INTERRUPTED. */
 enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_err *err);
 
 /* The next line of f without its end, in place of what line held (whose max bounds it); a last one

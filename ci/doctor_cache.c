@@ -156,7 +156,7 @@ static void check_index(struct doctor *d, const char *dir, struct bnt_cache **ca
     if (st == BNT_OK) {
         doctor_found(c, "%zu rows", list.n);
     } else {
-        doctor_error(c, "run: bnt cache verify --rebuild", &err);
+        doctor_error(c, "run: bnt cache rebuild", &err);
     }
     bnt_cache_list_release(&list);
 }

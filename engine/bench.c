@@ -375,6 +375,18 @@ static enum bnt_status measure_all(struct bench *b, struct bnt_err *err)
     return st;
 }
 
+/* The CPU took over in the middle: the times are of both, and must not pass for those of one. */
+static void note_takeover(struct bench *b)
+{
+    struct bench_result *r = b->r;
+    const char *device = bnt_session_device(b->session);
+    if (strcmp(r->device, device) != 0) {
+        size_t d = strlen(r->device), k = strlen(r->kernel);
+        snprintf(r->device + d, sizeof r->device - d, ", then %s", device);
+        snprintf(r->kernel + k, sizeof r->kernel - k, ", then %s", bnt_session_kernel(b->session));
+    }
+}
+
 /* What tokens read is counted while they are evaluated. */
 static void note_bytes(struct bench *b)
 {
@@ -406,6 +418,7 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     st = st == BNT_OK ? measure_all(&b, err) : st;
     if (st == BNT_OK) {
         finish_energy(&b);
+        note_takeover(&b);
         note_bytes(&b);
         r->peak_bytes = r->peak_bytes > 0 ? r->peak_bytes : bnt_peak_rss();
         r->has_bandwidth = b.gb_per_s.n > 0;

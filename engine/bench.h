@@ -95,8 +95,8 @@ struct bench_result {
     double bandwidth_gb_per_s;
     int bandwidth_streams; /* of each thread */
     char no_energy[200];   /* why there is no figure of energy; "" with figures */
-    /* Facts of what ran. */
-    char arch[64], name[128], weights[32], device[16], kernel[32], kernel_note[256];
+    /* Facts of what ran; "cuda:0, then cpu" by "cuda, then avx2" where the CPU took over. */
+    char arch[64], name[128], weights[32], device[32], kernel[64], kernel_note[256];
     uint64_t n_params, file_bytes;
     uint32_t n_ctx, n_batch;
     int n_threads;

@@ -334,15 +334,13 @@ const struct bnt_cmd bnt_cmd_devices = {
     .summary = "processors, kernels and GPUs: what is used and why",
     .description =
         "Shows the processor's features and caches, measures how fast memory is read with one "
-        "thread and with all (a\n"
-        "decoded token reads every weight once, so this bounds tokens per second), and runs the "
-        "self-test of every\n"
-        "kernel table that this processor can run. The fastest that passes is what bnt infer "
-        "uses.\n"
+        "thread and with all (a decoded token reads every weight once, so this bounds tokens per "
+        "second), and runs the self-test of every kernel table that this processor can run. The "
+        "fastest that passes is what bnt infer uses.\n\n"
         "GPUs are used with --device: without module, driver or GPU the line says which of them is "
         "missing.",
     .examples = "  bnt devices\n"
-                "  bnt devices --json | jq -r '.kernels[] | select(.state == \"chosen\").name'",
+                "  bnt devices --json | jq -r '.kernels[] | select(.state == \"chosen\").name'\n",
     .opts = options,
     .opts_size = sizeof(struct devices_opts),
     .run = run,

@@ -8,6 +8,13 @@
 
 enum bnt_status infer_load_session(struct infer *in, struct bnt_err *err)
 {
+    const char *save = in->o->session_save, *device = bnt_session_device(in->session);
+    if (save != NULL && strcmp(device, "cpu") != 0) { /* told before the work that goes there */
+        bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: a session on %s is not kept in files", save,
+                    device);
+        bnt_err_hint(err, "--device cpu keeps it");
+        return BNT_E_UNSUPPORTED;
+    }
     if (in->o->session_load == NULL) {
         return BNT_OK;
     }

@@ -146,7 +146,7 @@ static enum bnt_head_form head_for(const struct infer_opts *o, enum bnt_head_for
     bool near = k > 0 && k <= BNT_BEST_MAX && o->logprobs == 0 && !o->validate;
     if (!near && form == BNT_HEAD_SCREENED) {
         bnt_msg_warn("--head screened is for greedy decoding and --top-k up to 64, without "
-                     "--logprobs and --validate",
+                     "--logprobs and --validate-output",
                      "the output matrix is read in full: these options look at other logits, too");
     }
     return near ? form : BNT_HEAD_NARROW;

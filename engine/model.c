@@ -396,11 +396,16 @@ static bool has_i2s(const struct bnt_model *m)
     return false;
 }
 
-static enum bnt_status too_little(const struct bnt_model *m, uint64_t need, struct bnt_err *err)
+/* Streaming buffers can take more than the layers of a small model: the lesser need is told, in
+ * megabytes that would do. whole: UINT64_MAX where layers cannot be resident. */
+static enum bnt_status too_little(const struct bnt_model *m, uint64_t whole, uint64_t streamed,
+                                  struct bnt_err *err)
 {
-    bnt_err_set(err, BNT_E_MEMORY,
-                "%s: needs %.0f MB of memory even when layers are streamed, the limit is %.0f MB",
-                m->gguf->path, (double)need / 1e6, (double)m->memory_limit / 1e6);
+    const uint64_t mb = 1000000, need = whole < streamed ? whole : streamed;
+    bnt_err_set(err, BNT_E_MEMORY, "%s: needs %llu MB of memory%s, the limit is %llu MB",
+                m->gguf->path, (unsigned long long)((need + mb - 1) / mb),
+                need == streamed ? " even when layers are streamed" : "",
+                (unsigned long long)(m->memory_limit / mb));
     bnt_err_hint(err, "raise --memory-limit, or take a smaller --ctx");
     return BNT_E_MEMORY;
 }
@@ -480,9 +485,11 @@ static enum bnt_status plan_memory(struct bnt_model *m, const struct bnt_model_o
     if (m->by_fives || m->by_columns || m->narrowed || m->screened || fits_in_memory(m, opts)) {
         return BNT_OK;
     }
+    bool can_map = m->gguf->mapped && !opts->stream_weights;
+    uint64_t whole = can_map ? bnt_model_memory_need(m, opts->session) : UINT64_MAX;
     m->info.streamed = true;
-    uint64_t need = bnt_model_memory_need(m, opts->session);
-    return need <= m->memory_limit ? BNT_OK : too_little(m, need, err);
+    uint64_t streamed = bnt_model_memory_need(m, opts->session);
+    return streamed <= m->memory_limit ? BNT_OK : too_little(m, whole, streamed, err);
 }
 
 static void release_weights(struct bnt_model *m)

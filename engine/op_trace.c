@@ -8,6 +8,7 @@
 
 #include "base/digest.h"
 #include "base/fault.h"
+#include "base/utf8.h"
 
 /* ---- which records ---- */
 
@@ -234,18 +235,23 @@ void op_tracer_row(void *ctx, const struct bnt_tap_row *row)
     }
 }
 
-/* Text of JSON, quoted. Bytes above ASCII pass: paths are UTF-8 or the reader's loss. */
+/* Text of JSON, quoted. A byte that is no UTF-8, as a path may have, becomes U+FFFD. */
 static enum bnt_status put_text(struct bnt_buf *line, const char *key, const char *text,
                                 struct bnt_err *err)
 {
     enum bnt_status st = bnt_buf_printf(line, err, ",\"%s\":\"", key);
-    for (const char *p = text; st == BNT_OK && *p; p++) {
+    const char *end = text + strlen(text);
+    for (const char *p = text; st == BNT_OK && p < end;) {
         unsigned char c = (unsigned char)*p;
-        if (c < 0x20 || c == '"' || c == '\\') {
+        unsigned n = bnt_utf8_len((const unsigned char *)p, (size_t)(end - p));
+        if (n == 0) {
+            st = bnt_buf_puts(line, "\\ufffd", err);
+        } else if (c < 0x20 || c == '"' || c == '\\') {
             st = bnt_buf_printf(line, err, "\\u%04x", c);
         } else {
-            st = bnt_buf_putc(line, (char)c, err);
+            st = bnt_buf_append(line, p, n, err);
         }
+        p += n > 0 ? n : 1;
     }
     return st == BNT_OK ? bnt_buf_putc(line, '"', err) : st;
 }

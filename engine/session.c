@@ -214,6 +214,9 @@ static enum bnt_status fall_back(struct bnt_session *s, const char *why, struct 
         s->choice.warn(s->choice.warn_ctx, text, "--fallback never makes an error of this");
     }
     cpu->tap = old->tap;
+    cpu->n_drawn = old->n_drawn; /* what is told of the session is told of all of it */
+    cpu->n_not_drawn = old->n_not_drawn;
+    cpu->self_test_ns = old->self_test_ns;
     old->ops->free(old);
     s->backend = cpu;
     return BNT_OK;

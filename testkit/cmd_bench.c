@@ -43,7 +43,7 @@ static const struct bnt_opt options[] = {
         "or OpenAI's) that runs the same model, and exit 17 when this one is slower, 3 when that "
         "cannot be told",
         compare, .def = NULL),
-    ROW(INT, 0, "pairs", "N", "how often each of the two runs", pairs, .def = "60",
+    ROW(INT, 0, "pairs", "N", "how often each of the two runs; default: 60", pairs, .def = NULL,
         .min = PERF_PAIRS_MIN, .max = PERF_PAIRS_MAX),
     ROW(FLOAT, 0, "margin", "PERCENT",
         "changes below this do not matter; default: 2.5, and 0.5 with --clock instructions", margin,
@@ -188,6 +188,14 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
         return bnt_err_set(err, BNT_E_USAGE,
                            "--head screened of several --sequences needs --device cuda");
     }
+    if (!o->compare && (o->pairs > 0 || o->margin > 0 || o->clock)) {
+        return bnt_err_set(err, BNT_E_USAGE, "--pairs, --margin and --clock are of --compare");
+    }
+    if (o->no_bandwidth && (o->ops || o->explain)) {
+        return bnt_err_set(err, BNT_E_USAGE,
+                           "--ops and --explain need what --no-bandwidth leaves "
+                           "out");
+    }
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
     }
@@ -200,6 +208,9 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
     }
     if ((o->machine && !o->explain) || (o->shape && !o->machine)) {
         return bnt_err_set(err, BNT_E_USAGE, "--machine is of --explain, --shape of --machine");
+    }
+    if (o->shape && o->model.name) {
+        return bnt_err_set(err, BNT_E_USAGE, "--shape stands for a model: no --model");
     }
     return BNT_OK;
 }

@@ -286,7 +286,9 @@ enum bnt_status bench_compare(const struct bnt_app *app, const struct bench_opts
                              .head = self,
                              .options = options.at,
                              .clock = clock_of(o),
-                             .n_pairs = clock_of(o) == PERF_INSTRUCTIONS ? 1 : (size_t)o->pairs,
+                             .n_pairs = clock_of(o) == PERF_INSTRUCTIONS ? 1
+                                        : o->pairs > 0                   ? (size_t)o->pairs
+                                                                         : PERF_PAIRS_DEFAULT,
                              .interrupted = app->interrupted,
                              .progress = bnt_progress_show,
                              .ctx = &progress};

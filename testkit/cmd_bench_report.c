@@ -249,7 +249,7 @@ static void print_speed(const struct bench_result *r, const struct lines *lines)
         printf("; a token's of %zu", r->decode.token_ms.n);
     }
     putchar('\n');
-    if (r->decode.n_sequences > 1) {
+    if (r->decode.n_sequences > 1 && r->decode.n_ids > 0) {
         printf("%u sequences are decoded together: tokens/s of all, times of a token of each\n",
                r->decode.n_sequences);
     }

@@ -135,7 +135,8 @@ static enum bnt_status failed_run(const struct perf_plan *plan, const char *prog
         said[strcspn(said, "\n")] = '\0';
     }
     enum bnt_status st = status_of_failed(plan, p);
-    bnt_err_set(err, st, "%s bench: %s: %s", program, how, said ? said : "");
+    bool silent = !said || said[0] == '\0';
+    bnt_err_set(err, st, "%s bench: %s%s%s", program, how, silent ? "" : ": ", silent ? "" : said);
     if (st == BNT_E_UNSUPPORTED && p->code == BNT_E_USAGE) {
         bnt_err_hint(err, "compare with a bnt that has `bench` and these options");
     } else if (st == BNT_E_UNSUPPORTED) {

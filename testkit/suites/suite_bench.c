@@ -222,6 +222,12 @@ static void bench_tells_tokens_of_all_sequences(void **state)
     assert_true(fabs(per_s * ms / 1e3 - 15) < 1e-6);
     json_decref(doc);
     suite_output_release(&o);
+    suite_run((const char *const[]){suite_bnt(), "bench", "--prompt-lengths", "4", "-n", "0", "-r",
+                                    "1", "-w", "0", "--no-bandwidth", "--sequences", "3", NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, 0);
+    assert_null(strstr(o.out, "decoded together")); /* nothing was decoded */
+    suite_output_release(&o);
     suite_run((const char *const[]){suite_bnt(), "bench", "--sequences", "2", "--ops", NULL}, NULL,
               0, &o);
     assert_int_equal(o.exit, BNT_E_USAGE);
@@ -250,6 +256,32 @@ static void bench_refuses_lengths_that_are_none(void **state)
     }
 }
 
+/* What would change nothing is refused, not taken in silence. */
+static void bench_refuses_options_that_say_nothing(void **state)
+{
+    (void)state;
+    static const char *const bad[][3] = {
+        {"--pairs", "20", "are of --compare"},
+        {"--margin", "5", "are of --compare"},
+        {"--clock", "wall", "are of --compare"},
+        {"--shapes", "2b", "are of --ops"},
+        {"--batches", "1", "are of --ops"},
+        {"--shape", "2b", "--shape of --machine"},
+        {"--gate", NULL, "--gate is of --ops"},
+        {"--ops", "--no-bandwidth", "--no-bandwidth leaves out"},
+        {"--explain", "--no-bandwidth", "--no-bandwidth leaves out"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct suite_output o;
+        suite_run((const char *const[]){suite_bnt(), "bench", bad[i][0], bad[i][1], NULL}, NULL, 0,
+                  &o);
+        if (o.exit != BNT_E_USAGE || !strstr(o.err, bad[i][2])) {
+            fail_msg("%s: exit %d: %s", bad[i][0], o.exit, o.err);
+        }
+        suite_output_release(&o);
+    }
+}
+
 static const struct suite_test tests[] = {
     {.name = "bench_measures_what_the_plan_says", .body = bench_measures_what_the_plan_says},
     {.name = "bench_refuses_a_plan_out_of_bounds", .body = bench_refuses_a_plan_out_of_bounds},
@@ -261,6 +293,8 @@ static const struct suite_test tests[] = {
      .body = bench_decodes_several_sequences_together},
     {.name = "bench_tells_tokens_of_all_sequences", .body = bench_tells_tokens_of_all_sequences},
     {.name = "bench_refuses_lengths_that_are_none", .body = bench_refuses_lengths_that_are_none},
+    {.name = "bench_refuses_options_that_say_nothing",
+     .body = bench_refuses_options_that_say_nothing},
     {0},
 };
 const struct suite suite_bench = {"bench", tests, "bench_warmup energy_wrap"};

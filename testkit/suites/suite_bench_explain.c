@@ -399,6 +399,12 @@ static void another_machine_stands_beside_this_one(void **state)
               NULL, 0, &o);
     assert_int_equal(o.exit, BNT_E_USAGE);
     suite_output_release(&o);
+    suite_run((const char *const[]){suite_bnt(), "bench", "--explain", "-m", suite_bundled_model(),
+                                    "--machine", "cores=4,bandwidth=50", "--shape", "2b", NULL},
+              NULL, 0, &o);
+    assert_int_equal(o.exit, BNT_E_USAGE);
+    assert_non_null(strstr(o.err, "no --model"));
+    suite_output_release(&o);
 }
 
 static const struct suite_test tests[] = {

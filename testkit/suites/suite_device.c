@@ -83,7 +83,8 @@ static void ids_that_a_device_could_not_draw_are_told(void **state)
         int drawn, left;
     } cases[] = {{"", "cpu", NULL, 0, 0},
                  {"", "cuda", "6 ids       on cuda:0; 0 that", 6, 0},
-                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1}};
+                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1},
+                 {"lost=100", "cuda", "2 ids       on the GPU; 0 that", 2, 0}};
     char *text = NULL;
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
         bool json = i % 2 == 0;
@@ -242,6 +243,87 @@ static void bisect_finds_where_a_device_parts(void **state)
         if (o.exit != cases[i].exit || !strstr(o.out, cases[i].says)) {
             fail_msg("%s: exit %d: %s%s", cases[i].plan, o.exit, o.out, o.err);
         }
+        suite_output_release(&o);
+    }
+}
+
+/* Before the work, not after it. */
+static void a_session_that_cannot_be_kept_is_refused_at_once(void **state)
+{
+    (void)state;
+    struct suite_output o;
+    const char *argv[] = {suite_bnt(),
+                          "infer",
+                          "-m",
+                          suite_bundled_model(),
+                          "-p",
+                          "Once",
+                          "-n",
+                          "4",
+                          "--device",
+                          "cuda",
+                          "-t",
+                          "1",
+                          "--session-save",
+                          suite_in_scratch("kept"),
+                          NULL};
+    use_fake_module("");
+    suite_run(argv, NULL, 0, &o);
+    assert_int_equal(o.exit, BNT_E_UNSUPPORTED);
+    assert_non_null(strstr(o.err, "a session on cuda:0 is not kept in files"));
+    assert_string_equal(o.out, "");
+    suite_output_release(&o);
+}
+
+/* ---- times ---- */
+
+struct bench_case {
+    const char *plan, *fallback, *device, *kernel; /* kernel: how its words begin */
+};
+
+/* Times of which a part is the CPU's do not pass for those of the GPU. */
+static void times_after_a_takeover_name_both(void **state)
+{
+    (void)state;
+    static const struct bench_case cases[] = {
+        {"", "error", "cuda:0", "cuda"},
+        {"alloc=1", "error", "cpu", ""},
+        {"lost=100", "error", "cuda:0, then cpu", "cuda, then "},
+        {"", "below:100000000", "cuda:0, then cpu", "cuda, then "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct bench_case *c = &cases[i];
+        const char *argv[] = {suite_bnt(),
+                              "bench",
+                              "-m",
+                              suite_bundled_model(),
+                              "--prompt-lengths",
+                              "4",
+                              "-n",
+                              "20",
+                              "-r",
+                              "1",
+                              "-w",
+                              "0",
+                              "--device",
+                              "cuda",
+                              "--json",
+                              "--fallback",
+                              c->fallback,
+                              "-t",
+                              "1",
+                              "--no-bandwidth",
+                              NULL};
+        struct suite_output o;
+        use_fake_module(c->plan);
+        suite_run(argv, NULL, 0, &o);
+        assert_int_equal(o.exit, 0);
+        json_t *doc = json_loads(o.out, 0, NULL), *settings = json_object_get(doc, "settings");
+        const char *kernel = json_string_value(json_object_get(settings, "kernel"));
+        assert_string_equal(json_string_value(json_object_get(settings, "device")), c->device);
+        assert_true(kernel && strncmp(kernel, c->kernel, strlen(c->kernel)) == 0);
+        assert_true(strlen(kernel) > strlen("cuda, then ") || !strchr(kernel, ','));
+        json_decref(doc);
         suite_output_release(&o);
     }
 }
@@ -466,6 +548,9 @@ static const struct suite_test tests[] = {
     {.name = "programs_say_what_computes", .body = programs_say_what_computes},
     {.name = "suites_run_on_the_chosen_device", .body = suites_run_on_the_chosen_device},
     {.name = "bisect_finds_where_a_device_parts", .body = bisect_finds_where_a_device_parts},
+    {.name = "a_session_that_cannot_be_kept_is_refused_at_once",
+     .body = a_session_that_cannot_be_kept_is_refused_at_once},
+    {.name = "times_after_a_takeover_name_both", .body = times_after_a_takeover_name_both},
     {.name = "operations_of_a_device_are_checked_and_timed",
      .body = operations_of_a_device_are_checked_and_timed},
     {.name = "ids_that_a_device_could_not_draw_are_told",

@@ -32,7 +32,7 @@ static void trace_row(const float *values, uint32_t n, bool full, struct op_trac
     FILE *f = fopen(suite_in_scratch("row.trace"), "w");
     assert_non_null(f);
     struct op_tracer t = {.choice = &choice, .put = to_file, .ctx = f};
-    struct op_trace_head head = {.model = "a \"b\"\\c",
+    struct op_trace_head head = {.model = "a \"b\"\\c\xc3\xa4\xff",
                                  .arch = "x",
                                  .kernel = "ref",
                                  .kv_type = "f16",
@@ -53,7 +53,7 @@ static void statistics_are_those_of_the_row(void **state)
     const float values[] = {1, -3, NAN, INFINITY, -INFINITY, 2.5f, -NAN};
     trace_row(values, 7, true, &t);
     const struct op_record *r = &t.records[0];
-    assert_string_equal(t.model, "a \"b\"\\c");
+    assert_string_equal(t.model, "a \"b\"\\c\xc3\xa4\xef\xbf\xbd"); /* no UTF-8: U+FFFD */
     assert_int_equal(r->op, BNT_TAP_K);
     assert_int_equal(r->layer, 1);
     assert_int_equal(r->position, 2);

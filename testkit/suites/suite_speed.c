@@ -296,6 +296,7 @@ static void a_comparison_says_why_there_is_none(void **state)
         {"echo '{}'", "no times", BNT_E_UNSUPPORTED},
         {"echo '{\"prompts\":[{\"cpu_ms\":[0]}]}'", "no times", BNT_E_UNSUPPORTED},
         {"echo 'no luck' >&2\nexit 16", "exited with 16: no luck", BNT_E_FAILED},
+        {"exit 16", "exited with 16\n", BNT_E_FAILED},
         {"echo '{\"prompts\":[{\"tokens\":200,\"cpu_ms\":[1]}],\"model\":{\"digest\":\"x\"}}'",
          "different models", BNT_E_DIFFERS},
     };
