@@ -275,8 +275,9 @@ static void check_head(const struct head_case *c, struct bnt_rng *rng)
     float *x = malloc(n * (size_t)c->cols * sizeof *x);
     float *rows = malloc(n * (size_t)c->rows * sizeof *rows);
     assert_true(x && rows);
-    for (size_t i = 0; i < n * (size_t)c->cols; i++) { /* the first is the worst */
-        x[i] = (float)(bnt_rng_unit(rng) - 0.5) * (i < c->cols ? c->input : (float)(i / c->cols));
+    for (uint32_t i = 0; i < n * c->cols; i++) { /* the first is the worst */
+        const uint32_t input = i / c->cols;
+        x[i] = (float)(bnt_rng_unit(rng) - 0.5) * (input == 0 ? c->input : (float)input);
     }
     assert_int_equal(b.table->open(0, 0, &b.context), CUDA_OK);
     put_up(&b, &m, x, n);
