@@ -159,8 +159,8 @@ static void add_weights(struct validate_stats *s, const int8_t *w, uint64_t n)
     }
 }
 
-/* Whole tensor in memory; *scaled is false where blocks or rows have scales of their own.
- */
+/* Whole tensor in memory; *scaled is false where blocks or rows have scales of their own, of which
+ * only the codes are looked at: the numbers are those of scan_floats. */
 static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *scaled)
 {
     struct ternary_source src = {.type = c->t->type,
@@ -180,8 +180,9 @@ static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *sc
         st = ternary_decode(&src, r, end, w, &scale, &why);
         if (st == BNT_E_UNSUPPORTED) {
             *scaled = false;
-            free(w);
-            return BNT_OK;
+            why = (struct bnt_err){0};
+            src.scale = 1; /* any: scales that are known are not compared */
+            st = ternary_decode(&src, r, end, w, &scale, &why);
         }
         if (st != BNT_OK) {
             struct validate_place at = validate_at_tensor(c->t);
@@ -190,8 +191,10 @@ static enum bnt_status decode_all(struct scan *c, const uint8_t *bytes, bool *sc
             return BNT_OK;
         }
         src.scale = scale;
-        add_weights(c->s, w, (end - r) * src.cols);
-        c->s->scale = (double)scale;
+        if (*scaled) {
+            add_weights(c->s, w, (end - r) * src.cols);
+            c->s->scale = (double)scale;
+        }
     }
     free(w);
     return st;

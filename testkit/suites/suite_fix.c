@@ -364,6 +364,30 @@ static void what_cannot_be_put_right_is_refused(void **state)
     }
 }
 
+/* Blocks with scales of their own are numbers, but a code that means no weight is none. */
+static void a_wrong_code_is_seen_whatever_the_scales(void **state)
+{
+    (void)state;
+    enum { BLOCK = 66, SCALE = 64 };
+    const struct bnt_mock_recipe recipe = {.type = "tq2_0", .n_layer = 1, .n_vocab = 360};
+    struct bnt_err err = {0};
+    struct gguf *g;
+    const char *path = ms_make("broken.gguf", &recipe, NULL);
+    struct bnt_buf b = read_file(path);
+    es_ok(gguf_open(path, GGUF_MODE_AUTO, &g, &err), &err);
+    const struct gguf_tensor *t = gguf_find_tensor(g, "blk.0.ffn_down.weight");
+    assert_true(t && t->size >= (uint64_t)2 * BLOCK);
+    uint8_t *blocks = (uint8_t *)b.data + t->offset;
+    f16_store(blocks + SCALE, 0.75f); /* the others have a power of two */
+    write_file(path, &b);
+    expect_sound(path);
+    blocks[BLOCK] |= 3;
+    write_file(path, &b);
+    expect_refused(path, BNT_E_FILE, "corrupt");
+    gguf_close(g);
+    bnt_buf_release(&b);
+}
+
 static void the_original_and_what_exists_are_not_replaced(void **state)
 {
     (void)state;
@@ -406,6 +430,8 @@ static const struct suite_test tests[] = {
     {.name = "fix_copies_a_sound_file_as_it_is", .body = a_sound_file_comes_out_as_it_is},
     {.name = "fix_turns_big_endian_into_little", .body = big_endian_becomes_little},
     {.name = "fix_refuses_what_cannot_be_put_right", .body = what_cannot_be_put_right_is_refused},
+    {.name = "fix_sees_a_wrong_code_whatever_the_scales",
+     .body = a_wrong_code_is_seen_whatever_the_scales},
     {.name = "fix_replaces_neither_the_original_nor_what_exists",
      .body = the_original_and_what_exists_are_not_replaced},
     {0},
