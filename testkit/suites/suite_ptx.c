@@ -23,7 +23,7 @@ enum { THREADS = 64, SHARED = 512 };
 #define END "st.global.u32 [%rd2], %r4;\nret;\n}\n"
 #define WAIT "griddepcontrol.wait;\n"
 
-static _Alignas(16) uint32_t out[THREADS];
+static _Alignas(32) uint32_t out[THREADS]; /* whole sectors */
 
 static bool reaches(uint64_t first, uint64_t last, bool store, bool early)
 {
