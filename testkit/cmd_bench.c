@@ -196,6 +196,9 @@ static enum bnt_status check_options(const struct bench_opts *o, struct bnt_err 
                            "--ops and --explain need what --no-bandwidth leaves "
                            "out");
     }
+    if (o->ops && o->prompt_lengths) {
+        return bnt_err_set(err, BNT_E_USAGE, "--ops has no prompts: --batches are its tokens");
+    }
     if (!o->ops && (o->shapes || o->batches)) {
         return bnt_err_set(err, BNT_E_USAGE, "--shapes and --batches are of --ops");
     }

@@ -94,7 +94,8 @@ static void write_tiles(struct report_writer *w, const struct bnt_test_run *run)
     }
     size_t n_worse = report_count_worse(run);
     if (n_worse > 0) {
-        report_printf(w, "<div class=\"tile failed\"><b>%zu</b>figures slower</div>\n", n_worse);
+        report_printf(w, "<div class=\"tile failed\"><b>%zu</b>figure%s slower</div>\n", n_worse,
+                      n_worse == 1 ? "" : "s");
     }
     report_printf(w, "</div>\n");
 }

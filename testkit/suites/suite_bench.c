@@ -268,6 +268,7 @@ static void bench_refuses_options_that_say_nothing(void **state)
         {"--batches", "1", "are of --ops"},
         {"--shape", "2b", "--shape of --machine"},
         {"--gate", NULL, "--gate is of --ops"},
+        {"--ops", "--prompt-lengths=9", "--ops has no prompts"},
         {"--ops", "--no-bandwidth", "--no-bandwidth leaves out"},
         {"--explain", "--no-bandwidth", "--no-bandwidth leaves out"},
     };
