@@ -323,7 +323,7 @@ static void page_holds_hostile_text_as_text(void **state)
         "12 runs from 80 to 102, the last one 81.5",
         "<td class=\"step\">up +19.8 %</td>",
         "<td class=\"worse\">slower -18.8 %</td>",
-        "<b>1</b>figures slower</div>",
+        "<b>1</b>figure slower</div>",
         "a&lt;b&gt;&amp;&quot;<br/>",
         "<td class=\"quiet\">first run</td>",
     };
