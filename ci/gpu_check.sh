@@ -410,7 +410,7 @@ sanitized() {
 }
 most=60 # all at once
 late=SKIPPED
-"$bnt" mock make --arch qwen3 --type q1_0 -o "$scratch/q1.gguf" >"$scratch/out" 2>&1 || true
+check 'a file of weights of one bit' "$bnt" mock make --arch qwen3 --type q1_0 -o "$scratch/q1.gguf"
 for tool in memcheck racecheck initcheck synccheck; do
     sanitized '' infer -p 'Once upon a time, there was a little girl named Lily' -n 8
     sanitized ', a draw' infer -p 'Once upon a time' -n 4 --temperature 0.9 --top-k 20 --head screened --packed off

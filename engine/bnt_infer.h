@@ -270,6 +270,10 @@ enum bnt_status bnt_session_reuse(struct bnt_session *s, const int32_t *ids, siz
  * after a restore there are no logits before the next eval.
  * Errors: USAGE (nothing to save; a file of another model or type of KV cache, or of more positions
  * than this session has), FILE (damaged), UNSUPPORTED (another version), NOT_FOUND, NO_SPACE. */
+/* Whether sessions on this device are kept in files at all, as both below ask first. Errors:
+ * UNSUPPORTED, naming path. */
+enum bnt_status bnt_session_check_kept(const struct bnt_session *s, const char *path,
+                                       struct bnt_err *err);
 enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const char *model_digest,
                                  struct bnt_err *err);
 enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,

@@ -8,12 +8,10 @@
 
 enum bnt_status infer_load_session(struct infer *in, struct bnt_err *err)
 {
-    const char *save = in->o->session_save, *device = bnt_session_device(in->session);
-    if (save != NULL && strcmp(device, "cpu") != 0) { /* told before the work that goes there */
-        bnt_err_set(err, BNT_E_UNSUPPORTED, "%s: a session on %s is not kept in files", save,
-                    device);
-        bnt_err_hint(err, "--device cpu keeps it");
-        return BNT_E_UNSUPPORTED;
+    const char *save = in->o->session_save;
+    enum bnt_status kept = save ? bnt_session_check_kept(in->session, save, err) : BNT_OK;
+    if (kept != BNT_OK) { /* told before the work that goes there */
+        return kept;
     }
     if (in->o->session_load == NULL) {
         return BNT_OK;

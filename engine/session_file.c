@@ -28,8 +28,8 @@ struct header {
 };
 
 /* A cache on a GPU is not read or written by the host. */
-static enum bnt_status check_reach(const struct bnt_session *s, const char *path,
-                                   struct bnt_err *err)
+enum bnt_status bnt_session_check_kept(const struct bnt_session *s, const char *path,
+                                       struct bnt_err *err)
 {
     if (s->backend->ops->kv_head) {
         return BNT_OK;
@@ -112,7 +112,7 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
     if (s->now->n_past == 0) {
         return bnt_err_set(err, BNT_E_USAGE, "%s: an empty session is not worth a file", path);
     }
-    enum bnt_status st = check_reach(s, path, err);
+    enum bnt_status st = bnt_session_check_kept(s, path, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -249,7 +249,7 @@ enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
 {
     struct bnt_mapping map;
     struct header h;
-    enum bnt_status st = check_reach(s, path, err);
+    enum bnt_status st = bnt_session_check_kept(s, path, err);
     if (st == BNT_OK) {
         st = bnt_map_file(path, &map, err);
     }

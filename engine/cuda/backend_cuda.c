@@ -289,15 +289,15 @@ static void take_chosen(const struct cuda_candidate *from, const struct backend_
     ask->found[i] = n;
 }
 
-/* The best of some tokens, as many at once as there is room for. */
-static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
-                                 struct bnt_err *err)
+/* The best of ask->n tokens from `first` on, as many at once as there is room for. */
+static enum bnt_status best_from(struct backend *base, uint32_t first,
+                                 const struct backend_best *ask, struct bnt_err *err)
 {
     struct backend_cuda *b = (struct backend_cuda *)base;
     enum bnt_status st = BNT_OK;
     for (uint32_t at = 0, n; st == BNT_OK && at < ask->n; at += n) {
         n = ask->n - at < b->best_rows ? ask->n - at : b->best_rows;
-        st = cuda_best(b, at, n, ask->k, err);
+        st = cuda_best(b, first + at, n, ask->k, err);
         for (uint32_t i = 0; st == BNT_OK && i < n; i++) {
             take_chosen(b->picked + (size_t)i * ask->k, ask, at + i);
         }
@@ -306,17 +306,17 @@ static enum bnt_status best_rows(struct backend *base, const struct backend_best
     return st;
 }
 
+static enum bnt_status best_rows(struct backend *base, const struct backend_best *ask,
+                                 struct bnt_err *err)
+{
+    return best_from(base, 0, ask, err);
+}
+
 static enum bnt_status best(struct backend *base, uint32_t row, uint32_t k,
                             struct bnt_candidate *out, uint32_t *n, struct bnt_err *err)
 {
-    struct backend_cuda *b = (struct backend_cuda *)base;
     struct backend_best ask = {.n = 1, .k = k, .out = out, .found = n};
-    enum bnt_status st = cuda_best(b, row, 1, k, err);
-    if (st == BNT_OK) {
-        take_chosen(b->picked, &ask, 0);
-    }
-    b->pending = b->pending && st != BNT_OK; /* a download has waited */
-    return st;
+    return best_from(base, row, &ask, err);
 }
 
 static enum bnt_status draw(struct backend *base, uint32_t row, uint32_t k,

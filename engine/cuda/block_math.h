@@ -80,7 +80,6 @@ THREAD_FN float sum_lanes(const float *x)
     return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
-/* Value c of a row. */
 /* Of CUDA_CODES: where the piece of column c is, the scale of c in it, and the byte of its code. */
 THREAD_FN const unsigned char *codes_piece(const void *row, uint32_t c)
 {
@@ -94,8 +93,7 @@ THREAD_FN float codes_scale(const unsigned char *piece, uint32_t c)
 
 THREAD_FN const unsigned char *codes_byte(const unsigned char *piece, uint32_t c)
 {
-    return piece + 32 + c % CUDA_CODES_PIECE / CUDA_CODES_SCALED * 16 + c / 8 % 2 * 8 +
-           c % CUDA_CODES_SCALED / 16 * 2 + c / 4 % 2;
+    return piece + CUDA_CODES_EIGHT(c) + c / 4 % 2;
 }
 
 /* The value of a code, whose number a float of this size has in its lowest bits. */
@@ -113,6 +111,7 @@ THREAD_FN void unpack_codes(uint32_t codes, float scale, float out[8])
     }
 }
 
+/* Value c of a row. */
 THREAD_FN float value_at(uint32_t type, const void *row, uint64_t c)
 {
     if (type == CUDA_CODES) {

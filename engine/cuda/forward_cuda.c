@@ -84,16 +84,21 @@ static enum bnt_status ternary(const struct backend_cuda *b, struct cuda_ternary
     return cuda_launch(b, &l, err);
 }
 
+static bool all_ternary(const struct cuda_weight *first, const struct cuda_weight *last)
+{
+    bool all = true;
+    for (const struct cuda_weight *w = first; w <= last; w++) {
+        all = all && w->ternary;
+    }
+    return all;
+}
+
 /* Whether matrices first..last of a layer are multiplied by one launch: tensor cores take several,
  * and nobody wants to see one of them alone. */
 static bool together(const struct backend_cuda *b, const struct cuda_weight *first,
                      const struct cuda_weight *last)
 {
-    bool fits = b->info.major >= 8 && b->n > CUDA_TOKENS && !taps(b);
-    for (const struct cuda_weight *w = first; w <= last; w++) {
-        fits = fits && w->ternary;
-    }
-    return fits;
+    return b->info.major >= 8 && b->n > CUDA_TOKENS && !taps(b) && all_ternary(first, last);
 }
 
 static enum bnt_status product(const struct backend_cuda *b, const struct product *p,
@@ -506,11 +511,7 @@ enum bnt_status cuda_forward_batch(struct backend_cuda *b, struct bnt_err *err)
 /* Whether matrices first..last take their norm into one launch. */
 static bool fused(const struct cuda_weight *first, const struct cuda_weight *last)
 {
-    bool fits = true;
-    for (const struct cuda_weight *w = first; w <= last; w++) {
-        fits = fits && w->ternary && launch_step_takes((uint32_t)w->cols);
-    }
-    return fits;
+    return all_ternary(first, last) && launch_step_takes((uint32_t)first->cols);
 }
 
 /* A norm and the products of one token in one launch. */

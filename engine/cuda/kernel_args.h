@@ -64,6 +64,10 @@ enum cuda_float_type { CUDA_F32, CUDA_F16, CUDA_BF16, CUDA_CODES };
 #define CUDA_CODES_PIECE 512u
 #define CUDA_CODES_SCALED 64u
 #define CUDA_CODES_BYTES 160u
+/* Where the 16 bits of columns c.. of eight lie in their piece. */
+#define CUDA_CODES_EIGHT(c)                                                                        \
+    (32u + (c) % CUDA_CODES_PIECE / CUDA_CODES_SCALED * 16u + (c) / 8u % 2u * 8u +                 \
+     (c) % CUDA_CODES_SCALED / 16u * 2u)
 enum cuda_act { CUDA_ACT_SILU, CUDA_ACT_RELU2 }; /* as enum act_fn */
 
 /* A token of a batch, as the host says before each one: kernels read it on the device, so that a

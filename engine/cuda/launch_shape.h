@@ -51,9 +51,8 @@
 #define CUDA_SCREEN_SCORE_BYTES(stride)                                                            \
     (2u * ((stride) / 256u * CUDA_SCREEN_APART) + 4u * CUDA_SCREEN_THREADS * 4u + 16u)
 #define CUDA_MANY_THREADS (CUDA_MANY_ROWS * 2u) /* a warp for 16 rows */
-#define CUDA_MANY_SLICE                                                                            \
-    (CUDA_MANY_INPUTS * 2u * 256u) /* 256 columns of both rows of each input                       \
-                                    */
+/* 256 columns of both rows of each input. */
+#define CUDA_MANY_SLICE (CUDA_MANY_INPUTS * 2u * 256u)
 /* Floats between the scores of two inputs: the threads that write at once meet different banks. */
 #define CUDA_MANY_APART (CUDA_MANY_ROWS + 8u)
 #define CUDA_SCREEN_MANY_BYTES (2u * CUDA_MANY_SLICE)

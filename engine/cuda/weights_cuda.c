@@ -78,16 +78,17 @@ static unsigned code_of(float v, float scale)
 void cuda_pack_codes(const float *v, uint64_t cols, uint8_t *row)
 {
     memset(row, 0, cuda_codes_row_bytes(cols));
-    for (uint64_t c = 0; c < cols; c++) {
+    for (uint64_t c = 0; c < cols; c += CUDA_CODES_SCALED) {
         uint8_t *piece = row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
-        uint64_t scaled = c % CUDA_CODES_PIECE / CUDA_CODES_SCALED;
-        float *scale = (float *)(void *)piece + scaled;
-        if (c % CUDA_CODES_SCALED == 0) {
-            *scale = scale_of(v + (BNT_FAULT(cuda_codes_scale) ? 0 : c));
+        float scale = scale_of(v + (BNT_FAULT(cuda_codes_scale) ? 0 : c));
+        ((float *)(void *)piece)[c % CUDA_CODES_PIECE / CUDA_CODES_SCALED] = scale;
+        for (uint64_t at = c; at < c + CUDA_CODES_SCALED; at += 8) {
+            unsigned codes = 0;
+            for (unsigned i = 0; i < 8; i++) {
+                codes |= code_of(v[at + i], scale) << 2 * i;
+            }
+            *(uint16_t *)(void *)(piece + CUDA_CODES_EIGHT(at)) = (uint16_t)codes;
         }
-        unsigned code = code_of(v[c], *scale);
-        piece[32 + scaled * 16 + c / 8 % 2 * 8 + c % CUDA_CODES_SCALED / 16 * 2 + c / 4 % 2] |=
-            (uint8_t)(code << 2 * (c % 4));
     }
 }
 
