@@ -75,6 +75,13 @@ enum bnt_status bnt_file_may_write(const char *target, struct bnt_err *err)
     return no_sessions(err);
 }
 
+enum bnt_status bnt_session_check_kept(const struct bnt_session *s, const char *path,
+                                       struct bnt_err *err)
+{
+    (void)s, (void)path;
+    return no_sessions(err);
+}
+
 enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const char *digest,
                                  struct bnt_err *err)
 {
