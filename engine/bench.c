@@ -171,6 +171,13 @@ static enum bnt_status open_model(struct bench *b, const struct bnt_session_opti
     return st == BNT_OK ? bnt_sampler_new(&greedy, (int32_t)info->n_vocab, &b->sampler, err) : st;
 }
 
+/* At the end once more: where the CPU took over the times are of both. */
+static void note_kernels(struct bench *b)
+{
+    snprintf(b->r->device, sizeof b->r->device, "%s", bnt_session_device(b->session));
+    snprintf(b->r->kernel, sizeof b->r->kernel, "%s", bnt_session_kernel(b->session));
+}
+
 static void note_facts(struct bench *b)
 {
     struct bench_result *r = b->r;
@@ -180,8 +187,7 @@ static void note_facts(struct bench *b)
     snprintf(r->arch, sizeof r->arch, "%s", info->arch);
     snprintf(r->name, sizeof r->name, "%s", info->name);
     snprintf(r->weights, sizeof r->weights, "%s", info->weights);
-    snprintf(r->device, sizeof r->device, "%s", bnt_session_device(b->session));
-    snprintf(r->kernel, sizeof r->kernel, "%s", bnt_session_kernel(b->session));
+    note_kernels(b);
     snprintf(r->kernel_note, sizeof r->kernel_note, "%s", bnt_session_kernel_note(b->session));
     r->n_params = info->n_params;
     r->file_bytes = info->file_bytes;
@@ -375,18 +381,6 @@ static enum bnt_status measure_all(struct bench *b, struct bnt_err *err)
     return st;
 }
 
-/* The CPU took over in the middle: the times are of both, and must not pass for those of one. */
-static void note_takeover(struct bench *b)
-{
-    struct bench_result *r = b->r;
-    const char *device = bnt_session_device(b->session);
-    if (strcmp(r->device, device) != 0) {
-        size_t d = strlen(r->device), k = strlen(r->kernel);
-        snprintf(r->device + d, sizeof r->device - d, ", then %s", device);
-        snprintf(r->kernel + k, sizeof r->kernel - k, ", then %s", bnt_session_kernel(b->session));
-    }
-}
-
 /* What tokens read is counted while they are evaluated. */
 static void note_bytes(struct bench *b)
 {
@@ -418,7 +412,7 @@ enum bnt_status bench_run(const struct bench_plan *plan, struct bench_result *r,
     st = st == BNT_OK ? measure_all(&b, err) : st;
     if (st == BNT_OK) {
         finish_energy(&b);
-        note_takeover(&b);
+        note_kernels(&b);
         note_bytes(&b);
         r->peak_bytes = r->peak_bytes > 0 ? r->peak_bytes : bnt_peak_rss();
         r->has_bandwidth = b.gb_per_s.n > 0;

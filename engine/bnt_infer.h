@@ -279,10 +279,11 @@ enum bnt_status bnt_session_save(struct bnt_session *s, const char *path, const 
 enum bnt_status bnt_session_restore(struct bnt_session *s, const char *path,
                                     const char *model_digest, struct bnt_err *err);
 
-/* What computes now: "cpu", "cuda:0". */
+/* What has computed so far, and by which kernels: "cpu" by "avx512"; "cuda:0, then cpu" by "cuda,
+ * then avx512" where the CPU took over. The session's own until it is freed or evaluates. */
 const char *bnt_session_device(const struct bnt_session *s);
-/* Kernels in use ("avx512"), and "" or why faster ones are not. */
 const char *bnt_session_kernel(const struct bnt_session *s);
+/* "", or why the kernels in use are not faster ones. */
 const char *bnt_session_kernel_note(const struct bnt_session *s);
 int bnt_session_n_threads(const struct bnt_session *s);
 

@@ -151,11 +151,10 @@ static void print_times(const struct infer *in, const struct bnt_generation *g,
 static void print_draws(const struct infer *in, const struct infer_figures *f)
 {
     const char *device = bnt_session_device(in->session);
-    bool left = strcmp(device, "cpu") == 0;
-    char remark[64];
-    snprintf(remark, sizeof(remark), "on %s; %llu that it could not were drawn here",
-             left ? "the GPU" : device, (unsigned long long)f->not_drawn_on_device);
-    if (!left || f->drawn_on_device + f->not_drawn_on_device > 0) {
+    if (strcmp(device, "cpu") != 0) {
+        char remark[96];
+        snprintf(remark, sizeof(remark), "on %s; %llu that it could not were drawn here", device,
+                 (unsigned long long)f->not_drawn_on_device);
         fprintf(stderr, "  %-18s %10llu %-9s %s\n", "drawn", (unsigned long long)f->drawn_on_device,
                 "ids", remark);
     }

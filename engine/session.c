@@ -72,6 +72,13 @@ static enum bnt_status take_sequences(struct bnt_session *s, struct bnt_err *err
     return BNT_OK;
 }
 
+static void note_backend(struct bnt_session *s, const char *between)
+{
+    size_t d = strlen(s->device), k = strlen(s->kernel);
+    snprintf(s->device + d, sizeof s->device - d, "%s%s", between, s->backend->device);
+    snprintf(s->kernel + k, sizeof s->kernel - k, "%s%s", between, s->backend->kernel);
+}
+
 enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_options *opts,
                                 struct bnt_session **out, struct bnt_err *err)
 {
@@ -103,6 +110,7 @@ enum bnt_status bnt_session_new(struct bnt_model *m, const struct bnt_session_op
     st = device_backend_new(m, backend_config_of(m, opts), opts->n_batch != 0, &choice, &s->backend,
                             err);
     if (st == BNT_OK) {
+        note_backend(s, "");
         st = take_sequences(s, err);
     }
     if (st != BNT_OK) {
@@ -219,6 +227,7 @@ static enum bnt_status fall_back(struct bnt_session *s, const char *why, struct 
     cpu->self_test_ns = old->self_test_ns;
     old->ops->free(old);
     s->backend = cpu;
+    note_backend(s, ", then ");
     return BNT_OK;
 }
 
@@ -539,12 +548,12 @@ void bnt_session_set_tap(struct bnt_session *s, const struct bnt_tap *tap)
 
 const char *bnt_session_device(const struct bnt_session *s)
 {
-    return s->backend->device;
+    return s->device;
 }
 
 const char *bnt_session_kernel(const struct bnt_session *s)
 {
-    return s->backend->kernel;
+    return s->kernel;
 }
 
 const char *bnt_session_kernel_note(const struct bnt_session *s)

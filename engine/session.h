@@ -22,8 +22,9 @@ struct bnt_session {
     struct session_sequence *now;       /* the selected one */
     struct backend_row *rows;           /* n_batch; the first n_last are the last batch */
     struct device_choice choice;
-    uint32_t n_last;  /* ids of the last batch; 0 after a rewind */
-    uint32_t n_timed; /* decoded ids in timed_ns, while a rate is watched */
+    char device[32], kernel[32]; /* what has computed; both where the CPU took over */
+    uint32_t n_last;             /* ids of the last batch; 0 after a rewind */
+    uint32_t n_timed;            /* decoded ids in timed_ns, while a rate is watched */
     uint64_t timed_ns;
 };
 

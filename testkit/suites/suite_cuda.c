@@ -338,7 +338,7 @@ static void a_device_slower_than_asked_for_is_left(void **state)
     es_ok(open_on(&e, &so, &err), &err);
     for (int i = 0; i < 17; i++) {
         es_ok(bnt_session_eval(e.session, story, 1, &err), &err);
-        assert_string_equal(bnt_session_device(e.session), i < 15 ? "cuda:0" : "cpu");
+        assert_string_equal(bnt_session_device(e.session), i < 15 ? "cuda:0" : "cuda:0, then cpu");
     }
     assert_int_equal(n_warned, 1);
     assert_non_null(strstr(warned, "below the 1e+08"));

@@ -81,10 +81,12 @@ static void ids_that_a_device_could_not_draw_are_told(void **state)
     static const struct {
         const char *plan, *device, *says; /* says: in a line of the metrics; NULL: nothing */
         int drawn, left;
-    } cases[] = {{"", "cpu", NULL, 0, 0},
-                 {"", "cuda", "6 ids       on cuda:0; 0 that", 6, 0},
-                 {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1},
-                 {"lost=100", "cuda", "2 ids       on the GPU; 0 that", 2, 0}};
+        const char *kernel; /* how its name begins */
+    } cases[] = {
+        {"", "cpu", NULL, 0, 0, ""},
+        {"", "cuda", "6 ids       on cuda:0; 0 that", 6, 0, "cuda"},
+        {"draw=3", "cuda", "5 ids       on cuda:0; 1 that", 5, 1, "cuda"},
+        {"lost=100", "cuda", "2 ids       on cuda:0, then cpu; 0 that", 2, 0, "cuda, then "}};
     char *text = NULL;
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
         bool json = i % 2 == 0;
@@ -118,6 +120,9 @@ static void ids_that_a_device_could_not_draw_are_told(void **state)
                              cases[i / 2].drawn);
             assert_int_equal(json_integer_value(json_object_get(metrics, "not_drawn_on_device")),
                              cases[i / 2].left);
+            const char *kernel = json_string_value(json_object_get(metrics, "kernel"));
+            assert_non_null(kernel);
+            assert_int_equal(strncmp(kernel, cases[i / 2].kernel, strlen(cases[i / 2].kernel)), 0);
             json_decref(doc);
         } else {
             const char *says = cases[i / 2].says;
