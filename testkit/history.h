@@ -93,7 +93,7 @@ enum bnt_status history_each_run(struct history *h, unsigned most, history_run_f
 /* The rows of one run, in the order of the plan. */
 typedef enum bnt_status history_row_fn(void *ctx, const char *suite, const char *test,
                                        const struct history_row *row, struct bnt_err *err);
-/* Errors: NOT_FOUND for an id that no run begins with. */
+/* run_id: how the id of one run begins. Errors: NOT_FOUND for none, USAGE for several. */
 enum bnt_status history_each_row(struct history *h, const char *run_id, history_row_fn *each,
                                  void *ctx, struct bnt_err *err);
 

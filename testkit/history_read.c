@@ -129,23 +129,56 @@ enum bnt_status history_each_run(struct history *h, unsigned most, history_run_f
     return st;
 }
 
+/* The one run whose id, of hexadecimal digits, begins so. */
+static enum bnt_status find_run(struct history *h, const char *begin, sqlite3_int64 *seq,
+                                struct bnt_err *err)
+{
+    sqlite3_stmt *q;
+    bool first = false, second = false, whole = false;
+    enum bnt_status st = history_prepare(
+        h, "SELECT seq, id = ?1 FROM run WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2", &q,
+        err);
+    if (st != BNT_OK) {
+        return st;
+    }
+    history_bind(q, 1, begin);
+    st = history_step(h, q, &first, err);
+    if (st == BNT_OK && first) {
+        *seq = sqlite3_column_int64(q, 0);
+        whole = sqlite3_column_int(q, 1) != 0;
+        st = history_step(h, q, &second, err);
+    }
+    sqlite3_finalize(q);
+    if (st == BNT_OK && !first) {
+        st = bnt_err_set(err, BNT_E_NOT_FOUND, "history %s: no run begins with %s", h->path, begin);
+        bnt_err_hint(err, "bnt test history lists the runs");
+    } else if (st == BNT_OK && second && !whole) {
+        st = bnt_err_set(err, BNT_E_USAGE, "history %s: more than one run begins with '%s'",
+                         h->path, begin);
+        bnt_err_hint(err, "give more digits: bnt test history lists the runs");
+    }
+    return st;
+}
+
 enum bnt_status history_each_row(struct history *h, const char *run_id, history_row_fn *each,
                                  void *ctx, struct bnt_err *err)
 {
     sqlite3_stmt *q;
+    sqlite3_int64 seq = 0;
     bool row = false;
-    size_t n = 0;
-    enum bnt_status st = history_prepare(
-        h,
-        "SELECT " ROW_COLUMNS ", r.suite, r.test FROM result r JOIN run n ON n.seq = r.run"
-        " WHERE n.seq = (SELECT seq FROM run WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 1)"
-        " ORDER BY r.outcome = 'elsewhere', r.rank, r.test",
-        &q, err);
+    enum bnt_status st = find_run(h, run_id, &seq, err);
+    if (st == BNT_OK) {
+        st = history_prepare(h,
+                             "SELECT " ROW_COLUMNS
+                             ", r.suite, r.test FROM result r JOIN run n ON n.seq = r.run"
+                             " WHERE n.seq = ?1 ORDER BY r.outcome = 'elsewhere', r.rank, r.test",
+                             &q, err);
+    }
     if (st != BNT_OK) {
         return st;
     }
-    history_bind(q, 1, run_id);
-    for (st = history_step(h, q, &row, err); row && st == BNT_OK; n++) {
+    sqlite3_bind_int64(q, 1, seq);
+    for (st = history_step(h, q, &row, err); row && st == BNT_OK;) {
         struct history_row r;
         read_row(q, &r);
         st = each(ctx, (const char *)sqlite3_column_text(q, 14),
@@ -153,11 +186,6 @@ enum bnt_status history_each_row(struct history *h, const char *run_id, history_
         st = st == BNT_OK ? history_step(h, q, &row, err) : st;
     }
     sqlite3_finalize(q);
-    if (st == BNT_OK && n == 0) {
-        st =
-            bnt_err_set(err, BNT_E_NOT_FOUND, "history %s: no run begins with %s", h->path, run_id);
-        bnt_err_hint(err, "bnt test history lists the runs");
-    }
     return st;
 }
 

@@ -185,6 +185,38 @@ static void run_is_recorded_once(void **state)
     history_close(h);
 }
 
+static enum bnt_status count_row(void *ctx, const char *suite, const char *test,
+                                 const struct history_row *row, struct bnt_err *err)
+{
+    (void)suite, (void)test, (void)err;
+    assert_string_equal(row->run, "0000000000000021");
+    ++*(size_t *)ctx;
+    return BNT_OK;
+}
+
+static void run_is_found_by_the_begin_of_its_id(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *begin;
+        enum bnt_status status;
+        size_t n_rows;
+    } cases[] = {{"0000000000000021", BNT_OK, N_TESTS},
+                 {"000000000000002", BNT_E_USAGE, 0},
+                 {"", BNT_E_USAGE, 0},
+                 {"1", BNT_E_NOT_FOUND, 0},
+                 {"00000000000000211", BNT_E_NOT_FOUND, 0}};
+    struct history *h = open_history("h.db");
+    record(h, 0x21);
+    record(h, 0x22);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t n = 0;
+        assert_int_equal(history_each_row(h, cases[i].begin, count_row, &n, NULL), cases[i].status);
+        assert_int_equal(n, cases[i].n_rows);
+    }
+    history_close(h);
+}
+
 static void tests_of_other_shards_are_noted(void **state)
 {
     (void)state;
@@ -458,6 +490,8 @@ static const struct suite_test tests[] = {
     {.name = "history_figures_have_the_past_of_their_machine",
      .body = figures_have_the_past_of_their_machine},
     {.name = "history_run_is_recorded_once", .body = run_is_recorded_once},
+    {.name = "history_run_is_found_by_the_begin_of_its_id",
+     .body = run_is_found_by_the_begin_of_its_id},
     {.name = "history_notes_tests_of_other_shards", .body = tests_of_other_shards_are_noted},
     {.name = "history_is_bounded", .body = history_is_bounded},
     {.name = "history_merging_twice_is_harmless", .body = merging_twice_is_harmless},
