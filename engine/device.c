@@ -48,7 +48,8 @@ static enum bnt_status cuda_or_cpu(const struct bnt_model *m, const struct backe
     struct bnt_err failed = {0};
     bool absent = choice->index >= cuda_device_count(why, sizeof why);
     enum bnt_status st = new_cuda(m, config, choice, out, &failed);
-    if (st == BNT_OK || absent || choice->fallback == DEVICE_FALLBACK_NEVER) {
+    if (st == BNT_OK || st == BNT_E_INTERRUPTED || absent ||
+        choice->fallback == DEVICE_FALLBACK_NEVER) {
         bnt_err_copy(err, &failed);
         return st;
     }
@@ -165,8 +166,11 @@ static bool auto_takes_gpu(const struct bnt_model *m, const struct backend_confi
     if (recall(m, &info, &gpu)) {
         return gpu;
     }
-    if (measure(m, config, choice, &v, &failed) != BNT_OK) {
-        warn(choice, &failed);
+    enum bnt_status st = measure(m, config, choice, &v, &failed);
+    if (st != BNT_OK) {
+        if (st != BNT_E_INTERRUPTED) { /* which the CPU's session will tell */
+            warn(choice, &failed);
+        }
         return false;
     }
     if (!v.equal) {

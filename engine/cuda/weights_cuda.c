@@ -8,9 +8,13 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/cpu/pool.h"
 #include "engine/cuda/backend_cuda.h"
 
-enum { UPLOAD_ROWS = 256 }; /* of a dequantised or streamed matrix at a time */
+enum {
+    UPLOAD_ROWS = 256, /* of a dequantised or streamed matrix at a time */
+    MAKE_ROWS = 8      /* of them by a thread at a time */
+};
 
 void *cuda_take(struct cuda_cursor *c, uint64_t bytes)
 {
@@ -47,47 +51,61 @@ static enum cuda_float_type float_type_of(enum tensor_type type)
 }
 
 /* The scale s of 64 values that are s * {-1, 0, 1, 2}. Where no value is 2*s, s is their magnitude
- * with the sign that makes the zeros what they are. */
-static float scale_of(const float *v)
+ * with the sign that makes the zeros what they are. Written for compilers that take vectors. */
+static float scale_of(const float v[CUDA_CODES_SCALED])
 {
-    float least = 0, most = 0, none = 0; /* of magnitudes that are some; what else there is */
+    int32_t bits[CUDA_CODES_SCALED], half = 0, twice = 0, none = 0; /* bits of such beside `some` */
+    uint32_t first = 0;
+    while (first < CUDA_CODES_SCALED - 1 && !(fabsf(v[first]) > 0)) {
+        first++;
+    }
+    float some = fabsf(v[first]), out;
+    memcpy(bits, v, sizeof bits);
     for (uint32_t i = 0; i < CUDA_CODES_SCALED; i++) {
-        if (v[i] == 0 || isnan(v[i])) {
-            none = v[i];
-        } else {
-            least = least == 0 || fabsf(v[i]) < fabsf(least) ? v[i] : least;
-            most = fabsf(v[i]) > fabsf(most) ? v[i] : most;
-        }
+        float m = fabsf(v[i]);
+        int32_t if_half = m + m == some ? bits[i] : 0, if_twice = m == some + some ? bits[i] : 0;
+        half |= m < some ? if_half : 0; /* not infinities, which are twice themselves */
+        twice |= m > some ? if_twice : 0;
+        none |= m > 0 ? 0 : bits[i];
     }
-    if (least == 0) {
-        return none;
-    }
-    return copysignf(least, fabsf(most) > fabsf(least) ? most : none);
+    int32_t sign = half ? bits[first] : twice ? twice : none;
+    int32_t scale = ((half ? half : bits[first]) & INT32_MAX) | (sign & INT32_MIN);
+    memcpy(&out, &scale, sizeof out);
+    return out;
 }
 
-/* Blocks of scale 0 have zeros of both signs. */
-static unsigned code_of(float v, float scale)
+/* The codes of 64 values, a byte each. */
+static void codes_of(const float v[CUDA_CODES_SCALED], float scale, uint8_t code[CUDA_CODES_SCALED])
 {
-    return scale == 0       ? signbit(v) == signbit(scale) ? 2 : 0
-           : v == -scale    ? 0
-           : v == scale     ? 2
-           : v == 2 * scale ? 3
-                            : 1;
+    int32_t wide[CUDA_CODES_SCALED];
+    for (uint32_t i = 0; i < CUDA_CODES_SCALED; i++) {
+        int32_t others = v[i] == 2 * scale ? 3 : 1;
+        int32_t positive = v[i] == scale ? 2 : others;
+        wide[i] = v[i] == -scale ? 0 : positive;
+    }
+    for (uint32_t i = 0; i < CUDA_CODES_SCALED; i++) {
+        code[i] = (uint8_t)wide[i];
+    }
+    for (uint32_t i = 0; scale == 0 && i < CUDA_CODES_SCALED; i++) { /* zeros of both signs */
+        code[i] = !signbit(v[i]) == !signbit(scale) ? 2 : 0;
+    }
 }
 
 void cuda_pack_codes(const float *v, uint64_t cols, uint8_t *row)
 {
     memset(row, 0, cuda_codes_row_bytes(cols));
     for (uint64_t c = 0; c < cols; c += CUDA_CODES_SCALED) {
-        uint8_t *piece = row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES;
+        uint8_t *piece = row + c / CUDA_CODES_PIECE * CUDA_CODES_BYTES, code[CUDA_CODES_SCALED];
         float scale = scale_of(v + (BNT_FAULT(cuda_codes_scale) ? 0 : c));
         ((float *)(void *)piece)[c % CUDA_CODES_PIECE / CUDA_CODES_SCALED] = scale;
-        for (uint64_t at = c; at < c + CUDA_CODES_SCALED; at += 8) {
-            unsigned codes = 0;
-            for (unsigned i = 0; i < 8; i++) {
-                codes |= code_of(v[at + i], scale) << 2 * i;
-            }
-            *(uint16_t *)(void *)(piece + CUDA_CODES_EIGHT(at)) = (uint16_t)codes;
+        codes_of(v + c, scale, code);
+        for (uint32_t at = 0; at < CUDA_CODES_SCALED; at += 8) {
+            uint64_t codes;
+            memcpy(&codes, code + at, sizeof codes);
+            codes = (codes | codes >> 6) & 0x000f000f000f000f;
+            codes = (codes | codes >> 12) & 0x000000ff000000ff;
+            *(uint16_t *)(void *)(piece + CUDA_CODES_EIGHT(c + at)) =
+                (uint16_t)(codes | codes >> 24);
         }
     }
 }
@@ -151,25 +169,41 @@ uint64_t cuda_weights_layout(struct cuda_weights *to, uint8_t *base)
 static enum bnt_status put(const struct backend_cuda *b, void *dst, const void *src, uint64_t bytes,
                            struct bnt_err *err)
 {
-    return dst ? cuda_error(b, b->table->upload(b->context, dst, src, bytes), err) : BNT_OK;
+    enum bnt_status st = bnt_err_interrupted(b->base.config.interrupted, err);
+    return st == BNT_OK && dst ? cuda_error(b, b->table->upload(b->context, dst, src, bytes), err)
+                               : st;
 }
 
-/* Rows [r, end) in the kernels' form: views of the model, or read into `read`; a row of floats, and
- * rows that are made of such. */
+/* Rows [r, end) in the kernels' form: views of the model, or read into `read`; rows that are made
+ * of such, and a row of floats for each thread that does. */
 struct upload_space {
+    struct cpu_pool *pool;
     uint8_t *read, *scratch, *made;
     float *floats;
 };
 
-/* Row `from` as it goes up. */
-static void make_row(const struct weight *w, const struct cuda_weight *to, const uint8_t *from,
-                     const struct upload_space *s, uint8_t *row)
+struct make_task {
+    const struct weight *w;
+    const struct cuda_weight *to;
+    const struct upload_space *s;
+    const uint8_t *from;
+};
+
+/* Rows [begin, end) of `from` as they go up. */
+static void make_rows(void *ctx, size_t begin, size_t end, int thread)
 {
-    dequantize_row(w->type, from, w->cols, s->floats);
-    if (to->type == CUDA_CODES) {
-        cuda_pack_codes(s->floats, w->cols, row);
-    } else {
-        memcpy(row, s->floats, w->cols * sizeof *s->floats);
+    const struct make_task *t = ctx;
+    const struct weight *w = t->w;
+    float *floats = t->s->floats + (size_t)thread * w->cols;
+    for (size_t i = begin; i < end; i++) {
+        const uint8_t *from = t->from + i * w->row_bytes;
+        uint8_t *row = t->s->made + i * t->to->row_bytes;
+        if (t->to->type == CUDA_CODES) {
+            dequantize_row(w->type, from, w->cols, floats);
+            cuda_pack_codes(floats, w->cols, row);
+        } else {
+            dequantize_row(w->type, from, w->cols, (float *)(void *)row);
+        }
     }
 }
 
@@ -184,27 +218,29 @@ static enum bnt_status put_rows(const struct backend_cuda *b, struct weight *w,
         st = weight_load(b->base.model, w, r, end, s->read, s->scratch, err);
     }
     if (st == BNT_OK && !as_it_is(w)) {
-        for (uint64_t i = 0; i < end - r; i++) {
-            make_row(w, to, from + i * w->row_bytes, s, s->made + i * to->row_bytes);
-        }
+        struct make_task t = {w, to, s, from};
+        cpu_pool_run(s->pool, (size_t)(end - r), MAKE_ROWS, make_rows, &t);
         from = s->made;
     }
     return st == BNT_OK ? put(b, to->data + r * to->row_bytes, from, (end - r) * to->row_bytes, err)
                         : st;
 }
 
-static enum bnt_status put_weight(const struct backend_cuda *b, const struct weight *source,
-                                  struct cuda_weight *to, struct bnt_err *err)
+static enum bnt_status put_weight(const struct backend_cuda *b, struct cpu_pool *pool,
+                                  const struct weight *source, struct cuda_weight *to,
+                                  struct bnt_err *err)
 {
     struct weight w = *source; /* a streamed one learns its scale here */
     enum bnt_status st = BNT_OK;
     if (w.data && as_it_is(&w)) {
         st = put(b, to->data, w.data, w.rows * w.row_bytes, err);
     } else {
-        struct upload_space s = {.read = malloc((size_t)(UPLOAD_ROWS * w.row_bytes)),
+        size_t row_floats = (size_t)w.cols * sizeof(float);
+        struct upload_space s = {.pool = pool,
+                                 .read = malloc((size_t)(UPLOAD_ROWS * w.row_bytes)),
                                  .scratch = malloc((size_t)weight_scratch_bytes(&w) + 1),
                                  .made = malloc((size_t)(UPLOAD_ROWS * to->row_bytes)),
-                                 .floats = malloc((size_t)w.cols * sizeof(float))};
+                                 .floats = calloc((size_t)cpu_pool_n_threads(pool), row_floats)};
         if (!s.read || !s.scratch || !s.made || !s.floats) {
             st = bnt_err_nomem(err, "rows on their way to the device", UPLOAD_ROWS * w.row_bytes);
         }
@@ -223,8 +259,8 @@ static enum bnt_status put_weight(const struct backend_cuda *b, const struct wei
     return st;
 }
 
-static enum bnt_status put_layer(const struct backend_cuda *b, struct cuda_layer *to, uint32_t il,
-                                 struct bnt_err *err)
+static enum bnt_status put_layer(const struct backend_cuda *b, struct cpu_pool *pool,
+                                 struct cuda_layer *to, uint32_t il, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
     const struct layer *l = &m->layers[il];
@@ -243,7 +279,7 @@ static enum bnt_status put_layer(const struct backend_cuda *b, struct cuda_layer
         st = put(b, norms[i].dst, norms[i].src, norms[i].n * sizeof(float), err);
     }
     for (int i = 0; st == BNT_OK && i < N_LAYER_WEIGHTS; i++) {
-        st = put_weight(b, &l->w[i], &to->w[i], err);
+        st = put_weight(b, pool, &l->w[i], &to->w[i], err);
     }
     return st;
 }
@@ -273,13 +309,13 @@ static enum bnt_status put_screen(const struct backend_cuda *b, const struct cud
     return put(b, to->screen_form, m->screen_form.data, screen_bytes(&m->head), err);
 }
 
-static enum bnt_status put_all(const struct backend_cuda *b, struct cuda_weights *to,
-                               struct bnt_err *err)
+static enum bnt_status put_all(const struct backend_cuda *b, struct cpu_pool *pool,
+                               struct cuda_weights *to, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
-    enum bnt_status st = put_weight(b, &m->embd, &to->embd, err);
+    enum bnt_status st = put_weight(b, pool, &m->embd, &to->embd, err);
     if (st == BNT_OK && !m->info.tied_head) {
-        st = put_weight(b, &m->head, &to->head, err);
+        st = put_weight(b, pool, &m->head, &to->head, err);
     } else if (st == BNT_OK) {
         to->head = to->embd;
     }
@@ -290,7 +326,7 @@ static enum bnt_status put_all(const struct backend_cuda *b, struct cuda_weights
         st = put(b, to->output_norm, m->output_norm, m->info.n_embd * sizeof(float), err);
     }
     for (uint32_t il = 0; st == BNT_OK && il < m->info.n_layer; il++) {
-        st = put_layer(b, &to->layers[il], il, err);
+        st = put_layer(b, pool, &to->layers[il], il, err);
     }
     return st;
 }
@@ -338,7 +374,13 @@ static enum bnt_status put_up(const struct backend_cuda *b, struct cuda_weights 
         return cuda_error_in(b, w->context, code, err);
     }
     cuda_weights_layout(w, memory);
-    return put_all(b, w, err);
+    struct cpu_pool *pool;
+    enum bnt_status st = cpu_pool_new_shared(&pool, err);
+    if (st == BNT_OK) {
+        st = put_all(b, pool, w, err);
+        cpu_pool_free(pool);
+    }
+    return st;
 }
 
 static enum bnt_status make(const struct backend_cuda *b, bool screened, struct cuda_weights **out,

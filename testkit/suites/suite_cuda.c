@@ -393,6 +393,32 @@ static void what_was_asked_for_is_done_or_refused(void **state)
     }
 }
 
+static void weights_on_their_way_can_be_interrupted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *device;
+        enum bnt_status status;
+    } cases[] = {{"cuda", BNT_E_INTERRUPTED}, {"auto", BNT_OK}};
+    volatile sig_atomic_t interrupted = 1;
+    setenv("BNT_CACHE_DIR", suite_scratch(), 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_session_options so = on_fake(NULL);
+        struct es_engine e;
+        struct bnt_err err = {0};
+        so.device = cases[i].device;
+        so.interrupted = &interrupted;
+        assert_int_equal(open_on(&e, &so, &err), cases[i].status);
+        if (cases[i].status == BNT_OK) {
+            assert_string_equal(bnt_session_device(e.session), "cpu");
+            assert_int_equal(bnt_session_eval(e.session, story, 1, &err), BNT_E_INTERRUPTED);
+            es_close(&e);
+        }
+        assert_int_equal(n_warned, 0);
+        assert_nothing_held();
+    }
+}
+
 /* The fake device is slower than the CPU, and can be wrong. */
 static void auto_measures_once_and_believes_only_equal_logits(void **state)
 {
@@ -562,6 +588,8 @@ static const struct suite_test tests[] = {
      .body = a_device_slower_than_asked_for_is_left},
     {.name = "what_was_asked_for_is_done_or_refused",
      .body = what_was_asked_for_is_done_or_refused},
+    {.name = "weights_on_their_way_can_be_interrupted",
+     .body = weights_on_their_way_can_be_interrupted},
     {.name = "auto_measures_once_and_believes_only_equal_logits",
      .body = auto_measures_once_and_believes_only_equal_logits},
     {.name = "the_fake_says_what_it_is", .body = the_fake_says_what_it_is},
