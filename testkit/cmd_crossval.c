@@ -113,14 +113,15 @@ static enum bnt_status open_model(struct crossval_run_of *r, struct bnt_err *err
 static enum bnt_status open_reference(struct crossval_run_of *r, struct bnt_err *err)
 {
     const struct crossval_opts *o = r->o;
+    const struct bnt_subject_options opts = {.session.interrupted = r->app->interrupted};
     if (o->reference) {
         return strncmp(o->reference, "http://", 7) == 0 || strncmp(o->reference, "https://", 8) == 0
-                   ? bnt_subject_open_http(o->reference, NULL, &r->reference, err)
+                   ? bnt_subject_open_http(o->reference, &opts, &r->reference, err)
                    : bnt_err_set(err, BNT_E_USAGE, "--reference %.200s: it is no http address",
                                  o->reference);
     }
     if (o->command) {
-        return bnt_subject_open_command(o->command, NULL, &r->reference, err);
+        return bnt_subject_open_command(o->command, &opts, &r->reference, err);
     }
     return o->file ? crossval_open_recorded(o->file, &r->reference, err) : BNT_OK;
 }

@@ -52,14 +52,14 @@ enum bnt_status perf_server_open(const struct perf_server_plan *plan, struct per
         const uint32_t n_vocab = bnt_model_info(model)->n_vocab;
         st = bench_prompt_ids(bnt_model_tokenizer(model), longest, &s->ids, err);
         bnt_model_close(model);
-        st = st == BNT_OK ? bnt_subject_open_http(plan->address, NULL, &s->subject, err) : st;
+        const struct bnt_subject_options opts = {.session.interrupted = plan->interrupted};
+        st = st == BNT_OK ? bnt_subject_open_http(plan->address, &opts, &s->subject, err) : st;
         st = st == BNT_OK ? check_model(s, n_vocab, err) : st;
     }
     if (st != BNT_OK) {
         perf_server_close(s);
         return st;
     }
-    ((struct http_subject *)s->subject)->interrupted = plan->interrupted;
     *out = s;
     return BNT_OK;
 }

@@ -138,7 +138,7 @@ struct bnt_subject {
 
 /* For subjects in the engine; others look at what concerns them. Zero: the engine's defaults. */
 struct bnt_subject_options {
-    struct bnt_session_options session;
+    struct bnt_session_options session; /* its `interrupted` ends a wait for others, too */
     struct bnt_model_options model; /* for that session; packed weights are those of the cache */
     uint32_t http_timeout_ms;       /* of one answer of a server; 0: 10 min */
     uint32_t http_max_attempts;     /* of one question, while the server is in trouble; 0: 5 */

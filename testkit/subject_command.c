@@ -26,6 +26,7 @@
 #define LINE_MAX_BYTES (256u << 20) /* of an answer: logits of one position, with room to spare */
 #define TIMEOUT_MS 600000
 #define END_MS 3000 /* that it has to end once its input has */
+#define LOOK_MS 200 /* at most, until an interruption is seen that came just before a wait */
 #define READ_BYTES 65536
 
 extern char **environ;
@@ -41,7 +42,8 @@ struct command_subject {
     struct bnt_buf got; /* read, but not yet taken */
     size_t taken;       /* bytes of it */
     uint32_t timeout_ms;
-    bool stuck; /* it did not answer in time */
+    const volatile sig_atomic_t *interrupted; /* may be NULL */
+    bool stuck; /* it did not answer, or read, while somebody waited for it */
 };
 
 static struct command_subject *of(struct bnt_subject *s)
@@ -59,13 +61,48 @@ static enum bnt_status bad(const char *what, struct bnt_err *err)
     return st;
 }
 
-/* A socket, because a program that has ended is an error here, and no signal. */
+/* Wait a while for its descriptor. *ready is false when there is nothing yet; an error when the
+ * time is over or the run is interrupted. */
+static enum bnt_status wait_for(struct command_subject *s, struct pollfd p, uint64_t end_ns,
+                                bool *ready, struct bnt_err *err)
+{
+    const uint64_t now = proc_now_ns();
+    const uint64_t left_ms = now < end_ns ? (end_ns - now) / 1000000 + 1 : 0;
+    enum bnt_status st = bnt_err_interrupted(s->interrupted, err);
+    const int n = st == BNT_OK ? poll(&p, 1, left_ms < LOOK_MS ? (int)left_ms : LOOK_MS) : 0;
+    *ready = n > 0;
+    if (n < 0 && errno != EINTR) {
+        return bnt_err_errno(err, "the reference command");
+    }
+    if (st == BNT_OK && n == 0 && left_ms == 0) {
+        st = bnt_err_set(err, BNT_E_TIME, "the reference command did not answer in %u ms",
+                         s->timeout_ms);
+    }
+    s->stuck |= st != BNT_OK;
+    return st;
+}
+
+static uint64_t end_of_wait(const struct command_subject *s)
+{
+    return proc_now_ns() + (uint64_t)s->timeout_ms * 1000000;
+}
+
+/* A socket, because a program that has ended is an error here, and no signal. It need not read what
+ * it is sent, so this has an end, too. */
 static enum bnt_status send_all(struct command_subject *s, const char *bytes, size_t n,
                                 struct bnt_err *err)
 {
+    const uint64_t end_ns = end_of_wait(s);
     for (size_t sent = 0; sent < n;) {
-        const ssize_t k = send(s->to, bytes + sent, n - sent, MSG_NOSIGNAL);
-        if (k < 0 && errno != EINTR) {
+        bool ready;
+        enum bnt_status st =
+            wait_for(s, (struct pollfd){.fd = s->to, .events = POLLOUT}, end_ns, &ready, err);
+        if (st != BNT_OK) {
+            return st;
+        }
+        const ssize_t k =
+            ready ? send(s->to, bytes + sent, n - sent, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        if (k < 0 && errno != EINTR && errno != EAGAIN) {
             return bad("it ended without an answer", err);
         }
         sent += k > 0 ? (size_t)k : 0;
@@ -91,22 +128,13 @@ static enum bnt_status say(struct command_subject *s, json_t *question, struct b
 /* More bytes, or an error when the time is over or none will come. */
 static enum bnt_status read_more(struct command_subject *s, uint64_t end_ns, struct bnt_err *err)
 {
-    struct pollfd p = {.fd = s->from, .events = POLLIN};
-    const uint64_t now = proc_now_ns();
-    const int left_ms = now < end_ns ? (int)((end_ns - now) / 1000000) + 1 : 0;
-    const int ready = poll(&p, 1, left_ms);
-    if (ready < 0 && errno != EINTR) {
-        return bnt_err_errno(err, "the reference command");
+    bool ready;
+    enum bnt_status st =
+        wait_for(s, (struct pollfd){.fd = s->from, .events = POLLIN}, end_ns, &ready, err);
+    if (st != BNT_OK || !ready) {
+        return st;
     }
-    if (ready < 0 || (ready == 0 && left_ms > 0)) {
-        return BNT_OK;
-    }
-    if (ready == 0) {
-        s->stuck = true;
-        return bnt_err_set(err, BNT_E_TIME, "the reference command did not answer in %u ms",
-                           s->timeout_ms);
-    }
-    enum bnt_status st = bnt_buf_reserve(&s->got, READ_BYTES, err);
+    st = bnt_buf_reserve(&s->got, READ_BYTES, err);
     if (st != BNT_OK) {
         return st;
     }
@@ -131,7 +159,7 @@ static void forget_taken(struct command_subject *s)
 /* The next line as an object, for the caller to release. */
 static enum bnt_status hear(struct command_subject *s, json_t **out, struct bnt_err *err)
 {
-    const uint64_t end_ns = proc_now_ns() + (uint64_t)s->timeout_ms * 1000000;
+    const uint64_t end_ns = end_of_wait(s);
     enum bnt_status st = BNT_OK;
     const char *newline = NULL;
     size_t looked = 0;
@@ -515,6 +543,9 @@ static enum bnt_status introduce(struct command_subject *s, struct bnt_err *err)
     json_t *answer = NULL;
     struct bnt_err why = {0};
     enum bnt_status st = ask(s, json_pack("{s:s}", "ask", "describe"), &answer, &why);
+    if (st == BNT_E_INTERRUPTED) {
+        return bnt_err_copy(err, &why);
+    }
     if (st != BNT_OK) {
         st = bnt_err_set(err, st == BNT_E_TIME ? st : BNT_E_UNSUPPORTED,
                          "%.200s: it does not describe itself: %.300s", s->command, why.msg);
@@ -544,6 +575,7 @@ enum bnt_status bnt_subject_open_command(const char *command,
     s->base.ops = &ops;
     s->to = s->from = -1;
     s->timeout_ms = opts && opts->http_timeout_ms ? opts->http_timeout_ms : TIMEOUT_MS;
+    s->interrupted = opts ? opts->session.interrupted : NULL;
     bnt_buf_init(&s->got, LINE_MAX_BYTES);
     enum bnt_status st = start(s, err);
     if (st == BNT_OK) {

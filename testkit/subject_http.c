@@ -270,7 +270,6 @@ static enum bnt_status tokenize(struct bnt_subject *s, const char *text, size_t 
                                 struct bnt_ids *out, struct bnt_err *err)
 {
     struct http_subject *h = (struct http_subject *)s;
-    h->interrupted = NULL;
     return h->protocol->tokenize(h, text, len, flags, out, err);
 }
 
@@ -303,11 +302,12 @@ static enum bnt_status generate(struct bnt_subject *s, const struct bnt_subject_
     struct http_subject *h = (struct http_subject *)s;
     struct bnt_err why = {0};
     enum bnt_status st = check_request(r, &why);
-    h->interrupted = r->interrupted;
+    const volatile sig_atomic_t *always = h->interrupted;
+    h->interrupted = r->interrupted ? r->interrupted : always;
     if (st == BNT_OK) {
         st = h->protocol->generate(h, r, out, &why);
     }
-    h->interrupted = NULL;
+    h->interrupted = always;
     if (st == BNT_E_INTERRUPTED) {
         out->made.finish = BNT_FINISH_INTERRUPTED;
         return BNT_OK;
@@ -320,11 +320,12 @@ static enum bnt_status row(struct bnt_subject *s, const struct bnt_subject_reque
 {
     struct http_subject *h = (struct http_subject *)s;
     enum bnt_status st = check_request(r, err);
-    h->interrupted = r->interrupted;
+    const volatile sig_atomic_t *always = h->interrupted;
+    h->interrupted = r->interrupted ? r->interrupted : always;
     if (st == BNT_OK) {
         st = h->protocol->row(h, r, at, out, err);
     }
-    h->interrupted = NULL;
+    h->interrupted = always;
     return st;
 }
 
@@ -410,6 +411,7 @@ enum bnt_status bnt_subject_open_http(const char *address, const struct bnt_subj
     s->base.ops = &ops;
     s->timeout_ms = opts && opts->http_timeout_ms ? opts->http_timeout_ms : TIMEOUT_MS;
     s->max_attempts = opts ? opts->http_max_attempts : 0;
+    s->interrupted = opts ? opts->session.interrupted : NULL;
     enum bnt_status st = read_address(s, address, err);
     if (st == BNT_OK) {
         st = read_key(s, err);

@@ -55,7 +55,8 @@ struct http_subject {
     enum http_rest rest;
     struct http_pieces pieces;
     uint32_t timeout_ms, max_attempts;
-    const volatile sig_atomic_t *interrupted; /* of the request at hand; may be NULL */
+    const volatile sig_atomic_t *interrupted; /* of the request at hand, if it has one, else of the
+                                                 options it was opened with; may be NULL */
 };
 
 /* GET without a question, else POST; the question is taken (NULL: out of memory, by `posts`).
