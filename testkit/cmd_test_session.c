@@ -153,7 +153,8 @@ static enum bnt_status reach_server(const struct session *s, struct bnt_err *err
 {
     struct bnt_err why = {0};
     struct bnt_subject *server = NULL;
-    const struct bnt_subject_options once = {.http_max_attempts = 1};
+    const struct bnt_subject_options once = {.session.interrupted = s->app->interrupted,
+                                             .http_max_attempts = 1};
     if (strcmp(s->run->model.kind, "http") != 0) {
         return BNT_OK;
     }
