@@ -116,7 +116,8 @@ static enum bnt_status read_scale(struct converting *v, const struct st_tensor *
         st = v->source.source.floats(&v->source, which, 0, 1, scale, err);
     }
     *scale = divide != BNT_FAULT(weight_scale) ? 1 / *scale : *scale;
-    return st == BNT_OK && !isfinite(*scale) ? wrong(v, s, "its value is no scale", err) : st;
+    bool sound = isfinite(*scale) && *scale > 0;
+    return st == BNT_OK && !sound ? wrong(v, s, "its value is no scale", err) : st;
 }
 
 /* Shape and dtype are what the family derives. */
@@ -171,12 +172,15 @@ static enum bnt_status missing(const struct converting *v, const char *name, str
 
 /* ---- the tensors of a family ---- */
 
+/* Biases that config.json does not speak of are taken where they are. */
 static bool is_wanted(const struct converting *v, const struct rule *r)
 {
-    const struct arch *arch = v->config.arch;
-    return r->kind == SUB_NORM    ? arch->sub_norms
-           : r->kind == HEAD_NORM ? arch->head_norms
-                                  : r->kind != BIAS;
+    const struct hf_config *c = &v->config;
+    return r->kind == SUB_NORM    ? c->arch->sub_norms
+           : r->kind == HEAD_NORM ? c->arch->head_norms
+           : r->kind != BIAS      ? true
+           : r->theirs[0] == 's'  ? c->attention_bias
+                                  : c->mlp_bias;
 }
 
 /* LLaMA's heads are rotated by neighbours in a GGUF file, by halves in a checkpoint. */

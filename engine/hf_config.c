@@ -316,6 +316,14 @@ static enum bnt_status check_graph(const struct reader *r)
                : unsupported(r, "partial_rotary_factor", "other than 1");
 }
 
+/* A family that always has the biases of q, k and v has no others, and its classes do not ask. */
+static void read_biases(const struct reader *r, struct hf_config *c)
+{
+    c->attention_bias =
+        c->arch && !c->arch->qkv_bias && json_is_true(json_object_get(r->root, "attention_bias"));
+    c->mlp_bias = json_is_true(json_object_get(r->root, "mlp_bias"));
+}
+
 static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
 {
     enum bnt_status st = read_family(r, c);
@@ -337,6 +345,7 @@ static enum bnt_status read_all(const struct reader *r, struct hf_config *c)
     }
     const json_t *tied = json_object_get(r->root, "tie_word_embeddings");
     c->tied = tied ? json_is_true(tied) : c->arch && c->arch->scaled; /* by its class */
+    read_biases(r, c);
     c->bos = token_id(r->root, "bos_token_id");
     c->eos = token_id(r->root, "eos_token_id");
     if (st == BNT_OK && (c->bos >= c->n_vocab || c->eos >= c->n_vocab)) {

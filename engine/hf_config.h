@@ -23,7 +23,8 @@ struct hf_config {
     const struct arch *arch;
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_ctx, n_vocab;
     double rms_eps, rope_theta;
-    bool tied;   /* the head is the embedding */
+    bool tied;                     /* the head is the embedding */
+    bool attention_bias, mlp_bias; /* each product of that part has one */
     bool bitnet; /* trained for ternary weights: its family, or its quantization_config */
     enum hf_scale scale;
     int64_t bos, eos, pad;     /* -1: not said */

@@ -215,10 +215,11 @@ static enum bnt_status parse_header(struct safetensors *s, const char *text, uin
     const char *path = s->shards[s->n_shards - 1].path;
     json_t *header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &at);
     if (!json_is_object(header)) {
+        const char *why = header ? "it is another value" : at.text;
         json_decref(header);
         bnt_err_hint(err, "the download may be incomplete: fetch the checkpoint again");
         return bnt_err_set(err, BNT_E_FILE, "%s: the header is no JSON object: %s (byte %d)", path,
-                           at.text, at.position);
+                           why, at.position);
     }
     enum bnt_status st = read_tensors(s, header, 8 + n, file_bytes, err);
     json_decref(header);

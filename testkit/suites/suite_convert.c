@@ -220,6 +220,37 @@ static void packed_weights_become_the_shipped_model(void **state)
     }
 }
 
+static float *first_scale(struct cp_made *m)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        if (strstr(m->t[i].name, "weight_scale")) {
+            return (float *)(void *)m->t[i].bytes;
+        }
+    }
+    fail_msg("no weight_scale");
+    return NULL;
+}
+
+/* What bnt validate calls an error is not written. */
+static void scales_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const float none[] = {0, -0.5f, NAN, INFINITY};
+    enter_scratch();
+    struct cp_made m = {0};
+    begin(NULL, NULL);
+    make_packed(&m, false);
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        struct bnt_err err = {0};
+        *first_scale(&m) = none[i];
+        cp_write_shards(&m);
+        if (convert("ck", NULL, &err) != BNT_E_FILE || !strstr(err.msg, "is no scale")) {
+            fail_msg("scale %g: %s", (double)none[i], err.msg);
+        }
+    }
+    cp_release(&m);
+}
+
 /* ---- bfloat16 masters ---- */
 
 /* The published rule on the values that bfloat16 leaves, told again in other words. */
@@ -489,6 +520,10 @@ static void broken_checkpoints_become_no_file(void **state)
          "bos_token_id is"},
         {"config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 3", BNT_E_FILE,
          "num_attention_heads is"},
+        {"config.json", "\"relu2\"", "\"relu2\", \"attention_bias\": true", BNT_E_FILE,
+         "model.layers.0.self_attn.q_proj.bias is missing"},
+        {"config.json", "\"relu2\"", "\"relu2\", \"mlp_bias\": true", BNT_E_FILE,
+         "model.layers.0.mlp.gate_proj.bias is missing"},
         {"config.json", "\"relu2\"", "\"relu2\", \"layer_types\": [\"sliding_attention\"]",
          BNT_E_UNSUPPORTED, "sliding_attention"},
         {"tokenizer_config.json", "\"add_bos_token\"", "\"chat_template\": 7, \"add_bos_token\"",
@@ -571,6 +606,9 @@ static const struct suite_test tests[] = {
      .needs = "shared"},
     {.name = "convert_packed_weights_become_the_shipped_model",
      .body = packed_weights_become_the_shipped_model,
+     .needs = "shared"},
+    {.name = "convert_scales_that_are_none_are_refused",
+     .body = scales_that_are_none_are_refused,
      .needs = "shared"},
     {.name = "convert_bfloat16_masters_are_ternarised_by_absmean",
      .body = bfloat16_masters_are_ternarised_by_absmean,
