@@ -33,7 +33,7 @@ enum bnt_status bnt_file_read(const char *path, struct bnt_buf *buf, struct bnt_
 enum bnt_status bnt_read_line(FILE *f, struct bnt_buf *line, bool *end, struct bnt_err *err);
 
 /* For who writes files and nothing else: USAGE for "-", by which commands that can mean standard
- * output. */
+ * output, and for an empty name. */
 enum bnt_status bnt_file_is_named(const char *path, struct bnt_err *err);
 
 /* A file that appears whole or not at all: temporary in the same folder -> write... -> commit =

@@ -89,6 +89,10 @@ enum bnt_status bnt_folder_of(const char *path, char out[BNT_PATH_MAX], struct b
 
 enum bnt_status bnt_file_is_named(const char *path, struct bnt_err *err)
 {
+    if (!path[0]) {
+        bnt_err_hint(err, "name a file; a variable that is not set is an empty name");
+        return bnt_err_set(err, BNT_E_USAGE, "the name of the file to be written is empty");
+    }
     if (strcmp(path, "-") != 0) {
         return BNT_OK;
     }

@@ -17,11 +17,15 @@
 /* Add text to the end of a file, which need not exist. */
 static enum bnt_status append(const char *path, const struct bnt_buf *text, struct bnt_err *err)
 {
+    enum bnt_status st = bnt_file_is_named(path, err);
+    if (st != BNT_OK) {
+        return st;
+    }
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
         return bnt_err_errno(err, "cannot open %s", path);
     }
-    enum bnt_status st = bnt_write_all(fd, bnt_buf_view(text), text->len, path, err);
+    st = bnt_write_all(fd, bnt_buf_view(text), text->len, path, err);
     if (close(fd) != 0 && st == BNT_OK) {
         st = bnt_err_errno(err, "cannot write %s", path);
     }
