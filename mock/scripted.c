@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/json_load.h"
+#include "base/pattern.h"
 
 enum { PLACE_BYTES = 96, FORMAT_VERSION = 1 };
 
@@ -175,9 +176,8 @@ static enum bnt_status take_pattern(struct reading *r, const json_t *o, struct a
     if (st != BNT_OK || !a->pattern) {
         return st;
     }
-    int rc = regcomp(&a->regex, a->pattern, REG_EXTENDED | REG_NOSUB);
-    a->compiled = rc == 0;
-    return rc == 0 ? BNT_OK : wrong(r, "matches", "is no regular expression");
+    a->compiled = bnt_pattern_compile(&a->regex, a->pattern, NULL) == BNT_OK;
+    return a->compiled ? BNT_OK : wrong(r, "matches", "is no regular expression");
 }
 
 /* Lists that go together have one length. */

@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/json_load.h"
+#include "base/pattern.h"
 
 #include "testkit/user_suite.h"
 
@@ -74,7 +75,7 @@ static bool is_map(const struct yaml_node *n)
 static bool is_pattern(const struct yaml_node *n)
 {
     regex_t regex;
-    bool good = n->kind == TREE_TEXT && regcomp(&regex, n->text, REG_EXTENDED | REG_NOSUB) == 0;
+    bool good = n->kind == TREE_TEXT && bnt_pattern_compile(&regex, n->text, NULL) == BNT_OK;
     if (good) {
         regfree(&regex);
     }
@@ -195,7 +196,7 @@ static enum bnt_status holds_pattern(const struct check *c, const struct yaml_no
                                      struct bnt_err *err)
 {
     regex_t regex;
-    if (!json_is_string(c->value) || regcomp(&regex, n->text, REG_EXTENDED | REG_NOSUB) != 0) {
+    if (!json_is_string(c->value) || bnt_pattern_compile(&regex, n->text, NULL) != BNT_OK) {
         return BNT_OK; /* the pattern was compiled when the file was read */
     }
     bool matches = regexec(&regex, json_string_value(c->value), 0, NULL, 0) == 0;

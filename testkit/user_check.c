@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "base/fault.h"
+#include "base/pattern.h"
 #include "base/utf8.h"
 #include "engine/cpu/fmath.h"
 #include "engine/perplexity.h"
@@ -146,12 +147,15 @@ static void check_patterns(struct asking *a, const char *key, const struct user_
 {
     for (size_t i = 0; i < t->n; i++) {
         regex_t regex;
-        if (regcomp(&regex, t->at[i], REG_EXTENDED | REG_NOSUB) != 0) {
+        if (bnt_pattern_compile(&regex, t->at[i], NULL) != BNT_OK) {
             wrong(a, key, "out of memory"); /* the pattern was compiled when the file was read */
             return;
         }
         regmatch_t all = {0, (regoff_t)length_of(a)};
-        if ((regexec(&regex, text_of(a), 1, &all, REG_STARTEND) == 0) != want) {
+        const int rc = regexec(&regex, text_of(a), 1, &all, REG_STARTEND);
+        if (rc != 0 && rc != REG_NOMATCH) {
+            wrong(a, key, "out of memory: /%.300s/", t->at[i]);
+        } else if ((rc == 0) != want) {
             wrong(a, key, "%s /%.300s/", want ? "does not match" : "matches", t->at[i]);
         }
         regfree(&regex);

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/opt.h"
+#include "base/pattern.h"
 
 #define MAX_KEYS 32
 
@@ -203,7 +204,7 @@ enum bnt_status user_read_matches(struct user_reader *r, const struct yaml_node 
     enum bnt_status st = user_read_patterns(r, n, into);
     for (size_t i = 0; st == BNT_OK && i < t->n; i++) {
         regex_t regex;
-        if (regcomp(&regex, t->at[i], REG_EXTENDED | REG_NOSUB) == 0) {
+        if (bnt_pattern_compile(&regex, t->at[i], NULL) == BNT_OK) {
             st = matches_all(&regex, t->at[i]) ? user_bad(r, n, "matches every answer") : st;
             regfree(&regex);
         }
@@ -217,11 +218,10 @@ enum bnt_status user_read_patterns(struct user_reader *r, const struct yaml_node
     enum bnt_status st = user_read_parts(r, n, into);
     for (size_t i = 0; st == BNT_OK && i < t->n; i++) {
         regex_t regex;
-        int rc = regcomp(&regex, t->at[i], REG_EXTENDED | REG_NOSUB);
-        if (rc != 0) {
-            char why[120], what[200];
-            regerror(rc, &regex, why, sizeof why);
-            snprintf(what, sizeof what, "no regular expression: %s", why);
+        struct bnt_err why = {0};
+        if (bnt_pattern_compile(&regex, t->at[i], &why) != BNT_OK) {
+            char what[200];
+            snprintf(what, sizeof what, "no regular expression: %.150s", why.msg);
             return user_bad(r, n, what);
         }
         regfree(&regex);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/msg.h"
 #include "base/opt.h"
+#include "base/pattern.h"
 #include "base/sysinfo.h"
 
 /* ---- buffers ---- */
@@ -496,7 +497,45 @@ static void env_says_yes_in_four_words(void **state)
     }
 }
 
+/* ---- patterns of others ---- */
+
+static void patterns_that_take_all_memory_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern;
+        bool good;
+    } cases[] = {
+        {"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", true},
+        {"(a{64}b{64}c{64}d{64}e{64}){8}", true}, /* beside each other they add up */
+        {"[a-z]{32767}", true},
+        {"[]({999}]{999}", true}, /* what stands in brackets repeats nothing */
+        {"[[:alpha:](]{300}x\\{300}{300}", true},
+        {"(((((a+)*)?|b)*)+)", true},
+        {"((a{1,255}){1,255}){1,255}", false},
+        {"a{255}{255}{255}", false},
+        {"(x|(a{200}){200}[^]]){200}", false},
+        {"(", false},
+        {"[", false},
+        {"a{", false},
+        {"a\\", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bnt_err err = {0};
+        regex_t regex;
+        const enum bnt_status st = bnt_pattern_compile(&regex, cases[i].pattern, &err);
+        if (st != (cases[i].good ? BNT_OK : BNT_E_FILE)) {
+            fail_msg("%s: status %d: %s", cases[i].pattern, (int)st, err.msg);
+        }
+        if (st == BNT_OK) {
+            regfree(&regex);
+        }
+    }
+}
+
 static const struct suite_test tests[] = {
+    {.name = "base_patterns_that_take_all_memory_are_refused",
+     .body = patterns_that_take_all_memory_are_refused},
     {.name = "base_env_says_yes_in_four_words", .body = env_says_yes_in_four_words},
     {.name = "base_buf_grows_and_stays_terminated", .body = buf_grows_and_stays_terminated},
     {.name = "base_buf_refuses_past_its_bound",
