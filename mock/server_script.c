@@ -197,9 +197,12 @@ typedef enum bnt_status key_fn(const struct reading *r, const yaml_node_t *n, st
 static enum bnt_status key_path(const struct reading *r, const yaml_node_t *n, struct target *t)
 {
     enum bnt_status st = take_text(r, n, &t->route.path);
-    return st != BNT_OK || t->route.path[0] == '/'
+    if (st == BNT_OK && t->route.path[0] != '/') {
+        return wrong(r, n, "does not begin with /", text_of(n));
+    }
+    return st != BNT_OK || !strpbrk(t->route.path, " \t\r\n")
                ? st
-               : wrong(r, n, "does not begin with /", text_of(n));
+               : wrong(r, n, "has a blank, which no request line has in a path", text_of(n));
 }
 
 static enum bnt_status key_status(const struct reading *r, const yaml_node_t *n, struct target *t)
@@ -267,7 +270,10 @@ static enum bnt_status key_ignore_range(const struct reading *r, const yaml_node
 static enum bnt_status key_content_range(const struct reading *r, const yaml_node_t *n,
                                          struct target *t)
 {
-    return take_text(r, n, &t->step.content_range);
+    enum bnt_status st = take_text(r, n, &t->step.content_range);
+    return st != BNT_OK || !strpbrk(t->step.content_range, "\r\n")
+               ? st
+               : wrong(r, n, "is no header with one line of text", text_of(n));
 }
 
 static enum bnt_status key_length_delta(const struct reading *r, const yaml_node_t *n,
@@ -313,13 +319,23 @@ static enum bnt_status take_map(const struct reading *r, const yaml_node_t *n, i
         return wrong(r, n, of == OF_STEP ? "a step is a map" : "a route is a map", "");
     }
     enum bnt_status st = BNT_OK;
+    unsigned seen = 0; /* a bit for each of keys */
     for (const yaml_node_pair_t *p = n->data.mapping.pairs.start;
          st == BNT_OK && p < n->data.mapping.pairs.top; p++) {
         const yaml_node_t *name = yaml_document_get_node(r->doc, p->key);
         const char *text = text_of(name);
         const struct key *key = text ? find_key(text, of) : NULL;
-        st = key ? key->take(r, yaml_document_get_node(r->doc, p->value), t)
-                 : wrong(r, name, "is not known here", text ? text : "this");
+        if (!key) {
+            return wrong(r, name, "is not known here", text ? text : "this");
+        }
+        if (seen & 1u << (key - keys)) {
+            return wrong(r, name, "is there twice", text);
+        }
+        seen |= 1u << (key - keys);
+        st = key->take(r, yaml_document_get_node(r->doc, p->value), t);
+    }
+    if (st == BNT_OK && t->step.fault_at > 0 && t->step.fault == BNT_MOCK_NO_FAULT) {
+        return wrong(r, n, "at says where a fault begins, and none is named beside it", "");
     }
     return st;
 }
