@@ -214,6 +214,18 @@ static enum bnt_status read_records(struct source *s, struct op_trace *t, struct
     }
 }
 
+/* Two traces in one file are none: the second would be passed over. */
+static enum bnt_status check_end(struct source *s, struct bnt_err *err)
+{
+    json_t *line;
+    enum bnt_status st = next_line(s, &line, err);
+    if (st == BNT_OK && line) {
+        st = bad_line(s, "the trace has ended before this line", err);
+    }
+    json_decref(line);
+    return st;
+}
+
 static int compare_records(const void *a, const void *b)
 {
     return op_record_compare(a, b);
@@ -247,6 +259,7 @@ enum bnt_status op_trace_read(const char *path, struct op_trace *out, struct bnt
     enum bnt_status st = read_head(&s, out, err);
     if (st == BNT_OK) {
         st = read_records(&s, out, err);
+        st = st == BNT_OK ? check_end(&s, err) : st;
     }
     if (st == BNT_OK) {
         st = sort_records(&s, out, err);

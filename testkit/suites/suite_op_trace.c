@@ -241,6 +241,8 @@ static const struct damaged {
     {HEAD, BNT_E_FILE},
     {HEAD RECORD("0", "[0,1]"), BNT_E_FILE},
     {HEAD RECORD("0", "[0,1]") END("2"), BNT_E_FILE},
+    {HEAD RECORD("0", "[0,1]") END("1") HEAD, BNT_E_FILE},
+    {HEAD RECORD("0", "[0,1]") END("1") "x\n", BNT_E_FILE},
     {HEAD RECORD("0", "[0,1]") RECORD("0", "[0,1]") END("2"), BNT_E_FILE},
     {HEAD RECORD("-1", "[0,1]") END("1"), BNT_E_FILE},
     {HEAD RECORD("0", "[0,1,2]") END("1"), BNT_E_FILE},
