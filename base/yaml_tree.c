@@ -16,6 +16,7 @@
 struct reading {
     struct yaml_tree *tree;
     const char *shown;
+    enum yaml_tree_texts texts;
     const struct bnt_buf *bytes; /* of the file */
     yaml_parser_t parser;
     yaml_event_t event; /* the current one */
@@ -109,13 +110,16 @@ static const char *keep_text(struct reading *r, const yaml_char_t *bytes, size_t
     return text;
 }
 
-static enum bnt_status scalar_text(struct reading *r, const char **text)
+static enum bnt_status scalar_text(struct reading *r, enum yaml_tree_texts texts, const char **text)
 {
     const yaml_char_t *bytes = r->event.data.scalar.value;
     size_t n = r->event.data.scalar.length;
     for (size_t i = 0; i < n; i++) {
-        if (bytes[i] < ' ' || bytes[i] == 0x7f) {
-            return refuse(r, "a text with a control character or a line break");
+        const bool line = bytes[i] == '\n' || bytes[i] == '\t';
+        if ((bytes[i] < ' ' || bytes[i] == 0x7f) && !(line && texts == YAML_TREE_LINES)) {
+            return refuse(r, texts == YAML_TREE_LINES
+                                 ? "a text with a control character"
+                                 : "a text with a control character or a line break");
         }
     }
     *text = keep_text(r, bytes, n);
@@ -134,7 +138,7 @@ static enum bnt_status read_key(struct reading *r, const struct yaml_node *map,
     if (r->event.type != YAML_SCALAR_EVENT) {
         return refuse(r, "a key that is not a text");
     }
-    enum bnt_status st = scalar_text(r, &place->key);
+    enum bnt_status st = scalar_text(r, YAML_TREE_ONE_LINE, &place->key);
     if (st != BNT_OK) {
         return st;
     }
@@ -197,7 +201,7 @@ static enum bnt_status read_node(struct reading *r, unsigned depth, struct yaml_
     switch (r->event.type) {
     case YAML_SCALAR_EVENT:
         n->plain = r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-        return scalar_text(r, &n->text);
+        return scalar_text(r, r->texts, &n->text);
     case YAML_SEQUENCE_START_EVENT:
         n->kind = TREE_LIST;
         return read_members(r, depth, n, YAML_SEQUENCE_END_EVENT);
@@ -235,10 +239,10 @@ static enum bnt_status read_stream(struct reading *r)
 }
 
 enum bnt_status yaml_tree_read(struct yaml_tree *t, const char *path, const char *shown,
-                               struct bnt_err *err)
+                               enum yaml_tree_texts texts, struct bnt_err *err)
 {
     struct bnt_buf bytes = BNT_BUF(YAML_TREE_MAX_BYTES);
-    struct reading r = {.tree = t, .shown = shown, .bytes = &bytes, .err = err};
+    struct reading r = {.tree = t, .shown = shown, .texts = texts, .bytes = &bytes, .err = err};
     *t = (struct yaml_tree){0};
     enum bnt_status st = bnt_file_read(path, &bytes, err);
     if (st == BNT_OK) {

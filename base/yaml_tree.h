@@ -31,10 +31,13 @@ struct yaml_tree {
     const struct yaml_node *root; /* NULL: the file holds nothing */
 };
 
+/* What a value may be: one line, as names and paths are; or lines and tabs, as prompts are. */
+enum yaml_tree_texts { YAML_TREE_ONE_LINE, YAML_TREE_LINES };
+
 /* Read and check. Keys of a map are texts and unique. `shown` is what errors call the file. Errors:
  * FILE with "shown:line:column: what"; those of bnt_file_read. */
 enum bnt_status yaml_tree_read(struct yaml_tree *t, const char *path, const char *shown,
-                               struct bnt_err *err);
+                               enum yaml_tree_texts texts, struct bnt_err *err);
 void yaml_tree_release(struct yaml_tree *t);
 
 /* "map", "list" or "text", for messages. */

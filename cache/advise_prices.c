@@ -96,7 +96,7 @@ enum bnt_status advise_prices_read(const char *path, struct advise_prices *out, 
 {
     struct yaml_tree tree = {.root = NULL};
     *out = (struct advise_prices){.currency = ""};
-    enum bnt_status st = yaml_tree_read(&tree, path, path, err);
+    enum bnt_status st = yaml_tree_read(&tree, path, path, YAML_TREE_ONE_LINE, err);
     if (st == BNT_OK) {
         st = read_map(path, tree.root, out, err);
         yaml_tree_release(&tree);

@@ -610,7 +610,7 @@ enum bnt_status manifest_read(struct manifest *m, const char *path, struct bnt_e
     *m = (struct manifest){0};
     enum bnt_status st = set_places(m, path, err);
     if (st == BNT_OK) {
-        st = yaml_tree_read(&m->tree, m->path, m->shown, err);
+        st = yaml_tree_read(&m->tree, m->path, m->shown, YAML_TREE_ONE_LINE, err);
     }
     if (st == BNT_OK) {
         static const struct yaml_node nothing = {

@@ -84,7 +84,7 @@ enum bnt_status crossval_tolerances_read(const char *path, struct crossval_toler
 {
     struct yaml_tree tree;
     *out = crossval_tolerances_default();
-    enum bnt_status st = yaml_tree_read(&tree, path, path, err);
+    enum bnt_status st = yaml_tree_read(&tree, path, path, YAML_TREE_ONE_LINE, err);
     if (st != BNT_OK) {
         return st;
     }

@@ -176,7 +176,7 @@ enum bnt_status quarantine_apply(struct bnt_test_run *run, const char *path, int
 {
     struct yaml_tree tree = {0};
     const struct reading r = {run, path, now_unix_s, some_tests, err};
-    enum bnt_status st = yaml_tree_read(&tree, path, path, err);
+    enum bnt_status st = yaml_tree_read(&tree, path, path, YAML_TREE_ONE_LINE, err);
     if (st == BNT_OK) {
         st = read_list(&r, tree.root);
         yaml_tree_release(&tree);

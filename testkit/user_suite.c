@@ -556,7 +556,7 @@ enum bnt_status user_suite_read(const char *path, struct user_suite *out, struct
 {
     struct user_reader r = {.suite = out, .shown = path, .err = err};
     *out = (struct user_suite){0};
-    enum bnt_status st = yaml_tree_read(&out->tree, path, path, err);
+    enum bnt_status st = yaml_tree_read(&out->tree, path, path, YAML_TREE_LINES, err);
     if (st == BNT_OK) {
         st = bnt_arena_init(&out->arena, USER_ARENA_BYTES, err);
     }

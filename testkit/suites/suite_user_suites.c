@@ -106,6 +106,9 @@ static void mistakes_are_errors_with_their_place(void **state)
         {"tests: [{name: a, prompt: x, timeout: 0s, expect: {text: y}}]\n", "1s to 10m"},
         {"tests: [{name: a, prompt: x, subjects: fake, expect: {text: y}}]\n", "real, tiny"},
         {"tests: [{name: a, prompt: x, tags: [a b], expect: {text: y}}]\n", "without blanks"},
+        {"tests: [{name: a, prompt: x, tags: [\"a\\nb\"], expect: {text: y}}]\n", "without blanks"},
+        {"tests: [{name: a, prompt: \"x\\0\", expect: {text: y}}]\n", "control character"},
+        {"tests: [{name: a, prompt: x, \"to\\np\": 1, expect: {text: y}}]\n", "line break"},
         {"tests: [{name: a, prompt: x, expect: {matches: \"(\"}}]\n", "no regular expression"},
         {"tests: [{name: a, prompt: x, expect: {tokens: {}}}]\n", "needs min, max or both"},
         {"tests: [{name: a, prompt: x, expect: {tokens: {min: 2, max: 1}}}]\n", "above max"},
@@ -266,6 +269,7 @@ static const char script[] =
     " \"pieces\": [\" wor\", \"ld\", \"!\"],"
     " \"logits\": [[0, 1, 0, 0, 0], [0, 0, 2, 1, 0]]},"
     "{\"prompt\": \"json\", \"text\": \"{\\\"a\\\": [1, 2], \\\"b\\\": \\\"x\\\"}\"},"
+    "{\"prompt\": \"two\\n\\tlines\", \"text\": \"one\\ntwo\\n\\nthree\"},"
     "{\"prompt\": \"fail\", \"error\": {\"status\": 16, \"message\": \"fell over\"}}]}";
 
 /* One test with this prompt and expectation on scripted answers. */
@@ -329,6 +333,10 @@ static void every_expectation_holds_and_fails(void **state)
         {"json", "{json: {properties: {a: {items: {minimum: 1}}}}}",
          "{json: {properties: {a: {items: {minimum: 2}}}}}", "$.a[0]: minimum is 2"},
         {"Hi", "{text: \" world!\"}", "{json: {type: object}}", "not one JSON value"},
+        {"\"two\\n\\tlines\"", "{text: \"one\\ntwo\\n\\nthree\"}", "{contains: \"two\\nthree\"}",
+         "contains: "},
+        {"\"two\\n\\tlines\", stop: \"\\n\\n\"", "{text: \"one\\ntwo\"}", "{begins: \"one\\n\\n\"}",
+         "begins: "},
     };
     struct bnt_buf report = BNT_BUF(1 << 16);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
