@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/env.h"
+#include "base/file.h"
 #include "cache/bnt_cache.h"
 #include "ci/doctor.h"
 #include "fetch/breaker.h"
@@ -24,6 +25,21 @@ enum {
 
 /* ---- folder and room ---- */
 
+/* Whether a folder that is not there can be made: one is made, and removed, in the nearest folder
+ * above it that is there. Modes alone do not tell it of all file systems, nor to root. */
+static bool can_be_made(const char *dir)
+{
+    char above[BNT_PATH_MAX], probe[BNT_PATH_MAX];
+    struct stat st;
+    enum bnt_status made = bnt_folder_of(dir, above, NULL);
+    while (made == BNT_OK && stat(above, &st) != 0 && errno == ENOENT) {
+        made = bnt_folder_of(above, probe, NULL);
+        memcpy(above, probe, sizeof above);
+    }
+    made = made == BNT_OK ? bnt_path_format(probe, NULL, "%s/bnt-doctor-XXXXXX", above) : made;
+    return made == BNT_OK && mkdtemp(probe) && rmdir(probe) == 0;
+}
+
 /* The folder, "" when there is none to be had. */
 static void check_folder(struct doctor *d, char dir[BNT_PATH_MAX])
 {
@@ -34,7 +50,10 @@ static void check_folder(struct doctor *d, char dir[BNT_PATH_MAX])
         dir[0] = '\0';
         return;
     }
-    if (stat(dir, &st) != 0 && errno == ENOENT) {
+    if (stat(dir, &st) != 0 && errno == ENOENT && !can_be_made(dir)) {
+        doctor_problem(c, "set BNT_CACHE_DIR to a folder that this user can make",
+                       "%s is not there, and cannot be made", dir);
+    } else if (stat(dir, &st) != 0 && errno == ENOENT) {
         doctor_found(c, "%s is not there yet: the first fetch makes it", dir);
     } else if (stat(dir, &st) == 0 && S_ISDIR(st.st_mode) && access(dir, R_OK | W_OK | X_OK) == 0) {
         doctor_found(c, "%s can be read and written", dir);

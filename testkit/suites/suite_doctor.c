@@ -221,6 +221,8 @@ static void a_cache_that_cannot_be_used_is_named(void **state)
     fclose(f);
     assert_int_equal(setenv("BNT_CACHE_DIR", suite_in_scratch("in-the-way"), 1), 0);
     EXAMINE("cache.folder", "in-the-way", );
+    assert_int_equal(setenv("BNT_CACHE_DIR", "/proc/no-such/folder", 1), 0);
+    EXAMINE("cache.folder", "cannot be made", );
 }
 
 static void a_full_disk_is_named(void **state)
