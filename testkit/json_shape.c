@@ -107,8 +107,9 @@ static bool has_type(const json_t *v, const char *name)
         return strcmp(name, "string") == 0;
     case JSON_INTEGER:
         return strcmp(name, "integer") == 0 || strcmp(name, "number") == 0;
-    case JSON_REAL:
-        return strcmp(name, "number") == 0;
+    case JSON_REAL: /* 3.0 is an integer in JSON Schema, section 6.1.1 of validation */
+        return strcmp(name, "number") == 0 ||
+               (strcmp(name, "integer") == 0 && json_real_value(v) == trunc(json_real_value(v)));
     case JSON_TRUE:
     case JSON_FALSE:
         return strcmp(name, "boolean") == 0;

@@ -268,7 +268,8 @@ static const char script[] =
     "{\"prompt\": \"Hi\", \"prompt_ids\": [0, 1], \"ids\": [2, 3, 4],"
     " \"pieces\": [\" wor\", \"ld\", \"!\"],"
     " \"logits\": [[0, 1, 0, 0, 0], [0, 0, 2, 1, 0]]},"
-    "{\"prompt\": \"json\", \"text\": \"{\\\"a\\\": [1, 2], \\\"b\\\": \\\"x\\\"}\"},"
+    "{\"prompt\": \"json\", \"text\": \"{\\\"a\\\": [1, 2], \\\"b\\\": \\\"x\\\", \\\"n\\\": 3.0,"
+    " \\\"f\\\": 3.5}\"},"
     "{\"prompt\": \"two\\n\\tlines\", \"text\": \"one\\ntwo\\n\\nthree\"},"
     "{\"prompt\": \"fail\", \"error\": {\"status\": 16, \"message\": \"fell over\"}}]}";
 
@@ -326,6 +327,8 @@ static void every_expectation_holds_and_fails(void **state)
          "$ lacks \"c\""},
         {"json", "{json: {properties: {a: {items: {type: integer}}}}}",
          "{json: {properties: {a: {items: {type: string}}}}}", "$.a[0] is not of type string"},
+        {"json", "{json: {properties: {n: {type: integer}, f: {type: number}}}}",
+         "{json: {properties: {f: {type: integer}}}}", "$.f is not of type integer"},
         {"json", "{json: {properties: {b: {enum: [x, y], pattern: \"^x$\"}}}}",
          "{json: {properties: {b: {enum: [y]}}}}", "$.b is none of"},
         {"json", "{json: {properties: {a: {maxItems: 2}, b: {minLength: 1}}}}",
