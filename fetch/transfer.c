@@ -263,7 +263,10 @@ static enum bnt_status whole_head(struct conn *c, const struct http_head *head, 
                           : t->n_active > 1 && !changed)) {
         return disbelieve(c, "the server ignored a range", err);
     }
-    c->mirror->no_ranges = c->mirror->no_ranges || (c->x.range[0] && !changed);
+    /* A second change is none: machines behind one name that tag the same file each in its own way
+     * would have every answer throw away the one before it, for ever. */
+    c->mirror->no_ranges |= c->x.range[0] && (!changed || c->mirror->changed);
+    c->mirror->changed |= changed;
     c->pos = 0;
     if (fresh) {
         return learn(c, head, err);

@@ -21,6 +21,7 @@ struct mirror {
     double rate_bytes_s; /* of one connection, when last measured; 0: not yet */
     bool dead;           /* not asked again in this transfer */
     bool no_ranges;      /* it ignores ranges, or answers them wrongly */
+    bool changed;        /* its file became another one during this transfer, once */
     bool ranges_seen;    /* it answered one rightly */
     bool told;           /* that bytes of it came */
     bool resolved_again; /* a redirect led to a place that refused, once */

@@ -308,6 +308,29 @@ static void servers_without_ranges_are_asked_once(void **state)
     bnt_mock_server_stop(s);
 }
 
+/* Machines behind one name that tag the same file each in its own way: no answer fits the one
+ * before it, so ranges would begin the file anew without an end. */
+static void an_etag_of_its_own_for_each_answer_is_no_loop(void **state)
+{
+    (void)state;
+    enum { N = 60, MOST = 10, RATE = 8 * MB };
+    static struct bnt_mock_step steps[N + 1];
+    static char etags[N][16];
+    make_file(LARGE_BYTES);
+    for (size_t i = 0; i < N; i++) {
+        snprintf(etags[i], sizeof etags[i], "\"of-%zu\"", i);
+        steps[i] = (struct bnt_mock_step){.status = 200, .etag = etags[i]};
+    }
+    const struct bnt_mock_route routes[] = {route_of(steps, LARGE_BYTES, RATE), {0}};
+    struct bnt_mock_server *s = transfer_server(routes);
+    const struct bnt_fetch_opts o = {.sha256 = digest, .connections = 4};
+    (void)timed_fetch(s, &o, LARGE_BYTES);
+    if (bnt_mock_server_requests(s) > MOST) {
+        fail_msg("%u requests", (unsigned)bnt_mock_server_requests(s));
+    }
+    bnt_mock_server_stop(s);
+}
+
 static const struct suite_test tests[] = {
     {.name = "mirrors_one_stands_in_for_what_fails", .body = a_mirror_stands_in_for_what_fails},
     {.name = "mirrors_with_other_bytes_spoil_nothing",
@@ -322,6 +345,8 @@ static const struct suite_test tests[] = {
      .body = a_connection_that_hangs_does_not_keep_the_end,
      .timeout_ms = 20000},
     {.name = "mirrors_the_rate_is_limited", .body = the_rate_is_limited},
+    {.name = "mirrors_an_etag_of_its_own_for_each_answer_is_no_loop",
+     .body = an_etag_of_its_own_for_each_answer_is_no_loop},
     {.name = "mirrors_servers_without_ranges_are_asked_once",
      .body = servers_without_ranges_are_asked_once},
     {0},
