@@ -295,8 +295,8 @@ enum bnt_status ask(struct ask *a, struct bnt_err *err)
         struct attempt tried;
         st = ask_once(a, &tried, &why);
         note_attempt(a, &s, st, tried.wait_s);
-        const uint64_t ns = tried.wait_s >= 0 ? (uint64_t)tried.wait_s * UINT64_C(1000000000)
-                                              : backoff_wait_ns(i, backoff_random());
+        const uint64_t ns = tried.wait_s > 0 ? (uint64_t)tried.wait_s * UINT64_C(1000000000)
+                                             : backoff_wait_ns(i, backoff_random());
         if (st == BNT_OK && tried.again && tried.wait_s > 0 && ns > most_wait_ns(o)) {
             a->pause_s = tried.wait_s;
         }

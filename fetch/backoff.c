@@ -96,5 +96,8 @@ int64_t backoff_header_wait_s(const char *name, const char *value, int64_t now_s
         return -1;
     }
     const int64_t wait_s = asked_s(name, value, now_s);
+    if (wait_s <= 0) {
+        return -1;
+    }
     return wait_s < BACKOFF_ASKED_MAX_S ? wait_s : BACKOFF_ASKED_MAX_S;
 }

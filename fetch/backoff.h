@@ -19,7 +19,8 @@ uint64_t backoff_wait_ns(unsigned failures, uint64_t random);
 uint64_t backoff_random(void);
 
 /* Seconds to wait that a header asks for, at most BACKOFF_ASKED_MAX_S, or -1 when it asks for
- * nothing that is understood.
+ * nothing that is understood, or for none: 0, and a date that is over by a clock that goes wrong,
+ * would spend all attempts within milliseconds on a server that says that it has too much to do.
  *
  *     Retry-After: 120 | Wed, 21 Oct 2015 07:28:00 GMT
  *     RateLimit-Reset: 50                              seconds

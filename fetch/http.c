@@ -540,7 +540,7 @@ static enum bnt_status code_error(const struct http_exchange *x, long code, stru
         bnt_err_hint(err, "the server wants a login that has access; put it into ~/.netrc");
     } else if (st == BNT_E_NOT_FOUND) {
         bnt_err_hint(err, "check the spelling of the URL");
-    } else if (st == BNT_E_RATE_LIMIT && x->head.wait_s >= 0) {
+    } else if (st == BNT_E_RATE_LIMIT && x->head.wait_s > 0) {
         bnt_err_hint(err, "too many requests; the server asks to wait %lld s",
                      (long long)x->head.wait_s);
     } else if (st == BNT_E_RATE_LIMIT) {

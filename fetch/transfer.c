@@ -464,8 +464,8 @@ static void count_failure(struct conn *c, struct http_outcome o, struct bnt_err 
     }
     m->failures = c->got_bytes >= PROGRESS_BYTES ? 1 : m->failures + 1;
     t->retries++;
-    bool asked = head->wait_s >= 0;
-    if (asked && head->wait_s > 0) {
+    bool asked = head->wait_s > 0;
+    if (asked) {
         (void)breaker_cool(t->breaker, m->origin, head->wait_s, &t->fatal);
     }
     if (asked && (uint64_t)head->wait_s * NS_PER_S > wait_budget_ns(t)) {
