@@ -436,11 +436,13 @@ static enum bnt_status fetch_locked(const struct project *p, const struct manife
         }
     }
     if (st == BNT_OK && out->entry.size != locked.size) {
-        const bool given = model->files[i].has_size; /* to lock it again would change nothing */
+        const bool given = model->files[i].has_size; /* to make it again would change nothing */
         st = bnt_err_set(err, BNT_E_FILE, "%.200s says that %s has %llu bytes; it has %llu",
                          given ? p->manifest.shown : LOCKFILE_FILE, fetch.name,
                          (unsigned long long)locked.size, (unsigned long long)out->entry.size);
-        bnt_err_hint(err, given ? "write the true size there, or none" : "make it again: bnt lock");
+        bnt_err_hint(err, "%s%s",
+                     given ? "write the true size there, or none" : "make it again: bnt update ",
+                     given ? "" : model->name);
     }
     return st == BNT_OK ? lock_trees_check(opts->cache, fetch.name, &locked, err) : st;
 }

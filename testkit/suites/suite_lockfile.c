@@ -474,15 +474,33 @@ static void what_cannot_fit_is_refused_before_the_first_byte(void **state)
 /* ---- chunk trees ---- */
 
 /* The lock file of one file "aa"; `tree` is its line's part with the root, or "". */
-static void write_lock(const char *tree)
+/* Of the file a.gguf, with the content "aa". */
+static void write_lock_of(unsigned size, const char *tree)
 {
     char digest[BNT_SHA256_HEX], text[1024];
     fixture_digest("aa", digest);
     snprintf(text, sizeof text,
              "{\"schema\": 1, \"models\": {\"a\": {\"source\": \"a.gguf\", \"files\": [\n"
-             "{\"path\": \"a.gguf\", \"size\": 2, \"sha256\": \"%s\", %s\"mirrors\": []}]}}}\n",
-             digest, tree);
+             "{\"path\": \"a.gguf\", \"size\": %u, \"sha256\": \"%s\", %s\"mirrors\": []}]}}}\n",
+             size, digest, tree);
     fixture_file(LOCKFILE_FILE, text);
+}
+
+static void write_lock(const char *tree)
+{
+    write_lock_of(2, tree);
+}
+
+/* The entry fits the manifest, so bnt lock leaves it as it is: the hint names what does not. */
+static void wrong_size_is_put_right_as_the_hint_says(void **state)
+{
+    (void)state;
+    fixture_file("a.gguf", "aa");
+    fixture_file(MANIFEST_FILE, "models:\n  a:\n    source: a.gguf\n");
+    write_lock_of(3, "");
+    assert_non_null(strstr(BNT(5, "fetch", "--locked"), "make it again: bnt update a\n"));
+    BNT(0, "update", "a");
+    BNT(0, "fetch", "--locked");
 }
 
 static void chunk_tree_is_filled_when_it_is_known_and_never_fetched(void **state)
@@ -588,6 +606,8 @@ static const struct suite_test tests[] = {
      .body = chunk_tree_is_filled_when_it_is_known_and_never_fetched},
     {.name = "lockfile_chunk_tree_that_contradicts_is_an_error",
      .body = chunk_tree_that_contradicts_is_an_error},
+    {.name = "lockfile_wrong_size_is_put_right_as_the_hint_says",
+     .body = wrong_size_is_put_right_as_the_hint_says},
     {.name = "lockfile_command_prints_the_chunk_tree", .body = command_prints_the_chunk_tree},
     {0},
 };
