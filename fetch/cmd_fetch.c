@@ -146,7 +146,8 @@ struct fetching {
     uint64_t began_ns;
     enum bnt_status first; /* why the first that failed did */
     size_t n_wanted, n_failed;
-    struct bnt_buf failed; /* their names, as far as they fit */
+    struct bnt_buf failed;            /* their names, as far as they fit */
+    char label[BNT_CACHE_SOURCE_MAX]; /* of the operand at hand */
 };
 
 /* ---- time ---- */
@@ -348,9 +349,9 @@ static enum bnt_status bring_source(struct fetching *f, const char *source)
     if (f->o->locked || f->o->frozen) {
         return refuse(f, "a SOURCE is held to its content by --sha256 HEX",
                       "--locked and --frozen are for models of a manifest; '%.80s' is none",
-                      source);
+                      f->label);
     }
-    fetch_tell_begin(&f->tell, f->o->name ? f->o->name : source);
+    fetch_tell_begin(&f->tell, f->label);
     enum bnt_status st = bnt_fetch(f->opts.cache, source, &f->opts.fetch, &result, &err);
     st = report(f, st, &result, &err);
     return st == BNT_OK ? bring_family(f, source, &result) : st;
@@ -498,11 +499,29 @@ static bool ask_manifest(const struct fetching *f, const char *operand)
     return bnt_cache_name_ok(operand) && found;
 }
 
+/* What events and the summary call an operand: the name that it gets, or what may be shown of it.
+ * The query of a URL may be a signature, and one that is refused may hold a password. */
+static void set_label(struct fetching *f, const char *operand)
+{
+    struct source s;
+    const char *rest = strstr(operand, "://");
+    if (f->o->name) {
+        snprintf(f->label, sizeof f->label, "%s", f->o->name);
+    } else if (source_parse(operand, &s, NULL) == BNT_OK) {
+        snprintf(f->label, sizeof f->label, "%s", s.name[0] ? s.name : s.shown);
+    } else if (rest) {
+        snprintf(f->label, sizeof f->label, "%.*s...", (int)(rest + 3 - operand), operand);
+    } else {
+        snprintf(f->label, sizeof f->label, "%s", operand);
+    }
+    f->tell.name = f->label;
+}
+
 static enum bnt_status bring_operand(struct fetching *f, const char *operand)
 {
     struct bnt_err err = {0};
     const struct manifest_model *model;
-    f->tell.name = operand;
+    set_label(f, operand);
     if (!ask_manifest(f, operand)) {
         return bring_source(f, operand);
     }
@@ -572,7 +591,8 @@ static enum bnt_status bring_operands(struct fetching *f, int argc, char **argv)
 {
     bool more = true;
     for (int i = 0; more && i < argc; i++) {
-        more = go_on(f, argv[i], bring_operand(f, argv[i]));
+        enum bnt_status st = bring_operand(f, argv[i]);
+        more = go_on(f, f->label, st);
     }
     return f->first;
 }

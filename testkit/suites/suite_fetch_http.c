@@ -421,6 +421,31 @@ static void signature_in_a_url_is_not_written_down(void **state)
     bnt_buf_release(&bytes);
 }
 
+/* What a job prints is read by many. */
+static void secret_of_an_operand_is_not_printed(void **state)
+{
+    (void)state;
+    static const struct bnt_mock_route routes[] = {
+        {.path = "/m.gguf?sig=s3cr3t", WHOLE},
+        {0},
+    };
+    struct bnt_mock_server *s = start_https(routes);
+    struct suite_output o;
+    char there[300], absent[300];
+    snprintf(there, sizeof there, "%s", url_of(s, "/m.gguf?sig=s3cr3t"));
+    snprintf(absent, sizeof absent, "%s", url_of(s, "/n.gguf?sig=s3cr3t"));
+    FIXTURE_BNT(&o, 8, "fetch", "--json", there, absent, "https://user:s3cr3t@host/m.gguf");
+    assert_null(strstr(o.out, "s3cr3t"));
+    assert_null(strstr(o.err, "s3cr3t"));
+    assert_non_null(strstr(o.out, "{\"event\":\"start\",\"name\":\"m\""));
+    assert_non_null(strstr(o.err, "2 of 3 could not be fetched: n, https://..."));
+    suite_output_release(&o);
+    FIXTURE_BNT(&o, 2, "fetch", "--locked", there);
+    assert_null(strstr(o.err, "s3cr3t"));
+    suite_output_release(&o);
+    bnt_mock_server_stop(s);
+}
+
 static void login_comes_from_netrc(void **state)
 {
     (void)state;
@@ -558,6 +583,8 @@ static const struct suite_test tests[] = {
     {.name = "fetch_offline_uses_no_network", .body = offline_uses_no_network},
     {.name = "fetch_signature_in_a_url_is_not_written_down",
      .body = signature_in_a_url_is_not_written_down},
+    {.name = "fetch_secret_of_an_operand_is_not_printed",
+     .body = secret_of_an_operand_is_not_printed},
     {.name = "fetch_login_comes_from_netrc", .body = login_comes_from_netrc},
     {.name = "fetch_proxy_of_the_environment_is_asked", .body = proxy_of_the_environment_is_asked},
     {.name = "fetch_proxy_that_lets_nothing_through_is_named",
