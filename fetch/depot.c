@@ -26,9 +26,17 @@ enum bnt_status depot_place(const char *text, char out[BNT_PLACE_MAX], struct bn
     while (n > 0 && text[n - 1] == '/') {
         n--;
     }
+    if (strpbrk(text, "?#@")) { /* what stands there may be a secret, and is not shown */
+        enum bnt_status st =
+            bnt_err_set(err, BNT_E_USAGE,
+                        "the URL of a place for models must hold no user name, password or query");
+        bnt_err_hint(err, "the token of bnt cache serve goes into BNT_CACHE_TOKEN, a login into "
+                          "~/.netrc");
+        return st;
+    }
     bool known = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0 ||
                  strncmp(text, "s3://", 5) == 0;
-    if (!known || strpbrk(text, "?#@") || n + sizeof SERVE_BLOBS + BNT_SHA256_HEX > BNT_PLACE_MAX) {
+    if (!known || n + sizeof SERVE_BLOBS + BNT_SHA256_HEX > BNT_PLACE_MAX) {
         enum bnt_status st =
             bnt_err_set(err, BNT_E_USAGE, "'%.200s' is no place that can hold models", text);
         bnt_err_hint(err, "write http://HOST:PORT (what bnt cache serve prints), https://HOST/PATH "

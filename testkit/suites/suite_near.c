@@ -182,6 +182,10 @@ static void it_is_not_asked_without_a_digest_or_offline(void **state)
     assert_int_equal(transfer_fetch(near, "/m", &offline, &r, NULL, NULL), BNT_E_OFFLINE);
     const struct bnt_fetch_opts bad = {.sha256 = digest, .near = "/a/folder"};
     assert_int_equal(transfer_fetch(near, "/m", &bad, &r, NULL, NULL), BNT_E_USAGE);
+    const struct bnt_fetch_opts login = {.sha256 = digest, .near = "http://user:s3cr3t@host"};
+    struct bnt_err err = {0};
+    assert_int_equal(transfer_fetch(near, "/m", &login, &r, NULL, &err), BNT_E_USAGE);
+    assert_null(strstr(err.msg, "s3cr3t"));
     assert_int_equal(bnt_mock_server_requests(near), 0);
     bnt_mock_server_stop(near);
 }
