@@ -276,7 +276,9 @@ static enum bnt_status unknown_key(struct bnt_cache *c, const char *key, bool ne
                      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     const char *there = n ? "bnt cache ls shows what is there" : "the cache has no names yet";
     if (needed) {
-        bnt_err_hint(err, "run: bnt fetch SOURCE --name %.100s   (%s)", key, there);
+        const bool ok = bnt_cache_name_ok(key); /* else no model could be given this name */
+        bnt_err_hint(err, "run: bnt fetch SOURCE%s%.100s   (%s)", ok ? " --name " : "",
+                     ok ? key : "", there);
     } else {
         bnt_err_hint(err, "%s", there);
     }

@@ -238,6 +238,13 @@ static void pin_rm_and_gc_say_what_they_did(void **state)
     json_decref(stats);
     suite_output_release(&o);
     BNT_EXITS(BNT_OK, "cache", "unpin", "m");
+    FIXTURE_BNT(&o, BNT_E_NOT_FOUND, "path", "n");
+    assert_non_null(strstr(o.err, "run: bnt fetch SOURCE --name n "));
+    suite_output_release(&o);
+    FIXTURE_BNT(&o, BNT_E_NOT_FOUND, "path", "n.gguf"); /* which no model can be called */
+    assert_non_null(strstr(o.err, "run: bnt fetch SOURCE "));
+    assert_null(strstr(o.err, "--name"));
+    suite_output_release(&o);
     BNT_EXITS(BNT_E_USAGE, "cache", "gc", "--max-size", "some");
     BNT_EXITS(BNT_OK, "cache", "gc", "--max-size", "0");
     BNT_EXITS(BNT_E_NOT_FOUND, "path", "m");
