@@ -89,7 +89,8 @@ static void world(char out[17])
 }
 
 /* When a process began, in ticks since boot: a pid alone may have been given to another one. 0: no
- * such process. */
+ * such process, or one that has ended and that its parent has not asked for yet, as nobody ever
+ * does in a container whose first process is no init. */
 static unsigned long long start_of(long pid)
 {
     char path[64], text[1024];
@@ -102,6 +103,9 @@ static unsigned long long start_of(long pid)
     close(fd);
     text[n > 0 ? n : 0] = '\0';
     char *p = strrchr(text, ')'); /* the name before it may hold anything */
+    if (p && p[1] == ' ' && (p[2] == 'Z' || p[2] == 'X')) {
+        return 0;
+    }
     for (int field = 2; p && field < 22; field++) {
         p = strchr(p + 1, ' ');
     }

@@ -317,6 +317,28 @@ static void part_of_a_living_owner_is_left_alone(void **state)
     assert_int_equal(count_parts(".state"), 0);
 }
 
+/* In a container nobody may ever wait for a process that was killed. */
+static void part_of_a_zombie_is_taken_up(void **state)
+{
+    (void)state;
+    struct part p;
+    siginfo_t info;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        open_part(&p);
+        write_some(&p, "abc");
+        _exit(0);
+    }
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    open_part(&p);
+    assert_true(p.resumed);
+    assert_int_equal(part_front(&p), 3);
+    part_drop(&p);
+    assert_int_equal(count_parts(".data"), 0);
+    assert_int_equal(exit_of(pid), 0);
+}
+
 static void part_from_elsewhere_is_copied(void **state)
 {
     (void)state;
@@ -517,6 +539,7 @@ static const struct suite_test tests[] = {
      .body = another_process_adopts_the_part,
      .timeout_ms = 30000},
     {.name = "part_of_a_living_owner_is_left_alone", .body = part_of_a_living_owner_is_left_alone},
+    {.name = "part_of_a_zombie_is_taken_up", .body = part_of_a_zombie_is_taken_up},
     {.name = "part_from_elsewhere_is_copied", .body = part_from_elsewhere_is_copied},
     {.name = "part_with_a_damaged_state_is_not_believed", .body = damaged_state_is_not_believed},
     {0},
