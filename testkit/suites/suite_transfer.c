@@ -73,6 +73,7 @@ static void headers_say_how_long_to_wait(void **state)
 /* ---- faults, one script each ---- */
 
 #define REST BNT_MOCK_CLOSE, .fault_at = HALF
+#define NO_WAIT .headers = "Retry-After: 0\r\n"
 
 struct fault {
     const char *what;
@@ -153,15 +154,7 @@ static void refusals_are_retried_when_they_may_pass(void **state)
          FILE_BYTES,
          false,
          NULL},
-        {"429 that asks for no wait",
-         {{.status = 429, .headers = "Retry-After: 0\r\n"}},
-         BNT_E_RATE_LIMIT,
-         5,
-         0.01,
-         7.5,
-         0,
-         false,
-         NULL},
+        {"429, 0 s", {{.status = 429, NO_WAIT}}, BNT_E_RATE_LIMIT, 5, 0.01, 7.5, 0, false, NULL},
         {"503 for ever", {{.status = 503}}, BNT_E_NETWORK, 5, 0, 7.5, 0, false, NULL},
         {"429 in seconds",
          {{.status = 429, .headers = "Retry-After: 7\r\n"}, {.status = 200}},
