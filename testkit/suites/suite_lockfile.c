@@ -473,8 +473,8 @@ static void what_cannot_fit_is_refused_before_the_first_byte(void **state)
 
 /* ---- chunk trees ---- */
 
-/* The lock file of one file "aa"; `tree` is its line's part with the root, or "". */
-/* Of the file a.gguf, with the content "aa". */
+/* The lock file of one file a.gguf, with the content "aa"; `tree` is its line's part with the root,
+ * or "". */
 static void write_lock_of(unsigned size, const char *tree)
 {
     char digest[BNT_SHA256_HEX], text[1024];
