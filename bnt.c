@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/app.h"
+#include "base/env.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "cache/commands.h"
@@ -259,6 +260,10 @@ static enum bnt_status dispatch(struct bnt_app *app, int argc, char **argv)
     }
     if (help) {
         return run_help(app, &(struct help_opts){0}, 0, NULL);
+    }
+    if (bnt_env_switch("BNT_OFFLINE") < 0) { /* it must not use a network that it was denied */
+        return bnt_msg_fail(BNT_E_USAGE, "write 1, true, yes or on; or 0, false, no or off",
+                            "BNT_OFFLINE says neither yes nor no: %s", bnt_env("BNT_OFFLINE"));
     }
     return bnt_cmd_run(&root, "", app, argc - first + 1, argv + first - 1);
 }

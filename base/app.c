@@ -8,7 +8,7 @@
 
 bool bnt_app_offline(void)
 {
-    return bnt_env_is_on("BNT_OFFLINE");
+    return bnt_env_switch("BNT_OFFLINE") == 1;
 }
 
 enum bnt_status bnt_bundled_model(char out[BNT_PATH_MAX], struct bnt_err *err)

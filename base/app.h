@@ -133,7 +133,8 @@ struct bnt_app {
     const struct bnt_network *network;
 };
 
-/* BNT_OFFLINE is on: no command uses the network by itself. */
+/* BNT_OFFLINE is on: no command uses the network by itself. What says neither yes nor no was
+ * refused before any command. */
 bool bnt_app_offline(void);
 
 /* All files of a model that is to run in wasm32, together. */

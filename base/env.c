@@ -9,16 +9,19 @@ const char *bnt_env(const char *name)
     return value && value[0] ? value : NULL;
 }
 
-bool bnt_env_is_on(const char *name)
+int bnt_env_switch(const char *name)
 {
-    static const char *const yes[] = {"1", "true", "yes", "on"};
+    static const char *const words[][2] = {
+        {"0", "1"}, {"false", "true"}, {"no", "yes"}, {"off", "on"}};
     const char *value = bnt_env(name);
-    for (size_t i = 0; value && i < sizeof yes / sizeof yes[0]; i++) {
-        if (strcasecmp(value, yes[i]) == 0) {
-            return true;
+    for (size_t i = 0; value && i < sizeof words / sizeof words[0]; i++) {
+        for (int on = 0; on < 2; on++) {
+            if (strcasecmp(value, words[i][on]) == 0) {
+                return on;
+            }
         }
     }
-    return false;
+    return value ? -1 : 0;
 }
 
 const char *bnt_temp_dir(void)

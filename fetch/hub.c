@@ -92,7 +92,7 @@ static void find_token(const char *url, char out[SOURCE_TOKEN_MAX])
 
 bool hub_is_offline(const struct bnt_fetch_opts *opts)
 {
-    return opts->offline || bnt_env_is_on("HF_HUB_OFFLINE");
+    return opts->offline || bnt_env_switch("HF_HUB_OFFLINE") == 1;
 }
 
 /* ---- references ---- */

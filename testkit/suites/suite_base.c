@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/env.h"
 #include "base/msg.h"
 #include "base/opt.h"
 #include "base/pattern.h"
@@ -480,20 +481,21 @@ static void machine_facts_are_plausible(void **state)
     assert_true(bnt_peak_rss() < bnt_memory_limit());
 }
 
-static void env_says_yes_in_four_words(void **state)
+static void env_says_yes_or_no_in_four_words(void **state)
 {
     (void)state;
     static const struct {
         const char *value;
-        bool on;
-    } cases[] = {{"1", true},  {"true", true}, {"Yes", true}, {"ON", true}, {"", false},
-                 {"0", false}, {"no", false},  {"2", false},  {NULL, false}};
+        int says;
+    } cases[] = {{"1", 1},  {"true", 1},  {"Yes", 1}, {"ON", 1}, {"", 0},      {"0", 0},
+                 {"no", 0}, {"FALSE", 0}, {"off", 0}, {"2", -1}, {"yess", -1}, {NULL, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         unsetenv("BNT_OFFLINE");
         if (cases[i].value) {
             assert_int_equal(setenv("BNT_OFFLINE", cases[i].value, 1), 0);
         }
-        assert_int_equal(bnt_app_offline(), cases[i].on);
+        assert_int_equal(bnt_env_switch("BNT_OFFLINE"), cases[i].says);
+        assert_int_equal(bnt_app_offline(), cases[i].says == 1);
     }
 }
 
@@ -536,7 +538,7 @@ static void patterns_that_take_all_memory_are_refused(void **state)
 static const struct suite_test tests[] = {
     {.name = "base_patterns_that_take_all_memory_are_refused",
      .body = patterns_that_take_all_memory_are_refused},
-    {.name = "base_env_says_yes_in_four_words", .body = env_says_yes_in_four_words},
+    {.name = "base_env_says_yes_or_no_in_four_words", .body = env_says_yes_or_no_in_four_words},
     {.name = "base_buf_grows_and_stays_terminated", .body = buf_grows_and_stays_terminated},
     {.name = "base_buf_refuses_past_its_bound",
      .body = buf_refuses_past_its_bound_and_keeps_content},
