@@ -103,8 +103,8 @@ enum bnt_status bnt_err_errno(struct bnt_err *err, const char *fmt, ...)
 
 enum bnt_status bnt_err_nomem(struct bnt_err *err, const char *what, unsigned long long bytes)
 {
-    bnt_err_set(err, BNT_E_MEMORY, "out of memory: %s needs %llu bytes", what, bytes);
-    return BNT_E_MEMORY;
+    return bytes ? bnt_err_set(err, BNT_E_MEMORY, "out of memory: %s needs %llu bytes", what, bytes)
+                 : bnt_err_set(err, BNT_E_MEMORY, "out of memory: %s", what);
 }
 
 enum bnt_status bnt_err_interrupted(const volatile sig_atomic_t *interrupted, struct bnt_err *err)

@@ -59,7 +59,7 @@ enum bnt_status bnt_status_of_errno(int code);
 /* Set from errno (taken first thing), with that status: "<fmt>: <strerror>". */
 enum bnt_status bnt_err_errno(struct bnt_err *err, const char *fmt, ...) BNT_PRINTF(2, 3);
 
-/* Out of memory while making `what` of `bytes`. */
+/* Out of memory while making `what` of `bytes`, or of nobody knows how many: 0. */
 enum bnt_status bnt_err_nomem(struct bnt_err *err, const char *what, unsigned long long bytes);
 
 /* INTERRUPTED once *interrupted is non-zero; before, and for NULL, OK. */
