@@ -148,6 +148,7 @@ void fetch_tell_event(void *ctx, const struct bnt_fetch_event *e)
         put_server(t, e, "hedge");
         break;
     case BNT_FETCH_TRANSFERRED:
+        t->came = e->done_bytes > 0 || t->base_bytes > 0; /* else the source has what it had */
         t->file_bytes += e->done_bytes;
         t->all_bytes += e->done_bytes;
         break;

@@ -164,6 +164,22 @@ static void always_asks_and_fails_with_the_source(void **state)
     bnt_mock_server_stop(c.s);
 }
 
+static void what_has_not_changed_is_not_said_to_have_come(void **state)
+{
+    (void)state;
+    struct changing c;
+    struct suite_output o;
+    start_changing(&c, "always");
+    RUN(&o, 0, "fetch");
+    assert_non_null(strstr(o.err, " MB from "));
+    suite_output_release(&o);
+    RUN(&o, 0, "fetch");
+    assert_int_equal(bnt_mock_server_requests(c.s), 2);
+    assert_non_null(strstr(o.err, "is in the cache already"));
+    suite_output_release(&o);
+    bnt_mock_server_stop(c.s);
+}
+
 static void never_takes_only_what_is_there(void **state)
 {
     (void)state;
@@ -593,6 +609,8 @@ static const struct suite_test tests[] = {
     {.name = "fetch_daily_asks_once_a_day", .body = daily_asks_once_a_day},
     {.name = "fetch_always_asks_and_fails_with_the_source",
      .body = always_asks_and_fails_with_the_source},
+    {.name = "fetch_what_has_not_changed_is_not_said_to_have_come",
+     .body = what_has_not_changed_is_not_said_to_have_come},
     {.name = "fetch_never_takes_only_what_is_there", .body = never_takes_only_what_is_there},
     {.name = "fetch_locked_and_offline_ask_nobody", .body = locked_and_offline_ask_nobody},
     {.name = "fetch_source_is_asked_by_its_tag", .body = source_is_asked_by_its_tag},
