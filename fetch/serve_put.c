@@ -85,6 +85,9 @@ static enum bnt_status keep(struct request *q)
 enum MHD_Result serve_put_end(struct request *q)
 {
     char hex[BNT_SHA256_HEX];
+    if (q->why.status == BNT_OK && q->bytes == 0) {
+        return refuse(q, UNPROCESSABLE, "there are no bytes; nothing was kept");
+    }
     if (q->why.status == BNT_OK && bnt_sha256_hex(q->hash, hex, &q->why) == BNT_OK) {
         if (strcmp(hex, q->route.digest) != 0 && !BNT_FAULT(put_unchecked)) {
             return refuse(q, UNPROCESSABLE, "the bytes have another digest; nothing was kept");

@@ -410,7 +410,7 @@ static enum MHD_Result answer_tree(struct request *q)
 enum MHD_Result serve_answer(struct request *q)
 {
     if (strcmp(q->method, "GET") != 0 && !is_head(q)) {
-        return serve_text(q, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
+        return serve_text(q, MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD and PUT are answered");
     }
     if (q->route.kind == ROUTE_HEALTH) {
         return answer_health(q);

@@ -235,10 +235,12 @@ static void blob_enters_verified_or_not_at_all(void **state)
 {
     (void)state;
     static const char *const writable[] = {"--writable", NULL};
-    char hex[BNT_SHA256_HEX], path[128];
+    char hex[BNT_SHA256_HEX], path[128], none[128];
     struct served s;
     struct served_answer a;
     make_cache();
+    fixture_digest("", hex);
+    snprintf(none, sizeof none, "/v1/blobs/sha256/%s", hex);
     fixture_digest("new bytes", hex);
     snprintf(path, sizeof path, "/v1/blobs/sha256/%s", hex);
     served_start(&s, "c", writable);
@@ -251,6 +253,7 @@ static void blob_enters_verified_or_not_at_all(void **state)
         {path, "Authorization: Basic " SERVE_TOKEN, "new bytes", 401},
         {path, AUTH, "other bytes", 422},
         {path, AUTH, "", 422},
+        {none, AUTH, "", 422}, /* a blob of no bytes is none */
         {"/v1/models/m", AUTH, "new bytes", 404},
         {"/v1/blobs/sha256/../../x", AUTH, "new bytes", 404},
     };
