@@ -25,6 +25,9 @@ static enum bnt_status meaning(sqlite3 *db, const struct db_hints *hints, const 
         *hint = hints->busy;
         return BNT_E_FAILED;
     case SQLITE_READONLY:
+        *hint = sqlite3_extended_errcode(db) == SQLITE_READONLY_DBMOVED ? hints->replaced
+                                                                        : hints->unwritable;
+        return BNT_E_FAILED;
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
         *hint = hints->unwritable;

@@ -13,6 +13,7 @@ struct db_hints {
     const char *io;         /* the disk fails */
     const char *busy;       /* another process held it for too long */
     const char *unwritable; /* by who runs this */
+    const char *replaced;   /* by another one, while this one had it open */
 };
 
 /* The last error of db as "<fmt>: <what SQLite says>". FILE: damaged; NO_SPACE; MEMORY; all else is

@@ -93,7 +93,8 @@ static enum bnt_status index_error(struct cache_index *ix, const char *doing, st
         .full = "free some space, or set BNT_CACHE_DIR to another disk",
         .io = "the disk fails: the kernel's log says how; what it still holds stays in the cache",
         .busy = "another process has held the index for too long; end it, or try again",
-        .unwritable = "set BNT_CACHE_DIR to a folder that can be written"};
+        .unwritable = "set BNT_CACHE_DIR to a folder that can be written",
+        .replaced = "it was made anew meanwhile: run this command again"};
     return db_error(ix->db, &hints, err, "cache index %s: cannot %s", ix->path, doing);
 }
 

@@ -56,7 +56,8 @@ enum bnt_status history_error(struct history *h, const char *doing, struct bnt_e
 {
     static const struct db_hints hints = {
         .damaged = "delete the file: a new one is made with the next run",
-        .unwritable = "set BNT_HISTORY to a file that can be written"};
+        .unwritable = "set BNT_HISTORY to a file that can be written",
+        .replaced = "another file took its place meanwhile: run this command again"};
     return db_error(h->db, &hints, err, "history %s: cannot %s", h->path, doing);
 }
 

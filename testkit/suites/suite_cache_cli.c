@@ -203,6 +203,24 @@ static void rebuild_keeps_the_models(void **state)
     BNT_EXITS(BNT_OK, "path", "tinystories-bitnet");
 }
 
+static void who_meets_a_rebuild_is_told_to_come_again(void **state)
+{
+    (void)state;
+    char file[BNT_PATH_MAX];
+    uint64_t blobs = 0;
+    struct bnt_cache_entry e;
+    struct bnt_err err = {0};
+    struct bnt_cache *c = NULL;
+    fixture_write(fixture_path(file, "m.gguf"), "some bytes");
+    BNT_EXITS(BNT_OK, "fetch", "m.gguf");
+    assert_int_equal(bnt_cache_open(NULL, &c, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_find(c, "m", &e, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_rebuild(NULL, &blobs, NULL), BNT_OK);
+    assert_int_equal(bnt_cache_set_name(c, &e, &err), BNT_E_FAILED);
+    assert_non_null(strstr(err.hint, "made anew"));
+    bnt_cache_close(c);
+}
+
 static void pin_rm_and_gc_say_what_they_did(void **state)
 {
     (void)state;
@@ -361,6 +379,8 @@ static const struct suite_test tests[] = {
     {.name = "cache_cli_verify_tells_damage_and_how_to_heal_it",
      .body = verify_tells_damage_and_how_to_heal_it},
     {.name = "cache_cli_rebuild_keeps_the_models", .body = rebuild_keeps_the_models},
+    {.name = "cache_cli_who_meets_a_rebuild_is_told_to_come_again",
+     .body = who_meets_a_rebuild_is_told_to_come_again},
     {.name = "cache_cli_pin_rm_and_gc_say_what_they_did", .body = pin_rm_and_gc_say_what_they_did},
     {.name = "cache_cli_gc_keeps_what_the_lock_file_names",
      .body = gc_keeps_what_the_lock_file_names},
