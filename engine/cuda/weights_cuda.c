@@ -226,21 +226,26 @@ static enum bnt_status put_rows(const struct backend_cuda *b, struct weight *w,
                         : st;
 }
 
-static enum bnt_status put_weight(const struct backend_cuda *b, struct cpu_pool *pool,
+/* *pool is NULL until a weight needs it: most models have none that does. */
+static enum bnt_status put_weight(const struct backend_cuda *b, struct cpu_pool **pool,
                                   const struct weight *source, struct cuda_weight *to,
                                   struct bnt_err *err)
 {
     struct weight w = *source; /* a streamed one learns its scale here */
+    bool mapped = w.data && as_it_is(&w);
     enum bnt_status st = BNT_OK;
-    if (w.data && as_it_is(&w)) {
+    if (!mapped && !*pool) {
+        st = cpu_pool_new_shared(pool, err);
+    }
+    if (mapped) {
         st = put(b, to->data, w.data, w.rows * w.row_bytes, err);
-    } else {
+    } else if (st == BNT_OK) {
         size_t row_floats = (size_t)w.cols * sizeof(float);
-        struct upload_space s = {.pool = pool,
+        struct upload_space s = {.pool = *pool,
                                  .read = malloc((size_t)(UPLOAD_ROWS * w.row_bytes)),
                                  .scratch = malloc((size_t)weight_scratch_bytes(&w) + 1),
                                  .made = malloc((size_t)(UPLOAD_ROWS * to->row_bytes)),
-                                 .floats = calloc((size_t)cpu_pool_n_threads(pool), row_floats)};
+                                 .floats = calloc((size_t)cpu_pool_n_threads(*pool), row_floats)};
         if (!s.read || !s.scratch || !s.made || !s.floats) {
             st = bnt_err_nomem(err, "rows on their way to the device", UPLOAD_ROWS * w.row_bytes);
         }
@@ -259,7 +264,7 @@ static enum bnt_status put_weight(const struct backend_cuda *b, struct cpu_pool 
     return st;
 }
 
-static enum bnt_status put_layer(const struct backend_cuda *b, struct cpu_pool *pool,
+static enum bnt_status put_layer(const struct backend_cuda *b, struct cpu_pool **pool,
                                  struct cuda_layer *to, uint32_t il, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
@@ -309,7 +314,7 @@ static enum bnt_status put_screen(const struct backend_cuda *b, const struct cud
     return put(b, to->screen_form, m->screen_form.data, screen_bytes(&m->head), err);
 }
 
-static enum bnt_status put_all(const struct backend_cuda *b, struct cpu_pool *pool,
+static enum bnt_status put_all(const struct backend_cuda *b, struct cpu_pool **pool,
                                struct cuda_weights *to, struct bnt_err *err)
 {
     const struct bnt_model *m = b->base.model;
@@ -374,12 +379,9 @@ static enum bnt_status put_up(const struct backend_cuda *b, struct cuda_weights 
         return cuda_error_in(b, w->context, code, err);
     }
     cuda_weights_layout(w, memory);
-    struct cpu_pool *pool;
-    enum bnt_status st = cpu_pool_new_shared(&pool, err);
-    if (st == BNT_OK) {
-        st = put_all(b, pool, w, err);
-        cpu_pool_free(pool);
-    }
+    struct cpu_pool *pool = NULL;
+    enum bnt_status st = put_all(b, &pool, w, err);
+    cpu_pool_free(pool);
     return st;
 }
 
